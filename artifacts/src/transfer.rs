@@ -1,0 +1,195 @@
+//! Moving content between a store and a step's directory.
+//!
+//! The directory is given as a [`Dir`], which no path and no link leaves, and paths are relative to it. A file is one
+//! object; a directory is one object for each file in it, under `key/`, links and empty directories left out, as Argo's
+//! own S3 driver does it (`workflow/artifacts/s3/s3.go`).
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use cap_std::fs::Dir;
+use futures::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::ReaderStream;
+
+use crate::{ArtifactStore, Body, Error, ErrorKind};
+
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Brings what lies under `key` to `path`. Returns the number of bytes.
+pub async fn download(store: &dyn ArtifactStore, key: &str, root: &Arc<Dir>, path: &str) -> Result<u64, Error> {
+    match store.get(key).await {
+        Ok(body) => write_file(body, root, path).await,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let prefix = format!("{}/", key.trim_end_matches('/'));
+            let mut objects = store.list(&prefix).await?;
+            let mut total = None;
+            while let Some(object) = objects.next().await {
+                let object = object?;
+                let below = object.key.strip_prefix(&prefix).unwrap_or(&object.key);
+                let body = store.get(&object.key).await?;
+                total = Some(total.unwrap_or(0) + write_file(body, root, &format!("{path}/{below}")).await?);
+            }
+            total.ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the file or directory at `path` to `key`. Returns the number of bytes.
+pub async fn upload(store: &dyn ArtifactStore, key: &str, root: &Arc<Dir>, path: &str) -> Result<u64, Error> {
+    let files = blocking(root, path, files_at).await?;
+    let mut total = 0;
+    for below in files {
+        let (path, key) = match below.as_str() {
+            "" => (path.to_owned(), key.to_owned()),
+            below => (format!("{path}/{below}"), format!("{key}/{below}")),
+        };
+        let (file, length) = blocking(root, &path, open_regular).await?;
+        total += length;
+        let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
+        // Exactly as many bytes as were announced: a store that signs the length must not be surprised by a growing file.
+        let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), length);
+        let stream = ReaderStream::with_capacity(file, CHUNK_BYTES).map(move |chunk| chunk.map_err(&failed));
+        store.put(&key, Body { stream: stream.boxed(), length: Some(length) }).await?;
+    }
+    Ok(total)
+}
+
+async fn write_file(mut body: Body, root: &Arc<Dir>, path: &str) -> Result<u64, Error> {
+    let create = |root: &Dir, path: &str| {
+        if let Some(parent) = Path::new(path).parent() {
+            root.create_dir_all(parent)?;
+        }
+        Ok(root.create(path)?.into_std())
+    };
+    let mut file = tokio::fs::File::from_std(blocking(root, path, create).await?);
+    let failed = |error| Error::local(format_args!("writing `/{path}`"), error);
+    let mut written = 0;
+    while let Some(chunk) = body.stream.next().await {
+        let chunk = chunk?;
+        file.write_all(&chunk).await.map_err(failed)?;
+        written += chunk.len() as u64;
+    }
+    file.flush().await.map_err(failed)?;
+    match body.length {
+        Some(length) if length != written => {
+            Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {length} bytes arrived")))
+        }
+        _ => Ok(written),
+    }
+}
+
+/// The regular files at or below `path`, relative to it; `""` for a file itself.
+fn files_at(root: &Dir, path: &str) -> io::Result<Vec<String>> {
+    let metadata = root.metadata(path)?;
+    if metadata.is_file() {
+        return Ok(vec![String::new()]);
+    }
+    if !metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a directory"));
+    }
+    let mut files = Vec::new();
+    let mut pending = vec![String::new()];
+    while let Some(directory) = pending.pop() {
+        for entry in root.read_dir(Path::new(path).join(&directory))? {
+            let entry = entry?;
+            let name = entry.file_name().into_string();
+            let name = name.map_err(|name| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("the name {name:?} is not UTF-8"))
+            })?;
+            let below = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                pending.push(below);
+            } else if kind.is_file() {
+                files.push(below);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn open_regular(root: &Dir, path: &str) -> io::Result<(std::fs::File, u64)> {
+    let file = root.open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok((file.into_std(), metadata.len()))
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    root: &Arc<Dir>,
+    path: &str,
+    work: impl FnOnce(&Dir, &str) -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let (root, owned) = (Arc::clone(root), path.to_owned());
+    let done = tokio::task::spawn_blocking(move || work(&root, &owned)).await;
+    let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+    done.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            Error::new(ErrorKind::InvalidFile, format!("`/{path}`: {error}"))
+        }
+        _ => Error::local(format_args!("`/{path}`"), error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use cap_std::ambient_authority;
+
+    use super::*;
+    use crate::DirectoryStore;
+
+    struct Fixture {
+        step: tempfile::TempDir,
+        root: Arc<Dir>,
+        _kept: tempfile::TempDir,
+        store: DirectoryStore,
+    }
+
+    fn fixture() -> Fixture {
+        let (step, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = Arc::new(Dir::open_ambient_dir(step.path(), ambient_authority()).unwrap());
+        let store = DirectoryStore::open(kept.path()).unwrap();
+        Fixture { step, root, _kept: kept, store }
+    }
+
+    #[tokio::test]
+    async fn files_and_directories_make_the_round_trip() {
+        let f = fixture();
+        fs::create_dir_all(f.step.path().join("out/deep")).unwrap();
+        fs::write(f.step.path().join("out/a"), b"one").unwrap();
+        fs::write(f.step.path().join("out/deep/b"), vec![7; 1 << 20]).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", f.step.path().join("out/link")).unwrap();
+        assert_eq!(upload(&f.store, "k/dir", &f.root, "out").await.unwrap(), 3 + (1 << 20));
+        assert_eq!(upload(&f.store, "k/file", &f.root, "out/a").await.unwrap(), 3);
+        assert_eq!(download(&f.store, "k/dir", &f.root, "in/dir").await.unwrap(), 3 + (1 << 20));
+        assert_eq!(download(&f.store, "k/file", &f.root, "in/file").await.unwrap(), 3);
+        assert_eq!(fs::read(f.step.path().join("in/dir/deep/b")).unwrap(), vec![7; 1 << 20]);
+        assert_eq!(fs::read(f.step.path().join("in/file")).unwrap(), b"one");
+        assert!(!f.step.path().join("in/dir/link").exists());
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_by_a_link_or_a_climbing_key() {
+        let f = fixture();
+        std::os::unix::fs::symlink("/etc/passwd", f.step.path().join("link")).unwrap();
+        assert!(upload(&f.store, "k", &f.root, "link").await.is_err());
+        assert!(upload(&f.store, "k", &f.root, "../../etc/passwd").await.is_err());
+        assert!(download(&f.store, "../../../etc/passwd", &f.root, "x").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn missing_content_is_not_found() {
+        let f = fixture();
+        assert_eq!(download(&f.store, "none", &f.root, "x").await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(upload(&f.store, "k", &f.root, "none").await.unwrap_err().kind(), ErrorKind::Local);
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests against real servers, and the doubles of what cannot be started here.

@@ -1,0 +1,51 @@
+//! Modules on web servers. The digest in the reference covers the bytes as served, without content coding.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::reference::HttpReference;
+use crate::source::{Body, Context, Part, Resolved, Source, Unpack};
+use crate::transport::Request;
+use crate::{Error, ErrorKind, Reference};
+
+/// The `http` source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HttpSource;
+
+impl fmt::Display for HttpSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("http")
+    }
+}
+
+#[async_trait]
+impl Source for HttpSource {
+    /// Needs no request: the reference says the digest.
+    async fn resolve(&self, reference: &Reference, _context: &Context<'_>) -> Result<Resolved, Error> {
+        let digest = expect(reference)?.digest();
+        Ok(Resolved {
+            reference: reference.clone(),
+            artifact: digest.clone(),
+            module: Some(digest.clone()),
+            parts: vec![Part { digest: digest.clone(), size: None, media_type: None }],
+            unpack: Unpack::Raw,
+        })
+    }
+
+    async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {
+        let http = expect(&resolved.reference)?;
+        let answer = context.http.send(&Request::get(http.url().clone())).await?;
+        if !answer.status.is_success() {
+            return Err(answer.error(&format!("file `{}`", http.url().path())));
+        }
+        Ok(answer.body())
+    }
+}
+
+fn expect(reference: &Reference) -> Result<&HttpReference, Error> {
+    match reference {
+        Reference::Http(http) => Ok(http),
+        other => Err(Error::new(ErrorKind::InvalidReference, format!("`{other}` is not a URL"))),
+    }
+}

@@ -1,0 +1,40 @@
+//! Where modules come from.
+//!
+//! A workflow names a module by a [`Reference`]; a [`Source`] understands one kind of reference; [`Sources`] turns
+//! a reference into verified bytes:
+//!
+//! ```text
+//! Reference ── resolve ──▶ Resolved (what exactly, by digest) ── fetch ──▶ Module (bytes that have that digest)
+//!                 │                                                │
+//!            tag → digest, cheap                  store hit, or open_unverified → bound → hash → store
+//! ```
+//!
+//! Sources neither hash, cache, retry nor judge: all of that is done once, in [`Sources`], so that a new source cannot
+//! get it wrong. No byte leaves this crate before its digest was checked.
+//!
+//! | written as | source |
+//! |---|---|
+//! | `oci://host/repository:tag`, `oci://host/repository@sha256:…` | [`oci`] |
+//! | `https://host/path#sha256=…` | [`http`] |
+//! | `file:///path` | [`file`](mod@file) |
+
+pub mod config;
+pub mod digest;
+pub mod error;
+pub mod file;
+pub mod flight;
+pub mod http;
+pub mod oci;
+pub mod reference;
+pub mod source;
+pub mod sources;
+pub mod store;
+pub mod transport;
+
+pub use config::Config;
+pub use digest::Digest;
+pub use error::{Error, ErrorKind};
+pub use flight::Flights;
+pub use reference::Reference;
+pub use source::{Resolved, Source};
+pub use sources::{Module, PullPolicy, Request, Sources};

@@ -1,0 +1,103 @@
+//! What a source has to do, and what it is told.
+
+use std::fmt::{Debug, Display};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::transport::Http;
+use crate::{Digest, Error, Reference};
+
+/// Understands one kind of [`Reference`].
+///
+/// An implementation talks to its origin and reads its formats. It does not cache, hash, bound or retry content: its
+/// bytes are unverified, and only [`Sources::fetch`](crate::Sources::fetch) uses them.
+#[async_trait]
+pub trait Source: Debug + Display + Send + Sync + 'static {
+    /// Finds out what exactly the reference names now. Cheap: no content is downloaded.
+    async fn resolve(&self, reference: &Reference, context: &Context<'_>) -> Result<Resolved, Error>;
+
+    /// Opens one part of what [`resolve`](Source::resolve) found. The bytes may be anything.
+    async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error>;
+
+    /// Whether the content is on this machine already, so that the store need not hold it.
+    fn is_local(&self) -> bool {
+        false
+    }
+}
+
+/// What a source may use.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The guarded HTTP client.
+    pub http: &'a Http,
+}
+
+/// What a reference names, exactly. Serialisable: the store keeps it beside the content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// The reference this answers.
+    pub reference: Reference,
+    /// The digest of what the origin serves as one thing: a manifest, a file. What signatures sign.
+    pub artifact: Digest,
+    /// The digest of the module itself, where it is known before anything is downloaded.
+    pub module: Option<Digest>,
+    /// What has to be downloaded, in the order in which to look for the module.
+    pub parts: Vec<Part>,
+    /// How the module is taken out of the parts.
+    pub unpack: Unpack,
+}
+
+/// One download.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Part {
+    /// The digest its bytes must have.
+    pub digest: Digest,
+    /// Its size in bytes, where the origin said it.
+    pub size: Option<u64>,
+    /// The media type that the origin claims. A hint.
+    pub media_type: Option<String>,
+}
+
+/// How a module is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Unpack {
+    /// The single part is the module.
+    #[default]
+    Raw,
+}
+
+/// Bytes on their way.
+pub struct Body {
+    /// The bytes.
+    pub stream: BoxStream<'static, Result<Bytes, Error>>,
+    /// How many the origin announced.
+    pub length: Option<u64>,
+}
+
+impl Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// Told of a download's progress.
+pub trait Progress: Send + Sync {
+    /// `done` bytes have arrived, of `total` if that is known.
+    fn downloaded(&self, done: u64, total: Option<u64>);
+}
+
+/// Nobody watches.
+impl Progress for () {
+    fn downloaded(&self, _done: u64, _total: Option<u64>) {}
+}
+
+/// A shared watcher.
+pub type SharedProgress = Arc<dyn Progress>;

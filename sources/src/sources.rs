@@ -1,0 +1,298 @@
+//! The way from a reference to verified bytes. Everything that holds for all sources is here, once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use moka::future::Cache;
+use serde::{Deserialize, Serialize};
+
+use crate::file::{Access, FileSource};
+use crate::http::HttpSource;
+use crate::oci::OciSource;
+use crate::source::{Body, Context, Part, SharedProgress};
+use crate::store::{Store, mismatch};
+use crate::transport::{Hosts, Http};
+use crate::{Config, Digest, Error, ErrorKind, Flights, Reference, Resolved, Source};
+
+const FETCH_ATTEMPTS: u32 = 3;
+/// How long a workflow's resolved references are remembered after their last use.
+const REMEMBER: Duration = Duration::from_secs(6 * 3600);
+
+/// When to ask the origin, as Kubernetes' `imagePullPolicy` means it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PullPolicy {
+    /// Ask each time what the reference names now. Content that is here already is not downloaded again.
+    Always,
+    /// Ask only when the reference is not in the store.
+    IfNotPresent,
+    /// Never ask: the store alone.
+    Never,
+}
+
+impl PullPolicy {
+    /// Kubernetes' default: `Always` for the tag `latest` or none, else `IfNotPresent`.
+    pub fn default_for(reference: &Reference) -> Self {
+        match reference {
+            Reference::Oci(oci) if oci.digest().is_none() && matches!(oci.tag(), None | Some("latest")) => Self::Always,
+            _ => Self::IfNotPresent,
+        }
+    }
+}
+
+/// Who wants which module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// The module.
+    pub reference: Reference,
+    /// When to ask the origin; `None` for the default.
+    pub pull_policy: Option<PullPolicy>,
+    /// Within one scope (a workflow's uid) a reference is resolved once, so that all steps run the same bytes.
+    pub scope: String,
+}
+
+/// A module's verified bytes.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// Their digest.
+    pub digest: Digest,
+    /// The bytes. They are what they claim to be; whether they are WebAssembly is not known.
+    pub bytes: Bytes,
+}
+
+/// All sources, and the store. Cheap to clone.
+#[derive(Clone)]
+pub struct Sources {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sources: BTreeMap<&'static str, Box<dyn Source>>,
+    http: Http,
+    store: Store,
+    max_module_bytes: u64,
+    progress: SharedProgress,
+    resolved: Cache<Request, Arc<Resolved>>,
+    resolving: Flights<Request, Result<Arc<Resolved>, Error>>,
+    fetching: Flights<Digest, Result<Module, Error>>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("sources", &self.inner.sources)
+            .field("store", &self.inner.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// The sources as configured, with their store. `any_file` opens the whole machine to `file://`, for the command line.
+    pub fn new(config: &Config, store: Store, any_file: bool, progress: SharedProgress) -> Result<Self, Error> {
+        let access = match (&config.files, any_file) {
+            (_, true) => Access::Any,
+            (Some(root), false) => Access::Below(root.clone()),
+            (None, false) => Access::Denied,
+        };
+        let sources: BTreeMap<&'static str, Box<dyn Source>> = BTreeMap::from([
+            ("oci", Box::new(OciSource::default()) as Box<dyn Source>),
+            ("http", Box::new(HttpSource)),
+            ("file", Box::new(FileSource::new(access, config.max_module_bytes))),
+        ]);
+        let inner = Inner {
+            sources,
+            http: Http::new(Hosts::new(config.insecure.iter().cloned()))?,
+            store,
+            max_module_bytes: config.max_module_bytes,
+            progress,
+            resolved: Cache::builder().max_capacity(10_000).time_to_idle(REMEMBER).build(),
+            resolving: Flights::default(),
+            fetching: Flights::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Finds out what exactly is wanted: once per request and scope.
+    pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
+        if let Some(resolved) = self.inner.resolved.get(request).await {
+            return Ok(resolved);
+        }
+        let (inner, owned) = (Arc::clone(&self.inner), request.clone());
+        let work = move || async move {
+            let resolved = Arc::new(inner.resolve(&owned).await?);
+            inner.resolved.insert(owned, Arc::clone(&resolved)).await;
+            Ok(resolved)
+        };
+        self.inner.resolving.join(request.clone(), work).await.unwrap_or_else(|| Err(broke_off("resolving")))
+    }
+
+    /// The module's bytes: from the store if they are there, else downloaded, bounded, hashed and stored.
+    pub async fn fetch(&self, resolved: &Arc<Resolved>) -> Result<Module, Error> {
+        let (inner, owned) = (Arc::clone(&self.inner), Arc::clone(resolved));
+        let work = move || async move { inner.fetch(&owned).await };
+        self.inner.fetching.join(resolved.artifact.clone(), work).await.unwrap_or_else(|| Err(broke_off("fetching")))
+    }
+}
+
+fn broke_off(what: &str) -> Error {
+    Error::new(ErrorKind::Store, format!("{what} the module broke off; this is a defect of this program"))
+}
+
+impl Inner {
+    fn source(&self, reference: &Reference) -> Result<&dyn Source, Error> {
+        let name = reference.source();
+        self.sources
+            .get(name)
+            .map(|source| &**source)
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("there is no source `{name}`")))
+    }
+
+    async fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
+        let reference = &request.reference;
+        let named = |error: Error| error.context(format_args!("`{}`", reference.redacted()));
+        let source = self.source(reference).map_err(named)?;
+        let policy = request.pull_policy.unwrap_or_else(|| PullPolicy::default_for(reference));
+        if policy != PullPolicy::Always
+            && !source.is_local()
+            && let Some(resolved) = self.stored(reference).await
+        {
+            tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
+            return Ok(resolved);
+        }
+        if policy == PullPolicy::Never && !source.is_local() {
+            let error = Error::new(ErrorKind::NotStored, "is not in the store, and the pull policy is `Never`");
+            return Err(named(error.hint("pull it first, or use the pull policy `IfNotPresent`")));
+        }
+        let resolved = source.resolve(reference, &Context { http: &self.http }).await.map_err(named)?;
+        tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
+        Ok(resolved)
+    }
+
+    /// What the reference resolved to earlier, if all of it is still here.
+    async fn stored(&self, reference: &Reference) -> Option<Resolved> {
+        let (store, reference) = (self.store.clone(), reference.clone());
+        let look = move || {
+            let resolved = store.resolved(&reference)?;
+            resolved.parts.iter().all(|part| store.contains(&part.digest)).then_some(resolved)
+        };
+        tokio::task::spawn_blocking(look).await.ok().flatten()
+    }
+
+    async fn fetch(&self, resolved: &Resolved) -> Result<Module, Error> {
+        let named = |error: Error| error.context(format_args!("`{}`", resolved.reference.redacted()));
+        let source = self.source(&resolved.reference)?;
+        let [part] = resolved.parts.as_slice() else {
+            return Err(named(Error::new(
+                ErrorKind::Unsupported,
+                "a module in several parts is not supported by this version",
+            )));
+        };
+        if let Some(size) = part.size.filter(|size| *size > self.max_module_bytes) {
+            return Err(named(self.too_large(size)));
+        }
+        if source.is_local() {
+            let bytes = self.read_local(source, resolved, part).await.map_err(named)?;
+            return Ok(Module { digest: part.digest.clone(), bytes });
+        }
+        if let Some(bytes) = self.read_stored(part).await {
+            self.remember(resolved).await;
+            return Ok(Module { digest: part.digest.clone(), bytes });
+        }
+        let mut attempt = 1;
+        loop {
+            match self.download(source, resolved, part).await {
+                Ok(()) => break,
+                Err(error) if error.retryable() && attempt < FETCH_ATTEMPTS => {
+                    tracing::warn!(%error, attempt, "download failed, trying again");
+                    tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+                    attempt += 1;
+                }
+                Err(error) => return Err(named(error)),
+            }
+        }
+        self.remember(resolved).await;
+        let bytes = self.read_stored(part).await;
+        let bytes = bytes.ok_or_else(|| named(Error::new(ErrorKind::Store, "was stored and is gone")))?;
+        Ok(Module { digest: part.digest.clone(), bytes })
+    }
+
+    async fn read_stored(&self, part: &Part) -> Option<Bytes> {
+        let (store, digest, limit) = (self.store.clone(), part.digest.clone(), self.max_module_bytes);
+        tokio::task::spawn_blocking(move || store.read(&digest, limit)).await.ok().flatten()
+    }
+
+    /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
+    async fn remember(&self, resolved: &Resolved) {
+        let (store, resolved) = (self.store.clone(), resolved.clone());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.remember(&resolved)).await {
+            tracing::warn!(%error, "the reference is not remembered");
+        }
+    }
+
+    async fn read_local(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<Bytes, Error> {
+        let body = source.open_unverified(resolved, part, &Context { http: &self.http }).await?;
+        let mut bytes = Vec::new();
+        let mut stream = body.stream;
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        let actual = Digest::of(&bytes);
+        if actual == part.digest { Ok(bytes.into()) } else { Err(mismatch(&part.digest, &actual)) }
+    }
+
+    async fn download(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<(), Error> {
+        let Body { mut stream, length } = source.open_unverified(resolved, part, &Context { http: &self.http }).await?;
+        let expected = part.size.or(length);
+        if let Some(length) = length {
+            self.check_length(length, part)?;
+        }
+        let (store, digest) = (self.store.clone(), part.digest.clone());
+        let mut writer = blocking(move || store.writer(&digest)).await?;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            let arriving = writer.written() + chunk.len() as u64;
+            self.check_length_so_far(arriving, part)?;
+            writer = blocking(move || writer.write(&chunk).map(|()| writer)).await?;
+            self.progress.downloaded(writer.written(), expected);
+        }
+        if let Some(size) = part.size.filter(|size| *size != writer.written()) {
+            let written = writer.written();
+            return Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {size} bytes arrived")));
+        }
+        blocking(move || writer.commit()).await
+    }
+
+    fn check_length(&self, length: u64, part: &Part) -> Result<(), Error> {
+        match part.size {
+            Some(size) if size != length => {
+                let message = format!("the origin sends {length} bytes where {size} were announced");
+                Err(Error::new(ErrorKind::Protocol, message))
+            }
+            _ => self.check_length_so_far(length, part),
+        }
+    }
+
+    fn check_length_so_far(&self, length: u64, part: &Part) -> Result<(), Error> {
+        match part.size {
+            Some(size) if length > size => {
+                Err(Error::new(ErrorKind::Protocol, format!("the origin sends more than the {size} bytes announced")))
+            }
+            _ if length > self.max_module_bytes => Err(self.too_large(length)),
+            _ => Ok(()),
+        }
+    }
+
+    fn too_large(&self, size: u64) -> Error {
+        let limit = self.max_module_bytes;
+        Error::new(ErrorKind::TooLarge, format!("the module has at least {size} bytes; the limit is {limit}"))
+            .hint("the operator sets `sources.maxModuleBytes`")
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::new(ErrorKind::Store, "writing to the store broke off").caused_by(error)))
+}

@@ -1,0 +1,235 @@
+//! Content on disk, by digest.
+//!
+//! ```text
+//! <root>/blobs-v1/sha256/ab/abcdef…      content; its digest is its name; read-only
+//! <root>/references-v1/<sha256>.json     what a reference last resolved to; named by the reference's hash
+//! <root>/tmp/                            files being written
+//! ```
+//!
+//! Files are written under `tmp` and renamed when they are whole, so that a crash leaves nothing half-written, and two
+//! processes that write the same content only repeat each other. Content is hashed again when it is read: a disk is not
+//! trusted either. Everything here blocks; callers are on threads that may.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+
+use crate::digest::{Algorithm, Hasher};
+use crate::{Digest, Error, ErrorKind, Reference, Resolved};
+
+/// The store. Cheap to clone; opening it touches no disk.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store in `root`, which is made when something is first written.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs-v1").join(digest.algorithm().name()).join(&digest.hex()[..2]).join(digest.hex())
+    }
+
+    fn reference_path(&self, reference: &Reference) -> PathBuf {
+        let name = Digest::of(reference.to_string().as_bytes());
+        self.root.join("references-v1").join(format!("{}.json", name.hex()))
+    }
+
+    /// The content with this digest, if it is here whole. Content that changed on disk is removed, and is a miss.
+    pub fn read(&self, digest: &Digest, max_bytes: u64) -> Option<Bytes> {
+        let path = self.blob_path(digest);
+        let mut bytes = Vec::new();
+        let file = File::open(&path).ok()?;
+        if file.metadata().ok()?.len() > max_bytes {
+            return None;
+        }
+        file.take(max_bytes).read_to_end(&mut bytes).ok()?;
+        let mut hasher = digest.hasher();
+        hasher.update(&bytes);
+        if hasher.finish() == *digest {
+            return Some(bytes.into());
+        }
+        tracing::warn!(path = %path.display(), "stored content no longer has its digest; fetching it again");
+        let _ = fs::remove_file(path);
+        None
+    }
+
+    /// Whether content with this digest is here, without looking into it.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.blob_path(digest).is_file()
+    }
+
+    /// Starts writing content that should have the digest `expected`.
+    pub fn writer(&self, expected: &Digest) -> Result<Writer, Error> {
+        let file = self.temporary().map_err(|error| self.failed(error))?;
+        let sha256 = (expected.algorithm() != Algorithm::Sha256).then(|| Hasher::new(Algorithm::Sha256));
+        Ok(Writer {
+            store: self.clone(),
+            file,
+            expected: expected.clone(),
+            hasher: expected.hasher(),
+            sha256,
+            written: 0,
+        })
+    }
+
+    /// What `reference` last resolved to.
+    pub fn resolved(&self, reference: &Reference) -> Option<Resolved> {
+        let bytes = fs::read(self.reference_path(reference)).ok()?;
+        let resolved: Resolved = serde_json::from_slice(&bytes).ok()?;
+        (resolved.reference == *reference).then_some(resolved)
+    }
+
+    /// Remembers what a reference resolved to.
+    pub fn remember(&self, resolved: &Resolved) -> Result<(), Error> {
+        let write = || -> io::Result<()> {
+            let path = self.reference_path(&resolved.reference);
+            let mut file = self.temporary()?;
+            file.write_all(&serde_json::to_vec(resolved)?)?;
+            make_private(path.parent().unwrap_or(&self.root))?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().map_err(|error| self.failed(error))
+    }
+
+    fn temporary(&self) -> io::Result<NamedTempFile> {
+        let directory = self.root.join("tmp");
+        make_private(&directory)?;
+        NamedTempFile::new_in(directory)
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        Error::new(
+            ErrorKind::Store,
+            format!("the cache directory `{}` cannot be written: {error}", self.root.display()),
+        )
+        .hint("choose another with --cache-dir, or make it writable for this user")
+        .caused_by(error)
+    }
+}
+
+/// Makes a directory, and those above it, for this user alone.
+fn make_private(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Content being written and hashed. Dropped without [`Writer::commit`], it leaves nothing.
+#[derive(Debug)]
+pub struct Writer {
+    store: Store,
+    file: NamedTempFile,
+    expected: Digest,
+    hasher: Hasher,
+    sha256: Option<Hasher>,
+    written: u64,
+}
+
+impl Writer {
+    /// Adds bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.hasher.update(bytes);
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
+        self.written += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(|error| self.store.failed(error))
+    }
+
+    /// How many bytes were added.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Checks the digest and makes the content visible under it. Nothing is visible before.
+    pub fn commit(self) -> Result<(), Error> {
+        let Self { store, file, expected, hasher, .. } = self;
+        let actual = hasher.finish();
+        if actual != expected {
+            return Err(mismatch(&expected, &actual));
+        }
+        let persist = || -> io::Result<()> {
+            file.as_file().sync_all()?;
+            file.as_file().set_permissions(fs::Permissions::from_mode(0o444))?;
+            let path = store.blob_path(&expected);
+            make_private(path.parent().unwrap_or(&store.root))?;
+            file.persist(path)?;
+            Ok(())
+        };
+        persist().map_err(|error| store.failed(error))
+    }
+}
+
+/// The error for bytes that are not the ones asked for.
+pub(crate) fn mismatch(expected: &Digest, actual: &Digest) -> Error {
+    Error::new(ErrorKind::DigestMismatch, format!("expected content with digest `{expected}`, got `{actual}`"))
+        .hint("check the digest; if it is right, the origin, or something before it, changed the content")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(store: &Store, expected: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        let mut writer = store.writer(expected)?;
+        writer.write(bytes)?;
+        writer.commit()
+    }
+
+    #[test]
+    fn keeps_content_by_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path().join("a/b"));
+        let digest = Digest::of(b"hello");
+        assert!(store.read(&digest, 10).is_none());
+        put(&store, &digest, b"hello").unwrap();
+        assert_eq!(store.read(&digest, 10).unwrap(), &b"hello"[..]);
+        assert!(store.read(&digest, 3).is_none(), "larger than asked for");
+        put(&store, &digest, b"hello").unwrap();
+    }
+
+    #[test]
+    fn wrong_content_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let digest = Digest::of(b"hello");
+        assert_eq!(put(&store, &digest, b"hullo").unwrap_err().kind(), ErrorKind::DigestMismatch);
+        assert!(!store.contains(&digest));
+        assert_eq!(fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn content_that_rots_is_a_miss() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let digest = Digest::of(b"hello");
+        put(&store, &digest, b"hello").unwrap();
+        let path = store.blob_path(&digest);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, b"hexxo").unwrap();
+        assert!(store.read(&digest, 10).is_none());
+        assert!(!store.contains(&digest));
+    }
+
+    #[test]
+    fn an_unwritable_store_says_where_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = Store::new(&file).writer(&Digest::of(b"")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Store);
+        assert!(error.to_string().contains(file.to_str().unwrap()));
+    }
+}

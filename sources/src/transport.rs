@@ -1,0 +1,259 @@
+//! The one HTTP client: every request of this program to somewhere else goes through it.
+//!
+//! It adds to the HTTP library what an untrusted network needs: addresses are checked after name resolution, redirects are
+//! followed by our own rule, credentials never follow to another origin, and failures that may pass are retried.
+
+mod guard;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+pub use guard::{Hosts, forbidden_address};
+
+use crate::reference::display_url;
+use crate::source::Body;
+use crate::{Error, ErrorKind};
+
+const ATTEMPTS: u32 = 4;
+const REDIRECTS: usize = 5;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest silence between two chunks.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The guarded client. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: reqwest::Client,
+    insecure: Hosts,
+}
+
+/// One request. `GET` and `HEAD` only: this client reads.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `GET` or `HEAD`.
+    pub method: Method,
+    /// Where to.
+    pub url: Url,
+    /// The media types to ask for.
+    pub accept: Vec<&'static str>,
+    /// A bearer token for the origin of `url`, and for no other.
+    pub bearer: Option<String>,
+}
+
+impl Request {
+    /// A `GET` without credentials.
+    pub fn get(url: Url) -> Self {
+        Self { method: Method::GET, url, accept: Vec::new(), bearer: None }
+    }
+}
+
+/// What came back, body unread. Any status: a source knows what 404 means.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// Where it came from, after redirects.
+    pub url: Url,
+    response: reqwest::Response,
+}
+
+impl Http {
+    /// A client that speaks plain HTTP to the hosts in `insecure` alone.
+    pub fn new(insecure: Hosts) -> Result<Self, Error> {
+        // Another part of the program may have installed one: then that one serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("wasm-workflow-executor/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .retry(reqwest::retry::never())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(READ_TIMEOUT)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .dns_resolver(guard::Resolver::new(insecure.clone()))
+        };
+        let client = builder().build().or_else(|error| {
+            // An image without certificate authorities can still serve plain HTTP registries.
+            tracing::warn!(%error, "no certificate authorities on this machine: HTTPS will fail");
+            builder().tls_certs_only([]).build()
+        });
+        let client = client.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "the HTTP client cannot be set up").caused_by(error).permanent()
+        })?;
+        Ok(Self { client, insecure })
+    }
+
+    /// Whether plain HTTP is spoken to `authority` (`host` or `host:port`).
+    pub fn is_insecure(&self, authority: &str) -> bool {
+        self.insecure.contains(authority)
+    }
+
+    /// Sends a request, follows redirects, and repeats what may succeed the next time.
+    pub async fn send(&self, request: &Request) -> Result<Answer, Error> {
+        let mut attempt = 1;
+        loop {
+            let result = self.follow(request).await;
+            let retry = match &result {
+                Ok(answer) if is_transient(answer.status) => retry_after(&answer.headers),
+                Err(error) if error.retryable() => None,
+                _ => return result,
+            };
+            let wait = retry.unwrap_or_else(|| backoff(attempt));
+            if attempt == ATTEMPTS || wait > LONGEST_RETRY_AFTER {
+                return result.map_err(|error| error.context(format_args!("after {attempt} attempts")));
+            }
+            tracing::debug!(url = %display_url(&request.url), attempt, ?wait, "trying again");
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    async fn follow(&self, request: &Request) -> Result<Answer, Error> {
+        let mut url = request.url.clone();
+        let mut bearer = request.bearer.clone();
+        for _ in 0..=REDIRECTS {
+            let response = self.once(request, &url, bearer.as_deref()).await?;
+            let Some(next) = redirect_target(&response)? else {
+                return Ok(Answer { status: response.status(), headers: response.headers().clone(), url, response });
+            };
+            if url.scheme() == "https" && next.scheme() != "https" {
+                return Err(Error::new(
+                    ErrorKind::Denied,
+                    format!("{} redirects from HTTPS to {}", origin(&url), origin(&next)),
+                ));
+            }
+            if next.origin() != url.origin() {
+                bearer = None;
+            }
+            url = next;
+        }
+        Err(Error::new(ErrorKind::Protocol, format!("{} redirects more than {REDIRECTS} times", origin(&request.url))))
+    }
+
+    async fn once(&self, request: &Request, url: &Url, bearer: Option<&str>) -> Result<reqwest::Response, Error> {
+        self.insecure.check(url)?;
+        let mut headers = HeaderMap::new();
+        if !request.accept.is_empty()
+            && let Ok(value) = HeaderValue::from_str(&request.accept.join(", "))
+        {
+            headers.insert(ACCEPT, value);
+        }
+        if let Some(token) = bearer
+            && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {token}"))
+        {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let sent = self.client.request(request.method.clone(), url.clone()).headers(headers).send().await;
+        sent.map_err(|error| unreachable_origin(url, error))
+    }
+}
+
+impl Answer {
+    /// The whole body, at most `limit` bytes of it.
+    pub async fn bytes(self, limit: u64, what: &str) -> Result<Bytes, Error> {
+        let mut body = self.body();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+            if bytes.len() as u64 > limit {
+                return Err(Error::new(ErrorKind::TooLarge, format!("{what} is larger than {limit} bytes")));
+            }
+        }
+        Ok(bytes.into())
+    }
+
+    /// The body as it arrives.
+    pub fn body(self) -> Body {
+        let length = self.response.content_length();
+        let origin = origin(&self.url);
+        let stream = self.response.bytes_stream().map(move |chunk| {
+            chunk.map_err(|error| {
+                Error::new(ErrorKind::Unavailable, format!("the connection to {origin} broke off"))
+                    .caused_by(error.without_url())
+            })
+        });
+        Body { stream: stream.boxed(), length }
+    }
+
+    /// The error for a status that the caller did not expect. `what` is what was asked for.
+    pub fn error(&self, what: &str) -> Error {
+        let origin = origin(&self.url);
+        let status = self.status;
+        match status.as_u16() {
+            404 | 410 => Error::new(ErrorKind::NotFound, format!("{origin} has no {what}")),
+            401 | 403 => {
+                Error::new(ErrorKind::Unauthorized, format!("{origin} refuses {what} to anonymous clients ({status})"))
+                    .hint("make it public; credentials are not supported by this version")
+            }
+            429 => Error::new(ErrorKind::RateLimited, format!("{origin} limits requests ({status})")),
+            408 | 500..=599 => Error::new(ErrorKind::Unavailable, format!("{origin} failed with {status}")),
+            _ => Error::new(ErrorKind::Protocol, format!("{origin} answered {status} when asked for {what}")),
+        }
+    }
+}
+
+/// Scheme, host and port: what a person needs to know of a URL.
+pub(crate) fn origin(url: &Url) -> String {
+    format!("`{}`", url.origin().ascii_serialization())
+}
+
+fn redirect_target(response: &reqwest::Response) -> Result<Option<Url>, Error> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let malformed = || Error::new(ErrorKind::Protocol, format!("{} redirects to nowhere", origin(response.url())));
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).ok_or_else(malformed)?;
+    response.url().join(location).map(Some).map_err(|error| malformed().caused_by(error))
+}
+
+fn is_transient(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Full jitter, so that steps that failed together do not come back together.
+fn backoff(attempt: u32) -> Duration {
+    let ceiling = 200u64 << attempt.min(5);
+    Duration::from_millis(fastrand::u64(ceiling / 4..=ceiling))
+}
+
+fn unreachable_origin(url: &Url, error: reqwest::Error) -> Error {
+    let origin = origin(url);
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(inner) = cause {
+        if let Some(denied) = inner.downcast_ref::<Error>() {
+            return denied.clone();
+        }
+        cause = inner.source();
+    }
+    let message = if error.is_timeout() {
+        format!("{origin} does not answer in time")
+    } else {
+        format!("{origin} cannot be reached ({})", innermost(&error))
+    };
+    Error::new(ErrorKind::Unavailable, message)
+        .hint("check the name and that the server is up and reachable from here")
+        .caused_by(error.without_url())
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

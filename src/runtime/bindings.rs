@@ -1,0 +1,8 @@
+//! The step world's types, generated from `wit/`.
+#![allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
+
+wasmtime::component::bindgen!({
+    path: "wit",
+    world: "step",
+    exports: { default: async },
+});

@@ -1,0 +1,139 @@
+//! Looking into WebAssembly without compiling it.
+
+use wasmparser::{Encoding, Parser, Payload};
+
+/// What a binary is, from its own bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// A component, or a core module.
+    pub component: bool,
+    /// What it wants from the host: `module name` for core modules, interfaces for components.
+    pub imports: Vec<String>,
+    /// What it offers.
+    pub exports: Vec<String>,
+}
+
+/// Why bytes are not WebAssembly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotWasm {
+    /// They are something else.
+    #[error("this is not WebAssembly but {0}")]
+    Other(String),
+    /// They stop too soon, or make no sense.
+    #[error("the module is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Core module or component, by the eight bytes that every WebAssembly binary starts with
+/// (<https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md>).
+pub(super) fn is_component(bytes: &[u8]) -> Result<bool, NotWasm> {
+    match bytes {
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(false),
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(true),
+        [0, b'a', b's', b'm', rest @ ..] if rest.len() >= 4 => {
+            Err(NotWasm::Other(format!("a WebAssembly binary of an unknown version ({})", hex(&rest[..4]))))
+        }
+        [0, b'a', b's', b'm', ..] => Err(NotWasm::Damaged("it ends within its first eight bytes".to_owned())),
+        _ => Err(NotWasm::Other(describe(bytes))),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What it is instead, as far as its beginning tells.
+fn describe(bytes: &[u8]) -> String {
+    let start = bytes.get(..512).unwrap_or(bytes);
+    let text = String::from_utf8_lossy(start);
+    let lower = text.trim_start().to_ascii_lowercase();
+    let what = match start {
+        [] => "an empty file",
+        [0x1f, 0x8b, ..] => "gzip-compressed data",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd-compressed data",
+        [b'P', b'K', 3, 4, ..] => "a zip archive",
+        [0x7f, b'E', b'L', b'F', ..] => "a native (ELF) program",
+        [0, b'w', b'e', b'b', b'c', ..] => "a WEBC package",
+        _ if lower.starts_with("<!doctype html") || lower.starts_with("<html") => "an HTML page, perhaps a login page",
+        _ if lower.starts_with("(module") || lower.starts_with("(component") => "WebAssembly text; compile it with `wasm-tools parse`",
+        _ if start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) => {
+            let line: String = text.lines().next().unwrap_or_default().chars().take(60).collect();
+            return format!("text that starts with `{line}`");
+        }
+        _ => return format!("something that starts with {}", hex(&start[..start.len().min(8)])),
+    };
+    what.to_owned()
+}
+
+/// Reads the imports and exports of a core module or a component.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection, NotWasm> {
+    let component = is_component(bytes)?;
+    let damaged = |error: wasmparser::BinaryReaderError| NotWasm::Damaged(error.to_string());
+    let mut inspection = Inspection { component, imports: Vec::new(), exports: Vec::new() };
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(damaged)? {
+            // A component holds modules and components of its own, whose imports are nobody else's business.
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) if depth > 0 => depth -= 1,
+            Payload::ImportSection(imports) if depth == 0 => {
+                for import in imports.into_imports() {
+                    let import = import.map_err(damaged)?;
+                    inspection.imports.push(format!("{} {}", import.module, import.name));
+                }
+            }
+            Payload::ExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    inspection.exports.push(export.map_err(damaged)?.name.to_owned());
+                }
+            }
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                for import in imports {
+                    inspection.imports.push(import.map_err(damaged)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    inspection.exports.push(export.map_err(damaged)?.name.name.to_owned());
+                }
+            }
+            Payload::Version { encoding: Encoding::Component, .. } if !component => {
+                return Err(NotWasm::Damaged("a module holds a component".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Ok(inspection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_it_is_instead() {
+        let cases: [(&[u8], &str); 8] = [
+            (b"", "an empty file"),
+            (b"<!DOCTYPE html><html><body>Sign in", "HTML page"),
+            (b"  <html>", "HTML page"),
+            (b"\x1f\x8b\x08\0", "gzip"),
+            (b"\x7fELF\x02", "ELF"),
+            (b"{\"errors\":[]}", "text that starts with `{\"errors\":[]}`"),
+            (b"(module)", "WebAssembly text"),
+            (b"\xff\xfe\0\0", "starts with fffe0000"),
+        ];
+        for (bytes, expected) in cases {
+            let message = is_component(bytes).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        assert!(matches!(is_component(b"\0asm\x01"), Err(NotWasm::Damaged(_))));
+        assert!(matches!(is_component(b"\0asm\x02\0\0\0"), Err(NotWasm::Other(_))));
+    }
+
+    #[test]
+    fn reads_an_empty_module_and_notices_a_cut_one() {
+        let empty = inspect(b"\0asm\x01\0\0\0").unwrap();
+        assert_eq!(empty, Inspection { component: false, imports: vec![], exports: vec![] });
+        assert!(matches!(inspect(b"\0asm\x01\0\0\0\x01\x05"), Err(NotWasm::Damaged(_))));
+    }
+}
