@@ -1,0 +1,28 @@
+//! Greets whoever the parameter `name` names, and returns the greeting as an output parameter.
+//!
+//! A component of the step world: parameters come as values, outputs are returned as values, and no file is touched.
+
+wit_bindgen::generate!({ path: "../../wit", world: "step" });
+
+use wasm_workflow::step::types::Parameter;
+
+struct Greeting;
+
+impl Guest for Greeting {
+    fn run(invocation: Invocation) -> Result<Outcome, String> {
+        let name = invocation
+            .parameters
+            .iter()
+            .find(|parameter| parameter.name == "name")
+            .ok_or("the parameter `name` is missing")?;
+        let greeting = format!("Hello, {}!", name.value);
+        Ok(Outcome {
+            message: Some(format!("greeted {} for {}", name.value, invocation.workflow_name)),
+            result: Some(greeting.clone()),
+            parameters: vec![Parameter { name: "greeting".to_owned(), value: greeting }],
+            artifacts: Vec::new(),
+        })
+    }
+}
+
+export!(Greeting);

@@ -1,0 +1,8 @@
+//! Takes memory until there is no more.
+
+fn main() {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(std::hint::black_box(vec![1u8; 1 << 20]));
+    }
+}

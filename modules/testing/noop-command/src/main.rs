@@ -1,0 +1,3 @@
+//! A command that does nothing.
+
+fn main() {}
