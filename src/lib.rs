@@ -1,2 +1,29 @@
-//! crate
+//! An executor plugin for Argo Workflows that runs WebAssembly modules as workflow steps.
+//!
+//! ```text
+//! POST /api/v1/template.execute
+//!   api      token, body bound                            │ 403
+//!   argo     parse the template                           │ not ours: {}     a mistake in it: Error
+//!   step     resolve ─ fetch ─ compile ─ stage in ─ run ─ collect ─ stage out  (step::pipeline)
+//!   argo     the reply
+//! ```
+//!
+//! | module | knows | does not know |
+//! |---|---|---|
+//! | [`api`] | HTTP | what a step is made of |
+//! | [`argo`] | Argo's messages | how a step is run |
+//! | [`step`] | the order of the stages | HTTP, Argo |
+//! | [`staging`] | the step's directory | wasmtime |
+//! | [`runtime`] | wasmtime | all of the above |
+//! | [`config`], [`cli`] | what the operator says | |
+
+pub mod api;
+pub mod argo;
+pub mod cli;
+pub mod config;
+pub mod document;
 pub mod runtime;
+pub mod staging;
+pub mod step;
+pub mod telemetry;
+pub mod units;

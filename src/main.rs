@@ -1,1 +1,7 @@
-fn main() {}
+//! The program. Everything is in the library, so that tests reach it.
+
+use wasm_workflow_executor::cli::{self, Exit};
+
+fn main() -> Exit {
+    cli::main()
+}

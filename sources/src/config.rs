@@ -1,12 +1,9 @@
-//! What the operator says about sources: the `sources` section of the configuration.
+//! What the operator says about sources.
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 /// How modules may be fetched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Hosts, `host` or `host:port`, that are spoken to in plain HTTP. Listing a host also allows it to be on this
     /// machine (a loopback address).

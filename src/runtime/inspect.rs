@@ -55,7 +55,9 @@ fn describe(bytes: &[u8]) -> String {
         [0x7f, b'E', b'L', b'F', ..] => "a native (ELF) program",
         [0, b'w', b'e', b'b', b'c', ..] => "a WEBC package",
         _ if lower.starts_with("<!doctype html") || lower.starts_with("<html") => "an HTML page, perhaps a login page",
-        _ if lower.starts_with("(module") || lower.starts_with("(component") => "WebAssembly text; compile it with `wasm-tools parse`",
+        _ if lower.starts_with("(module") || lower.starts_with("(component") => {
+            "WebAssembly text; compile it with `wasm-tools parse`"
+        }
         _ if start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) => {
             let line: String = text.lines().next().unwrap_or_default().chars().take(60).collect();
             return format!("text that starts with `{line}`");

@@ -19,7 +19,7 @@ pub struct Limits {
     pub time: Duration,
     /// Standard output, and separately standard error, in bytes.
     pub output: u64,
-    /// Blocks in the step's directory, in bytes. Sampled: a guest can write more for up to [`SAMPLE`].
+    /// Blocks in the step's directory, in bytes. Sampled: a guest can write more for up to 50 ms.
     pub disk: u64,
     /// Files and directories in the step's directory. Sampled like `disk`.
     pub entries: u64,
@@ -28,7 +28,7 @@ pub struct Limits {
 }
 
 /// How often the step's directory is measured while the guest runs.
-pub const SAMPLE: Duration = Duration::from_millis(50);
+pub(super) const SAMPLE: Duration = Duration::from_millis(50);
 /// Elements in all tables of a step.
 const TABLE_ELEMENTS: usize = 10_000_000;
 const INSTANCES: usize = 1_000;
@@ -71,7 +71,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(limits: Limits, deadline: Instant, cancel: CancellationToken, directory: Option<PathBuf>) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        deadline: Instant,
+        cancel: CancellationToken,
+        directory: Option<PathBuf>,
+    ) -> Self {
         let sample = Mutex::new(Instant::now() + SAMPLE);
         Self { limits, deadline, cancel, directory, sample, stopped: AtomicU8::new(0) }
     }
@@ -127,14 +132,6 @@ impl Watch {
         // A large directory takes long to measure: the guest keeps at least four fifths of the time.
         *sample = Instant::now() + SAMPLE.max(now.elapsed() * 4);
         if self.exceeds(&usage) { Err(self.stop(Stop::Disk)) } else { Ok(()) }
-    }
-
-    /// Measures the directory once more when the guest is done, whatever the time of the last sample.
-    pub(super) fn check_disk_at_end(&self) -> Result<(), Stop> {
-        match &self.directory {
-            Some(directory) if self.exceeds(&disk::usage(directory, self.limits.entries)) => Err(self.stop(Stop::Disk)),
-            _ => Ok(()),
-        }
     }
 
     fn exceeds(&self, usage: &disk::Usage) -> bool {
@@ -201,8 +198,7 @@ mod tests {
     use super::*;
 
     pub(crate) fn watch(memory: u64) -> Arc<Watch> {
-        let limits =
-            Limits { memory, time: Duration::from_secs(1), output: 10, disk: 10, entries: 10, disk_free: 0 };
+        let limits = Limits { memory, time: Duration::from_secs(1), output: 10, disk: 10, entries: 10, disk_free: 0 };
         let deadline = Instant::now() + limits.time;
         Arc::new(Watch::new(limits, deadline, CancellationToken::new(), None))
     }
@@ -214,7 +210,10 @@ mod tests {
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert!(limiter.memory_growing(40, 60, None).unwrap());
-        assert!(!limiter.memory_growing(60, 200, Some(100)).unwrap(), "beyond the module's own maximum is no limit of ours");
+        assert!(
+            !limiter.memory_growing(60, 200, Some(100)).unwrap(),
+            "beyond the module's own maximum is no limit of ours"
+        );
         assert!(limiter.memory_growing(0, 1, None).is_err());
         assert_eq!(watch.stopped(), Some(Stop::Memory));
     }

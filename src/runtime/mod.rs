@@ -32,5 +32,5 @@ pub use inspect::{Inspection, NotWasm, inspect};
 pub use limits::{Limits, Stop};
 pub use module::{Kind, LoadError, Module};
 pub use output::{Captured, Tee};
-pub use run::{Ending, Invocation, Report, Run, run};
+pub use run::{Ending, Invocation, Remains, Report, Run, run};
 pub use runners::Runners;

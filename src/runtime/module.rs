@@ -126,10 +126,11 @@ fn core_entry(module: &wasmtime::Module, linked: &Linked) -> Result<Entry, LoadE
     if start.is_none_or(|start| start.params().len() + start.results().len() > 0) {
         return Err(LoadError::NoEntry(list(module.exports().map(|export| export.name().to_owned()))));
     }
-    let pre = linked.core.instantiate_pre(module).map_err(|error| match error.downcast_ref::<UnknownImportError>() {
-        Some(unknown) => LoadError::Import(format!("`{}` from `{}`", unknown.name(), unknown.module())),
-        None => LoadError::Engine(format!("{error:#}")),
-    })?;
+    let pre =
+        linked.core.instantiate_pre(module).map_err(|error| match error.downcast_ref::<UnknownImportError>() {
+            Some(unknown) => LoadError::Import(format!("`{}` from `{}`", unknown.name(), unknown.module())),
+            None => LoadError::Engine(format!("{error:#}")),
+        })?;
     Ok(Entry::Core(pre))
 }
 
@@ -141,7 +142,10 @@ fn component_entry(component: &Component, linked: &Linked) -> Result<Entry, Load
     if !is_step && !command("0.2.") && !command("0.3.") {
         return Err(LoadError::NoEntry(list(names.into_iter())));
     }
-    let pre = linked.component.instantiate_pre(component).map_err(|error| unknown_component_import(component, linked, &error))?;
+    let pre = linked
+        .component
+        .instantiate_pre(component)
+        .map_err(|error| unknown_component_import(component, linked, &error))?;
     let entry = if is_step {
         StepPre::new(pre).map(Entry::Step)
     } else if command("0.3.") {
@@ -156,7 +160,8 @@ fn component_entry(component: &Component, linked: &Linked) -> Result<Entry, Load
 fn unknown_component_import(component: &Component, linked: &Linked, error: &wasmtime::Error) -> LoadError {
     let message = format!("{error:#}");
     let imports = component.component_type();
-    let named = imports.imports(&linked.engine).map(|(name, _)| name).find(|name| message.contains(&format!("`{name}`")));
+    let named =
+        imports.imports(&linked.engine).map(|(name, _)| name).find(|name| message.contains(&format!("`{name}`")));
     match named {
         Some(name) => LoadError::Import(format!("`{name}`")),
         None => LoadError::Engine(message),

@@ -114,10 +114,10 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
     };
     drop(ticking);
 
-    let ending = match (watch.check_disk_at_end(), watch.stopped(), result) {
-        (Err(stop), ..) | (_, Some(stop), _) => Ending::Stopped(stop),
-        (.., Ok(ending)) => ending,
-        (.., Err(error)) => ending_of(&error),
+    let ending = match (watch.stopped(), result) {
+        (Some(stop), _) => Ending::Stopped(stop),
+        (None, Ok(ending)) => ending,
+        (None, Err(error)) => ending_of(&error),
     };
     let report = Report { ending, stdout: stdout.take(), stderr: stderr.take() };
     Ok((report, Remains { _store: Box::new(store) }))

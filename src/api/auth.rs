@@ -1,0 +1,56 @@
+//! Who may call: whoever knows the token that Argo's init container wrote.
+
+use std::fmt;
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use subtle::ConstantTimeEq;
+
+/// The rule for callers.
+#[derive(Clone)]
+pub enum Auth {
+    /// The bearer of this token.
+    Token(String),
+    /// Everybody. For this machine alone.
+    Open,
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token",
+            Self::Open => "Open",
+        })
+    }
+}
+
+impl Auth {
+    /// Whether a request may go on. Takes as long for a wrong token as for the right one.
+    pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
+        let token = match self {
+            Self::Token(token) => token,
+            Self::Open => return true,
+        };
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        given.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_token_opens() {
+        let auth = Auth::Token("secret".to_owned());
+        let with = |value: &str| HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+        assert!(auth.allows(&with("Bearer secret")));
+        for value in ["Bearer secre", "Bearer secrets", "secret", "Basic secret", "Bearer "] {
+            assert!(!auth.allows(&with(value)), "{value}");
+        }
+        assert!(!auth.allows(&HeaderMap::new()));
+        assert!(Auth::Open.allows(&HeaderMap::new()));
+        assert_eq!(format!("{auth:?}"), "Token");
+    }
+}

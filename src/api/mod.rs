@@ -1,0 +1,56 @@
+//! The HTTP side: what Argo's agent calls, and what the kubelet asks.
+//!
+//! Never 404 on `template.execute`, which would switch the plugin off for the life of the agent, and never a 5xx, which fails the node
+//! with a text that nobody can act on: what goes wrong is said in a reply of 200.
+
+mod auth;
+mod execute;
+
+use std::sync::Arc;
+
+use artifacts::Repository;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::step::{Executor, StepLimits};
+
+pub use auth::Auth;
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Who may call.
+    pub auth: Auth,
+    /// What the operator allows each step.
+    pub limits: StepLimits,
+    /// Where artifacts are kept.
+    pub repository: Option<Repository>,
+    /// The executor, once it is set up: the port is open before that.
+    pub executor: watch::Receiver<Option<Arc<Executor>>>,
+    /// Ends every step.
+    pub shutdown: CancellationToken,
+}
+
+/// The routes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/api/v1/template.execute", post(execute::execute))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        // The handler bounds the body itself: it answers what is too large in Argo's terms.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(Arc::new(api))
+}
+
+/// Ready when steps can run.
+async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, &'static str) {
+    if api.executor.borrow().is_some() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    }
+}

@@ -1,0 +1,326 @@
+//! The `wasm` block of a template: what a workflow author writes.
+//!
+//! A JSON Schema of it is generated from these types, into `docs/schemas/template.schema.json`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sources::reference::{HttpReference, OciReference, unsupported_scheme};
+use sources::{Digest, Error, ErrorKind, Reference};
+
+use crate::document::{self, DocumentError};
+use crate::units::{ByteSize, Time};
+
+const PATH: &str = "template.plugin.wasm";
+
+/// `plugin.wasm`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Wasm {
+    /// The module: a URI, or one key that says where it lives.
+    pub module: Module,
+    /// How the module is fetched.
+    #[serde(default)]
+    pub pull: Pull,
+    /// The module's arguments, without its own name. They replace those of the package.
+    pub args: Option<Vec<String>>,
+    /// Environment variables.
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    /// Standard input.
+    pub stdin: Option<String>,
+    /// What the module may reach beyond its own directory. The operator has to allow it too.
+    #[serde(default)]
+    pub permissions: Permissions,
+    /// What the module may use. The operator's own limits hold as well.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Anything that the module understands.
+    #[serde(default)]
+    pub options: Map<String, Value>,
+    /// What tells this execution from others with the same inputs: `{{node.name}}/{{retries}}`.
+    pub id: Option<String>,
+}
+
+/// `module`: one URI string, or a map with exactly one key.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Module {
+    /// `oci://…`, `https://…#sha256=…`; without a scheme, an OCI reference.
+    Uri(String),
+    /// By key.
+    Keyed(Box<Keyed>),
+}
+
+/// The kinds of module, one of which is given.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Keyed {
+    /// In an OCI registry.
+    oci: Option<Oci>,
+    /// On a web server.
+    http: Option<Http>,
+    /// In the Wasmer registry. Not supported by this version.
+    wapm: Option<Value>,
+    /// On a Bindle server. Not supported by this version.
+    bindle: Option<Value>,
+    /// By wasm-pkg name. Not supported by this version.
+    wkg: Option<Value>,
+}
+
+/// `module.oci`: a reference, or a map.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Oci {
+    /// `ghcr.io/acme/resize:1.4.0`; tag, `@sha256:…`, or both.
+    Reference(String),
+    /// The reference, and which of several modules in it.
+    Selected(OciSelected),
+}
+
+/// `module.oci` as a map.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciSelected {
+    /// The reference.
+    #[serde(rename = "ref")]
+    reference: String,
+    /// A path in the image. Not supported by this version.
+    path: Option<String>,
+    /// A layer of the artifact. Not supported by this version.
+    layer: Option<String>,
+}
+
+/// `module.http`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Http {
+    /// The address.
+    url: String,
+    /// The digest of the file as served, `sha256:…`.
+    digest: Option<String>,
+    /// The digest of the module in the file. Not supported by this version.
+    module_digest: Option<String>,
+    /// The Secret with credentials. Not supported by this version.
+    auth_secret: Option<Value>,
+    /// Request headers. Not supported by this version.
+    headers: Option<BTreeMap<String, String>>,
+}
+
+/// `pull`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Pull {
+    /// When to ask the module's origin. `Always` when the tag is `latest` or missing, else `IfNotPresent`.
+    pub policy: Option<PullPolicy>,
+    /// Secrets with registry credentials. Not supported by this version.
+    secrets: Vec<SecretName>,
+}
+
+/// `pull.policy`, as Kubernetes' `imagePullPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// Ask each workflow.
+    Always,
+    /// Ask when the reference is not in the store.
+    IfNotPresent,
+    /// The store alone.
+    Never,
+}
+
+impl From<PullPolicy> for sources::PullPolicy {
+    fn from(policy: PullPolicy) -> Self {
+        match policy {
+            PullPolicy::Always => Self::Always,
+            PullPolicy::IfNotPresent => Self::IfNotPresent,
+            PullPolicy::Never => Self::Never,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SecretName {
+    #[expect(dead_code, reason = "read by the credentials that a later version brings")]
+    name: String,
+}
+
+/// `env[]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvVar {
+    /// Its name.
+    name: String,
+    /// Its value.
+    value: Option<String>,
+    /// A Secret's value. Not supported by this version.
+    value_from: Option<Value>,
+}
+
+/// `permissions`. None can be granted by this version.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Permissions {
+    http: Option<HttpPermission>,
+    sql: Vec<String>,
+    blobstore: Vec<String>,
+    keyvalue: Vec<String>,
+    config: Vec<String>,
+    sockets: Vec<String>,
+}
+
+/// `permissions.http`. The spelling with underscores is the original plugin's.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HttpPermission {
+    /// Where requests may go: scheme, host and port.
+    #[serde(alias = "allowed_hosts")]
+    allowed_hosts: Vec<String>,
+    /// How many at once.
+    #[serde(alias = "max_concurrent_requests")]
+    max_concurrent_requests: Option<u32>,
+}
+
+/// `limits`. What is not given is the operator's limit.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Linear memory.
+    pub memory: Option<ByteSize>,
+    /// Time in the module.
+    pub time: Option<Time>,
+    /// Standard output, and separately standard error.
+    pub output: Option<ByteSize>,
+    /// The step's directory.
+    pub disk: Option<ByteSize>,
+}
+
+/// Reads the block.
+pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
+    document::read(wasm, PATH).map_err(|error| match (error.unknown_key(), error.path()) {
+        (Some(_), PATH) => error.and(" If the module reads it as an option, move it under `options`."),
+        _ => error,
+    })
+}
+
+/// Both of these are a string or a map.
+macro_rules! string_or_map {
+    ($type:ident, $string:ident, $map:expr, $expecting:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct StringOrMap;
+                impl<'de> serde::de::Visitor<'de> for StringOrMap {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    fn visit_str<E>(self, text: &str) -> Result<$type, E> {
+                        Ok($type::$string(text.to_owned()))
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
+                        Deserialize::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map($map)
+                    }
+                }
+                deserializer.deserialize_any(StringOrMap)
+            }
+        }
+    };
+}
+
+string_or_map!(Module, Uri, |keyed| Module::Keyed(Box::new(keyed)), "a URI, or a map with one key");
+string_or_map!(Oci, Reference, Oci::Selected, "a reference, or a map with `ref`");
+
+impl Wasm {
+    /// Where the module is.
+    pub(super) fn reference(&self) -> Result<Reference, Error> {
+        match &self.module {
+            Module::Uri(uri) => uri.parse(),
+            Module::Keyed(keyed) => keyed.reference(),
+        }
+    }
+
+    /// Refuses what is understood and not built yet: a limit of this version must not look like a success.
+    pub(super) fn check_supported(&self) -> Result<(), DocumentError> {
+        let permissions = &self.permissions;
+        let asked = [
+            ("permissions.http", permissions.http.as_ref().is_some_and(|http| !http.allowed_hosts.is_empty())),
+            ("permissions.sql", !permissions.sql.is_empty()),
+            ("permissions.blobstore", !permissions.blobstore.is_empty()),
+            ("permissions.keyvalue", !permissions.keyvalue.is_empty()),
+            ("permissions.config", !permissions.config.is_empty()),
+            ("permissions.sockets", !permissions.sockets.is_empty()),
+            ("pull.secrets", !self.pull.secrets.is_empty()),
+        ];
+        match asked.into_iter().find(|(_, asked)| *asked) {
+            Some((name, _)) => Err(DocumentError::new(format!("{PATH}.{name}"), "not supported by this version")),
+            None => Ok(()),
+        }
+    }
+
+    /// The environment variables.
+    pub(super) fn environment(&self) -> Result<Vec<(String, String)>, DocumentError> {
+        let variable = |(index, variable): (usize, &EnvVar)| {
+            let at = format!("{PATH}.env[{index}]");
+            if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
+                return Err(DocumentError::new(at, format!("`{}` cannot be a variable's name", variable.name)));
+            }
+            if variable.value_from.is_some() {
+                return Err(DocumentError::new(
+                    format!("{at}.valueFrom"),
+                    "not supported by this version; use `value`",
+                ));
+            }
+            Ok((variable.name.clone(), variable.value.clone().unwrap_or_default()))
+        };
+        self.env.iter().enumerate().map(variable).collect()
+    }
+}
+
+impl Keyed {
+    fn reference(&self) -> Result<Reference, Error> {
+        let given = [
+            ("oci", self.oci.is_some()),
+            ("http", self.http.is_some()),
+            ("wapm", self.wapm.is_some()),
+            ("bindle", self.bindle.is_some()),
+            ("wkg", self.wkg.is_some()),
+        ];
+        let given: Vec<&str> = given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
+        match (given.as_slice(), &self.oci, &self.http) {
+            (["oci"], Some(Oci::Reference(reference)), _) => {
+                OciReference::parse(reference.strip_prefix("oci://").unwrap_or(reference)).map(Reference::Oci)
+            }
+            (["oci"], Some(Oci::Selected(selected)), _) => selected.reference(),
+            (["http"], _, Some(http)) => http.reference(),
+            ([kind @ ("wapm" | "bindle" | "wkg")], ..) => Err(unsupported_scheme(kind)),
+            _ => Err(Error::new(
+                ErrorKind::InvalidReference,
+                "give exactly one of `oci`, `http`, `wapm`, `bindle`, `wkg`",
+            )),
+        }
+    }
+}
+
+impl OciSelected {
+    fn reference(&self) -> Result<Reference, Error> {
+        if self.path.is_some() || self.layer.is_some() {
+            return Err(Error::new(ErrorKind::Unsupported, "`path` and `layer` are not supported by this version"));
+        }
+        OciReference::parse(&self.reference).map(Reference::Oci)
+    }
+}
+
+impl Http {
+    fn reference(&self) -> Result<Reference, Error> {
+        if self.module_digest.is_some() || self.auth_secret.is_some() || self.headers.is_some() {
+            let message = "`moduleDigest`, `authSecret` and `headers` are not supported by this version";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        let digest = self.digest.as_deref().map(|digest| {
+            digest.parse::<Digest>().map_err(|error| Error::new(ErrorKind::InvalidReference, error.to_string()))
+        });
+        HttpReference::new(&self.url, digest.transpose()?).map(Reference::Http)
+    }
+}

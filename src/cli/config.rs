@@ -1,0 +1,36 @@
+//! `config check`
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::settings::Common;
+use super::{Exit, Failure, output};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check the configuration, and print what is in force
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl ConfigCommand {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let Self::Check(Check { common }) = self;
+        let config = common.load()?;
+        let directories = common.directories(true);
+        let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;
+        // Not part of the document: these are flags.
+        let flags =
+            json!({"cacheDir": directories.cache, "codeDir": directories.code, "scratchDir": directories.scratch});
+        if let (Some(printed), Some(flags)) = (printed.as_object_mut(), flags.as_object()) {
+            printed.insert("directories".to_owned(), flags.clone().into());
+        }
+        output::data(&serde_saphyr::to_string(&printed).map_err(Failure::error)?);
+        Ok(Exit::Succeeded)
+    }
+}

@@ -1,0 +1,89 @@
+//! The command line. Standard output is for data, standard error for talk.
+
+mod config;
+mod exit;
+mod inspect;
+mod output;
+mod progress;
+mod pull;
+mod run;
+mod serve;
+mod settings;
+mod template;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// Runs WebAssembly modules as steps of Argo Workflows.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve Argo's agent
+    Serve(serve::Serve),
+    /// Run a step on this machine, as Argo would
+    Run(Box<run::RunStep>),
+    /// Fetch a module into the store
+    Pull(pull::Pull),
+    /// Show what a module is, wants and offers
+    Inspect(inspect::Inspect),
+    /// Work with the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Runs what the command line asks for. Says what went wrong on standard error.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Succeeded };
+        }
+    };
+    let ran = match cli.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Run(run) => run.run(),
+        Command::Pull(pull) => pull.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Config(config) => config.run(),
+    };
+    ran.unwrap_or_else(|failure| {
+        output::say(&format!("error: {}", failure.message));
+        failure.exit
+    })
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    exit: Exit,
+}
+
+impl Failure {
+    /// What was asked for makes no sense.
+    fn usage(message: impl ToString) -> Self {
+        Self { message: message.to_string(), exit: Exit::Usage }
+    }
+
+    /// What was asked for could not be done.
+    fn error(message: impl ToString) -> Self {
+        Self { message: message.to_string(), exit: Exit::Error }
+    }
+}
+
+impl From<sources::Error> for Failure {
+    fn from(error: sources::Error) -> Self {
+        match error.remedy() {
+            Some(hint) => Self::error(format!("{error}\nhint: {hint}")),
+            None => Self::error(error),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `pull`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use sources::{Module, PullPolicy, Request};
+
+use super::progress::Line;
+use super::settings::{self, Common};
+use super::{Exit, Failure, output};
+
+#[derive(Debug, Args)]
+pub(super) struct Pull {
+    /// The module: oci://…, https://…#sha256=…, or a file
+    reference: String,
+    /// Also write the module to this file
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Pull {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let module = fetch(&self.common, &self.reference, PullPolicy::Always)?;
+        if let Some(file) = &self.output {
+            std::fs::write(file, &module.bytes)
+                .map_err(|error| Failure::error(format!("`{}`: {error}", file.display())))?;
+        }
+        output::say(&format!("{} bytes", module.bytes.len()));
+        output::data(&format!("{}\n", module.digest));
+        Ok(Exit::Succeeded)
+    }
+}
+
+/// Resolves and fetches, with progress on a terminal.
+pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<Module, Failure> {
+    let config = common.load()?;
+    let request =
+        Request { reference: settings::reference(reference)?, pull_policy: Some(policy), scope: String::new() };
+    let line = Line::new("resolving");
+    let fetched = settings::runtime()?.block_on(async {
+        let sources = common.directories(false).sources(&config, true, line.shared())?;
+        let resolved = sources.resolve(&request).await?;
+        Ok(sources.fetch(&Arc::clone(&resolved)).await?)
+    });
+    line.done();
+    fetched
+}

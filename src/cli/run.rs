@@ -1,0 +1,269 @@
+//! `run`: a step on this machine, as Argo would run it.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use artifacts::{Location, Repository};
+use clap::Args;
+use serde_json::{Value, json};
+use sources::Request;
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Line;
+use super::settings::{self, Common};
+use super::template;
+use super::{Exit, Failure, output};
+use crate::argo::{self, Conversion, Placement, Reply, Template};
+use crate::step::pipeline::Tees;
+use crate::step::{Executor, Outcome, Phase, Step, Workflow};
+use crate::telemetry;
+use crate::units::{ByteSize, Time};
+
+#[derive(Debug, Args)]
+pub(super) struct RunStep {
+    /// The module: a file, oci://…, or https://…#sha256=…
+    #[arg(required_unless_present = "template")]
+    reference: Option<String>,
+    /// Take a template out of a Workflow or WorkflowTemplate file
+    #[arg(long, value_name = "FILE[#TEMPLATE]", conflicts_with = "reference")]
+    template: Option<String>,
+    /// An input parameter; repeatable
+    #[arg(short = 'p', long = "parameter", value_name = "NAME=VALUE", value_parser = pair)]
+    parameters: Vec<(String, String)>,
+    /// An input artifact; the guest's path may be left out where the template says it; repeatable
+    #[arg(short = 'a', long = "artifact", value_name = "NAME=HOST_PATH:GUEST_PATH", value_parser = pair)]
+    artifacts: Vec<(String, String)>,
+    /// An output artifact; repeatable
+    #[arg(short = 'o', long = "output", value_name = "NAME=GUEST_PATH", value_parser = pair)]
+    outputs: Vec<(String, String)>,
+    /// Where output artifacts go, each under its name
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output_dir: PathBuf,
+    /// An environment variable; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// Standard input
+    #[arg(long, value_name = "FILE|-")]
+    stdin: Option<PathBuf>,
+    /// The longest the module may run
+    #[arg(long, value_name = "DURATION")]
+    limit_time: Option<Time>,
+    /// The most memory the module may use
+    #[arg(long, value_name = "BYTES")]
+    limit_memory: Option<ByteSize>,
+    /// Print the node result that Argo would get, and nothing else
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    common: Common,
+    /// The module's arguments
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it must look like NAME=VALUE".to_owned()),
+    }
+}
+
+impl RunStep {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let config = self.common.load()?;
+        let mut log = config.telemetry.log.clone();
+        if !self.common.wants_log() {
+            // What the step came to is said in the end; the log would say it twice.
+            "off".clone_into(&mut log.level);
+        }
+        telemetry::start(&log).map_err(Failure::usage)?;
+        let (step, template) = self.step(config.limits.step())?;
+        let line = Line::new("preparing the module");
+        let outcome = settings::runtime()?.block_on(async {
+            let directories = self.common.directories(false);
+            let sources = directories.sources(&config, true, line.shared())?;
+            let executor = Executor::new(sources, directories.settings(&config, 1))
+                .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
+            Ok::<_, Failure>(execute(Arc::new(executor), step, &line, self.json).await)
+        })?;
+        let exit = match outcome.phase {
+            Phase::Succeeded => Exit::Succeeded,
+            Phase::Failed => Exit::Failed,
+            Phase::Error => Exit::Error,
+        };
+        if self.json {
+            let reply = Reply::outcome(outcome, &template);
+            output::data(&format!("{}\n", serde_json::to_string(&reply.node).map_err(Failure::error)?));
+        } else {
+            self.report(&outcome);
+        }
+        Ok(exit)
+    }
+
+    /// What the step came to, for a person. Its standard output is there already.
+    fn report(&self, outcome: &Outcome) {
+        for parameter in &outcome.parameters {
+            output::say(&format!("parameter {} = {}", parameter.name, parameter.value));
+        }
+        for produced in &outcome.artifacts {
+            output::say(&format!(
+                "artifact {} -> {}",
+                produced.name,
+                self.output_dir.join(&produced.location.key).display()
+            ));
+        }
+        output::say(&format!("{:?}: {}", outcome.phase, outcome.message));
+    }
+
+    fn step(&self, limits: crate::step::StepLimits) -> Result<(Step, Template), Failure> {
+        let (mut template, workflow) = match &self.template {
+            Some(from) => {
+                let (file, name) =
+                    from.split_once('#').map_or((from.as_str(), None), |(file, name)| (file, Some(name)));
+                template::load(Path::new(file), name, &self.parameters)?
+            }
+            None => (
+                self.synthesize()?,
+                Workflow { name: "run".to_owned(), namespace: "default".to_owned(), uid: String::new() },
+            ),
+        };
+        let supplied = self.supply(&mut template)?;
+        self.add(&mut template)?;
+        let call = argo::from_template(workflow, &template).map_err(Failure::usage)?;
+        let call = call.ok_or_else(|| Failure::usage("the template has no `plugin.wasm`"))?;
+        let output_dir = std::path::absolute(&self.output_dir).map_err(Failure::usage)?;
+        let placement = Placement {
+            repository: Some(Repository::directory(output_dir)),
+            key_prefix: String::new(),
+            supplied: Some(supplied),
+        };
+        call.into_step(&Conversion { limits, placement }).map_err(Failure::usage)
+    }
+
+    /// The template that the command line stands for.
+    fn synthesize(&self) -> Result<Value, Failure> {
+        let reference = settings::reference(self.reference.as_deref().unwrap_or_default())?;
+        let parameters: Vec<Value> =
+            self.parameters.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        Ok(json!({
+            "name": "run",
+            "inputs": {"parameters": parameters, "artifacts": []},
+            "outputs": {"artifacts": []},
+            "plugin": {"wasm": {"module": reference.to_string()}},
+        }))
+    }
+
+    /// The files given with `-a`, as a directory store sees them; adds to the template those it does not declare.
+    fn supply(&self, template: &mut Value) -> Result<BTreeMap<String, Location>, Failure> {
+        let mut supplied = BTreeMap::new();
+        for (name, paths) in &self.artifacts {
+            let declared = named(template, "/inputs/artifacts", name);
+            let (host, guest) = match paths.rsplit_once(':') {
+                Some((host, guest)) if guest.starts_with('/') => (host, Some(guest)),
+                _ => (paths.as_str(), None),
+            };
+            if declared.is_none() && guest.is_none() {
+                return Err(Failure::usage(format!(
+                    "-a {name}={paths} needs a path in the guest: -a {name}={paths}:/in/{name}"
+                )));
+            }
+            let host = std::path::absolute(host).map_err(|error| Failure::usage(format!("`{host}`: {error}")))?;
+            let (Some(parent), Some(key)) = (host.parent(), host.file_name().and_then(|name| name.to_str())) else {
+                return Err(Failure::usage(format!("`{}` cannot be an artifact", host.display())));
+            };
+            if !host.exists() {
+                return Err(Failure::usage(format!("there is no `{}`", host.display())));
+            }
+            supplied.insert(name.clone(), Location { repository: Repository::directory(parent), key: key.to_owned() });
+            set(template, "inputs", name, guest)?;
+        }
+        Ok(supplied)
+    }
+
+    /// Everything else that the command line says, over what the template says.
+    fn add(&self, template: &mut Value) -> Result<(), Failure> {
+        for (name, path) in &self.outputs {
+            set(template, "outputs", name, Some(path))?;
+        }
+        let stdin = self.stdin.as_deref().map(read_stdin).transpose()?;
+        let Some(wasm) = template.pointer_mut("/plugin/wasm").and_then(Value::as_object_mut) else { return Ok(()) };
+        if !self.args.is_empty() {
+            wasm.insert("args".to_owned(), json!(self.args));
+        }
+        if let Some(stdin) = stdin {
+            wasm.insert("stdin".to_owned(), stdin.into());
+        }
+        if !self.env.is_empty() {
+            let env = wasm.entry("env").or_insert_with(|| json!([]));
+            let added = self.env.iter().map(|(name, value)| json!({"name": name, "value": value}));
+            env.as_array_mut().ok_or_else(|| Failure::usage("`env` in the template is not a list"))?.extend(added);
+        }
+        let limits = [
+            ("time", self.limit_time.map(|time| time.to_string())),
+            ("memory", self.limit_memory.map(|size| size.to_string())),
+        ];
+        for (name, limit) in limits {
+            if let Some(limit) = limit {
+                let limits = wasm.entry("limits").or_insert_with(|| json!({}));
+                limits
+                    .as_object_mut()
+                    .ok_or_else(|| Failure::usage("`limits` in the template is not a map"))?
+                    .insert(name.to_owned(), limit.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn named<'a>(template: &'a Value, list: &str, name: &str) -> Option<&'a Value> {
+    template.pointer(list)?.as_array()?.iter().find(|item| item["name"] == name)
+}
+
+/// Declares an artifact, or gives a declared one another path.
+fn set(template: &mut Value, side: &str, name: &str, path: Option<&str>) -> Result<(), Failure> {
+    let malformed = || Failure::usage(format!("`{side}.artifacts` in the template is not a list"));
+    let block = template.as_object_mut().ok_or_else(malformed)?.entry(side).or_insert_with(|| json!({}));
+    let list = block.as_object_mut().ok_or_else(malformed)?.entry("artifacts").or_insert_with(|| json!([]));
+    let list = list.as_array_mut().ok_or_else(malformed)?;
+    match (list.iter_mut().find(|item| item["name"] == name), path) {
+        (Some(item), Some(path)) => item["path"] = path.into(),
+        (None, Some(path)) => list.push(json!({"name": name, "path": path})),
+        (_, None) => {}
+    }
+    Ok(())
+}
+
+fn read_stdin(path: &Path) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Failure::usage(format!("`{}`: {error}", path.display())))?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("`{}` is not UTF-8; pass binary input as an artifact", path.display())))
+}
+
+async fn execute(executor: Arc<Executor>, step: Step, line: &Line, json: bool) -> Outcome {
+    let request =
+        Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.uid.clone() };
+    // The same work as the step's own first stages, here so that its progress shows. Its errors come again from the step.
+    let _ = executor.prepare(&request).await;
+    line.done();
+    let cancel = CancellationToken::new();
+    let interrupted = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.cancel();
+        }
+    });
+    let tees = if json {
+        Tees::default()
+    } else {
+        Tees { stdout: Some(Box::new(output::bytes)), stderr: Some(Box::new(output::say_bytes)) }
+    };
+    executor.execute(step, cancel, tees).await
+}

@@ -1,0 +1,130 @@
+//! `serve`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::settings::{Common, Directories};
+use super::{Exit, Failure};
+use crate::api::{self, Api, Auth};
+use crate::config::Config;
+use crate::step::Executor;
+use crate::telemetry;
+
+/// How long a stopping server waits for its last replies. Kubernetes kills it after 30 s.
+const DRAIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7884", env = "WASM_WORKFLOW_BIND")]
+    bind: SocketAddr,
+    /// The file with the token that callers must have; the token may be in WASM_WORKFLOW_TOKEN instead
+    #[arg(long, value_name = "FILE", default_value = "/var/run/argo/token", env = "WASM_WORKFLOW_TOKEN_FILE")]
+    token_file: PathBuf,
+    /// Let everybody call; only where nobody else can: on a loopback address
+    #[arg(long, env = "WASM_WORKFLOW_NO_TOKEN")]
+    no_token: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let config = self.common.load()?;
+        telemetry::start(&config.telemetry.log).map_err(Failure::usage)?;
+        let auth = self.auth()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::error(format!("cannot start threads: {error}")))?;
+        let served = runtime.block_on(serve(self.bind, auth, config, self.common.directories(true)));
+        // A guest that ignores its interruption must not keep the process.
+        runtime.shutdown_background();
+        served.map(|()| Exit::Succeeded)
+    }
+
+    fn auth(&self) -> Result<Auth, Failure> {
+        if self.no_token {
+            return match self.bind.ip().is_loopback() {
+                true => Ok(Auth::Open),
+                false => Err(Failure::usage(format!("--no-token needs a loopback address, and {} is none", self.bind))),
+            };
+        }
+        let token = match std::env::var("WASM_WORKFLOW_TOKEN") {
+            Ok(token) => token,
+            Err(_) => std::fs::read_to_string(&self.token_file).map_err(|error| {
+                let file = self.token_file.display();
+                Failure::usage(format!(
+                    "the token file `{file}` cannot be read: {error}\n\
+                     hint: Argo writes it for user 8737; to try without one, use --no-token --bind 127.0.0.1:7884"
+                ))
+            })?,
+        };
+        match token.trim() {
+            "" => Err(Failure::usage("the token is empty")),
+            token => Ok(Auth::Token(token.to_owned())),
+        }
+    }
+}
+
+async fn serve(bind: SocketAddr, auth: Auth, config: Config, directories: Directories) -> Result<(), Failure> {
+    // Before anything slow: the agent gives up on a port that is closed for 15 s.
+    let listener =
+        TcpListener::bind(bind).await.map_err(|error| Failure::error(format!("cannot listen on {bind}: {error}")))?;
+    let address = listener.local_addr().map_err(Failure::error)?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::error)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::error)?;
+
+    let (publish, executor) = watch::channel(None);
+    let shutdown = CancellationToken::new();
+    let api = Api {
+        auth,
+        limits: config.limits.step(),
+        repository: config.artifacts.repository.clone(),
+        executor,
+        shutdown: shutdown.clone(),
+    };
+    let stopping = shutdown.clone();
+    let server = axum::serve(
+        listener.tap_io(|stream| {
+            // Replies are small, and the agent waits for them.
+            let _ = stream.set_nodelay(true);
+        }),
+        api::router(api),
+    )
+    .with_graceful_shutdown(async move { stopping.cancelled().await });
+    let mut server = tokio::spawn(async move { server.await });
+
+    let setting_up = tokio::task::spawn_blocking(move || set_up(&config, &directories));
+    let executor = setting_up.await.map_err(Failure::error)??;
+    publish.send_replace(Some(Arc::new(executor)));
+    tracing::info!("ready");
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut server => return ended.map_err(Failure::error)?.map_err(Failure::error),
+    }
+    tracing::info!("stopping: steps are interrupted");
+    shutdown.cancel();
+    if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+        tracing::warn!("some callers did not take their replies in time");
+    }
+    Ok(())
+}
+
+fn set_up(config: &Config, directories: &Directories) -> Result<Executor, Failure> {
+    let sources = directories.sources(config, false, Arc::new(()))?;
+    Executor::new(sources, directories.settings(config, config.limits.steps))
+        .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))
+}

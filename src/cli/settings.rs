@@ -1,0 +1,138 @@
+//! Flags that several commands share, and what comes of them: flag, environment, document, default, in this order.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sources::source::SharedProgress;
+use sources::store::Store;
+use sources::{Reference, Sources};
+
+use super::Failure;
+use crate::config::{Config, LogFormat};
+use crate::step::pipeline::Settings;
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Common {
+    /// The configuration file; its text may be in WASM_WORKFLOW_CONFIG instead
+    #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_CONFIG_FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// A registry or web server to speak plain HTTP to, and that may be on this machine; repeatable
+    #[arg(long, value_name = "HOST[:PORT]", env = "WASM_WORKFLOW_INSECURE_REGISTRY", value_delimiter = ',')]
+    insecure_registry: Vec<String>,
+    /// Where fetched modules are kept
+    #[arg(long, value_name = "DIR", env = "WASM_WORKFLOW_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Where compiled code is kept: must be private to this user [default: `code` in the cache directory]
+    #[arg(long, value_name = "DIR", env = "WASM_WORKFLOW_CODE_DIR")]
+    code_dir: Option<PathBuf>,
+    /// Where steps' directories are made
+    #[arg(long, value_name = "DIR", env = "WASM_WORKFLOW_SCRATCH_DIR")]
+    scratch_dir: Option<PathBuf>,
+    /// error, warn, info, debug, trace, or a filter
+    #[arg(long, value_name = "LEVEL", env = "WASM_WORKFLOW_LOG_LEVEL")]
+    log_level: Option<String>,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", env = "WASM_WORKFLOW_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Where things are kept on this machine.
+#[derive(Clone, Debug)]
+pub(super) struct Directories {
+    pub(super) cache: PathBuf,
+    pub(super) code: PathBuf,
+    pub(super) scratch: PathBuf,
+}
+
+impl Common {
+    /// The configuration in force.
+    pub(super) fn load(&self) -> Result<Config, Failure> {
+        let text = env::var("WASM_WORKFLOW_CONFIG").ok();
+        let config = match (&self.config, text) {
+            (Some(file), _) => Config::from_file(file),
+            (None, Some(text)) => Config::from_text(&text, "WASM_WORKFLOW_CONFIG"),
+            (None, None) => Ok(Config::default()),
+        };
+        let mut config = config.map_err(Failure::usage)?;
+        if !self.insecure_registry.is_empty() {
+            config.sources.insecure.clone_from(&self.insecure_registry);
+        }
+        if let Some(level) = &self.log_level {
+            config.telemetry.log.level.clone_from(level);
+        }
+        if let Some(format) = self.log_format {
+            config.telemetry.log.format = format;
+        }
+        Ok(config)
+    }
+
+    /// Whether a log level was asked for, by flag or environment.
+    pub(super) fn wants_log(&self) -> bool {
+        self.log_level.is_some()
+    }
+
+    /// The directories: a server's below the temporary directory, a person's in the cache of the home directory.
+    pub(super) fn directories(&self, server: bool) -> Directories {
+        let temporary = env::temp_dir().join("wasm-workflow-executor");
+        let cache = self.cache_dir.clone().unwrap_or_else(|| match (server, personal_cache()) {
+            (false, Some(cache)) => cache.join("wasm-workflow-executor"),
+            _ => temporary.join("cache"),
+        });
+        let code = self.code_dir.clone().unwrap_or_else(|| cache.join("code"));
+        let scratch = self.scratch_dir.clone().unwrap_or_else(|| temporary.join("scratch"));
+        Directories { cache, code, scratch }
+    }
+}
+
+fn personal_cache() -> Option<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").filter(|home| home != Path::new("/")).map(|home| home.join(".cache")))
+}
+
+impl Directories {
+    /// The sources over the store in the cache directory.
+    pub(super) fn sources(
+        &self,
+        config: &Config,
+        any_file: bool,
+        progress: SharedProgress,
+    ) -> Result<Sources, Failure> {
+        Ok(Sources::new(&config.sources.library(), Store::new(&self.cache), any_file, progress)?)
+    }
+
+    /// What the executor needs to know.
+    pub(super) fn settings(&self, config: &Config, steps: u32) -> Settings {
+        Settings {
+            steps,
+            scratch: self.scratch.clone(),
+            code: Some(self.code.clone()),
+            disk_free: config.limits.disk_free.0,
+            outputs: config.limits.bounds(),
+        }
+    }
+}
+
+/// A module on the command line: a URI, a file that is there, or an OCI reference.
+pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
+    let looks_like_path = text.starts_with(['.', '/']) || (!text.contains(':') && text.ends_with(".wasm"));
+    if !text.contains("://") && (looks_like_path || Path::new(text).is_file()) {
+        let path = std::path::absolute(text).map_err(|error| Failure::usage(format!("`{text}`: {error}")))?;
+        return Ok(Reference::File(path));
+    }
+    text.parse().map_err(|error: sources::Error| match error.remedy() {
+        Some(hint) => Failure::usage(format!("{error}\nhint: {hint}")),
+        None => Failure::usage(error),
+    })
+}
+
+/// A runtime for a command that does one thing.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error(format!("cannot start threads: {error}")))
+}

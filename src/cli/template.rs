@@ -1,0 +1,181 @@
+//! Taking a template out of a Workflow file, and filling in what Argo's controller would.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Failure;
+use crate::step::Workflow;
+
+/// The template called `name`, or the only one for this plugin, with its variables replaced.
+pub(super) fn load(
+    file: &Path,
+    name: Option<&str>,
+    parameters: &[(String, String)],
+) -> Result<(Value, Workflow), Failure> {
+    let text =
+        std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("`{}`: {error}", file.display())))?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+        .map_err(|error| Failure::usage(format!("`{}` is not YAML: {error}", file.display())))?;
+    let mut found = Vec::new();
+    for document in &documents {
+        // A CronWorkflow has its workflow one level down.
+        let spec = document.pointer("/spec/workflowSpec").or_else(|| document.get("spec"));
+        let templates = spec.and_then(|spec| spec.get("templates")?.as_array()).into_iter().flatten();
+        let ours = templates.filter(|template| template.pointer("/plugin/wasm").is_some());
+        found.extend(ours.map(|template| (document, spec, template)));
+    }
+    let names = || found.iter().filter_map(|(.., template)| template["name"].as_str()).collect::<Vec<_>>().join(", ");
+    let chosen = match name {
+        Some(name) => found.iter().find(|(.., template)| template["name"] == name),
+        None if found.len() == 1 => found.first(),
+        None => None,
+    };
+    let Some((document, spec, template)) = chosen else {
+        let message = match (found.is_empty(), name) {
+            (true, _) => format!("`{}` has no template with `plugin.wasm`", file.display()),
+            (false, Some(name)) => format!("`{}` has no wasm template `{name}`; it has {}", file.display(), names()),
+            (false, None) => format!(
+                "`{}` has several wasm templates; choose one with {}#NAME: {}",
+                file.display(),
+                file.display(),
+                names()
+            ),
+        };
+        return Err(Failure::usage(message));
+    };
+    let metadata = |key: &str| document.pointer(&format!("/metadata/{key}")).and_then(Value::as_str);
+    let workflow = Workflow {
+        name: metadata("name").or_else(|| metadata("generateName")).unwrap_or("run").trim_end_matches('-').to_owned(),
+        namespace: metadata("namespace").unwrap_or("default").to_owned(),
+        uid: String::new(),
+    };
+    let mut template = (*template).clone();
+    set_parameters(&mut template, parameters)?;
+    // Inputs first: they may hold the workflow's parameters, and everything else may hold inputs.
+    if let Some(inputs) = template.get_mut("inputs") {
+        substitute(inputs, &variables(&Value::Null, *spec, &workflow))?;
+    }
+    let variables = variables(&template, *spec, &workflow);
+    substitute(&mut template, &variables)?;
+    Ok((template, workflow))
+}
+
+fn set_parameters(template: &mut Value, parameters: &[(String, String)]) -> Result<(), Failure> {
+    for (name, value) in parameters {
+        let declared = template.pointer_mut("/inputs/parameters").and_then(Value::as_array_mut);
+        let parameter = declared.and_then(|list| list.iter_mut().find(|parameter| parameter["name"] == *name));
+        let parameter =
+            parameter.ok_or_else(|| Failure::usage(format!("the template has no input parameter `{name}`")))?;
+        parameter["value"] = value.as_str().into();
+    }
+    Ok(())
+}
+
+/// The variables that a template can use outside a cluster.
+fn variables(template: &Value, spec: Option<&Value>, workflow: &Workflow) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::from([
+        ("workflow.name".to_owned(), workflow.name.clone()),
+        ("workflow.namespace".to_owned(), workflow.namespace.clone()),
+        ("workflow.uid".to_owned(), workflow.uid.clone()),
+        ("node.name".to_owned(), workflow.name.clone()),
+        ("retries".to_owned(), "0".to_owned()),
+    ]);
+    let scalar = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    };
+    let mut add = |list: Option<&Value>, key: &str, name: &dyn Fn(&str) -> String| {
+        for item in list.and_then(Value::as_array).into_iter().flatten() {
+            let value = item.get(key).or_else(|| item.get("default")).and_then(scalar);
+            if let (Some(item_name), Some(value)) = (item["name"].as_str(), value) {
+                variables.insert(name(item_name), value);
+            }
+        }
+    };
+    let arguments = spec.and_then(|spec| spec.pointer("/arguments/parameters"));
+    add(arguments, "value", &|name| format!("workflow.parameters.{name}"));
+    add(template.pointer("/inputs/parameters"), "value", &|name| format!("inputs.parameters.{name}"));
+    add(template.pointer("/inputs/artifacts"), "path", &|name| format!("inputs.artifacts.{name}.path"));
+    add(template.pointer("/outputs/artifacts"), "path", &|name| format!("outputs.artifacts.{name}.path"));
+    for output in template.pointer("/outputs/parameters").and_then(Value::as_array).into_iter().flatten() {
+        if let (Some(name), Some(path)) = (output["name"].as_str(), output.pointer("/valueFrom/path").and_then(scalar))
+        {
+            variables.insert(format!("outputs.parameters.{name}.path"), path);
+        }
+    }
+    variables
+}
+
+fn substitute(value: &mut Value, variables: &BTreeMap<String, String>) -> Result<(), Failure> {
+    match value {
+        Value::String(text) if text.contains("{{") => *text = replace(text, variables)?,
+        Value::Array(items) => items.iter_mut().try_for_each(|item| substitute(item, variables))?,
+        Value::Object(map) => map.values_mut().try_for_each(|item| substitute(item, variables))?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn replace(text: &str, variables: &BTreeMap<String, String>) -> Result<String, Failure> {
+    let (mut replaced, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((name, after)) = after.split_once("}}") else { break };
+        let name = name.trim();
+        let value = variables.get(name).ok_or_else(|| {
+            Failure::usage(format!("`{{{{{name}}}}}` has no value here; give it with -p, or a default in the file"))
+        })?;
+        replaced.push_str(before);
+        replaced.push_str(value);
+        rest = after;
+    }
+    replaced.push_str(rest);
+    Ok(replaced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKFLOW: &str = "
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: hello-}
+spec:
+  arguments: {parameters: [{name: who, value: world}]}
+  templates:
+  - name: main
+    steps: [[{name: a, template: say}]]
+  - name: say
+    inputs: {parameters: [{name: text, default: '{{workflow.parameters.who}}'}, {name: n, value: 3}]}
+    plugin: {wasm: {module: 'ghcr.io/a/b:1', args: ['{{ inputs.parameters.n }}/{{workflow.name}}', '{{inputs.parameters.text}}']}}
+";
+
+    fn load_text(text: &str, name: Option<&str>, parameters: &[(String, String)]) -> Result<Value, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        load(file.path(), name, parameters).map(|(template, _)| template).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn fills_in_what_the_controller_would() {
+        let given = [("text".to_owned(), "hi".to_owned())];
+        let template = load_text(WORKFLOW, None, &given).unwrap();
+        assert_eq!(template.pointer("/plugin/wasm/args").unwrap(), &serde_json::json!(["3/hello", "hi"]));
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let error = |text: &str, name| load_text(text, name, &[]).unwrap_err();
+        assert!(error(WORKFLOW, Some("main")).contains("no wasm template `main`; it has say"));
+        assert!(
+            error(&WORKFLOW.replace("inputs.parameters.n }}", "inputs.parameters.m }}"), None)
+                .contains("`{{inputs.parameters.m}}` has no value")
+        );
+        assert!(error("kind: ConfigMap", None).contains("no template with `plugin.wasm`"));
+        let unknown = load_text(WORKFLOW, None, &[("x".to_owned(), String::new())]).unwrap_err();
+        assert!(unknown.contains("no input parameter `x`"));
+    }
+}

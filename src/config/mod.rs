@@ -1,0 +1,249 @@
+//! What the operator says: one YAML document, and the defaults for what it leaves out.
+//!
+//! Precedence: flag, environment, document, default. Flags and environment are the command line's affair ([`crate::cli`]); here is
+//! the document. Unknown keys are errors. How the document may change is written in `docs/compatibility.md`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use artifacts::Repository;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::document::{self, DocumentError};
+use crate::step::StepLimits;
+use crate::step::pipeline::Bounds;
+use crate::units::{ByteSize, Time};
+
+/// The document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// What steps may use.
+    pub limits: Limits,
+    /// How modules are fetched.
+    pub sources: Sources,
+    /// Where artifacts are kept.
+    pub artifacts: Artifacts,
+    /// What is logged.
+    pub telemetry: Telemetry,
+}
+
+/// `limits`: the default of every step, and the most that a template can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Steps that run at once.
+    pub steps: u32,
+    /// A step's linear memory.
+    pub memory: ByteSize,
+    /// A step's time in the module.
+    pub time: Time,
+    /// A step's standard output, and separately its standard error.
+    pub output: ByteSize,
+    /// Blocks in a step's directory.
+    pub disk: ByteSize,
+    /// Files and directories in a step's directory.
+    pub entries: u64,
+    /// What must stay free where step directories are made.
+    pub disk_free: ByteSize,
+    /// A node's message.
+    pub message: ByteSize,
+    /// A node's `outputs.result`.
+    pub result: ByteSize,
+    /// One output parameter.
+    pub parameter: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            steps: 16,
+            memory: ByteSize(512 << 20),
+            time: Time(Duration::from_secs(3600)),
+            output: ByteSize(16 << 20),
+            disk: ByteSize(1 << 30),
+            entries: 100_000,
+            disk_free: ByteSize(64 << 20),
+            message: ByteSize(1 << 10),
+            result: ByteSize(64 << 10),
+            parameter: ByteSize(256 << 10),
+        }
+    }
+}
+
+/// `sources`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Sources {
+    /// Registries and web servers, `host` or `host:port`, that are spoken to in plain HTTP and may be on this machine.
+    pub insecure: Vec<String>,
+    /// The one directory that `file://` modules may be in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<PathBuf>,
+    /// The largest module.
+    pub max_module: ByteSize,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { insecure: Vec::new(), files: None, max_module: ByteSize(256 << 20) }
+    }
+}
+
+/// `artifacts`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Artifacts {
+    /// Where artifacts are that have a key alone, or none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<Repository>,
+}
+
+/// `telemetry`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// The log.
+    pub log: Log,
+}
+
+/// `telemetry.log`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Log {
+    /// One line of text, or one JSON object, for each event.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,wasmtime=debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// `telemetry.log.format`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration file `{0}` cannot be read: {1}")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// It is not YAML.
+    #[error("the configuration in {0} is not YAML: {1}")]
+    Yaml(String, String),
+    /// It says something that cannot be.
+    #[error("the configuration in {0}: {1}")]
+    Invalid(String, #[source] DocumentError),
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
+        Self::from_text(&text, &format!("`{}`", path.display()))
+    }
+
+    /// Reads a text; `origin` says in errors where it is from.
+    pub fn from_text(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let value: Value =
+            serde_saphyr::from_str(text).map_err(|error| ConfigError::Yaml(origin.to_owned(), error.to_string()))?;
+        let config: Self =
+            document::read(&value, "").map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
+        config.check().map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), DocumentError> {
+        if !(1..=1024).contains(&self.limits.steps) {
+            return Err(DocumentError::new("limits.steps", "must be between 1 and 1024"));
+        }
+        if self.limits.message.0 < 64 {
+            return Err(DocumentError::new("limits.message", "must be at least 64 bytes"));
+        }
+        Ok(())
+    }
+}
+
+impl Limits {
+    /// Those of each step.
+    pub fn step(&self) -> StepLimits {
+        StepLimits {
+            memory: self.memory.0,
+            time: self.time.0,
+            output: self.output.0,
+            disk: self.disk.0,
+            entries: self.entries,
+        }
+    }
+
+    /// Those of what a step reports.
+    pub fn bounds(&self) -> Bounds {
+        let bytes = |size: ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
+        Bounds {
+            message: bytes(self.message),
+            result: bytes(self.result),
+            parameter: bytes(self.parameter),
+            parameters: bytes(self.parameter).saturating_mul(2),
+        }
+    }
+}
+
+impl Sources {
+    /// For the library of sources.
+    pub fn library(&self) -> sources::Config {
+        sources::Config {
+            insecure: self.insecure.clone(),
+            files: self.files.clone(),
+            max_module_bytes: self.max_module.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_the_default() {
+        assert_eq!(Config::from_text("", "x").unwrap(), Config::default());
+        let config = Config::from_text("limits:\n  memory: 1Gi\n  steps: '4'\nsources:\n", "x").unwrap();
+        assert_eq!((config.limits.memory, config.limits.steps), (ByteSize(1 << 30), 4));
+        assert_eq!(config.limits.time, Limits::default().time);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let message = |text: &str| Config::from_text(text, "`c.yaml`").unwrap_err().to_string();
+        assert_eq!(
+            message("limits:\n  memroy: 1Gi\n"),
+            "the configuration in `c.yaml`: `limits`: unknown key `memroy`; did you mean `memory`?"
+        );
+        assert!(message("limits: {steps: 0}").contains("`limits.steps`: must be between"));
+        assert!(message("artifacts: {repository: {s3: {}}}").contains("`s3` is not one of `directory`"));
+        assert!(message("limits: [").contains("is not YAML"));
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        let text = "artifacts: {repository: {directory: {path: /a}}}\nsources: {insecure: ['h:1'], files: /m}\n";
+        let config = Config::from_text(text, "x").unwrap();
+        let printed = serde_json::to_string(&config).unwrap();
+        assert_eq!(Config::from_text(&printed, "x").unwrap(), config);
+    }
+}

@@ -1,0 +1,94 @@
+//! Bringing inputs into a step's directory, and taking outputs out of it.
+
+use std::sync::Arc;
+
+use artifacts::{ErrorKind, Location, transfer};
+use cap_std::fs::Dir;
+use futures::future::join_all;
+use tokio::runtime::Handle;
+
+use super::{GuestPath, StepDirectory};
+use crate::step::{Content, InputArtifact, Produced, Stage, Step, StepError};
+
+/// An output that the module made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The artifact's name.
+    pub name: String,
+    /// Where the module left it.
+    pub path: GuestPath,
+    /// Where it goes.
+    pub location: Location,
+}
+
+/// Brings every input. All of them are tried, and all that failed are named.
+pub async fn stage_in(step: &Step, directory: &StepDirectory, handle: &Handle) -> Result<(), StepError> {
+    let transfers = step.inputs.iter().filter_map(|input| {
+        let content = input.content.clone()?;
+        let (root, input) = (Arc::clone(directory.root()), input.clone());
+        let name = input.name.clone();
+        let bringing = handle.spawn(async move { bring(&input, &content, &root).await });
+        Some(async move { bringing.await.unwrap_or_else(|error| Err((false, format!("`{name}`: {error}")))) })
+    });
+    all(join_all(transfers).await, Stage::StageIn, "input artifact").map(drop)
+}
+
+async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>) -> Result<(), (bool, String)> {
+    let place = input.path.relative();
+    match content {
+        Content::Raw(text) => root.write(place, text).map_err(|error| (false, format!("`{}`: {error}", input.name))),
+        Content::Stored(location) => {
+            let failed = |error: artifacts::Error| {
+                (error.retryable(), format!("`{}` (key `{}`): {error}", input.name, location.key))
+            };
+            let store = location.repository.open().map_err(failed)?;
+            match transfer::download(&*store, &location.key, root, place).await {
+                Ok(_) => Ok(()),
+                Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(failed(error)),
+            }
+        }
+    }
+}
+
+/// Stores every output that was made. All of them are tried, and all that failed are named.
+pub async fn stage_out(
+    step: &Step,
+    made: &[Made],
+    directory: &StepDirectory,
+    handle: &Handle,
+) -> Result<Vec<Produced>, StepError> {
+    tracing::debug!(template = step.template, count = made.len(), "storing outputs");
+    let transfers = made.iter().map(|made| {
+        let (root, made) = (Arc::clone(directory.root()), made.clone());
+        let name = made.name.clone();
+        let storing = handle.spawn(async move { store(made, &root).await });
+        async move { storing.await.unwrap_or_else(|error| Err((false, format!("`{name}`: {error}")))) }
+    });
+    all(join_all(transfers).await, Stage::StageOut, "output artifact")
+}
+
+async fn store(made: Made, root: &Arc<Dir>) -> Result<Produced, (bool, String)> {
+    let Made { name, path, location } = made;
+    let failed = |error: artifacts::Error| (error.retryable(), format!("`{name}` (key `{}`): {error}", location.key));
+    let store = location.repository.open().map_err(failed)?;
+    transfer::upload(&*store, &location.key, root, path.relative()).await.map_err(failed)?;
+    Ok(Produced { name, path: path.to_string(), location })
+}
+
+fn all<T>(results: Vec<Result<T, (bool, String)>>, stage: Stage, what: &str) -> Result<Vec<T>, StepError> {
+    let (mut done, mut failed, mut retryable) = (Vec::new(), Vec::new(), true);
+    for result in results {
+        match result {
+            Ok(value) => done.push(value),
+            Err((may_succeed, message)) => {
+                retryable &= may_succeed;
+                failed.push(message);
+            }
+        }
+    }
+    if failed.is_empty() {
+        return Ok(done);
+    }
+    Err(StepError::error(stage, format!("{what} {}", failed.join("; "))).retryable(retryable))
+}

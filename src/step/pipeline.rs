@@ -1,0 +1,257 @@
+//! The straight line of a step.
+//!
+//! ```text
+//! resolve ─ fetch ─ compile ─▶ stage in ─ run ─ collect ─ stage out
+//! └── async threads ───────┘   └── one runner's thread ────────────┘
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use sources::{Request, Resolved, Sources};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::modules::Modules;
+use super::{Outcome, Phase, Stage, Step, StepError, outcome};
+
+pub use super::outcome::Bounds;
+use crate::runtime::{self, Compiler, Limits, Module, Remains, Report, Run, Runners, Tee};
+use crate::staging::{self, StepDirectory};
+
+/// What every step shares. Made once for each process.
+#[derive(Debug)]
+pub struct Executor {
+    sources: Sources,
+    modules: Modules,
+    compiler: Arc<Compiler>,
+    runners: Runners,
+    settings: Settings,
+    /// The server's async threads: transfers run there, and not on a runner's small runtime.
+    handle: Handle,
+}
+
+/// What the operator decided for all steps.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many steps run at once.
+    pub steps: u32,
+    /// Where step directories are made.
+    pub scratch: PathBuf,
+    /// Where compiled code is kept, if anywhere.
+    pub code: Option<PathBuf>,
+    /// Bytes that must stay free where step directories are made.
+    pub disk_free: u64,
+    /// Bounds on what a step reports.
+    pub outputs: Bounds,
+}
+
+/// Gets copies of what the module writes, as it does.
+#[derive(Default)]
+pub struct Tees {
+    /// Of standard output.
+    pub stdout: Option<Tee>,
+    /// Of standard error.
+    pub stderr: Option<Tee>,
+}
+
+impl std::fmt::Debug for Tees {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tees").finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// Sets up the engines and the runners. Call it on a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The machine refuses threads or address space.
+    pub fn new(sources: Sources, settings: Settings) -> wasmtime::Result<Self> {
+        let compiler = Arc::new(Compiler::new(settings.steps, settings.code.as_deref())?);
+        let modules = Modules::new(sources.clone(), Arc::clone(&compiler));
+        let runners = Runners::start(settings.steps)?;
+        Ok(Self { sources, modules, compiler, runners, settings, handle: Handle::current() })
+    }
+
+    /// Runs a step. Whatever happens, there is an outcome.
+    pub async fn execute(self: &Arc<Self>, step: Step, cancel: CancellationToken, tees: Tees) -> Outcome {
+        let started = Instant::now();
+        let (workflow, template) = (step.workflow.name.clone(), step.template.clone());
+        let outcome = match self.straight_line(step, started, cancel, tees).await {
+            Ok(outcome) => outcome,
+            Err(error) => error.into_outcome(),
+        };
+        tracing::info!(
+            workflow,
+            template,
+            phase = ?outcome.phase,
+            exit_code = outcome.exit_code,
+            microseconds = started.elapsed().as_micros(),
+            message = outcome.message,
+            "step"
+        );
+        outcome
+    }
+
+    /// Makes the module ready without running it.
+    pub async fn prepare(&self, request: &Request) -> Result<(Arc<Resolved>, Arc<Module>), StepError> {
+        let resolved =
+            self.sources.resolve(request).await.map_err(|error| StepError::from_source(Stage::Resolve, &error))?;
+        let module = self.modules.get(&resolved).await.map_err(|shared| share(&shared))?;
+        Ok((resolved, module))
+    }
+
+    async fn straight_line(
+        self: &Arc<Self>,
+        step: Step,
+        started: Instant,
+        cancel: CancellationToken,
+        tees: Tees,
+    ) -> Result<Outcome, StepError> {
+        let deadline = step.timeout.map(|timeout| started + timeout);
+        let request =
+            Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.uid.clone() };
+        let (resolved, module) = tokio::select! {
+            ready = self.prepare(&request) => ready?,
+            () = cancel.cancelled() => return Err(StepError::error(Stage::Fetch, "the step was cancelled")),
+            () = until(deadline) => return Err(outcome::timed_out(&step, Stage::Fetch)),
+        };
+        let this = Arc::clone(self);
+        let ran = self.runners.run(move |runner| {
+            runner.block_on(async move {
+                let on_runner =
+                    OnRunner { executor: &this, step: &step, module: &module, resolved: &resolved, deadline, cancel };
+                on_runner.run(tees).await
+            })
+        });
+        ran.await
+            .unwrap_or_else(|| Err(StepError::error(Stage::Run, "the step panicked; this is a defect of this program")))
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same error for everyone who waited for the same module.
+fn share(shared: &Arc<StepError>) -> StepError {
+    let error = match shared.phase() {
+        Phase::Failed => StepError::failed(shared.stage(), shared.to_string()),
+        _ => StepError::error(shared.stage(), shared.to_string()),
+    };
+    error.caused_by(Arc::clone(shared))
+}
+
+/// The second half of the line, on a runner's thread, where file calls may block.
+struct OnRunner<'a> {
+    executor: &'a Executor,
+    step: &'a Step,
+    module: &'a Module,
+    resolved: &'a Resolved,
+    deadline: Option<Instant>,
+    cancel: CancellationToken,
+}
+
+/// What has to be removed when the outcome is on its way.
+type Leftovers = (Option<StepDirectory>, Option<Remains>);
+
+impl OnRunner<'_> {
+    async fn run(self, tees: Tees) -> (Result<Outcome, StepError>, Leftovers) {
+        let directory = match self.stage_in().await {
+            Ok(directory) => directory,
+            Err(error) => return (Err(error), (None, None)),
+        };
+        let (report, remains) = match self.run_module(directory.as_ref(), tees).await {
+            Ok(ran) => ran,
+            Err(error) => return (Err(error), (directory, None)),
+        };
+        let outcome = self.finish(report, directory.as_ref()).await;
+        (outcome, (directory, Some(remains)))
+    }
+
+    async fn stage_in(&self) -> Result<Option<StepDirectory>, StepError> {
+        if !self.module.uses_file_system() {
+            return Ok(None);
+        }
+        let directory = StepDirectory::create(&self.executor.settings.scratch, self.step)?;
+        let staging = staging::stage_in(self.step, &directory, &self.executor.handle);
+        tokio::select! {
+            staged = staging => staged?,
+            () = self.cancel.cancelled() => return Err(StepError::error(Stage::StageIn, "the step was cancelled")),
+            () = until(self.deadline) => return Err(outcome::timed_out(self.step, Stage::StageIn)),
+        }
+        Ok(Some(directory))
+    }
+
+    async fn run_module(&self, directory: Option<&StepDirectory>, tees: Tees) -> Result<(Report, Remains), StepError> {
+        let step = self.step;
+        let mut args = Vec::with_capacity(step.args.len() + 1);
+        args.push(program_name(step));
+        args.extend(step.args.iter().cloned());
+        let mut env: Vec<(String, String)> = [("PWD", "/"), ("HOME", "/"), ("TMPDIR", "/tmp")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        env.retain(|(name, _)| step.env.iter().all(|(given, _)| given != name));
+        env.extend(step.env.iter().cloned());
+        let run = Run {
+            args: &args,
+            env: &env,
+            stdin: Bytes::copy_from_slice(step.stdin.as_bytes()),
+            directory: directory.map(StepDirectory::path),
+            limits: Limits {
+                memory: step.limits.memory,
+                time: step.limits.time,
+                output: step.limits.output,
+                disk: step.limits.disk,
+                entries: step.limits.entries,
+                disk_free: self.executor.settings.disk_free,
+            },
+            deadline: self.deadline,
+            cancel: self.cancel.clone(),
+            invocation: &|| staging::invocation(step),
+            stdout: tees.stdout,
+            stderr: tees.stderr,
+        };
+        runtime::run(&self.executor.compiler, self.module, run).await.map_err(|error| {
+            StepError::error(Stage::Run, format!("the sandbox could not be made: {error:#}")).retryable(true)
+        })
+    }
+
+    async fn finish(&self, report: Report, directory: Option<&StepDirectory>) -> Result<Outcome, StepError> {
+        let bounds = &self.executor.settings.outputs;
+        let module = self.resolved.module.as_ref().unwrap_or(&self.resolved.artifact);
+        let collected = outcome::collect(self.step, report, directory, bounds);
+        let (mut outcome, made) = collected;
+        if outcome.phase == Phase::Succeeded
+            && let Some(directory) = directory
+        {
+            let stored = tokio::select! {
+                stored = staging::stage_out(self.step, &made, directory, &self.executor.handle) => stored,
+                () = self.cancel.cancelled() => Err(StepError::error(Stage::StageOut, "the step was cancelled")),
+                () = until(self.deadline) => Err(outcome::timed_out(self.step, Stage::StageOut)),
+            };
+            outcome.artifacts = stored?;
+        }
+        outcome::finish_message(&mut outcome, module, bounds);
+        Ok(outcome)
+    }
+}
+
+/// `argv[0]`: the last part of the reference that a person would call the program's name.
+fn program_name(step: &Step) -> String {
+    let name = match &step.module {
+        sources::Reference::Oci(oci) => oci.repository().rsplit('/').next().map(str::to_owned),
+        sources::Reference::Http(http) => {
+            http.url().path_segments().and_then(|mut parts| parts.next_back().map(str::to_owned))
+        }
+        sources::Reference::File(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
+        _ => None,
+    };
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "module".to_owned())
+}

@@ -1,0 +1,23 @@
+//! The log. It goes to standard error; standard output is for data.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging. Later calls do nothing.
+///
+/// # Errors
+///
+/// The level is not one, and not a filter.
+pub fn start(log: &Log) -> Result<(), String> {
+    let filter =
+        EnvFilter::try_new(&log.level).map_err(|error| format!("`{}` is not a log level: {error}", log.level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    // Somebody started it before: then that one logs.
+    drop(started);
+    Ok(())
+}
