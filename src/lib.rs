@@ -27,3 +27,4 @@ pub mod staging;
 pub mod step;
 pub mod telemetry;
 pub mod units;
+pub mod yaml;

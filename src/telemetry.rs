@@ -1,5 +1,7 @@
 //! The log. It goes to standard error; standard output is for data.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
@@ -12,7 +14,8 @@ use crate::config::{Log, LogFormat};
 pub fn start(log: &Log) -> Result<(), String> {
     let filter =
         EnvFilter::try_new(&log.level).map_err(|error| format!("`{}` is not a log level: {error}", log.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let started = match log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

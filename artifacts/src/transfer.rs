@@ -97,7 +97,7 @@ fn files_at(root: &Dir, path: &str) -> io::Result<Vec<String>> {
             let entry = entry?;
             let name = entry.file_name().into_string();
             let name = name.map_err(|name| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("the name {name:?} is not UTF-8"))
+                io::Error::new(io::ErrorKind::InvalidData, format!("the name `{}` is not UTF-8", name.display()))
             })?;
             let below = if directory.is_empty() { name } else { format!("{directory}/{name}") };
             let kind = entry.file_type()?;

@@ -1,1 +1,50 @@
-//! Tests against real servers, and the doubles of what cannot be started here.
+//! Tests of the executor against real servers, and doubles of what cannot be started on one machine.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`executor`] | the program itself, as a process |
+//! | [`agent`] | Argo's agent, as strict as the real one |
+//! | [`taskset`] | the API server's side of the agent: what it refuses |
+//! | [`registry`] | Debian's `docker-registry`, as a process |
+//! | [`guests`] | the modules of `modules/`, built from source, and programs of others |
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a harness stops at what it does not expect"
+)]
+
+pub mod agent;
+pub mod executor;
+pub mod guests;
+pub mod registry;
+pub mod taskset;
+
+use std::time::{Duration, Instant};
+
+/// An HTTP client for tests: no proxy, no redirects, no retries of its own.
+pub fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .tls_certs_only([])
+        .build()
+        .expect("an HTTP client")
+}
+
+/// Waits until `condition` holds, for at most ten seconds.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < Duration::from_secs(10), "{what} did not happen in ten seconds");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}

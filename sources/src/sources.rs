@@ -20,7 +20,7 @@ use crate::{Config, Digest, Error, ErrorKind, Flights, Reference, Resolved, Sour
 
 const FETCH_ATTEMPTS: u32 = 3;
 /// How long a workflow's resolved references are remembered after their last use.
-const REMEMBER: Duration = Duration::from_secs(6 * 3600);
+const REMEMBER: Duration = Duration::from_hours(6);
 
 /// When to ask the origin, as Kubernetes' `imagePullPolicy` means it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use sources::PullPolicy;
 
 use super::settings::Common;
 use super::{Exit, Failure, output, pull};
-use crate::runtime;
+use crate::runtime::{self, Kind};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
@@ -28,7 +28,7 @@ impl Inspect {
             .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
         let kind = if inspection.component { "component" } else { "core module" };
         let (size, digest) = (module.bytes.len(), module.digest.to_string());
-        let runs = runs_as(&inspection);
+        let runs = inspection.kind().map(runs_as);
         if self.json {
             let (imports, exports) = (&inspection.imports, &inspection.exports);
             let json = json!({"kind": kind, "runs": runs, "size": size, "digest": digest, "imports": imports, "exports": exports});
@@ -51,17 +51,11 @@ impl Inspect {
 }
 
 /// How the executor would run it.
-fn runs_as(inspection: &runtime::Inspection) -> Option<&'static str> {
-    let exports = |prefix: &str| inspection.exports.iter().any(|name| name.starts_with(prefix));
-    if !inspection.component {
-        return inspection.exports.iter().any(|name| name == "_start").then_some("command (WASI 0.1)");
-    }
-    if inspection.exports.iter().any(|name| name == "run") {
-        return Some("step");
-    }
-    match (exports("wasi:cli/run@0.3."), exports("wasi:cli/run@0.2.")) {
-        (true, _) => Some("command (WASI 0.3)"),
-        (_, true) => Some("command (WASI 0.2)"),
-        _ => None,
+fn runs_as(kind: Kind) -> &'static str {
+    match kind {
+        Kind::CoreCommand => "command (WASI 0.1)",
+        Kind::Command => "command (WASI 0.2)",
+        Kind::CommandP3 => "command (WASI 0.3)",
+        Kind::Step => "step",
     }
 }

@@ -1,4 +1,5 @@
 //! The command line. Standard output is for data, standard error for talk.
+#![allow(clippy::doc_markdown, reason = "help texts are shown as they are written")]
 
 mod config;
 mod exit;
@@ -69,12 +70,12 @@ struct Failure {
 
 impl Failure {
     /// What was asked for makes no sense.
-    fn usage(message: impl ToString) -> Self {
+    fn usage(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), exit: Exit::Usage }
     }
 
     /// What was asked for could not be done.
-    fn error(message: impl ToString) -> Self {
+    fn error(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), exit: Exit::Error }
     }
 }

@@ -37,12 +37,12 @@ impl Line {
 
 impl Progress for Line {
     fn downloaded(&self, done: u64, total: Option<u64>) {
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let mebibytes = |bytes: u64| bytes >> 20;
         let message = match total {
             Some(total) if total > 0 => {
-                format!("downloading {:.1} of {:.1} MiB", mebibytes(done), mebibytes(total))
+                format!("downloading {} of {} MiB", mebibytes(done), mebibytes(total))
             }
-            _ => format!("downloading {:.1} MiB", mebibytes(done)),
+            _ => format!("downloading {} MiB", mebibytes(done)),
         };
         // What follows a download is a compilation.
         self.bar.set_message(if total == Some(done) { "compiling".to_owned() } else { message });

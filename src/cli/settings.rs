@@ -117,7 +117,8 @@ impl Directories {
 
 /// A module on the command line: a URI, a file that is there, or an OCI reference.
 pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
-    let looks_like_path = text.starts_with(['.', '/']) || (!text.contains(':') && text.ends_with(".wasm"));
+    let is_wasm_file = Path::new(text).extension().is_some_and(|extension| extension == "wasm");
+    let looks_like_path = text.starts_with(['.', '/']) || (!text.contains(':') && is_wasm_file);
     if !text.contains("://") && (looks_like_path || Path::new(text).is_file()) {
         let path = std::path::absolute(text).map_err(|error| Failure::usage(format!("`{text}`: {error}")))?;
         return Ok(Reference::File(path));

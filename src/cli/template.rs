@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::step::Workflow;
+use crate::yaml;
 
 /// The template called `name`, or the only one for this plugin, with its variables replaced.
 pub(super) fn load(
@@ -16,8 +17,8 @@ pub(super) fn load(
 ) -> Result<(Value, Workflow), Failure> {
     let text =
         std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("`{}`: {error}", file.display())))?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-        .map_err(|error| Failure::usage(format!("`{}` is not YAML: {error}", file.display())))?;
+    let documents =
+        yaml::documents(&text).map_err(|error| Failure::usage(format!("`{}` is not YAML: {error}", file.display())))?;
     let mut found = Vec::new();
     for document in &documents {
         // A CronWorkflow has its workflow one level down.

@@ -14,6 +14,7 @@ use crate::document::{self, DocumentError};
 use crate::step::StepLimits;
 use crate::step::pipeline::Bounds;
 use crate::units::{ByteSize, Time};
+use crate::yaml;
 
 /// The document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ impl Default for Limits {
         Self {
             steps: 16,
             memory: ByteSize(512 << 20),
-            time: Time(Duration::from_secs(3600)),
+            time: Time(Duration::from_hours(1)),
             output: ByteSize(16 << 20),
             disk: ByteSize(1 << 30),
             entries: 100_000,
@@ -158,13 +159,13 @@ impl Config {
 
     /// Reads a text; `origin` says in errors where it is from.
     pub fn from_text(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
-        }
-        let value: Value =
-            serde_saphyr::from_str(text).map_err(|error| ConfigError::Yaml(origin.to_owned(), error.to_string()))?;
-        let config: Self =
-            document::read(&value, "").map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
+        let documents = yaml::documents(text).map_err(|error| ConfigError::Yaml(origin.to_owned(), error))?;
+        let value = match documents.as_slice() {
+            [] => &Value::Null,
+            [document] => document,
+            _ => return Err(ConfigError::Yaml(origin.to_owned(), "more than one document".to_owned())),
+        };
+        let config: Self = document::read(value, "").map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
         config.check().map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
         Ok(config)
     }

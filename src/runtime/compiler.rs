@@ -7,7 +7,7 @@ use moka::sync::Cache;
 
 use super::code::{CodeDirectory, Fresh};
 use super::engine::Engines;
-use super::inspect::{NotWasm, is_component};
+use super::inspect::{NotWasm, inspect};
 use super::module::{LoadError, Module};
 
 /// Machine code kept in memory, in bytes. What is kept on disk is mapped, and costs memory only where it is used.
@@ -76,7 +76,12 @@ impl Compiler {
 
     /// Compiles the module. Blocks for up to seconds, and uses every processor.
     pub fn compile(&self, digest: &str, bytes: &[u8]) -> Result<Arc<Module>, CompileError> {
-        let component = is_component(bytes)?;
+        // Cheap, and large modules take long to compile: a library is refused before.
+        let inspection = inspect(bytes)?;
+        if inspection.kind().is_none() {
+            return Err(LoadError::no_entry(inspection.exports.into_iter()).into());
+        }
+        let component = inspection.component;
         let fresh = Fresh::compile(&self.engines.pooled.engine, bytes, component)
             .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
         let kept = self.disk.as_ref().and_then(|disk| match disk.write(digest, &fresh) {

@@ -2,6 +2,8 @@
 
 use wasmparser::{Encoding, Parser, Payload};
 
+use super::module::Kind;
+
 /// What a binary is, from its own bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
@@ -39,7 +41,11 @@ pub(super) fn is_component(bytes: &[u8]) -> Result<bool, NotWasm> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// What it is instead, as far as its beginning tells.
@@ -65,6 +71,24 @@ fn describe(bytes: &[u8]) -> String {
         _ => return format!("something that starts with {}", hex(&start[..start.len().min(8)])),
     };
     what.to_owned()
+}
+
+impl Inspection {
+    /// How it is run; `None` when it has no entry point.
+    pub fn kind(&self) -> Option<Kind> {
+        let exports = |prefix: &str| self.exports.iter().any(|name| name.starts_with(prefix));
+        let export = |name: &str| self.exports.iter().any(|export| export == name);
+        if !self.component {
+            return export("_start").then_some(Kind::CoreCommand);
+        }
+        // A component that is both is a step: it knows what it was called for.
+        match (export("run"), exports("wasi:cli/run@0.3."), exports("wasi:cli/run@0.2.")) {
+            (true, ..) => Some(Kind::Step),
+            (_, true, _) => Some(Kind::CommandP3),
+            (.., true) => Some(Kind::Command),
+            _ => None,
+        }
+    }
 }
 
 /// Reads the imports and exports of a core module or a component.

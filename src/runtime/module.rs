@@ -58,6 +58,14 @@ pub enum LoadError {
     Engine(String),
 }
 
+impl LoadError {
+    /// The error for a module that exports only `names`.
+    pub(super) fn no_entry(names: impl Iterator<Item = String>) -> Self {
+        let names: Vec<String> = names.take(8).map(|name| format!("`{name}`")).collect();
+        Self::NoEntry(if names.is_empty() { "nothing".to_owned() } else { names.join(", ") })
+    }
+}
+
 impl Module {
     /// Loads code into the pool, or where it does not fit, on the heap. `load` is called with one engine or both.
     pub(super) fn load(
@@ -124,7 +132,7 @@ fn range_bytes(range: &std::ops::Range<*const u8>) -> usize {
 fn core_entry(module: &wasmtime::Module, linked: &Linked) -> Result<Entry, LoadError> {
     let start = module.get_export("_start").and_then(|export| export.func().cloned());
     if start.is_none_or(|start| start.params().len() + start.results().len() > 0) {
-        return Err(LoadError::NoEntry(list(module.exports().map(|export| export.name().to_owned()))));
+        return Err(LoadError::no_entry(module.exports().map(|export| export.name().to_owned())));
     }
     let pre =
         linked.core.instantiate_pre(module).map_err(|error| match error.downcast_ref::<UnknownImportError>() {
@@ -140,7 +148,7 @@ fn component_entry(component: &Component, linked: &Linked) -> Result<Entry, Load
     let is_step = names.iter().any(|name| name == "run");
     let command = |version: &str| names.iter().any(|name| name.starts_with(&format!("wasi:cli/run@{version}")));
     if !is_step && !command("0.2.") && !command("0.3.") {
-        return Err(LoadError::NoEntry(list(names.into_iter())));
+        return Err(LoadError::no_entry(names.into_iter()));
     }
     let pre = linked
         .component
@@ -166,11 +174,6 @@ fn unknown_component_import(component: &Component, linked: &Linked, error: &wasm
         Some(name) => LoadError::Import(format!("`{name}`")),
         None => LoadError::Engine(message),
     }
-}
-
-fn list(names: impl Iterator<Item = String>) -> String {
-    let names: Vec<String> = names.take(8).map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 /// A core module reaches files only through a preopened directory, which it finds by `fd_prestat_get` or guesses.

@@ -1,8 +1,8 @@
 //! Making a step's directory, looking into it, and removing it.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,7 +76,8 @@ fn unwritable(scratch: &Path, error: io::Error) -> StepError {
 }
 
 fn make_in(scratch: &Path) -> io::Result<TempDir> {
-    let make = || tempfile::Builder::new().prefix("step-").tempdir_in(scratch);
+    let make =
+        || tempfile::Builder::new().prefix("step-").permissions(Permissions::from_mode(0o700)).tempdir_in(scratch);
     match make() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(scratch)?;

@@ -87,12 +87,15 @@ pub(super) fn collect(
         outcome.parameters = parameters;
         artifacts(step, &said, directory)
     });
-    made.map(|made| (outcome.clone(), made)).unwrap_or_else(|missing| {
-        outcome.phase = Phase::Failed;
-        outcome.message = missing;
-        outcome.parameters.clear();
-        (outcome, Vec::new())
-    })
+    match made {
+        Ok(made) => (outcome, made),
+        Err(missing) => {
+            outcome.phase = Phase::Failed;
+            outcome.message = missing;
+            outcome.parameters.clear();
+            (outcome, Vec::new())
+        }
+    }
 }
 
 /// The exit code, and what the ending alone means.

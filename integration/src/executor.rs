@@ -1,0 +1,173 @@
+//! The program under test, as a process.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::guests;
+
+/// The built program: the test command builds it before the tests.
+pub fn program() -> PathBuf {
+    // Tests are in `target/<profile>/deps`, the program is one level up.
+    let test = std::env::current_exe().expect("the test's own path");
+    let directory = test.ancestors().find(|path| path.join("wasm-workflow-executor").is_file());
+    directory.expect("the program is not built: cargo build").join("wasm-workflow-executor")
+}
+
+/// A running `serve`. Killed when dropped.
+#[derive(Debug)]
+pub struct Executor {
+    child: Child,
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+    /// The bearer token it wants.
+    pub token: String,
+    log: Arc<Mutex<Vec<String>>>,
+    directory: TempDir,
+    client: reqwest::Client,
+}
+
+/// How to start it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Flags after the harness's own.
+    pub flags: Vec<String>,
+    /// The configuration document; the harness adds nothing to it.
+    pub config: Option<String>,
+    /// Where step directories are made; below the harness's own directory when not given.
+    pub scratch: Option<PathBuf>,
+}
+
+impl Executor {
+    /// Starts it with modules from `modules/target/wasm` allowed as files, and an artifact repository in a directory.
+    pub fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    /// Starts it.
+    pub fn start_with(options: Options) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let token = "0123456789abcdef0123456789abcdef".to_owned();
+        // Argo's own file has no newline; people's often have.
+        std::fs::write(at("token"), format!("{token}\n")).expect("a token file");
+        let config = options.config.unwrap_or_else(|| default_config(&at("artifacts")));
+        let mut child = Command::new(program())
+            .args(["serve", "--bind", "127.0.0.1:0", "--token-file"])
+            .arg(at("token"))
+            .arg("--cache-dir")
+            .arg(at("cache"))
+            .arg("--scratch-dir")
+            .arg(options.scratch.unwrap_or_else(|| at("scratch")))
+            .args(&options.flags)
+            .env("WASM_WORKFLOW_CONFIG", config)
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let (found, address) = mpsc::channel();
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (lines, stderr) = (Arc::clone(&log), child.stderr.take().expect("its standard error"));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some((_, rest)) = line.split_once("address=") {
+                    let _ = found.send(rest.split_whitespace().next().unwrap_or_default().to_owned());
+                }
+                lines.lock().expect("the log").push(line);
+            }
+        });
+        let Ok(address) = address.recv_timeout(Duration::from_secs(20)) else {
+            let _ = child.kill();
+            panic!("it does not listen: {:?}", log.lock().expect("the log"));
+        };
+        let client = crate::http();
+        Self { child, url: format!("http://{address}"), token, log, directory, client }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").join("\n")
+    }
+
+    /// Its own directory, with `cache`, `scratch` and `artifacts`.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a raw body, and returns status and text.
+    pub async fn post(&self, body: impl Into<reqwest::Body>, token: &str) -> (u16, String) {
+        let request = self.client.post(format!("{}/api/v1/template.execute", self.url)).bearer_auth(token).body(body);
+        let response = request.header("content-type", "application/json").send().await.expect("an answer");
+        (response.status().as_u16(), response.text().await.expect("a body"))
+    }
+
+    /// Runs a template as the agent would, and returns the reply.
+    pub async fn execute(&self, template: &Value) -> Value {
+        let (status, text) = self.post(request(template).to_string(), &self.token).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The same, when it must be ours: the node.
+    pub async fn node(&self, template: &Value) -> Value {
+        let mut reply = self.execute(template).await;
+        assert!(reply["node"].is_object(), "{reply}");
+        reply["node"].take()
+    }
+
+    /// `GET path`
+    pub async fn get(&self, path: &str) -> u16 {
+        self.client.get(format!("{}{path}", self.url)).send().await.expect("an answer").status().as_u16()
+    }
+
+    /// Sends SIGTERM and waits. Returns the exit code and how long it took.
+    pub fn terminate(&mut self) -> (Option<i32>, Duration) {
+        let started = std::time::Instant::now();
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
+        assert!(status.success());
+        let code = self.child.wait().expect("it ends").code();
+        (code, started.elapsed())
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Modules from the guests' directory, artifacts in `artifacts`.
+pub fn default_config(artifacts: &Path) -> String {
+    json!({
+        "sources": {"files": guests::directory()},
+        "artifacts": {"repository": {"directory": {"path": artifacts}}},
+    })
+    .to_string()
+}
+
+/// What the agent posts for a template.
+pub fn request(template: &Value) -> Value {
+    json!({
+        "workflow": {"metadata": {"name": "wf", "namespace": "argo", "uid": "5d3c7f6e-0000-4000-8000-000000000001"}},
+        "template": template,
+    })
+}
+
+/// A template that runs a guest of `modules/`.
+pub fn template(guest: &str) -> Value {
+    let module = format!("file://{}", guests::guest(guest).display());
+    json!({"name": guest, "inputs": {}, "outputs": {}, "metadata": {}, "plugin": {"wasm": {"module": module}}})
+}

@@ -1,0 +1,64 @@
+//! What the API server does with the agent's patch: check the whole of it, and refuse all for the fault of one.
+//!
+//! Source: the full CRD of WorkflowTaskSet (`manifests/base/crds/full`, Argo 4.1) and etcd's limit on objects.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// etcd's limit, which the API server passes on.
+pub const MAX_OBJECT: usize = 1_500_000;
+
+/// Why the API server refuses a patch, if it does. `status` is what the object holds already.
+pub fn refuse(status: &BTreeMap<String, Value>, patch: &BTreeMap<String, Value>) -> Option<String> {
+    for (id, node) in patch {
+        if let Some(why) = refuse_node(node) {
+            return Some(format!("status.nodes.{id}: {why}"));
+        }
+    }
+    let size: usize = status.iter().chain(patch).map(|(id, node)| id.len() + node.to_string().len() + 8).sum();
+    (size > MAX_OBJECT).then(|| format!("etcdserver: request is too large ({size} bytes)"))
+}
+
+fn refuse_node(node: &Value) -> Option<String> {
+    let phase = node["phase"].as_str();
+    if !matches!(phase, Some("Pending" | "Running" | "Succeeded" | "Skipped" | "Failed" | "Error" | "Omitted")) {
+        return Some(format!("phase: unsupported value {}", node["phase"]));
+    }
+    if !node["message"].is_string() && !node["message"].is_null() {
+        return Some("message: must be a string".to_owned());
+    }
+    let outputs = &node["outputs"];
+    for key in ["result", "exitCode"] {
+        if !outputs[key].is_string() && !outputs[key].is_null() {
+            return Some(format!("outputs.{key}: must be a string"));
+        }
+    }
+    let list = |key: &str| outputs[key].as_array().cloned().unwrap_or_default();
+    for parameter in list("parameters") {
+        if !is_name(&parameter["name"], "-_") {
+            return Some(format!("outputs.parameters: bad name {}", parameter["name"]));
+        }
+        if !parameter["value"].is_string() {
+            return Some(format!("outputs.parameters.{}: must be a string", parameter["name"]));
+        }
+    }
+    for artifact in list("artifacts") {
+        if !is_name(&artifact["name"], "-_{}.") {
+            return Some(format!("outputs.artifacts: bad name {}", artifact["name"]));
+        }
+        let locations = ["s3", "raw", "http", "git", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin"];
+        if locations.iter().filter(|kind| !artifact[**kind].is_null()).count() > 1 {
+            return Some(format!("outputs.artifacts.{}: at most one location", artifact["name"]));
+        }
+        if artifact["mode"].as_i64().is_some_and(|mode| !(0..=511).contains(&mode)) {
+            return Some(format!("outputs.artifacts.{}: bad mode", artifact["name"]));
+        }
+    }
+    None
+}
+
+fn is_name(name: &Value, signs: &str) -> bool {
+    name.as_str()
+        .is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c)))
+}

@@ -1,0 +1,123 @@
+//! Steps through the double of Argo's agent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::agent::{Agent, Options, Plugin, Status};
+use wasm_workflow_integration::executor::{Executor, template};
+
+fn options() -> Options {
+    Options { patch_rate: Duration::from_millis(100), backoff: Duration::from_millis(50), ..Options::default() }
+}
+
+fn agent(executor: &Executor, options: Options) -> Agent {
+    Agent::new(vec![Plugin { url: executor.url.clone(), token: executor.token.clone() }], options)
+}
+
+fn metadata() -> Value {
+    json!({"metadata": {"name": "wf", "namespace": "argo", "uid": "5d3c7f6e-0000-4000-8000-000000000002"}})
+}
+
+fn ferris() -> Value {
+    let mut template = template("ferris-says");
+    template["inputs"] = json!({"parameters": [{"name": "text", "value": "Hello"}]});
+    template
+}
+
+#[tokio::test]
+async fn a_workflow_of_every_kind_of_step() {
+    let executor = Executor::start();
+    let mut greeting = template("greeting");
+    greeting["inputs"] = json!({"parameters": [{"name": "name", "value": "Ada"}]});
+    let mut misspelt = template("noop-step");
+    misspelt["plugin"]["wasm"]["modul"] = json!("x");
+    let kinds = [
+        (ferris(), "Succeeded"),
+        (greeting, "Succeeded"),
+        (template("noop-command"), "Succeeded"),
+        (template("trap"), "Failed"),
+        (misspelt, "Error"),
+        // Nobody's: the only plugin says "not mine".
+        (json!({"name": "x", "plugin": {"hello": {}}}), "Failed"),
+    ];
+    let tasks: BTreeMap<String, Value> =
+        (0..120).map(|number| (format!("wf-{number}"), kinds[number % kinds.len()].0.clone())).collect();
+    let status = agent(&executor, options()).run(&metadata(), &tasks).await;
+    assert!(status.refused.is_empty(), "{:?}", status.refused);
+    assert_eq!(status.nodes.len(), tasks.len(), "no node is lost");
+    for number in 0..120 {
+        let node = &status.nodes[&format!("wf-{number}")];
+        assert_eq!(node["phase"], kinds[number % kinds.len()].1, "{node}");
+    }
+    assert!(status.calls.values().all(|calls| *calls == 1), "no node was asked for twice");
+}
+
+#[tokio::test]
+async fn a_wrong_token_fails_the_node_with_what_was_said() {
+    let executor = Executor::start();
+    let agent = Agent::new(vec![Plugin { url: executor.url.clone(), token: "wrong".to_owned() }], options());
+    let status = agent.run(&metadata(), &BTreeMap::from([("a".to_owned(), ferris())])).await;
+    assert_eq!(
+        status.nodes["a"],
+        json!({"phase": "Failed", "message": "403 Forbidden: the token is missing or wrong\n"})
+    );
+}
+
+/// The agent's restart asks for everything again that was not patched: at least once.
+#[tokio::test]
+async fn a_restarted_agent_asks_again() {
+    let executor = Executor::start();
+    let tasks: BTreeMap<String, Value> = (0..30).map(|number| (format!("wf-{number}"), ferris())).collect();
+    let options = Options { restart_after: Some(Duration::from_millis(5)), ..options() };
+    let status: Status = agent(&executor, options).run(&metadata(), &tasks).await;
+    assert_eq!(status.nodes.len(), 30);
+    assert!(status.nodes.values().all(|node| node["phase"] == "Succeeded"), "{:?}", status.nodes);
+    assert!(status.calls.values().any(|calls| *calls > 1), "the restart came too late to matter");
+}
+
+/// The double itself: what it must be strict about.
+#[tokio::test]
+async fn the_double_is_as_strict_as_argo() {
+    use axum::routing::post;
+    use axum::{Json, Router, http::StatusCode};
+
+    let plugin = async |router: Router| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Plugin { url, token: String::new() }
+    };
+    let path = "/api/v1/template.execute";
+    let two = BTreeMap::from([("a".to_owned(), json!({})), ("b".to_owned(), json!({"bad": true}))]);
+    let run = async |plugin: Plugin| Agent::new(vec![plugin], options()).run(&metadata(), &two).await;
+
+    // One bad name turns the whole batch into errors.
+    let poison = async |Json(body): Json<Value>| {
+        let name = if body["template"]["bad"] == true { "bad name" } else { "good" };
+        Json(json!({"node": {"phase": "Succeeded", "outputs": {"parameters": [{"name": name, "value": "v"}]}}}))
+    };
+    let status = run(plugin(Router::new().route(path, post(poison))).await).await;
+    assert!(status.nodes.values().all(|node| node["phase"] == "Error"), "{status:?}");
+
+    // 404 switches the plugin off.
+    let status = run(plugin(Router::new()).await).await;
+    assert!(status.nodes.values().all(|node| node["message"] == "no plugin executed the template"), "{status:?}");
+
+    // 503 is tried five times, 500 once.
+    let failing = |code: StatusCode| {
+        let hits = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = std::sync::Arc::clone(&hits);
+        let handler = async move || {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            (code, "why")
+        };
+        (Router::new().route(path, post(handler)), hits)
+    };
+    for (code, expected) in [(StatusCode::SERVICE_UNAVAILABLE, 10), (StatusCode::INTERNAL_SERVER_ERROR, 2)] {
+        let (router, hits) = failing(code);
+        let status = run(plugin(router).await).await;
+        assert_eq!(hits.load(std::sync::atomic::Ordering::SeqCst), expected);
+        assert!(status.nodes.values().all(|node| node["phase"] == "Failed"), "{status:?}");
+    }
+}

@@ -1,0 +1,168 @@
+//! What is wrong is named, with its place and a remedy. The process survives all of it.
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::executor::{Executor, Options, request, template};
+use wasm_workflow_integration::guests;
+
+use crate::{message, start_in, template_of, template_of_wat};
+
+fn error(node: &Value, expected: &str) {
+    assert_eq!(node["phase"], "Error", "{node}");
+    assert!(message(node).contains(expected), "expected `{expected}` in {node}");
+}
+
+#[tokio::test]
+async fn not_webassembly() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in(directory.path());
+    let whole = std::fs::read(guests::guest("word-count")).unwrap();
+    let cases: [(&[u8], &str); 5] = [
+        (
+            b"<!DOCTYPE html><html><title>Sign in</title>",
+            "this is not WebAssembly but an HTML page, perhaps a login page",
+        ),
+        (&whole[..whole.len() / 2], "the module is damaged"),
+        (&whole[..6], "the module is damaged"),
+        (b"", "an empty file"),
+        (b"\0asm\x01\0\0\0", "the module has no entry point: it exports nothing"),
+    ];
+    for (number, (bytes, expected)) in cases.into_iter().enumerate() {
+        let path = directory.path().join(format!("{number}.wasm"));
+        std::fs::write(&path, bytes).unwrap();
+        error(&executor.node(&template_of(&path)).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn imports_that_are_not_offered_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in(directory.path());
+    let core = r#"(module (import "env" "launch" (func)) (memory (export "memory") 1) (func (export "_start")))"#;
+    let node = executor.node(&template_of_wat(directory.path(), "core", core)).await;
+    error(&node, "the module imports `launch` from `env`, which this executor does not offer");
+    let component = r#"(component
+        (import "wasi:http/outgoing-handler@0.2.0" (instance $http (export "handle" (func))))
+        (alias export $http "handle" (func $handle))
+        (core func $lowered (canon lower (func $handle)))
+        (core module $m (import "" "h" (func)) (func (export "run") (result i32) (i32.const 0)))
+        (core instance $i (instantiate $m (with "" (instance (export "h" (func $lowered))))))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $exported (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $exported)))"#;
+    let node = executor.node(&template_of_wat(directory.path(), "component", component)).await;
+    error(&node, "the module imports `wasi:http/outgoing-handler@0.2.0`, which this executor does not offer");
+}
+
+#[tokio::test]
+async fn templates_with_mistakes() {
+    let executor = Executor::start();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut template = template("noop-command");
+        change(&mut template);
+        template
+    };
+    let wasm = |key: &'static str, value: Value| with(&move |template| template["plugin"]["wasm"][key] = value.clone());
+    let cases = [
+        (
+            wasm("modul", json!("x")),
+            "`template.plugin.wasm`: unknown key `modul`; did you mean `module`? If the module reads it as an option, move it under `options`",
+        ),
+        (
+            wasm("limits", json!({"memroy": "1Gi"})),
+            "`template.plugin.wasm.limits`: unknown key `memroy`; did you mean `memory`?",
+        ),
+        (
+            wasm("limits", json!({"memory": "lots"})),
+            "`template.plugin.wasm.limits.memory`: `lots` is not a number of bytes; write it like `256Mi`",
+        ),
+        (wasm("module", json!({"oci": "a/b", "http": {"url": "https://x"}})), "give exactly one of `oci`, `http`"),
+        (wasm("module", json!({"wapm": "a/b@1"})), "modules from `wapm` are not supported by this version"),
+        (wasm("module", json!({"http": {"url": "https://example.com/m.wasm"}})), "names no digest"),
+        (wasm("module", json!("oci://UPPER CASE")), "is not a module reference"),
+        (
+            wasm("permissions", json!({"http": {"allowed_hosts": ["https://x"], "max_concurrent_requests": 1}})),
+            "`template.plugin.wasm.permissions.http`: not supported by this version",
+        ),
+        (
+            wasm("env", json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])),
+            "`template.plugin.wasm.env[0].valueFrom`: not supported",
+        ),
+        (
+            with(&|template| template["inputs"] = json!({"parameters": [{"name": "p"}]})),
+            "`template.inputs.parameters.p`: the parameter has no value",
+        ),
+        (
+            with(&|template| template["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a"}]})),
+            "the artifact was not supplied",
+        ),
+        (
+            with(&|template| {
+                template["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a", "gcs": {"key": "x"}}]})
+            }),
+            "artifacts of the kind `gcs` are not supported",
+        ),
+        (
+            with(&|template| {
+                template["inputs"] =
+                    json!({"artifacts": [{"name": "a", "path": "/work/input.json", "raw": {"data": ""}}]})
+            }),
+            "`/work/input.json` is kept for the executor",
+        ),
+        (
+            with(&|template| template["outputs"] = json!({"artifacts": [{"name": "a", "path": "/out/a"}]})),
+            "archives are not supported by this version; add `archive: {none: {}}`",
+        ),
+        (
+            with(&|template| {
+                template["outputs"] = json!({"parameters": [{"name": "a", "valueFrom": {"jqFilter": "."}}]})
+            }),
+            "`jqFilter` does not work for plugin templates",
+        ),
+        (with(&|template| template["daemon"] = json!(true)), "`template.daemon`: does not work for plugin templates"),
+        (with(&|template| template["timeout"] = json!("soon")), "`template.timeout`: `soon` is not a duration"),
+    ];
+    for (template, expected) in cases {
+        error(&executor.node(&template).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense() {
+    let executor = Executor::start();
+    let post = async |body: String| {
+        let (status, text) = executor.post(body, &executor.token).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["node"].clone()
+    };
+    error(
+        &post("{\"template\":".to_owned()).await,
+        "the request is not JSON: EOF while parsing a value at line 1 column 12",
+    );
+    error(&post("{}".to_owned()).await, "the request has no `template`");
+    let mut large = template("noop-command");
+    large["inputs"] = json!({"parameters": [{"name": "p", "value": "x".repeat(10 << 20)}]});
+    error(&post(request(&large).to_string()).await, "the request is larger than 4 MiB");
+    assert_eq!(executor.node(&template("noop-command")).await["phase"], "Succeeded", "it is served on");
+}
+
+#[tokio::test]
+async fn a_scratch_directory_that_cannot_be_written() {
+    // A file where the directory should be: root may write anywhere else.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let executor = Executor::start_with(Options { scratch: Some(file.path().to_owned()), ..Options::default() });
+    let node = executor.node(&template("noop-work")).await;
+    error(&node, &format!("the step's directory cannot be made in `{}`", file.path().display()));
+    assert!(message(&node).contains("The operator can choose another place with --scratch-dir"), "{node}");
+    let node = executor.node(&template("noop-step")).await;
+    assert_eq!(node["phase"], "Succeeded", "a step without files still runs: {node}");
+}
+
+#[tokio::test]
+async fn a_timeout_of_the_template_ends_the_step() {
+    let executor = Executor::start();
+    let mut template = template("spin");
+    template["timeout"] = json!("1s");
+    let node = executor.node(&template).await;
+    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Failed"), &json!("124")), "{node}");
+    assert!(message(&node).starts_with("timeout of 1s exceeded"), "{node}");
+}

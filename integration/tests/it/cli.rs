@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::executor::{Executor, program, template};
+use wasm_workflow_integration::guests::{guest, repository};
+use wasm_workflow_integration::registry::Registry;
+
+struct Cli {
+    directory: tempfile::TempDir,
+}
+
+impl Cli {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.current_dir(self.directory.path()).args(arguments).env("WASM_WORKFLOW_CACHE_DIR", self.at("cache"));
+        command.env("WASM_WORKFLOW_SCRATCH_DIR", self.at("scratch")).output().unwrap()
+    }
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// From a file, from a registry, and through the agent's call: the same output.
+#[tokio::test]
+async fn ferris_says_the_same_everywhere() {
+    let (cli, registry) = (Cli::new(), Registry::start());
+    let ferris = guest("ferris-says");
+    registry.push_module("examples/ferris-says:latest", &std::fs::read(&ferris).unwrap()).await;
+    let from_file = cli.run(&["run", text(&ferris), "-p", "text=Hello"]);
+    assert_eq!(from_file.status.code(), Some(0), "{}", stderr(&from_file));
+    assert!(stdout(&from_file).contains("< Hello >"));
+    let reference = format!("oci://{}/examples/ferris-says:latest", registry.host);
+    let from_registry = cli.run(&["run", &reference, "-p", "text=Hello", "--insecure-registry", &registry.host]);
+    assert_eq!(stdout(&from_registry), stdout(&from_file), "{}", stderr(&from_registry));
+    let json_output = cli.run(&["run", text(&ferris), "-p", "text=Hello", "--json"]);
+    let printed: Value = serde_json::from_str(stdout(&json_output)).unwrap();
+    let mut served = template("ferris-says");
+    served["inputs"] = json!({"parameters": [{"name": "text", "value": "Hello"}]});
+    assert_eq!(Executor::start().node(&served).await, printed);
+    assert_eq!(printed["outputs"]["result"].as_str().unwrap(), stdout(&from_file).trim_end_matches('\n'));
+}
+
+#[test]
+fn artifacts_come_and_go_as_plain_files() {
+    let cli = Cli::new();
+    std::fs::write(cli.at("text"), "one two three").unwrap();
+    let output = cli.run(&[
+        "run",
+        text(&guest("word-count")),
+        "-a",
+        "text=text:/in/t",
+        "-o",
+        "copy=/out/c",
+        "--output-dir",
+        "made",
+        "--",
+        "/in/t",
+        "/out/c",
+    ]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "3\n"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(cli.at("made/copy")).unwrap(), "one two three");
+    assert!(stderr(&output).contains("artifact copy -> made/copy"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_template_out_of_a_workflow_file() {
+    let cli = Cli::new();
+    std::fs::write(cli.at("t"), "a b").unwrap();
+    let module = format!("file://{}", guest("word-count").display());
+    let workflow = format!(
+        "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata: {{generateName: count-}}\nspec:\n  entrypoint: count\n  templates:\n  - name: count\n    \
+         inputs:\n      parameters: [{{name: to, value: /out/x}}]\n      artifacts: [{{name: text, path: /in/t}}]\n    outputs:\n      parameters: [{{name: words, valueFrom: {{path: /out/n}}}}]\n      \
+         artifacts: [{{name: copy, path: '{{{{inputs.parameters.to}}}}'}}]\n    plugin: {{wasm: {{module: '{module}', args: ['{{{{inputs.artifacts.text.path}}}}', '{{{{inputs.parameters.to}}}}', /out/n]}}}}\n"
+    );
+    std::fs::write(cli.at("wf.yaml"), workflow).unwrap();
+    let output = cli.run(&["run", "--template", "wf.yaml#count", "-a", "text=t", "-p", "to=/out/y"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "2\n"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("parameter words = 2"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(cli.at("copy")).unwrap(), "a b");
+}
+
+#[test]
+fn exit_codes_tell_failed_error_and_usage_apart() {
+    let cli = Cli::new();
+    let (trap, counting) = (guest("trap"), guest("word-count"));
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["run", text(&trap)], 1, "Failed: the module trapped"),
+        (&["run", text(&counting)], 1, "Failed: exit code 64: usage: word-count"),
+        (&["run", "./none.wasm"], 2, "there is no file"),
+        (&["run", "ftp://x/y"], 64, "is none of `oci://`"),
+        (&["run"], 64, "required"),
+        (&["run", text(&trap), "-p", "novalue"], 64, "it must look like NAME=VALUE"),
+        (&["run", text(&trap), "-a", "x=none:/in/x"], 64, "there is no"),
+        (&["run", "--template", "none.yaml"], 64, "`none.yaml`"),
+        (&["inspect", "/etc/passwd"], 2, "this is not WebAssembly but text that starts with"),
+        (&["frobnicate"], 64, "unrecognized subcommand"),
+    ];
+    for (arguments, code, expected) in cases {
+        let output = cli.run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+    assert_eq!(cli.run(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn limits_and_standard_input() {
+    let cli = Cli::new();
+    let output = cli.run(&["run", text(&guest("spin")), "--limit-time", "300ms"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("time limit of 300ms exceeded"), "{}", stderr(&output));
+    let output = cli.run(&["run", text(&guest("memory-hog")), "--limit-memory", "16Mi"]);
+    assert!(stderr(&output).contains("memory limit of 16Mi exceeded"), "{}", stderr(&output));
+    std::fs::write(cli.at("stdin"), "typed").unwrap();
+    let output = cli.run(&["run", text(&guest("show")), "--stdin", "stdin", "--env", "A=b"]);
+    assert!(stdout(&output).contains("stdin typed") && stdout(&output).contains("env A=b"), "{}", stdout(&output));
+}
+
+#[tokio::test]
+async fn pull_and_inspect() {
+    let (cli, registry) = (Cli::new(), Registry::start());
+    let module = std::fs::read(guest("greeting")).unwrap();
+    registry.push_module("greeting:1", &module).await;
+    let reference = format!("oci://{}/greeting:1", registry.host);
+    let output = cli.run(&["pull", &reference, "--insecure-registry", &registry.host, "--output", "got.wasm"]);
+    assert_eq!(stdout(&output).trim(), sources::Digest::of(&module).to_string(), "{}", stderr(&output));
+    assert_eq!(std::fs::read(cli.at("got.wasm")).unwrap(), module);
+    drop(registry);
+    let output = cli.run(&["inspect", &reference, "--insecure-registry", "127.0.0.1", "--json"]);
+    let shown: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(
+        (&shown["kind"], &shown["runs"], &shown["size"]),
+        (&json!("component"), &json!("step"), &json!(module.len()))
+    );
+    assert!(
+        shown["imports"].as_array().unwrap().iter().any(|name| name == "wasm-workflow:step/types@0.1.0"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn config_check_prints_what_is_in_force() {
+    let cli = Cli::new();
+    std::fs::write(cli.at("c.yaml"), "limits: {memory: 1Gi}\nsources: {insecure: [a]}\n").unwrap();
+    let output = cli.run(&["config", "check", "--config", "c.yaml", "--insecure-registry", "b:1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let printed = stdout(&output);
+    assert!(printed.contains("memory: 1Gi") && printed.contains("b:1") && !printed.contains("- a"), "{printed}");
+    std::fs::write(cli.at("c.yaml"), "limit: {}").unwrap();
+    let output = cli.run(&["config", "check", "--config", "c.yaml"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("unknown key `limit`; did you mean `limits`?"), "{}", stderr(&output));
+}
+
+/// The modules that the repository carries behave as those built from its sources.
+#[test]
+fn committed_modules_are_what_their_sources_say() {
+    let cli = Cli::new();
+    let sums = std::fs::read_to_string(repository().join("modules/prebuilt/SHA256SUMS")).unwrap();
+    std::fs::write(cli.at("t"), "x y z").unwrap();
+    let arguments: [(&str, &[&str]); 3] = [
+        ("ferris-says", &["-p", "text=Hello"]),
+        ("greeting", &["-p", "name=Ada"]),
+        ("word-count", &["-a", "t=t:/in/t", "--", "/in/t", "/tmp/o"]),
+    ];
+    assert_eq!(sums.lines().count(), arguments.len());
+    for (name, arguments) in arguments {
+        let committed = repository().join(format!("modules/prebuilt/{name}.wasm"));
+        let digest = sources::Digest::of(&std::fs::read(&committed).unwrap());
+        assert!(sums.contains(&format!("{}  {name}.wasm", digest.hex())), "{name} is not the module in SHA256SUMS");
+        let run = |module: &Path| {
+            let output = cli.run(&[&["run", text(module), "--json"], arguments].concat());
+            let mut node: Value = serde_json::from_str(stdout(&output)).unwrap();
+            // The digest in the message is the only difference: compilers differ.
+            let message = node["message"].as_str().unwrap().rsplit_once("module sha256:").unwrap().0.to_owned();
+            node["message"] = json!(message);
+            node
+        };
+        assert_eq!(run(&committed), run(&guest(name)), "{name}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Guests that do what a guest should not. Each ends within its limits, and a neighbour in the same process is served meanwhile.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::executor::{Executor, template};
+
+use crate::message;
+
+/// Runs a hostile guest with tight limits, and steps beside it until it ends. Returns its node.
+async fn beside_a_neighbour(executor: &Executor, hostile: &Value) -> Value {
+    let neighbour = template("noop-step");
+    assert_eq!(executor.node(&neighbour).await["phase"], "Succeeded", "warm");
+    let (mut served, mut slowest) = (0, Duration::ZERO);
+    let node = {
+        let hostile = executor.node(hostile);
+        let beside = async {
+            loop {
+                let started = Instant::now();
+                assert_eq!(executor.node(&neighbour).await["phase"], "Succeeded");
+                slowest = slowest.max(started.elapsed());
+                served += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { node = hostile => node, () = beside => unreachable!() }
+    };
+    // Generous, for noisy machines: a neighbour that waited for the hostile guest would take all of its two seconds.
+    assert!(slowest < Duration::from_millis(1500), "a neighbour waited {slowest:?}; {served} were served");
+    node
+}
+
+fn limited(guest: &str, limits: &Value, args: &Value) -> Value {
+    let mut template = template(guest);
+    template["plugin"]["wasm"]["limits"] = limits.clone();
+    template["plugin"]["wasm"]["args"] = args.clone();
+    template
+}
+
+#[tokio::test]
+async fn every_hostile_guest_ends_and_delays_nobody() {
+    let executor = Executor::start();
+    let cases = [
+        ("spin", json!({"time": "2s"}), json!([]), "124", "time limit of 2s exceeded"),
+        ("sleep", json!({"time": "2s"}), json!([]), "124", "time limit of 2s exceeded"),
+        ("memory-hog", json!({"memory": "64Mi"}), json!([]), "137", "memory limit of 64Mi exceeded"),
+        (
+            "trap",
+            json!({}),
+            json!([]),
+            "134",
+            "the module trapped (wasm `unreachable` instruction executed): about to trap",
+        ),
+        ("flood-stdout", json!({"output": "1Mi"}), json!([]), "153", "output limit of 1Mi exceeded"),
+        ("fill-disk", json!({"disk": "8Mi", "time": "60s"}), json!([]), "153", "disk limit of 8Mi"),
+        ("recurse", json!({}), json!([]), "134", "the module trapped"),
+        ("open-files", json!({}), json!([]), "134", "the module trapped"),
+        ("malformed-result", json!({}), json!([]), "0", "the module's /work/result.json is malformed"),
+        (
+            "malformed-result",
+            json!({}),
+            json!(["{\"phase\": \"Running\"}"]),
+            "0",
+            "its phase is `Running`, and must be",
+        ),
+        ("malformed-result", json!({}), json!(["[]"]), "0", "the module's /work/result.json is malformed"),
+        (
+            "malformed-result",
+            json!({}),
+            json!([r#"{"outputs":{"parameters":[{"name":"a b","value":1}]}}"#]),
+            "0",
+            "`a b` cannot be a parameter's name",
+        ),
+        (
+            "malformed-result",
+            json!({}),
+            json!([r#"{"outputs":{"artifacts":[{"name":"x","path":"/../../etc/passwd"}]}}"#]),
+            "0",
+            "`/../../etc/passwd` is not a path of a file below `/`",
+        ),
+    ];
+    for (guest, limits, args, exit_code, expected) in cases {
+        let node = beside_a_neighbour(&executor, &limited(guest, &limits, &args)).await;
+        assert_eq!(node["phase"], "Failed", "{guest}: {node}");
+        assert_eq!(node["outputs"]["exitCode"], exit_code, "{guest}: {node}");
+        assert!(message(&node).contains(expected), "{guest}: {node}");
+    }
+    assert_eq!(executor.get("/healthz").await, 200);
+    let left = std::fs::read_dir(executor.directory().join("scratch")).unwrap().count();
+    assert_eq!(left, 0, "every step's directory is gone");
+}
+
+#[tokio::test]
+async fn many_empty_files_are_a_full_disk_too() {
+    let executor = Executor::start_with(wasm_workflow_integration::executor::Options {
+        config: Some(
+            json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": {"entries": 1000}})
+                .to_string(),
+        ),
+        ..Default::default()
+    });
+    let node = executor.node(&limited("fill-disk", &json!({"time": "60s"}), &json!(["entries"]))).await;
+    assert!(message(&node).contains("or 1000 files exceeded"), "{node}");
+}
+
+#[tokio::test]
+async fn nothing_of_the_host_is_reached_by_paths_or_links() {
+    let executor = Executor::start();
+    let mut template = template("climb");
+    template["outputs"] = json!({"artifacts": [{"name": "secret", "path": "/out/secret", "archive": {"none": {}}}]});
+    let node = executor.node(&template).await;
+    assert_eq!(node["outputs"]["result"], "", "what the guest could read: {node}");
+    assert_eq!(node["phase"], "Failed", "a link out of the directory is no output: {node}");
+    let mut template = self::template("climb");
+    template["outputs"] =
+        json!({"parameters": [{"name": "secret", "valueFrom": {"path": "/out/secret", "default": "none"}}]});
+    let node = executor.node(&template).await;
+    assert!(!node.to_string().contains("root:"), "{node}");
+}
+
+#[tokio::test]
+async fn sixteen_spinning_guests_end_and_the_seventeenth_runs() {
+    let executor = Executor::start();
+    let spin = limited("spin", &json!({"time": "1s"}), &json!([]));
+    let spinning = futures::future::join_all((0..16).map(|_| executor.node(&spin)));
+    let neighbour = template("noop-step");
+    let (nodes, last) = tokio::join!(spinning, async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        executor.node(&neighbour).await
+    });
+    assert!(nodes.iter().all(|node| message(node).contains("time limit of 1s exceeded")), "{nodes:?}");
+    assert_eq!(last["phase"], "Succeeded");
+}

@@ -1,0 +1,43 @@
+//! One binary, so that linking is paid once. Each module is one aspect of the product.
+#![allow(missing_docs, reason = "tests say what they are by their names")]
+
+mod agent;
+mod bad_input;
+mod cli;
+mod hostile;
+mod outputs;
+mod programs;
+mod schemas;
+mod serve;
+mod sources;
+mod three_ways;
+mod tidy;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::executor::{Executor, Options};
+
+/// An executor whose modules are the files in `directory`.
+fn start_in(directory: &Path) -> Executor {
+    Executor::start_with(Options {
+        config: Some(json!({"sources": {"files": directory}}).to_string()),
+        ..Options::default()
+    })
+}
+
+/// A template that runs a file.
+fn template_of(path: &Path) -> Value {
+    json!({"name": "t", "plugin": {"wasm": {"module": format!("file://{}", path.display())}}})
+}
+
+/// Compiles WebAssembly text to a file, and returns a template that runs it.
+fn template_of_wat(directory: &Path, name: &str, wat: &str) -> Value {
+    let path = directory.join(format!("{name}.wasm"));
+    std::fs::write(&path, wat::parse_str(wat).expect("WebAssembly text")).expect("a file");
+    template_of(&path)
+}
+
+fn message(node: &Value) -> &str {
+    node["message"].as_str().unwrap_or_default()
+}

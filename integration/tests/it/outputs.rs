@@ -1,0 +1,87 @@
+//! Where output parameters come from.
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::executor::{Executor, template};
+
+use crate::message;
+
+async fn outputs(executor: &Executor, parameters: Value, result: &Value) -> Value {
+    let mut template = template("malformed-result");
+    template["outputs"] = json!({"parameters": parameters});
+    template["plugin"]["wasm"]["args"] = json!([result.to_string()]);
+    executor.node(&template).await
+}
+
+#[tokio::test]
+async fn from_the_result_file_the_declared_file_the_default_or_nowhere() {
+    let executor = Executor::start();
+    let result = json!({"phase": "Succeeded", "outputs": {"parameters": [
+        {"name": "text", "value": "t"}, {"name": "number", "value": 5}, {"name": "object", "value": {"a": [1]}},
+    ]}});
+    let declared = json!([
+        {"name": "text", "valueFrom": {"path": "/out/none", "default": "d"}},
+        {"name": "constant", "value": "c"},
+        {"name": "defaulted", "valueFrom": {"path": "/out/none", "default": 7}},
+        {"name": "object", "valueFrom": {"supplied": {}}},
+    ]);
+    let node = outputs(&executor, declared, &result).await;
+    let expected = json!([
+        {"name": "text", "value": "t"},
+        {"name": "constant", "value": "c"},
+        {"name": "defaulted", "value": "7"},
+        {"name": "object", "value": "{\"a\":[1]}"},
+        {"name": "number", "value": "5"},
+    ]);
+    assert_eq!(node["outputs"]["parameters"], expected, "{node}");
+    let node = outputs(&executor, json!([{"name": "gone", "valueFrom": {"path": "/out/gone"}}]), &result).await;
+    assert_eq!(node["phase"], "Failed");
+    assert!(
+        message(&node)
+            .starts_with("output parameter `gone` is missing: the module must return it or write it to /out/gone"),
+        "{node}"
+    );
+}
+
+#[tokio::test]
+async fn large_values_are_refused_and_long_results_are_cut() {
+    let executor = Executor::start();
+    let large = json!({"outputs": {"parameters": [{"name": "large", "value": "x".repeat(300_000)}]}});
+    let node = outputs(&executor, json!([]), &large).await;
+    assert_eq!(node["phase"], "Failed");
+    assert!(message(&node).contains("`large` is larger than 256Ki; make it an artifact"), "{node}");
+    let long = json!({"message": "m".repeat(5000)});
+    let node = outputs(&executor, json!([]), &long).await;
+    assert_eq!(node["phase"], "Succeeded");
+    assert!(message(&node).len() <= 1024 && message(&node).contains("m… (module sha256:"), "{node}");
+}
+
+#[tokio::test]
+async fn a_missing_artifact_fails_unless_it_is_optional() {
+    let executor = Executor::start();
+    let mut template = template("noop-work");
+    template["outputs"] = json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": {"none": {}}}]});
+    let node = executor.node(&template).await;
+    assert_eq!(node["phase"], "Failed");
+    assert!(message(&node).starts_with("output artifact `a` is missing: there is nothing at /out/a"), "{node}");
+    template["outputs"]["artifacts"][0]["optional"] = json!(true);
+    assert_eq!(executor.node(&template).await["phase"], "Succeeded");
+}
+
+#[tokio::test]
+async fn artifacts_that_only_the_module_names() {
+    let executor = Executor::start();
+    let mut template = template("work-artifacts");
+    template["inputs"] = json!({"artifacts": [{"name": "in", "path": "/deep/in/file", "raw": {"data": "raw text"}}]});
+    template["outputs"] =
+        json!({"artifacts": [{"name": "declared", "path": "/out/declared", "archive": {"none": {}}}]});
+    let node = executor.node(&template).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert_eq!(node["outputs"]["result"], "raw text", "read through /work/artifacts-in");
+    let artifacts = node["outputs"]["artifacts"].as_array().unwrap();
+    let kept = |name: &str| {
+        let artifact = artifacts.iter().find(|artifact| artifact["name"] == name).unwrap();
+        executor.directory().join("artifacts").join(artifact["s3"]["key"].as_str().unwrap())
+    };
+    assert_eq!(std::fs::read_to_string(kept("declared")).unwrap(), "left under artifacts-out");
+    assert_eq!(std::fs::read_to_string(kept("extra").join("deep/file")).unwrap(), "in a directory");
+}

@@ -1,0 +1,128 @@
+//! The invariants of `ARCHITECTURE.md`, held against the tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use wasm_workflow_integration::guests::repository;
+
+/// Which folders of `src/` may name which. Everything may name `document`, `units` and `yaml`, which name nobody.
+const EDGES: &[(&str, &[&str])] = &[
+    ("api", &["argo", "step"]),
+    ("argo", &["staging", "step"]),
+    ("cli", &["api", "argo", "config", "runtime", "step", "telemetry"]),
+    ("config", &["step"]),
+    ("runtime", &[]),
+    ("staging", &["runtime", "step"]),
+    ("step", &["runtime", "staging"]),
+    ("telemetry.rs", &["config"]),
+    ("document.rs", &[]),
+    ("units.rs", &[]),
+    ("yaml.rs", &[]),
+];
+const EVERYBODYS: [&str; 3] = ["document", "units", "yaml"];
+const LONGEST_FILE: usize = 500;
+
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn all_rust_files() -> Vec<PathBuf> {
+    ["src", "sources", "artifacts", "integration", "modules"]
+        .iter()
+        .flat_map(|name| rust_files(&repository().join(name)))
+        .collect()
+}
+
+#[test]
+fn folders_name_only_those_they_may() {
+    let source = repository().join("src");
+    for file in rust_files(&source) {
+        let folder = file.strip_prefix(&source).unwrap().iter().next().unwrap().to_str().unwrap().to_owned();
+        let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == folder) else {
+            assert!(matches!(folder.as_str(), "lib.rs" | "main.rs"), "`{folder}` is not in the table of edges");
+            continue;
+        };
+        for named in fs::read_to_string(&file).unwrap().split("crate::").skip(1) {
+            let named: String = named.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let fine = named == folder || EVERYBODYS.contains(&named.as_str()) || allowed.contains(&named.as_str());
+            assert!(fine || named.is_empty(), "{} names `{named}`, which `{folder}` may not", file.display());
+        }
+    }
+}
+
+#[test]
+fn runtime_knows_nothing_of_the_libraries_and_the_libraries_nothing_of_each_other() {
+    let forbidden = [
+        ("src/runtime", &["sources::", "artifacts::", "axum::"][..]),
+        ("src/step", &["axum::"][..]),
+        ("sources/src", &["artifacts::", "wasmtime", "axum::"][..]),
+        ("artifacts/src", &["sources::", "wasmtime", "axum::"][..]),
+    ];
+    for (folder, names) in forbidden {
+        for file in rust_files(&repository().join(folder)) {
+            let text = fs::read_to_string(&file).unwrap();
+            let named = names
+                .iter()
+                .find(|name| text.lines().any(|line| line.trim_start().starts_with("use ") && line.contains(**name)));
+            assert_eq!(named, None, "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_place() {
+    for file in all_rust_files() {
+        let text = fs::read_to_string(&file).unwrap();
+        let allows = text.contains(concat!("allow(", "unsafe_code"));
+        assert_eq!(allows, file.ends_with("src/runtime/code.rs"), "{}", file.display());
+    }
+}
+
+#[test]
+fn files_say_what_they_are_and_are_not_long() {
+    for file in all_rust_files() {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//! "), "{} does not begin with what it is", file.display());
+        let lines = text.lines().count();
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines", file.display());
+    }
+}
+
+/// No place of the machine it was made on, and nothing that ends in nothing.
+#[test]
+fn the_tree_is_a_public_project() {
+    let root = repository();
+    let listed = std::process::Command::new("git").args(["ls-files"]).current_dir(&root).output().unwrap();
+    for name in String::from_utf8(listed.stdout).unwrap().lines() {
+        let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
+        for word in [
+            concat!("/wo", "rk/main"),
+            concat!("/ro", "ot/"),
+            concat!("TO", "DO"),
+            concat!("FIX", "ME"),
+            concat!("\"reso", "lved\":"),
+        ] {
+            assert!(!text.contains(word), "{name} contains `{word}`");
+        }
+    }
+}
+
+#[test]
+fn the_template_schema_is_the_types() {
+    let schema = schemars::schema_for!(wasm_workflow_executor::argo::plugin::Wasm);
+    let expected = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+    let file = repository().join("docs/schemas/template.schema.json");
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        fs::write(&file, &expected).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap_or_default(), expected, "run with UPDATE_SCHEMAS=1");
+}

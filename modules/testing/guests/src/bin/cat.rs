@@ -1,0 +1,7 @@
+//! Not hostile: prints files.
+
+fn main() {
+    for file in std::env::args().skip(1) {
+        print!("{}", std::fs::read_to_string(file).unwrap());
+    }
+}

@@ -1,0 +1,12 @@
+//! Not hostile: reads and leaves artifacts the way modules of the original plugin do, below `/work`.
+
+use std::fs;
+
+fn main() {
+    print!("{}", fs::read_to_string("/work/artifacts-in/deep/in/file").unwrap());
+    fs::write("/work/artifacts-out/out/declared", "left under artifacts-out").unwrap();
+    fs::create_dir_all("/work/artifacts-out/tmp/extra/deep").unwrap();
+    fs::write("/work/artifacts-out/tmp/extra/deep/file", "in a directory").unwrap();
+    let result = r#"{"phase":"Succeeded","message":"","outputs":{"parameters":[],"artifacts":[{"name":"extra","path":"/tmp/extra"}]}}"#;
+    fs::write("/work/result.json", result).unwrap();
+}

@@ -1,1 +1,0 @@
-//! Guests that do what a guest should not: one program each in `src/bin`.

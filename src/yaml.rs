@@ -1,0 +1,32 @@
+//! YAML as Kubernetes reads it: only `true` and `false` are booleans, so that a parameter may be called `n`.
+
+use serde_json::Value;
+
+/// The documents in a text. What expands without bound by aliases is refused.
+pub fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_true_and_false_are_booleans() {
+        assert_eq!(documents("{n: yes, a: true}\n---\n3\n").unwrap(), [json!({"n": "yes", "a": true}), json!(3)]);
+        assert!(documents("a: [").is_err());
+    }
+
+    #[test]
+    fn aliases_cannot_explode() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let below = format!("*a{}, ", level - 1).repeat(10);
+            text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+        }
+        assert!(documents(&text).is_err());
+    }
+}
