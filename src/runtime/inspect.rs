@@ -1,6 +1,6 @@
 //! Looking into WebAssembly without compiling it.
 
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
 use super::module::Kind;
 
@@ -115,7 +115,11 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, NotWasm> {
             }
             Payload::ComponentImportSection(imports) if depth == 0 => {
                 for import in imports {
-                    inspection.imports.push(import.map_err(damaged)?.name.name.to_owned());
+                    let import = import.map_err(damaged)?;
+                    // A type is no wish: it only has a name outside.
+                    if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                        inspection.imports.push(import.name.name.to_owned());
+                    }
                 }
             }
             Payload::ComponentExportSection(exports) if depth == 0 => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, template};
 
-use crate::message;
+use crate::{message, no_directory_is_left};
 
 /// Runs a hostile guest with tight limits, and steps beside it until it ends. Returns its node.
 async fn beside_a_neighbour(executor: &Executor, hostile: &Value) -> Value {
@@ -86,8 +86,7 @@ async fn every_hostile_guest_ends_and_delays_nobody() {
         assert!(message(&node).contains(expected), "{guest}: {node}");
     }
     assert_eq!(executor.get("/healthz").await, 200);
-    let left = std::fs::read_dir(executor.directory().join("scratch")).unwrap().count();
-    assert_eq!(left, 0, "every step's directory is gone");
+    no_directory_is_left(&executor).await;
 }
 
 #[tokio::test]

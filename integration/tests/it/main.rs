@@ -41,3 +41,10 @@ fn template_of_wat(directory: &Path, name: &str, wat: &str) -> Value {
 fn message(node: &Value) -> &str {
     node["message"].as_str().unwrap_or_default()
 }
+
+/// Directories are removed when the reply is on its way already.
+async fn no_directory_is_left(executor: &Executor) {
+    let scratch = executor.directory().join("scratch");
+    let empty = async || std::fs::read_dir(&scratch).is_ok_and(|mut entries| entries.next().is_none());
+    wasm_workflow_integration::eventually("removing the steps' directories", empty).await;
+}

@@ -3,7 +3,7 @@
 use serde_json::json;
 use wasm_workflow_integration::executor::{Executor, template};
 
-use crate::{message, start_in, template_of_wat};
+use crate::{message, no_directory_is_left, start_in, template_of_wat};
 
 #[tokio::test]
 async fn a_plain_command_with_arguments_and_files() {
@@ -35,11 +35,7 @@ async fn a_plain_command_with_arguments_and_files() {
     );
     assert_eq!(std::fs::read_to_string(executor.directory().join("artifacts").join(key)).unwrap(), "one two\nthree\n");
     assert!(executor.directory().join("artifacts/fixed/key").is_file(), "an explicit key is kept");
-    assert_eq!(
-        std::fs::read_dir(executor.directory().join("scratch")).unwrap().count(),
-        0,
-        "the step's directory is gone"
-    );
+    no_directory_is_left(&executor).await;
 }
 
 #[tokio::test]
@@ -96,7 +92,7 @@ async fn a_command_of_wasi_0_3() {
             (core func $return (canon task.return (result (result))))
             (core instance $i (instantiate $m (with "" (instance (export "task.return" (func $return))))))
             (func $run async (result (result))
-                (canon lift (core func $i "run") async (callback (func $i "callback"))))
+                (canon lift (core func $i "run") async (callback (core func $i "callback"))))
             (instance $exported (export "run" (func $run)))
             (export "wasi:cli/run@0.3.0" (instance $exported)))"#,
     );

@@ -5,5 +5,7 @@ import { resolve } from "node:path";
 import { componentize } from "@bytecodealliance/componentize-js";
 
 const [wit, source, output] = process.argv.slice(2);
-const { component } = await componentize(await readFile(source, "utf8"), { witPath: resolve(wit), worldName: "step" });
+// Without its HTTP client, which a step may not have unless it is permitted.
+const options = { witPath: resolve(wit), worldName: "step", disableFeatures: ["http", "fetch-event"] };
+const { component } = await componentize(await readFile(source, "utf8"), options);
 await writeFile(output, component);
