@@ -52,7 +52,8 @@ fn folders_name_only_those_they_may() {
             continue;
         };
         let text = fs::read_to_string(&file).unwrap();
-        let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        let code: String =
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
         for named in code.split("crate::").skip(1) {
             let named: String = named.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let fine = named == folder || EVERYBODYS.contains(&named.as_str()) || allowed.contains(&named.as_str());
@@ -127,4 +128,40 @@ fn the_template_schema_is_the_types() {
         fs::write(&file, &expected).unwrap();
     }
     assert_eq!(fs::read_to_string(&file).unwrap_or_default(), expected, "run with UPDATE_SCHEMAS=1");
+}
+
+/// The YAML that operators copy is YAML that the program takes.
+#[test]
+fn the_documented_configuration_is_one() {
+    let text = fs::read_to_string(repository().join("docs/operating.md")).unwrap();
+    let block = text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let config = wasm_workflow_executor::config::Config::from_text(block, "docs/operating.md").unwrap();
+    assert_eq!(
+        config.limits,
+        wasm_workflow_executor::config::Limits::default(),
+        "the documented defaults are the defaults"
+    );
+}
+
+#[test]
+fn the_manifest_and_the_program_agree() {
+    let text = fs::read_to_string(repository().join("plugin/plugin.yaml")).unwrap();
+    let manifest = &wasm_workflow_executor::yaml::documents(&text).unwrap()[0];
+    let container = &manifest["spec"]["sidecar"]["container"];
+    assert_eq!(container["ports"][0]["containerPort"], 7884);
+    assert_eq!(container["securityContext"]["runAsUser"], 8737);
+    for key in ["requests", "limits"] {
+        assert!(container["resources"][key].is_object(), "Argo refuses a manifest without resources.{key}");
+    }
+    let help = std::process::Command::new(wasm_workflow_integration::executor::program())
+        .args(["serve", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("[default: 0.0.0.0:7884]") && help.contains("[default: /var/run/argo/token]"), "{help}");
+    // Every flag and variable of the operators' table exists.
+    let documented = fs::read_to_string(repository().join("docs/operating.md")).unwrap();
+    for word in documented.split('`').filter(|word| word.starts_with("--")) {
+        assert!(help.contains(word.split(' ').next().unwrap()), "`{word}` is not a flag");
+    }
 }

@@ -1,0 +1,249 @@
+//! The budgets, measured: the executor and a bare axum route that parses and echoes the same JSON, side by side in one run.
+//!
+//! `integration/benchmark` builds everything optimised and starts this. Figures are ratios, because machines differ and are noisy;
+//! requests to both servers alternate in small rounds, so that noise meets both.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark stops at what it does not expect, and prints"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sources::Digest;
+use tokio_util::sync::CancellationToken;
+use wasm_workflow_executor::runtime::{self, Compiler, Ending, Invocation, Limits, Run};
+use wasm_workflow_integration::executor::{Executor, Options, request, template};
+use wasm_workflow_integration::guests;
+
+const ROUNDS: usize = 60;
+const REQUESTS: usize = 50;
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("echo") {
+        return echo();
+    }
+    let tmpfs = Path::new("/dev/shm");
+    let scratch = tempfile::tempdir_in(if tmpfs.is_dir() { tmpfs } else { Path::new("/tmp") }).unwrap();
+    let options = Options {
+        scratch: Some(scratch.path().to_owned()),
+        flags: vec!["--log-level".into(), "warn,wasm_workflow_executor::cli=info".into()],
+        ..Options::default()
+    };
+    let (executor, echo) = (Executor::start_with(options), Echo::start());
+    let target = executor.url.strip_prefix("http://").unwrap().to_owned();
+    let token = executor.token.clone();
+
+    println!("warm steps, concurrency 1, p50          echo       step     ratio   budget");
+    for (name, guest, budget) in [("component world", "noop-step", 2.0), ("/work, tmpfs", "noop-work", 4.0)] {
+        let body = request(&template(guest)).to_string();
+        let mut echoed = Connection::open(&echo.address, &body, "");
+        let mut stepped = Connection::open(&target, &body, &token);
+        for _ in 0..200 {
+            echoed.call();
+            stepped.call();
+        }
+        let (mut echo_times, mut step_times) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            echo_times.extend((0..REQUESTS).map(|_| echoed.call()));
+            step_times.extend((0..REQUESTS).map(|_| stepped.call()));
+        }
+        let (echo, step) = (median(&mut echo_times), median(&mut step_times));
+        let ratio = step.as_secs_f64() / echo.as_secs_f64();
+        println!("  {name:<34} {echo:>9.1?} {step:>9.1?} {ratio:>8.2}x   <= {budget}x");
+    }
+
+    println!("warm steps a second, 16 at a time       echo       step     ratio   budget");
+    for (name, guest, budget) in [("component world", "noop-step", 40), ("/work, tmpfs", "noop-work", 15)] {
+        let body = request(&template(guest)).to_string();
+        let (mut echo_rate, mut step_rate) = (0.0, 0.0);
+        for _ in 0..4 {
+            echo_rate += throughput(&echo.address, &body, "") / 4.0;
+            step_rate += throughput(&target, &body, &token) / 4.0;
+        }
+        let percent = 100.0 * step_rate / echo_rate;
+        println!("  {name:<34} {echo_rate:>8.0} {step_rate:>10.0} {percent:>8.0}%   >= {budget}%");
+    }
+    drop((executor, echo));
+
+    println!("instantiate and run, in process, p50                          budget");
+    let empty = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).unwrap();
+    in_process("core module", &empty, "<= 5 µs");
+    in_process("component of the step world", &std::fs::read(guests::guest("noop-step")).unwrap(), "<= 30 µs");
+    restart();
+}
+
+/// The route that everything is compared with.
+fn echo() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        let route = axum::routing::post(async |axum::Json(body): axum::Json<Value>| axum::Json(body));
+        let router = axum::Router::new().route("/api/v1/template.execute", route);
+        let listener = axum::serve::ListenerExt::tap_io(listener, |stream| drop(stream.set_nodelay(true)));
+        axum::serve(listener, router).await.unwrap();
+    });
+}
+
+struct Echo {
+    child: Child,
+    address: String,
+}
+
+impl Echo {
+    fn start() -> Self {
+        let mut child =
+            Command::new(std::env::current_exe().unwrap()).arg("echo").stdout(Stdio::piped()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Self { child, address: address.trim().to_owned() }
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One kept connection and one request. A bare socket: a client of its own would cost more than the servers do.
+struct Connection {
+    stream: TcpStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    fn open(address: &str, body: &str, token: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let request = format!(
+            "POST /api/v1/template.execute HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Self { stream, request: request.into_bytes(), answer: vec![0; 1 << 16] }
+    }
+
+    fn call(&mut self) -> Duration {
+        let started = Instant::now();
+        self.stream.write_all(&self.request).unwrap();
+        let mut length = 0;
+        loop {
+            length += self.stream.read(&mut self.answer[length..]).unwrap();
+            let text = std::str::from_utf8(&self.answer[..length]).unwrap();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let announced = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+            if body.len() == announced.parse::<usize>().unwrap() {
+                assert!(
+                    head.starts_with("HTTP/1.1 200") && !body.contains("\"Error\"") && !body.contains("Failed"),
+                    "{text}"
+                );
+                return started.elapsed();
+            }
+        }
+    }
+}
+
+fn throughput(address: &str, body: &str, token: &str) -> f64 {
+    const EACH: usize = 400;
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut connection = Connection::open(address, body, token);
+                for _ in 0..EACH {
+                    connection.call();
+                }
+            });
+        }
+    });
+    (16.0 * EACH as f64) / started.elapsed().as_secs_f64()
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn limits() -> Limits {
+    let large = 1 << 30;
+    Limits { memory: large, time: Duration::from_secs(600), output: large, disk: large, entries: large, disk_free: 0 }
+}
+
+fn invocation() -> Invocation {
+    let text = String::new;
+    let (parameters, inputs, outputs) = (Vec::new(), Vec::new(), Vec::new());
+    let (workflow_name, workflow_namespace, workflow_uid) = (text(), text(), text());
+    Invocation {
+        workflow_name,
+        workflow_namespace,
+        workflow_uid,
+        template: text(),
+        parameters,
+        inputs,
+        outputs,
+        options: "{}".into(),
+    }
+}
+
+fn run(runtime: &tokio::runtime::Runtime, compiler: &Compiler, module: &runtime::Module, args: &[String]) -> Duration {
+    let started = Instant::now();
+    let run = Run {
+        args,
+        env: &[],
+        stdin: bytes::Bytes::new(),
+        directory: None,
+        limits: limits(),
+        deadline: None,
+        cancel: CancellationToken::new(),
+        invocation: &invocation,
+        stdout: None,
+        stderr: None,
+    };
+    let (report, remains) = runtime.block_on(runtime::run(compiler, module, run)).unwrap();
+    assert!(matches!(report.ending, Ending::Exited(0) | Ending::Returned(_)), "{report:?}");
+    drop(remains);
+    started.elapsed()
+}
+
+fn in_process(name: &str, bytes: &[u8], budget: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let compiler = Compiler::new(16, None).unwrap();
+    let module = compiler.compile("sha256:bench", bytes).unwrap();
+    for _ in 0..1000 {
+        run(&runtime, &compiler, &module, &[]);
+    }
+    let mut times: Vec<Duration> = (0..20_000).map(|_| run(&runtime, &compiler, &module, &[])).collect();
+    println!("  {name:<34} {:>9.1?} {:>31}", median(&mut times), budget);
+}
+
+/// The first step of a new process whose 26 MB module was compiled by an earlier one.
+fn restart() {
+    let bytes = std::fs::read(guests::program("python.wasm")).unwrap();
+    let digest = Digest::of(&bytes).to_string();
+    let code = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(code.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let started = Instant::now();
+    drop(Compiler::new(16, Some(code.path())).unwrap().compile(&digest, &bytes).unwrap());
+    println!("compile the 26 MB module                {:>9.0?}", started.elapsed());
+    let mut times: Vec<Duration> = (0..9)
+        .map(|_| {
+            let compiler = Compiler::new(16, Some(code.path())).unwrap();
+            let started = Instant::now();
+            let module = compiler.load(&digest).expect("kept code");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            run(&runtime, &compiler, &module, &["python".to_owned(), "--version".to_owned()]);
+            started.elapsed()
+        })
+        .collect();
+    println!("first step after a restart, 26 MB, p50  {:>9.1?} {:>31}", median(&mut times), "<= 50 ms");
+}
