@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use cap_std::ambient_authority;
@@ -16,6 +17,9 @@ use tokio_util::io::ReaderStream;
 use crate::{ArtifactStore, Body, Error, Object};
 
 const CHUNK_BYTES: usize = 256 << 10;
+/// In the names of files being written. They are no objects.
+const PARTIAL_MARK: &str = ".partial-";
+static PARTIAL: AtomicU64 = AtomicU64::new(0);
 
 /// Objects are files; a key is the path below the root.
 #[derive(Clone)]
@@ -76,7 +80,8 @@ impl ArtifactStore for DirectoryStore {
     }
 
     async fn put(&self, key: &str, mut body: Body) -> Result<(), Error> {
-        let partial = format!("{key}.partial-{}", std::process::id());
+        let number = PARTIAL.fetch_add(1, Ordering::Relaxed);
+        let partial = format!("{key}{PARTIAL_MARK}{}-{number}", std::process::id());
         let create = |root: &Dir, partial: &str| {
             if let Some(parent) = Path::new(partial).parent() {
                 root.create_dir_all(parent)?;
@@ -128,7 +133,7 @@ fn walk(root: &Dir, directory: &str, objects: &mut Vec<Object>) -> io::Result<()
         let kind = entry.file_type()?;
         if kind.is_dir() {
             walk(root, &key, objects)?;
-        } else if kind.is_file() {
+        } else if kind.is_file() && !key.contains(PARTIAL_MARK) {
             objects.push(Object { key, size: entry.metadata()?.len() });
         }
     }

@@ -18,18 +18,26 @@ use crate::{ArtifactStore, Body, Error, ErrorKind};
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Brings what lies under `key` to `path`. Returns the number of bytes.
-pub async fn download(store: &dyn ArtifactStore, key: &str, root: &Arc<Dir>, path: &str) -> Result<u64, Error> {
+/// More than `limit` of them are an error.
+pub async fn download(
+    store: &dyn ArtifactStore,
+    key: &str,
+    root: &Arc<Dir>,
+    path: &str,
+    limit: u64,
+) -> Result<u64, Error> {
     match store.get(key).await {
-        Ok(body) => write_file(body, root, path).await,
+        Ok(body) => write_file(body, root, path, limit).await,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let prefix = format!("{}/", key.trim_end_matches('/'));
             let mut objects = store.list(&prefix).await?;
-            let mut total = None;
+            let mut total: Option<u64> = None;
             while let Some(object) = objects.next().await {
                 let object = object?;
                 let below = object.key.strip_prefix(&prefix).unwrap_or(&object.key);
                 let body = store.get(&object.key).await?;
-                total = Some(total.unwrap_or(0) + write_file(body, root, &format!("{path}/{below}")).await?);
+                let so_far = total.unwrap_or(0);
+                total = Some(so_far + write_file(body, root, &format!("{path}/{below}"), limit - so_far).await?);
             }
             total.ok_or(error)
         }
@@ -38,7 +46,14 @@ pub async fn download(store: &dyn ArtifactStore, key: &str, root: &Arc<Dir>, pat
 }
 
 /// Takes the file or directory at `path` to `key`. Returns the number of bytes.
-pub async fn upload(store: &dyn ArtifactStore, key: &str, root: &Arc<Dir>, path: &str) -> Result<u64, Error> {
+/// More than `limit` of them are an error: a file can be larger than the blocks it has.
+pub async fn upload(
+    store: &dyn ArtifactStore,
+    key: &str,
+    root: &Arc<Dir>,
+    path: &str,
+    limit: u64,
+) -> Result<u64, Error> {
     let files = blocking(root, path, files_at).await?;
     let mut total = 0;
     for below in files {
@@ -48,6 +63,9 @@ pub async fn upload(store: &dyn ArtifactStore, key: &str, root: &Arc<Dir>, path:
         };
         let (file, length) = blocking(root, &path, open_regular).await?;
         total += length;
+        if total > limit {
+            return Err(Error::new(ErrorKind::InvalidFile, format!("it is larger than {limit} bytes")));
+        }
         let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
         // Exactly as many bytes as were announced: a store that signs the length must not be surprised by a growing file.
         let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), length);
@@ -57,7 +75,7 @@ pub async fn upload(store: &dyn ArtifactStore, key: &str, root: &Arc<Dir>, path:
     Ok(total)
 }
 
-async fn write_file(mut body: Body, root: &Arc<Dir>, path: &str) -> Result<u64, Error> {
+async fn write_file(mut body: Body, root: &Arc<Dir>, path: &str, limit: u64) -> Result<u64, Error> {
     let create = |root: &Dir, path: &str| {
         if let Some(parent) = Path::new(path).parent() {
             root.create_dir_all(parent)?;
@@ -69,8 +87,11 @@ async fn write_file(mut body: Body, root: &Arc<Dir>, path: &str) -> Result<u64, 
     let mut written = 0;
     while let Some(chunk) = body.stream.next().await {
         let chunk = chunk?;
-        file.write_all(&chunk).await.map_err(failed)?;
         written += chunk.len() as u64;
+        if written > limit {
+            return Err(Error::new(ErrorKind::InvalidFile, format!("it is larger than {limit} bytes")));
+        }
+        file.write_all(&chunk).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)?;
     match body.length {
@@ -147,6 +168,8 @@ mod tests {
     use super::*;
     use crate::DirectoryStore;
 
+    const LIMIT: u64 = 2 << 20;
+
     struct Fixture {
         step: tempfile::TempDir,
         root: Arc<Dir>,
@@ -168,10 +191,10 @@ mod tests {
         fs::write(f.step.path().join("out/a"), b"one").unwrap();
         fs::write(f.step.path().join("out/deep/b"), vec![7; 1 << 20]).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", f.step.path().join("out/link")).unwrap();
-        assert_eq!(upload(&f.store, "k/dir", &f.root, "out").await.unwrap(), 3 + (1 << 20));
-        assert_eq!(upload(&f.store, "k/file", &f.root, "out/a").await.unwrap(), 3);
-        assert_eq!(download(&f.store, "k/dir", &f.root, "in/dir").await.unwrap(), 3 + (1 << 20));
-        assert_eq!(download(&f.store, "k/file", &f.root, "in/file").await.unwrap(), 3);
+        assert_eq!(upload(&f.store, "k/dir", &f.root, "out", LIMIT).await.unwrap(), 3 + (1 << 20));
+        assert_eq!(upload(&f.store, "k/file", &f.root, "out/a", LIMIT).await.unwrap(), 3);
+        assert_eq!(download(&f.store, "k/dir", &f.root, "in/dir", LIMIT).await.unwrap(), 3 + (1 << 20));
+        assert_eq!(download(&f.store, "k/file", &f.root, "in/file", LIMIT).await.unwrap(), 3);
         assert_eq!(fs::read(f.step.path().join("in/dir/deep/b")).unwrap(), vec![7; 1 << 20]);
         assert_eq!(fs::read(f.step.path().join("in/file")).unwrap(), b"one");
         assert!(!f.step.path().join("in/dir/link").exists());
@@ -181,15 +204,25 @@ mod tests {
     async fn nothing_leaves_by_a_link_or_a_climbing_key() {
         let f = fixture();
         std::os::unix::fs::symlink("/etc/passwd", f.step.path().join("link")).unwrap();
-        assert!(upload(&f.store, "k", &f.root, "link").await.is_err());
-        assert!(upload(&f.store, "k", &f.root, "../../etc/passwd").await.is_err());
-        assert!(download(&f.store, "../../../etc/passwd", &f.root, "x").await.is_err());
+        assert!(upload(&f.store, "k", &f.root, "link", LIMIT).await.is_err());
+        assert!(upload(&f.store, "k", &f.root, "../../etc/passwd", LIMIT).await.is_err());
+        assert!(download(&f.store, "../../../etc/passwd", &f.root, "x", LIMIT).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_is_refused_whatever_its_blocks() {
+        let f = fixture();
+        fs::File::create(f.step.path().join("sparse")).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(upload(&f.store, "k", &f.root, "sparse", LIMIT).await.unwrap_err().kind(), ErrorKind::InvalidFile);
+        fs::write(f.step.path().join("two"), b"xx").unwrap();
+        upload(&f.store, "two", &f.root, "two", LIMIT).await.unwrap();
+        assert!(download(&f.store, "two", &f.root, "in", 1).await.is_err());
     }
 
     #[tokio::test]
     async fn missing_content_is_not_found() {
         let f = fixture();
-        assert_eq!(download(&f.store, "none", &f.root, "x").await.unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(upload(&f.store, "k", &f.root, "none").await.unwrap_err().kind(), ErrorKind::Local);
+        assert_eq!(download(&f.store, "none", &f.root, "x", LIMIT).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(upload(&f.store, "k", &f.root, "none", LIMIT).await.unwrap_err().kind(), ErrorKind::Local);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::transport::{Hosts, Http};
 use crate::{Config, Digest, Error, ErrorKind, Flights, Reference, Resolved, Source};
 
 const FETCH_ATTEMPTS: u32 = 3;
+const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
+const FETCH_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long a workflow's resolved references are remembered after their last use.
 const REMEMBER: Duration = Duration::from_hours(6);
 
@@ -75,9 +78,9 @@ struct Inner {
     store: Store,
     max_module_bytes: u64,
     progress: SharedProgress,
-    resolved: Cache<Request, Arc<Resolved>>,
+    resolved: Cache<(String, Reference), Arc<Resolved>>,
     resolving: Flights<Request, Result<Arc<Resolved>, Error>>,
-    fetching: Flights<Digest, Result<Module, Error>>,
+    fetching: Flights<Reference, Result<Module, Error>>,
 }
 
 impl fmt::Debug for Sources {
@@ -117,14 +120,17 @@ impl Sources {
 
     /// Finds out what exactly is wanted: once per request and scope.
     pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
-        if let Some(resolved) = self.inner.resolved.get(request).await {
+        // Whatever the pull policy: all steps of a workflow run the same bytes.
+        let key = (request.scope.clone(), request.reference.clone());
+        if let Some(resolved) = self.inner.resolved.get(&key).await {
             return Ok(resolved);
         }
         let (inner, owned) = (Arc::clone(&self.inner), request.clone());
         let work = move || async move {
-            let resolved = Arc::new(inner.resolve(&owned).await?);
-            inner.resolved.insert(owned, Arc::clone(&resolved)).await;
-            Ok(resolved)
+            let resolved = in_time(RESOLVE_TIMEOUT, inner.resolve(&owned)).await;
+            let resolved = resolved.map_err(|error| named(&error, &owned.reference))?;
+            // Somebody with another pull policy may have been faster.
+            Ok(inner.resolved.entry(key).or_insert(Arc::new(resolved)).await.into_value())
         };
         self.inner.resolving.join(request.clone(), work).await.unwrap_or_else(|| Err(broke_off("resolving")))
     }
@@ -132,9 +138,24 @@ impl Sources {
     /// The module's bytes: from the store if they are there, else downloaded, bounded, hashed and stored.
     pub async fn fetch(&self, resolved: &Arc<Resolved>) -> Result<Module, Error> {
         let (inner, owned) = (Arc::clone(&self.inner), Arc::clone(resolved));
-        let work = move || async move { inner.fetch(&owned).await };
-        self.inner.fetching.join(resolved.artifact.clone(), work).await.unwrap_or_else(|| Err(broke_off("fetching")))
+        let work = move || async move {
+            let fetched = in_time(FETCH_TIMEOUT, inner.fetch(&owned)).await;
+            fetched.map_err(|error| named(&error, &owned.reference))
+        };
+        // By reference: another origin's trouble with the same content is not this one's.
+        self.inner.fetching.join(resolved.reference.clone(), work).await.unwrap_or_else(|| Err(broke_off("fetching")))
     }
+}
+
+fn named(error: &Error, reference: &Reference) -> Error {
+    error.clone().context(format_args!("`{}`", reference.redacted()))
+}
+
+/// A server that sends a byte now and then must not keep everybody who waits for it.
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, format!("took longer than {} s", limit.as_secs()))))
 }
 
 fn broke_off(what: &str) -> Error {
@@ -152,8 +173,7 @@ impl Inner {
 
     async fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
         let reference = &request.reference;
-        let named = |error: Error| error.context(format_args!("`{}`", reference.redacted()));
-        let source = self.source(reference).map_err(named)?;
+        let source = self.source(reference)?;
         let policy = request.pull_policy.unwrap_or_else(|| PullPolicy::default_for(reference));
         if policy != PullPolicy::Always
             && !source.is_local()
@@ -164,10 +184,14 @@ impl Inner {
         }
         if policy == PullPolicy::Never && !source.is_local() {
             let error = Error::new(ErrorKind::NotStored, "is not in the store, and the pull policy is `Never`");
-            return Err(named(error.hint("pull it first, or use the pull policy `IfNotPresent`")));
+            return Err(error.hint("pull it first, or use the pull policy `IfNotPresent`"));
         }
-        let resolved = source.resolve(reference, &Context { http: &self.http }).await.map_err(named)?;
+        let resolved = source.resolve(reference, &Context { http: &self.http }).await?;
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
+        // The content may be here under another reference, and then nobody fetches it.
+        if !source.is_local() && self.holds(&resolved).await {
+            self.remember(&resolved).await;
+        }
         Ok(resolved)
     }
 
@@ -181,20 +205,25 @@ impl Inner {
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
+    async fn holds(&self, resolved: &Resolved) -> bool {
+        let (store, parts) = (self.store.clone(), resolved.parts.clone());
+        let look = move || parts.iter().all(|part| store.contains(&part.digest));
+        tokio::task::spawn_blocking(look).await.unwrap_or(false)
+    }
+
     async fn fetch(&self, resolved: &Resolved) -> Result<Module, Error> {
-        let named = |error: Error| error.context(format_args!("`{}`", resolved.reference.redacted()));
         let source = self.source(&resolved.reference)?;
         let [part] = resolved.parts.as_slice() else {
-            return Err(named(Error::new(
+            return Err(Error::new(
                 ErrorKind::Unsupported,
                 "a module in several parts is not supported by this version",
-            )));
+            ));
         };
         if let Some(size) = part.size.filter(|size| *size > self.max_module_bytes) {
-            return Err(named(self.too_large(size)));
+            return Err(self.too_large(size));
         }
         if source.is_local() {
-            let bytes = self.read_local(source, resolved, part).await.map_err(named)?;
+            let bytes = self.read_local(source, resolved, part).await?;
             return Ok(Module { digest: part.digest.clone(), bytes });
         }
         if let Some(bytes) = self.read_stored(part).await {
@@ -210,12 +239,12 @@ impl Inner {
                     tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
                     attempt += 1;
                 }
-                Err(error) => return Err(named(error)),
+                Err(error) => return Err(error),
             }
         }
         self.remember(resolved).await;
         let bytes = self.read_stored(part).await;
-        let bytes = bytes.ok_or_else(|| named(Error::new(ErrorKind::Store, "was stored and is gone")))?;
+        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
         Ok(Module { digest: part.digest.clone(), bytes })
     }
 
@@ -288,7 +317,7 @@ impl Inner {
     fn too_large(&self, size: u64) -> Error {
         let limit = self.max_module_bytes;
         Error::new(ErrorKind::TooLarge, format!("the module has at least {size} bytes; the limit is {limit}"))
-            .hint("the operator sets `sources.maxModuleBytes`")
+            .hint("the operator sets `sources.maxModule`")
     }
 }
 

@@ -71,7 +71,9 @@ impl Reply {
 
     /// A step that never started.
     pub fn error(message: impl Into<String>) -> Self {
-        Self::node(NodeResult { phase: Some(Phase::Error), message: message.into(), outputs: None })
+        // What people wrote is in it, and Argo takes only so much.
+        let message = message.into().chars().take(1000).collect();
+        Self::node(NodeResult { phase: Some(Phase::Error), message, outputs: None })
     }
 
     fn node(node: NodeResult) -> Self {
@@ -115,6 +117,8 @@ fn artifact(produced: Produced, template: &Template) -> Map<String, Value> {
             ("artifactGC", declared.artifact_gc.clone()),
         ];
         artifact.extend(kept.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    } else {
+        artifact.insert("archive".to_owned(), serde_json::json!({"none": {}}));
     }
     match repository {
         // Argo knows no directories. A key alone means "in the default repository", which is what the directory is.

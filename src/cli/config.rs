@@ -22,7 +22,7 @@ impl ConfigCommand {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let Self::Check(Check { common }) = self;
         let config = common.load()?;
-        let directories = common.directories(true);
+        let directories = common.directories(true)?;
         let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;
         // Not part of the document: these are flags.
         let flags =

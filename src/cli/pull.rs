@@ -41,7 +41,7 @@ pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Res
         Request { reference: settings::reference(reference)?, pull_policy: Some(policy), scope: String::new() };
     let line = Line::new("resolving");
     let fetched = settings::runtime()?.block_on(async {
-        let sources = common.directories(false).sources(&config, true, line.shared())?;
+        let sources = common.directories(false)?.sources(&config, true, line.shared())?;
         let resolved = sources.resolve(&request).await?;
         Ok(sources.fetch(&Arc::clone(&resolved)).await?)
     });

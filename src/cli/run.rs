@@ -38,9 +38,9 @@ pub(super) struct RunStep {
     /// An output artifact; repeatable
     #[arg(short = 'o', long = "output", value_name = "NAME=GUEST_PATH", value_parser = pair)]
     outputs: Vec<(String, String)>,
-    /// Where output artifacts go, each under its name
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    output_dir: PathBuf,
+    /// Where output artifacts go, each under its name; without it, declared ones go here, and others are refused
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
     /// An environment variable; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
@@ -82,7 +82,7 @@ impl RunStep {
         let (step, template) = self.step(config.limits.step())?;
         let line = Line::new("preparing the module");
         let outcome = settings::runtime()?.block_on(async {
-            let directories = self.common.directories(false);
+            let directories = self.common.directories(false)?;
             let sources = directories.sources(&config, true, line.shared())?;
             let executor = Executor::new(sources, directories.settings(&config, 1))
                 .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
@@ -111,7 +111,7 @@ impl RunStep {
             output::say(&format!(
                 "artifact {} -> {}",
                 produced.name,
-                self.output_dir.join(&produced.location.key).display()
+                self.output_directory().join(&produced.location.key).display()
             ));
         }
         output::say(&format!("{:?}: {}", outcome.phase, outcome.message));
@@ -133,13 +133,25 @@ impl RunStep {
         self.add(&mut template)?;
         let call = argo::from_template(workflow, &template).map_err(Failure::usage)?;
         let call = call.ok_or_else(|| Failure::usage("the template has no `plugin.wasm`"))?;
-        let output_dir = std::path::absolute(&self.output_dir).map_err(Failure::usage)?;
+        let output_dir = std::path::absolute(self.output_directory()).map_err(Failure::usage)?;
         let placement = Placement {
             repository: Some(Repository::directory(output_dir)),
             key_prefix: String::new(),
             supplied: Some(supplied),
         };
-        call.into_step(&Conversion { limits, placement }).map_err(Failure::usage)
+        let (mut step, template) = call.into_step(&Conversion { limits, placement }).map_err(Failure::usage)?;
+        // Names that only the module chose, in a directory that nobody chose for them, would be a way to anywhere in it.
+        if self.output_dir.is_none() {
+            step.undeclared_artifacts = None;
+        }
+        // On a person's own machine the person is the operator.
+        step.limits.time = self.limit_time.map_or(step.limits.time, |time| time.0);
+        step.limits.memory = self.limit_memory.map_or(step.limits.memory, |size| size.0);
+        Ok((step, template))
+    }
+
+    fn output_directory(&self) -> &Path {
+        self.output_dir.as_deref().unwrap_or(Path::new("."))
     }
 
     /// The template that the command line stands for.
@@ -200,19 +212,6 @@ impl RunStep {
             let added = self.env.iter().map(|(name, value)| json!({"name": name, "value": value}));
             env.as_array_mut().ok_or_else(|| Failure::usage("`env` in the template is not a list"))?.extend(added);
         }
-        let limits = [
-            ("time", self.limit_time.map(|time| time.to_string())),
-            ("memory", self.limit_memory.map(|size| size.to_string())),
-        ];
-        for (name, limit) in limits {
-            if let Some(limit) = limit {
-                let limits = wasm.entry("limits").or_insert_with(|| json!({}));
-                limits
-                    .as_object_mut()
-                    .ok_or_else(|| Failure::usage("`limits` in the template is not a map"))?
-                    .insert(name.to_owned(), limit.into());
-            }
-        }
         Ok(())
     }
 }
@@ -249,7 +248,7 @@ fn read_stdin(path: &Path) -> Result<String, Failure> {
 
 async fn execute(executor: Arc<Executor>, step: Step, line: &Line, json: bool) -> Outcome {
     let request =
-        Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.uid.clone() };
+        Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.scope() };
     // The same work as the step's own first stages, here so that its progress shows. Its errors come again from the step.
     let _ = executor.prepare(&request).await;
     line.done();

@@ -1,7 +1,7 @@
 //! `serve`
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +22,18 @@ use crate::telemetry;
 /// How long a stopping server waits for its last replies. Kubernetes kills it after 30 s.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Where Argo's init container writes the token, as the sidecar sees it.
+const TOKEN_FILE: &str = "/var/run/argo/token";
+
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7884", env = "WASM_WORKFLOW_BIND")]
     bind: SocketAddr,
     /// The file with the token that callers must have; the token may be in WASM_WORKFLOW_TOKEN instead
-    #[arg(long, value_name = "FILE", default_value = "/var/run/argo/token", env = "WASM_WORKFLOW_TOKEN_FILE")]
-    token_file: PathBuf,
+    /// [default: /var/run/argo/token]
+    #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// Let everybody call; only where nobody else can: on a loopback address
     #[arg(long, env = "WASM_WORKFLOW_NO_TOKEN")]
     no_token: bool,
@@ -46,7 +50,7 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(|error| Failure::error(format!("cannot start threads: {error}")))?;
-        let served = runtime.block_on(serve(self.bind, auth, config, self.common.directories(true)));
+        let served = runtime.block_on(serve(self.bind, auth, config, self.common.directories(true)?));
         // A guest that ignores its interruption must not keep the process.
         runtime.shutdown_background();
         served.map(|()| Exit::Succeeded)
@@ -59,21 +63,25 @@ impl Serve {
                 false => Err(Failure::usage(format!("--no-token needs a loopback address, and {} is none", self.bind))),
             };
         }
-        let token = match std::env::var("WASM_WORKFLOW_TOKEN") {
-            Ok(token) => token,
-            Err(_) => std::fs::read_to_string(&self.token_file).map_err(|error| {
-                let file = self.token_file.display();
-                Failure::usage(format!(
-                    "the token file `{file}` cannot be read: {error}\n\
-                     hint: Argo writes it for user 8737; to try without one, use --no-token --bind 127.0.0.1:7884"
-                ))
-            })?,
+        let token = match (&self.token_file, std::env::var("WASM_WORKFLOW_TOKEN")) {
+            (None, Ok(token)) => token,
+            (file, _) => read_token(file.as_deref().unwrap_or(Path::new(TOKEN_FILE)))?,
         };
         match token.trim() {
             "" => Err(Failure::usage("the token is empty")),
             token => Ok(Auth::Token(token.to_owned())),
         }
     }
+}
+
+fn read_token(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let file = file.display();
+        Failure::usage(format!(
+            "the token file `{file}` cannot be read: {error}\n\
+             hint: Argo writes it for user 8737; to try without one, use --no-token --bind 127.0.0.1:7884"
+        ))
+    })
 }
 
 async fn serve(bind: SocketAddr, auth: Auth, config: Config, directories: Directories) -> Result<(), Failure> {

@@ -1,6 +1,8 @@
 //! Flags that several commands share, and what comes of them: flag, environment, document, default, in this order.
 
 use std::env;
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -74,16 +76,34 @@ impl Common {
     }
 
     /// The directories: a server's below the temporary directory, a person's in the cache of the home directory.
-    pub(super) fn directories(&self, server: bool) -> Directories {
-        let temporary = env::temp_dir().join("wasm-workflow-executor");
-        let cache = self.cache_dir.clone().unwrap_or_else(|| match (server, personal_cache()) {
+    pub(super) fn directories(&self, server: bool) -> Result<Directories, Failure> {
+        let default = match (server, personal_cache()) {
             (false, Some(cache)) => cache.join("wasm-workflow-executor"),
-            _ => temporary.join("cache"),
-        });
+            _ => env::temp_dir().join("wasm-workflow-executor"),
+        };
+        if self.cache_dir.is_none() || self.scratch_dir.is_none() {
+            make_private(&default)?;
+        }
+        let cache = self.cache_dir.clone().unwrap_or_else(|| default.join("cache"));
         let code = self.code_dir.clone().unwrap_or_else(|| cache.join("code"));
-        let scratch = self.scratch_dir.clone().unwrap_or_else(|| temporary.join("scratch"));
-        Directories { cache, code, scratch }
+        let scratch = self.scratch_dir.clone().unwrap_or_else(|| default.join("scratch"));
+        Ok(Directories { cache, code, scratch })
     }
+}
+
+/// Makes the directory, and refuses one that somebody else made or can enter: machine code and steps' files will be in it.
+fn make_private(directory: &Path) -> Result<(), Failure> {
+    let made =
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).and_then(|()| directory.symlink_metadata());
+    let metadata =
+        made.map_err(|error| Failure::error(format!("`{}` cannot be made: {error}", directory.display())))?;
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.is_dir() && metadata.uid() == user && metadata.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let message =
+        format!("`{}` must be a directory of this user that is closed to others (mode 0700)", directory.display());
+    Err(Failure::error(format!("{message}\nhint: mend it, or choose others with --cache-dir and --scratch-dir")))
 }
 
 fn personal_cache() -> Option<PathBuf> {

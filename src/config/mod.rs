@@ -200,7 +200,7 @@ impl Limits {
             message: bytes(self.message),
             result: bytes(self.result),
             parameter: bytes(self.parameter),
-            parameters: bytes(self.parameter).saturating_mul(2),
+            parameters: bytes(self.parameter),
         }
     }
 }

@@ -92,10 +92,15 @@ impl Compiler {
             }
         });
         // Mapped from disk, code is shared and can be dropped from memory; loaded from bytes, it cannot.
-        let module = match kept {
-            Some(kept) => Module::load(&self.engines, |engine| kept.load(engine))?,
-            None => Module::load(&self.engines, |engine| fresh.load(engine, component))?,
-        };
+        let mapped = kept.and_then(|kept| match Module::load(&self.engines, |engine| kept.load(engine)) {
+            // A file system that allows no execution, perhaps.
+            Err(LoadError::Engine(error)) => {
+                tracing::warn!(error, "kept code cannot be mapped; using it from memory");
+                None
+            }
+            loaded => Some(loaded),
+        });
+        let module = mapped.unwrap_or_else(|| Module::load(&self.engines, |engine| fresh.load(engine, component)))?;
         Ok(self.keep(digest, module))
     }
 

@@ -1,9 +1,12 @@
 //! How much a step's directory holds.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,38 +19,53 @@ pub(super) struct Usage {
     pub(super) free: u64,
 }
 
-/// Counts what is below `directory`, and stops counting beyond `max_entries`. What vanishes meanwhile is not counted; what
-/// cannot be looked at is not there for the guest either.
+/// Counts what is below `directory`, and stops counting beyond `max_entries`. What vanishes meanwhile is not counted. What cannot
+/// be looked into (too deep, too many open files) counts as too many entries: it must not be a place to hide.
 pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
     let mut usage = Usage::default();
     let Ok(root) = fs::open(directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else { return usage };
     usage.free = fs::fstatvfs(&root).map_or(u64::MAX, |statvfs| statvfs.f_bavail.saturating_mul(statvfs.f_frsize));
-    let mut pending = vec![root];
-    while let Some(directory) = pending.pop() {
-        if usage.entries <= max_entries {
-            count(&directory, &mut usage, max_entries, &mut pending);
+    // By path, with one directory open at a time: a guest can make more directories than this process may open.
+    let mut pending = vec![PathBuf::from(".")];
+    while let Some(below) = pending.pop() {
+        if usage.entries > max_entries {
+            break;
+        }
+        match open_below(&root, &below) {
+            Ok(opened) => count(&opened, &below, &mut usage, max_entries, &mut pending),
+            // Gone, or something else by now.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {}
+            Err(_) => usage.entries = u64::MAX,
         }
     }
     usage
 }
 
-fn count(directory: &OwnedFd, usage: &mut Usage, max_entries: u64, pending: &mut Vec<OwnedFd>) {
+/// The guest may put a link in the place of a directory at any time.
+fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
+        // Kernels before 5.6, and containers that do not know the call. Links to elsewhere are then counted, not followed by guests.
+        Err(Errno::NOSYS | Errno::PERM) => fs::openat(root, path, flags, Mode::empty()),
+        opened => opened,
+    }
+}
+
+fn count(directory: &OwnedFd, path: &Path, usage: &mut Usage, max_entries: u64, pending: &mut Vec<PathBuf>) {
     let Ok(entries) = Dir::read_from(directory) else { return };
     for entry in entries.flatten() {
-        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
         usage.entries += 1;
         if usage.entries > max_entries {
             return;
         }
-        let Ok(stat) = fs::statat(directory.as_fd(), entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let Ok(stat) = fs::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         usage.bytes = usage.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            if let Ok(below) = fs::openat(directory.as_fd(), entry.file_name(), flags, Mode::empty()) {
-                pending.push(below);
-            }
+            pending.push(path.join(OsStr::from_bytes(name.to_bytes())));
         }
     }
 }

@@ -11,11 +11,14 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, Pool
 
 use super::host::Host;
 use super::ticker::Ticker;
+use super::wasi_0_1;
 
 /// What one component may use of the pool. A component that needs more lives on the heap.
 const CORE_INSTANCES: u32 = 64;
 const MEMORIES: u32 = 8;
 const TABLES: u32 = 32;
+/// Stacks: a component with async functions suspended has one for each.
+const STACKS: u32 = 64;
 
 const MAX_WASM_STACK: usize = 1 << 20;
 const ASYNC_STACK: usize = 2 << 20;
@@ -63,6 +66,7 @@ impl Linked {
         let mut core = Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut core, |host: &mut Host| &mut host.wasi)?;
         wasmtime_wasi::p0::add_to_linker_async(&mut core, |host: &mut Host| &mut host.wasi)?;
+        wasi_0_1::replace(&mut core)?;
         let mut component = ComponentLinker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
         wasmtime_wasi::p3::add_to_linker(&mut component)?;
@@ -80,7 +84,7 @@ fn pool(runners: u32) -> PoolingAllocationConfig {
         .max_memories_per_component(MEMORIES)
         .total_tables(runners * TABLES)
         .max_tables_per_component(TABLES)
-        .total_stacks(runners)
+        .total_stacks(runners * STACKS)
         .total_gc_heaps(runners)
         // Slots of the module that ran last are reused first, so that a server that runs many keeps few of them warm.
         .max_unused_warm_slots(runners)

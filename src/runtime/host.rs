@@ -26,6 +26,8 @@ impl Host {
     pub(super) fn new(run: &Run<'_>, watch: &Arc<Watch>, stdout: &Output, stderr: &Output) -> wasmtime::Result<Self> {
         let mut builder = WasiCtxBuilder::new();
         builder
+            // On a runner's thread a blocking file call costs nothing but the call. See `wasi_0_1` for what else this allows.
+            .allow_blocking_current_thread(true)
             .args(run.args)
             .envs(run.env)
             .stdin(MemoryInputPipe::new(run.stdin.clone()))
@@ -41,15 +43,8 @@ impl Host {
 }
 
 /// The guest's `/` is the step's directory. No path and no link leads out of it.
-///
-/// On a runner's thread a blocking file call costs nothing but the call, so files may block; the directory takes the setting
-/// over when it is opened. Afterwards it is off again: with it WASI 0.1's `poll_oneoff` would sleep on the thread itself, for
-/// as long as the guest says, and no deadline could end that.
 fn preopen(builder: &mut WasiCtxBuilder, directory: &Path) -> wasmtime::Result<()> {
-    builder
-        .allow_blocking_current_thread(true)
-        .preopened_dir(directory, "/", FsPerms::ReadWrite)?
-        .allow_blocking_current_thread(false);
+    builder.preopened_dir(directory, "/", FsPerms::ReadWrite)?;
     Ok(())
 }
 

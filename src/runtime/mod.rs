@@ -25,6 +25,7 @@ mod output;
 mod run;
 mod runners;
 mod ticker;
+mod wasi_0_1;
 
 pub use bindings::wasm_workflow::step::types as step_types;
 pub use compiler::{CompileError, Compiler};

@@ -58,10 +58,15 @@ pub enum LoadError {
     Engine(String),
 }
 
+/// A name out of a module, as far as a person needs it.
+fn shown(name: &str) -> String {
+    name.chars().take(100).collect()
+}
+
 impl LoadError {
     /// The error for a module that exports only `names`.
     pub(super) fn no_entry(names: impl Iterator<Item = String>) -> Self {
-        let names: Vec<String> = names.take(8).map(|name| format!("`{name}`")).collect();
+        let names: Vec<String> = names.take(8).map(|name| format!("`{}`", shown(&name))).collect();
         Self::NoEntry(if names.is_empty() { "nothing".to_owned() } else { names.join(", ") })
     }
 }
@@ -136,7 +141,9 @@ fn core_entry(module: &wasmtime::Module, linked: &Linked) -> Result<Entry, LoadE
     }
     let pre =
         linked.core.instantiate_pre(module).map_err(|error| match error.downcast_ref::<UnknownImportError>() {
-            Some(unknown) => LoadError::Import(format!("`{}` from `{}`", unknown.name(), unknown.module())),
+            Some(unknown) => {
+                LoadError::Import(format!("`{}` from `{}`", shown(unknown.name()), shown(unknown.module())))
+            }
             None => LoadError::Engine(format!("{error:#}")),
         })?;
     Ok(Entry::Core(pre))
@@ -171,7 +178,7 @@ fn unknown_component_import(component: &Component, linked: &Linked, error: &wasm
     let named =
         imports.imports(&linked.engine).map(|(name, _)| name).find(|name| message.contains(&format!("`{name}`")));
     match named {
-        Some(name) => LoadError::Import(format!("`{name}`")),
+        Some(name) => LoadError::Import(format!("`{}`", shown(name))),
         None => LoadError::Engine(message),
     }
 }

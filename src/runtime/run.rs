@@ -2,11 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
 use super::bindings::wasm_workflow::step::types;
@@ -17,6 +17,9 @@ use super::module::{Entry, Module};
 use super::output::{Captured, Output, Tee};
 
 pub use types::Invocation;
+
+/// A time that nobody reaches, and that can be added to any.
+const FOREVER: Duration = Duration::from_hours(24 * 365 * 100);
 
 /// What one run gets. Nothing else is visible to the guest.
 pub struct Run<'a> {
@@ -87,7 +90,8 @@ pub struct Remains {
 /// The sandbox could not be made: an error of this machine, not of the module.
 pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasmtime::Result<(Report, Remains)> {
     let engines = compiler.engines();
-    let end = Instant::now() + run.limits.time;
+    let now = Instant::now();
+    let end = now.checked_add(run.limits.time).unwrap_or(now + FOREVER);
     let deadline = run.deadline.map_or(end, |deadline| deadline.min(end));
     let directory = run.directory.map(Path::to_owned);
     let watch = Arc::new(Watch::new(run.limits.clone(), deadline, run.cancel.clone(), directory));
@@ -117,6 +121,7 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
     let ending = match (watch.stopped(), result) {
         (Some(stop), _) => Ending::Stopped(stop),
         (None, Ok(ending)) => ending,
+        (None, Err(error)) if error.is::<PoolConcurrencyLimitError>() => return Err(error),
         (None, Err(error)) => ending_of(&error),
     };
     let report = Report { ending, stdout: stdout.take(), stderr: stderr.take() };

@@ -9,6 +9,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+/// Address space, not memory: removing a directory takes a frame for each level, and a guest can make a hundred thousand.
+const STACK: usize = 256 << 20;
+
 type Job = Box<dyn FnOnce(&Runtime) + Send>;
 
 /// The threads and their queue. They end when this is dropped and the queue is empty.
@@ -25,7 +28,8 @@ impl Runners {
         for number in 0..count {
             let jobs = jobs.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-            std::thread::Builder::new().name(format!("runner-{number}")).spawn(move || work(&jobs, &runtime))?;
+            let thread = std::thread::Builder::new().name(format!("runner-{number}")).stack_size(STACK);
+            thread.spawn(move || work(&jobs, &runtime))?;
         }
         Ok(Self { queue, count })
     }

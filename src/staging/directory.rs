@@ -19,7 +19,15 @@ pub struct StepDirectory {
     path: PathBuf,
     root: Arc<Dir>,
     /// Last, so that everything else is closed before it goes.
-    _kept: TempDir,
+    kept: Option<TempDir>,
+}
+
+impl Drop for StepDirectory {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.kept.take().map(TempDir::close) {
+            tracing::warn!(%error, "a step's directory could not be removed");
+        }
+    }
 }
 
 impl StepDirectory {
@@ -29,7 +37,7 @@ impl StepDirectory {
         lay_out(kept.path(), step).map_err(|error| unwritable(scratch, error))?;
         let root =
             Dir::open_ambient_dir(kept.path(), ambient_authority()).map_err(|error| unwritable(scratch, error))?;
-        Ok(Self { path: kept.path().to_owned(), root: Arc::new(root), _kept: kept })
+        Ok(Self { path: kept.path().to_owned(), root: Arc::new(root), kept: Some(kept) })
     }
 
     /// Where it is on this machine.

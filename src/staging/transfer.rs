@@ -6,6 +6,7 @@ use artifacts::{ErrorKind, Location, transfer};
 use cap_std::fs::Dir;
 use futures::future::join_all;
 use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{GuestPath, StepDirectory};
 use crate::step::{Content, InputArtifact, Produced, Stage, Step, StepError};
@@ -27,22 +28,47 @@ pub async fn stage_in(step: &Step, directory: &StepDirectory, handle: &Handle) -
         let content = input.content.clone()?;
         let (root, input) = (Arc::clone(directory.root()), input.clone());
         let name = input.name.clone();
-        let bringing = handle.spawn(async move { bring(&input, &content, &root).await });
-        Some(async move { bringing.await.unwrap_or_else(|error| Err((false, format!("`{name}`: {error}")))) })
+        let limit = step.limits.disk;
+        // When nobody waits any more, the transfer ends too.
+        let bringing = AbortOnDropHandle::new(handle.spawn(async move { bring(&input, &content, &root, limit).await }));
+        Some(async move { bringing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}")))) })
     });
     all(join_all(transfers).await, Stage::StageIn, "input artifact").map(drop)
 }
 
-async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>) -> Result<(), (bool, String)> {
+/// Whose fault a failed transfer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The module left what cannot be an artifact.
+    Modules,
+    /// The store's or this machine's.
+    Ours,
+    /// The same, and the same step may succeed later.
+    Passing,
+}
+
+impl From<&artifacts::Error> for Fault {
+    fn from(error: &artifacts::Error) -> Self {
+        match (error.kind(), error.retryable()) {
+            (ErrorKind::InvalidFile, _) => Self::Modules,
+            (_, true) => Self::Passing,
+            _ => Self::Ours,
+        }
+    }
+}
+
+async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>, limit: u64) -> Result<(), (Fault, String)> {
     let place = input.path.relative();
     match content {
-        Content::Raw(text) => root.write(place, text).map_err(|error| (false, format!("`{}`: {error}", input.name))),
+        Content::Raw(text) => {
+            root.write(place, text).map_err(|error| (Fault::Ours, format!("`{}`: {error}", input.name)))
+        }
         Content::Stored(location) => {
             let failed = |error: artifacts::Error| {
-                (error.retryable(), format!("`{}` (key `{}`): {error}", input.name, location.key))
+                ((&error).into(), format!("`{}` (key `{}`): {error}", input.name, location.key))
             };
             let store = location.repository.open().map_err(failed)?;
-            match transfer::download(&*store, &location.key, root, place).await {
+            match transfer::download(&*store, &location.key, root, place, limit).await {
                 Ok(_) => Ok(()),
                 Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(failed(error)),
@@ -62,33 +88,38 @@ pub async fn stage_out(
     let transfers = made.iter().map(|made| {
         let (root, made) = (Arc::clone(directory.root()), made.clone());
         let name = made.name.clone();
-        let storing = handle.spawn(async move { store(made, &root).await });
-        async move { storing.await.unwrap_or_else(|error| Err((false, format!("`{name}`: {error}")))) }
+        let limit = step.limits.disk;
+        let storing = AbortOnDropHandle::new(handle.spawn(async move { store(made, &root, limit).await }));
+        async move { storing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}")))) }
     });
     all(join_all(transfers).await, Stage::StageOut, "output artifact")
 }
 
-async fn store(made: Made, root: &Arc<Dir>) -> Result<Produced, (bool, String)> {
+async fn store(made: Made, root: &Arc<Dir>, limit: u64) -> Result<Produced, (Fault, String)> {
     let Made { name, path, location } = made;
-    let failed = |error: artifacts::Error| (error.retryable(), format!("`{name}` (key `{}`): {error}", location.key));
+    let failed = |error: artifacts::Error| ((&error).into(), format!("`{name}` (key `{}`): {error}", location.key));
     let store = location.repository.open().map_err(failed)?;
-    transfer::upload(&*store, &location.key, root, path.relative()).await.map_err(failed)?;
+    transfer::upload(&*store, &location.key, root, path.relative(), limit).await.map_err(failed)?;
     Ok(Produced { name, path: path.to_string(), location })
 }
 
-fn all<T>(results: Vec<Result<T, (bool, String)>>, stage: Stage, what: &str) -> Result<Vec<T>, StepError> {
-    let (mut done, mut failed, mut retryable) = (Vec::new(), Vec::new(), true);
+fn all<T>(results: Vec<Result<T, (Fault, String)>>, stage: Stage, what: &str) -> Result<Vec<T>, StepError> {
+    let (mut done, mut faults, mut messages) = (Vec::new(), Vec::new(), Vec::new());
     for result in results {
         match result {
             Ok(value) => done.push(value),
-            Err((may_succeed, message)) => {
-                retryable &= may_succeed;
-                failed.push(message);
+            Err((fault, message)) => {
+                faults.push(fault);
+                messages.push(message);
             }
         }
     }
-    if failed.is_empty() {
+    if faults.is_empty() {
         return Ok(done);
     }
-    Err(StepError::error(stage, format!("{what} {}", failed.join("; "))).retryable(retryable))
+    let message = format!("{what} {}", messages.join("; "));
+    if stage == Stage::StageOut && faults.contains(&Fault::Modules) {
+        return Err(StepError::failed(stage, message));
+    }
+    Err(StepError::error(stage, message).retryable(faults.iter().all(|fault| *fault == Fault::Passing)))
 }

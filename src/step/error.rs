@@ -102,6 +102,12 @@ impl StepError {
         self.phase
     }
 
+    /// The outcome to report when the module had come to `outcome` already. Logs the cause.
+    pub fn over(self, outcome: Outcome) -> Outcome {
+        let Outcome { phase, message, .. } = self.into_outcome();
+        Outcome { phase, message, artifacts: Vec::new(), ..outcome }
+    }
+
     /// The outcome to report. Logs the cause.
     pub fn into_outcome(self) -> Outcome {
         tracing::warn!(
@@ -130,7 +136,11 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.hint {
-            Some(hint) => write!(f, "{}. {}{}", self.message, hint[..1].to_uppercase(), &hint[1..]),
+            Some(hint) => {
+                let mut rest = hint.chars();
+                let first = rest.next().map(|first| first.to_ascii_uppercase().to_string()).unwrap_or_default();
+                write!(f, "{}. {first}{}", self.message, rest.as_str())
+            }
             None => f.write_str(&self.message),
         }
     }

@@ -66,6 +66,13 @@ pub struct Workflow {
     pub uid: String,
 }
 
+impl Workflow {
+    /// Within one workflow a reference is resolved once. Argo before 3.4.2 sends no uid.
+    pub fn scope(&self) -> String {
+        if self.uid.is_empty() { format!("{}/{}", self.namespace, self.name) } else { self.uid.clone() }
+    }
+}
+
 /// A parameter. Argo's values are always strings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {

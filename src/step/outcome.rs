@@ -242,7 +242,8 @@ fn said(
         said.parameters.insert(name, value);
     }
     for (name, path) in artifacts {
-        if !is_name(&name, "-_{}.") {
+        // A name that starts with a dot is a hidden file on the machine of whoever tries the module.
+        if !is_name(&name, "-_{}.") || name.starts_with('.') {
             return Err(format!("`{}` cannot be an artifact's name", keep_start(&name, 80)));
         }
         let path = path.parse().map_err(|error| format!("artifact `{name}`: {error}"))?;
@@ -318,7 +319,8 @@ fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Res
     let mut undeclared = said.artifacts.clone();
     for declared in &step.output_artifacts {
         let returned = undeclared.remove(&declared.name);
-        match find(returned.as_ref().unwrap_or(&declared.path), directory) {
+        let found = find(&declared.path, directory).or_else(|| find(&returned?, directory));
+        match found {
             Some(path) => made.push(Made { name: declared.name.clone(), path, location: declared.location.clone() }),
             None if declared.optional => {}
             None => {
@@ -332,7 +334,9 @@ fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Res
             return Err(format!("output artifact `{name}` is missing: the module says it is at {path}, and it is not"));
         };
         let Some(Location { repository, key }) = step.undeclared_artifacts.clone() else {
-            return Err(format!("output artifact `{name}` cannot be stored: no artifact repository is configured"));
+            return Err(format!(
+                "output artifact `{name}` cannot be stored: there is no artifact repository for it, or no --output-dir"
+            ));
         };
         made.push(Made { location: Location { repository, key: format!("{key}{name}") }, name, path });
     }
@@ -344,6 +348,13 @@ fn find(path: &GuestPath, directory: Option<&StepDirectory>) -> Option<GuestPath
     let directory = directory?;
     let left = format!("/work/artifacts-out{path}").parse().ok();
     [Some(path.clone()), left].into_iter().flatten().find(|path| directory.contains(path))
+}
+
+/// Cuts a message to `limit` bytes.
+pub(super) fn clip(message: &mut String, limit: usize) {
+    if message.len() > limit {
+        *message = format!("{}…", keep_start(message, limit.saturating_sub(3)));
+    }
 }
 
 /// Bounds the message, and says which bytes ran.

@@ -5,9 +5,10 @@
 //! └── async threads ───────┘   └── one runner's thread ────────────┘
 //! ```
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sources::{Request, Resolved, Sources};
@@ -70,6 +71,7 @@ impl Executor {
     ///
     /// The machine refuses threads or address space.
     pub fn new(sources: Sources, settings: Settings) -> wasmtime::Result<Self> {
+        raise_open_files();
         let compiler = Arc::new(Compiler::new(settings.steps, settings.code.as_deref())?);
         let modules = Modules::new(sources.clone(), Arc::clone(&compiler));
         let runners = Runners::start(settings.steps)?;
@@ -80,17 +82,19 @@ impl Executor {
     pub async fn execute(self: &Arc<Self>, step: Step, cancel: CancellationToken, tees: Tees) -> Outcome {
         let started = Instant::now();
         let (workflow, template) = (step.workflow.name.clone(), step.template.clone());
-        let outcome = match self.straight_line(step, started, cancel, tees).await {
+        let mut outcome = match self.straight_line(step, started, cancel, tees).await {
             Ok(outcome) => outcome,
             Err(error) => error.into_outcome(),
         };
+        // Names out of modules and manifests are in some messages: however long they are, the node's message is not.
+        outcome::clip(&mut outcome.message, self.settings.outputs.message);
         tracing::info!(
             workflow,
             template,
             phase = ?outcome.phase,
             exit_code = outcome.exit_code,
             microseconds = started.elapsed().as_micros(),
-            message = outcome.message,
+            said = ?outcome.message,
             "step"
         );
         outcome
@@ -111,15 +115,16 @@ impl Executor {
         cancel: CancellationToken,
         tees: Tees,
     ) -> Result<Outcome, StepError> {
-        let deadline = step.timeout.map(|timeout| started + timeout);
+        let deadline = step.timeout.and_then(|timeout| started.checked_add(timeout));
         let request =
-            Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.uid.clone() };
+            Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.scope() };
         let (resolved, module) = tokio::select! {
             ready = self.prepare(&request) => ready?,
-            () = cancel.cancelled() => return Err(StepError::error(Stage::Fetch, "the step was cancelled")),
+            () = cancel.cancelled() => return Err(cancelled(Stage::Fetch)),
             () = until(deadline) => return Err(outcome::timed_out(&step, Stage::Fetch)),
         };
-        let this = Arc::clone(self);
+        let (this, step, gone) = (Arc::clone(self), Arc::new(step), cancel.clone());
+        let waiting = Arc::clone(&step);
         let ran = self.runners.run(move |runner| {
             runner.block_on(async move {
                 let on_runner =
@@ -127,8 +132,34 @@ impl Executor {
                 on_runner.run(tees).await
             })
         });
-        ran.await
-            .unwrap_or_else(|| Err(StepError::error(Stage::Run, "the step panicked; this is a defect of this program")))
+        // On a runner the step looks at both by itself, and says more. Here they end the waiting for one.
+        tokio::select! {
+            ran = ran => ran.unwrap_or_else(|| Err(StepError::error(Stage::Run, "the step panicked; this is a defect of this program"))),
+            () = after(until(deadline)) => Err(outcome::timed_out(&waiting, Stage::StageIn)),
+            () = after(gone.cancelled()) => Err(cancelled(Stage::StageIn)),
+        }
+    }
+}
+
+/// How long a step that runs may take to end itself.
+const GRACE: Duration = Duration::from_secs(1);
+
+async fn after(event: impl Future<Output = ()>) {
+    event.await;
+    tokio::time::sleep(GRACE).await;
+}
+
+fn cancelled(stage: Stage) -> StepError {
+    StepError::error(stage, "the step was cancelled")
+}
+
+/// Guests' open files are this process's: the soft limit is for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit on open files stays");
     }
 }
 
@@ -163,6 +194,13 @@ type Leftovers = (Option<StepDirectory>, Option<Remains>);
 
 impl OnRunner<'_> {
     async fn run(self, tees: Tees) -> (Result<Outcome, StepError>, Leftovers) {
+        // It may have waited for this thread for long.
+        if self.cancel.is_cancelled() {
+            return (Err(cancelled(Stage::StageIn)), (None, None));
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return (Err(outcome::timed_out(self.step, Stage::StageIn)), (None, None));
+        }
         let directory = match self.stage_in().await {
             Ok(directory) => directory,
             Err(error) => return (Err(error), (None, None)),
@@ -183,7 +221,7 @@ impl OnRunner<'_> {
         let staging = staging::stage_in(self.step, &directory, &self.executor.handle);
         tokio::select! {
             staged = staging => staged?,
-            () = self.cancel.cancelled() => return Err(StepError::error(Stage::StageIn, "the step was cancelled")),
+            () = self.cancel.cancelled() => return Err(cancelled(Stage::StageIn)),
             () = until(self.deadline) => return Err(outcome::timed_out(self.step, Stage::StageIn)),
         }
         Ok(Some(directory))
@@ -233,10 +271,14 @@ impl OnRunner<'_> {
         {
             let stored = tokio::select! {
                 stored = staging::stage_out(self.step, &made, directory, &self.executor.handle) => stored,
-                () = self.cancel.cancelled() => Err(StepError::error(Stage::StageOut, "the step was cancelled")),
+                () = self.cancel.cancelled() => Err(cancelled(Stage::StageOut)),
                 () = until(self.deadline) => Err(outcome::timed_out(self.step, Stage::StageOut)),
             };
-            outcome.artifacts = stored?;
+            match stored {
+                Ok(artifacts) => outcome.artifacts = artifacts,
+                // The module did its part: its exit code and result stay.
+                Err(error) => outcome = error.over(outcome),
+            }
         }
         outcome::finish_message(&mut outcome, module, bounds);
         Ok(outcome)

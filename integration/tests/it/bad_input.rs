@@ -126,6 +126,40 @@ async fn templates_with_mistakes() {
     }
 }
 
+/// However long the names in a module are, the node's message is not.
+#[tokio::test]
+async fn long_names_make_no_long_messages() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in(directory.path());
+    let long = "x".repeat(90_000);
+    let import =
+        format!(r#"(module (import "env" "{long}" (func)) (memory (export "memory") 1) (func (export "_start")))"#);
+    let export = format!(r#"(module (func (export "{long}")))"#);
+    for (name, wat) in [("import", import), ("export", export)] {
+        let node = executor.node(&template_of_wat(directory.path(), name, &wat)).await;
+        assert_eq!(node["phase"], "Error");
+        assert!(message(&node).len() <= 1024, "{} bytes", message(&node).len());
+    }
+}
+
+/// A step that waits for a runner is answered at its timeout.
+#[tokio::test]
+async fn a_timeout_counts_while_waiting() {
+    let config = json!({"sources": {"files": guests::directory()}, "limits": {"steps": 1}}).to_string();
+    let executor = Executor::start_with(Options { config: Some(config), ..Options::default() });
+    assert_eq!(executor.node(&template("noop-command")).await["phase"], "Succeeded");
+    let (spin, mut waiting) = (template("spin"), template("noop-command"));
+    waiting["timeout"] = json!("1s");
+    waiting["activeDeadlineSeconds"] = json!(u64::MAX / 2);
+    let spinning = executor.node(&spin);
+    tokio::pin!(spinning);
+    let node = tokio::select! {
+        node = async { tokio::time::sleep(std::time::Duration::from_millis(300)).await; executor.node(&waiting).await } => node,
+        node = &mut spinning => panic!("{node}"),
+    };
+    error(&node, "timeout of 1s exceeded in the stage stage_in");
+}
+
 #[tokio::test]
 async fn requests_that_make_no_sense() {
     let executor = Executor::start();

@@ -200,3 +200,16 @@ fn committed_modules_are_what_their_sources_say() {
         assert_eq!(run(&committed), run(&guest(name)), "{name}");
     }
 }
+
+/// The README's first command, and what it shows.
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let block = readme.split("```console\n$ cargo run --quiet -- ").nth(1).unwrap().split("```").next().unwrap();
+    let (command, shown) = block.split_once('\n').unwrap();
+    let cli = Cli::new();
+    let arguments: Vec<String> =
+        command.split(' ').map(|word| word.replace("modules/", text(&repository().join("modules/")))).collect();
+    let output = cli.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(format!("{}{}", stdout(&output), stderr(&output)), shown);
+}

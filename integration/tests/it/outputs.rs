@@ -78,6 +78,7 @@ async fn artifacts_that_only_the_module_names() {
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert_eq!(node["outputs"]["result"], "raw text", "read through /work/artifacts-in");
     let artifacts = node["outputs"]["artifacts"].as_array().unwrap();
+    assert!(artifacts.iter().all(|artifact| artifact["archive"] == json!({"none": {}})), "{node}");
     let kept = |name: &str| {
         let artifact = artifacts.iter().find(|artifact| artifact["name"] == name).unwrap();
         executor.directory().join("artifacts").join(artifact["s3"]["key"].as_str().unwrap())

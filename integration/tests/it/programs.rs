@@ -55,7 +55,9 @@ async fn python() {
     assert_eq!(node["outputs"]["parameters"], json!([{"name": "sum", "value": "6"}]));
     assert_eq!(node["outputs"]["result"], "wasi ['a', 'b c']");
     template["outputs"] = json!({});
-    template["plugin"]["wasm"]["args"] = json!(["-c", "raise SystemExit(3)"]);
-    let node = executor().node(&template).await;
-    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Failed"), &json!("3")), "{node}");
+    for code in ["3", "200", "255"] {
+        template["plugin"]["wasm"]["args"] = json!(["-c", format!("import os; os._exit({code})")]);
+        let node = executor().node(&template).await;
+        assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Failed"), &json!(code)), "{node}");
+    }
 }

@@ -1,0 +1,113 @@
+//! Two functions of WASI 0.1 that the executor answers itself.
+//!
+//! `proc_exit` takes any exit code, as other systems do; the library takes those from 126 on for traps.
+//!
+//! `poll_oneoff` lets a sleeping guest be woken. With blocking file calls allowed on the thread, wasmtime-wasi also sleeps on the thread when a guest waits for one timer, and
+//! no deadline ends that. So that one case is answered here, with a sleep that can be dropped; every other one is the library's.
+
+use std::time::Duration;
+
+use wasmtime::{Caller, Extern, Linker};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p0::wasi_unstable::{self, WasiUnstable};
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
+use wiggle::GuestMemory;
+
+use super::host::Host;
+
+/// What one call may make the host allocate, in bytes.
+const FUEL: usize = 1 << 20;
+const EVENT_BYTES: usize = 32;
+const CLOCK: u8 = 0;
+const ABSOLUTE: u8 = 1;
+
+/// Where things are in a `subscription`, which grew smaller from one version to the next
+/// (<https://github.com/WebAssembly/WASI/tree/wasi-0.1/phases>).
+#[derive(Clone, Copy)]
+struct Layout {
+    timeout: usize,
+    flags: usize,
+}
+
+const SNAPSHOT_0: Layout = Layout { timeout: 32, flags: 48 };
+const SNAPSHOT_1: Layout = Layout { timeout: 24, flags: 40 };
+
+/// Puts ours in the place of the library's.
+pub(super) fn replace(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    for version in ["wasi_snapshot_preview1", "wasi_unstable"] {
+        linker.func_wrap(version, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+    }
+    linker.func_wrap_async(
+        "wasi_snapshot_preview1",
+        "poll_oneoff",
+        |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
+            Box::new(async move {
+                if sleep(&mut caller, SNAPSHOT_1, subscriptions, events, count, written).await? {
+                    return Ok(0);
+                }
+                let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
+                let mut memory = GuestMemory::Unshared(bytes);
+                WasiSnapshotPreview1::set_hostcall_fuel(&mut host.wasi, FUEL);
+                wasi_snapshot_preview1::poll_oneoff(&mut host.wasi, &mut memory, subscriptions, events, count, written)
+                    .await
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        "wasi_unstable",
+        "poll_oneoff",
+        |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
+            Box::new(async move {
+                if sleep(&mut caller, SNAPSHOT_0, subscriptions, events, count, written).await? {
+                    return Ok(0);
+                }
+                let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
+                let mut memory = GuestMemory::Unshared(bytes);
+                WasiUnstable::set_hostcall_fuel(&mut host.wasi, FUEL);
+                wasi_unstable::poll_oneoff(&mut host.wasi, &mut memory, subscriptions, events, count, written).await
+            })
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn memory(caller: &mut Caller<'_, Host>) -> wasmtime::Result<wasmtime::Memory> {
+    match caller.get_export("memory") {
+        Some(Extern::Memory(memory)) => Ok(memory),
+        _ => Err(wasmtime::Error::msg("the module exports no memory")),
+    }
+}
+
+/// Sleeps, if that is all the call is about: one subscription, to a clock, for a time from now. What is out of bounds is left
+/// to the library.
+async fn sleep(
+    caller: &mut Caller<'_, Host>,
+    layout: Layout,
+    subscriptions: i32,
+    events: i32,
+    count: i32,
+    written: i32,
+) -> wasmtime::Result<bool> {
+    let memory = memory(caller)?;
+    let at = |pointer: i32| usize::try_from(pointer.cast_unsigned()).unwrap_or(usize::MAX);
+    let (subscriptions, events, written) = (at(subscriptions), at(events), at(written));
+    let bytes = memory.data(&*caller);
+    let Some(subscription) = bytes.get(subscriptions..).and_then(|bytes| bytes.get(..layout.flags + 2)) else {
+        return Ok(false);
+    };
+    let in_bounds = |start: usize, length: usize| start.checked_add(length).is_some_and(|end| end <= bytes.len());
+    let relative = subscription[8] == CLOCK && subscription[layout.flags] & ABSOLUTE == 0;
+    if count != 1 || !relative || !in_bounds(events, EVENT_BYTES) || !in_bounds(written, 4) {
+        return Ok(false);
+    }
+    let timeout = subscription[layout.timeout..].first_chunk().copied().map_or(0, u64::from_le_bytes);
+    // An event: the subscription's own number, no error, and the kind "clock".
+    let mut event = [0; EVENT_BYTES];
+    event[..8].copy_from_slice(&subscription[..8]);
+    tokio::time::sleep(Duration::from_nanos(timeout)).await;
+    memory.write(&mut *caller, events, &event)?;
+    memory.write(&mut *caller, written, &1u32.to_le_bytes())?;
+    Ok(true)
+}
