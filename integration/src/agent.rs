@@ -93,8 +93,7 @@ impl Agent {
             let _ = tokio::time::timeout(after, self.session(workflow, tasks, &status)).await;
         }
         self.session(workflow, tasks, &status).await;
-        let status = status.lock().expect("the status").clone();
-        status
+        status.lock().expect("the status").clone()
     }
 
     /// One life of the agent's container.

@@ -1,6 +1,6 @@
 //! What the API server does with the agent's patch: check the whole of it, and refuse all for the fault of one.
 //!
-//! Source: the full CRD of WorkflowTaskSet (`manifests/base/crds/full`, Argo 4.1) and etcd's limit on objects.
+//! Source: the full CRD of `WorkflowTaskSet` (`manifests/base/crds/full`, Argo 4.1) and etcd's limit on objects.
 
 use std::collections::BTreeMap;
 

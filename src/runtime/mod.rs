@@ -5,11 +5,11 @@
 //!
 //! | lives as long as | what | made |
 //! |---|---|---|
-//! | the process | two [`engine`]s, their linkers, the [`ticker`], the [`runners`] | once |
+//! | the process | two `engine`s, their linkers, the `ticker`, the `runners` | once |
 //! | a module | [`Module`]: compiled, linked, pre-instantiated | once for each digest |
-//! | a step | a wasmtime `Store` with its [`host`] state | for each step; this is the hot path |
+//! | a step | a wasmtime `Store` with its `host` state | for each step; this is the hot path |
 //!
-//! Compiling and loading block for up to seconds and happen on blocking threads. Guests run on [`runners`], threads of their own
+//! Compiling and loading block for up to seconds and happen on blocking threads. Guests run on `runners`, threads of their own
 //! where file calls may block. The server's async threads do neither.
 
 mod bindings;

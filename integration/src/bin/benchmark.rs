@@ -154,7 +154,7 @@ impl Connection {
 }
 
 fn throughput(address: &str, body: &str, token: &str) -> f64 {
-    const EACH: usize = 400;
+    const EACH: u32 = 400;
     let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..16 {
@@ -166,7 +166,7 @@ fn throughput(address: &str, body: &str, token: &str) -> f64 {
             });
         }
     });
-    (16.0 * EACH as f64) / started.elapsed().as_secs_f64()
+    (16.0 * f64::from(EACH)) / started.elapsed().as_secs_f64()
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -176,7 +176,7 @@ fn median(times: &mut [Duration]) -> Duration {
 
 fn limits() -> Limits {
     let large = 1 << 30;
-    Limits { memory: large, time: Duration::from_secs(600), output: large, disk: large, entries: large, disk_free: 0 }
+    Limits { memory: large, time: Duration::from_mins(10), output: large, disk: large, entries: large, disk_free: 0 }
 }
 
 fn invocation() -> Invocation {

@@ -1,5 +1,13 @@
 //! One binary, so that linking is paid once. Each module is one aspect of the product.
 #![allow(missing_docs, reason = "tests say what they are by their names")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at what it does not expect")]
+#![allow(
+    clippy::doc_markdown,
+    clippy::semicolon_if_nothing_returned,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "tables of cases"
+)]
 
 mod agent;
 mod bad_input;

@@ -3,5 +3,9 @@
 fn main() {
     let input = std::fs::read("/work/input.json").unwrap();
     std::hint::black_box(input);
-    std::fs::write("/work/result.json", br#"{"phase":"Succeeded","message":"","outputs":{"parameters":[],"artifacts":[]}}"#).unwrap();
+    std::fs::write(
+        "/work/result.json",
+        br#"{"phase":"Succeeded","message":"","outputs":{"parameters":[],"artifacts":[]}}"#,
+    )
+    .unwrap();
 }
