@@ -25,8 +25,8 @@ async fn beside_a_neighbour(executor: &Executor, hostile: &Value) -> Value {
         };
         tokio::select! { node = hostile => node, () = beside => unreachable!() }
     };
-    // Generous, for noisy machines: a neighbour that waited for the hostile guest would take all of its two seconds.
-    assert!(slowest < Duration::from_millis(1500), "a neighbour waited {slowest:?}; {served} were served");
+    // Generous, for noisy machines: a neighbour that waited for the hostile guest would take all of its five seconds.
+    assert!(slowest < Duration::from_secs(4), "a neighbour waited {slowest:?}; {served} were served");
     node
 }
 
@@ -41,8 +41,8 @@ fn limited(guest: &str, limits: &Value, args: &Value) -> Value {
 async fn every_hostile_guest_ends_and_delays_nobody() {
     let executor = Executor::start();
     let cases = [
-        ("spin", json!({"time": "2s"}), json!([]), "124", "time limit of 2s exceeded"),
-        ("sleep", json!({"time": "2s"}), json!([]), "124", "time limit of 2s exceeded"),
+        ("spin", json!({"time": "5s"}), json!([]), "124", "time limit of 5s exceeded"),
+        ("sleep", json!({"time": "5s"}), json!([]), "124", "time limit of 5s exceeded"),
         ("memory-hog", json!({"memory": "64Mi"}), json!([]), "137", "memory limit of 64Mi exceeded"),
         (
             "trap",
