@@ -5,6 +5,10 @@ extern crate alloc;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::Relaxed;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "step" });
 
@@ -23,17 +27,44 @@ export!(Noop);
 unsafe extern "C" fn cabi_realloc(old: *mut u8, old_length: usize, align: usize, new_length: usize) -> *mut u8 {
     // SAFETY: the canonical ABI gives sizes and alignments that it got from this function, or that are valid layouts.
     unsafe {
-        let layout = core::alloc::Layout::from_size_align_unchecked(old_length.max(1), align);
+        let layout = Layout::from_size_align_unchecked(old_length.max(1), align);
         if old_length == 0 {
-            alloc::alloc::alloc(core::alloc::Layout::from_size_align_unchecked(new_length.max(1), align))
+            alloc::alloc::alloc(Layout::from_size_align_unchecked(new_length.max(1), align))
         } else {
             alloc::alloc::realloc(old, layout, new_length)
         }
     }
 }
 
+/// An instance serves one step, and its memory is given back whole: nothing needs to be freed before.
+struct Arena(UnsafeCell<[u8; ARENA_BYTES]>);
+
+/// Room that is there from the start. Growing memory changes page protections, which costs more than all of this module.
+const ARENA_BYTES: usize = 256 << 10;
+
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: there is one thread.
+unsafe impl Sync for Arena {}
+
+// SAFETY: every block begins where the ones before it end, and lies in the arena.
+unsafe impl GlobalAlloc for Arena {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let base = self.0.get().cast::<u8>();
+        let start = (base as usize + USED.load(Relaxed)).next_multiple_of(layout.align()) - base as usize;
+        match start.checked_add(layout.size()) {
+            Some(end) if end <= ARENA_BYTES => {
+                USED.store(end, Relaxed);
+                base.wrapping_add(start)
+            }
+            _ => core::ptr::null_mut(),
+        }
+    }
+
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+}
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
