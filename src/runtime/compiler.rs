@@ -36,9 +36,9 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// A compiler for at most `runners` steps at once, which keeps code in `code_directory` if that is private to this user.
-    pub fn new(runners: u32, code_directory: Option<&Path>) -> wasmtime::Result<Self> {
-        let engines = Arc::new(Engines::new(runners)?);
+    /// A compiler for at most `steps` steps at once, which keeps code in `code_directory` if that is private to this user.
+    pub fn new(steps: u32, code_directory: Option<&Path>) -> wasmtime::Result<Self> {
+        let engines = Arc::new(Engines::new(steps)?);
         let disk = code_directory.and_then(|directory| match CodeDirectory::open(directory, &engines.pooled.engine) {
             Ok(disk) => Some(disk),
             Err(error) => {

@@ -3,8 +3,8 @@
 //! Both compile to the same code; they differ in where instances live. The pool takes them in microseconds but has slots of
 //! fixed sizes, so what does not fit (two tables, a large table) lives on the heap of the second engine.
 //!
-//! The pool is as large as all runners together can fill it, each with the most that one component may use. So a step
-//! that has a runner always finds room, and waiting for a runner is the only queue.
+//! The pool is as large as all steps that run at once can fill it, each with the most that one component may use. So a step
+//! that has a place always finds room, and waiting for a place is the only queue.
 
 use wasmtime::component::Linker as ComponentLinker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig};
@@ -44,9 +44,9 @@ impl std::fmt::Debug for Engines {
 }
 
 impl Engines {
-    /// Engines for as many steps at once as there are runners.
-    pub(super) fn new(runners: u32) -> wasmtime::Result<Self> {
-        let pooled = Linked::new(InstanceAllocationStrategy::Pooling(pool(runners)))?;
+    /// Engines for at most `steps` steps at once.
+    pub(super) fn new(steps: u32) -> wasmtime::Result<Self> {
+        let pooled = Linked::new(InstanceAllocationStrategy::Pooling(pool(steps)))?;
         let on_demand = Linked::new(InstanceAllocationStrategy::OnDemand)?;
         let ticker = Ticker::start(vec![pooled.engine.clone(), on_demand.engine.clone()])?;
         Ok(Self { pooled, on_demand, ticker })
@@ -75,19 +75,19 @@ impl Linked {
     }
 }
 
-fn pool(runners: u32) -> PoolingAllocationConfig {
+fn pool(steps: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(runners)
-        .total_core_instances(runners * CORE_INSTANCES)
+    pool.total_component_instances(steps)
+        .total_core_instances(steps * CORE_INSTANCES)
         .max_core_instances_per_component(CORE_INSTANCES)
-        .total_memories(runners * MEMORIES)
+        .total_memories(steps * MEMORIES)
         .max_memories_per_component(MEMORIES)
-        .total_tables(runners * TABLES)
+        .total_tables(steps * TABLES)
         .max_tables_per_component(TABLES)
-        .total_stacks(runners * STACKS)
-        .total_gc_heaps(runners)
+        .total_stacks(steps * STACKS)
+        .total_gc_heaps(steps)
         // Slots of the module that ran last are reused first, so that a server that runs many keeps few of them warm.
-        .max_unused_warm_slots(runners)
+        .max_unused_warm_slots(steps)
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);

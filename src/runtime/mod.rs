@@ -9,8 +9,8 @@
 //! | a module | [`Module`]: compiled, linked, pre-instantiated | once for each digest |
 //! | a step | a wasmtime `Store` with its `host` state | for each step; this is the hot path |
 //!
-//! Compiling and loading block for up to seconds and happen on blocking threads. Guests run on `runners`, threads of their own
-//! where file calls may block. The server's async threads do neither.
+//! Compiling and loading block for up to seconds and happen on blocking threads. Guests run in the places of `runners`, on threads
+//! that have given their async work away, so that file calls may block. The server's async work waits for neither.
 
 mod bindings;
 mod code;
@@ -33,5 +33,5 @@ pub use inspect::{Inspection, NotWasm, inspect};
 pub use limits::{Limits, Stop};
 pub use module::{Kind, LoadError, Module};
 pub use output::{Captured, Tee};
-pub use run::{Ending, Invocation, Remains, Report, Run, run};
+pub use run::{Ending, Invocation, Report, Run, run};
 pub use runners::Runners;

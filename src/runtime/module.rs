@@ -1,5 +1,8 @@
 //! A module that is ready to run: compiled, linked, and looked into once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use wasmtime::component::Component;
 use wasmtime::{InstancePre, UnknownImportError};
 use wasmtime_wasi::{p2, p3};
@@ -29,7 +32,11 @@ pub struct Module {
     pooled: bool,
     file_system: bool,
     code_bytes: usize,
+    short: AtomicBool,
 }
+
+/// A step that takes no longer may run on a thread that has other things to do.
+const SHORT: Duration = Duration::from_micros(500);
 
 pub(super) enum Entry {
     Core(InstancePre<Host>),
@@ -95,7 +102,7 @@ impl Module {
                 (entry, component_imports_files(&component, linked), range_bytes(&component.image_range()))
             }
         };
-        Ok(Self { entry, pooled, file_system, code_bytes })
+        Ok(Self { entry, pooled, file_system, code_bytes, short: AtomicBool::new(false) })
     }
 
     /// How it is run.
@@ -111,6 +118,16 @@ impl Module {
     /// Whether its instances live in the pool.
     pub fn pooled(&self) -> bool {
         self.pooled
+    }
+
+    /// Whether its last step was short, so that the next one probably is.
+    pub fn is_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long a step of it took.
+    pub fn took(&self, time: Duration) {
+        self.short.store(time <= SHORT, Ordering::Relaxed);
     }
 
     /// The size of its machine code.

@@ -38,7 +38,7 @@ pub struct Run<'a> {
     /// Stops it.
     pub cancel: CancellationToken,
     /// What a module of the step world is called with.
-    pub invocation: &'a dyn Fn() -> Invocation,
+    pub invocation: &'a (dyn Fn() -> Invocation + Sync),
     /// Gets what the guest writes to standard output, as it does.
     pub stdout: Option<Tee>,
     /// Gets what the guest writes to standard error, as it does.
@@ -77,18 +77,12 @@ pub struct Report {
     pub stderr: Captured,
 }
 
-/// What is left of a run: its memory. Dropping it takes time that nobody needs to wait for.
-#[derive(Debug)]
-pub struct Remains {
-    _store: Box<dyn std::any::Any>,
-}
-
-/// Runs the module, on a runner's thread.
+/// Runs the module, where blocking is allowed.
 ///
 /// # Errors
 ///
 /// The sandbox could not be made: an error of this machine, not of the module.
-pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasmtime::Result<(Report, Remains)> {
+pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasmtime::Result<Report> {
     let engines = compiler.engines();
     let now = Instant::now();
     let end = now.checked_add(run.limits.time).unwrap_or(now + FOREVER);
@@ -102,8 +96,10 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
     let mut store = Store::new(engine, host);
     store.limiter(|host| &mut host.limiter);
     store.set_epoch_deadline(1);
-    let watching = Arc::clone(&watch);
+    let (watching, mut first) = (Arc::clone(&watch), true);
     store.epoch_deadline_callback(move |_| match watching.check() {
+        // Once, so that whoever runs this can give a longer guest another place.
+        Ok(()) if std::mem::take(&mut first) => Ok(UpdateDeadline::Yield(1)),
         Ok(()) => Ok(UpdateDeadline::Continue(1)),
         Err(stop) => Err(stop.into()),
     });
@@ -124,11 +120,14 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
         (None, Err(error)) if error.is::<PoolConcurrencyLimitError>() => return Err(error),
         (None, Err(error)) => ending_of(&error),
     };
-    let report = Report { ending, stdout: stdout.take(), stderr: stderr.take() };
-    Ok((report, Remains { _store: Box::new(store) }))
+    Ok(Report { ending, stdout: stdout.take(), stderr: stderr.take() })
 }
 
-async fn call(store: &mut Store<Host>, entry: &Entry, invocation: &dyn Fn() -> Invocation) -> wasmtime::Result<Ending> {
+async fn call(
+    store: &mut Store<Host>,
+    entry: &Entry,
+    invocation: &(dyn Fn() -> Invocation + Sync),
+) -> wasmtime::Result<Ending> {
     let exited = |result: Result<(), ()>| Ending::Exited(i32::from(result.is_err()));
     match entry {
         Entry::Core(pre) => {

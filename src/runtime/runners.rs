@@ -1,24 +1,29 @@
-//! The threads that steps run on: as many as steps may run at once.
+//! Where steps run, and how many at once.
 //!
-//! Each has a small async runtime of its own for timers and guests' host calls. A step holds its thread from staging in to
-//! staging out, so what it does there may block.
+//! A guest may block, so its place is a thread of its own, and the server's async threads go on meanwhile. But handing a step over and
+//! getting its result back wakes a thread twice, which costs more than a small guest takes. So a job that is expected to be short begins
+//! where it is. When it is not done at once, because it waits or because the epoch's next tick finds it busy, it goes on on a thread like
+//! the others.
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
-
-/// Address space, not memory: removing a directory takes a frame for each level, and a guest can make a hundred thousand.
-const STACK: usize = 256 << 20;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 type Job = Box<dyn FnOnce(&Runtime) + Send>;
 
-/// The threads and their queue. They end when this is dropped and the queue is empty.
+/// The threads for steps, each with a small async runtime for guests' timers and host calls. They end when this is dropped and
+/// their jobs are done.
 #[derive(Debug)]
 pub struct Runners {
+    /// One for each thread: a job that has a place finds a thread, and so many run at once, wherever they do.
+    places: Arc<Semaphore>,
     queue: Sender<Job>,
-    count: u32,
 }
 
 impl Runners {
@@ -28,34 +33,50 @@ impl Runners {
         for number in 0..count {
             let jobs = jobs.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-            let thread = std::thread::Builder::new().name(format!("runner-{number}")).stack_size(STACK);
+            let thread = std::thread::Builder::new().name(format!("runner-{number}"));
             thread.spawn(move || work(&jobs, &runtime))?;
         }
-        Ok(Self { queue, count })
+        Ok(Self { places: Arc::new(Semaphore::new(count as usize)), queue })
     }
 
-    /// How many steps can run at once.
-    pub fn count(&self) -> u32 {
-        self.count
+    /// Runs `job` as soon as there is a place, first come, first served. `None` when it panicked. When the caller goes away, a job
+    /// that waits for a place is dropped, and one that has a thread goes on to its end.
+    ///
+    /// A job that is `short` begins on the caller's own thread.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        short: bool,
+        job: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let mut job = Box::pin(job);
+        if short && let Poll::Ready(done) = begin(job.as_mut())? {
+            return Some(done);
+        }
+        self.go_on(place, job).await
     }
 
-    /// Runs `job` on the next free thread. Its first value is sent back as soon as it is there; the second, what only has to
-    /// be cleaned up, is dropped on the thread afterwards, while the caller goes on. `None` when the job panicked.
-    pub async fn run<T, R>(&self, job: impl FnOnce(&Runtime) -> (T, R) + Send + 'static) -> Option<T>
-    where
-        T: Send + 'static,
-        R: 'static,
-    {
+    async fn go_on<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        job: Pin<Box<impl Future<Output = T> + Send + 'static>>,
+    ) -> Option<T> {
         let (send, receive) = oneshot::channel();
         let job = move |runtime: &Runtime| {
-            let (value, remains) = job(runtime);
-            // Nobody waits any more: the value is dropped like the rest.
+            let value = runtime.block_on(job);
+            drop(place);
+            // Nobody waits any more: the value is dropped.
             let _ = send.send(value);
-            drop(remains);
         };
         self.queue.send(Box::new(job)).ok()?;
         receive.await.ok()
     }
+}
+
+/// The job's first slice. Nobody is woken when it waits: who goes on asks again. `None` when it panicked.
+fn begin<T>(job: Pin<&mut impl Future<Output = T>>) -> Option<Poll<T>> {
+    let poll = || job.poll(&mut Context::from_waker(Waker::noop()));
+    catch_unwind(AssertUnwindSafe(poll)).ok()
 }
 
 fn work(jobs: &Receiver<Job>, runtime: &Runtime) {
@@ -69,26 +90,50 @@ fn work(jobs: &Receiver<Job>, runtime: &Runtime) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_costs_no_thread() {
+    async fn a_panic_costs_no_place_and_no_thread() {
         let runners = Runners::start(1).unwrap();
-        assert_eq!(runners.run(|_| -> ((), ()) { panic!("on purpose") }).await, None);
-        assert_eq!(runners.run(|runtime| (runtime.block_on(async { 5 }), ())).await, Some(5));
+        for short in [true, false] {
+            assert_eq!(runners.run(short, async { panic!("on purpose") }).await, None::<()>);
+            assert_eq!(runners.run(short, async { 5 }).await, Some(5));
+        }
     }
 
     #[tokio::test]
-    async fn the_value_does_not_wait_for_the_cleaning() {
-        struct Slow(std::sync::mpsc::Receiver<()>);
-        impl Drop for Slow {
-            fn drop(&mut self) {
-                let _ = self.0.recv();
-            }
+    async fn a_job_that_blocks_holds_up_nobody_but_the_next_job() {
+        let runners = Arc::new(Runners::start(1).unwrap());
+        let (open, gate) = std::sync::mpsc::channel();
+        let blocking = {
+            let runners = Arc::clone(&runners);
+            tokio::spawn(async move { runners.run(false, async move { gate.recv() }).await })
+        };
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        {
+            let next = runners.run(true, async {});
+            tokio::pin!(next);
+            assert!(futures::poll!(&mut next).is_pending(), "the only place is taken");
         }
-        let runners = Runners::start(1).unwrap();
-        let (finish, wait) = std::sync::mpsc::channel();
-        assert_eq!(runners.run(move |_| (1, Slow(wait))).await, Some(1));
-        finish.send(()).unwrap();
+        open.send(7).unwrap();
+        assert_eq!(blocking.await.unwrap(), Some(Ok(7)));
+        assert_eq!(
+            runners.run(true, async { 8 }).await,
+            Some(8),
+            "the one that was dropped while it waited holds no place"
+        );
+    }
+
+    /// A job that waits is woken again, though it began where nobody would have, and among another runtime's timers.
+    #[tokio::test]
+    async fn a_short_job_that_waits_goes_on() {
+        let job = async {
+            let here = std::thread::current().id();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            here != std::thread::current().id()
+        };
+        assert_eq!(Runners::start(1).unwrap().run(true, job).await, Some(true));
     }
 }

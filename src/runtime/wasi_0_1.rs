@@ -32,43 +32,35 @@ struct Layout {
 const SNAPSHOT_0: Layout = Layout { timeout: 32, flags: 48 };
 const SNAPSHOT_1: Layout = Layout { timeout: 24, flags: 40 };
 
+/// The library makes the two versions from two descriptions, so that their functions share a shape and no type.
+macro_rules! replace_poll {
+    ($linker:ident, $version:ident, $trait:ident, $layout:expr) => {
+        $linker.func_wrap_async(
+            stringify!($version),
+            "poll_oneoff",
+            |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
+                Box::new(async move {
+                    if sleep(&mut caller, $layout, subscriptions, events, count, written).await? {
+                        return Ok(0);
+                    }
+                    let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
+                    let mut memory = GuestMemory::Unshared(bytes);
+                    $trait::set_hostcall_fuel(&mut host.wasi, FUEL);
+                    $version::poll_oneoff(&mut host.wasi, &mut memory, subscriptions, events, count, written).await
+                })
+            },
+        )?
+    };
+}
+
 /// Puts ours in the place of the library's.
 pub(super) fn replace(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     for version in ["wasi_snapshot_preview1", "wasi_unstable"] {
         linker.func_wrap(version, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
     }
-    linker.func_wrap_async(
-        "wasi_snapshot_preview1",
-        "poll_oneoff",
-        |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
-            Box::new(async move {
-                if sleep(&mut caller, SNAPSHOT_1, subscriptions, events, count, written).await? {
-                    return Ok(0);
-                }
-                let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
-                let mut memory = GuestMemory::Unshared(bytes);
-                WasiSnapshotPreview1::set_hostcall_fuel(&mut host.wasi, FUEL);
-                wasi_snapshot_preview1::poll_oneoff(&mut host.wasi, &mut memory, subscriptions, events, count, written)
-                    .await
-            })
-        },
-    )?;
-    linker.func_wrap_async(
-        "wasi_unstable",
-        "poll_oneoff",
-        |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
-            Box::new(async move {
-                if sleep(&mut caller, SNAPSHOT_0, subscriptions, events, count, written).await? {
-                    return Ok(0);
-                }
-                let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
-                let mut memory = GuestMemory::Unshared(bytes);
-                WasiUnstable::set_hostcall_fuel(&mut host.wasi, FUEL);
-                wasi_unstable::poll_oneoff(&mut host.wasi, &mut memory, subscriptions, events, count, written).await
-            })
-        },
-    )?;
+    replace_poll!(linker, wasi_snapshot_preview1, WasiSnapshotPreview1, SNAPSHOT_1);
+    replace_poll!(linker, wasi_unstable, WasiUnstable, SNAPSHOT_0);
     linker.allow_shadowing(false);
     Ok(())
 }

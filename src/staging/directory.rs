@@ -1,8 +1,8 @@
 //! Making a step's directory, looking into it, and removing it.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tempfile::TempDir;
 
-use super::{GuestPath, work_input};
+use super::{GuestPath, Scratch, work_input};
 use crate::step::{Stage, Step, StepError};
 
 /// A step's directory. Dropping it removes it, which blocks.
@@ -31,13 +31,20 @@ impl Drop for StepDirectory {
 }
 
 impl StepDirectory {
-    /// Makes the directory in `scratch`, with everything in it that needs no transfer.
-    pub fn create(scratch: &Path, step: &Step) -> Result<Self, StepError> {
-        let kept = make_in(scratch).map_err(|error| unwritable(scratch, error))?;
-        lay_out(kept.path(), step).map_err(|error| unwritable(scratch, error))?;
-        let root =
-            Dir::open_ambient_dir(kept.path(), ambient_authority()).map_err(|error| unwritable(scratch, error))?;
-        Ok(Self { path: kept.path().to_owned(), root: Arc::new(root), kept: Some(kept) })
+    /// Makes the directory in `scratch`, ready for the inputs.
+    pub fn create(scratch: &Scratch, step: &Step) -> Result<Self, StepError> {
+        let create = || -> io::Result<Self> {
+            let kept = scratch.make()?;
+            lay_out(kept.path(), step)?;
+            let root = Dir::open_ambient_dir(kept.path(), ambient_authority())?;
+            Ok(Self { path: kept.path().to_owned(), root: Arc::new(root), kept: Some(kept) })
+        };
+        create().map_err(|error| unwritable(scratch.path(), error))
+    }
+
+    /// Tells the module what it got, once the inputs are there.
+    pub fn introduce(&self, step: &Step) -> Result<(), StepError> {
+        introduce(&self.path, step).map_err(|error| unwritable(&self.path, error))
     }
 
     /// Where it is on this machine.
@@ -48,6 +55,21 @@ impl StepDirectory {
     /// The directory, which nothing opened relative to it leaves.
     pub fn root(&self) -> &Arc<Dir> {
         &self.root
+    }
+
+    /// Removes the directory if the module left no more in it than most do: a few calls, where looking into everything takes many.
+    /// `false` when more is there, and nothing but that.
+    pub(super) fn remove_plain(&mut self) -> bool {
+        for file in ["work/input.json", "work/result.json"] {
+            let _ = self.root.remove_file(file);
+        }
+        let directories = ["work/artifacts-in", "work/artifacts-out", "work", "tmp"];
+        let removed = directories.iter().all(|directory| self.root.remove_dir(directory).is_ok());
+        let removed = removed && fs::remove_dir(&self.path).is_ok();
+        if removed && let Some(kept) = self.kept.take() {
+            let _ = kept.keep();
+        }
+        removed
     }
 
     /// The content of a regular file of at most `limit` bytes. `None` when there is none.
@@ -83,32 +105,14 @@ fn unwritable(scratch: &Path, error: io::Error) -> StepError {
         .caused_by(error)
 }
 
-fn make_in(scratch: &Path) -> io::Result<TempDir> {
-    let make =
-        || tempfile::Builder::new().prefix("step-").permissions(Permissions::from_mode(0o700)).tempdir_in(scratch);
-    match make() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(scratch)?;
-            make()
-        }
-        made => made,
-    }
-}
-
 fn lay_out(root: &Path, step: &Step) -> io::Result<()> {
     let work = root.join("work");
     fs::create_dir(root.join("tmp"))?;
     fs::create_dir(&work)?;
-    let (linked, left) = (work.join("artifacts-in"), work.join("artifacts-out"));
-    fs::create_dir(&linked)?;
+    let left = work.join("artifacts-out");
     fs::create_dir(&left)?;
     for input in &step.inputs {
         make_parent(root, &input.path)?;
-        if input.content.is_some() {
-            make_parent(&linked, &input.path)?;
-            let up = "../".repeat(2 + input.path.relative().matches('/').count());
-            symlink(format!("{up}{}", input.path.relative()), linked.join(input.path.relative()))?;
-        }
     }
     for output in &step.output_artifacts {
         make_parent(root, &output.path)?;
@@ -117,7 +121,19 @@ fn lay_out(root: &Path, step: &Step) -> io::Result<()> {
     for path in step.output_parameters.iter().filter_map(|output| output.path.as_ref()) {
         make_parent(root, path)?;
     }
-    fs::write(work.join("input.json"), serde_json::to_vec(&work_input(step))?)
+    Ok(())
+}
+
+/// The inputs that are there, as modules of the `/work` contract find them.
+fn introduce(root: &Path, step: &Step) -> io::Result<()> {
+    let linked = root.join("work/artifacts-in");
+    fs::create_dir(&linked)?;
+    for input in step.inputs.iter().filter(|input| input.content.is_some()) {
+        make_parent(&linked, &input.path)?;
+        let up = "../".repeat(2 + input.path.relative().matches('/').count());
+        symlink(format!("{up}{}", input.path.relative()), linked.join(input.path.relative()))?;
+    }
+    fs::write(root.join("work/input.json"), serde_json::to_vec(&work_input(step))?)
 }
 
 fn make_parent(root: &Path, path: &GuestPath) -> io::Result<()> {

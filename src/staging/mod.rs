@@ -14,12 +14,16 @@
 //! The host makes the layout before the guest starts. From then on it opens nothing by a path of its own, only relative to the
 //! directory and without following a link out of it.
 
+mod cleaner;
 mod directory;
 mod guest_path;
+mod scratch;
 mod transfer;
 
+pub use cleaner::Cleaner;
 pub use directory::StepDirectory;
 pub use guest_path::{GuestPath, GuestPathError};
+pub use scratch::Scratch;
 pub use transfer::{Made, stage_in, stage_out};
 
 use serde::{Deserialize, Serialize};

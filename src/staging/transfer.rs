@@ -5,7 +5,6 @@ use std::sync::Arc;
 use artifacts::{ErrorKind, Location, transfer};
 use cap_std::fs::Dir;
 use futures::future::join_all;
-use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{GuestPath, StepDirectory};
@@ -22,18 +21,25 @@ pub struct Made {
     pub location: Location,
 }
 
-/// Brings every input. All of them are tried, and all that failed are named.
-pub async fn stage_in(step: &Step, directory: &StepDirectory, handle: &Handle) -> Result<(), StepError> {
-    let transfers = step.inputs.iter().filter_map(|input| {
+/// Brings every input. All of them are tried, and all that failed are named. Optional ones that are nowhere are the step's no more.
+pub async fn stage_in(step: &mut Arc<Step>, directory: &StepDirectory) -> Result<(), StepError> {
+    let transfers = step.inputs.iter().enumerate().filter_map(|(index, input)| {
         let content = input.content.clone()?;
         let (root, input) = (Arc::clone(directory.root()), input.clone());
         let name = input.name.clone();
         let limit = step.limits.disk;
         // When nobody waits any more, the transfer ends too.
-        let bringing = AbortOnDropHandle::new(handle.spawn(async move { bring(&input, &content, &root, limit).await }));
-        Some(async move { bringing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}")))) })
+        let bringing = AbortOnDropHandle::new(tokio::spawn(async move { bring(&input, &content, &root, limit).await }));
+        Some(async move {
+            let brought = bringing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))));
+            brought.map(|brought| (!brought).then_some(index))
+        })
     });
-    all(join_all(transfers).await, Stage::StageIn, "input artifact").map(drop)
+    let missing = all(join_all(transfers).await, Stage::StageIn, "input artifact")?;
+    for index in missing.into_iter().flatten() {
+        Arc::make_mut(step).inputs[index].content = None;
+    }
+    directory.introduce(step)
 }
 
 /// Whose fault a failed transfer is.
@@ -57,11 +63,13 @@ impl From<&artifacts::Error> for Fault {
     }
 }
 
-async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>, limit: u64) -> Result<(), (Fault, String)> {
+/// `false` when there is none, and it is optional.
+async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>, limit: u64) -> Result<bool, (Fault, String)> {
     let place = input.path.relative();
     match content {
         Content::Raw(text) => {
-            root.write(place, text).map_err(|error| (Fault::Ours, format!("`{}`: {error}", input.name)))
+            let written = root.write(place, text).map(|()| true);
+            written.map_err(|error| (Fault::Ours, format!("`{}`: {error}", input.name)))
         }
         Content::Stored(location) => {
             let failed = |error: artifacts::Error| {
@@ -69,8 +77,8 @@ async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>, limit:
             };
             let store = location.repository.open().map_err(failed)?;
             match transfer::download(&*store, &location.key, root, place, limit).await {
-                Ok(_) => Ok(()),
-                Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(()),
+                Ok(_) => Ok(true),
+                Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(failed(error)),
             }
         }
@@ -78,18 +86,13 @@ async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>, limit:
 }
 
 /// Stores every output that was made. All of them are tried, and all that failed are named.
-pub async fn stage_out(
-    step: &Step,
-    made: &[Made],
-    directory: &StepDirectory,
-    handle: &Handle,
-) -> Result<Vec<Produced>, StepError> {
+pub async fn stage_out(step: &Step, made: &[Made], directory: &StepDirectory) -> Result<Vec<Produced>, StepError> {
     tracing::debug!(template = step.template, count = made.len(), "storing outputs");
     let transfers = made.iter().map(|made| {
         let (root, made) = (Arc::clone(directory.root()), made.clone());
         let name = made.name.clone();
         let limit = step.limits.disk;
-        let storing = AbortOnDropHandle::new(handle.spawn(async move { store(made, &root, limit).await }));
+        let storing = AbortOnDropHandle::new(tokio::spawn(async move { store(made, &root, limit).await }));
         async move { storing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}")))) }
     });
     all(join_all(transfers).await, Stage::StageOut, "output artifact")

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! resolve ─ fetch ─ compile ─▶ stage in ─ run ─ collect ─ stage out
-//! └── async threads ───────┘   └── one runner's thread ────────────┘
+//! └── async ───────────────┘   └── one of the runners' places ─────┘
 //! ```
 
 use std::future::Future;
@@ -12,15 +12,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sources::{Request, Resolved, Sources};
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::modules::Modules;
 use super::{Outcome, Phase, Stage, Step, StepError, outcome};
 
 pub use super::outcome::Bounds;
-use crate::runtime::{self, Compiler, Limits, Module, Remains, Report, Run, Runners, Tee};
-use crate::staging::{self, StepDirectory};
+use crate::runtime::{self, Compiler, Limits, Module, Report, Run, Runners, Tee};
+use crate::staging::{self, Cleaner, Scratch, StepDirectory};
 
 /// What every step shares. Made once for each process.
 #[derive(Debug)]
@@ -29,9 +28,9 @@ pub struct Executor {
     modules: Modules,
     compiler: Arc<Compiler>,
     runners: Runners,
+    scratch: Scratch,
+    cleaner: Cleaner,
     settings: Settings,
-    /// The server's async threads: transfers run there, and not on a runner's small runtime.
-    handle: Handle,
 }
 
 /// What the operator decided for all steps.
@@ -75,7 +74,8 @@ impl Executor {
         let compiler = Arc::new(Compiler::new(settings.steps, settings.code.as_deref())?);
         let modules = Modules::new(sources.clone(), Arc::clone(&compiler));
         let runners = Runners::start(settings.steps)?;
-        Ok(Self { sources, modules, compiler, runners, settings, handle: Handle::current() })
+        let scratch = Scratch::new(&settings.scratch);
+        Ok(Self { sources, modules, compiler, runners, scratch, cleaner: Cleaner::start()?, settings })
     }
 
     /// Runs a step. Whatever happens, there is an outcome.
@@ -119,21 +119,22 @@ impl Executor {
         let request =
             Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.scope() };
         let (resolved, module) = tokio::select! {
+            biased;
             ready = self.prepare(&request) => ready?,
             () = cancel.cancelled() => return Err(cancelled(Stage::Fetch)),
             () = until(deadline) => return Err(outcome::timed_out(&step, Stage::Fetch)),
         };
         let (this, step, gone) = (Arc::clone(self), Arc::new(step), cancel.clone());
         let waiting = Arc::clone(&step);
-        let ran = self.runners.run(move |runner| {
-            runner.block_on(async move {
-                let on_runner =
-                    OnRunner { executor: &this, step: &step, module: &module, resolved: &resolved, deadline, cancel };
-                on_runner.run(tees).await
-            })
+        // A directory on a disk may keep a thread waiting, however short the module is.
+        let short = module.is_short() && (self.scratch.in_memory() || !module.uses_file_system());
+        let ran = self.runners.run(short, async move {
+            let on_runner = OnRunner { executor: &this, step, module: &module, resolved: &resolved, deadline, cancel };
+            on_runner.run(tees).await
         });
         // On a runner the step looks at both by itself, and says more. Here they end the waiting for one.
         tokio::select! {
+            biased;
             ran = ran => ran.unwrap_or_else(|| Err(StepError::error(Stage::Run, "the step panicked; this is a defect of this program"))),
             () = after(until(deadline)) => Err(outcome::timed_out(&waiting, Stage::StageIn)),
             () = after(gone.cancelled()) => Err(cancelled(Stage::StageIn)),
@@ -179,56 +180,58 @@ fn share(shared: &Arc<StepError>) -> StepError {
     error.caused_by(Arc::clone(shared))
 }
 
-/// The second half of the line, on a runner's thread, where file calls may block.
+/// The second half of the line, where file calls may block.
 struct OnRunner<'a> {
     executor: &'a Executor,
-    step: &'a Step,
+    step: Arc<Step>,
     module: &'a Module,
     resolved: &'a Resolved,
     deadline: Option<Instant>,
     cancel: CancellationToken,
 }
 
-/// What has to be removed when the outcome is on its way.
-type Leftovers = (Option<StepDirectory>, Option<Remains>);
-
 impl OnRunner<'_> {
-    async fn run(self, tees: Tees) -> (Result<Outcome, StepError>, Leftovers) {
-        // It may have waited for this thread for long.
+    async fn run(mut self, tees: Tees) -> Result<Outcome, StepError> {
+        // It may have waited for its place for long.
         if self.cancel.is_cancelled() {
-            return (Err(cancelled(Stage::StageIn)), (None, None));
+            return Err(cancelled(Stage::StageIn));
         }
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return (Err(outcome::timed_out(self.step, Stage::StageIn)), (None, None));
+            return Err(outcome::timed_out(&self.step, Stage::StageIn));
         }
-        let directory = match self.stage_in().await {
-            Ok(directory) => directory,
-            Err(error) => return (Err(error), (None, None)),
+        let began = Instant::now();
+        let directory = match self.module.uses_file_system() {
+            true => Some(StepDirectory::create(&self.executor.scratch, &self.step)?),
+            false => None,
         };
-        let (report, remains) = match self.run_module(directory.as_ref(), tees).await {
-            Ok(ran) => ran,
-            Err(error) => return (Err(error), (directory, None)),
-        };
-        let outcome = self.finish(report, directory.as_ref()).await;
-        (outcome, (directory, Some(remains)))
+        let outcome = self.in_directory(directory.as_ref(), tees).await;
+        if let Some(directory) = directory {
+            self.executor.cleaner.remove(directory);
+        }
+        self.module.took(began.elapsed());
+        outcome
     }
 
-    async fn stage_in(&self) -> Result<Option<StepDirectory>, StepError> {
-        if !self.module.uses_file_system() {
-            return Ok(None);
+    async fn in_directory(&mut self, directory: Option<&StepDirectory>, tees: Tees) -> Result<Outcome, StepError> {
+        if let Some(directory) = directory {
+            self.stage_in(directory).await?;
         }
-        let directory = StepDirectory::create(&self.executor.settings.scratch, self.step)?;
-        let staging = staging::stage_in(self.step, &directory, &self.executor.handle);
+        let report = self.run_module(directory, tees).await?;
+        self.finish(report, directory).await
+    }
+
+    async fn stage_in(&mut self, directory: &StepDirectory) -> Result<(), StepError> {
+        let asked = Arc::clone(&self.step);
         tokio::select! {
-            staged = staging => staged?,
-            () = self.cancel.cancelled() => return Err(cancelled(Stage::StageIn)),
-            () = until(self.deadline) => return Err(outcome::timed_out(self.step, Stage::StageIn)),
+            biased;
+            staged = staging::stage_in(&mut self.step, directory) => staged,
+            () = self.cancel.cancelled() => Err(cancelled(Stage::StageIn)),
+            () = until(self.deadline) => Err(outcome::timed_out(&asked, Stage::StageIn)),
         }
-        Ok(Some(directory))
     }
 
-    async fn run_module(&self, directory: Option<&StepDirectory>, tees: Tees) -> Result<(Report, Remains), StepError> {
-        let step = self.step;
+    async fn run_module(&self, directory: Option<&StepDirectory>, tees: Tees) -> Result<Report, StepError> {
+        let step = &*self.step;
         let mut args = Vec::with_capacity(step.args.len() + 1);
         args.push(program_name(step));
         args.extend(step.args.iter().cloned());
@@ -264,15 +267,16 @@ impl OnRunner<'_> {
     async fn finish(&self, report: Report, directory: Option<&StepDirectory>) -> Result<Outcome, StepError> {
         let bounds = &self.executor.settings.outputs;
         let module = self.resolved.module.as_ref().unwrap_or(&self.resolved.artifact);
-        let collected = outcome::collect(self.step, report, directory, bounds);
+        let collected = outcome::collect(&self.step, report, directory, bounds);
         let (mut outcome, made) = collected;
         if outcome.phase == Phase::Succeeded
             && let Some(directory) = directory
         {
             let stored = tokio::select! {
-                stored = staging::stage_out(self.step, &made, directory, &self.executor.handle) => stored,
+                biased;
+                stored = staging::stage_out(&self.step, &made, directory) => stored,
                 () = self.cancel.cancelled() => Err(cancelled(Stage::StageOut)),
-                () = until(self.deadline) => Err(outcome::timed_out(self.step, Stage::StageOut)),
+                () = until(self.deadline) => Err(outcome::timed_out(&self.step, Stage::StageOut)),
             };
             match stored {
                 Ok(artifacts) => outcome.artifacts = artifacts,

@@ -209,9 +209,8 @@ fn run(runtime: &tokio::runtime::Runtime, compiler: &Compiler, module: &runtime:
         stdout: None,
         stderr: None,
     };
-    let (report, remains) = runtime.block_on(runtime::run(compiler, module, run)).unwrap();
+    let report = runtime.block_on(runtime::run(compiler, module, run)).unwrap();
     assert!(matches!(report.ending, Ending::Exited(0) | Ending::Returned(_)), "{report:?}");
-    drop(remains);
     started.elapsed()
 }
 

@@ -86,3 +86,23 @@ async fn artifacts_that_only_the_module_names() {
     assert_eq!(std::fs::read_to_string(kept("declared")).unwrap(), "left under artifacts-out");
     assert_eq!(std::fs::read_to_string(kept("extra").join("deep/file")).unwrap(), "in a directory");
 }
+
+/// A module must not be told of an input that is nowhere.
+#[tokio::test]
+async fn an_optional_input_that_is_missing_is_not_there() {
+    let executor = Executor::start();
+    let mut template = template("cat");
+    let input = json!({"name": "in", "path": "/deep/in/file", "optional": true, "s3": {"key": "nowhere"}, "archive": {"none": {}}});
+    template["inputs"] = json!({"artifacts": [input]});
+    template["plugin"]["wasm"]["args"] = json!(["/work/input.json"]);
+    let node = executor.node(&template).await;
+    let told: Value = serde_json::from_str(node["outputs"]["result"].as_str().unwrap_or_default()).unwrap();
+    assert_eq!(told["artifacts"], json!([]), "{node}");
+    template["plugin"]["wasm"]["args"] = json!(["/work/artifacts-in/deep/in/file"]);
+    let node = executor.node(&template).await;
+    assert_eq!(node["phase"], "Failed", "no link that leads nowhere: {node}");
+    template["inputs"]["artifacts"][0]["optional"] = json!(false);
+    let node = executor.node(&template).await;
+    assert_eq!(node["phase"], "Error");
+    assert!(message(&node).contains("input artifact `in` (key `nowhere`)"), "{node}");
+}
