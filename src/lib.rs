@@ -15,12 +15,14 @@
 //! | [`step`] | the order of the stages | HTTP, Argo |
 //! | [`staging`] | the step's directory | wasmtime |
 //! | [`runtime`] | wasmtime | all of the above |
+//! | [`credentials`] | where credentials are | what they are for |
 //! | [`config`], [`cli`] | what the operator says | |
 
 pub mod api;
 pub mod argo;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod document;
 pub mod runtime;
 pub mod staging;

@@ -42,6 +42,10 @@ pub struct Options {
     pub config: Option<String>,
     /// Where step directories are made; below the harness's own directory when not given.
     pub scratch: Option<PathBuf>,
+    /// Where fetched modules are kept; below the harness's own directory when not given.
+    pub cache: Option<PathBuf>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
 }
 
 impl Executor {
@@ -62,12 +66,14 @@ impl Executor {
             .args(["serve", "--bind", "127.0.0.1:0", "--token-file"])
             .arg(at("token"))
             .arg("--cache-dir")
-            .arg(at("cache"))
+            .arg(options.cache.unwrap_or_else(|| at("cache")))
             .arg("--scratch-dir")
             .arg(options.scratch.unwrap_or_else(|| at("scratch")))
             .args(&options.flags)
             .env("WASM_WORKFLOW_CONFIG", config)
             .env_remove("RUST_LOG")
+            .env_remove("DOCKER_AUTH_CONFIG")
+            .envs(options.env)
             .stderr(Stdio::piped())
             .stdin(Stdio::null())
             .spawn()

@@ -6,6 +6,7 @@
 //! | [`agent`] | Argo's agent, as strict as the real one |
 //! | [`taskset`] | the API server's side of the agent: what it refuses |
 //! | [`registry`] | Debian's `docker-registry`, as a process |
+//! | [`token_server`] | a registry's token server |
 //! | [`guests`] | the modules of `modules/`, built from source, and programs of others |
 #![allow(
     clippy::missing_panics_doc,
@@ -19,6 +20,7 @@ pub mod executor;
 pub mod guests;
 pub mod registry;
 pub mod taskset;
+pub mod token_server;
 
 use std::time::{Duration, Instant};
 

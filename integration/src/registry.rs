@@ -7,7 +7,10 @@ use bytes::Bytes;
 use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
+use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::token_server::TokenServer;
 
 /// A running registry. Killed when dropped.
 #[derive(Debug)]
@@ -18,14 +21,46 @@ pub struct Registry {
     _directory: TempDir,
 }
 
+/// Who may do what at a registry.
+#[derive(Clone, Copy, Debug)]
+pub enum Access<'a> {
+    /// Everybody everything.
+    Open,
+    /// The bearer of [`USER`] and [`PASSWORD`].
+    Password,
+    /// The bearer of a token of this server.
+    Token(&'a TokenServer),
+}
+
+/// The only user.
+pub const USER: &str = "user";
+/// Its password.
+pub const PASSWORD: &str = "secret";
+/// `htpasswd` of both, with bcrypt, which is all that the registry takes.
+const HTPASSWD: &str = "user:$2b$05$WeRtqejVFTgkvBIyUziaguX2lSKnwin32U6K1eYltU5TrmJGKluNa";
+
 impl Registry {
-    /// Starts it, empty.
+    /// Starts it, empty and open.
     pub fn start() -> Self {
+        Self::start_with(Access::Open)
+    }
+
+    /// Starts it, empty.
+    pub fn start_with(access: Access<'_>) -> Self {
         let directory = TempDir::new().expect("a directory");
+        let auth = match access {
+            Access::Open => String::new(),
+            Access::Password => {
+                let file = directory.path().join("htpasswd");
+                std::fs::write(&file, HTPASSWD).expect("the passwords");
+                format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display())
+            }
+            Access::Token(server) => server.registry_config(),
+        };
         let host = format!("127.0.0.1:{}", crate::free_port());
         let config = directory.path().join("config.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {host}}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {host}}}\n{auth}",
             directory.path().join("data").display()
         );
         std::fs::write(&config, text).expect("its configuration");
@@ -44,6 +79,28 @@ impl Registry {
         Self { child, host, _directory: directory }
     }
 
+    /// Puts a document under a tag or digest; returns its digest.
+    pub async fn put_manifest(&self, name: &str, reference: &str, media_type: &str, document: &Value) -> String {
+        let (url, body) = (format!("http://{}/v2/{name}/manifests/{reference}", self.host), document.to_string());
+        let request = crate::http().put(url).basic_auth(USER, Some(PASSWORD)).header("content-type", media_type);
+        let answer = request.body(body.clone()).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+        sources::Digest::of(body.as_bytes()).to_string()
+    }
+
+    /// Puts a blob; returns its descriptor, without annotations.
+    pub async fn put_blob(&self, name: &str, media_type: &str, bytes: &[u8]) -> Value {
+        let (client, digest) = (crate::http(), sources::Digest::of(bytes).to_string());
+        let start =
+            client.post(format!("http://{}/v2/{name}/blobs/uploads/", self.host)).basic_auth(USER, Some(PASSWORD));
+        let location = start.send().await.expect("an answer").headers()["location"].to_str().expect("a URL").to_owned();
+        let joint = if location.contains('?') { '&' } else { '?' };
+        let finish = client.put(format!("{location}{joint}digest={digest}")).basic_auth(USER, Some(PASSWORD));
+        let answer = finish.body(bytes.to_vec()).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+    }
+
     /// Pushes an artifact with these layers and this configuration type; returns the manifest's digest.
     pub async fn push(&self, name: &str, config_type: &str, layers: &[(&str, &[u8])]) -> String {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -55,8 +112,9 @@ impl Registry {
             .map(|(media_type, bytes)| ImageLayer::new(Bytes::copy_from_slice(bytes), (*media_type).to_owned(), None))
             .collect();
         let config = Config::new(Bytes::from_static(b"{}"), config_type.to_owned(), None);
-        client.push(&reference, &layers, config, &RegistryAuth::Anonymous, None).await.expect("the push");
-        client.fetch_manifest_digest(&reference, &RegistryAuth::Anonymous).await.expect("a digest")
+        let auth = RegistryAuth::Basic(USER.to_owned(), PASSWORD.to_owned());
+        client.push(&reference, &layers, config, &auth, None).await.expect("the push");
+        client.fetch_manifest_digest(&reference, &auth).await.expect("a digest")
     }
 
     /// Pushes a module in the CNCF layout.

@@ -14,6 +14,8 @@ type Cause = Arc<dyn std::error::Error + Send + Sync>;
 pub enum ErrorKind {
     /// The reference cannot be understood.
     InvalidReference,
+    /// The operator's configuration, or a Secret, makes no sense.
+    InvalidConfig,
     /// Understood, and not offered.
     Unsupported,
     /// There is no such thing.
@@ -45,6 +47,7 @@ impl ErrorKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::InvalidReference => "invalid_reference",
+            Self::InvalidConfig => "invalid_config",
             Self::Unsupported => "unsupported",
             Self::NotFound => "not_found",
             Self::Unauthorized => "unauthorized",

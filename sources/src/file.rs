@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 
 use crate::source::{Body, Context, Part, Resolved, Source, Unpack};
-use crate::{Digest, Error, ErrorKind, Reference};
+use crate::{Defaults, Digest, Error, ErrorKind, Reference};
 
 /// Which files may be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,8 @@ impl Source for FileSource {
             artifact: digest.clone(),
             module: Some(digest),
             parts: vec![part],
-            unpack: Unpack::Raw,
+            unpack: Unpack::File,
+            defaults: Defaults::default(),
         })
     }
 

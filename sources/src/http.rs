@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::reference::HttpReference;
 use crate::source::{Body, Context, Part, Resolved, Source, Unpack};
 use crate::transport::Request;
-use crate::{Error, ErrorKind, Reference};
+use crate::{Defaults, Error, ErrorKind, Reference};
 
 /// The `http` source.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +29,8 @@ impl Source for HttpSource {
             artifact: digest.clone(),
             module: Some(digest.clone()),
             parts: vec![Part { digest: digest.clone(), size: None, media_type: None }],
-            unpack: Unpack::Raw,
+            unpack: Unpack::File,
+            defaults: Defaults::default(),
         })
     }
 
@@ -37,7 +38,13 @@ impl Source for HttpSource {
         let http = expect(&resolved.reference)?;
         let answer = context.http.send(&Request::get(http.url().clone())).await?;
         if !answer.status.is_success() {
-            return Err(answer.error(&format!("file `{}`", http.url().path())));
+            let error = answer.error(&format!("file `{}`", http.url().path()));
+            return Err(match error.kind() {
+                ErrorKind::Unauthorized => {
+                    error.hint("it may need credentials, which this version has for OCI registries alone")
+                }
+                _ => error,
+            });
         }
         Ok(answer.body())
     }

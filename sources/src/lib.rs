@@ -6,10 +6,10 @@
 //! ```text
 //! Reference ── resolve ──▶ Resolved (what exactly, by digest) ── fetch ──▶ Module (bytes that have that digest)
 //!                 │                                                │
-//!            tag → digest, cheap                  store hit, or open_unverified → bound → hash → store
+//!            tag → digest, cheap            store hit, or open_unverified → bound → hash → store → unpack
 //! ```
 //!
-//! Sources neither hash, cache, retry nor judge: all of that is done once, in [`Sources`], so that a new source cannot
+//! Sources neither hash, cache, unpack, retry nor judge: all of that is done once, in [`Sources`], so that a new source cannot
 //! get it wrong. No byte leaves this crate before its digest was checked.
 //!
 //! | written as | source |
@@ -19,22 +19,27 @@
 //! | `file:///path` | [`file`](mod@file) |
 
 pub mod config;
+pub mod credentials;
 pub mod digest;
 pub mod error;
 pub mod file;
 pub mod flight;
 pub mod http;
 pub mod oci;
+pub mod package;
 pub mod reference;
 pub mod source;
 pub mod sources;
 pub mod store;
 pub mod transport;
+mod unpack;
 
 pub use config::Config;
+pub use credentials::{Asker, CredentialProvider};
 pub use digest::Digest;
 pub use error::{Error, ErrorKind};
 pub use flight::Flights;
+pub use package::{Defaults, Package};
 pub use reference::Reference;
 pub use source::{Resolved, Source};
 pub use sources::{Module, PullPolicy, Request, Sources};

@@ -4,29 +4,47 @@
 //! points to, the manifest by its digest, the layer by its digest. They are our own, over the guarded client, because the
 //! libraries for it follow a registry's redirections and token realms anywhere and read bodies without a bound.
 
+mod auth;
+mod image;
 mod manifest;
-mod token;
+mod select;
+mod spin;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use reqwest::Method;
 use url::Url;
 
-use crate::reference::OciReference;
+use crate::credentials::Candidate;
+use crate::reference::{OciReference, Select};
 use crate::source::{Body, Context, Part, Resolved, Source, Unpack};
 use crate::transport::{Answer, Request};
-use crate::{Digest, Error, ErrorKind, Reference};
-use manifest::{MANIFEST_TYPES, Manifest};
-use token::Tokens;
+use crate::{Defaults, Digest, Error, ErrorKind, Reference};
+use auth::Headers;
+use image::ImageConfig;
+use manifest::{Descriptor, Document, MANIFEST_TYPES, Manifest};
+use select::Choice;
 
-/// The registries' own limit on manifests.
+/// The registries' own limit on manifests, and ours on descriptions beside them.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+/// More wrong passwords than that look like an attack.
+const MAX_CANDIDATES: usize = 4;
 
 /// The `oci` source.
 #[derive(Debug, Default)]
 pub struct OciSource {
-    tokens: Tokens,
+    headers: Headers,
+    mirrors: BTreeMap<String, Vec<String>>,
+}
+
+impl OciSource {
+    /// A source that looks for a registry's content in its `mirrors` first.
+    pub fn new(mirrors: BTreeMap<String, Vec<String>>) -> Self {
+        Self { headers: Headers::default(), mirrors }
+    }
 }
 
 impl fmt::Display for OciSource {
@@ -39,22 +57,45 @@ impl fmt::Display for OciSource {
 impl Source for OciSource {
     async fn resolve(&self, reference: &Reference, context: &Context<'_>) -> Result<Resolved, Error> {
         let oci = expect(reference)?;
-        let digest = match oci.digest() {
+        let artifact = match oci.digest() {
             Some(digest) => digest.clone(),
             None => self.digest_of_tag(oci, context).await?,
         };
-        let what = format!("manifest `{digest}` of `{}`", oci.repository());
-        let answer = self.request(oci, &format!("manifests/{digest}"), Method::GET, &what, context).await?;
-        let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
-        verify(&digest, &bytes, &what)?;
-        let layer = Manifest::parse(&bytes)?.module_layer()?;
-        Ok(Resolved {
-            reference: reference.clone(),
-            artifact: digest,
-            module: Some(layer.digest.clone()),
-            parts: vec![layer],
-            unpack: Unpack::Raw,
-        })
+        let manifest = match self.document(oci, &artifact, context).await? {
+            Document::Manifest(manifest) => manifest,
+            Document::Index(children) => {
+                let child = select::child(&children)?;
+                match self.document(oci, &child.digest, context).await? {
+                    Document::Manifest(manifest) => manifest,
+                    Document::Index(_) => {
+                        return Err(Error::new(
+                            ErrorKind::Unsupported,
+                            "the index names another index, which is not supported",
+                        ));
+                    }
+                }
+            }
+        };
+        match select::layer(&manifest, oci.select())? {
+            Choice::Layer(layer) => Ok(resolved(reference, artifact, &layer)),
+            Choice::Image => self.resolve_image(reference, oci, artifact, &manifest, context).await,
+            Choice::Spin(application) => {
+                let bytes = self.small_blob(oci, &application, "the application's description", context).await?;
+                let wanted = match oci.select() {
+                    Some(Select::Layer(component)) => Some(component.as_str()),
+                    _ => None,
+                };
+                let digest = spin::component(&bytes, wanted)?;
+                let layer = manifest.layers.iter().find(|layer| layer.digest == digest);
+                let layer = layer.ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Protocol,
+                        format!("the application has no layer `{digest}` for its component"),
+                    )
+                })?;
+                Ok(resolved(reference, artifact, layer))
+            }
+        }
     }
 
     async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error> {
@@ -65,7 +106,75 @@ impl Source for OciSource {
     }
 }
 
+fn resolved(reference: &Reference, artifact: Digest, layer: &Descriptor) -> Resolved {
+    Resolved {
+        reference: reference.clone(),
+        artifact,
+        module: Some(layer.digest.clone()),
+        parts: vec![layer.part()],
+        unpack: Unpack::File,
+        defaults: Defaults::default(),
+    }
+}
+
 impl OciSource {
+    async fn resolve_image(
+        &self,
+        reference: &Reference,
+        oci: &OciReference,
+        artifact: Digest,
+        manifest: &Manifest,
+        context: &Context<'_>,
+    ) -> Result<Resolved, Error> {
+        let config = match &manifest.config {
+            // Artifacts without a configuration of their own name an empty one.
+            Some(config)
+                if config.media_type.contains("image.v1+json") || config.media_type.contains("image.config") =>
+            {
+                let bytes = self.small_blob(oci, config, "the image's configuration", context).await?;
+                ImageConfig::parse(&bytes)?
+            }
+            _ => ImageConfig::default(),
+        };
+        let (program, defaults) = config.into_program();
+        let path = match oci.select() {
+            Some(Select::Path(path)) => Some(path.clone()),
+            _ => program,
+        };
+        Ok(Resolved {
+            reference: reference.clone(),
+            artifact,
+            module: None,
+            parts: manifest.layers.iter().map(Descriptor::part).collect(),
+            unpack: Unpack::Image { path },
+            defaults,
+        })
+    }
+
+    /// A manifest or index, whole and with the digest that it was asked for by.
+    async fn document(&self, oci: &OciReference, digest: &Digest, context: &Context<'_>) -> Result<Document, Error> {
+        let what = format!("manifest `{digest}` of `{}`", oci.repository());
+        let answer = self.request(oci, &format!("manifests/{digest}"), Method::GET, &what, context).await?;
+        let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
+        verify(digest, &bytes, &what)?;
+        Document::parse(&bytes)
+    }
+
+    /// A blob that says something about the others.
+    async fn small_blob(
+        &self,
+        oci: &OciReference,
+        blob: &Descriptor,
+        what: &str,
+        context: &Context<'_>,
+    ) -> Result<Bytes, Error> {
+        let what = format!("{what} `{}` of `{}`", blob.digest, oci.repository());
+        let answer = self.request(oci, &format!("blobs/{}", blob.digest), Method::GET, &what, context).await?;
+        let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
+        verify(&blob.digest, &bytes, &what)?;
+        Ok(bytes)
+    }
+
     /// Asks by `HEAD`, which registries do not count as a pull; the few that leave the digest out are asked by `GET`.
     async fn digest_of_tag(&self, oci: &OciReference, context: &Context<'_>) -> Result<Digest, Error> {
         let path = format!("manifests/{}", oci.manifest());
@@ -84,7 +193,7 @@ impl OciSource {
         Ok(Digest::of(&answer.bytes(MAX_MANIFEST_BYTES, &what).await?))
     }
 
-    /// Sends a request for something of the repository; on 401, once more with the token that the registry asks for.
+    /// Asks the mirrors, and then the registry.
     async fn request(
         &self,
         oci: &OciReference,
@@ -93,25 +202,69 @@ impl OciSource {
         what: &str,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        let registry = oci.registry();
+        for mirror in self.mirrors.get(oci.registry()).into_iter().flatten() {
+            match self.request_from(mirror, oci.repository(), path, &method, what, context).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tracing::info!(mirror, %error, "the mirror has not got it; asking the next"),
+            }
+        }
+        self.request_from(oci.registry(), oci.repository(), path, &method, what, context).await
+    }
+
+    /// Asks with one credential after the other. Only where there are none, without: a wrong password must not look like a right one.
+    async fn request_from(
+        &self,
+        registry: &str,
+        repository: &str,
+        path: &str,
+        method: &Method,
+        what: &str,
+        context: &Context<'_>,
+    ) -> Result<Answer, Error> {
         let scheme = if context.http.is_insecure(registry) { "http" } else { "https" };
-        let url = Url::parse(&format!("{scheme}://{registry}/v2/{}/{path}", oci.repository())).map_err(|error| {
+        let url = Url::parse(&format!("{scheme}://{registry}/v2/{repository}/{path}")).map_err(|error| {
             Error::new(ErrorKind::InvalidReference, format!("`{registry}` is not a registry's host")).caused_by(error)
         })?;
-        let mut request = Request {
-            method,
-            url,
-            accept: if path.starts_with("manifests/") { MANIFEST_TYPES.to_vec() } else { Vec::new() },
-            bearer: self.tokens.known(registry, oci.repository()),
-        };
-        let mut answer = context.http.send(&request).await?;
-        if answer.status.as_u16() == 401
-            && let Some(token) = self.tokens.fetch(oci, &answer, context).await?
-        {
-            request.bearer = Some(token);
-            answer = context.http.send(&request).await?;
+        let accept = if path.starts_with("manifests/") { MANIFEST_TYPES.to_vec() } else { Vec::new() };
+        let request = Request { method: method.clone(), accept, ..Request::get(url) };
+        let mut candidates = context.candidates(&format!("{registry}/{repository}"));
+        candidates.truncate(MAX_CANDIDATES);
+        let asking = if candidates.is_empty() { vec![None] } else { candidates.iter().map(Some).collect() };
+        let mut refused = None;
+        for who in asking {
+            let answer = self.request_as(registry, repository, &request, who, context).await?;
+            match answer.status.as_u16() {
+                200..=299 => return Ok(answer),
+                401 | 403 => refused = Some(answer),
+                _ => return Err(answer.error(what)),
+            }
         }
-        if answer.status.is_success() { Ok(answer) } else { Err(answer.error(what)) }
+        Err(match refused {
+            Some(answer) => auth::refused(&answer, what, &candidates),
+            None => Error::new(ErrorKind::Protocol, format!("registry `{registry}` was not asked for {what}")),
+        })
+    }
+
+    /// Asks with one credential, or none; on 401, once more with what the registry wants for it.
+    async fn request_as(
+        &self,
+        registry: &str,
+        repository: &str,
+        request: &Request,
+        who: Option<&Candidate>,
+        context: &Context<'_>,
+    ) -> Result<Answer, Error> {
+        let known = self.headers.known(registry, repository, who);
+        let answer = context.http.send(&Request { authorization: known, ..request.clone() }).await?;
+        if answer.status.as_u16() != 401 {
+            return Ok(answer);
+        }
+        self.headers.forget(registry, repository, who);
+        let obtained = self.headers.obtain(registry, repository, who, &answer.headers, context).await?;
+        match obtained {
+            Some(header) => context.http.send(&Request { authorization: Some(header), ..request.clone() }).await,
+            None => Ok(answer),
+        }
     }
 }
 

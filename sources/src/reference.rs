@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use oci_spec::distribution::Reference as OciName;
 use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use crate::{Digest, Error, ErrorKind};
 
@@ -28,11 +28,50 @@ pub enum Reference {
 pub struct OciReference {
     name: OciName,
     digest: Option<Digest>,
+    select: Option<Select>,
+}
+
+/// Which of several modules.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Select {
+    /// The file at this path in an image.
+    Path(String),
+    /// The layer with this digest, title or number, or this component of a Spin application.
+    Layer(String),
+}
+
+impl Select {
+    fn parse(fragment: &str) -> Option<Self> {
+        let mut pairs = form_urlencoded::parse(fragment.as_bytes());
+        let (key, value) = pairs.next()?;
+        match (&*key, value.is_empty(), pairs.next()) {
+            ("path", false, None) => Some(Self::Path(value.into_owned())),
+            ("layer", false, None) => Some(Self::Layer(value.into_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Select {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, value) = match self {
+            Self::Path(path) => ("path", path),
+            Self::Layer(layer) => ("layer", layer),
+        };
+        write!(f, "{key}={}", form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>())
+    }
 }
 
 impl OciReference {
-    /// Reads `[host[:port]/]repository[:tag][@digest]`, with Docker's defaults (Docker Hub, `latest`).
+    /// Reads `[host[:port]/]repository[:tag][@digest][#path=…|#layer=…]`, with Docker's defaults (Docker Hub, `latest`).
     pub fn parse(text: &str) -> Result<Self, Error> {
+        let (text, select) = match text.split_once('#') {
+            Some((name, fragment)) => {
+                let select = Select::parse(fragment);
+                (name, Some(select.ok_or_else(|| invalid(text, "its fragment must be `#path=…` or `#layer=…`"))?))
+            }
+            None => (text, None),
+        };
         // Registries compare digests as text; people paste them in any case.
         let lowered = text.split_once('@').map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
         let name: OciName = lowered
@@ -46,7 +85,18 @@ impl OciReference {
             }
             None => None,
         };
-        Ok(Self { name, digest })
+        Ok(Self { name, digest, select })
+    }
+
+    /// The same, with one of several modules chosen.
+    #[must_use]
+    pub fn with_select(self, select: Select) -> Self {
+        Self { select: Some(select), ..self }
+    }
+
+    /// Which of several modules.
+    pub fn select(&self) -> Option<&Select> {
+        self.select.as_ref()
     }
 
     /// The host and port that requests go to; Docker Hub's name is translated to its API's.
@@ -83,7 +133,8 @@ impl OciReference {
 
 impl fmt::Display for OciReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name.whole())
+        f.write_str(&self.name.whole())?;
+        self.select.as_ref().map_or(Ok(()), |select| write!(f, "#{select}"))
     }
 }
 
@@ -299,6 +350,8 @@ mod tests {
         let texts = [
             "oci://ghcr.io/a/b:1".to_owned(),
             format!("oci://ghcr.io/a/b@{DIGEST}"),
+            "oci://ghcr.io/a/b:1#path=%2Fapp%2Fa+b.wasm".to_owned(),
+            format!("oci://ghcr.io/a/b:1#layer=sha256%3A{}", &DIGEST[7..]),
             format!("https://example.com/m.wasm?x=1#sha256={}", &DIGEST[7..]),
             "file:///tmp/m.wasm".to_owned(),
         ];
@@ -319,7 +372,18 @@ mod tests {
 
     #[test]
     fn refuses_with_a_reason() {
-        for text in ["", "oci://", "ftp://x/y", "file://relative", "https://u:p@h/m#sha256=00", "a/UPPER", "a b"] {
+        for text in [
+            "",
+            "oci://",
+            "ftp://x/y",
+            "file://relative",
+            "https://u:p@h/m#sha256=00",
+            "a/UPPER",
+            "a b",
+            "a/b#path=",
+            "a/b#x=1",
+            "a/b#path=a&layer=b",
+        ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
         assert_eq!("bindle://x/1.0.0".parse::<Reference>().unwrap_err().kind(), ErrorKind::Unsupported);

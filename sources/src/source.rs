@@ -8,6 +8,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::{self, Candidate, Keyring};
+use crate::package::Defaults;
 use crate::transport::Http;
 use crate::{Digest, Error, Reference};
 
@@ -34,6 +36,17 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
 pub struct Context<'a> {
     /// The guarded HTTP client.
     pub http: &'a Http,
+    /// The credentials of whoever asks.
+    pub keyrings: &'a [Keyring],
+    /// Token servers, `host` or `host:port`, that may have any registry's credentials.
+    pub trusted_realms: &'a [String],
+}
+
+impl Context<'_> {
+    /// The credentials for `target`, `host[:port]/path`, best first.
+    pub(crate) fn candidates(&self, target: &str) -> Vec<Candidate> {
+        credentials::candidates(self.keyrings, target)
+    }
 }
 
 /// What a reference names, exactly. Serialisable: the store keeps it beside the content.
@@ -50,6 +63,17 @@ pub struct Resolved {
     pub parts: Vec<Part>,
     /// How the module is taken out of the parts.
     pub unpack: Unpack,
+    /// What the module is started with, where that is known before anything is downloaded.
+    #[serde(default)]
+    pub defaults: Defaults,
+}
+
+impl Resolved {
+    /// What the package is remembered by: the same parts, unpacked in the same way.
+    pub(crate) fn package_key(&self) -> Digest {
+        let parts: Vec<&Digest> = self.parts.iter().map(|part| &part.digest).collect();
+        Digest::of(format!("{parts:?}{:?}{:?}", self.unpack, self.defaults).as_bytes())
+    }
 }
 
 /// One download.
@@ -65,13 +89,18 @@ pub struct Part {
 }
 
 /// How a module is packed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Unpack {
-    /// The single part is the module.
+    /// The single part is the module, or a compressed file or an archive with it: its first bytes tell.
     #[default]
-    Raw,
+    File,
+    /// The parts are the layers of an image, the lowest first.
+    Image {
+        /// The module's path in it; without one, the only module.
+        path: Option<String>,
+    },
 }
 
 /// Bytes on their way.

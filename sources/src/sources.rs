@@ -11,13 +11,14 @@ use futures::StreamExt;
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::{CredentialProvider, Keyring};
 use crate::file::{Access, FileSource};
 use crate::http::HttpSource;
 use crate::oci::OciSource;
-use crate::source::{Body, Context, Part, SharedProgress};
+use crate::source::{Body, Context, Part, SharedProgress, Unpack};
 use crate::store::{Store, mismatch};
 use crate::transport::{Hosts, Http};
-use crate::{Config, Digest, Error, ErrorKind, Flights, Reference, Resolved, Source};
+use crate::{Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source, unpack};
 
 const FETCH_ATTEMPTS: u32 = 3;
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
@@ -55,13 +56,15 @@ pub struct Request {
     pub pull_policy: Option<PullPolicy>,
     /// Within one scope (a workflow's uid) a reference is resolved once, so that all steps run the same bytes.
     pub scope: String,
+    /// Whose credentials may be used.
+    pub asker: Asker,
 }
 
 /// A module's verified bytes.
 #[derive(Clone, Debug)]
 pub struct Module {
-    /// Their digest.
-    pub digest: Digest,
+    /// Which module it is, and what it is started with.
+    pub package: Arc<Package>,
     /// The bytes. They are what they claim to be; whether they are WebAssembly is not known.
     pub bytes: Bytes,
 }
@@ -74,13 +77,16 @@ pub struct Sources {
 
 struct Inner {
     sources: BTreeMap<&'static str, Box<dyn Source>>,
+    credentials: Box<dyn CredentialProvider>,
+    trusted_realms: Vec<String>,
     http: Http,
     store: Store,
     max_module_bytes: u64,
     progress: SharedProgress,
-    resolved: Cache<(String, Reference), Arc<Resolved>>,
+    resolved: Cache<(String, Reference, Asker), Arc<Resolved>>,
+    packages: Cache<Digest, Arc<Package>>,
     resolving: Flights<Request, Result<Arc<Resolved>, Error>>,
-    fetching: Flights<Reference, Result<Module, Error>>,
+    fetching: Flights<(Reference, Asker), Result<Module, Error>>,
 }
 
 impl fmt::Debug for Sources {
@@ -94,24 +100,33 @@ impl fmt::Debug for Sources {
 
 impl Sources {
     /// The sources as configured, with their store. `any_file` opens the whole machine to `file://`, for the command line.
-    pub fn new(config: &Config, store: Store, any_file: bool, progress: SharedProgress) -> Result<Self, Error> {
+    pub fn new(
+        config: &Config,
+        store: Store,
+        credentials: impl CredentialProvider,
+        any_file: bool,
+        progress: SharedProgress,
+    ) -> Result<Self, Error> {
         let access = match (&config.files, any_file) {
             (_, true) => Access::Any,
             (Some(root), false) => Access::Below(root.clone()),
             (None, false) => Access::Denied,
         };
         let sources: BTreeMap<&'static str, Box<dyn Source>> = BTreeMap::from([
-            ("oci", Box::new(OciSource::default()) as Box<dyn Source>),
+            ("oci", Box::new(OciSource::new(config.mirrors.clone())) as Box<dyn Source>),
             ("http", Box::new(HttpSource)),
             ("file", Box::new(FileSource::new(access, config.max_module_bytes))),
         ]);
         let inner = Inner {
             sources,
-            http: Http::new(Hosts::new(config.insecure.iter().cloned()))?,
+            credentials: Box::new(credentials),
+            trusted_realms: config.trusted_realms.clone(),
+            http: Http::new(Hosts::new(config.insecure.iter().cloned()), &config.authorities)?,
             store,
             max_module_bytes: config.max_module_bytes,
             progress,
             resolved: Cache::builder().max_capacity(10_000).time_to_idle(REMEMBER).build(),
+            packages: Cache::new(10_000),
             resolving: Flights::default(),
             fetching: Flights::default(),
         };
@@ -121,7 +136,7 @@ impl Sources {
     /// Finds out what exactly is wanted: once per request and scope.
     pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
         // Whatever the pull policy: all steps of a workflow run the same bytes.
-        let key = (request.scope.clone(), request.reference.clone());
+        let key = (request.scope.clone(), request.reference.clone(), request.asker.clone());
         if let Some(resolved) = self.inner.resolved.get(&key).await {
             return Ok(resolved);
         }
@@ -135,15 +150,21 @@ impl Sources {
         self.inner.resolving.join(request.clone(), work).await.unwrap_or_else(|| Err(broke_off("resolving")))
     }
 
-    /// The module's bytes: from the store if they are there, else downloaded, bounded, hashed and stored.
-    pub async fn fetch(&self, resolved: &Arc<Resolved>) -> Result<Module, Error> {
-        let (inner, owned) = (Arc::clone(&self.inner), Arc::clone(resolved));
+    /// What is known of the module without downloading anything. `None` when that is nothing.
+    pub async fn package(&self, resolved: &Resolved) -> Option<Arc<Package>> {
+        self.inner.known(resolved).await
+    }
+
+    /// The module's bytes: from the store if they are there, else downloaded, bounded, hashed, stored and unpacked.
+    pub async fn fetch(&self, resolved: &Arc<Resolved>, asker: &Asker) -> Result<Module, Error> {
+        let (inner, owned, whose) = (Arc::clone(&self.inner), Arc::clone(resolved), asker.clone());
         let work = move || async move {
-            let fetched = in_time(FETCH_TIMEOUT, inner.fetch(&owned)).await;
+            let fetched = in_time(FETCH_TIMEOUT, inner.fetch(&owned, &whose)).await;
             fetched.map_err(|error| named(&error, &owned.reference))
         };
         // By reference: another origin's trouble with the same content is not this one's.
-        self.inner.fetching.join(resolved.reference.clone(), work).await.unwrap_or_else(|| Err(broke_off("fetching")))
+        let key = (resolved.reference.clone(), asker.clone());
+        self.inner.fetching.join(key, work).await.unwrap_or_else(|| Err(broke_off("fetching")))
     }
 }
 
@@ -186,7 +207,8 @@ impl Inner {
             let error = Error::new(ErrorKind::NotStored, "is not in the store, and the pull policy is `Never`");
             return Err(error.hint("pull it first, or use the pull policy `IfNotPresent`"));
         }
-        let resolved = source.resolve(reference, &Context { http: &self.http }).await?;
+        let keyrings = self.keyrings(source, &request.asker).await?;
+        let resolved = source.resolve(reference, &self.context(&keyrings)).await?;
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
         // The content may be here under another reference, and then nobody fetches it.
         if !source.is_local() && self.holds(&resolved).await {
@@ -195,62 +217,124 @@ impl Inner {
         Ok(resolved)
     }
 
+    async fn keyrings(&self, source: &dyn Source, asker: &Asker) -> Result<Vec<Keyring>, Error> {
+        if source.is_local() { Ok(Vec::new()) } else { self.credentials.keyrings(asker).await }
+    }
+
+    fn context<'a>(&'a self, keyrings: &'a [Keyring]) -> Context<'a> {
+        Context { http: &self.http, keyrings, trusted_realms: &self.trusted_realms }
+    }
+
     /// What the reference resolved to earlier, if all of it is still here.
     async fn stored(&self, reference: &Reference) -> Option<Resolved> {
         let (store, reference) = (self.store.clone(), reference.clone());
-        let look = move || {
-            let resolved = store.resolved(&reference)?;
-            resolved.parts.iter().all(|part| store.contains(&part.digest)).then_some(resolved)
-        };
+        let look = move || store.resolved(&reference).filter(|resolved| store.holds(resolved));
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
     async fn holds(&self, resolved: &Resolved) -> bool {
-        let (store, parts) = (self.store.clone(), resolved.parts.clone());
-        let look = move || parts.iter().all(|part| store.contains(&part.digest));
-        tokio::task::spawn_blocking(look).await.unwrap_or(false)
+        let (store, resolved) = (self.store.clone(), resolved.clone());
+        tokio::task::spawn_blocking(move || store.holds(&resolved)).await.unwrap_or(false)
     }
 
-    async fn fetch(&self, resolved: &Resolved) -> Result<Module, Error> {
+    async fn known(&self, resolved: &Resolved) -> Option<Arc<Package>> {
+        let key = resolved.package_key();
+        if let Some(package) = self.packages.get(&key).await {
+            return Some(package);
+        }
+        let (store, looked_up) = (self.store.clone(), key.clone());
+        let package = tokio::task::spawn_blocking(move || store.package(&looked_up)).await.ok()??;
+        let package = Arc::new(package);
+        self.packages.insert(key, Arc::clone(&package)).await;
+        Some(package)
+    }
+
+    async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
         let source = self.source(&resolved.reference)?;
-        let [part] = resolved.parts.as_slice() else {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "a module in several parts is not supported by this version",
-            ));
-        };
-        if let Some(size) = part.size.filter(|size| *size > self.max_module_bytes) {
+        let sizes = resolved.parts.iter().filter_map(|part| part.size);
+        if let Some(size) = sizes.clone().find(|size| *size > self.max_module_bytes) {
             return Err(self.too_large(size));
         }
-        if source.is_local() {
-            let bytes = self.read_local(source, resolved, part).await?;
-            return Ok(Module { digest: part.digest.clone(), bytes });
+        if sizes.sum::<u64>() > self.max_module_bytes.saturating_mul(4) {
+            return Err(self.too_large(resolved.parts.iter().filter_map(|part| part.size).sum()));
         }
-        if let Some(bytes) = self.read_stored(part).await {
-            self.remember(resolved).await;
-            return Ok(Module { digest: part.digest.clone(), bytes });
-        }
-        let mut attempt = 1;
-        loop {
-            match self.download(source, resolved, part).await {
-                Ok(()) => break,
-                Err(error) if error.retryable() && attempt < FETCH_ATTEMPTS => {
-                    tracing::warn!(%error, attempt, "download failed, trying again");
-                    tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
+        let module = if source.is_local() {
+            self.unpack_local(source, resolved).await?
+        } else {
+            let keyrings = self.keyrings(source, asker).await?;
+            self.download_missing(source, resolved, &keyrings).await?;
+            let mut module = self.unpack_stored(resolved).await?;
+            if module.is_none() {
+                // The disk lost or changed some of it: once more.
+                self.download_missing(source, resolved, &keyrings).await?;
+                module = self.unpack_stored(resolved).await?;
             }
-        }
-        self.remember(resolved).await;
-        let bytes = self.read_stored(part).await;
-        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
-        Ok(Module { digest: part.digest.clone(), bytes })
+            let module = module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
+            self.remember(resolved).await;
+            module
+        };
+        self.packages.insert(resolved.package_key(), Arc::clone(&module.package)).await;
+        Ok(module)
     }
 
-    async fn read_stored(&self, part: &Part) -> Option<Bytes> {
-        let (store, digest, limit) = (self.store.clone(), part.digest.clone(), self.max_module_bytes);
-        tokio::task::spawn_blocking(move || store.read(&digest, limit)).await.ok().flatten()
+    async fn download_missing(
+        &self,
+        source: &dyn Source,
+        resolved: &Resolved,
+        keyrings: &[Keyring],
+    ) -> Result<(), Error> {
+        for part in &resolved.parts {
+            let (store, digest) = (self.store.clone(), part.digest.clone());
+            if blocking(move || Ok(store.contains(&digest))).await? {
+                continue;
+            }
+            let mut attempt = 1;
+            while let Err(error) = self.download(source, resolved, part, keyrings).await {
+                if !error.retryable() || attempt == FETCH_ATTEMPTS {
+                    return Err(error);
+                }
+                tracing::warn!(%error, attempt, "download failed, trying again");
+                tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+                attempt += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the module out of the parts in the store. `None` when one of them is not there whole any more.
+    async fn unpack_stored(&self, resolved: &Resolved) -> Result<Option<Module>, Error> {
+        let (store, resolved) = (self.store.clone(), resolved.clone());
+        let (limit, limits) = (self.max_module_bytes, unpack::Limits { module: self.max_module_bytes });
+        blocking(move || {
+            let mut gone = false;
+            let mut part = |number: usize| {
+                let part: &Part = &resolved.parts[number];
+                store.read(&part.digest, limit).ok_or_else(|| {
+                    gone = true;
+                    Error::new(ErrorKind::Store, "the store lost a part of the module")
+                })
+            };
+            let bytes = match unpack(&resolved, &mut part, limits) {
+                Err(_) if gone => return Ok(None),
+                unpacked => unpacked?,
+            };
+            let package = Package { module: Digest::of(&bytes), defaults: resolved.defaults.clone() };
+            store.remember_package(&resolved.package_key(), &package)?;
+            Ok(Some(Module { package: Arc::new(package), bytes }))
+        })
+        .await
+    }
+
+    async fn unpack_local(&self, source: &dyn Source, resolved: &Resolved) -> Result<Module, Error> {
+        let [part] = resolved.parts.as_slice() else { return Err(broke_off("reading")) };
+        let bytes = self.read_local(source, resolved, part).await?;
+        let (resolved, limits) = (resolved.clone(), unpack::Limits { module: self.max_module_bytes });
+        blocking(move || {
+            let bytes = unpack(&resolved, &mut |_| Ok(bytes.clone()), limits)?;
+            let package = Package { module: Digest::of(&bytes), defaults: resolved.defaults.clone() };
+            Ok(Module { package: Arc::new(package), bytes })
+        })
+        .await
     }
 
     /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
@@ -262,7 +346,7 @@ impl Inner {
     }
 
     async fn read_local(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<Bytes, Error> {
-        let body = source.open_unverified(resolved, part, &Context { http: &self.http }).await?;
+        let body = source.open_unverified(resolved, part, &self.context(&[])).await?;
         let mut bytes = Vec::new();
         let mut stream = body.stream;
         while let Some(chunk) = stream.next().await {
@@ -272,8 +356,14 @@ impl Inner {
         if actual == part.digest { Ok(bytes.into()) } else { Err(mismatch(&part.digest, &actual)) }
     }
 
-    async fn download(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<(), Error> {
-        let Body { mut stream, length } = source.open_unverified(resolved, part, &Context { http: &self.http }).await?;
+    async fn download(
+        &self,
+        source: &dyn Source,
+        resolved: &Resolved,
+        part: &Part,
+        keyrings: &[Keyring],
+    ) -> Result<(), Error> {
+        let Body { mut stream, length } = source.open_unverified(resolved, part, &self.context(keyrings)).await?;
         let expected = part.size.or(length);
         if let Some(length) = length {
             self.check_length(length, part)?;
@@ -318,6 +408,18 @@ impl Inner {
         let limit = self.max_module_bytes;
         Error::new(ErrorKind::TooLarge, format!("the module has at least {size} bytes; the limit is {limit}"))
             .hint("the operator sets `sources.maxModule`")
+    }
+}
+
+/// The module in the parts. `part` gives the bytes of one.
+fn unpack(
+    resolved: &Resolved,
+    part: &mut dyn FnMut(usize) -> Result<Bytes, Error>,
+    limits: unpack::Limits,
+) -> Result<Bytes, Error> {
+    match &resolved.unpack {
+        Unpack::File => unpack::file(part(0)?, None, limits),
+        Unpack::Image { path } => unpack::image(resolved.parts.len(), part, path.as_deref(), limits),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <root>/blobs-v1/sha256/ab/abcdef…      content; its digest is its name; read-only
-//! <root>/references-v1/<sha256>.json     what a reference last resolved to; named by the reference's hash
+//! <root>/references-v2/<sha256>.json     what a reference last resolved to; named by the reference's hash
+//! <root>/packages-v1/<sha256>.json       the module in a package; named by the hash of what it is in
 //! <root>/tmp/                            files being written
 //! ```
 //!
@@ -16,10 +17,11 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
-use crate::{Digest, Error, ErrorKind, Reference, Resolved};
+use crate::{Digest, Error, ErrorKind, Package, Reference, Resolved};
 
 /// The store. Cheap to clone; opening it touches no disk.
 #[derive(Clone, Debug)]
@@ -44,7 +46,7 @@ impl Store {
 
     fn reference_path(&self, reference: &Reference) -> PathBuf {
         let name = Digest::of(reference.to_string().as_bytes());
-        self.root.join("references-v1").join(format!("{}.json", name.hex()))
+        self.root.join("references-v2").join(format!("{}.json", name.hex()))
     }
 
     /// The content with this digest, if it is here whole. Content that changed on disk is removed, and is a miss.
@@ -92,12 +94,34 @@ impl Store {
         (resolved.reference == *reference).then_some(resolved)
     }
 
+    /// Whether everything that a reference resolved to is here, without looking into it.
+    pub fn holds(&self, resolved: &Resolved) -> bool {
+        resolved.parts.iter().all(|part| self.contains(&part.digest))
+    }
+
     /// Remembers what a reference resolved to.
     pub fn remember(&self, resolved: &Resolved) -> Result<(), Error> {
+        self.write_json(&self.reference_path(&resolved.reference), resolved)
+    }
+
+    /// What was found in a package.
+    pub fn package(&self, key: &Digest) -> Option<Package> {
+        serde_json::from_slice(&fs::read(self.package_path(key)).ok()?).ok()
+    }
+
+    /// Remembers what was found in a package.
+    pub fn remember_package(&self, key: &Digest, package: &Package) -> Result<(), Error> {
+        self.write_json(&self.package_path(key), package)
+    }
+
+    fn package_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("packages-v1").join(format!("{}.json", key.hex()))
+    }
+
+    fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), Error> {
         let write = || -> io::Result<()> {
-            let path = self.reference_path(&resolved.reference);
             let mut file = self.temporary()?;
-            file.write_all(&serde_json::to_vec(resolved)?)?;
+            file.write_all(&serde_json::to_vec(value)?)?;
             make_private(path.parent().unwrap_or(&self.root))?;
             file.persist(path)?;
             Ok(())

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Method, StatusCode};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, Method, StatusCode};
 use url::Url;
 
 pub use guard::{Hosts, forbidden_address};
@@ -33,24 +33,38 @@ pub struct Http {
     insecure: Hosts,
 }
 
-/// One request. `GET` and `HEAD` only: this client reads.
+/// One request. It reads, even where that takes a `POST`: it may be sent again.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// `GET` or `HEAD`.
+    /// `GET`, `HEAD` or `POST`.
     pub method: Method,
     /// Where to.
     pub url: Url,
     /// The media types to ask for.
     pub accept: Vec<&'static str>,
-    /// A bearer token for the origin of `url`, and for no other.
-    pub bearer: Option<String>,
+    /// Credentials for the origin of `url`, and for no other. Made by [`sensitive`].
+    pub authorization: Option<HeaderValue>,
+    /// What is posted, and its type. It goes to `url` alone: a redirect is an error then.
+    pub body: Option<(&'static str, Bytes)>,
 }
 
 impl Request {
     /// A `GET` without credentials.
     pub fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, accept: Vec::new(), bearer: None }
+        Self { method: Method::GET, url, accept: Vec::new(), authorization: None, body: None }
     }
+
+    /// A `POST` without credentials.
+    pub fn post(url: Url, content_type: &'static str, body: Bytes) -> Self {
+        Self { method: Method::POST, body: Some((content_type, body)), ..Self::get(url) }
+    }
+}
+
+/// A header that no log shows. `None` when it cannot be one.
+pub(crate) fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// What came back, body unread. Any status: a source knows what 404 means.
@@ -66,12 +80,24 @@ pub struct Answer {
 }
 
 impl Http {
-    /// A client that speaks plain HTTP to the hosts in `insecure` alone.
-    pub fn new(insecure: Hosts) -> Result<Self, Error> {
+    /// A client that speaks plain HTTP to the hosts in `insecure` alone, and trusts the certificate authorities in `authorities` (PEM)
+    /// besides the machine's own.
+    pub fn new(insecure: Hosts, authorities: &[String]) -> Result<Self, Error> {
         // Another part of the program may have installed one: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut certificates = Vec::new();
+        for pem in authorities {
+            let bundle = Certificate::from_pem_bundle(pem.as_bytes()).ok().filter(|bundle| !bundle.is_empty());
+            certificates.extend(bundle.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidConfig,
+                    "a certificate authority under `sources.ca` is not a certificate in PEM",
+                )
+            })?);
+        }
         let builder = || {
             reqwest::Client::builder()
+                .tls_certs_merge(certificates.iter().cloned())
                 .user_agent(concat!("wasm-workflow-executor/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
@@ -84,7 +110,7 @@ impl Http {
         let client = builder().build().or_else(|error| {
             // An image without certificate authorities can still serve plain HTTP registries.
             tracing::warn!(%error, "no certificate authorities on this machine: HTTPS will fail");
-            builder().tls_certs_only([]).build()
+            builder().tls_certs_only(certificates.iter().cloned()).build()
         });
         let client = client.map_err(|error| {
             Error::new(ErrorKind::Unavailable, "the HTTP client cannot be set up").caused_by(error).permanent()
@@ -119,12 +145,18 @@ impl Http {
 
     async fn follow(&self, request: &Request) -> Result<Answer, Error> {
         let mut url = request.url.clone();
-        let mut bearer = request.bearer.clone();
+        let mut authorization = request.authorization.clone();
         for _ in 0..=REDIRECTS {
-            let response = self.once(request, &url, bearer.as_deref()).await?;
+            let response = self.once(request, &url, authorization.as_ref()).await?;
             let Some(next) = redirect_target(&response)? else {
                 return Ok(Answer { status: response.status(), headers: response.headers().clone(), url, response });
             };
+            if request.body.is_some() {
+                return Err(Error::new(
+                    ErrorKind::Protocol,
+                    format!("{} redirects what was posted to it", origin(&url)),
+                ));
+            }
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(Error::new(
                     ErrorKind::Denied,
@@ -132,14 +164,19 @@ impl Http {
                 ));
             }
             if next.origin() != url.origin() {
-                bearer = None;
+                authorization = None;
             }
             url = next;
         }
         Err(Error::new(ErrorKind::Protocol, format!("{} redirects more than {REDIRECTS} times", origin(&request.url))))
     }
 
-    async fn once(&self, request: &Request, url: &Url, bearer: Option<&str>) -> Result<reqwest::Response, Error> {
+    async fn once(
+        &self,
+        request: &Request,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<reqwest::Response, Error> {
         self.insecure.check(url)?;
         let mut headers = HeaderMap::new();
         if !request.accept.is_empty()
@@ -147,14 +184,14 @@ impl Http {
         {
             headers.insert(ACCEPT, value);
         }
-        if let Some(token) = bearer
-            && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {token}"))
-        {
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
+        if let Some(value) = authorization {
+            headers.insert(AUTHORIZATION, value.clone());
         }
-        let sent = self.client.request(request.method.clone(), url.clone()).headers(headers).send().await;
-        sent.map_err(|error| unreachable_origin(url, error))
+        let mut sending = self.client.request(request.method.clone(), url.clone()).headers(headers);
+        if let Some((content_type, body)) = &request.body {
+            sending = sending.header(CONTENT_TYPE, *content_type).body(body.clone());
+        }
+        sending.send().await.map_err(|error| unreachable_origin(url, error))
     }
 }
 
@@ -191,10 +228,7 @@ impl Answer {
         let status = self.status;
         match status.as_u16() {
             404 | 410 => Error::new(ErrorKind::NotFound, format!("{origin} has no {what}")),
-            401 | 403 => {
-                Error::new(ErrorKind::Unauthorized, format!("{origin} refuses {what} to anonymous clients ({status})"))
-                    .hint("make it public; credentials are not supported by this version")
-            }
+            401 | 403 => Error::new(ErrorKind::Unauthorized, format!("{origin} refuses {what} ({status})")),
             429 => Error::new(ErrorKind::RateLimited, format!("{origin} limits requests ({status})")),
             408 | 500..=599 => Error::new(ErrorKind::Unavailable, format!("{origin} failed with {status}")),
             _ => Error::new(ErrorKind::Protocol, format!("{origin} answered {status} when asked for {what}")),

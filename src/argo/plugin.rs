@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sources::reference::{HttpReference, OciReference, unsupported_scheme};
+use sources::reference::{HttpReference, OciReference, Select, unsupported_scheme};
 use sources::{Digest, Error, ErrorKind, Reference};
 
 use crate::document::{self, DocumentError};
@@ -87,9 +87,9 @@ pub struct OciSelected {
     /// The reference.
     #[serde(rename = "ref")]
     reference: String,
-    /// A path in the image. Not supported by this version.
+    /// The module's path in an image with several.
     path: Option<String>,
-    /// A layer of the artifact. Not supported by this version.
+    /// The digest, title or number of a layer, or the name of a component of a Spin application, where there are several.
     layer: Option<String>,
 }
 
@@ -115,7 +115,7 @@ pub struct Http {
 pub struct Pull {
     /// When to ask the module's origin. `Always` when the tag is `latest` or missing, else `IfNotPresent`.
     pub policy: Option<PullPolicy>,
-    /// Secrets with registry credentials. Not supported by this version.
+    /// Secrets of the workflow's namespace with credentials for the module's origin.
     secrets: Vec<SecretName>,
 }
 
@@ -143,8 +143,30 @@ impl From<PullPolicy> for sources::PullPolicy {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SecretName {
-    #[expect(dead_code, reason = "read by the credentials that a later version brings")]
     name: String,
+}
+
+impl Pull {
+    /// The names of the Secrets.
+    pub(super) fn secrets(&self) -> Result<Vec<String>, DocumentError> {
+        let name = |(index, secret): (usize, &SecretName)| {
+            if is_dns_subdomain(&secret.name) {
+                return Ok(secret.name.clone());
+            }
+            let message = format!("`{}` cannot be a Secret's name", secret.name.chars().take(80).collect::<String>());
+            Err(DocumentError::new(format!("{PATH}.pull.secrets[{index}].name"), message))
+        };
+        self.secrets.iter().enumerate().map(name).collect()
+    }
+}
+
+/// The names of Kubernetes' objects (RFC 1123). They become part of a request's path.
+fn is_dns_subdomain(name: &str) -> bool {
+    let label = |label: &str| {
+        let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !label.is_empty() && label.chars().all(inside) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// `env[]`
@@ -251,7 +273,6 @@ impl Wasm {
             ("permissions.keyvalue", !permissions.keyvalue.is_empty()),
             ("permissions.config", !permissions.config.is_empty()),
             ("permissions.sockets", !permissions.sockets.is_empty()),
-            ("pull.secrets", !self.pull.secrets.is_empty()),
         ];
         match asked.into_iter().find(|(_, asked)| *asked) {
             Some((name, _)) => Err(DocumentError::new(format!("{PATH}.{name}"), "not supported by this version")),
@@ -305,10 +326,16 @@ impl Keyed {
 
 impl OciSelected {
     fn reference(&self) -> Result<Reference, Error> {
-        if self.path.is_some() || self.layer.is_some() {
-            return Err(Error::new(ErrorKind::Unsupported, "`path` and `layer` are not supported by this version"));
-        }
-        OciReference::parse(&self.reference).map(Reference::Oci)
+        let reference = OciReference::parse(self.reference.strip_prefix("oci://").unwrap_or(&self.reference))?;
+        let select = match (&self.path, &self.layer) {
+            (Some(path), None) => Select::Path(path.clone()),
+            (None, Some(layer)) => Select::Layer(layer.clone()),
+            (None, None) => return Ok(Reference::Oci(reference)),
+            (Some(_), Some(_)) => {
+                return Err(Error::new(ErrorKind::InvalidReference, "give `path` or `layer`, not both"));
+            }
+        };
+        Ok(Reference::Oci(reference.with_select(select)))
     }
 }
 

@@ -27,7 +27,7 @@ impl Inspect {
         let inspection = runtime::inspect(&module.bytes)
             .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
         let kind = if inspection.component { "component" } else { "core module" };
-        let (size, digest) = (module.bytes.len(), module.digest.to_string());
+        let (size, digest) = (module.bytes.len(), module.package.module.to_string());
         let runs = inspection.kind().map(runs_as);
         if self.json {
             let (imports, exports) = (&inspection.imports, &inspection.exports);

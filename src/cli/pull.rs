@@ -1,10 +1,9 @@
 //! `pull`
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
-use sources::{Module, PullPolicy, Request};
+use sources::{Asker, Module, PullPolicy, Request};
 
 use super::progress::Line;
 use super::settings::{self, Common};
@@ -29,7 +28,7 @@ impl Pull {
                 .map_err(|error| Failure::error(format!("`{}`: {error}", file.display())))?;
         }
         output::say(&format!("{} bytes", module.bytes.len()));
-        output::data(&format!("{}\n", module.digest));
+        output::data(&format!("{}\n", module.package.module));
         Ok(Exit::Succeeded)
     }
 }
@@ -37,13 +36,17 @@ impl Pull {
 /// Resolves and fetches, with progress on a terminal.
 pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<Module, Failure> {
     let config = common.load()?;
-    let request =
-        Request { reference: settings::reference(reference)?, pull_policy: Some(policy), scope: String::new() };
+    let request = Request {
+        reference: settings::reference(reference)?,
+        pull_policy: Some(policy),
+        scope: String::new(),
+        asker: Asker::default(),
+    };
     let line = Line::new("resolving");
     let fetched = settings::runtime()?.block_on(async {
         let sources = common.directories(false)?.sources(&config, true, line.shared())?;
         let resolved = sources.resolve(&request).await?;
-        Ok(sources.fetch(&Arc::clone(&resolved)).await?)
+        Ok(sources.fetch(&resolved, &request.asker).await?)
     });
     line.done();
     fetched

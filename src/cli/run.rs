@@ -8,7 +8,6 @@ use std::sync::Arc;
 use artifacts::{Location, Repository};
 use clap::Args;
 use serde_json::{Value, json};
-use sources::Request;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Line;
@@ -247,8 +246,7 @@ fn read_stdin(path: &Path) -> Result<String, Failure> {
 }
 
 async fn execute(executor: Arc<Executor>, step: Step, line: &Line, json: bool) -> Outcome {
-    let request =
-        Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.scope() };
+    let request = step.request();
     // The same work as the step's own first stages, here so that its progress shows. Its errors come again from the step.
     let _ = executor.prepare(&request).await;
     line.done();

@@ -12,6 +12,7 @@ use sources::{Reference, Sources};
 
 use super::Failure;
 use crate::config::{Config, LogFormat};
+use crate::credentials::Credentials;
 use crate::step::pipeline::Settings;
 
 /// Flags of every command.
@@ -120,7 +121,9 @@ impl Directories {
         any_file: bool,
         progress: SharedProgress,
     ) -> Result<Sources, Failure> {
-        Ok(Sources::new(&config.sources.library(), Store::new(&self.cache), any_file, progress)?)
+        // Only on a person's own machine are all files, and that person's logins, open.
+        let credentials = Credentials::load(&config.sources.credentials, any_file)?;
+        Ok(Sources::new(&config.sources.library(), Store::new(&self.cache), credentials, any_file, progress)?)
     }
 
     /// What the executor needs to know.

@@ -3,6 +3,7 @@
 //! Precedence: flag, environment, document, default. Flags and environment are the command line's affair ([`crate::cli`]); here is
 //! the document. Unknown keys are errors. How the document may change is written in `docs/compatibility.md`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,6 +80,18 @@ impl Default for Limits {
 pub struct Sources {
     /// Registries and web servers, `host` or `host:port`, that are spoken to in plain HTTP and may be on this machine.
     pub insecure: Vec<String>,
+    /// Certificate authorities in PEM, besides the machine's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ca: Vec<String>,
+    /// Token servers, `host` or `host:port`, that may have the credentials of registries on other hosts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted_realms: Vec<String>,
+    /// For a registry, others that may have its content: asked in order, before it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Credentials by host. They are not in this document: it says where they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<HostCredential>,
     /// The one directory that `file://` modules may be in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<PathBuf>,
@@ -88,8 +101,45 @@ pub struct Sources {
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { insecure: Vec::new(), files: None, max_module: ByteSize(256 << 20) }
+        Self {
+            insecure: Vec::new(),
+            ca: Vec::new(),
+            trusted_realms: Vec::new(),
+            mirrors: BTreeMap::new(),
+            credentials: Vec::new(),
+            files: None,
+            max_module: ByteSize(256 << 20),
+        }
     }
+}
+
+/// `sources.credentials[]`: a user with a password, or a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HostCredential {
+    /// `host[:port][/path]`, matched as the kubelet matches the keys of pull secrets.
+    pub host: String,
+    /// The user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Where the password is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_from: Option<SecretSource>,
+    /// Where the token is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_from: Option<SecretSource>,
+}
+
+/// Where a secret is: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SecretSource {
+    /// In an environment variable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// In a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
 }
 
 /// `artifacts`
@@ -210,6 +260,9 @@ impl Sources {
     pub fn library(&self) -> sources::Config {
         sources::Config {
             insecure: self.insecure.clone(),
+            authorities: self.ca.clone(),
+            trusted_realms: self.trusted_realms.clone(),
+            mirrors: self.mirrors.clone(),
             files: self.files.clone(),
             max_module_bytes: self.max_module.0,
         }

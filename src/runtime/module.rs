@@ -1,6 +1,6 @@
 //! A module that is ready to run: compiled, linked, and looked into once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::Component;
@@ -32,11 +32,15 @@ pub struct Module {
     pooled: bool,
     file_system: bool,
     code_bytes: usize,
-    short: AtomicBool,
+    pace: AtomicU8,
 }
 
 /// A step that takes no longer may run on a thread that has other things to do.
-const SHORT: Duration = Duration::from_micros(500);
+const SHORT_TIME: Duration = Duration::from_micros(500);
+// What `pace` is.
+const UNKNOWN: u8 = 0;
+const SHORT: u8 = 1;
+const OVERRAN: u8 = 2;
 
 pub(super) enum Entry {
     Core(InstancePre<Host>),
@@ -102,7 +106,7 @@ impl Module {
                 (entry, component_imports_files(&component, linked), range_bytes(&component.image_range()))
             }
         };
-        Ok(Self { entry, pooled, file_system, code_bytes, short: AtomicBool::new(false) })
+        Ok(Self { entry, pooled, file_system, code_bytes, pace: AtomicU8::new(UNKNOWN) })
     }
 
     /// How it is run.
@@ -120,14 +124,21 @@ impl Module {
         self.pooled
     }
 
-    /// Whether its last step was short, so that the next one probably is.
+    /// Whether its next step is expected to be short: it reaches no files, where a disk could keep it waiting, and its last was short. A
+    /// module that was expected to be and was not is never again.
     pub fn is_short(&self) -> bool {
-        self.short.load(Ordering::Relaxed)
+        !self.file_system && self.pace.load(Ordering::Relaxed) == SHORT
     }
 
     /// Notes how long a step of it took.
     pub fn took(&self, time: Duration) {
-        self.short.store(time <= SHORT, Ordering::Relaxed);
+        let pace = if time <= SHORT_TIME { SHORT } else { UNKNOWN };
+        let _ = self.pace.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| (old != OVERRAN).then_some(pace));
+    }
+
+    /// Notes that a step was expected to be short and was not.
+    pub fn overran(&self) {
+        self.pace.store(OVERRAN, Ordering::Relaxed);
     }
 
     /// The size of its machine code.

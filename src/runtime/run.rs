@@ -97,11 +97,12 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
     store.limiter(|host| &mut host.limiter);
     store.set_epoch_deadline(1);
     let (watching, mut first) = (Arc::clone(&watch), true);
-    store.epoch_deadline_callback(move |_| match watching.check() {
-        // Once, so that whoever runs this can give a longer guest another place.
-        Ok(()) if std::mem::take(&mut first) => Ok(UpdateDeadline::Yield(1)),
-        Ok(()) => Ok(UpdateDeadline::Continue(1)),
-        Err(stop) => Err(stop.into()),
+    store.epoch_deadline_callback(move |_| {
+        // Once, and before anything else, so that whoever runs this can give a longer guest another place.
+        if std::mem::take(&mut first) {
+            return Ok(UpdateDeadline::Yield(1));
+        }
+        watching.check().map(|()| UpdateDeadline::Continue(1)).map_err(Into::into)
     });
 
     let ticking = engines.ticker.tick();

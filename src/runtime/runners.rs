@@ -23,12 +23,14 @@ type Job = Box<dyn FnOnce(&Runtime) + Send>;
 pub struct Runners {
     /// One for each thread: a job that has a place finds a thread, and so many run at once, wherever they do.
     places: Arc<Semaphore>,
+    /// How many jobs may begin on callers' threads at once: one of those threads is always free for other work.
+    beginnings: Semaphore,
     queue: Sender<Job>,
 }
 
 impl Runners {
-    /// Starts `count` threads.
-    pub fn start(count: u32) -> std::io::Result<Self> {
+    /// Starts `count` threads, for callers on `callers` threads.
+    pub fn start(count: u32, callers: usize) -> std::io::Result<Self> {
         let (queue, jobs) = unbounded();
         for number in 0..count {
             let jobs = jobs.clone();
@@ -36,22 +38,30 @@ impl Runners {
             let thread = std::thread::Builder::new().name(format!("runner-{number}"));
             thread.spawn(move || work(&jobs, &runtime))?;
         }
-        Ok(Self { places: Arc::new(Semaphore::new(count as usize)), queue })
+        let (places, beginnings) =
+            (Arc::new(Semaphore::new(count as usize)), Semaphore::new(callers.saturating_sub(1)));
+        Ok(Self { places, beginnings, queue })
     }
 
     /// Runs `job` as soon as there is a place, first come, first served. `None` when it panicked. When the caller goes away, a job
     /// that waits for a place is dropped, and one that has a thread goes on to its end.
     ///
-    /// A job that is `short` begins on the caller's own thread.
+    /// A job that is `short`, when it gets its place, begins on the caller's own thread. `overran` is called when it was not done there.
     pub async fn run<T: Send + 'static>(
         &self,
-        short: bool,
+        short: impl Fn() -> bool,
+        overran: impl Fn(),
         job: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
         let mut job = Box::pin(job);
-        if short && let Poll::Ready(done) = begin(job.as_mut())? {
-            return Some(done);
+        if short()
+            && let Ok(_beginning) = self.beginnings.try_acquire()
+        {
+            match begin(job.as_mut())? {
+                Poll::Ready(done) => return Some(done),
+                Poll::Pending => overran(),
+            }
         }
         self.go_on(place, job).await
     }
@@ -90,37 +100,46 @@ fn work(jobs: &Receiver<Job>, runtime: &Runtime) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use super::*;
 
+    async fn run<T: Send + 'static>(
+        runners: &Runners,
+        short: bool,
+        job: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        runners.run(|| short, || (), job).await
+    }
+
     #[tokio::test]
     async fn a_panic_costs_no_place_and_no_thread() {
-        let runners = Runners::start(1).unwrap();
+        let runners = Runners::start(1, 2).unwrap();
         for short in [true, false] {
-            assert_eq!(runners.run(short, async { panic!("on purpose") }).await, None::<()>);
-            assert_eq!(runners.run(short, async { 5 }).await, Some(5));
+            assert_eq!(run(&runners, short, async { panic!("on purpose") }).await, None::<()>);
+            assert_eq!(run(&runners, short, async { 5 }).await, Some(5));
         }
     }
 
     #[tokio::test]
     async fn a_job_that_blocks_holds_up_nobody_but_the_next_job() {
-        let runners = Arc::new(Runners::start(1).unwrap());
+        let runners = Arc::new(Runners::start(1, 2).unwrap());
         let (open, gate) = std::sync::mpsc::channel();
         let blocking = {
             let runners = Arc::clone(&runners);
-            tokio::spawn(async move { runners.run(false, async move { gate.recv() }).await })
+            tokio::spawn(async move { run(&runners, false, async move { gate.recv() }).await })
         };
         tokio::time::sleep(Duration::from_millis(10)).await;
         {
-            let next = runners.run(true, async {});
+            let next = run(&runners, true, async {});
             tokio::pin!(next);
             assert!(futures::poll!(&mut next).is_pending(), "the only place is taken");
         }
         open.send(7).unwrap();
         assert_eq!(blocking.await.unwrap(), Some(Ok(7)));
         assert_eq!(
-            runners.run(true, async { 8 }).await,
+            run(&runners, true, async { 8 }).await,
             Some(8),
             "the one that was dropped while it waited holds no place"
         );
@@ -128,12 +147,24 @@ mod tests {
 
     /// A job that waits is woken again, though it began where nobody would have, and among another runtime's timers.
     #[tokio::test]
-    async fn a_short_job_that_waits_goes_on() {
+    async fn a_short_job_that_waits_goes_on_elsewhere() {
+        let overran = AtomicUsize::new(0);
         let job = async {
             let here = std::thread::current().id();
             tokio::time::sleep(Duration::from_millis(5)).await;
             here != std::thread::current().id()
         };
-        assert_eq!(Runners::start(1).unwrap().run(true, job).await, Some(true));
+        let runners = Runners::start(1, 2).unwrap();
+        let elsewhere = runners.run(|| true, || overran.store(1, Ordering::SeqCst), job).await;
+        assert_eq!((elsewhere, overran.into_inner()), (Some(true), 1));
+    }
+
+    /// Where the caller's thread is the only one, nothing begins on it.
+    #[tokio::test]
+    async fn one_thread_stays_free() {
+        let here = std::thread::current().id();
+        let job = || async { std::thread::current().id() };
+        assert_ne!(run(&Runners::start(1, 1).unwrap(), true, job()).await, Some(here));
+        assert_eq!(run(&Runners::start(1, 2).unwrap(), true, job()).await, Some(here));
     }
 }

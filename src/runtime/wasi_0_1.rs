@@ -20,6 +20,8 @@ const FUEL: usize = 1 << 20;
 const EVENT_BYTES: usize = 32;
 const CLOCK: u8 = 0;
 const ABSOLUTE: u8 = 1;
+/// `errno::fault`: a pointer that leads nowhere.
+const FAULT: i32 = 21;
 
 /// Where things are in a `subscription`, which grew smaller from one version to the next
 /// (<https://github.com/WebAssembly/WASI/tree/wasi-0.1/phases>).
@@ -40,8 +42,8 @@ macro_rules! replace_poll {
             "poll_oneoff",
             |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
                 Box::new(async move {
-                    if sleep(&mut caller, $layout, subscriptions, events, count, written).await? {
-                        return Ok(0);
+                    if let Some(errno) = sleep(&mut caller, $layout, subscriptions, events, count, written).await? {
+                        return Ok(errno);
                     }
                     let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
                     let mut memory = GuestMemory::Unshared(bytes);
@@ -72,8 +74,8 @@ fn memory(caller: &mut Caller<'_, Host>) -> wasmtime::Result<wasmtime::Memory> {
     }
 }
 
-/// Sleeps, if that is all the call is about: one subscription, to a clock, for a time from now. What is out of bounds is left
-/// to the library.
+/// Sleeps, if that is all the call is about: one subscription, to a clock, for a time from now. Then it is never the library's, which would
+/// sleep on this thread before it looked at any pointer. `None`: it is about something else.
 async fn sleep(
     caller: &mut Caller<'_, Host>,
     layout: Layout,
@@ -81,18 +83,21 @@ async fn sleep(
     events: i32,
     count: i32,
     written: i32,
-) -> wasmtime::Result<bool> {
+) -> wasmtime::Result<Option<i32>> {
+    if count != 1 {
+        return Ok(None);
+    }
     let memory = memory(caller)?;
     let at = |pointer: i32| usize::try_from(pointer.cast_unsigned()).unwrap_or(usize::MAX);
     let (subscriptions, events, written) = (at(subscriptions), at(events), at(written));
     let bytes = memory.data(&*caller);
-    let Some(subscription) = bytes.get(subscriptions..).and_then(|bytes| bytes.get(..layout.flags + 2)) else {
-        return Ok(false);
-    };
     let in_bounds = |start: usize, length: usize| start.checked_add(length).is_some_and(|end| end <= bytes.len());
-    let relative = subscription[8] == CLOCK && subscription[layout.flags] & ABSOLUTE == 0;
-    if count != 1 || !relative || !in_bounds(events, EVENT_BYTES) || !in_bounds(written, 4) {
-        return Ok(false);
+    if !in_bounds(subscriptions, layout.flags + 2) || !in_bounds(events, EVENT_BYTES) || !in_bounds(written, 4) {
+        return Ok(Some(FAULT));
+    }
+    let subscription = &bytes[subscriptions..subscriptions + layout.flags + 2];
+    if subscription[8] != CLOCK || subscription[layout.flags] & ABSOLUTE != 0 {
+        return Ok(None);
     }
     let timeout = subscription[layout.timeout..].first_chunk().copied().map_or(0, u64::from_le_bytes);
     // An event: the subscription's own number, no error, and the kind "clock".
@@ -101,5 +106,5 @@ async fn sleep(
     tokio::time::sleep(Duration::from_nanos(timeout)).await;
     memory.write(&mut *caller, events, &event)?;
     memory.write(&mut *caller, written, &1u32.to_le_bytes())?;
-    Ok(true)
+    Ok(Some(0))
 }

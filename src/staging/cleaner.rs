@@ -26,7 +26,7 @@ impl Cleaner {
         let (queue, directories) = bounded(WAITING);
         for number in 0..THREADS {
             let directories: Receiver<StepDirectory> = directories.clone();
-            thread(format!("cleaner-{number}"), move || directories.into_iter().for_each(drop))?;
+            thread(format!("cleaner-{number}"), move || directories.into_iter().for_each(StepDirectory::remove))?;
         }
         Ok(Self { queue })
     }
@@ -41,14 +41,17 @@ impl Cleaner {
     }
 }
 
-/// Removes what a process that is gone left, later.
-pub(super) fn remove_left(path: PathBuf) -> io::Result<()> {
-    thread("cleaner-left".to_owned(), move || match fs::remove_dir_all(&path) {
+/// Removes a directory that nobody is responsible for any more, later.
+pub(super) fn remove_left(path: PathBuf) {
+    let removing = move || match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(directory = %path.display(), %error, "it could not be removed");
         }
         _ => {}
-    })
+    };
+    if let Err(error) = thread("cleaner-left".to_owned(), removing) {
+        tracing::warn!(%error, "no thread to remove a directory: it stays");
+    }
 }
 
 fn thread(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {

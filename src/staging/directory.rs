@@ -10,22 +10,21 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use tempfile::TempDir;
 
-use super::{GuestPath, Scratch, work_input};
+use super::{GuestPath, Scratch, cleaner, work_input};
 use crate::step::{Stage, Step, StepError};
 
-/// A step's directory. Dropping it removes it, which blocks.
+/// A step's directory. Given to the cleaner when the step is over; dropping it removes it too, on a thread made for that.
 #[derive(Debug)]
 pub struct StepDirectory {
     path: PathBuf,
     root: Arc<Dir>,
-    /// Last, so that everything else is closed before it goes.
     kept: Option<TempDir>,
 }
 
 impl Drop for StepDirectory {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.kept.take().map(TempDir::close) {
-            tracing::warn!(%error, "a step's directory could not be removed");
+        if let Some(kept) = self.kept.take() {
+            cleaner::remove_left(kept.keep());
         }
     }
 }
@@ -55,6 +54,13 @@ impl StepDirectory {
     /// The directory, which nothing opened relative to it leaves.
     pub fn root(&self) -> &Arc<Dir> {
         &self.root
+    }
+
+    /// Removes the directory here and now, which takes a stack as deep as it is.
+    pub(super) fn remove(mut self) {
+        if let Some(Err(error)) = self.kept.take().map(TempDir::close) {
+            tracing::warn!(%error, "a step's directory could not be removed");
+        }
     }
 
     /// Removes the directory if the module left no more in it than most do: a few calls, where looking into everything takes many.

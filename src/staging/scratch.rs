@@ -1,18 +1,18 @@
 //! Where steps' directories are made.
 //!
 //! ```text
-//! <scratch>/lock             held while a process comes
+//! <scratch>/lock             held while a process looks for what the dead left
 //! <scratch>/process-XXXXXX/  one for each process, with its steps' directories
 //!                  └── lock  held while the process lives
 //! ```
 //!
-//! A process that was killed leaves its directory, and the lock in it is nobody's: the next process that comes removes it.
+//! A process that was killed leaves its directory, and the lock in it is nobody's: the next process that comes removes it. Where locks
+//! do not work, nothing is taken for dead.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
@@ -21,32 +21,35 @@ use super::cleaner;
 
 const PREFIX: &str = "process-";
 const LOCK: &str = "lock";
-/// `TMPFS_MAGIC` of statfs(2).
-const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 /// A place for steps' directories. Nothing is made before the first step that needs it.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
     own: Mutex<Option<Own>>,
-    in_memory: AtomicBool,
 }
 
+/// This process's directory.
 #[derive(Debug)]
 struct Own {
-    directory: TempDir,
-    _lock: File,
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Steps' directories that are still being removed keep it: then the next process removes the rest.
+        if fs::read_dir(&self.path).is_ok_and(|entries| entries.count() <= 1) {
+            let _ = fs::remove_file(self.path.join(LOCK));
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
 }
 
 impl Scratch {
     /// The place at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), own: Mutex::new(None), in_memory: AtomicBool::new(false) }
-    }
-
-    /// Whether what is made here is in memory, so that nothing waits for a disk. Known once something was made.
-    pub fn in_memory(&self) -> bool {
-        self.in_memory.load(Ordering::Relaxed)
+        Self { path: path.into(), own: Mutex::new(None) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -57,15 +60,14 @@ impl Scratch {
     pub(super) fn make(&self) -> io::Result<TempDir> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = &*own {
-            match private_in(own.directory.path(), "step-") {
+            match private_in(&own.path, "step-") {
                 // Somebody cleaned up here.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 made => return made,
             }
         }
         let own = own.insert(come(&self.path)?);
-        self.in_memory.store(is_memory(own.directory.path()), Ordering::Relaxed);
-        private_in(own.directory.path(), "step-")
+        private_in(&own.path, "step-")
     }
 }
 
@@ -76,33 +78,51 @@ fn private_in(directory: &Path, prefix: &str) -> io::Result<TempDir> {
 /// Removes what the dead left, and makes this process's directory.
 fn come(scratch: &Path) -> io::Result<Own> {
     fs::create_dir_all(scratch)?;
-    // Until this is let go, no other process takes a directory without a lock for a dead one's.
-    let coming = File::create(scratch.join(LOCK))?;
-    coming.lock()?;
+    // Held to the end: no other process takes a directory whose lock is not held yet for a dead one's.
+    let looking = locked(&scratch.join(LOCK));
+    match &looking {
+        Ok(_) => remove_dead(scratch)?,
+        Err(error) => tracing::debug!(%error, "nobody looks for what killed processes left"),
+    }
+    let path = private_in(scratch, PREFIX)?.keep();
+    let lock = locked(&path.join(LOCK));
+    if let Err(error) = &lock {
+        tracing::warn!(%error, "the scratch directory takes no locks: if this process is killed, its files stay");
+    }
+    Ok(Own { path, _lock: lock.ok() })
+}
+
+fn remove_dead(scratch: &Path) -> io::Result<()> {
     for entry in fs::read_dir(scratch)?.flatten() {
         let path = entry.path();
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_dead(&path) {
             tracing::info!(directory = %path.display(), "removing what a process that is gone left");
-            cleaner::remove_left(path)?;
+            cleaner::remove_left(path);
         }
     }
-    let directory = private_in(scratch, PREFIX)?;
-    let lock = File::create(directory.path().join(LOCK))?;
-    lock.lock()?;
-    Ok(Own { directory, _lock: lock })
+    Ok(())
 }
 
-fn is_memory(directory: &Path) -> bool {
-    rustix::fs::statfs(directory).is_ok_and(|statfs| statfs.f_type == TMPFS)
+/// Opens the file, makes it if need be, and locks it, unless somebody else has.
+fn locked(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_FOLLOW);
+    let file = options.open(path)?;
+    file.try_lock()?;
+    Ok(file)
 }
 
-/// Whether nobody holds the directory's lock.
+/// Whether the directory is one of this user's processes, and nobody holds its lock.
 fn is_dead(directory: &Path) -> bool {
-    match File::open(directory.join(LOCK)) {
-        Ok(lock) => !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
+    let mut options = OpenOptions::new();
+    let lock = options.read(true).write(true).custom_flags(NO_FOLLOW).open(directory.join(LOCK));
+    let user = rustix::process::geteuid().as_raw();
+    directory.symlink_metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user)
+        && lock.is_ok_and(|lock| lock.try_lock().is_ok())
 }
+
+/// A link in the place of a lock leads anywhere.
+const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
 #[cfg(test)]
 mod tests {
@@ -129,9 +149,14 @@ mod tests {
         let theirs = other.make().unwrap();
         assert!(step.path().is_dir(), "another process came, and this one lives");
         assert_eq!(entries(&scratch), 3, "the lock and two processes");
-        drop(step);
-        drop((living, theirs, other));
-        assert_eq!(entries(&scratch), 1);
+        fs::create_dir(scratch.join("process-of-another-program")).unwrap();
+        let third = Scratch::new(&scratch);
+        let kept = third.make().unwrap();
+        assert!(scratch.join("process-of-another-program").exists(), "it has no lock of ours");
+        assert!(kept.path().is_dir());
+        drop((step, theirs));
+        drop((living, other));
+        assert_eq!(entries(&scratch), 3, "the lock, the third, and what is not ours");
     }
 
     #[test]

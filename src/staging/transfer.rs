@@ -5,6 +5,7 @@ use std::sync::Arc;
 use artifacts::{ErrorKind, Location, transfer};
 use cap_std::fs::Dir;
 use futures::future::join_all;
+use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{GuestPath, StepDirectory};
@@ -22,14 +23,14 @@ pub struct Made {
 }
 
 /// Brings every input. All of them are tried, and all that failed are named. Optional ones that are nowhere are the step's no more.
-pub async fn stage_in(step: &mut Arc<Step>, directory: &StepDirectory) -> Result<(), StepError> {
+pub async fn stage_in(step: &mut Arc<Step>, directory: &StepDirectory, handle: &Handle) -> Result<(), StepError> {
     let transfers = step.inputs.iter().enumerate().filter_map(|(index, input)| {
         let content = input.content.clone()?;
         let (root, input) = (Arc::clone(directory.root()), input.clone());
         let name = input.name.clone();
         let limit = step.limits.disk;
         // When nobody waits any more, the transfer ends too.
-        let bringing = AbortOnDropHandle::new(tokio::spawn(async move { bring(&input, &content, &root, limit).await }));
+        let bringing = AbortOnDropHandle::new(handle.spawn(async move { bring(&input, &content, &root, limit).await }));
         Some(async move {
             let brought = bringing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))));
             brought.map(|brought| (!brought).then_some(index))
@@ -86,13 +87,18 @@ async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>, limit:
 }
 
 /// Stores every output that was made. All of them are tried, and all that failed are named.
-pub async fn stage_out(step: &Step, made: &[Made], directory: &StepDirectory) -> Result<Vec<Produced>, StepError> {
+pub async fn stage_out(
+    step: &Step,
+    made: &[Made],
+    directory: &StepDirectory,
+    handle: &Handle,
+) -> Result<Vec<Produced>, StepError> {
     tracing::debug!(template = step.template, count = made.len(), "storing outputs");
     let transfers = made.iter().map(|made| {
         let (root, made) = (Arc::clone(directory.root()), made.clone());
         let name = made.name.clone();
         let limit = step.limits.disk;
-        let storing = AbortOnDropHandle::new(tokio::spawn(async move { store(made, &root, limit).await }));
+        let storing = AbortOnDropHandle::new(handle.spawn(async move { store(made, &root, limit).await }));
         async move { storing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}")))) }
     });
     all(join_all(transfers).await, Stage::StageOut, "output artifact")

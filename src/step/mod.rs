@@ -13,7 +13,7 @@ use std::time::Duration;
 use artifacts::Location;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sources::{PullPolicy, Reference};
+use sources::{Asker, PullPolicy, Reference, Request};
 
 use crate::staging::GuestPath;
 
@@ -31,8 +31,10 @@ pub struct Step {
     pub module: Reference,
     /// When to ask the module's origin; `None` for the default.
     pub pull_policy: Option<PullPolicy>,
-    /// The module's arguments, without its own name.
-    pub args: Vec<String>,
+    /// The Secrets with credentials for the module's origin, in the workflow's namespace.
+    pub pull_secrets: Vec<String>,
+    /// The module's arguments, without its own name; `None` for those of its package.
+    pub args: Option<Vec<String>>,
     /// Environment variables, over the ones every guest gets.
     pub env: Vec<(String, String)>,
     /// Standard input.
@@ -53,6 +55,18 @@ pub struct Step {
     pub limits: StepLimits,
     /// How long the step may take, all stages together.
     pub timeout: Option<Duration>,
+}
+
+impl Step {
+    /// What the sources are asked for.
+    pub fn request(&self) -> Request {
+        Request {
+            reference: self.module.clone(),
+            pull_policy: self.pull_policy,
+            scope: self.workflow.scope(),
+            asker: Asker { namespace: self.workflow.namespace.clone(), secrets: self.pull_secrets.clone() },
+        }
+    }
 }
 
 /// The workflow a step belongs to.

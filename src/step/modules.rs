@@ -3,20 +3,42 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sources::{Flights, Resolved, Sources};
+use sources::{Asker, Defaults, Digest, Flights, Package, Resolved, Sources};
 use tokio::sync::Semaphore;
 
 use super::{Stage, StepError};
 use crate::runtime::{CompileError, Compiler, Module};
 
-type Shared = Result<Arc<Module>, Arc<StepError>>;
+/// A module, and what it was found in.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    pub(super) module: Arc<Module>,
+    /// The module's digest and defaults, where a download was needed to know them; else they are in `resolved`.
+    package: Option<Arc<Package>>,
+    resolved: Arc<Resolved>,
+}
+
+impl Ready {
+    /// The digest of what runs.
+    pub(super) fn digest(&self) -> &Digest {
+        let known = self.package.as_ref().map(|package| &package.module);
+        known.or(self.resolved.module.as_ref()).unwrap_or(&self.resolved.artifact)
+    }
+
+    /// What it is started with unless the template says otherwise.
+    pub(super) fn defaults(&self) -> &Defaults {
+        self.package.as_ref().map_or(&self.resolved.defaults, |package| &package.defaults)
+    }
+}
+
+type Shared = Result<Ready, Arc<StepError>>;
 
 /// The modules that steps run.
 #[derive(Debug)]
 pub(super) struct Modules {
     sources: Sources,
     compiler: Arc<Compiler>,
-    flights: Flights<String, Shared>,
+    flights: Flights<(Digest, Asker), Shared>,
     /// One compilation uses every processor already.
     compiling: Arc<Semaphore>,
 }
@@ -27,20 +49,24 @@ impl Modules {
     }
 
     /// The module, made ready by whoever asks first.
-    pub(super) async fn get(&self, resolved: &Arc<Resolved>) -> Shared {
-        // Not known before the download only for packed modules.
-        let Some(digest) = resolved.module.as_ref().map(ToString::to_string) else {
-            let error = StepError::error(Stage::Fetch, "packed modules are not supported by this version");
-            return Err(Arc::new(error));
-        };
-        if let Some(module) = self.compiler.cached(&digest) {
-            return Ok(module);
+    pub(super) async fn get(&self, resolved: &Arc<Resolved>, asker: &Asker) -> Shared {
+        // Most references name the module itself, and most steps find it here.
+        if let Some(digest) = &resolved.module
+            && let Some(module) = self.compiler.cached(&digest.to_string())
+        {
+            return Ok(Ready { module, package: None, resolved: Arc::clone(resolved) });
+        }
+        if let Some(package) = self.sources.package(resolved).await
+            && let Some(module) = self.compiler.cached(&package.module.to_string())
+        {
+            return Ok(Ready { module, package: Some(package), resolved: Arc::clone(resolved) });
         }
         let (sources, compiler, compiling) =
             (self.sources.clone(), Arc::clone(&self.compiler), Arc::clone(&self.compiling));
-        let (resolved, key) = (Arc::clone(resolved), digest.clone());
+        let (resolved, asker) = (Arc::clone(resolved), asker.clone());
+        let key = (resolved.artifact.clone(), asker.clone());
         let work =
-            move || async move { make(&sources, compiler, &compiling, &resolved, digest).await.map_err(Arc::new) };
+            move || async move { make(&sources, compiler, &compiling, resolved, &asker).await.map_err(Arc::new) };
         let made = self.flights.join(key, work).await;
         made.unwrap_or_else(|| {
             Err(Arc::new(StepError::error(Stage::Compile, "making the module ready broke off; this is a defect")))
@@ -52,23 +78,29 @@ async fn make(
     sources: &Sources,
     compiler: Arc<Compiler>,
     compiling: &Semaphore,
-    resolved: &Arc<Resolved>,
-    digest: String,
-) -> Result<Arc<Module>, StepError> {
-    let (loader, name) = (Arc::clone(&compiler), digest.clone());
-    if let Some(module) = blocking(move || Ok(loader.load(&name))).await? {
-        tracing::info!(module = digest, "loaded compiled code");
-        return Ok(module);
+    resolved: Arc<Resolved>,
+    asker: &Asker,
+) -> Result<Ready, StepError> {
+    let package = sources.package(&resolved).await;
+    let digest = package.as_ref().map(|package| &package.module).or(resolved.module.as_ref());
+    if let Some(name) = digest.map(ToString::to_string) {
+        let loader = Arc::clone(&compiler);
+        let loaded = blocking(move || Ok(loader.load(&name).map(|module| (module, name)))).await?;
+        if let Some((module, name)) = loaded {
+            tracing::info!(module = name, "loaded compiled code");
+            return Ok(Ready { module, package, resolved });
+        }
     }
-    let fetched = sources.fetch(resolved).await.map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
+    let fetched =
+        sources.fetch(&resolved, asker).await.map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
     let _permit = compiling.acquire().await;
     let started = Instant::now();
-    let (name, reference) = (digest.clone(), resolved.reference.redacted());
-    let module =
-        blocking(move || compiler.compile(&name, &fetched.bytes).map_err(|error| refused(&reference, error))).await?;
+    let (name, reference, bytes) = (fetched.package.module.to_string(), resolved.reference.redacted(), fetched.bytes);
+    let module = blocking(move || compiler.compile(&name, &bytes).map_err(|error| refused(&reference, error))).await?;
     let (milliseconds, code_bytes, pooled) = (started.elapsed().as_millis(), module.code_bytes(), module.pooled());
-    tracing::info!(module = digest, milliseconds, code_bytes, pooled, kind = ?module.kind(), "compiled");
-    Ok(module)
+    let digest = &fetched.package.module;
+    tracing::info!(module = %digest, milliseconds, code_bytes, pooled, kind = ?module.kind(), "compiled");
+    Ok(Ready { module, package: Some(fetched.package), resolved })
 }
 
 fn refused(reference: &str, error: CompileError) -> StepError {

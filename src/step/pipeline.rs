@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sources::{Request, Resolved, Sources};
+use sources::{Defaults, Request, Sources};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::modules::Modules;
+use super::modules::{Modules, Ready};
 use super::{Outcome, Phase, Stage, Step, StepError, outcome};
 
 pub use super::outcome::Bounds;
-use crate::runtime::{self, Compiler, Limits, Module, Report, Run, Runners, Tee};
+use crate::runtime::{self, Compiler, Limits, Report, Run, Runners, Tee};
 use crate::staging::{self, Cleaner, Scratch, StepDirectory};
 
 /// What every step shares. Made once for each process.
@@ -31,6 +32,8 @@ pub struct Executor {
     scratch: Scratch,
     cleaner: Cleaner,
     settings: Settings,
+    /// The server's async threads: transfers run there, and not on a runner's small runtime, which stands still between steps.
+    handle: Handle,
 }
 
 /// What the operator decided for all steps.
@@ -73,9 +76,10 @@ impl Executor {
         raise_open_files();
         let compiler = Arc::new(Compiler::new(settings.steps, settings.code.as_deref())?);
         let modules = Modules::new(sources.clone(), Arc::clone(&compiler));
-        let runners = Runners::start(settings.steps)?;
+        let handle = Handle::current();
+        let runners = Runners::start(settings.steps, handle.metrics().num_workers())?;
         let scratch = Scratch::new(&settings.scratch);
-        Ok(Self { sources, modules, compiler, runners, scratch, cleaner: Cleaner::start()?, settings })
+        Ok(Self { sources, modules, compiler, runners, scratch, cleaner: Cleaner::start()?, settings, handle })
     }
 
     /// Runs a step. Whatever happens, there is an outcome.
@@ -101,11 +105,14 @@ impl Executor {
     }
 
     /// Makes the module ready without running it.
-    pub async fn prepare(&self, request: &Request) -> Result<(Arc<Resolved>, Arc<Module>), StepError> {
+    pub async fn prepare(&self, request: &Request) -> Result<(), StepError> {
+        self.ready(request).await.map(drop)
+    }
+
+    async fn ready(&self, request: &Request) -> Result<Ready, StepError> {
         let resolved =
             self.sources.resolve(request).await.map_err(|error| StepError::from_source(Stage::Resolve, &error))?;
-        let module = self.modules.get(&resolved).await.map_err(|shared| share(&shared))?;
-        Ok((resolved, module))
+        self.modules.get(&resolved, &request.asker).await.map_err(|shared| share(&shared))
     }
 
     async fn straight_line(
@@ -116,22 +123,21 @@ impl Executor {
         tees: Tees,
     ) -> Result<Outcome, StepError> {
         let deadline = step.timeout.and_then(|timeout| started.checked_add(timeout));
-        let request =
-            Request { reference: step.module.clone(), pull_policy: step.pull_policy, scope: step.workflow.scope() };
-        let (resolved, module) = tokio::select! {
+        let request = step.request();
+        let ready = tokio::select! {
             biased;
-            ready = self.prepare(&request) => ready?,
+            ready = self.ready(&request) => ready?,
             () = cancel.cancelled() => return Err(cancelled(Stage::Fetch)),
             () = until(deadline) => return Err(outcome::timed_out(&step, Stage::Fetch)),
         };
         let (this, step, gone) = (Arc::clone(self), Arc::new(step), cancel.clone());
         let waiting = Arc::clone(&step);
-        // A directory on a disk may keep a thread waiting, however short the module is.
-        let short = module.is_short() && (self.scratch.in_memory() || !module.uses_file_system());
-        let ran = self.runners.run(short, async move {
-            let on_runner = OnRunner { executor: &this, step, module: &module, resolved: &resolved, deadline, cancel };
+        let module = Arc::clone(&ready.module);
+        let job = async move {
+            let on_runner = OnRunner { executor: &this, step, ready: &ready, deadline, cancel };
             on_runner.run(tees).await
-        });
+        };
+        let ran = self.runners.run(|| module.is_short(), || module.overran(), job);
         // On a runner the step looks at both by itself, and says more. Here they end the waiting for one.
         tokio::select! {
             biased;
@@ -184,8 +190,7 @@ fn share(shared: &Arc<StepError>) -> StepError {
 struct OnRunner<'a> {
     executor: &'a Executor,
     step: Arc<Step>,
-    module: &'a Module,
-    resolved: &'a Resolved,
+    ready: &'a Ready,
     deadline: Option<Instant>,
     cancel: CancellationToken,
 }
@@ -200,7 +205,7 @@ impl OnRunner<'_> {
             return Err(outcome::timed_out(&self.step, Stage::StageIn));
         }
         let began = Instant::now();
-        let directory = match self.module.uses_file_system() {
+        let directory = match self.ready.module.uses_file_system() {
             true => Some(StepDirectory::create(&self.executor.scratch, &self.step)?),
             false => None,
         };
@@ -208,7 +213,7 @@ impl OnRunner<'_> {
         if let Some(directory) = directory {
             self.executor.cleaner.remove(directory);
         }
-        self.module.took(began.elapsed());
+        self.ready.module.took(began.elapsed());
         outcome
     }
 
@@ -224,7 +229,7 @@ impl OnRunner<'_> {
         let asked = Arc::clone(&self.step);
         tokio::select! {
             biased;
-            staged = staging::stage_in(&mut self.step, directory) => staged,
+            staged = staging::stage_in(&mut self.step, directory, &self.executor.handle) => staged,
             () = self.cancel.cancelled() => Err(cancelled(Stage::StageIn)),
             () = until(self.deadline) => Err(outcome::timed_out(&asked, Stage::StageIn)),
         }
@@ -232,14 +237,9 @@ impl OnRunner<'_> {
 
     async fn run_module(&self, directory: Option<&StepDirectory>, tees: Tees) -> Result<Report, StepError> {
         let step = &*self.step;
-        let mut args = Vec::with_capacity(step.args.len() + 1);
-        args.push(program_name(step));
-        args.extend(step.args.iter().cloned());
-        let mut env: Vec<(String, String)> = [("PWD", "/"), ("HOME", "/"), ("TMPDIR", "/tmp")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        env.retain(|(name, _)| step.env.iter().all(|(given, _)| given != name));
-        env.extend(step.env.iter().cloned());
+        let defaults = self.ready.defaults();
+        let args = arguments(step, defaults);
+        let env = environment(step, defaults);
         let run = Run {
             args: &args,
             env: &env,
@@ -259,14 +259,13 @@ impl OnRunner<'_> {
             stdout: tees.stdout,
             stderr: tees.stderr,
         };
-        runtime::run(&self.executor.compiler, self.module, run).await.map_err(|error| {
+        runtime::run(&self.executor.compiler, &self.ready.module, run).await.map_err(|error| {
             StepError::error(Stage::Run, format!("the sandbox could not be made: {error:#}")).retryable(true)
         })
     }
 
     async fn finish(&self, report: Report, directory: Option<&StepDirectory>) -> Result<Outcome, StepError> {
         let bounds = &self.executor.settings.outputs;
-        let module = self.resolved.module.as_ref().unwrap_or(&self.resolved.artifact);
         let collected = outcome::collect(&self.step, report, directory, bounds);
         let (mut outcome, made) = collected;
         if outcome.phase == Phase::Succeeded
@@ -274,7 +273,7 @@ impl OnRunner<'_> {
         {
             let stored = tokio::select! {
                 biased;
-                stored = staging::stage_out(&self.step, &made, directory) => stored,
+                stored = staging::stage_out(&self.step, &made, directory, &self.executor.handle) => stored,
                 () = self.cancel.cancelled() => Err(cancelled(Stage::StageOut)),
                 () = until(self.deadline) => Err(outcome::timed_out(&self.step, Stage::StageOut)),
             };
@@ -284,9 +283,28 @@ impl OnRunner<'_> {
                 Err(error) => outcome = error.over(outcome),
             }
         }
-        outcome::finish_message(&mut outcome, module, bounds);
+        outcome::finish_message(&mut outcome, self.ready.digest(), bounds);
         Ok(outcome)
     }
+}
+
+/// The program's name, and its arguments: the template's, or those of the package.
+fn arguments(step: &Step, defaults: &Defaults) -> Vec<String> {
+    let program = defaults.program.clone().unwrap_or_else(|| program_name(step));
+    let args = step.args.as_ref().unwrap_or(&defaults.args);
+    [program].into_iter().chain(defaults.fixed_args.iter().cloned()).chain(args.iter().cloned()).collect()
+}
+
+/// What every guest gets, below that the package's, below that the template's.
+fn environment(step: &Step, defaults: &Defaults) -> Vec<(String, String)> {
+    let ours =
+        [("PWD", "/"), ("HOME", "/"), ("TMPDIR", "/tmp")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut env: Vec<(String, String)> = Vec::with_capacity(ours.len() + defaults.env.len() + step.env.len());
+    for (name, value) in ours.iter().chain(&defaults.env).chain(&step.env) {
+        env.retain(|(earlier, _)| earlier != name);
+        env.push((name.clone(), value.clone()));
+    }
+    env
 }
 
 /// `argv[0]`: the last part of the reference that a person would call the program's name.

@@ -130,3 +130,39 @@ async fn sixteen_spinning_guests_end_and_the_seventeenth_runs() {
     assert!(nodes.iter().all(|node| message(node).contains("time limit of 1s exceeded")), "{nodes:?}");
     assert_eq!(last["phase"], "Succeeded");
 }
+
+/// A guest that has earned a place on the server's own threads, and then sleeps for ever by a call that the library would sleep in.
+#[tokio::test]
+async fn a_guest_that_was_short_and_sleeps_for_ever() {
+    // One subscription, to a relative clock, for 584 years; its results go where `events` and `written` say.
+    let module = |events: &str, written: &str| {
+        format!(
+            r#"(module
+                (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+                (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+                (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                (memory (export "memory") 1)
+                (data (i32.const 24) "\\ff\\ff\\ff\\ff\\ff\\ff\\ff\\ff")
+                (func (export "_start")
+                    (drop (call $sizes (i32.const 1024) (i32.const 1028)))
+                    (if (i32.gt_u (i32.load (i32.const 1024)) (i32.const 1))
+                        (then (call $exit (call $poll (i32.const 0) {events} (i32.const 1) {written}))))))"#
+        )
+    };
+    let (near, far) = ("(i32.const 2048)", "(i32.const 0xfffffff0)");
+    let directory = tempfile::tempdir().unwrap();
+    let executor = crate::start_in(directory.path());
+    for (name, events, written, code) in
+        [("events", far, near, "21"), ("written", near, far, "21"), ("both-right", near, near, "124")]
+    {
+        let mut template = crate::template_of_wat(directory.path(), name, &module(events, written));
+        for _ in 0..3 {
+            assert_eq!(executor.node(&template).await["phase"], "Succeeded", "it earns its place");
+        }
+        template["plugin"]["wasm"]["args"] = json!(["sleep"]);
+        template["plugin"]["wasm"]["limits"] = json!({"time": "1s"});
+        let nodes = futures::future::join_all((0..4).map(|_| executor.node(&template))).await;
+        assert!(nodes.iter().all(|node| node["outputs"]["exitCode"] == code), "{name}: {nodes:?}");
+        assert_eq!(executor.get("/healthz").await, 200);
+    }
+}

@@ -12,7 +12,9 @@
 mod agent;
 mod bad_input;
 mod cli;
+mod credentials;
 mod hostile;
+mod layouts;
 mod outputs;
 mod programs;
 mod schemas;

@@ -15,6 +15,7 @@ use wasm_workflow_integration::registry::Registry;
 use crate::message;
 
 const CNCF: &str = "application/vnd.wasm.config.v0+json";
+const IMAGE: &str = "application/vnd.oci.image.config.v1+json";
 
 fn insecure(host: &str) -> Executor {
     Executor::start_with(Options {
@@ -60,7 +61,8 @@ async fn what_is_not_there_or_not_a_module_is_said() {
     let module = std::fs::read(guests::guest("noop-command")).unwrap();
     let digest = registry.push_module("m:1", &module).await;
     registry.push("two:1", CNCF, &[("application/wasm", &module), ("application/wasm", b"other")]).await;
-    registry.push("tar:1", CNCF, &[("application/vnd.oci.image.layer.v1.tar", b"tar")]).await;
+    registry.push("tar:1", IMAGE, &[("application/vnd.oci.image.layer.v1.tar", b"tar")]).await;
+    registry.push("none:2", IMAGE, &[("application/octet-stream", b"data")]).await;
     registry.push("page:1", CNCF, &[("application/wasm", b"<html>Sign in</html>")]).await;
     let wrong = digest.replace(&digest[7..11], if digest[7..11] == *"0000" { "1111" } else { "0000" });
     let cases = [
@@ -68,7 +70,8 @@ async fn what_is_not_there_or_not_a_module_is_said() {
         (format!("{host}/none:1"), "has no tag `1` of `none`".to_owned()),
         (format!("{host}/m@{wrong}"), format!("has no manifest `{wrong}`")),
         (format!("{host}/two:1"), "the artifact holds 2 modules".to_owned()),
-        (format!("{host}/tar:1"), "its layers are: application/vnd.oci.image.layer.v1.tar".to_owned()),
+        (format!("{host}/tar:1"), "the archive is damaged".to_owned()),
+        (format!("{host}/none:2"), "its layers are: application/octet-stream".to_owned()),
         (format!("{host}/page:1"), "this is not WebAssembly but an HTML page, perhaps a login page".to_owned()),
     ];
     for (reference, expected) in cases {
@@ -157,7 +160,7 @@ async fn servers_that_misbehave() {
     let cases = [
         (302, redirect, vec![], "plain HTTP to `169.254.169.254:80` is not allowed"),
         (404, HeaderMap::new(), vec![], "has no file `/m.wasm`"),
-        (403, HeaderMap::new(), vec![], "refuses file `/m.wasm` to anonymous clients"),
+        (403, HeaderMap::new(), vec![], "refuses file `/m.wasm` (403 Forbidden). It may need credentials"),
         (500, HeaderMap::new(), vec![], "failed with 500"),
         (200, HeaderMap::new(), vec![0; 2 << 20], "the limit is 1048576"),
     ];

@@ -9,8 +9,9 @@ use wasm_workflow_integration::guests::repository;
 const EDGES: &[(&str, &[&str])] = &[
     ("api", &["argo", "step"]),
     ("argo", &["staging", "step"]),
-    ("cli", &["api", "argo", "config", "runtime", "step", "telemetry"]),
+    ("cli", &["api", "argo", "config", "credentials", "runtime", "step", "telemetry"]),
     ("config", &["step"]),
+    ("credentials.rs", &["config"]),
     ("runtime", &[]),
     ("staging", &["runtime", "step"]),
     ("step", &["runtime", "staging"]),

@@ -1,14 +1,15 @@
-//! Reading manifests: which layer is the module.
+//! Manifests and indexes, checked before anything in them is used.
 //!
-//! Formats: <https://github.com/opencontainers/image-spec/blob/main/manifest.md> and the CNCF layout of
-//! <https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>.
+//! Formats: <https://github.com/opencontainers/image-spec/blob/main/manifest.md> and `image-index.md` beside it.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::source::Part;
 use crate::{Digest, Error, ErrorKind};
 
-/// What to ask a registry for: indexes are asked for too, so that one is named in the error and not "not found".
+/// What to ask a registry for.
 pub(super) const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -16,89 +17,127 @@ pub(super) const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
-/// The layer types that are a module as it is: the CNCF artifact layout, `wasm-to-oci`'s, and `wasme`'s.
-const MODULE_TYPES: [&str; 3] = [
-    "application/wasm",
-    "application/vnd.wasm.content.layer.v1+wasm",
-    "application/vnd.module.wasm.content.layer.v1+wasm",
-];
+/// More layers or children than that make no sense.
+const MAX_ENTRIES: usize = 512;
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Manifest {
-    schema_version: u32,
-    config: Option<serde::de::IgnoredAny>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<serde::de::IgnoredAny>,
+/// A document that a registry keeps as a manifest.
+#[derive(Debug)]
+pub(super) enum Document {
+    /// One image or artifact.
+    Manifest(Manifest),
+    /// Several, for different platforms.
+    Index(Vec<Descriptor>),
 }
 
-/// `urls` is left out on purpose: a manifest must not send us elsewhere for its layers.
-#[derive(Debug, Deserialize)]
+/// An image or artifact.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    pub(super) artifact_type: String,
+    pub(super) config: Option<Descriptor>,
+    pub(super) layers: Vec<Descriptor>,
+}
+
+/// What a document says of a blob or another document. `urls` is left out on purpose: a manifest must not send us elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Descriptor {
+    pub(super) media_type: String,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) platform: Option<Platform>,
+}
+
+/// `platform` of a child of an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Platform {
+    pub(super) os: String,
+    pub(super) architecture: String,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
+struct RawDocument {
+    schema_version: u32,
+    artifact_type: Option<String>,
+    config: Option<RawDescriptor>,
+    layers: Option<Vec<RawDescriptor>>,
+    manifests: Option<Vec<RawDescriptor>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawDescriptor {
+    #[serde(default)]
     media_type: String,
     digest: String,
     size: i64,
+    annotations: Option<BTreeMap<String, String>>,
+    platform: Option<Platform>,
 }
 
-impl Manifest {
+impl Document {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let manifest: Self = serde_json::from_slice(bytes)
+        let raw: RawDocument = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(ErrorKind::Protocol, "the registry's manifest is not one").caused_by(error))?;
-        if manifest.schema_version != 2 {
-            let version = manifest.schema_version;
+        if raw.schema_version != 2 {
+            let version = raw.schema_version;
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("manifests of schema version {version} are not supported"),
             ));
         }
-        if manifest.manifests.is_some() && (manifest.layers.is_some() || manifest.config.is_some()) {
-            return Err(Error::new(ErrorKind::Protocol, "the manifest claims to be an index and an image at once"));
-        }
-        if manifest.manifests.is_some() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the reference names an index of several manifests, which this version does not support",
-            )
-            .hint("name the module's own manifest by its digest, `…@sha256:…`"));
-        }
-        Ok(manifest)
-    }
-
-    /// The one layer that is a module.
-    pub(super) fn module_layer(self) -> Result<Part, Error> {
-        let layers = self.layers.unwrap_or_default();
-        let types: Vec<String> = layers.iter().map(|layer| layer.media_type.clone()).collect();
-        let mut modules = layers.into_iter().filter(|layer| MODULE_TYPES.contains(&layer.media_type.as_str()));
-        match (modules.next(), modules.next()) {
-            (Some(module), None) => module.try_into(),
-            (Some(first), Some(second)) => {
-                let mut digests = vec![first.digest, second.digest];
-                digests.extend(modules.map(|layer| layer.digest));
-                let message = format!("the artifact holds {} modules: {}", digests.len(), digests.join(", "));
-                Err(Error::new(ErrorKind::Ambiguous, message).hint("publish each module as an artifact of its own"))
+        match (raw.manifests, raw.layers, raw.config) {
+            // CVE-2021-41190: one document, read as an index by one and as an image by another.
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+                Err(Error::new(ErrorKind::Protocol, "the manifest claims to be an index and an image at once"))
             }
-            (None, _) => {
-                let found = if types.is_empty() { "none".to_owned() } else { types.join(", ") };
-                let message = format!("the artifact holds no module this version can read; its layers are: {found}");
-                Err(Error::new(ErrorKind::Unsupported, message)
-                    .hint("publish it with a layer of type `application/wasm`, for example with `wkg oci push`"))
-            }
+            (Some(children), None, None) => descriptors(children).map(Self::Index),
+            (None, layers, config) => Ok(Self::Manifest(Manifest {
+                artifact_type: raw.artifact_type.unwrap_or_default(),
+                config: config.map(Descriptor::try_from).transpose()?,
+                layers: descriptors(layers.unwrap_or_default())?,
+            })),
         }
     }
 }
 
-impl TryFrom<Descriptor> for Part {
+fn descriptors(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>, Error> {
+    if raw.len() > MAX_ENTRIES {
+        return Err(Error::new(ErrorKind::TooLarge, format!("the manifest has more than {MAX_ENTRIES} entries")));
+    }
+    raw.into_iter().map(TryFrom::try_from).collect()
+}
+
+impl TryFrom<RawDescriptor> for Descriptor {
     type Error = Error;
 
-    fn try_from(layer: Descriptor) -> Result<Self, Error> {
-        let digest: Digest = layer.digest.parse().map_err(|error| {
-            Error::new(ErrorKind::Protocol, "the manifest names a layer by a malformed digest").caused_by(error)
+    fn try_from(raw: RawDescriptor) -> Result<Self, Error> {
+        let digest: Digest = raw.digest.parse().map_err(|error| {
+            Error::new(ErrorKind::Protocol, "the manifest names a blob by a malformed digest").caused_by(error)
         })?;
-        let size = u64::try_from(layer.size).map_err(|_| {
-            Error::new(ErrorKind::Protocol, format!("the manifest says that layer `{digest}` has {} bytes", layer.size))
+        let size = u64::try_from(raw.size).map_err(|_| {
+            Error::new(ErrorKind::Protocol, format!("the manifest says that `{digest}` has {} bytes", raw.size))
         })?;
-        Ok(Self { digest, size: Some(size), media_type: Some(layer.media_type) })
+        let (annotations, platform) = (raw.annotations.unwrap_or_default(), raw.platform);
+        Ok(Self { media_type: raw.media_type, digest, size, annotations, platform })
+    }
+}
+
+impl Descriptor {
+    /// The file name that most tools note.
+    pub(super) fn title(&self) -> Option<&str> {
+        self.annotations.get("org.opencontainers.image.title").map(String::as_str)
+    }
+
+    pub(super) fn part(&self) -> Part {
+        Part { digest: self.digest.clone(), size: Some(self.size), media_type: Some(self.media_type.clone()) }
+    }
+}
+
+impl Manifest {
+    pub(super) fn config_type(&self) -> &str {
+        self.config.as_ref().map_or("", |config| &config.media_type)
     }
 }
 
@@ -108,43 +147,36 @@ mod tests {
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn layers(layers: &[(&str, &str, i64)]) -> Result<Part, Error> {
-        let layers: Vec<_> = layers
-            .iter()
-            .map(|(media_type, digest, size)| serde_json::json!({"mediaType": media_type, "digest": digest, "size": size}))
-            .collect();
-        let manifest = serde_json::json!({"schemaVersion": 2, "config": {}, "layers": layers});
-        Manifest::parse(manifest.to_string().as_bytes())?.module_layer()
+    fn kind(text: &str) -> ErrorKind {
+        Document::parse(text.replace("DIGEST", DIGEST).as_bytes()).unwrap_err().kind()
     }
 
     #[test]
-    fn takes_the_only_module_layer() {
-        for media_type in MODULE_TYPES {
-            let part =
-                layers(&[("application/vnd.module.wasm.config.v1+json", DIGEST, 2), (media_type, DIGEST, 9)]).unwrap();
-            assert_eq!((part.digest.to_string().as_str(), part.size), (DIGEST, Some(9)));
-        }
-    }
-
-    #[test]
-    fn says_why_there_is_none() {
-        let kind = |result: Result<Part, Error>| result.unwrap_err().kind();
-        assert_eq!(kind(layers(&[])), ErrorKind::Unsupported);
-        assert_eq!(kind(layers(&[("application/vnd.oci.image.layer.v1.tar+gzip", DIGEST, 1)])), ErrorKind::Unsupported);
-        assert_eq!(
-            kind(layers(&[("application/wasm", DIGEST, 1), ("application/wasm", DIGEST, 1)])),
-            ErrorKind::Ambiguous
+    fn tells_manifests_from_indexes() {
+        let index = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"m","digest":"{DIGEST}","size":1,"platform":{{"os":"wasip1","architecture":"wasm","variant":"x"}}}}]}}"#
         );
-        assert_eq!(kind(layers(&[("application/wasm", "sha256:../../x", 1)])), ErrorKind::Protocol);
-        assert_eq!(kind(layers(&[("application/wasm", DIGEST, -1)])), ErrorKind::Protocol);
+        let Document::Index(children) = Document::parse(index.as_bytes()).unwrap() else { panic!() };
+        assert_eq!(children[0].platform.as_ref().unwrap().os, "wasip1");
+        let manifest = Document::parse(br#"{"schemaVersion":2}"#).unwrap();
+        assert!(matches!(manifest, Document::Manifest(manifest) if manifest.layers.is_empty()));
     }
 
     #[test]
-    fn refuses_indexes_and_confusion() {
-        let kind = |text: &str| Manifest::parse(text.as_bytes()).unwrap_err().kind();
-        assert_eq!(kind(r#"{"schemaVersion":2,"manifests":[]}"#), ErrorKind::Unsupported);
+    fn refuses_confusion_and_nonsense() {
         assert_eq!(kind(r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#), ErrorKind::Protocol);
+        assert_eq!(
+            kind(r#"{"schemaVersion":2,"manifests":[],"config":{"digest":"DIGEST","size":1}}"#),
+            ErrorKind::Protocol
+        );
         assert_eq!(kind(r#"{"schemaVersion":1}"#), ErrorKind::Unsupported);
         assert_eq!(kind("<html>"), ErrorKind::Protocol);
+        assert_eq!(kind(r#"{"schemaVersion":2,"layers":[{"digest":"sha256:../../x","size":1}]}"#), ErrorKind::Protocol);
+        assert_eq!(kind(r#"{"schemaVersion":2,"layers":[{"digest":"DIGEST","size":-1}]}"#), ErrorKind::Protocol);
+        let many = format!(
+            r#"{{"schemaVersion":2,"layers":[{}{{"digest":"DIGEST","size":1}}]}}"#,
+            r#"{"digest":"DIGEST","size":1},"#.repeat(600)
+        );
+        assert_eq!(kind(&many), ErrorKind::TooLarge);
     }
 }

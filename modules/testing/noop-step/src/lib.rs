@@ -26,14 +26,16 @@ export!(Noop);
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cabi_realloc(old: *mut u8, old_length: usize, align: usize, new_length: usize) -> *mut u8 {
     // SAFETY: the canonical ABI gives sizes and alignments that it got from this function, or that are valid layouts.
-    unsafe {
+    let new = unsafe {
         let layout = Layout::from_size_align_unchecked(old_length.max(1), align);
         if old_length == 0 {
             alloc::alloc::alloc(Layout::from_size_align_unchecked(new_length.max(1), align))
         } else {
-            alloc::alloc::realloc(old, layout, new_length)
+            alloc::alloc::realloc(old, layout, new_length.max(1))
         }
-    }
+    };
+    // The host would write to where null points.
+    if new.is_null() { core::arch::wasm32::unreachable() } else { new }
 }
 
 /// An instance serves one step, and its memory is given back whole: nothing needs to be freed before.

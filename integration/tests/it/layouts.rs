@@ -1,0 +1,237 @@
+//! Every way in which modules are found in registries, pushed there by tools that are not ours.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sources::Digest;
+use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::guests;
+use wasm_workflow_integration::registry::Registry;
+
+use crate::message;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+
+fn executor(registry: &Registry) -> Executor {
+    let flags = vec!["--insecure-registry".to_owned(), registry.host.clone()];
+    Executor::start_with(Options { flags, ..Options::default() })
+}
+
+fn of(module: Value) -> Value {
+    json!({"name": "t", "plugin": {"wasm": {"module": module}}})
+}
+
+fn show() -> Vec<u8> {
+    std::fs::read(guests::guest("show")).unwrap()
+}
+
+async fn succeeds(executor: &Executor, module: Value) -> String {
+    let node = executor.node(&of(module)).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(message(&node).ends_with(&format!("module {}", Digest::of(&show()).short())), "{node}");
+    node["outputs"]["result"].as_str().unwrap().to_owned()
+}
+
+/// Runs buildah, or skopeo, with everything that they keep in `home`.
+fn run(home: &Path, program: &str, arguments: &[&str]) -> String {
+    let (run, graph) = (home.join("run"), home.join("graph"));
+    let storage =
+        format!("[storage]\ndriver=\"vfs\"\nrunroot=\"{}\"\ngraphroot=\"{}\"\n", run.display(), graph.display());
+    std::fs::write(home.join("storage.conf"), storage).unwrap();
+    std::fs::write(home.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+    let output = Command::new(program)
+        .args(arguments)
+        .env("STORAGE_DRIVER", "vfs")
+        .env("BUILDAH_ISOLATION", "chroot")
+        .env("CONTAINERS_STORAGE_CONF", home.join("storage.conf"))
+        .env("HOME", home)
+        .env("TMPDIR", home)
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{program} is missing: apt-get install {program}, or integration/test: {error}")
+        });
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// An image with an entry point and arguments, as buildah commits and pushes it in each format and compression.
+#[tokio::test]
+async fn images_of_buildah_and_skopeo() {
+    let (registry, home) = (Registry::start(), tempfile::tempdir().unwrap());
+    let (executor, home) = (executor(&registry), home.path());
+    let buildah = |arguments: &[&str]| run(home, "buildah", arguments);
+    let program = guests::guest("show").display().to_string();
+    let policy = home.join("policy.json").display().to_string();
+    for (number, (format, compression, from)) in
+        [("oci", "gzip", "oci"), ("v2s2", "gzip", "docker"), ("oci", "zstd", "oci")].into_iter().enumerate()
+    {
+        let container = buildah(&["from", "scratch"]);
+        buildah(&["copy", "-q", &container, &program, "/bin/show.wasm"]);
+        // Another layer each time, so that none is taken for one that is there.
+        buildah(&["config", "--env", &format!("ROUND={number}"), "--env", "LANG=C", &container]);
+        buildah(&[
+            "config",
+            "--os",
+            "wasip1",
+            "--arch",
+            "wasm",
+            "--entrypoint",
+            r#"["/bin/show.wasm","-v"]"#,
+            "--cmd",
+            "default",
+            &container,
+        ]);
+        let image = format!("t/{format}{compression}:1");
+        buildah(&["commit", "-q", "--rm", "--format", from, &container, &image]);
+        let target = format!("docker://{}/{image}", registry.host);
+        buildah(&[
+            "push",
+            "-q",
+            "--tls-verify=false",
+            "--signature-policy",
+            &policy,
+            "--format",
+            format,
+            "--compression-format",
+            compression,
+            &image,
+            &target,
+        ]);
+        let result = succeeds(&executor, json!({"oci": format!("{}/{image}", registry.host)})).await;
+        assert!(result.contains("args /bin/show.wasm|-v|default|"), "{result}");
+        assert!(result.contains(&format!("env ROUND={number}")) && result.contains("env LANG=C"), "{result}");
+    }
+    let mut template = of(json!({"oci": {"ref": format!("{}/t/ocigzip:1", registry.host), "path": "bin/show.wasm"}}));
+    template["plugin"]["wasm"]["args"] = json!(["mine"]);
+    template["plugin"]["wasm"]["env"] = json!([{"name": "LANG", "value": "de"}]);
+    let node = executor.node(&template).await;
+    let result = node["outputs"]["result"].as_str().unwrap_or_default();
+    assert!(
+        result.contains("args /bin/show.wasm|-v|mine|") && result.contains("env LANG=de"),
+        "the template's replace: {node}"
+    );
+    let copied = format!("docker://{}/t/copied:1", registry.host);
+    let source = format!("docker://{}/t/ocigzip:1", registry.host);
+    run(
+        home,
+        "skopeo",
+        &["--policy", &policy, "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", &source, &copied],
+    );
+    succeeds(&executor, json!({"oci": format!("{}/t/copied:1", registry.host)})).await;
+}
+
+/// As `oras push` leaves it: an empty configuration, and a layer that is called an archive and is none.
+#[tokio::test]
+async fn artifacts_of_oras() {
+    let registry = Registry::start();
+    let executor = executor(&registry);
+    let config = registry.put_blob("o", EMPTY, b"{}").await;
+    for (tag, media_type, title) in
+        [("plain", TAR, None), ("titled", TAR, Some("show.wasm")), ("typed", "application/wasm", None)]
+    {
+        let mut layer = registry.put_blob("o", media_type, &show()).await;
+        if let Some(title) = title {
+            layer["annotations"] = json!({"org.opencontainers.image.title": title});
+        }
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/vnd.unknown.artifact.v1", "config": config, "layers": [layer]});
+        registry.put_manifest("o", tag, MANIFEST, &manifest).await;
+        succeeds(&executor, json!({"oci": format!("{}/o:{tag}", registry.host)})).await;
+    }
+}
+
+#[tokio::test]
+async fn indexes_with_attestations_and_other_platforms() {
+    let registry = Registry::start();
+    let executor = executor(&registry);
+    let config = registry.put_blob("i", "application/vnd.oci.image.config.v1+json", b"{}").await;
+    let mut children = Vec::new();
+    for (os, architecture, bytes) in
+        [("linux", "amd64", &b"\x7fELF"[..]), ("wasip1", "wasm", &show()), ("unknown", "unknown", b"{}")]
+    {
+        let layer =
+            registry.put_blob("i", "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", bytes).await;
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        let digest = registry.put_manifest("i", os, MANIFEST, &manifest).await;
+        children.push(json!({"mediaType": MANIFEST, "digest": digest, "size": manifest.to_string().len(), "platform": {"os": os, "architecture": architecture}}));
+    }
+    children[2]["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
+    let digest = registry.put_manifest("i", "all", INDEX, &index).await;
+    succeeds(&executor, json!({"oci": format!("{}/i:all", registry.host)})).await;
+    succeeds(&executor, json!({"oci": format!("{}/i@{digest}", registry.host)})).await;
+    let others = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [children[0], {"mediaType": MANIFEST, "digest": children[0]["digest"], "size": children[0]["size"], "platform": {"os": "linux", "architecture": "arm64"}}]});
+    registry.put_manifest("i", "native", INDEX, &others).await;
+    let node = executor.node(&of(json!({"oci": format!("{}/i:native", registry.host)}))).await;
+    assert!(message(&node).contains("it is for: linux/amd64, linux/arm64"), "{node}");
+}
+
+#[tokio::test]
+async fn several_modules_and_a_spin_application() {
+    let registry = Registry::start();
+    let executor = executor(&registry);
+    let config = registry.put_blob("s", "application/vnd.oci.image.config.v1+json", b"{}").await;
+    let (mut one, mut other) = (
+        registry.put_blob("s", "application/wasm", &show()).await,
+        registry.put_blob("s", "application/wasm", b"\0asm\x01\0\0\0").await,
+    );
+    let component = |id: &str, blob: &Value| json!({"id": id, "source": {"content_type": "application/wasm", "digest": blob["digest"]}});
+    let application =
+        json!({"spin_lock_version": 1, "components": [component("one", &one), component("other", &other)]});
+    let application = registry
+        .put_blob("s", "application/vnd.fermyon.spin.application.v1+config", application.to_string().as_bytes())
+        .await;
+    one["annotations"] = json!({"org.opencontainers.image.title": "one.wasm"});
+    other["annotations"] = json!({"org.opencontainers.image.title": "other.wasm"});
+    let two = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [one, other]});
+    registry.put_manifest("s", "two", MANIFEST, &two).await;
+    let spin =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [application, one, other]});
+    registry.put_manifest("s", "spin", MANIFEST, &spin).await;
+    let reference = |tag: &str| format!("{}/s:{tag}", registry.host);
+    let node = executor.node(&of(json!({"oci": reference("two")}))).await;
+    assert!(message(&node).contains("2 modules") && message(&node).contains("(one.wasm, "), "{node}");
+    for layer in ["one.wasm", "0", one["digest"].as_str().unwrap()] {
+        succeeds(&executor, json!({"oci": {"ref": reference("two"), "layer": layer}})).await;
+    }
+    let node = executor.node(&of(json!({"oci": reference("spin")}))).await;
+    assert!(message(&node).contains("its components are: one, other"), "{node}");
+    succeeds(&executor, json!({"oci": {"ref": reference("spin"), "layer": "one"}})).await;
+    succeeds(&executor, json!(format!("oci://{}#layer=one", reference("spin")))).await;
+}
+
+/// What was unpacked once is known after a restart, and an image whose layer was replaced is not.
+#[tokio::test]
+async fn packages_are_unpacked_once() {
+    let (registry, cache) = (Registry::start(), tempfile::tempdir().unwrap());
+    let layer = {
+        let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(show().len() as u64);
+        builder.append_data(&mut header, "show.wasm", &*show()).unwrap();
+        builder.into_inner().unwrap().finish().unwrap()
+    };
+    registry
+        .push(
+            "p:1",
+            "application/vnd.oci.image.config.v1+json",
+            &[("application/vnd.oci.image.layer.v1.tar+gzip", &layer)],
+        )
+        .await;
+    let flags = vec!["--insecure-registry".to_owned(), registry.host.clone()];
+    let cache = cache.path().to_owned();
+    let start =
+        || Executor::start_with(Options { flags: flags.clone(), cache: Some(cache.clone()), ..Options::default() });
+    let module = json!({"oci": format!("{}/p:1", registry.host)});
+    let executor = start();
+    succeeds(&executor, module.clone()).await;
+    succeeds(&executor, module.clone()).await;
+    assert_eq!(executor.log().matches(" compiled ").count(), 1, "{}", executor.log());
+    drop((executor, registry));
+    let executor = start();
+    succeeds(&executor, module).await;
+    assert!(executor.log().contains("loaded compiled code"), "{}", executor.log());
+}

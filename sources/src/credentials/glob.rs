@@ -1,0 +1,133 @@
+//! Go's `path/filepath.Match` for one label of a host name, which is how the kubelet matches hosts.
+
+/// Whether `text` matches `pattern`: `*`, `?`, `[a-z]`, `[^a-z]` and `\` as in Go. A malformed pattern matches nothing.
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    run(&pattern, &text).unwrap_or(false)
+}
+
+/// Walks both; after a `*`, comes back to it with one character more whenever the rest does not match. `None`: malformed.
+fn run(pattern: &[char], text: &[char]) -> Option<bool> {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        if p == pattern.len() && t == text.len() {
+            return Some(true);
+        }
+        if pattern.get(p) == Some(&'*') {
+            star = Some((p + 1, t));
+            p += 1;
+            continue;
+        }
+        let matched = match (pattern.get(p), text.get(t)) {
+            (Some(_), Some(&c)) => one(&pattern[p..], c)?,
+            _ => None,
+        };
+        match (matched, star) {
+            (Some(length), _) => (p, t) = (p + length, t + 1),
+            (None, Some((after, from))) if from < text.len() => {
+                star = Some((after, from + 1));
+                (p, t) = (after, from + 1);
+            }
+            (None, _) => return Some(false),
+        }
+    }
+}
+
+/// How long the element at the start of `pattern` is, if it matches `c`. The outer `None`: malformed.
+#[allow(clippy::option_option, reason = "two different kinds of no")]
+fn one(pattern: &[char], c: char) -> Option<Option<usize>> {
+    match pattern {
+        ['?', ..] => Some(Some(1)),
+        ['\\', escaped, ..] => Some((*escaped == c).then_some(2)),
+        ['\\'] => None,
+        ['[', rest @ ..] => class(rest, c),
+        [literal, ..] => Some((*literal == c).then_some(1)),
+        [] => Some(None),
+    }
+}
+
+/// A class without its opening bracket.
+#[allow(clippy::option_option, reason = "two different kinds of no")]
+fn class(rest: &[char], c: char) -> Option<Option<usize>> {
+    let negated = rest.first() == Some(&'^');
+    let mut at = usize::from(negated);
+    let (mut found, first) = (false, at);
+    loop {
+        if rest.get(at) == Some(&']') && at > first {
+            return Some((found != negated).then_some(at + 2));
+        }
+        let low = element(rest, &mut at)?;
+        let high = if rest.get(at) == Some(&'-') {
+            at += 1;
+            element(rest, &mut at)?
+        } else {
+            low
+        };
+        found |= (low..=high).contains(&c);
+    }
+}
+
+fn element(rest: &[char], at: &mut usize) -> Option<char> {
+    if rest.get(*at) == Some(&'\\') {
+        *at += 1;
+    } else if matches!(rest.get(*at), Some('-' | ']')) {
+        return None;
+    }
+    let element = rest.get(*at).copied();
+    *at += 1;
+    element
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    /// Cases of Go's own test of `filepath.Match`, those without a slash.
+    #[test]
+    fn like_go() {
+        let cases = [
+            ("abc", "abc", true),
+            ("*", "abc", true),
+            ("*c", "abc", true),
+            ("a*", "a", true),
+            ("a*", "abc", true),
+            ("a*b?c*x", "abxbbxdbxebxczzx", true),
+            ("a*b?c*x", "abxbbxdbxebxczzy", false),
+            ("ab[c]", "abc", true),
+            ("ab[b-d]", "abc", true),
+            ("ab[e-g]", "abc", false),
+            ("ab[^c]", "abc", false),
+            ("ab[^b-d]", "abc", false),
+            ("ab[^e-g]", "abc", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "ab", false),
+            ("a?b", "aäb", true),
+            ("a[^a]b", "aäb", true),
+            ("a???b", "aäb", false),
+            ("[a-ζ]*", "α", true),
+            ("*[a-ζ]", "A", false),
+            ("[\\]a]", "]", true),
+            ("[\\-]", "-", true),
+            ("[x\\-]", "z", false),
+            ("[]a]", "]", false),
+            ("[-]", "-", false),
+            ("[x-]", "x", false),
+            ("\\", "a", false),
+            ("[a-b-c]", "a", false),
+            ("[", "a", false),
+            ("a[", "ab", false),
+            ("*x", "xxx", true),
+            ("", "", true),
+            ("", "a", false),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn many_stars_take_no_time() {
+        assert!(!matches(&"*a".repeat(40), &"a".repeat(39)));
+    }
+}

@@ -1,0 +1,182 @@
+//! Which credential is for whom: the kubelet's rule (`pkg/credentialprovider/keyring.go` of Kubernetes).
+//!
+//! - A key is `host[:port][/path]`, with or without a scheme; `/v1/` and `/v2/` before the path do not count.
+//! - Ports are equal, hosts have as many labels, each of which may be a pattern, and the path begins with the key's.
+//! - More specific keys come first: the order is that of the keys backwards. One key may have several credentials.
+//! - Docker Hub has many names: when nothing else matches, all of them are looked up for each.
+
+use super::{Candidate, DockerConfig, glob};
+
+const DOCKER_HUB: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
+
+/// The credentials of one place.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring {
+    /// Keys backwards; equal ones in the order in which they came.
+    entries: Vec<(String, Candidate)>,
+}
+
+impl Keyring {
+    /// Adds everything in a Docker configuration. `origin` says in errors where it is from.
+    pub fn add(&mut self, config: DockerConfig, origin: &str) {
+        for (name, credential) in config.into_credentials() {
+            self.insert(&name, Candidate { credential, origin: origin.to_owned() });
+        }
+    }
+
+    /// Adds one credential for `host[:port][/path]`.
+    pub fn insert(&mut self, name: &str, candidate: Candidate) {
+        let Some(key) = key(name) else {
+            tracing::warn!(origin = candidate.origin, "a key of the credentials is no host and is left out");
+            return;
+        };
+        let at = self.entries.partition_point(|(other, _)| *other >= key);
+        self.entries.insert(at, (key, candidate));
+    }
+
+    /// The credentials for `target`, `host[:port]/path`, best first.
+    pub fn lookup(&self, target: &str) -> Vec<Candidate> {
+        let matching = |wanted: &dyn Fn(&str) -> bool| -> Vec<Candidate> {
+            self.entries.iter().filter(|(key, _)| wanted(key)).map(|(_, candidate)| candidate.clone()).collect()
+        };
+        let found = matching(&|key| is_match(key, target));
+        if found.is_empty() && is_docker_hub(target) { matching(&|key| DOCKER_HUB.contains(&key)) } else { found }
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn key(name: &str) -> Option<String> {
+    let with_scheme = match name.starts_with("https://") || name.starts_with("http://") {
+        true => name.to_owned(),
+        false => format!("https://{name}"),
+    };
+    let (host, path) = split(with_scheme.split_once("://")?.1);
+    let host = host.to_ascii_lowercase();
+    if host.is_empty() || host.contains(['@', ' ']) {
+        return None;
+    }
+    let path = path
+        .strip_prefix("/v1/")
+        .or_else(|| path.strip_prefix("/v2/"))
+        .map_or(path.to_owned(), |rest| format!("/{rest}"));
+    Some(if matches!(path.as_str(), "" | "/") { host } else { format!("{host}{path}") })
+}
+
+fn split(schemeless: &str) -> (&str, &str) {
+    schemeless.split_at(schemeless.find('/').unwrap_or(schemeless.len()))
+}
+
+fn is_match(key: &str, target: &str) -> bool {
+    let ((key_host, key_path), (host, path)) = (split(key), split(target));
+    let ((key_host, key_port), (host, port)) = (port_of(key_host), port_of(host));
+    let (patterns, labels): (Vec<&str>, Vec<&str>) = (key_host.split('.').collect(), host.split('.').collect());
+    key_port == port
+        && patterns.len() == labels.len()
+        && path.starts_with(key_path)
+        && patterns.iter().zip(labels).all(|(pattern, label)| glob::matches(pattern, label))
+}
+
+fn port_of(host: &str) -> (&str, &str) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port),
+        _ => (host, ""),
+    }
+}
+
+fn is_docker_hub(target: &str) -> bool {
+    let first = split(target).0;
+    DOCKER_HUB.contains(&first) || !first.contains(['.', ':'])
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::super::Credential;
+    use super::*;
+
+    fn ring(keys: &[&str]) -> Keyring {
+        let mut ring = Keyring::default();
+        for key in keys {
+            let credential = Credential::Bearer(SecretString::from(*key));
+            ring.insert(key, Candidate { credential, origin: (*key).to_owned() });
+        }
+        ring
+    }
+
+    fn found(keys: &[&str], target: &str) -> Vec<String> {
+        ring(keys).lookup(target).into_iter().map(|candidate| candidate.origin).collect()
+    }
+
+    /// The kubelet's own cases: `TestURLsMatch` and `TestDockerKeyringForGlob` of `keyring_test.go`.
+    #[test]
+    fn matches_as_the_kubelet() {
+        let cases = [
+            ("*.kubernetes.io", "prefix.kubernetes.io", true),
+            ("prefix.*.io", "prefix.kubernetes.io", true),
+            ("prefix.kubernetes.*", "prefix.kubernetes.io", true),
+            ("*-good.kubernetes.io", "prefix-good.kubernetes.io", true),
+            ("prefix*.kubernetes.io", "prefix-good.kubernetes.io", true),
+            ("prefix.*.io", "prefix.kubernetes.io/some/path", true),
+            ("*.*.kubernetes.io", "prefix.kubernetes.io", false),
+            ("*.kubernetes.io", "kubernetes.io", false),
+            ("*.kubernetes.io", "a.b.kubernetes.io", false),
+            ("kubernetes.io", "kubernetes.com", false),
+            ("k*.io", "quay.io", false),
+            ("kubernetes.io:443", "kubernetes.io:443", true),
+            ("kubernetes.io", "kubernetes.io:443", false),
+            ("*.kubernetes.io:443", "prefix.kubernetes.io", false),
+            ("*.kubernetes.io:443/path", "prefix.kubernetes.io:443/path", true),
+            ("*.kubernetes.io/path", "prefix.kubernetes.io/other", false),
+            ("https://*.kubernetes.io/path", "prefix.kubernetes.io/path", true),
+            ("http://foo.bar:8080/v2/", "foo.bar:8080/image", true),
+            ("foo.bar/v1/path", "foo.bar/path/image", true),
+            ("foo.bar/v1", "foo.bar/path", false),
+            ("foo.bar/path", "foo.bar/pathology", true),
+            ("*", "localhost", true),
+            ("*", "a.b", false),
+            ("GHCR.io", "ghcr.io/a/b", true),
+            ("[", "ghcr.io/a", false),
+        ];
+        for (key, target, expected) in cases {
+            assert_eq!(!found(&[key], target).is_empty(), expected, "{key} {target}");
+        }
+    }
+
+    #[test]
+    fn the_more_specific_comes_first_and_all_that_match_come() {
+        let keys = ["*.io", "ghcr.io", "ghcr.io/acme/private", "ghcr.io/acme", "quay.io"];
+        assert_eq!(
+            found(&keys, "ghcr.io/acme/private/module"),
+            ["ghcr.io/acme/private", "ghcr.io/acme", "ghcr.io", "*.io"]
+        );
+        assert_eq!(found(&keys, "ghcr.io/other"), ["ghcr.io", "*.io"]);
+        let mut twice = ring(&["ghcr.io"]);
+        let credential = Credential::Bearer(SecretString::from("second"));
+        twice.insert("https://ghcr.io/v2/", Candidate { credential, origin: "second".to_owned() });
+        let origins: Vec<_> = twice.lookup("ghcr.io/x").into_iter().map(|candidate| candidate.origin).collect();
+        assert_eq!(origins, ["ghcr.io", "second"]);
+    }
+
+    #[test]
+    fn docker_hub_has_many_names() {
+        let hub = ["https://index.docker.io/v1/"];
+        for target in
+            ["docker.io/library/x", "index.docker.io/a/b", "registry-1.docker.io/a/b", "busybox", "acme/module"]
+        {
+            assert_eq!(found(&hub, target).len(), 1, "{target}");
+        }
+        for target in ["ghcr.io/a", "localhost:5000/a", "evil.docker.io.example/a"] {
+            assert!(found(&hub, target).is_empty(), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_no_host_is_left_out() {
+        assert!(ring(&["", "https://", "user@host", "a b"]).is_empty());
+    }
+}

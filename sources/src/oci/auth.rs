@@ -1,0 +1,303 @@
+//! Credentials for a registry: from its challenge to the header of the next request.
+//!
+//! Protocol: <https://distribution.github.io/distribution/spec/auth/token/>, and `oauth/` beside it for refresh tokens. The realm of a
+//! challenge is a URL that the registry made up. It gets credentials only when it is known to belong to the registry; otherwise any
+//! registry could have a password sent anywhere.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use url::{Url, form_urlencoded};
+
+use crate::credentials::{Candidate, Credential};
+use crate::source::Context;
+use crate::transport::{Answer, Request, sensitive};
+use crate::{Error, ErrorKind};
+
+const MAX_TOKEN_BYTES: u64 = 1 << 20;
+const DEFAULT_LIFETIME: u64 = 60;
+/// A token is not used in its last seconds, so that it does not end on the way.
+const MARGIN: u64 = 5;
+/// How long a password that worked is sent without being asked for.
+const BASIC_LIFETIME: Duration = Duration::from_mins(5);
+const CLIENT_ID: &str = "wasm-workflow-executor";
+/// Registries whose token servers have another name.
+const KNOWN_REALMS: [(&str, &str); 3] = [
+    ("registry-1.docker.io", "auth.docker.io"),
+    ("index.docker.io", "auth.docker.io"),
+    ("registry.gitlab.com", "gitlab.com"),
+];
+
+/// Whom a header is for: registry, repository, and whose credential it came from.
+type Key = (String, String, Option<Fingerprint>);
+type Fingerprint = String;
+
+/// The headers that are now valid.
+#[derive(Default)]
+pub(super) struct Headers {
+    known: Mutex<HashMap<Key, (HeaderValue, Instant)>>,
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Headers").finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+/// What a registry wants.
+enum Challenge {
+    Bearer(HashMap<String, String>),
+    Basic,
+}
+
+impl Headers {
+    /// The header that worked before, or that needs no challenge.
+    pub(super) fn known(&self, registry: &str, repository: &str, who: Option<&Candidate>) -> Option<HeaderValue> {
+        if let Some(Candidate { credential: Credential::Bearer(token), .. }) = who {
+            return sensitive(&format!("Bearer {}", token.expose_secret()));
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (_, until)| *until > Instant::now());
+        known.get(&key(registry, repository, who)).map(|(header, _)| header.clone())
+    }
+
+    /// The header that `refused`, an answer of 401, asks for. `None` when there is no credential of that kind, or it is wrong.
+    pub(super) async fn obtain(
+        &self,
+        registry: &str,
+        repository: &str,
+        who: Option<&Candidate>,
+        refused: &HeaderMap,
+        context: &Context<'_>,
+    ) -> Result<Option<HeaderValue>, Error> {
+        let (header, lifetime) = match (challenge(refused), who.map(|who| &who.credential)) {
+            (Some(Challenge::Bearer(parameters)), _) => {
+                match token(registry, repository, who, &parameters, context).await? {
+                    Some((token, lifetime)) => (sensitive(&format!("Bearer {token}")), lifetime),
+                    None => return Ok(None),
+                }
+            }
+            (Some(Challenge::Basic), Some(Credential::Basic { .. })) => (who.and_then(basic), BASIC_LIFETIME),
+            _ => return Ok(None),
+        };
+        if let Some(header) = &header {
+            let until = Instant::now() + lifetime;
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(key(registry, repository, who), (header.clone(), until));
+        }
+        Ok(header)
+    }
+
+    /// The header did not work.
+    pub(super) fn forget(&self, registry: &str, repository: &str, who: Option<&Candidate>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(registry, repository, who));
+    }
+}
+
+fn key(registry: &str, repository: &str, who: Option<&Candidate>) -> Key {
+    (registry.to_owned(), repository.to_owned(), who.map(|who| who.credential.fingerprint()))
+}
+
+/// `Authorization: Basic …` (RFC 7617).
+fn basic(who: &Candidate) -> Option<HeaderValue> {
+    let Credential::Basic { username, password } = &who.credential else { return None };
+    sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose_secret()))))
+}
+
+/// Fetches a token. `None` when the token server refuses.
+async fn token(
+    registry: &str,
+    repository: &str,
+    who: Option<&Candidate>,
+    challenge: &HashMap<String, String>,
+    context: &Context<'_>,
+) -> Result<Option<(String, Duration)>, Error> {
+    let malformed = || Error::new(ErrorKind::Protocol, format!("registry `{registry}` names no usable token realm"));
+    let realm = challenge.get("realm").ok_or_else(malformed)?;
+    let mut realm = Url::parse(realm).map_err(|error| malformed().caused_by(error))?;
+    if !matches!(realm.scheme(), "https" | "http") || !realm.username().is_empty() || realm.password().is_some() {
+        return Err(malformed());
+    }
+    realm.set_fragment(None);
+    if let Some(who) = who
+        && !is_trusted(registry, &realm, context)
+    {
+        let host = authority(&realm);
+        let message = format!(
+            "registry `{registry}` asks for the credentials of {} at `{host}`, which is not known to belong to it",
+            who.origin
+        );
+        return Err(Error::new(ErrorKind::Denied, message)
+            .hint(format!("if it does, the operator lists it: `sources.trustedRealms: [\"{host}\"]`")));
+    }
+    let scope = format!("repository:{repository}:pull");
+    let request = token_request(realm, challenge.get("service"), &scope, who);
+    let answer = context.http.send(&request).await?;
+    match answer.status.as_u16() {
+        200..=299 => {}
+        400 | 401 | 403 if who.is_some() => return Ok(None),
+        _ => return Err(answer.error(&format!("token for `{repository}`"))),
+    }
+    let bytes = answer.bytes(MAX_TOKEN_BYTES, "the registry's token").await?;
+    let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(malformed)?;
+    let lifetime = answer.expires_in.unwrap_or(DEFAULT_LIFETIME).clamp(MARGIN, 3600) - MARGIN;
+    Ok(Some((token, Duration::from_secs(lifetime))))
+}
+
+fn token_request(mut realm: Url, service: Option<&String>, scope: &str, who: Option<&Candidate>) -> Request {
+    if let Some(Candidate { credential: Credential::Identity(token), .. }) = who {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token.expose_secret());
+        form.append_pair("client_id", CLIENT_ID).append_pair("scope", scope);
+        if let Some(service) = service {
+            form.append_pair("service", service);
+        }
+        return Request::post(realm, "application/x-www-form-urlencoded", form.finish().into());
+    }
+    {
+        let mut query = realm.query_pairs_mut();
+        if let Some(service) = service {
+            query.append_pair("service", service);
+        }
+        query.append_pair("scope", scope);
+    }
+    Request { authorization: who.and_then(basic), ..Request::get(realm) }
+}
+
+/// Whether credentials for `registry` may be sent to `realm`: on the registry's own host, above or below it in the domain, where it is known
+/// to be, or where the operator says. Over HTTPS, unless the registry itself is spoken to without.
+fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
+    let (host, registry_host) = (realm.host_str().unwrap_or_default(), host_of(registry));
+    if realm.scheme() != "https" && !context.http.is_insecure(registry) {
+        return false;
+    }
+    let below = |inner: &str, outer: &str| {
+        inner.strip_suffix(outer).is_some_and(|rest| rest.ends_with('.')) && outer.contains('.')
+    };
+    let is_name = host.parse::<std::net::IpAddr>().is_err();
+    host == registry_host
+        || (is_name && (below(host, registry_host) || below(registry_host, host)))
+        || KNOWN_REALMS.contains(&(registry_host, host))
+        || context.trusted_realms.iter().any(|trusted| trusted == host || *trusted == authority(realm))
+}
+
+fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// The challenge that can be answered; a token before a password.
+fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+    let texts: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
+    let bearer = texts.iter().find_map(|text| bearer(text)).map(Challenge::Bearer);
+    bearer.or_else(|| texts.iter().any(|text| scheme(text).eq_ignore_ascii_case("basic")).then_some(Challenge::Basic))
+}
+
+fn scheme(header: &str) -> &str {
+    header.trim().split(' ').next().unwrap_or_default()
+}
+
+/// Reads `Bearer realm="…",service="…"` (RFC 6750, RFC 9110 section 11.2).
+fn bearer(header: &str) -> Option<HashMap<String, String>> {
+    let (scheme, mut rest) = header.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let mut parameters = HashMap::new();
+    while let Some((name, after)) = rest.split_once('=') {
+        let name = name.trim_matches([',', ' ']).to_ascii_lowercase();
+        let (value, after) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        parameters.insert(name, value.to_owned());
+        rest = after;
+    }
+    Some(parameters)
+}
+
+/// The error for an answer of 401 or 403, after every candidate was tried.
+pub(super) fn refused(answer: &Answer, what: &str, tried: &[Candidate]) -> Error {
+    let error = answer.error(what);
+    if tried.is_empty() {
+        return error.hint(
+            "it may not exist, or need credentials: name a Secret under `pull.secrets`, or log in with `docker login` on your own machine",
+        );
+    }
+    let origins = tried.iter().map(|candidate| candidate.origin.as_str()).collect::<Vec<_>>().join(", ");
+    error
+        .context(format_args!("with the credentials of {origins}"))
+        .hint("check that they are right and may read this repository")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{Hosts, Http};
+
+    #[test]
+    fn reads_challenges() {
+        let parameters = bearer(r#"Bearer realm="https://auth.example/token",service="r, x",scope=a"#).unwrap();
+        assert_eq!(parameters["realm"], "https://auth.example/token");
+        assert_eq!(parameters["service"], "r, x");
+        assert_eq!(parameters["scope"], "a");
+        assert!(bearer(r#"Basic realm="x""#).is_none());
+        assert!(bearer("Bearer").is_none());
+        assert!(bearer(r#"Bearer realm="never closed"#).is_none());
+    }
+
+    #[test]
+    fn realms_that_get_credentials() {
+        let http = Http::new(Hosts::new(["plain:5000".to_owned()]), &[]).unwrap();
+        let trusted_realms = ["sso.example.com".to_owned(), "sso.example.org:8443".to_owned()];
+        let context = Context { http: &http, keyrings: &[], trusted_realms: &trusted_realms };
+        let trusted = |registry: &str, realm: &str| is_trusted(registry, &realm.parse().unwrap(), &context);
+        for (registry, realm) in [
+            ("ghcr.io", "https://ghcr.io/token"),
+            ("registry-1.docker.io", "https://auth.docker.io/token"),
+            ("registry.gitlab.com", "https://gitlab.com/jwt/auth"),
+            ("acme.com", "https://auth.acme.com/token"),
+            ("r.acme.com:5000", "https://r.acme.com/token"),
+            ("r.acme.com", "https://sso.example.com/token"),
+            ("r.acme.com", "https://sso.example.org:8443/token"),
+            ("plain:5000", "http://plain:5001/token"),
+        ] {
+            assert!(trusted(registry, realm), "{registry} {realm}");
+        }
+        for (registry, realm) in [
+            ("ghcr.io", "https://evil.example/token"),
+            ("ghcr.io", "http://ghcr.io/token"),
+            ("ghcr.io", "https://evilghcr.io/token"),
+            ("a.github.io", "https://b.github.io/token"),
+            ("ghcr.io", "https://io/token"),
+            ("r.acme.com", "https://sso.example.org/token"),
+            ("10.0.0.1", "https://0.0.1/token"),
+            ("registry-1.docker.io", "https://auth.docker.io.evil.example/token"),
+            ("ghcr.io", "https://169.254.169.254/token"),
+        ] {
+            assert!(!trusted(registry, realm), "{registry} {realm}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The configuration of an image: where its program is, and what it is started with
+//! (<https://github.com/opencontainers/image-spec/blob/main/config.md>).
+
+use serde::Deserialize;
+
+use crate::package::{Defaults, is_module_name};
+use crate::{Error, ErrorKind};
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ImageConfig {
+    architecture: String,
+    config: Option<Process>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Process {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    working_dir: Option<String>,
+}
+
+impl ImageConfig {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| Error::new(ErrorKind::Protocol, "the image's configuration is malformed").caused_by(error))
+    }
+
+    /// The path of the program, if the image names one that can be a module, and what it is started with.
+    pub(super) fn into_program(self) -> (Option<String>, Defaults) {
+        let process = self.config.unwrap_or_default();
+        let (entrypoint, cmd) = (process.entrypoint.unwrap_or_default(), process.cmd.unwrap_or_default());
+        let env = process.env.unwrap_or_default();
+        let env =
+            env.iter().filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        // As for a container: `Entrypoint` and then `Cmd`, which arguments replace.
+        let (program, fixed, args) = match (entrypoint.split_first(), cmd.split_first()) {
+            (Some((program, fixed)), _) => (Some(program.clone()), fixed.to_vec(), cmd),
+            (None, Some((program, args))) => (Some(program.clone()), Vec::new(), args.to_vec()),
+            (None, None) => (None, Vec::new(), Vec::new()),
+        };
+        let defaults = Defaults { program: program.clone(), fixed_args: fixed, args, env: env.collect() };
+        let is_wasm = self.architecture.starts_with("wasm");
+        let program =
+            program.map(|program| program.split_once('#').map_or(program.clone(), |(path, _)| path.to_owned()));
+        let program = program.filter(|program| is_wasm || is_module_name(program));
+        let in_directory = |program: String| match (&process.working_dir, program.starts_with('/')) {
+            (Some(directory), false) => format!("{directory}/{program}"),
+            _ => program,
+        };
+        (program.map(in_directory), defaults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(json: &str) -> (Option<String>, Vec<String>, Vec<String>) {
+        let (path, defaults) = ImageConfig::parse(json.as_bytes()).unwrap().into_program();
+        (path, defaults.fixed_args, defaults.args)
+    }
+
+    #[test]
+    fn entrypoint_and_cmd_as_for_containers() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let json = r#"{"architecture":"wasm","config":{"Entrypoint":["/app.wasm","-v"],"Cmd":["a"]}}"#;
+        assert_eq!(program(json), (Some("/app.wasm".to_owned()), words(&["-v"]), words(&["a"])));
+        let json = r#"{"architecture":"amd64","config":{"Cmd":["app.wasm","a"],"WorkingDir":"/srv"}}"#;
+        assert_eq!(program(json), (Some("/srv/app.wasm".to_owned()), vec![], words(&["a"])));
+        let json = r#"{"architecture":"amd64","config":{"Entrypoint":["/bin/sh"],"Cmd":null}}"#;
+        assert_eq!(program(json).0, None, "a program of another kind is no module");
+        assert_eq!(program("{}"), (None, vec![], vec![]));
+    }
+}

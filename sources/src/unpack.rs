@@ -1,0 +1,109 @@
+//! From what was downloaded to the module in it.
+//!
+//! What a thing is shows in its first bytes, and not in what somebody calls it. Everything here works in memory on bytes that have
+//! their digest already, and nothing is ever written where an archive says. Bounds hold for what comes out: a small archive can hold a
+//! large file, and a great many small ones.
+
+mod archive;
+mod decompress;
+mod image;
+
+use std::io::Read;
+
+use bytes::Bytes;
+
+pub(crate) use image::image;
+
+use crate::{Error, ErrorKind};
+
+/// Bounds on what comes out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The largest module, in bytes.
+    pub(crate) module: u64,
+}
+
+impl Limits {
+    /// The most that may come out of one archive or layer. Larger images than that are not modules.
+    fn unpacked(self) -> u64 {
+        self.module.saturating_mul(4)
+    }
+}
+
+/// The most entries that all archives of one package may have.
+const MAX_ENTRIES: u64 = 100_000;
+/// An archive in a compressed file, and no deeper.
+const MAX_DEPTH: u32 = 2;
+
+/// The module in one file, which may be compressed, or an archive with one module or with one at `path`.
+pub(crate) fn file(bytes: Bytes, path: Option<&str>, limits: Limits) -> Result<Bytes, Error> {
+    let mut bytes = bytes;
+    for _ in 0..=MAX_DEPTH {
+        if archive::is_tar(&bytes) {
+            return image(1, &mut |_| Ok(bytes.clone()), path, limits);
+        }
+        let Some(mut reader) = decompress::reader(&bytes) else { return Ok(bytes) };
+        let mut inner = Vec::new();
+        reader.by_ref().take(limits.unpacked() + 1).read_to_end(&mut inner).map_err(|error| damaged(&error))?;
+        drop(reader);
+        if inner.len() as u64 > limits.unpacked() {
+            return Err(bomb(limits.unpacked()));
+        }
+        bytes = inner.into();
+    }
+    Err(Error::new(ErrorKind::Unsupported, "it is compressed again and again"))
+}
+
+fn damaged(error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Protocol, format!("the archive is damaged: {error}"))
+}
+
+fn bomb(limit: u64) -> Error {
+    Error::new(ErrorKind::TooLarge, format!("more than {limit} bytes come out of the archive"))
+        .hint("the operator sets `sources.maxModule`; an archive may hold four times as much")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    pub(super) const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    pub(super) const LIMITS: Limits = Limits { module: 1 << 20 };
+
+    pub(super) fn gzip(bytes: &[u8]) -> Bytes {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap().into()
+    }
+
+    fn unpacked(bytes: Bytes) -> Result<Bytes, ErrorKind> {
+        file(bytes, None, LIMITS).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn what_is_not_packed_stays_as_it_is() {
+        for bytes in [MODULE, b"", b"<html>", b"\x1f"] {
+            assert_eq!(unpacked(Bytes::from_static(bytes)).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn gzip_once_and_not_for_ever() {
+        assert_eq!(unpacked(gzip(MODULE)).unwrap(), MODULE);
+        let mut nested = Bytes::from_static(MODULE);
+        for _ in 0..5 {
+            nested = gzip(&nested);
+        }
+        assert_eq!(unpacked(nested), Err(ErrorKind::Unsupported));
+    }
+
+    #[test]
+    fn bombs_and_damage_are_errors() {
+        assert_eq!(unpacked(gzip(&vec![0; 5 << 20])), Err(ErrorKind::TooLarge));
+        let whole = gzip(&[7; 10_000]);
+        assert_eq!(unpacked(whole.slice(..whole.len() - 9)), Err(ErrorKind::Protocol));
+        assert_eq!(unpacked(Bytes::from_static(b"\x28\xb5\x2f\xfd\xff\xff")), Err(ErrorKind::Protocol));
+    }
+}

@@ -1,0 +1,125 @@
+//! Reading tar archives, which are not trusted in anything.
+
+use std::io::{Read, Take};
+
+use tar::{Archive, EntryType};
+
+use super::{Limits, MAX_ENTRIES, bomb, damaged, decompress};
+use crate::{Error, ErrorKind};
+
+const LONGEST_NAME: usize = 4096;
+
+/// Whether it is a tar archive: the magic of POSIX and GNU stands at 257.
+pub(super) fn is_tar(bytes: &[u8]) -> bool {
+    bytes.get(257..262).is_some_and(|magic| magic == b"ustar")
+}
+
+/// What an entry of an archive is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    /// A link to a path in the archive's own root, however it is written.
+    Link(String),
+    /// A directory, or what a module has no use for.
+    Other,
+}
+
+/// Calls `each` with every entry of a layer: its path, plain and without a leading slash, what it is, and its content. It stops when
+/// `each` says so by returning `false`.
+pub(super) fn entries(
+    layer: &[u8],
+    limits: Limits,
+    mut each: impl FnMut(&str, Kind, &mut dyn Read) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let reader = decompress::reader(layer).unwrap_or_else(|| Box::new(layer));
+    let mut archive = Archive::new(reader.take(limits.unpacked()));
+    let mut count = 0;
+    {
+        let entries = archive.entries().map_err(|error| damaged(&error))?;
+        for entry in entries {
+            let mut entry = match entry {
+                Ok(entry) => entry,
+                // The limit looks like an end in the middle.
+                Err(error) => return Err(damaged(&error)),
+            };
+            count += 1;
+            if count > MAX_ENTRIES {
+                return Err(Error::new(
+                    ErrorKind::TooLarge,
+                    format!("the archive has more than {MAX_ENTRIES} entries"),
+                ));
+            }
+            let Some(path) = plain(&entry.path_bytes()) else { continue };
+            let kind = match entry.header().entry_type() {
+                EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+                EntryType::Link => link(entry.link_name_bytes().as_deref(), ""),
+                EntryType::Symlink => link(entry.link_name_bytes().as_deref(), parent(&path)),
+                _ => Kind::Other,
+            };
+            if !each(&path, kind, &mut entry)? {
+                return Ok(());
+            }
+        }
+    }
+    if exhausted(&archive.into_inner()) { Err(bomb(limits.unpacked())) } else { Ok(()) }
+}
+
+fn exhausted<R>(reader: &Take<R>) -> bool {
+    reader.limit() == 0
+}
+
+fn link(target: Option<&[u8]>, from: &str) -> Kind {
+    let resolved = target.and_then(|target| {
+        let target = std::str::from_utf8(target).ok()?;
+        resolve(if target.starts_with('/') { "" } else { from }, target)
+    });
+    resolved.map_or(Kind::Other, Kind::Link)
+}
+
+/// A path without `.` and `..`, which may not leave the root. `None` for what cannot be one.
+pub(super) fn plain(path: &[u8]) -> Option<String> {
+    if path.len() > LONGEST_NAME {
+        return None;
+    }
+    let path = std::str::from_utf8(path).ok()?;
+    // An entry that climbs is not what it seems to be.
+    if path.split('/').any(|segment| segment == "..") {
+        return None;
+    }
+    resolve("", path).filter(|path| !path.is_empty())
+}
+
+fn resolve(from: &str, path: &str) -> Option<String> {
+    let mut segments: Vec<&str> = from.split('/').filter(|segment| !segment.is_empty()).collect();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop()?;
+            }
+            _ => segments.push(segment),
+        }
+    }
+    (!path.contains('\0')).then(|| segments.join("/"))
+}
+
+pub(super) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_plain_or_refused() {
+        assert_eq!(plain(b"./a//b/").as_deref(), Some("a/b"));
+        assert_eq!(plain(b"/app.wasm").as_deref(), Some("app.wasm"));
+        for path in [&b"../x"[..], b"a/../../x", b"", b"./", b"\xff", b"a\0b", &[b'a'; 5000]] {
+            assert_eq!(plain(path), None, "{path:?}");
+        }
+        assert_eq!(link(Some(b"../lib/x.wasm"), "usr/bin"), Kind::Link("usr/lib/x.wasm".to_owned()));
+        assert_eq!(link(Some(b"/lib/x.wasm"), "usr/bin"), Kind::Link("lib/x.wasm".to_owned()));
+        assert_eq!(link(Some(b"../../../etc/passwd"), "usr/bin"), Kind::Other);
+    }
+}
