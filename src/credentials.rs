@@ -2,52 +2,138 @@
 //!
 //! 1. the Secrets that the template names
 //! 2. the operator's: `sources.credentials` of the configuration, then `DOCKER_AUTH_CONFIG`
-//! 3. on a person's own machine, the files that `docker login` and `podman login` write, with the helpers that they name
+//! 3. where the Kubernetes API can be read, the pull secrets of the executor's own pod and of its service account
+//! 4. on a person's own machine, the files that `docker login` and `podman login` write, with the helpers that they name
 //!
 //! A credential goes to the host that it is for, and nowhere else. What a file of a cluster names as a helper is never run.
 
 use std::env;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use moka::future::Cache;
 use secrecy::SecretString;
 use sources::credentials::{Candidate, Credential, DockerConfig, Keyring, helper_credential};
 use sources::{Asker, CredentialProvider, Error, ErrorKind};
 
 use crate::config::{HostCredential, SecretSource};
+use crate::kubernetes::{Kubernetes, KubernetesError, Secret};
 
 const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
+
+/// How long what was read of a Secret is used: a password that was changed works soon after.
+const FRESH: Duration = Duration::from_mins(1);
 
 /// The places that this process knows.
 #[derive(Debug)]
 pub struct Credentials {
+    kubernetes: Option<Kubernetes>,
     operator: Vec<Keyring>,
     personal: Vec<Keyring>,
+    /// By namespace and name.
+    secrets: Cache<(String, String), Keyring>,
+    /// The pull secrets of the executor's own pod.
+    own: Cache<(), Vec<Keyring>>,
 }
 
 impl Credentials {
     /// Reads the operator's, and a person's own where `personal` says so.
-    pub fn load(configured: &[HostCredential], personal: bool) -> Result<Self, Error> {
+    pub fn load(configured: &[HostCredential], kubernetes: Option<Kubernetes>, personal: bool) -> Result<Self, Error> {
         let mut operator = vec![configured_keyring(configured)?];
         if let Ok(text) = env::var(AUTH_CONFIG) {
             operator.push(docker_keyring(text.as_bytes(), AUTH_CONFIG)?);
         }
         let personal = if personal { personal_keyrings() } else { Vec::new() };
-        Ok(Self { operator, personal })
+        let secrets = Cache::builder().max_capacity(1000).time_to_live(FRESH).build();
+        let own = Cache::builder().time_to_live(FRESH).build();
+        Ok(Self { kubernetes, operator, personal, secrets, own })
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Keyring, Error> {
+        let Some(kubernetes) = &self.kubernetes else {
+            let message = format!("Secret `{name}` cannot be read: there is no access to the Kubernetes API");
+            return Err(Error::new(ErrorKind::InvalidConfig, message).hint(
+                "the operator gives the plugin a service account, or passes credentials with `sources.credentials` or DOCKER_AUTH_CONFIG",
+            ));
+        };
+        let key = (namespace.to_owned(), name.to_owned());
+        if let Some(keyring) = self.secrets.get(&key).await {
+            return Ok(keyring);
+        }
+        let secret = kubernetes.secret(namespace, name).await.map_err(|error| unreadable(&error))?;
+        let keyring = secret_keyring(&secret, name)?;
+        self.secrets.insert(key, keyring.clone()).await;
+        Ok(keyring)
+    }
+
+    /// What cannot be read here is no error: nobody asked for it.
+    async fn own(&self) -> Vec<Keyring> {
+        let Some(kubernetes) = &self.kubernetes else { return Vec::new() };
+        let read = async {
+            let (namespace, names) = match kubernetes.own_pull_secrets().await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::info!(%error, "the pod's own pull secrets are not used");
+                    return Vec::new();
+                }
+            };
+            let mut keyrings = Vec::new();
+            for name in names {
+                match self.secret(&namespace, &name).await {
+                    Ok(keyring) => keyrings.push(keyring),
+                    Err(error) => tracing::warn!(%error, "a pull secret of the pod is not used"),
+                }
+            }
+            keyrings
+        };
+        self.own.get_with((), read).await
     }
 }
 
 #[async_trait]
 impl CredentialProvider for Credentials {
     async fn keyrings(&self, asker: &Asker) -> Result<Vec<Keyring>, Error> {
-        if let Some(name) = asker.secrets.first() {
-            let message = format!("Secret `{name}` cannot be read: this version has no access to the Kubernetes API");
-            return Err(Error::new(ErrorKind::Unsupported, message).hint(
-                "the operator can pass credentials with `sources.credentials`, or in DOCKER_AUTH_CONFIG from a Secret",
-            ));
+        let mut keyrings = Vec::new();
+        for name in &asker.secrets {
+            keyrings.push(self.secret(&asker.namespace, name).await?);
         }
-        Ok(self.operator.iter().chain(&self.personal).cloned().collect())
+        keyrings.extend(self.operator.iter().cloned());
+        keyrings.extend(self.own().await);
+        keyrings.extend(self.personal.iter().cloned());
+        Ok(keyrings)
     }
+}
+
+fn unreadable(error: &KubernetesError) -> Error {
+    let message = error.to_string();
+    match error {
+        KubernetesError::NotFound(_) => Error::new(ErrorKind::NotFound, message)
+            .hint("create it in the workflow's namespace, or mend `pull.secrets`"),
+        KubernetesError::Forbidden(_) => {
+            Error::new(ErrorKind::Unauthorized, message).hint("the operator adds it to the plugin's Role")
+        }
+        KubernetesError::Unusable(_) | KubernetesError::Malformed(_) => Error::new(ErrorKind::InvalidConfig, message),
+        KubernetesError::Unavailable(..) => Error::new(ErrorKind::Unavailable, message),
+    }
+}
+
+/// The kubelet takes two types of Secret, each with its own key.
+fn secret_keyring(secret: &Secret, name: &str) -> Result<Keyring, Error> {
+    let invalid = |why: String| Error::new(ErrorKind::InvalidConfig, format!("Secret `{name}` cannot be used: {why}"));
+    let (key, parse): (_, fn(&[u8]) -> _) = match secret.kind.as_str() {
+        "kubernetes.io/dockerconfigjson" => (".dockerconfigjson", DockerConfig::parse),
+        "kubernetes.io/dockercfg" => (".dockercfg", DockerConfig::parse_legacy),
+        other => {
+            let shown: String = other.chars().take(80).collect();
+            return Err(invalid(format!("it is of the type `{shown}`, and not `kubernetes.io/dockerconfigjson`")));
+        }
+    };
+    let json = secret.get(key).ok_or_else(|| invalid(format!("it has no key `{key}`")))?;
+    let config = parse(json).map_err(|error| invalid(error.to_string()))?;
+    let mut keyring = Keyring::default();
+    keyring.add(config, &format!("Secret `{name}`"));
+    Ok(keyring)
 }
 
 fn docker_keyring(json: &[u8], origin: &str) -> Result<Keyring, Error> {

@@ -15,6 +15,7 @@
 //! | [`step`] | the order of the stages | HTTP, Argo |
 //! | [`staging`] | the step's directory | wasmtime |
 //! | [`runtime`] | wasmtime | all of the above |
+//! | [`kubernetes`] | its API | what it is read for |
 //! | [`credentials`] | where credentials are | what they are for |
 //! | [`config`], [`cli`] | what the operator says | |
 
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod document;
+pub mod kubernetes;
 pub mod runtime;
 pub mod staging;
 pub mod step;

@@ -6,6 +6,7 @@
 //! | [`agent`] | Argo's agent, as strict as the real one |
 //! | [`taskset`] | the API server's side of the agent: what it refuses |
 //! | [`registry`] | Debian's `docker-registry`, as a process |
+//! | [`kubernetes`] | an API server with RBAC |
 //! | [`token_server`] | a registry's token server |
 //! | [`guests`] | the modules of `modules/`, built from source, and programs of others |
 #![allow(
@@ -18,6 +19,7 @@
 pub mod agent;
 pub mod executor;
 pub mod guests;
+pub mod kubernetes;
 pub mod registry;
 pub mod taskset;
 pub mod token_server;

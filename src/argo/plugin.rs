@@ -11,6 +11,7 @@ use sources::reference::{HttpReference, OciReference, Select, unsupported_scheme
 use sources::{Digest, Error, ErrorKind, Reference};
 
 use crate::document::{self, DocumentError};
+use crate::kubernetes::is_dns_subdomain;
 use crate::units::{ByteSize, Time};
 
 const PATH: &str = "template.plugin.wasm";
@@ -158,15 +159,6 @@ impl Pull {
         };
         self.secrets.iter().enumerate().map(name).collect()
     }
-}
-
-/// The names of Kubernetes' objects (RFC 1123). They become part of a request's path.
-fn is_dns_subdomain(name: &str) -> bool {
-    let label = |label: &str| {
-        let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !label.is_empty() && label.chars().all(inside) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// `env[]`

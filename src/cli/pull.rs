@@ -44,7 +44,7 @@ pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Res
     };
     let line = Line::new("resolving");
     let fetched = settings::runtime()?.block_on(async {
-        let sources = common.directories(false)?.sources(&config, true, line.shared())?;
+        let sources = common.sources(&config, &common.directories(false)?, true, line.shared()).await?;
         let resolved = sources.resolve(&request).await?;
         Ok(sources.fetch(&resolved, &request.asker).await?)
     });

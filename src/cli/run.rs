@@ -82,7 +82,7 @@ impl RunStep {
         let line = Line::new("preparing the module");
         let outcome = settings::runtime()?.block_on(async {
             let directories = self.common.directories(false)?;
-            let sources = directories.sources(&config, true, line.shared())?;
+            let sources = self.common.sources(&config, &directories, true, line.shared()).await?;
             let executor = Executor::new(sources, directories.settings(&config, 1))
                 .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
             Ok::<_, Failure>(execute(Arc::new(executor), step, &line, self.json).await)

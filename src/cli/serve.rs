@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use clap::Args;
+use sources::Sources;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -50,7 +51,7 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(|error| Failure::error(format!("cannot start threads: {error}")))?;
-        let served = runtime.block_on(serve(self.bind, auth, config, self.common.directories(true)?));
+        let served = runtime.block_on(serve(self.bind, auth, config, &self.common));
         // A guest that ignores its interruption must not keep the process.
         runtime.shutdown_background();
         served.map(|()| Exit::Succeeded)
@@ -84,7 +85,8 @@ fn read_token(file: &Path) -> Result<String, Failure> {
     })
 }
 
-async fn serve(bind: SocketAddr, auth: Auth, config: Config, directories: Directories) -> Result<(), Failure> {
+async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) -> Result<(), Failure> {
+    let directories = common.directories(true)?;
     // Before anything slow: the agent gives up on a port that is closed for 15 s.
     let listener =
         TcpListener::bind(bind).await.map_err(|error| Failure::error(format!("cannot listen on {bind}: {error}")))?;
@@ -113,7 +115,8 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, directories: Direct
     .with_graceful_shutdown(async move { stopping.cancelled().await });
     let mut server = tokio::spawn(async move { server.await });
 
-    let setting_up = tokio::task::spawn_blocking(move || set_up(&config, &directories));
+    let sources = common.sources(&config, &directories, false, Arc::new(())).await?;
+    let setting_up = tokio::task::spawn_blocking(move || set_up(sources, &config, &directories));
     let executor = setting_up.await.map_err(Failure::error)??;
     publish.send_replace(Some(Arc::new(executor)));
     tracing::info!("ready");
@@ -131,8 +134,7 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, directories: Direct
     Ok(())
 }
 
-fn set_up(config: &Config, directories: &Directories) -> Result<Executor, Failure> {
-    let sources = directories.sources(config, false, Arc::new(()))?;
+fn set_up(sources: Sources, config: &Config, directories: &Directories) -> Result<Executor, Failure> {
     Executor::new(sources, directories.settings(config, config.limits.steps))
         .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))
 }

@@ -13,6 +13,7 @@ use sources::{Reference, Sources};
 use super::Failure;
 use crate::config::{Config, LogFormat};
 use crate::credentials::Credentials;
+use crate::kubernetes::Kubernetes;
 use crate::step::pipeline::Settings;
 
 /// Flags of every command.
@@ -24,6 +25,9 @@ pub(super) struct Common {
     /// A registry or web server to speak plain HTTP to, and that may be on this machine; repeatable
     #[arg(long, value_name = "HOST[:PORT]", env = "WASM_WORKFLOW_INSECURE_REGISTRY", value_delimiter = ',')]
     insecure_registry: Vec<String>,
+    /// Read Secrets as this kubeconfig file says [default: as the pod's service account, in a cluster]
+    #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
     /// Where fetched modules are kept
     #[arg(long, value_name = "DIR", env = "WASM_WORKFLOW_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
@@ -71,6 +75,28 @@ impl Common {
         Ok(config)
     }
 
+    /// Access to the Kubernetes API, where there is any.
+    async fn kubernetes(&self) -> Result<Option<Kubernetes>, Failure> {
+        match &self.kubeconfig {
+            Some(file) => Kubernetes::from_kubeconfig(file).await.map(Some).map_err(Failure::usage),
+            None => Kubernetes::in_cluster().map_err(Failure::error),
+        }
+    }
+
+    /// The sources over the store in the cache directory. Only on a person's own machine are all files, and that person's logins, open.
+    pub(super) async fn sources(
+        &self,
+        config: &Config,
+        directories: &Directories,
+        personal: bool,
+        progress: SharedProgress,
+    ) -> Result<Sources, Failure> {
+        let kubernetes = self.kubernetes().await?;
+        let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal)?;
+        let store = Store::new(&directories.cache);
+        Ok(Sources::new(&config.sources.library(), store, credentials, personal, progress)?)
+    }
+
     /// Whether a log level was asked for, by flag or environment.
     pub(super) fn wants_log(&self) -> bool {
         self.log_level.is_some()
@@ -114,18 +140,6 @@ fn personal_cache() -> Option<PathBuf> {
 }
 
 impl Directories {
-    /// The sources over the store in the cache directory.
-    pub(super) fn sources(
-        &self,
-        config: &Config,
-        any_file: bool,
-        progress: SharedProgress,
-    ) -> Result<Sources, Failure> {
-        // Only on a person's own machine are all files, and that person's logins, open.
-        let credentials = Credentials::load(&config.sources.credentials, any_file)?;
-        Ok(Sources::new(&config.sources.library(), Store::new(&self.cache), credentials, any_file, progress)?)
-    }
-
     /// What the executor needs to know.
     pub(super) fn settings(&self, config: &Config, steps: u32) -> Settings {
         Settings {

@@ -1,14 +1,17 @@
 //! Registries that want to know who asks: with a password, with a token, and with tricks.
 
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::any;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
 use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
+use wasm_workflow_integration::kubernetes::Kubernetes;
 use wasm_workflow_integration::registry::{Access, PASSWORD, Registry, USER};
 use wasm_workflow_integration::token_server::{REFRESH_TOKEN, TokenServer};
 
@@ -105,6 +108,97 @@ async fn credentials_in_the_operators_document() {
     });
     let node = executor.node(&of("registry.example/m:1")).await;
     assert_eq!(node["phase"], "Succeeded", "the second mirror has it: {node}");
+}
+
+/// An executor that reads Secrets from `kubernetes`, as the pod `agent-pod`.
+fn in_cluster(kubernetes: &Kubernetes, directory: &Path, registry: &str) -> Executor {
+    let kubeconfig = kubernetes.kubeconfig(directory).display().to_string();
+    let flags = ["--insecure-registry", registry, "--kubeconfig", &kubeconfig].map(str::to_owned).to_vec();
+    let env = vec![("HOSTNAME".to_owned(), "agent-pod".to_owned())];
+    Executor::start_with(Options { flags, env, ..Options::default() })
+}
+
+fn with_secrets(reference: &str, secrets: &[&str]) -> Value {
+    let mut template = of(reference);
+    let secrets: Vec<Value> = secrets.iter().map(|name| json!({"name": name})).collect();
+    template["plugin"]["wasm"]["pull"] = json!({"secrets": secrets});
+    template
+}
+
+#[tokio::test]
+async fn pull_secrets_that_the_template_names() {
+    let (registry, kubernetes) = (Registry::start_with(Access::Password), Kubernetes::start().await);
+    let (reference, directory) = (push_noop(&registry).await, tempfile::tempdir().unwrap());
+    let right = format!("{USER}:{PASSWORD}");
+    kubernetes.put_pull_secret("regcred", &docker_config(&[(&registry.host, &right)]));
+    kubernetes.put_pull_secret("old", &docker_config(&[(&registry.host, "user:hunter2")]));
+    kubernetes.put_pull_secret("elsewhere", &docker_config(&[("ghcr.io", "user:hunter2")]));
+    kubernetes.put_pull_secret("forbidden", &docker_config(&[]));
+    kubernetes.forbid("secrets/forbidden");
+    let legacy = STANDARD.encode(docker_config(&[(&registry.host, &right)])["auths"].to_string());
+    kubernetes.put("secrets/legacy", json!({"type": "kubernetes.io/dockercfg", "data": {".dockercfg": legacy}}));
+    kubernetes.put("secrets/opaque", json!({"type": "Opaque", "data": {"password": STANDARD.encode("hunter2")}}));
+    kubernetes.put(
+        "secrets/broken",
+        json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": STANDARD.encode("{hunter2")}}),
+    );
+    kubernetes.put(
+        "secrets/malformed",
+        json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "hunter2!"}}),
+    );
+
+    let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
+    for secrets in [&["regcred"][..], &["legacy"], &["elsewhere", "regcred"]] {
+        let node = executor.node(&with_secrets(&reference, secrets)).await;
+        assert_eq!(node["phase"], "Succeeded", "{secrets:?}: {node}");
+    }
+    let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
+    let cases = [
+        (&["old", "regcred"][..], "with the credentials of Secret `old`"),
+        (&["elsewhere"], "refuses tag `1` of `m` (401 Unauthorized). It may not exist, or need credentials"),
+        (&["none"], "there is no Secret `none` of namespace `argo`. Create it in the workflow's namespace"),
+        (
+            &["forbidden"],
+            "Secret `forbidden` of namespace `argo` may not be read: the service account needs the verb `get`",
+        ),
+        (&["opaque"], "Secret `opaque` cannot be used: it is of the type `Opaque`"),
+        (&["broken"], "Secret `broken` cannot be used: it is not a Docker configuration in JSON"),
+        (&["malformed"], "Secret `malformed` of namespace `argo` is not what it should be"),
+        (&["../pods/x"], "`template.plugin.wasm.pull.secrets[0].name`: `../pods/x` cannot be a Secret's name"),
+    ];
+    for (secrets, expected) in cases {
+        let node = executor.node(&with_secrets(&reference, secrets)).await;
+        assert_eq!(node["phase"], "Error", "{node}");
+        assert!(message(&node).contains(expected), "{secrets:?}: {node}");
+    }
+    let log = executor.log();
+    assert!(!log.contains("hunter2") && !log.contains(&STANDARD.encode("user:hunter2")), "{log}");
+    let node = Executor::start().node(&with_secrets(&reference, &["regcred"])).await;
+    assert!(message(&node).contains("cannot be read: there is no access to the Kubernetes API"), "{node}");
+}
+
+#[tokio::test]
+async fn pull_secrets_of_the_executors_own_pod() {
+    let (registry, kubernetes) = (Registry::start_with(Access::Password), Kubernetes::start().await);
+    let (reference, directory) = (push_noop(&registry).await, tempfile::tempdir().unwrap());
+    kubernetes.put_pull_secret("regcred", &docker_config(&[(&registry.host, &format!("{USER}:{PASSWORD}"))]));
+    kubernetes.put("serviceaccounts/agent", json!({"imagePullSecrets": [{"name": "regcred"}]}));
+    kubernetes.put(
+        "pods/agent-pod",
+        json!({"spec": {"serviceAccountName": "agent", "imagePullSecrets": [{"name": "gone"}]}}),
+    );
+    let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
+    let steps = (0..20).map(|_| of(&reference)).collect::<Vec<_>>();
+    let nodes = futures::future::join_all(steps.iter().map(|step| executor.node(step))).await;
+    assert!(nodes.iter().all(|node| node["phase"] == "Succeeded"), "{nodes:?}");
+    assert!(executor.log().contains("a pull secret of the pod is not used"), "{}", executor.log());
+    let count = |path: &str| kubernetes.asked().iter().filter(|asked| *asked == path).count();
+    assert_eq!((count("argo/pods/agent-pod"), count("argo/secrets/regcred")), (1, 1), "once for all steps");
+
+    kubernetes.forbid("pods/agent-pod");
+    let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
+    assert!(message(&executor.node(&of(&reference)).await).contains("401 Unauthorized"));
+    assert!(executor.log().contains("the pod's own pull secrets are not used"), "{}", executor.log());
 }
 
 /// A registry that wants its visitors' passwords sent elsewhere, and one that sends them on.

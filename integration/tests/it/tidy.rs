@@ -8,15 +8,16 @@ use wasm_workflow_integration::guests::repository;
 /// Which folders of `src/` may name which. Everything may name `document`, `units` and `yaml`, which name nobody.
 const EDGES: &[(&str, &[&str])] = &[
     ("api", &["argo", "step"]),
-    ("argo", &["staging", "step"]),
-    ("cli", &["api", "argo", "config", "credentials", "runtime", "step", "telemetry"]),
+    ("argo", &["kubernetes", "staging", "step"]),
+    ("cli", &["api", "argo", "config", "credentials", "kubernetes", "runtime", "step", "telemetry"]),
     ("config", &["step"]),
-    ("credentials.rs", &["config"]),
+    ("credentials.rs", &["config", "kubernetes"]),
     ("runtime", &[]),
     ("staging", &["runtime", "step"]),
     ("step", &["runtime", "staging"]),
     ("telemetry.rs", &["config"]),
     ("document.rs", &[]),
+    ("kubernetes.rs", &[]),
     ("units.rs", &[]),
     ("yaml.rs", &[]),
 ];

@@ -1,0 +1,104 @@
+//! A Kubernetes API server as far as the executor sees one: single objects, a user with a token, and RBAC that says no.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+const TOKEN: &str = "the-service-accounts-token";
+
+/// A running server. It ends with the test's runtime.
+#[derive(Debug)]
+pub struct Kubernetes {
+    url: String,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    objects: Mutex<BTreeMap<String, Value>>,
+    forbidden: Mutex<BTreeSet<String>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Kubernetes {
+    /// Starts it on loopback, without objects.
+    pub async fn start() -> Self {
+        let shared: Arc<Shared> = Arc::default();
+        let route = "/api/v1/namespaces/{namespace}/{resource}/{name}";
+        let router = Router::new().route(route, get(answer)).with_state(Arc::clone(&shared));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, shared }
+    }
+
+    /// Adds an object: `path` is `secrets/regcred`, in the namespace `argo`.
+    pub fn put(&self, path: &str, object: Value) {
+        self.shared.objects.lock().expect("the objects").insert(format!("argo/{path}"), object);
+    }
+
+    /// Adds a pull secret.
+    pub fn put_pull_secret(&self, name: &str, config: &Value) {
+        let data = json!({".dockerconfigjson": STANDARD.encode(config.to_string())});
+        self.put(
+            &format!("secrets/{name}"),
+            json!({"kind": "Secret", "type": "kubernetes.io/dockerconfigjson", "data": data}),
+        );
+    }
+
+    /// Takes the right to read an object.
+    pub fn forbid(&self, path: &str) {
+        self.shared.forbidden.lock().expect("the rules").insert(format!("argo/{path}"));
+    }
+
+    /// What was asked for.
+    pub fn asked(&self) -> Vec<String> {
+        self.shared.asked.lock().expect("the list").clone()
+    }
+
+    /// A kubeconfig for it, in `directory`.
+    pub fn kubeconfig(&self, directory: &Path) -> PathBuf {
+        let file = directory.join("kubeconfig");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": self.url}}],
+            "users": [{"name": "test", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "argo"}}],
+        });
+        std::fs::write(&file, config.to_string()).expect("a file");
+        file
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    UrlPath((namespace, resource, name)): UrlPath<(String, String, String)>,
+    headers: HeaderMap,
+) -> (StatusCode, Json<Value>) {
+    let path = format!("{namespace}/{resource}/{name}");
+    shared.asked.lock().expect("the list").push(path.clone());
+    let status = |code: StatusCode, reason: &str| {
+        let message = format!("{resource} \"{name}\" {reason}");
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code.as_u16()});
+        (code, Json(status))
+    };
+    let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
+    if bearer != Some(&format!("Bearer {TOKEN}")) {
+        return status(StatusCode::UNAUTHORIZED, "Unauthorized");
+    }
+    if shared.forbidden.lock().expect("the rules").contains(&path) {
+        return status(StatusCode::FORBIDDEN, "Forbidden");
+    }
+    match shared.objects.lock().expect("the objects").get(&path) {
+        Some(object) => (StatusCode::OK, Json(object.clone())),
+        None => status(StatusCode::NOT_FOUND, "NotFound"),
+    }
+}
