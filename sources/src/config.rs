@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::policy::Policy;
+use crate::wkg::Registries;
+
 /// How modules may be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -15,6 +18,12 @@ pub struct Config {
     pub trusted_realms: Vec<String>,
     /// Where else a registry's content is: tried in order, before the registry itself.
     pub mirrors: BTreeMap<String, Vec<String>>,
+    /// What may run.
+    pub policy: Policy,
+    /// Which registry has which namespace of packages.
+    pub wkg: Registries,
+    /// The only hosts that requests may go to, patterns with `*`; all, if there are none.
+    pub hosts: Vec<String>,
     /// The only directory that `file://` references may name. Without one, they are refused.
     pub files: Option<PathBuf>,
     /// The largest module, in bytes.
@@ -28,6 +37,9 @@ impl Default for Config {
             authorities: Vec::new(),
             trusted_realms: Vec::new(),
             mirrors: BTreeMap::new(),
+            policy: Policy::default(),
+            wkg: Registries::default(),
+            hosts: Vec::new(),
             files: None,
             max_module_bytes: 256 << 20,
         }

@@ -102,6 +102,8 @@ impl Source for FileSource {
         let part = Part { digest: digest.clone(), size: Some(bytes.len() as u64), media_type: None };
         Ok(Resolved {
             reference: reference.clone(),
+            origin: reference.clone(),
+            expected: None,
             artifact: digest.clone(),
             module: Some(digest),
             parts: vec![part],
@@ -111,14 +113,10 @@ impl Source for FileSource {
     }
 
     async fn open_unverified(&self, resolved: &Resolved, _part: &Part, _context: &Context<'_>) -> Result<Body, Error> {
-        let bytes = self.read(&resolved.reference).await?;
+        let bytes = self.read(&resolved.origin).await?;
         let length = Some(bytes.len() as u64);
         let stream = futures::stream::once(async move { Ok(bytes.into()) }).boxed();
         Ok(Body { stream, length })
-    }
-
-    fn is_local(&self) -> bool {
-        true
     }
 }
 

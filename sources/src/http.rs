@@ -23,11 +23,15 @@ impl fmt::Display for HttpSource {
 impl Source for HttpSource {
     /// Needs no request: the reference says the digest.
     async fn resolve(&self, reference: &Reference, _context: &Context<'_>) -> Result<Resolved, Error> {
-        let digest = expect(reference)?.digest();
+        let http = expect(reference)?;
+        let digest = http.digest();
         Ok(Resolved {
             reference: reference.clone(),
+            origin: reference.clone(),
+            expected: http.module_digest().cloned(),
             artifact: digest.clone(),
-            module: Some(digest.clone()),
+            // Where the module has a digest of its own, only unpacking shows whether it holds.
+            module: http.module_digest().is_none().then(|| digest.clone()),
             parts: vec![Part { digest: digest.clone(), size: None, media_type: None }],
             unpack: Unpack::File,
             defaults: Defaults::default(),
@@ -35,7 +39,7 @@ impl Source for HttpSource {
     }
 
     async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {
-        let http = expect(&resolved.reference)?;
+        let http = expect(&resolved.origin)?;
         let answer = context.http.send(&Request::get(http.url().clone())).await?;
         if !answer.status.is_success() {
             let error = answer.error(&format!("file `{}`", http.url().path()));

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `oci://host/repository:tag`, `oci://host/repository@sha256:…` | [`oci`] |
 //! | `https://host/path#sha256=…` | [`http`] |
+//! | `wkg:namespace:name@version` | [`wkg`], which leads to [`oci`] |
 //! | `file:///path` | [`file`](mod@file) |
 
 pub mod config;
@@ -27,12 +28,14 @@ pub mod flight;
 pub mod http;
 pub mod oci;
 pub mod package;
+pub mod policy;
 pub mod reference;
 pub mod source;
 pub mod sources;
 pub mod store;
 pub mod transport;
 mod unpack;
+pub mod wkg;
 
 pub use config::Config;
 pub use credentials::{Asker, CredentialProvider};

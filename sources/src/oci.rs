@@ -30,6 +30,8 @@ use select::Choice;
 
 /// The registries' own limit on manifests, and ours on descriptions beside them.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+const TAGS_IN_PAGE: usize = 1000;
+const MAX_TAG_PAGES: usize = 20;
 /// More wrong passwords than that look like an attack.
 const MAX_CANDIDATES: usize = 4;
 
@@ -99,7 +101,7 @@ impl Source for OciSource {
     }
 
     async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error> {
-        let oci = expect(&resolved.reference)?;
+        let oci = expect(&resolved.origin)?;
         let what = format!("layer `{}` of `{}`", part.digest, oci.repository());
         let answer = self.request(oci, &format!("blobs/{}", part.digest), Method::GET, &what, context).await?;
         Ok(answer.body())
@@ -109,6 +111,8 @@ impl Source for OciSource {
 fn resolved(reference: &Reference, artifact: Digest, layer: &Descriptor) -> Resolved {
     Resolved {
         reference: reference.clone(),
+        origin: reference.clone(),
+        expected: None,
         artifact,
         module: Some(layer.digest.clone()),
         parts: vec![layer.part()],
@@ -117,7 +121,41 @@ fn resolved(reference: &Reference, artifact: Digest, layer: &Descriptor) -> Reso
     }
 }
 
+/// A page of tags.
+#[derive(serde::Deserialize)]
+struct Tags {
+    tags: Option<Vec<String>>,
+}
+
 impl OciSource {
+    /// All tags of a repository.
+    pub(crate) async fn tags(&self, oci: &OciReference, context: &Context<'_>) -> Result<Vec<String>, Error> {
+        let what = format!("list of tags of `{}`", oci.repository());
+        let (mut tags, mut last) = (Vec::new(), String::new());
+        for _ in 0..MAX_TAG_PAGES {
+            let path = match last.as_str() {
+                "" => format!("tags/list?n={TAGS_IN_PAGE}"),
+                last => format!("tags/list?n={TAGS_IN_PAGE}&last={last}"),
+            };
+            let answer = self.request(oci, &path, Method::GET, &what, context).await?;
+            let more = answer.headers.contains_key(reqwest::header::LINK);
+            let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
+            let page: Tags = serde_json::from_slice(&bytes).map_err(|error| {
+                Error::new(ErrorKind::Protocol, format!("the {what} is malformed")).caused_by(error)
+            })?;
+            let page = page.tags.unwrap_or_default();
+            // Tags are word characters, dots and hyphens: they need no escaping.
+            let next =
+                page.last().filter(|tag| tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))).cloned();
+            tags.extend(page);
+            match next {
+                Some(next) if more && next != last => last = next,
+                _ => return Ok(tags),
+            }
+        }
+        Err(Error::new(ErrorKind::TooLarge, format!("the {what} has no end")).hint("name a version"))
+    }
+
     async fn resolve_image(
         &self,
         reference: &Reference,
@@ -143,6 +181,8 @@ impl OciSource {
         };
         Ok(Resolved {
             reference: reference.clone(),
+            origin: reference.clone(),
+            expected: None,
             artifact,
             module: None,
             parts: manifest.layers.iter().map(Descriptor::part).collect(),

@@ -8,6 +8,7 @@ use oci_spec::distribution::Reference as OciName;
 use serde::{Deserialize, Serialize};
 use url::{Url, form_urlencoded};
 
+use crate::wkg::WkgReference;
 use crate::{Digest, Error, ErrorKind};
 
 /// Where a module lives. `Display` is the canonical form, and parsing it gives the same reference again.
@@ -19,6 +20,8 @@ pub enum Reference {
     Oci(OciReference),
     /// `https://host/path#sha256=…`
     Http(HttpReference),
+    /// `wkg:namespace:name@version`
+    Wkg(WkgReference),
     /// `file:///path`
     File(PathBuf),
 }
@@ -143,11 +146,13 @@ impl fmt::Display for OciReference {
 pub struct HttpReference {
     url: Url,
     digest: Digest,
+    module_digest: Option<Digest>,
 }
 
 impl HttpReference {
-    /// Takes an address and a digest; the address may carry the digest as its fragment, `#sha256=…`.
-    pub fn new(address: &str, digest: Option<Digest>) -> Result<Self, Error> {
+    /// Takes an address and the digests of what is served there and of the module in it, where that is packed. The address may carry
+    /// both as its fragment, `#sha256=…&module=sha256:…`.
+    pub fn new(address: &str, digest: Option<Digest>, module_digest: Option<Digest>) -> Result<Self, Error> {
         let mut url = Url::parse(address).map_err(|error| invalid(address, "it is not a URL").caused_by(error))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(invalid(address, "it must start with `https://` and a host"));
@@ -158,14 +163,18 @@ impl HttpReference {
                 "a module's URL must not carry a user name or password",
             ));
         }
-        let pinned = match url.fragment() {
-            Some(fragment) => Some(
-                digest_of_fragment(fragment)
-                    .ok_or_else(|| invalid(&display_url(&url), "its fragment must be `#sha256=` and 64 hex digits"))?,
-            ),
-            None => None,
+        let (pinned, pinned_module) = match url.fragment().map(digests_of_fragment) {
+            Some(Some((pinned, module))) => (Some(pinned), module),
+            Some(None) => return Err(invalid(&display_url(&url), "its fragment must be `#sha256=` and 64 hex digits")),
+            None => (None, None),
         };
         url.set_fragment(None);
+        let module_digest = match (pinned_module, module_digest) {
+            (Some(a), Some(b)) if a != b => {
+                return Err(invalid(&display_url(&url), "its fragment and `moduleDigest` name different digests"));
+            }
+            (pinned, given) => pinned.or(given),
+        };
         let digest = match (pinned, digest) {
             (Some(a), Some(b)) if a != b => {
                 return Err(invalid(&display_url(&url), "its fragment and `digest` name different digests"));
@@ -178,7 +187,7 @@ impl HttpReference {
                     ));
             }
         };
-        Ok(Self { url, digest })
+        Ok(Self { url, digest, module_digest })
     }
 
     /// The address, without the fragment.
@@ -190,11 +199,20 @@ impl HttpReference {
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
+
+    /// The digest that the module in them must have.
+    pub fn module_digest(&self) -> Option<&Digest> {
+        self.module_digest.as_ref()
+    }
 }
 
-fn digest_of_fragment(fragment: &str) -> Option<Digest> {
-    let (algorithm, digits) = fragment.split_once('=')?;
-    format!("{algorithm}:{digits}").parse().ok()
+fn digests_of_fragment(fragment: &str) -> Option<(Digest, Option<Digest>)> {
+    let (digest, module) = match fragment.split_once("&module=") {
+        Some((digest, module)) => (digest, Some(module.parse().ok()?)),
+        None => (fragment, None),
+    };
+    let (algorithm, digits) = digest.split_once('=')?;
+    Some((format!("{algorithm}:{digits}").parse().ok()?, module))
 }
 
 /// A URL for people: no query, which may be signed, and no user.
@@ -209,10 +227,10 @@ pub(crate) fn display_url(url: &Url) -> String {
 }
 
 impl Reference {
-    /// The source that understands it: `oci`, `http` or `file`.
+    /// The source that understands it: `oci`, `http` or `file`. Packages are found in OCI registries.
     pub fn source(&self) -> &'static str {
         match self {
-            Self::Oci(_) => "oci",
+            Self::Oci(_) | Self::Wkg(_) => "oci",
             Self::Http(_) => "http",
             Self::File(_) => "file",
         }
@@ -231,7 +249,7 @@ impl Reference {
         match self {
             Self::Oci(oci) => oci.digest(),
             Self::Http(http) => Some(&http.digest),
-            Self::File(_) => None,
+            Self::File(_) | Self::Wkg(_) => None,
         }
     }
 }
@@ -241,8 +259,10 @@ impl fmt::Display for Reference {
         match self {
             Self::Oci(oci) => write!(f, "oci://{oci}"),
             Self::Http(http) => {
-                write!(f, "{}#{}={}", http.url, http.digest.algorithm().name(), http.digest.hex())
+                write!(f, "{}#{}={}", http.url, http.digest.algorithm().name(), http.digest.hex())?;
+                http.module_digest.as_ref().map_or(Ok(()), |module| write!(f, "&module={module}"))
             }
+            Self::Wkg(package) => write!(f, "wkg:{package}"),
             Self::File(path) => write!(f, "file://{}", path.display()),
         }
     }
@@ -261,7 +281,7 @@ impl FromStr for Reference {
             return OciReference::parse(name).map(Self::Oci);
         }
         if text.starts_with("https://") || text.starts_with("http://") {
-            return HttpReference::new(text, None).map(Self::Http);
+            return HttpReference::new(text, None, None).map(Self::Http);
         }
         if let Some(path) = text.strip_prefix("file://") {
             return match path.starts_with('/') {
@@ -269,13 +289,19 @@ impl FromStr for Reference {
                 false => Err(invalid(text, "a file's path must be absolute, `file:///path/module.wasm`")),
             };
         }
-        for scheme in ["wapm:", "bindle:", "wkg:"] {
+        if let Some(package) = text.strip_prefix("wkg:") {
+            return WkgReference::parse(package.trim_start_matches("//")).map(Self::Wkg);
+        }
+        for scheme in ["wapm:", "bindle:"] {
             if text.starts_with(scheme) {
                 return Err(unsupported_scheme(scheme.trim_end_matches(':')));
             }
         }
         if let Some((scheme, _)) = text.split_once("://") {
-            return Err(invalid(text, &format!("`{scheme}://` is none of `oci://`, `https://`, `http://`, `file://`")));
+            return Err(invalid(
+                text,
+                &format!("`{scheme}://` is none of `oci://`, `https://`, `http://`, `wkg:`, `file://`"),
+            ));
         }
         OciReference::parse(text).map(Self::Oci)
     }
@@ -353,6 +379,8 @@ mod tests {
             "oci://ghcr.io/a/b:1#path=%2Fapp%2Fa+b.wasm".to_owned(),
             format!("oci://ghcr.io/a/b:1#layer=sha256%3A{}", &DIGEST[7..]),
             format!("https://example.com/m.wasm?x=1#sha256={}", &DIGEST[7..]),
+            format!("https://example.com/m.tar.gz#sha256={}&module={DIGEST}", &DIGEST[7..]),
+            "wkg:acme:resize@1.4.0".to_owned(),
             "file:///tmp/m.wasm".to_owned(),
         ];
         for text in texts {
@@ -366,7 +394,7 @@ mod tests {
     fn http_needs_one_digest() {
         assert_eq!("https://example.com/m.wasm".parse::<Reference>().unwrap_err().kind(), ErrorKind::Unsupported);
         let other = Digest::of(b"x");
-        let both = HttpReference::new(&format!("https://e.com/m#sha256={}", &DIGEST[7..]), Some(other));
+        let both = HttpReference::new(&format!("https://e.com/m#sha256={}", &DIGEST[7..]), Some(other), None);
         assert_eq!(both.unwrap_err().kind(), ErrorKind::InvalidReference);
     }
 

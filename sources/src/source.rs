@@ -24,11 +24,6 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
 
     /// Opens one part of what [`resolve`](Source::resolve) found. The bytes may be anything.
     async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error>;
-
-    /// Whether the content is on this machine already, so that the store need not hold it.
-    fn is_local(&self) -> bool {
-        false
-    }
 }
 
 /// What a source may use.
@@ -55,10 +50,15 @@ impl Context<'_> {
 pub struct Resolved {
     /// The reference this answers.
     pub reference: Reference,
+    /// Where the content is: the same, unless the reference is a name that leads to another.
+    pub origin: Reference,
     /// The digest of what the origin serves as one thing: a manifest, a file. What signatures sign.
     pub artifact: Digest,
     /// The digest of the module itself, where it is known before anything is downloaded.
     pub module: Option<Digest>,
+    /// The digest that the module must have, where the reference names it besides that of what it is packed in.
+    #[serde(default)]
+    pub expected: Option<Digest>,
     /// What has to be downloaded, in the order in which to look for the module.
     pub parts: Vec<Part>,
     /// How the module is taken out of the parts.
@@ -69,10 +69,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// What the package is remembered by: the same parts, unpacked in the same way.
+    /// What the package is remembered by: the same parts, unpacked in the same way, and held to the same digest.
     pub(crate) fn package_key(&self) -> Digest {
         let parts: Vec<&Digest> = self.parts.iter().map(|part| &part.digest).collect();
-        Digest::of(format!("{parts:?}{:?}{:?}", self.unpack, self.defaults).as_bytes())
+        let (unpack, expected, defaults) = (&self.unpack, &self.expected, &self.defaults);
+        Digest::of(format!("{parts:?}{unpack:?}{expected:?}{defaults:?}").as_bytes())
     }
 }
 

@@ -15,9 +15,11 @@ use crate::credentials::{CredentialProvider, Keyring};
 use crate::file::{Access, FileSource};
 use crate::http::HttpSource;
 use crate::oci::OciSource;
+use crate::policy::Policy;
 use crate::source::{Body, Context, Part, SharedProgress, Unpack};
 use crate::store::{Store, mismatch};
 use crate::transport::{Hosts, Http};
+use crate::wkg::Registries;
 use crate::{Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source, unpack};
 
 const FETCH_ATTEMPTS: u32 = 3;
@@ -42,6 +44,7 @@ impl PullPolicy {
     pub fn default_for(reference: &Reference) -> Self {
         match reference {
             Reference::Oci(oci) if oci.digest().is_none() && matches!(oci.tag(), None | Some("latest")) => Self::Always,
+            Reference::Wkg(package) if package.version().is_none() => Self::Always,
             _ => Self::IfNotPresent,
         }
     }
@@ -76,7 +79,10 @@ pub struct Sources {
 }
 
 struct Inner {
-    sources: BTreeMap<&'static str, Box<dyn Source>>,
+    sources: BTreeMap<&'static str, Arc<dyn Source>>,
+    oci: Arc<OciSource>,
+    wkg: Registries,
+    policy: Policy,
     credentials: Box<dyn CredentialProvider>,
     trusted_realms: Vec<String>,
     http: Http,
@@ -112,16 +118,21 @@ impl Sources {
             (Some(root), false) => Access::Below(root.clone()),
             (None, false) => Access::Denied,
         };
-        let sources: BTreeMap<&'static str, Box<dyn Source>> = BTreeMap::from([
-            ("oci", Box::new(OciSource::new(config.mirrors.clone())) as Box<dyn Source>),
-            ("http", Box::new(HttpSource)),
-            ("file", Box::new(FileSource::new(access, config.max_module_bytes))),
+        let oci = Arc::new(OciSource::new(config.mirrors.clone()));
+        let sources: BTreeMap<&'static str, Arc<dyn Source>> = BTreeMap::from([
+            ("oci", Arc::clone(&oci) as Arc<dyn Source>),
+            ("http", Arc::new(HttpSource)),
+            ("file", Arc::new(FileSource::new(access, config.max_module_bytes))),
         ]);
+        let hosts = Hosts::new(config.insecure.iter().cloned()).only(config.hosts.iter().cloned());
         let inner = Inner {
             sources,
+            oci,
+            wkg: config.wkg.clone(),
+            policy: config.policy.clone(),
             credentials: Box::new(credentials),
             trusted_realms: config.trusted_realms.clone(),
-            http: Http::new(Hosts::new(config.insecure.iter().cloned()), &config.authorities)?,
+            http: Http::new(hosts, &config.authorities)?,
             store,
             max_module_bytes: config.max_module_bytes,
             progress,
@@ -168,6 +179,11 @@ impl Sources {
     }
 }
 
+/// Whether the content is on this machine already, so that the store need not hold it.
+fn is_local(reference: &Reference) -> bool {
+    matches!(reference, Reference::File(_))
+}
+
 fn named(error: &Error, reference: &Reference) -> Error {
     error.clone().context(format_args!("`{}`", reference.redacted()))
 }
@@ -194,31 +210,43 @@ impl Inner {
 
     async fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
         let reference = &request.reference;
-        let source = self.source(reference)?;
+        self.policy.check(reference)?;
         let policy = request.pull_policy.unwrap_or_else(|| PullPolicy::default_for(reference));
+        let local = is_local(reference);
         if policy != PullPolicy::Always
-            && !source.is_local()
+            && !local
             && let Some(resolved) = self.stored(reference).await
         {
             tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
+            self.policy.check(&resolved.origin)?;
             return Ok(resolved);
         }
-        if policy == PullPolicy::Never && !source.is_local() {
+        if policy == PullPolicy::Never && !local {
             let error = Error::new(ErrorKind::NotStored, "is not in the store, and the pull policy is `Never`");
             return Err(error.hint("pull it first, or use the pull policy `IfNotPresent`"));
         }
-        let keyrings = self.keyrings(source, &request.asker).await?;
-        let resolved = source.resolve(reference, &self.context(&keyrings)).await?;
+        let keyrings = self.keyrings(reference, &request.asker).await?;
+        let context = self.context(&keyrings);
+        let origin = match reference {
+            Reference::Wkg(package) => {
+                let origin = self.wkg.locate(package, &self.oci, &context).await?;
+                self.policy.check(&origin)?;
+                origin
+            }
+            itself => itself.clone(),
+        };
+        let resolved = self.source(&origin)?.resolve(&origin, &context).await?;
+        let resolved = Resolved { reference: reference.clone(), ..resolved };
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
         // The content may be here under another reference, and then nobody fetches it.
-        if !source.is_local() && self.holds(&resolved).await {
+        if !local && self.holds(&resolved).await {
             self.remember(&resolved).await;
         }
         Ok(resolved)
     }
 
-    async fn keyrings(&self, source: &dyn Source, asker: &Asker) -> Result<Vec<Keyring>, Error> {
-        if source.is_local() { Ok(Vec::new()) } else { self.credentials.keyrings(asker).await }
+    async fn keyrings(&self, reference: &Reference, asker: &Asker) -> Result<Vec<Keyring>, Error> {
+        if is_local(reference) { Ok(Vec::new()) } else { self.credentials.keyrings(asker).await }
     }
 
     fn context<'a>(&'a self, keyrings: &'a [Keyring]) -> Context<'a> {
@@ -250,7 +278,7 @@ impl Inner {
     }
 
     async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
-        let source = self.source(&resolved.reference)?;
+        let source = self.source(&resolved.origin)?;
         let sizes = resolved.parts.iter().filter_map(|part| part.size);
         if let Some(size) = sizes.clone().find(|size| *size > self.max_module_bytes) {
             return Err(self.too_large(size));
@@ -258,10 +286,10 @@ impl Inner {
         if sizes.sum::<u64>() > self.max_module_bytes.saturating_mul(4) {
             return Err(self.too_large(resolved.parts.iter().filter_map(|part| part.size).sum()));
         }
-        let module = if source.is_local() {
+        let module = if is_local(&resolved.origin) {
             self.unpack_local(source, resolved).await?
         } else {
-            let keyrings = self.keyrings(source, asker).await?;
+            let keyrings = self.keyrings(&resolved.origin, asker).await?;
             self.download_missing(source, resolved, &keyrings).await?;
             let mut module = self.unpack_stored(resolved).await?;
             if module.is_none() {
@@ -417,10 +445,19 @@ fn unpack(
     part: &mut dyn FnMut(usize) -> Result<Bytes, Error>,
     limits: unpack::Limits,
 ) -> Result<Bytes, Error> {
-    match &resolved.unpack {
+    let bytes = match &resolved.unpack {
         Unpack::File => unpack::file(part(0)?, None, limits),
         Unpack::Image { path } => unpack::image(resolved.parts.len(), part, path.as_deref(), limits),
+    }?;
+    if let Some(expected) = &resolved.expected {
+        let mut hasher = expected.hasher();
+        hasher.update(&bytes);
+        let actual = hasher.finish();
+        if actual != *expected {
+            return Err(mismatch(expected, &actual).context("the module in it"));
+        }
     }
+    Ok(bytes)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

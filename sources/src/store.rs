@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <root>/blobs-v1/sha256/ab/abcdef…      content; its digest is its name; read-only
-//! <root>/references-v2/<sha256>.json     what a reference last resolved to; named by the reference's hash
+//! <root>/references-v3/<sha256>.json     what a reference last resolved to; named by the reference's hash
 //! <root>/packages-v1/<sha256>.json       the module in a package; named by the hash of what it is in
 //! <root>/tmp/                            files being written
 //! ```
@@ -46,7 +46,7 @@ impl Store {
 
     fn reference_path(&self, reference: &Reference) -> PathBuf {
         let name = Digest::of(reference.to_string().as_bytes());
-        self.root.join("references-v2").join(format!("{}.json", name.hex()))
+        self.root.join("references-v3").join(format!("{}.json", name.hex()))
     }
 
     /// The content with this digest, if it is here whole. Content that changed on disk is removed, and is a miss.

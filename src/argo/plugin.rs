@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sources::reference::{HttpReference, OciReference, Select, unsupported_scheme};
+use sources::wkg::WkgReference;
 use sources::{Digest, Error, ErrorKind, Reference};
 
 use crate::document::{self, DocumentError};
@@ -67,8 +68,8 @@ pub struct Keyed {
     wapm: Option<Value>,
     /// On a Bindle server. Not supported by this version.
     bindle: Option<Value>,
-    /// By wasm-pkg name. Not supported by this version.
-    wkg: Option<Value>,
+    /// By wasm-pkg name: `acme:resize@1.4.0`; without a version, the newest.
+    wkg: Option<String>,
 }
 
 /// `module.oci`: a reference, or a map.
@@ -102,7 +103,7 @@ pub struct Http {
     url: String,
     /// The digest of the file as served, `sha256:…`.
     digest: Option<String>,
-    /// The digest of the module in the file. Not supported by this version.
+    /// The digest of the module, where the file is compressed or an archive.
     module_digest: Option<String>,
     /// The Secret with credentials. Not supported by this version.
     auth_secret: Option<Value>,
@@ -301,13 +302,16 @@ impl Keyed {
             ("wkg", self.wkg.is_some()),
         ];
         let given: Vec<&str> = given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
+        if let (["wkg"], Some(package)) = (given.as_slice(), &self.wkg) {
+            return WkgReference::parse(package.strip_prefix("wkg:").unwrap_or(package)).map(Reference::Wkg);
+        }
         match (given.as_slice(), &self.oci, &self.http) {
             (["oci"], Some(Oci::Reference(reference)), _) => {
                 OciReference::parse(reference.strip_prefix("oci://").unwrap_or(reference)).map(Reference::Oci)
             }
             (["oci"], Some(Oci::Selected(selected)), _) => selected.reference(),
             (["http"], _, Some(http)) => http.reference(),
-            ([kind @ ("wapm" | "bindle" | "wkg")], ..) => Err(unsupported_scheme(kind)),
+            ([kind @ ("wapm" | "bindle")], ..) => Err(unsupported_scheme(kind)),
             _ => Err(Error::new(
                 ErrorKind::InvalidReference,
                 "give exactly one of `oci`, `http`, `wapm`, `bindle`, `wkg`",
@@ -333,13 +337,14 @@ impl OciSelected {
 
 impl Http {
     fn reference(&self) -> Result<Reference, Error> {
-        if self.module_digest.is_some() || self.auth_secret.is_some() || self.headers.is_some() {
-            let message = "`moduleDigest`, `authSecret` and `headers` are not supported by this version";
+        if self.auth_secret.is_some() || self.headers.is_some() {
+            let message = "`authSecret` and `headers` are not supported by this version";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        let digest = self.digest.as_deref().map(|digest| {
-            digest.parse::<Digest>().map_err(|error| Error::new(ErrorKind::InvalidReference, error.to_string()))
-        });
-        HttpReference::new(&self.url, digest.transpose()?).map(Reference::Http)
+        let parse = |digest: &Option<String>| {
+            let digest = digest.as_deref().map(str::parse::<Digest>).transpose();
+            digest.map_err(|error| Error::new(ErrorKind::InvalidReference, error.to_string()))
+        };
+        HttpReference::new(&self.url, parse(&self.digest)?, parse(&self.module_digest)?).map(Reference::Http)
     }
 }

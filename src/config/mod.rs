@@ -92,6 +92,12 @@ pub struct Sources {
     /// Credentials by host. They are not in this document: it says where they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<HostCredential>,
+    /// What may run.
+    #[serde(skip_serializing_if = "is_default")]
+    pub policy: Policy,
+    /// Where packages of `wkg:` references are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub wkg: Wkg,
     /// The one directory that `file://` modules may be in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<PathBuf>,
@@ -107,10 +113,40 @@ impl Default for Sources {
             trusted_realms: Vec::new(),
             mirrors: BTreeMap::new(),
             credentials: Vec::new(),
+            policy: Policy::default(),
+            wkg: Wkg::default(),
             files: None,
             max_module: ByteSize(256 << 20),
         }
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// `sources.policy`: patterns in which `*` stands for any text, compared with references as `inspect` and the log write them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Policy {
+    /// The only modules that may run; all, if there are none.
+    pub allow: Vec<String>,
+    /// Modules that may not run, whatever `allow` says.
+    pub deny: Vec<String>,
+    /// Modules whose references must name a digest.
+    pub require_digest: Vec<String>,
+    /// The only hosts that requests for modules may go to; all, if there are none.
+    pub hosts: Vec<String>,
+}
+
+/// `sources.wkg`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Wkg {
+    /// The registry of namespaces that are not named.
+    pub default: Option<String>,
+    /// Registries by namespace.
+    pub namespaces: BTreeMap<String, String>,
 }
 
 /// `sources.credentials[]`: a user with a password, or a token.
@@ -263,6 +299,16 @@ impl Sources {
             authorities: self.ca.clone(),
             trusted_realms: self.trusted_realms.clone(),
             mirrors: self.mirrors.clone(),
+            policy: sources::policy::Policy {
+                allow: self.policy.allow.clone(),
+                deny: self.policy.deny.clone(),
+                require_digest: self.policy.require_digest.clone(),
+            },
+            wkg: sources::wkg::Registries {
+                default: self.wkg.default.clone(),
+                namespaces: self.wkg.namespaces.clone(),
+            },
+            hosts: self.policy.hosts.clone(),
             files: self.files.clone(),
             max_module_bytes: self.max_module.0,
         }

@@ -16,6 +16,7 @@ mod credentials;
 mod hostile;
 mod layouts;
 mod outputs;
+mod packages;
 mod programs;
 mod schemas;
 mod serve;

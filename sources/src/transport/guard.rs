@@ -10,18 +10,28 @@ use std::sync::Arc;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use crate::policy::matches;
 use crate::{Error, ErrorKind};
 
 /// Hosts that the operator listed: plain HTTP is spoken to them, and they may be on this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     listed: Arc<HashSet<String>>,
+    /// Patterns of the only hosts that may be reached; all, if there are none.
+    reachable: Arc<[String]>,
 }
 
 impl Hosts {
     /// Each entry is `host` (every port) or `host:port`.
     pub fn new(entries: impl IntoIterator<Item = String>) -> Self {
-        Self { listed: Arc::new(entries.into_iter().map(|entry| entry.trim().to_ascii_lowercase()).collect()) }
+        let listed = entries.into_iter().map(|entry| entry.trim().to_ascii_lowercase()).collect();
+        Self { listed: Arc::new(listed), reachable: Arc::default() }
+    }
+
+    /// The same, with no other hosts to be reached than those that match one of the patterns; all, if there are none.
+    #[must_use]
+    pub fn only(self, patterns: impl IntoIterator<Item = String>) -> Self {
+        Self { reachable: patterns.into_iter().map(|pattern| pattern.to_ascii_lowercase()).collect(), ..self }
     }
 
     /// Whether `authority`, `host` or `host:port`, is listed.
@@ -47,6 +57,11 @@ impl Hosts {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
+        let may_reach = |pattern: &String| matches(pattern, host) || matches(pattern, &authority);
+        if !self.reachable.is_empty() && !self.reachable.iter().any(may_reach) {
+            return Err(Error::new(ErrorKind::Denied, format!("requests to `{authority}` are not allowed"))
+                .hint("the operator lists the hosts that may be reached under `sources.policy.hosts`"));
+        }
         let listed = self.contains(&authority);
         if url.scheme() != "https" && !listed {
             return Err(Error::new(ErrorKind::Denied, format!("plain HTTP to `{authority}` is not allowed"))
@@ -217,6 +232,16 @@ mod tests {
         }
         assert!(none.check(&"https://example.com/".parse().unwrap()).is_ok());
         assert!(Hosts::new(["127.0.0.1:80".to_owned()]).check(&"http://127.0.0.1/".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn only_the_hosts_that_the_operator_lists() {
+        let hosts = Hosts::default().only(["ghcr.io".to_owned(), "*.Acme.com".to_owned(), "r.example:8443".to_owned()]);
+        let allowed = |url: &str| hosts.check(&url.parse().unwrap()).is_ok();
+        assert!(allowed("https://ghcr.io/x") && allowed("https://r.acme.com/x") && allowed("https://r.example:8443/x"));
+        assert!(
+            !allowed("https://ghcr.io.evil/x") && !allowed("https://acme.com/x") && !allowed("https://r.example/x")
+        );
     }
 
     #[tokio::test]

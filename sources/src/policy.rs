@@ -1,0 +1,93 @@
+//! What the operator lets run.
+//!
+//! A pattern is compared with the canonical form of a reference, `oci://ghcr.io/acme/resize:1.4.0`; `*` in it stands for any text, slashes
+//! too. What a `wkg:` reference leads to is held to the same rules.
+
+use crate::{Error, ErrorKind, Reference};
+
+/// The operator's rules. Without any, everything may run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Only references that match one of these; all, if there are none.
+    pub allow: Vec<String>,
+    /// None that match one of these, whatever `allow` says.
+    pub deny: Vec<String>,
+    /// Those that match one of these must name a digest.
+    pub require_digest: Vec<String>,
+}
+
+impl Policy {
+    /// Whether the reference may run.
+    pub fn check(&self, reference: &Reference) -> Result<(), Error> {
+        let name = reference.to_string();
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &name));
+        if any(&self.deny) || !(self.allow.is_empty() || any(&self.allow)) {
+            return Err(Error::new(ErrorKind::Denied, "the operator's policy does not allow this module")
+                .hint("the operator decides that with `sources.policy`"));
+        }
+        if reference.pinned().is_none() && any(&self.require_digest) {
+            return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module")
+                .hint("add it to the reference, `…@sha256:…`; `wasm-workflow-executor inspect` shows it"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any text.
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    // Each part at its first place, and the last at the end: what a `*` skips does not matter.
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_anything() {
+        let cases = [
+            ("oci://ghcr.io/acme/*", "oci://ghcr.io/acme/a/b:1", true),
+            ("oci://ghcr.io/acme/*", "oci://ghcr.io/acmeevil/a:1", false),
+            ("*", "", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("a", "ab", false),
+            ("*a", "ba", true),
+            ("ab*ba", "aba", false),
+            ("", "a", false),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn rules_are_held() {
+        let digest = crate::Digest::of(b"");
+        let rules = |patterns: &[&str]| patterns.iter().map(|pattern| (*pattern).to_owned()).collect::<Vec<_>>();
+        let policy = Policy {
+            allow: rules(&["oci://ghcr.io/*", "oci://docker.io/library/*"]),
+            deny: rules(&["*/secret*"]),
+            require_digest: rules(&["oci://ghcr.io/*"]),
+        };
+        let allowed = |text: &str| policy.check(&text.parse().unwrap()).is_ok();
+        assert!(allowed(&format!("oci://ghcr.io/acme/a@{digest}")) && allowed("library/x:1"));
+        assert!(!allowed("ghcr.io/acme/a:1"), "no digest");
+        assert!(!allowed(&format!("ghcr.io/acme/secret@{digest}")) && !allowed("quay.io/a:1"));
+        assert!(Policy::default().check(&"quay.io/a:1".parse().unwrap()).is_ok());
+    }
+}

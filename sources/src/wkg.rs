@@ -1,0 +1,197 @@
+//! `wkg:` references: packages by name, whose registry says where in an OCI registry they are.
+//!
+//! The convention is that of wasm-pkg-tools (<https://github.com/bytecodealliance/wasm-pkg-tools>, `docs/registry-metadata.md`): a namespace has a registry, a host
+//! whose `/.well-known/wasm-pkg/registry.json` names an OCI registry and a prefix; the package is the repository `PREFIXNAMESPACE/NAME` there, and its
+//! versions are tags.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use semver::Version;
+use serde::Deserialize;
+use url::Url;
+
+use crate::oci::OciSource;
+use crate::reference::OciReference;
+use crate::source::Context;
+use crate::transport::Request;
+use crate::{Error, ErrorKind, Reference};
+
+const MAX_METADATA_BYTES: u64 = 64 << 10;
+/// The registries that everybody knows, as in the original tools.
+const KNOWN: [(&str, &str); 2] = [("wasi", "wasi.dev"), ("ba", "bytecodealliance.org")];
+
+/// A package's name, and its version if one is named.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WkgReference {
+    namespace: String,
+    name: String,
+    version: Option<Version>,
+}
+
+impl WkgReference {
+    /// Reads `namespace:name[@version]`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let invalid = |why: &str| {
+            let shown: String = text.chars().take(200).collect();
+            Error::new(ErrorKind::InvalidReference, format!("`{shown}` is not a package: {why}"))
+        };
+        let (package, version) = match text.split_once('@') {
+            Some((package, version)) => (package, Some(version)),
+            None => (text, None),
+        };
+        let (namespace, name) =
+            package.split_once(':').ok_or_else(|| invalid("it must look like `acme:resize@1.4.0`"))?;
+        if !is_kebab(namespace) || !is_kebab(name) {
+            return Err(invalid("its names are lower-case words with hyphens between them"));
+        }
+        let version = version.map(Version::parse).transpose();
+        let version =
+            version.map_err(|error| invalid("its version must be exact, such as `1.4.0`").caused_by(error))?;
+        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned(), version })
+    }
+
+    /// The version, if one is named.
+    pub fn version(&self) -> Option<&Version> {
+        self.version.as_ref()
+    }
+}
+
+impl fmt::Display for WkgReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.namespace, self.name)?;
+        self.version.as_ref().map_or(Ok(()), |version| write!(f, "@{version}"))
+    }
+}
+
+/// Words of the component model: `[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*`.
+fn is_kebab(text: &str) -> bool {
+    text.len() <= 128
+        && text.split('-').all(|word| {
+            word.starts_with(|c: char| c.is_ascii_lowercase())
+                && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        })
+}
+
+/// Which registry has which namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registries {
+    /// For namespaces that are not named.
+    pub default: Option<String>,
+    /// By namespace.
+    pub namespaces: BTreeMap<String, String>,
+}
+
+/// `registry.json`, in its form of today and in the deprecated one.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    preferred_protocol: Option<String>,
+    oci: Option<OciMetadata>,
+    oci_registry: Option<String>,
+    oci_namespace_prefix: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OciMetadata {
+    registry: Option<String>,
+    namespace_prefix: Option<String>,
+}
+
+impl Registries {
+    fn of(&self, namespace: &str) -> Result<&str, Error> {
+        let known = KNOWN.iter().find(|(name, _)| *name == namespace).map(|(_, registry)| *registry);
+        let configured = self.namespaces.get(namespace).or(self.default.as_ref()).map(String::as_str);
+        configured.or(known).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidReference, format!("no registry is known for the namespace `{namespace}`"))
+                .hint("the operator names one under `sources.wkg.namespaces`, or `sources.wkg.default` for all")
+        })
+    }
+
+    /// Where the package is.
+    pub(crate) async fn locate(
+        &self,
+        package: &WkgReference,
+        oci: &OciSource,
+        context: &Context<'_>,
+    ) -> Result<Reference, Error> {
+        let registry = self.of(&package.namespace)?;
+        let metadata = metadata(registry, context).await?;
+        if let Some(protocol) = metadata.preferred_protocol.filter(|protocol| protocol != "oci") {
+            let shown: String = protocol.chars().take(40).collect();
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("`{registry}` prefers the protocol `{shown}`; only `oci` is supported"),
+            ));
+        }
+        let (host, prefix) = match metadata.oci {
+            Some(oci) => (oci.registry, oci.namespace_prefix),
+            None => (metadata.oci_registry, metadata.oci_namespace_prefix),
+        };
+        let (host, prefix) = (host.unwrap_or_else(|| registry.to_owned()), prefix.unwrap_or_default());
+        let repository = format!("{host}/{prefix}{}/{}", package.namespace, package.name);
+        let version = match &package.version {
+            Some(version) => version.clone(),
+            None => newest(&OciReference::parse(&repository)?, oci, context).await?,
+        };
+        // A tag cannot hold the `+` of a version's build; publishers write `_`.
+        let tag = version.to_string().replace('+', "_");
+        OciReference::parse(&format!("{repository}:{tag}")).map(Reference::Oci)
+    }
+}
+
+async fn newest(repository: &OciReference, oci: &OciSource, context: &Context<'_>) -> Result<Version, Error> {
+    let tags = oci.tags(repository, context).await?;
+    let versions = tags.iter().filter_map(|tag| Version::parse(&tag.replace('_', "+")).ok());
+    versions
+        .filter(|version| version.pre.is_empty())
+        .max()
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("`{repository}` has no released version")))
+}
+
+/// What the registry says of itself. Without the file, it is an OCI registry itself.
+async fn metadata(registry: &str, context: &Context<'_>) -> Result<Metadata, Error> {
+    let scheme = if context.http.is_insecure(registry) { "http" } else { "https" };
+    let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
+    let url = Url::parse(&url).map_err(|error| {
+        Error::new(ErrorKind::InvalidConfig, format!("`{registry}` is not a registry's host")).caused_by(error)
+    })?;
+    let answer = context.http.send(&Request::get(url)).await?;
+    if matches!(answer.status.as_u16(), 404 | 410) {
+        return Ok(Metadata::default());
+    }
+    if !answer.status.is_success() {
+        return Err(answer.error("registry metadata"));
+    }
+    let bytes = answer.bytes(MAX_METADATA_BYTES, "the registry's metadata").await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::new(ErrorKind::Protocol, format!("the metadata of the registry `{registry}` is malformed"))
+            .caused_by(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_exact_versions() {
+        for text in ["acme:resize@1.4.0", "wasi:http", "a-b2:c@1.0.0-rc.1"] {
+            assert_eq!(WkgReference::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["acme", "acme:", "Acme:x", "a:b/c", "a:../b", "a:b@^1", "a:b@1", "a:-b", "a:b@", "a:b:c"] {
+            assert!(WkgReference::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn registries_by_namespace() {
+        let namespaces = BTreeMap::from([("acme".to_owned(), "acme.example".to_owned())]);
+        let some = Registries { default: None, namespaces };
+        assert_eq!((some.of("acme").unwrap(), some.of("wasi").unwrap()), ("acme.example", "wasi.dev"));
+        assert!(some.of("other").is_err());
+        let all = Registries { default: Some("all.example".to_owned()), ..some };
+        assert_eq!((all.of("other").unwrap(), all.of("wasi").unwrap()), ("all.example", "all.example"));
+    }
+}
