@@ -9,7 +9,7 @@ use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::registry::Registry;
 
-use crate::message;
+use crate::{message, packed};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -207,13 +207,7 @@ async fn several_modules_and_a_spin_application() {
 #[tokio::test]
 async fn packages_are_unpacked_once() {
     let (registry, cache) = (Registry::start(), tempfile::tempdir().unwrap());
-    let layer = {
-        let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-        let mut header = tar::Header::new_gnu();
-        header.set_size(show().len() as u64);
-        builder.append_data(&mut header, "show.wasm", &*show()).unwrap();
-        builder.into_inner().unwrap().finish().unwrap()
-    };
+    let layer = packed("show.wasm", &show());
     registry
         .push(
             "p:1",

@@ -49,6 +49,15 @@ fn template_of_wat(directory: &Path, name: &str, wat: &str) -> Value {
     template_of(&path)
 }
 
+/// A gzipped tar archive with one file.
+fn packed(path: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    builder.append_data(&mut header, path, bytes).expect("an archive");
+    builder.into_inner().and_then(flate2::write::GzEncoder::finish).expect("an archive")
+}
+
 fn message(node: &Value) -> &str {
     node["message"].as_str().unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::registry::Registry;
 
-use crate::message;
+use crate::{message, packed};
 
 fn of(module: Value) -> Value {
     json!({"name": "t", "plugin": {"wasm": {"module": module}}})
@@ -82,13 +82,7 @@ async fn a_package_by_name_in_the_registry_that_its_namespace_names() {
 
 #[tokio::test]
 async fn a_packed_file_and_the_digest_of_the_module_in_it() {
-    let packed = {
-        let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-        let mut header = tar::Header::new_gnu();
-        header.set_size(noop().len() as u64);
-        builder.append_data(&mut header, "bin/noop.wasm", &*noop()).unwrap();
-        builder.into_inner().unwrap().finish().unwrap()
-    };
+    let packed = packed("bin/noop.wasm", &noop());
     let (digest, module) = (Digest::of(&packed), Digest::of(&noop()));
     let host = serve("/m.tar.gz", packed, 404).await;
     let executor = start(&json!({"insecure": [host]}));
