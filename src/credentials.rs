@@ -24,6 +24,8 @@ const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
 
 /// How long what was read of a Secret is used: a password that was changed works soon after.
 const FRESH: Duration = Duration::from_mins(1);
+/// The same for the list of the pod's own: where the API does not answer, steps wait for it no more often.
+const OWN_FRESH: Duration = Duration::from_mins(5);
 
 /// The places that this process knows.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub struct Credentials {
     /// By namespace and name.
     secrets: Cache<(String, String), Keyring>,
     /// The pull secrets of the executor's own pod.
-    own: Cache<(), Vec<Keyring>>,
+    own: Cache<(), Keyring>,
 }
 
 impl Credentials {
@@ -46,7 +48,7 @@ impl Credentials {
         }
         let personal = if personal { personal_keyrings() } else { Vec::new() };
         let secrets = Cache::builder().max_capacity(1000).time_to_live(FRESH).build();
-        let own = Cache::builder().time_to_live(FRESH).build();
+        let own = Cache::builder().time_to_live(OWN_FRESH).build();
         Ok(Self { kubernetes, operator, personal, secrets, own })
     }
 
@@ -67,39 +69,46 @@ impl Credentials {
         Ok(keyring)
     }
 
-    /// What cannot be read here is no error: nobody asked for it.
-    async fn own(&self) -> Vec<Keyring> {
-        let Some(kubernetes) = &self.kubernetes else { return Vec::new() };
+    /// What cannot be read here is no error: nobody asked for it. Where the API does not answer, it is asked again the next time.
+    async fn own(&self) -> Keyring {
+        let Some(kubernetes) = &self.kubernetes else { return Keyring::default() };
         let read = async {
             let (namespace, names) = match kubernetes.own_pull_secrets().await {
                 Ok(found) => found,
+                Err(error @ KubernetesError::Unavailable(..)) => return Err(unreadable(&error)),
                 Err(error) => {
                     tracing::info!(%error, "the pod's own pull secrets are not used");
-                    return Vec::new();
+                    return Ok(Keyring::default());
                 }
             };
-            let mut keyrings = Vec::new();
+            let mut keyring = Keyring::default();
             for name in names {
                 match self.secret(&namespace, &name).await {
-                    Ok(keyring) => keyrings.push(keyring),
+                    Ok(found) => keyring.merge(found),
+                    Err(error) if error.retryable() => return Err(error),
                     Err(error) => tracing::warn!(%error, "a pull secret of the pod is not used"),
                 }
             }
-            keyrings
+            Ok(keyring)
         };
-        self.own.get_with((), read).await
+        self.own.try_get_with((), read).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the pod's own pull secrets are not used this time");
+            Keyring::default()
+        })
     }
 }
 
 #[async_trait]
 impl CredentialProvider for Credentials {
     async fn keyrings(&self, asker: &Asker) -> Result<Vec<Keyring>, Error> {
-        let mut keyrings = Vec::new();
+        // Secrets of one place count together, as for the kubelet.
+        let mut named = Keyring::default();
         for name in &asker.secrets {
-            keyrings.push(self.secret(&asker.namespace, name).await?);
+            named.merge(self.secret(&asker.namespace, name).await?);
         }
+        let mut keyrings = vec![named];
         keyrings.extend(self.operator.iter().cloned());
-        keyrings.extend(self.own().await);
+        keyrings.push(self.own().await);
         keyrings.extend(self.personal.iter().cloned());
         Ok(keyrings)
     }

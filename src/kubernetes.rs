@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 /// Kubernetes keeps no object over about 1.5 MB.
 const MAX_OBJECT_BYTES: u64 = 4 << 20;
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Access to the API, as some user.
 #[derive(Clone)]

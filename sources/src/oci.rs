@@ -242,7 +242,7 @@ impl OciSource {
         what: &str,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        for mirror in self.mirrors.get(oci.registry()).into_iter().flatten() {
+        for mirror in self.mirrors.get(oci.host()).into_iter().flatten() {
             match self.request_from(mirror, oci.repository(), path, &method, what, context).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => tracing::info!(mirror, %error, "the mirror has not got it; asking the next"),
@@ -294,7 +294,7 @@ impl OciSource {
         who: Option<&Candidate>,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        let known = self.headers.known(registry, repository, who);
+        let known = self.headers.known(registry, repository, who)?;
         let answer = context.http.send(&Request { authorization: known, ..request.clone() }).await?;
         if answer.status.as_u16() != 401 {
             return Ok(answer);

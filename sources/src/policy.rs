@@ -1,6 +1,6 @@
 //! What the operator lets run.
 //!
-//! A pattern is compared with the canonical form of a reference, `oci://ghcr.io/acme/resize:1.4.0`; `*` in it stands for any text, slashes
+//! A pattern is compared with the canonical form of a reference without its fragment, `oci://ghcr.io/acme/resize:1.4.0`; `*` in it stands for any text, slashes
 //! too. What a `wkg:` reference leads to is held to the same rules.
 
 use crate::{Error, ErrorKind, Reference};
@@ -19,7 +19,7 @@ pub struct Policy {
 impl Policy {
     /// Whether the reference may run.
     pub fn check(&self, reference: &Reference) -> Result<(), Error> {
-        let name = reference.to_string();
+        let name = reference.subject();
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &name));
         if any(&self.deny) || !(self.allow.is_empty() || any(&self.allow)) {
             return Err(Error::new(ErrorKind::Denied, "the operator's policy does not allow this module")
@@ -88,6 +88,10 @@ mod tests {
         assert!(allowed(&format!("oci://ghcr.io/acme/a@{digest}")) && allowed("library/x:1"));
         assert!(!allowed("ghcr.io/acme/a:1"), "no digest");
         assert!(!allowed(&format!("ghcr.io/acme/secret@{digest}")) && !allowed("quay.io/a:1"));
+        for text in ["GHCR.io/acme/secret@", "ghcr.io:443/acme/secret@", "ghcr.io/acme/secret@"] {
+            assert!(!allowed(&format!("{text}{digest}")) && !allowed(&format!("{text}{digest}#layer=0")), "{text}");
+        }
+        assert!(allowed("registry-1.docker.io/library/x:1") && !allowed("registry-1.docker.io/other/x:1"));
         assert!(Policy::default().check(&"quay.io/a:1".parse().unwrap()).is_ok());
     }
 }

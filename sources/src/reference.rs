@@ -75,6 +75,7 @@ impl OciReference {
             }
             None => (text, None),
         };
+        let text = &canonical_host(text);
         // Registries compare digests as text; people paste them in any case.
         let lowered = text.split_once('@').map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
         let name: OciName = lowered
@@ -110,6 +111,11 @@ impl OciReference {
         }
     }
 
+    /// The registry's name: `docker.io` for Docker Hub.
+    pub fn host(&self) -> &str {
+        self.name.registry()
+    }
+
     /// The repository, without the registry.
     pub fn repository(&self) -> &str {
         self.name.repository()
@@ -134,6 +140,19 @@ impl OciReference {
     }
 }
 
+/// One name for each registry, so that rules and credentials for it hold however it is written: no upper case, no port that says nothing, and
+/// none of the other names of Docker Hub.
+fn canonical_host(text: &str) -> String {
+    let Some((host, rest)) = text.split_once('/') else { return text.to_owned() };
+    if !host.contains(['.', ':']) && !host.eq_ignore_ascii_case("localhost") {
+        return text.to_owned();
+    }
+    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix(":443").unwrap_or(&host);
+    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
+    format!("{host}/{rest}")
+}
+
 impl fmt::Display for OciReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name.whole())?;
@@ -153,7 +172,13 @@ impl HttpReference {
     /// Takes an address and the digests of what is served there and of the module in it, where that is packed. The address may carry
     /// both as its fragment, `#sha256=…&module=sha256:…`.
     pub fn new(address: &str, digest: Option<Digest>, module_digest: Option<Digest>) -> Result<Self, Error> {
-        let mut url = Url::parse(address).map_err(|error| invalid(address, "it is not a URL").caused_by(error))?;
+        // It may have a password or a signature in it, and cannot be shown.
+        let mut url = Url::parse(address).map_err(|error| {
+            Error::new(ErrorKind::InvalidReference, "the module's URL is not a URL").caused_by(error)
+        })?;
+        if url.host_str().is_some_and(|host| host.ends_with('.')) {
+            return Err(invalid(&display_url(&url), "its host ends with a dot"));
+        }
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(invalid(address, "it must start with `https://` and a host"));
         }
@@ -244,6 +269,12 @@ impl Reference {
         }
     }
 
+    /// What the operator's policy is about: the canonical form without the choice of one of several modules, or a digest in a fragment.
+    pub fn subject(&self) -> String {
+        let name = self.to_string();
+        name.split_once('#').map_or(name.clone(), |(name, _)| name.to_owned())
+    }
+
     /// The digest in the reference: the manifest's for OCI, the file's for HTTP.
     pub fn pinned(&self) -> Option<&Digest> {
         match self {
@@ -284,9 +315,10 @@ impl FromStr for Reference {
             return HttpReference::new(text, None, None).map(Self::Http);
         }
         if let Some(path) = text.strip_prefix("file://") {
-            return match path.starts_with('/') {
+            let plain = path.starts_with('/') && !path.split('/').any(|segment| matches!(segment, "." | ".."));
+            return match plain {
                 true => Ok(Self::File(PathBuf::from(path))),
-                false => Err(invalid(text, "a file's path must be absolute, `file:///path/module.wasm`")),
+                false => Err(invalid(text, "a file's path must be absolute and plain, `file:///path/module.wasm`")),
             };
         }
         if let Some(package) = text.strip_prefix("wkg:") {
@@ -353,6 +385,8 @@ mod tests {
             ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000", "a/b", Some("c")),
             ("localhost:5000/m:1", "localhost:5000", "m", Some("1")),
             ("acme/resize:2", "registry-1.docker.io", "acme/resize", Some("2")),
+            ("index.docker.io/acme/resize:2", "registry-1.docker.io", "acme/resize", Some("2")),
+            ("GHCR.io:443/acme/resize:2", "ghcr.io", "acme/resize", Some("2")),
         ];
         for (text, registry, repository, tag) in cases {
             let reference = oci(text);

@@ -70,7 +70,7 @@ pub struct Resolved {
 
 impl Resolved {
     /// What the package is remembered by: the same parts, unpacked in the same way, and held to the same digest.
-    pub(crate) fn package_key(&self) -> Digest {
+    pub fn package_key(&self) -> Digest {
         let parts: Vec<&Digest> = self.parts.iter().map(|part| &part.digest).collect();
         let (unpack, expected, defaults) = (&self.unpack, &self.expected, &self.defaults);
         Digest::of(format!("{parts:?}{unpack:?}{expected:?}{defaults:?}").as_bytes())

@@ -92,7 +92,7 @@ struct Inner {
     resolved: Cache<(String, Reference, Asker), Arc<Resolved>>,
     packages: Cache<Digest, Arc<Package>>,
     resolving: Flights<Request, Result<Arc<Resolved>, Error>>,
-    fetching: Flights<(Reference, Asker), Result<Module, Error>>,
+    fetching: Flights<(Reference, Digest, Asker), Result<Module, Error>>,
 }
 
 impl fmt::Debug for Sources {
@@ -173,8 +173,8 @@ impl Sources {
             let fetched = in_time(FETCH_TIMEOUT, inner.fetch(&owned, &whose)).await;
             fetched.map_err(|error| named(&error, &owned.reference))
         };
-        // By reference: another origin's trouble with the same content is not this one's.
-        let key = (resolved.reference.clone(), asker.clone());
+        // By reference too: another origin's trouble with the same content is not this one's.
+        let key = (resolved.reference.clone(), resolved.package_key(), asker.clone());
         self.inner.fetching.join(key, work).await.unwrap_or_else(|| Err(broke_off("fetching")))
     }
 }
@@ -215,7 +215,7 @@ impl Inner {
         let local = is_local(reference);
         if policy != PullPolicy::Always
             && !local
-            && let Some(resolved) = self.stored(reference).await
+            && let Some(resolved) = self.stored(reference, &request.asker).await
         {
             tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
             self.policy.check(&resolved.origin)?;
@@ -240,7 +240,7 @@ impl Inner {
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
         // The content may be here under another reference, and then nobody fetches it.
         if !local && self.holds(&resolved).await {
-            self.remember(&resolved).await;
+            self.remember(&resolved, &request.asker).await;
         }
         Ok(resolved)
     }
@@ -254,9 +254,9 @@ impl Inner {
     }
 
     /// What the reference resolved to earlier, if all of it is still here.
-    async fn stored(&self, reference: &Reference) -> Option<Resolved> {
-        let (store, reference) = (self.store.clone(), reference.clone());
-        let look = move || store.resolved(&reference).filter(|resolved| store.holds(resolved));
+    async fn stored(&self, reference: &Reference, asker: &Asker) -> Option<Resolved> {
+        let (store, reference, asker) = (self.store.clone(), reference.clone(), asker.clone());
+        let look = move || store.resolved(&reference, &asker).filter(|resolved| store.holds(resolved));
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
@@ -298,7 +298,7 @@ impl Inner {
                 module = self.unpack_stored(resolved).await?;
             }
             let module = module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
-            self.remember(resolved).await;
+            self.remember(resolved, asker).await;
             module
         };
         self.packages.insert(resolved.package_key(), Arc::clone(&module.package)).await;
@@ -366,9 +366,9 @@ impl Inner {
     }
 
     /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
-    async fn remember(&self, resolved: &Resolved) {
-        let (store, resolved) = (self.store.clone(), resolved.clone());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.remember(&resolved)).await {
+    async fn remember(&self, resolved: &Resolved, asker: &Asker) {
+        let (store, resolved, asker) = (self.store.clone(), resolved.clone(), asker.clone());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.remember(&resolved, &asker)).await {
             tracing::warn!(%error, "the reference is not remembered");
         }
     }
@@ -449,6 +449,11 @@ fn unpack(
         Unpack::File => unpack::file(part(0)?, None, limits),
         Unpack::Image { path } => unpack::image(resolved.parts.len(), part, path.as_deref(), limits),
     }?;
+    if bytes.len() as u64 > limits.module {
+        let (size, limit) = (bytes.len(), limits.module);
+        return Err(Error::new(ErrorKind::TooLarge, format!("the module has {size} bytes; the limit is {limit}"))
+            .hint("the operator sets `sources.maxModule`"));
+    }
     if let Some(expected) = &resolved.expected {
         let mut hasher = expected.hasher();
         hasher.update(&bytes);

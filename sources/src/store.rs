@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <root>/blobs-v1/sha256/ab/abcdef…      content; its digest is its name; read-only
-//! <root>/references-v3/<sha256>.json     what a reference last resolved to; named by the reference's hash
+//! <root>/references-v4/<sha256>.json     what a reference last resolved to; named by the hash of it and of who asked
 //! <root>/packages-v1/<sha256>.json       the module in a package; named by the hash of what it is in
 //! <root>/tmp/                            files being written
 //! ```
@@ -21,7 +21,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
-use crate::{Digest, Error, ErrorKind, Package, Reference, Resolved};
+use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved};
 
 /// The store. Cheap to clone; opening it touches no disk.
 #[derive(Clone, Debug)]
@@ -44,9 +44,14 @@ impl Store {
         self.root.join("blobs-v1").join(digest.algorithm().name()).join(&digest.hex()[..2]).join(digest.hex())
     }
 
-    fn reference_path(&self, reference: &Reference) -> PathBuf {
-        let name = Digest::of(reference.to_string().as_bytes());
-        self.root.join("references-v3").join(format!("{}.json", name.hex()))
+    /// What was found with Secrets is found again only with the same ones: others have to show theirs to the origin.
+    fn reference_path(&self, reference: &Reference, asker: &Asker) -> PathBuf {
+        let name = match asker.secrets.as_slice() {
+            [] => reference.to_string(),
+            secrets => format!("{reference}\0{}\0{}", asker.namespace, secrets.join("\0")),
+        };
+        let name = Digest::of(name.as_bytes());
+        self.root.join("references-v4").join(format!("{}.json", name.hex()))
     }
 
     /// The content with this digest, if it is here whole. Content that changed on disk is removed, and is a miss.
@@ -88,8 +93,8 @@ impl Store {
     }
 
     /// What `reference` last resolved to.
-    pub fn resolved(&self, reference: &Reference) -> Option<Resolved> {
-        let bytes = fs::read(self.reference_path(reference)).ok()?;
+    pub fn resolved(&self, reference: &Reference, asker: &Asker) -> Option<Resolved> {
+        let bytes = fs::read(self.reference_path(reference, asker)).ok()?;
         let resolved: Resolved = serde_json::from_slice(&bytes).ok()?;
         (resolved.reference == *reference).then_some(resolved)
     }
@@ -100,8 +105,8 @@ impl Store {
     }
 
     /// Remembers what a reference resolved to.
-    pub fn remember(&self, resolved: &Resolved) -> Result<(), Error> {
-        self.write_json(&self.reference_path(&resolved.reference), resolved)
+    pub fn remember(&self, resolved: &Resolved, asker: &Asker) -> Result<(), Error> {
+        self.write_json(&self.reference_path(&resolved.reference, asker), resolved)
     }
 
     /// What was found in a package.

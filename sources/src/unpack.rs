@@ -32,6 +32,20 @@ impl Limits {
 
 /// The most entries that all archives of one package may have.
 const MAX_ENTRIES: u64 = 100_000;
+
+/// What all archives of one package may still hold.
+struct Budget {
+    entries: u64,
+    bytes: u64,
+    whole: u64,
+}
+
+impl Budget {
+    fn new(limits: Limits) -> Self {
+        Self { entries: MAX_ENTRIES, bytes: limits.unpacked(), whole: limits.unpacked() }
+    }
+}
+
 /// An archive in a compressed file, and no deeper.
 const MAX_DEPTH: u32 = 2;
 

@@ -131,6 +131,16 @@ impl Registries {
         };
         let (host, prefix) = (host.unwrap_or_else(|| registry.to_owned()), prefix.unwrap_or_default());
         let repository = format!("{host}/{prefix}{}/{}", package.namespace, package.name);
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._:/-".contains(c);
+        // A host without a dot would be read as a name on Docker Hub.
+        let meant = OciReference::parse(&repository).is_ok_and(|parsed| parsed.host() == host);
+        if !repository.chars().all(plain) || !meant {
+            let shown: String = host.chars().take(100).collect();
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("`{registry}` leads to `{shown}`, which is not a registry's host"),
+            ));
+        }
         let version = match &package.version {
             Some(version) => version.clone(),
             None => newest(&OciReference::parse(&repository)?, oci, context).await?,

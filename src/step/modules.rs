@@ -64,7 +64,8 @@ impl Modules {
         let (sources, compiler, compiling) =
             (self.sources.clone(), Arc::clone(&self.compiler), Arc::clone(&self.compiling));
         let (resolved, asker) = (Arc::clone(resolved), asker.clone());
-        let key = (resolved.artifact.clone(), asker.clone());
+        // By what is taken out of what: one artifact can hold several modules.
+        let key = (resolved.package_key(), asker.clone());
         let work =
             move || async move { make(&sources, compiler, &compiling, resolved, &asker).await.map_err(Arc::new) };
         let made = self.flights.join(key, work).await;

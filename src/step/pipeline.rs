@@ -5,6 +5,7 @@
 //! └── async ───────────────┘   └── one of the runners' places ─────┘
 //! ```
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -297,14 +298,12 @@ fn arguments(step: &Step, defaults: &Defaults) -> Vec<String> {
 
 /// What every guest gets, below that the package's, below that the template's.
 fn environment(step: &Step, defaults: &Defaults) -> Vec<(String, String)> {
-    let ours =
-        [("PWD", "/"), ("HOME", "/"), ("TMPDIR", "/tmp")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut env: Vec<(String, String)> = Vec::with_capacity(ours.len() + defaults.env.len() + step.env.len());
-    for (name, value) in ours.iter().chain(&defaults.env).chain(&step.env) {
-        env.retain(|(earlier, _)| earlier != name);
-        env.push((name.clone(), value.clone()));
-    }
-    env
+    let ours = [("PWD", "/"), ("HOME", "/"), ("TMPDIR", "/tmp")];
+    let ours = ours.iter().copied();
+    let given = defaults.env.iter().chain(&step.env).map(|(name, value)| (name.as_str(), value.as_str()));
+    // The last of a name counts.
+    let env: BTreeMap<&str, &str> = ours.chain(given).collect();
+    env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// `argv[0]`: the last part of the reference that a person would call the program's name.

@@ -203,6 +203,31 @@ async fn several_modules_and_a_spin_application() {
     succeeds(&executor, json!(format!("oci://{}#layer=one", reference("spin")))).await;
 }
 
+/// Steps that start together on two modules of one artifact each get their own.
+#[tokio::test]
+async fn two_modules_of_one_artifact_at_once() {
+    let registry = Registry::start();
+    let executor = executor(&registry);
+    let config = registry.put_blob("b", "application/vnd.oci.image.config.v1+json", b"{}").await;
+    let modules = [show(), std::fs::read(guests::guest("noop-command")).unwrap()];
+    let mut layers = Vec::new();
+    for module in &modules {
+        layers.push(registry.put_blob("b", "application/wasm", module).await);
+    }
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let digest = registry.put_manifest("b", "1", MANIFEST, &manifest).await;
+    let steps: Vec<Value> = (0..10)
+        .map(|number| {
+            of(json!({"oci": {"ref": format!("{}/b@{digest}", registry.host), "layer": (number % 2).to_string()}}))
+        })
+        .collect();
+    let nodes = futures::future::join_all(steps.iter().map(|step| executor.node(step))).await;
+    for (number, node) in nodes.iter().enumerate() {
+        let expected = Digest::of(&modules[number % 2]).short();
+        assert!(message(node).ends_with(&format!("module {expected}")), "{number}: {node}");
+    }
+}
+
 /// What was unpacked once is known after a restart, and an image whose layer was replaced is not.
 #[tokio::test]
 async fn packages_are_unpacked_once() {

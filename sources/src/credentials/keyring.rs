@@ -3,11 +3,11 @@
 //! - A key is `host[:port][/path]`, with or without a scheme; `/v1/` and `/v2/` before the path do not count.
 //! - Ports are equal, hosts have as many labels, each of which may be a pattern, and the path begins with the key's.
 //! - More specific keys come first: the order is that of the keys backwards. One key may have several credentials.
-//! - Docker Hub has many names: when nothing else matches, all of them are looked up for each.
+//! - Docker Hub has many names, and a name without a host is Docker Hub's too.
 
 use super::{Candidate, DockerConfig, glob};
 
-const DOCKER_HUB: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
+const DOCKER_HUB: &str = "docker.io";
 
 /// The credentials of one place.
 #[derive(Clone, Debug, Default)]
@@ -34,13 +34,26 @@ impl Keyring {
         self.entries.insert(at, (key, candidate));
     }
 
+    /// Adds everything in another.
+    pub fn merge(&mut self, other: Self) {
+        for (key, candidate) in other.entries {
+            self.insert(&key, candidate);
+        }
+    }
+
     /// The credentials for `target`, `host[:port]/path`, best first.
     pub fn lookup(&self, target: &str) -> Vec<Candidate> {
-        let matching = |wanted: &dyn Fn(&str) -> bool| -> Vec<Candidate> {
-            self.entries.iter().filter(|(key, _)| wanted(key)).map(|(_, candidate)| candidate.clone()).collect()
+        let (host, path) = split(target);
+        // A name without a host is Docker Hub's.
+        let target = if host.contains(['.', ':']) {
+            format!("{}{path}", one_hub(host))
+        } else if host == "localhost" {
+            target.to_owned()
+        } else {
+            format!("{DOCKER_HUB}/{target}")
         };
-        let found = matching(&|key| is_match(key, target));
-        if found.is_empty() && is_docker_hub(target) { matching(&|key| DOCKER_HUB.contains(&key)) } else { found }
+        let matching = self.entries.iter().filter(|(key, _)| is_match(key, &target));
+        matching.map(|(_, candidate)| candidate.clone()).collect()
     }
 
     /// Whether it holds nothing.
@@ -55,7 +68,7 @@ fn key(name: &str) -> Option<String> {
         false => format!("https://{name}"),
     };
     let (host, path) = split(with_scheme.split_once("://")?.1);
-    let host = host.to_ascii_lowercase();
+    let host = one_hub(&host.to_ascii_lowercase()).to_owned();
     if host.is_empty() || host.contains(['@', ' ']) {
         return None;
     }
@@ -87,9 +100,8 @@ fn port_of(host: &str) -> (&str, &str) {
     }
 }
 
-fn is_docker_hub(target: &str) -> bool {
-    let first = split(target).0;
-    DOCKER_HUB.contains(&first) || !first.contains(['.', ':'])
+fn one_hub(host: &str) -> &str {
+    if matches!(host, "index.docker.io" | "registry-1.docker.io") { DOCKER_HUB } else { host }
 }
 
 #[cfg(test)]

@@ -66,13 +66,20 @@ enum Challenge {
 
 impl Headers {
     /// The header that worked before, or that needs no challenge.
-    pub(super) fn known(&self, registry: &str, repository: &str, who: Option<&Candidate>) -> Option<HeaderValue> {
-        if let Some(Candidate { credential: Credential::Bearer(token), .. }) = who {
-            return sensitive(&format!("Bearer {}", token.expose_secret()));
+    pub(super) fn known(
+        &self,
+        registry: &str,
+        repository: &str,
+        who: Option<&Candidate>,
+    ) -> Result<Option<HeaderValue>, Error> {
+        if let Some(Candidate { credential: Credential::Bearer(token), origin }) = who {
+            let header = sensitive(&format!("Bearer {}", token.expose_secret()));
+            let unusable = || Error::new(ErrorKind::InvalidConfig, format!("the token of {origin} cannot be sent"));
+            return header.map(Some).ok_or_else(unusable);
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (_, until)| *until > Instant::now());
-        known.get(&key(registry, repository, who)).map(|(header, _)| header.clone())
+        Ok(known.get(&key(registry, repository, who)).map(|(header, _)| header.clone()))
     }
 
     /// The header that `refused`, an answer of 401, asks for. `None` when there is no credential of that kind, or it is wrong.
@@ -85,6 +92,8 @@ impl Headers {
         context: &Context<'_>,
     ) -> Result<Option<HeaderValue>, Error> {
         let (header, lifetime) = match (challenge(refused), who.map(|who| &who.credential)) {
+            // It was sent already.
+            (_, Some(Credential::Bearer(_))) => return Ok(None),
             (Some(Challenge::Bearer(parameters)), _) => {
                 match token(registry, repository, who, &parameters, context).await? {
                     Some((token, lifetime)) => (sensitive(&format!("Bearer {token}")), lifetime),

@@ -6,6 +6,9 @@ use serde::Deserialize;
 use crate::package::{Defaults, is_module_name};
 use crate::{Error, ErrorKind};
 
+const MAX_TEXTS: usize = 1000;
+const MAX_TEXT_BYTES: usize = 128 << 10;
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ImageConfig {
@@ -24,8 +27,21 @@ struct Process {
 
 impl ImageConfig {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::new(ErrorKind::Protocol, "the image's configuration is malformed").caused_by(error))
+        let config: Self = serde_json::from_slice(bytes).map_err(|error| {
+            Error::new(ErrorKind::Protocol, "the image's configuration is malformed").caused_by(error)
+        })?;
+        let process = config.config.as_ref();
+        let lists = process.into_iter().flat_map(|process| [&process.entrypoint, &process.cmd, &process.env]);
+        let texts = lists.flatten().flatten();
+        // Each step would carry them all.
+        let (count, bytes) = texts.fold((0, 0), |(count, bytes), text: &String| (count + 1, bytes + text.len()));
+        if count > MAX_TEXTS || bytes > MAX_TEXT_BYTES {
+            let message = format!(
+                "the image has more than {MAX_TEXTS} arguments and variables, or {MAX_TEXT_BYTES} bytes of them"
+            );
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        Ok(config)
     }
 
     /// The path of the program, if the image names one that can be a module, and what it is started with.
@@ -33,8 +49,11 @@ impl ImageConfig {
         let process = self.config.unwrap_or_default();
         let (entrypoint, cmd) = (process.entrypoint.unwrap_or_default(), process.cmd.unwrap_or_default());
         let env = process.env.unwrap_or_default();
-        let env =
-            env.iter().filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let env = env
+            .iter()
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(name, value)| !name.is_empty() && !name.contains('\0') && !value.contains('\0'))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         // As for a container: `Entrypoint` and then `Cmd`, which arguments replace.
         let (program, fixed, args) = match (entrypoint.split_first(), cmd.split_first()) {
             (Some((program, fixed)), _) => (Some(program.clone()), fixed.to_vec(), cmd),

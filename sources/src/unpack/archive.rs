@@ -1,10 +1,10 @@
 //! Reading tar archives, which are not trusted in anything.
 
-use std::io::{Read, Take};
+use std::io::Read;
 
 use tar::{Archive, EntryType};
 
-use super::{Limits, MAX_ENTRIES, bomb, damaged, decompress};
+use super::{Budget, MAX_ENTRIES, bomb, damaged, decompress};
 use crate::{Error, ErrorKind};
 
 const LONGEST_NAME: usize = 4096;
@@ -24,16 +24,14 @@ pub(super) enum Kind {
     Other,
 }
 
-/// Calls `each` with every entry of a layer: its path, plain and without a leading slash, what it is, and its content. It stops when
-/// `each` says so by returning `false`.
+/// Calls `each` with every entry of a layer: its path, plain and without a leading slash, what it is, and its content.
 pub(super) fn entries(
     layer: &[u8],
-    limits: Limits,
-    mut each: impl FnMut(&str, Kind, &mut dyn Read) -> Result<bool, Error>,
+    budget: &mut Budget,
+    mut each: impl FnMut(&str, Kind, &mut dyn Read) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let reader = decompress::reader(layer).unwrap_or_else(|| Box::new(layer));
-    let mut archive = Archive::new(reader.take(limits.unpacked()));
-    let mut count = 0;
+    let mut archive = Archive::new(reader.take(budget.bytes));
     {
         let entries = archive.entries().map_err(|error| damaged(&error))?;
         for entry in entries {
@@ -42,13 +40,13 @@ pub(super) fn entries(
                 // The limit looks like an end in the middle.
                 Err(error) => return Err(damaged(&error)),
             };
-            count += 1;
-            if count > MAX_ENTRIES {
+            let Some(left) = budget.entries.checked_sub(1) else {
                 return Err(Error::new(
                     ErrorKind::TooLarge,
                     format!("the archive has more than {MAX_ENTRIES} entries"),
                 ));
-            }
+            };
+            budget.entries = left;
             let Some(path) = plain(&entry.path_bytes()) else { continue };
             let kind = match entry.header().entry_type() {
                 EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
@@ -56,16 +54,11 @@ pub(super) fn entries(
                 EntryType::Symlink => link(entry.link_name_bytes().as_deref(), parent(&path)),
                 _ => Kind::Other,
             };
-            if !each(&path, kind, &mut entry)? {
-                return Ok(());
-            }
+            each(&path, kind, &mut entry)?;
         }
     }
-    if exhausted(&archive.into_inner()) { Err(bomb(limits.unpacked())) } else { Ok(()) }
-}
-
-fn exhausted<R>(reader: &Take<R>) -> bool {
-    reader.limit() == 0
+    budget.bytes = archive.into_inner().limit();
+    if budget.bytes == 0 { Err(bomb(budget.whole)) } else { Ok(()) }
 }
 
 fn link(target: Option<&[u8]>, from: &str) -> Kind {

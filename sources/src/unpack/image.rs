@@ -10,7 +10,7 @@ use std::io::Read;
 use bytes::Bytes;
 
 use super::archive::{self, Kind, entries};
-use super::{Limits, damaged};
+use super::{Budget, Limits, damaged};
 use crate::package::is_module_name;
 use crate::{Error, ErrorKind};
 
@@ -34,14 +34,14 @@ pub(crate) fn image(
     path: Option<&str>,
     limits: Limits,
 ) -> Result<Bytes, Error> {
-    let mut places = BTreeMap::new();
+    let (mut places, mut budget) = (BTreeMap::new(), Budget::new(limits));
     for number in 0..count {
         let bytes = layer(number)?;
         // A tool that did not say what it pushed: the one layer is the module itself.
         if count == 1 && bytes.starts_with(b"\0asm") {
             return Ok(bytes);
         }
-        read_names(&bytes, number, &mut places, limits)?;
+        read_names(&bytes, number, &mut places, &mut budget)?;
     }
     let path = choose(&places, path)?;
     refuse_more_files(&places, &path)?;
@@ -50,22 +50,40 @@ pub(crate) fn image(
     content(&bytes, &path, limits)
 }
 
-fn read_names(bytes: &[u8], layer: usize, places: &mut BTreeMap<String, Place>, limits: Limits) -> Result<(), Error> {
-    entries(bytes, limits, |path, kind, _| {
+fn read_names(
+    bytes: &[u8],
+    layer: usize,
+    places: &mut BTreeMap<String, Place>,
+    budget: &mut Budget,
+) -> Result<(), Error> {
+    entries(bytes, budget, |path, kind, _| {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let below = |path: &str, directory: &str| {
-            directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
-        };
         if name == OPAQUE {
-            places.retain(|other, place| place.layer == layer || !below(other, directory));
+            take_away_below(places, directory, layer);
         } else if let Some(gone) = name.strip_prefix(WHITEOUT) {
             let gone = if directory.is_empty() { gone.to_owned() } else { format!("{directory}/{gone}") };
-            places.retain(|other, place| place.layer == layer || !(*other == gone || below(other, &gone)));
+            if places.get(&gone).is_some_and(|place| place.layer != layer) {
+                places.remove(&gone);
+            }
+            take_away_below(places, &gone, layer);
         } else {
             places.insert(path.to_owned(), Place { layer, kind });
         }
-        Ok(true)
+        Ok(())
     })
+}
+
+/// Takes away what lower layers have in a directory. Paths below it stand together: `0` comes after `/`.
+fn take_away_below(places: &mut BTreeMap<String, Place>, directory: &str, layer: usize) {
+    if directory.is_empty() {
+        places.retain(|_, place| place.layer == layer);
+        return;
+    }
+    let below = places.range(format!("{directory}/")..format!("{directory}0"));
+    let gone: Vec<String> = below.filter(|(_, place)| place.layer != layer).map(|(path, _)| path.clone()).collect();
+    for path in gone {
+        places.remove(&path);
+    }
 }
 
 /// The path of the module's own entry, after links.
@@ -136,7 +154,7 @@ fn refuse_more_files(places: &BTreeMap<String, Place>, module: &str) -> Result<(
 
 fn content(layer: &[u8], wanted: &str, limits: Limits) -> Result<Bytes, Error> {
     let mut found = None;
-    entries(layer, limits, |path, kind, reader| {
+    entries(layer, &mut Budget::new(limits), |path, kind, reader| {
         if path == wanted && kind == Kind::File {
             let mut bytes = Vec::new();
             reader.take(limits.module + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
@@ -151,7 +169,7 @@ fn content(layer: &[u8], wanted: &str, limits: Limits) -> Result<Bytes, Error> {
             // The last one counts.
             found = Some(Bytes::from(bytes));
         }
-        Ok(true)
+        Ok(())
     })?;
     found.ok_or_else(|| Error::new(ErrorKind::Store, "the layer changed while it was read"))
 }
