@@ -44,7 +44,10 @@ impl Credentials {
     pub fn load(configured: &[HostCredential], kubernetes: Option<Kubernetes>, personal: bool) -> Result<Self, Error> {
         let mut operator = vec![configured_keyring(configured)?];
         if let Ok(text) = env::var(AUTH_CONFIG) {
-            operator.push(docker_keyring(text.as_bytes(), AUTH_CONFIG)?);
+            let config = DockerConfig::parse(text.as_bytes()).map_err(|error| {
+                Error::new(ErrorKind::InvalidConfig, format!("{AUTH_CONFIG} cannot be used: {error}"))
+            })?;
+            operator.push(Keyring::of(config, AUTH_CONFIG));
         }
         let personal = if personal { personal_keyrings() } else { Vec::new() };
         let secrets = Cache::builder().max_capacity(1000).time_to_live(FRESH).build();
@@ -140,17 +143,7 @@ fn secret_keyring(secret: &Secret, name: &str) -> Result<Keyring, Error> {
     };
     let json = secret.get(key).ok_or_else(|| invalid(format!("it has no key `{key}`")))?;
     let config = parse(json).map_err(|error| invalid(error.to_string()))?;
-    let mut keyring = Keyring::default();
-    keyring.add(config, &format!("Secret `{name}`"));
-    Ok(keyring)
-}
-
-fn docker_keyring(json: &[u8], origin: &str) -> Result<Keyring, Error> {
-    let config = DockerConfig::parse(json)
-        .map_err(|error| Error::new(ErrorKind::InvalidConfig, format!("{origin} cannot be used: {error}")))?;
-    let mut keyring = Keyring::default();
-    keyring.add(config, origin);
-    Ok(keyring)
+    Ok(Keyring::of(config, &format!("Secret `{name}`")))
 }
 
 fn configured_keyring(configured: &[HostCredential]) -> Result<Keyring, Error> {
@@ -197,7 +190,7 @@ fn personal_keyrings() -> Vec<Keyring> {
                 keyring.insert(&host, Candidate { credential, origin: format!("docker-credential-{helper}") });
             }
         }
-        keyring.add(config, &origin);
+        keyring.merge(Keyring::of(config, &origin));
         Some(keyring)
     };
     personal_files().into_iter().filter_map(keyring).collect()

@@ -22,8 +22,6 @@ pub struct Config {
     pub policy: Policy,
     /// Which registry has which namespace of packages.
     pub wkg: Registries,
-    /// The only hosts that requests may go to, patterns with `*`; all, if there are none.
-    pub hosts: Vec<String>,
     /// The only directory that `file://` references may name. Without one, they are refused.
     pub files: Option<PathBuf>,
     /// The largest module, in bytes.
@@ -39,7 +37,6 @@ impl Default for Config {
             mirrors: BTreeMap::new(),
             policy: Policy::default(),
             wkg: Registries::default(),
-            hosts: Vec::new(),
             files: None,
             max_module_bytes: 256 << 20,
         }

@@ -63,6 +63,14 @@ impl Digest {
         format!("{}:{}", self.algorithm.name(), &self.hex[..12])
     }
 
+    /// The digest of `bytes`, computed as this one was: equal to it if they are what it is of.
+    #[must_use]
+    pub fn of_same_kind(&self, bytes: &[u8]) -> Self {
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
     /// A hasher that computes this kind of digest.
     pub fn hasher(&self) -> Hasher {
         Hasher::new(self.algorithm)

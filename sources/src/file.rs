@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use futures::StreamExt;
 
-use crate::source::{Body, Context, Part, Resolved, Source, Unpack};
-use crate::{Defaults, Digest, Error, ErrorKind, Reference};
+use crate::source::{Body, Context, Part, Resolved, Source};
+use crate::{Digest, Error, ErrorKind, Reference};
 
 /// Which files may be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,16 +100,7 @@ impl Source for FileSource {
         let bytes = self.read(reference).await?;
         let digest = Digest::of(&bytes);
         let part = Part { digest: digest.clone(), size: Some(bytes.len() as u64), media_type: None };
-        Ok(Resolved {
-            reference: reference.clone(),
-            origin: reference.clone(),
-            expected: None,
-            artifact: digest.clone(),
-            module: Some(digest),
-            parts: vec![part],
-            unpack: Unpack::File,
-            defaults: Defaults::default(),
-        })
+        Ok(Resolved::file(reference, digest, part))
     }
 
     async fn open_unverified(&self, resolved: &Resolved, _part: &Part, _context: &Context<'_>) -> Result<Body, Error> {

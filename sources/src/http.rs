@@ -5,9 +5,9 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::reference::HttpReference;
-use crate::source::{Body, Context, Part, Resolved, Source, Unpack};
+use crate::source::{Body, Context, Part, Resolved, Source};
 use crate::transport::Request;
-use crate::{Defaults, Error, ErrorKind, Reference};
+use crate::{Error, ErrorKind, Reference};
 
 /// The `http` source.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,17 +24,12 @@ impl Source for HttpSource {
     /// Needs no request: the reference says the digest.
     async fn resolve(&self, reference: &Reference, _context: &Context<'_>) -> Result<Resolved, Error> {
         let http = expect(reference)?;
-        let digest = http.digest();
-        Ok(Resolved {
-            reference: reference.clone(),
-            origin: reference.clone(),
-            expected: http.module_digest().cloned(),
-            artifact: digest.clone(),
-            // Where the module has a digest of its own, only unpacking shows whether it holds.
-            module: http.module_digest().is_none().then(|| digest.clone()),
-            parts: vec![Part { digest: digest.clone(), size: None, media_type: None }],
-            unpack: Unpack::File,
-            defaults: Defaults::default(),
+        let part = Part { digest: http.digest().clone(), size: None, media_type: None };
+        let resolved = Resolved::file(reference, http.digest().clone(), part);
+        Ok(match http.module_digest() {
+            // Only unpacking shows whether it holds.
+            Some(expected) => Resolved { module: None, expected: Some(expected.clone()), ..resolved },
+            None => resolved,
         })
     }
 

@@ -22,7 +22,7 @@ use crate::credentials::Candidate;
 use crate::reference::{OciReference, Select};
 use crate::source::{Body, Context, Part, Resolved, Source, Unpack};
 use crate::transport::{Answer, Request};
-use crate::{Defaults, Digest, Error, ErrorKind, Reference};
+use crate::{Digest, Error, ErrorKind, Reference};
 use auth::Headers;
 use image::ImageConfig;
 use manifest::{Descriptor, Document, MANIFEST_TYPES, Manifest};
@@ -79,7 +79,7 @@ impl Source for OciSource {
             }
         };
         match select::layer(&manifest, oci.select())? {
-            Choice::Layer(layer) => Ok(resolved(reference, artifact, &layer)),
+            Choice::Layer(layer) => Ok(Resolved::file(reference, artifact, layer.part())),
             Choice::Image => self.resolve_image(reference, oci, artifact, &manifest, context).await,
             Choice::Spin(application) => {
                 let bytes = self.small_blob(oci, &application, "the application's description", context).await?;
@@ -95,7 +95,7 @@ impl Source for OciSource {
                         format!("the application has no layer `{digest}` for its component"),
                     )
                 })?;
-                Ok(resolved(reference, artifact, layer))
+                Ok(Resolved::file(reference, artifact, layer.part()))
             }
         }
     }
@@ -105,19 +105,6 @@ impl Source for OciSource {
         let what = format!("layer `{}` of `{}`", part.digest, oci.repository());
         let answer = self.request(oci, &format!("blobs/{}", part.digest), Method::GET, &what, context).await?;
         Ok(answer.body())
-    }
-}
-
-fn resolved(reference: &Reference, artifact: Digest, layer: &Descriptor) -> Resolved {
-    Resolved {
-        reference: reference.clone(),
-        origin: reference.clone(),
-        expected: None,
-        artifact,
-        module: Some(layer.digest.clone()),
-        parts: vec![layer.part()],
-        unpack: Unpack::File,
-        defaults: Defaults::default(),
     }
 }
 
@@ -261,7 +248,7 @@ impl OciSource {
         what: &str,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        let scheme = if context.http.is_insecure(registry) { "http" } else { "https" };
+        let scheme = context.http.scheme(registry);
         let url = Url::parse(&format!("{scheme}://{registry}/v2/{repository}/{path}")).map_err(|error| {
             Error::new(ErrorKind::InvalidReference, format!("`{registry}` is not a registry's host")).caused_by(error)
         })?;
@@ -318,9 +305,7 @@ fn expect(reference: &Reference) -> Result<&OciReference, Error> {
 }
 
 fn verify(digest: &Digest, bytes: &[u8], what: &str) -> Result<(), Error> {
-    let mut hasher = digest.hasher();
-    hasher.update(bytes);
-    let actual = hasher.finish();
+    let actual = digest.of_same_kind(bytes);
     if actual == *digest {
         return Ok(());
     }

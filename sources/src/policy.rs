@@ -3,10 +3,13 @@
 //! A pattern is compared with the canonical form of a reference without its fragment, `oci://ghcr.io/acme/resize:1.4.0`; `*` in it stands for any text, slashes
 //! too. What a `wkg:` reference leads to is held to the same rules.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, ErrorKind, Reference};
 
 /// The operator's rules. Without any, everything may run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
     /// Only references that match one of these; all, if there are none.
     pub allow: Vec<String>,
@@ -14,6 +17,8 @@ pub struct Policy {
     pub deny: Vec<String>,
     /// Those that match one of these must name a digest.
     pub require_digest: Vec<String>,
+    /// The only hosts that requests may go to, as the transport holds them; all, if there are none.
+    pub hosts: Vec<String>,
 }
 
 impl Policy {
@@ -83,6 +88,7 @@ mod tests {
             allow: rules(&["oci://ghcr.io/*", "oci://docker.io/library/*"]),
             deny: rules(&["*/secret*"]),
             require_digest: rules(&["oci://ghcr.io/*"]),
+            hosts: Vec::new(),
         };
         let allowed = |text: &str| policy.check(&text.parse().unwrap()).is_ok();
         assert!(allowed(&format!("oci://ghcr.io/acme/a@{digest}")) && allowed("library/x:1"));

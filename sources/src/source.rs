@@ -69,6 +69,20 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// A reference that names one file: the module, or what it is packed in.
+    pub(crate) fn file(reference: &Reference, artifact: Digest, part: Part) -> Self {
+        Self {
+            reference: reference.clone(),
+            origin: reference.clone(),
+            artifact,
+            module: Some(part.digest.clone()),
+            expected: None,
+            parts: vec![part],
+            unpack: Unpack::File,
+            defaults: Defaults::default(),
+        }
+    }
+
     /// What the package is remembered by: the same parts, unpacked in the same way, and held to the same digest.
     pub fn package_key(&self) -> Digest {
         let parts: Vec<&Digest> = self.parts.iter().map(|part| &part.digest).collect();

@@ -124,7 +124,7 @@ impl Sources {
             ("http", Arc::new(HttpSource)),
             ("file", Arc::new(FileSource::new(access, config.max_module_bytes))),
         ]);
-        let hosts = Hosts::new(config.insecure.iter().cloned()).only(config.hosts.iter().cloned());
+        let hosts = Hosts::new(config.insecure.iter().cloned()).only(config.policy.hosts.iter().cloned());
         let inner = Inner {
             sources,
             oci,
@@ -280,11 +280,13 @@ impl Inner {
     async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
         let source = self.source(&resolved.origin)?;
         let sizes = resolved.parts.iter().filter_map(|part| part.size);
-        if let Some(size) = sizes.clone().find(|size| *size > self.max_module_bytes) {
-            return Err(self.too_large(size));
+        let (largest, all) =
+            sizes.fold((0, 0u64), |(largest, all), size| (size.max(largest), all.saturating_add(size)));
+        if largest > self.max_module_bytes {
+            return Err(too_large(largest, self.max_module_bytes));
         }
-        if sizes.sum::<u64>() > self.max_module_bytes.saturating_mul(4) {
-            return Err(self.too_large(resolved.parts.iter().filter_map(|part| part.size).sum()));
+        if all > self.max_module_bytes.saturating_mul(4) {
+            return Err(too_large(all, self.max_module_bytes));
         }
         let module = if is_local(&resolved.origin) {
             self.unpack_local(source, resolved).await?
@@ -332,23 +334,22 @@ impl Inner {
     /// Takes the module out of the parts in the store. `None` when one of them is not there whole any more.
     async fn unpack_stored(&self, resolved: &Resolved) -> Result<Option<Module>, Error> {
         let (store, resolved) = (self.store.clone(), resolved.clone());
-        let (limit, limits) = (self.max_module_bytes, unpack::Limits { module: self.max_module_bytes });
+        let limits = unpack::Limits { module: self.max_module_bytes };
         blocking(move || {
             let mut gone = false;
             let mut part = |number: usize| {
                 let part: &Part = &resolved.parts[number];
-                store.read(&part.digest, limit).ok_or_else(|| {
+                store.read(&part.digest, limits.module).ok_or_else(|| {
                     gone = true;
                     Error::new(ErrorKind::Store, "the store lost a part of the module")
                 })
             };
-            let bytes = match unpack(&resolved, &mut part, limits) {
+            let module = match unpack(&resolved, &mut part, limits) {
                 Err(_) if gone => return Ok(None),
                 unpacked => unpacked?,
             };
-            let package = Package { module: Digest::of(&bytes), defaults: resolved.defaults.clone() };
-            store.remember_package(&resolved.package_key(), &package)?;
-            Ok(Some(Module { package: Arc::new(package), bytes }))
+            store.remember_package(&resolved.package_key(), &module.package)?;
+            Ok(Some(module))
         })
         .await
     }
@@ -357,12 +358,7 @@ impl Inner {
         let [part] = resolved.parts.as_slice() else { return Err(broke_off("reading")) };
         let bytes = self.read_local(source, resolved, part).await?;
         let (resolved, limits) = (resolved.clone(), unpack::Limits { module: self.max_module_bytes });
-        blocking(move || {
-            let bytes = unpack(&resolved, &mut |_| Ok(bytes.clone()), limits)?;
-            let package = Package { module: Digest::of(&bytes), defaults: resolved.defaults.clone() };
-            Ok(Module { package: Arc::new(package), bytes })
-        })
-        .await
+        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone()), limits)).await
     }
 
     /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
@@ -427,16 +423,15 @@ impl Inner {
             Some(size) if length > size => {
                 Err(Error::new(ErrorKind::Protocol, format!("the origin sends more than the {size} bytes announced")))
             }
-            _ if length > self.max_module_bytes => Err(self.too_large(length)),
+            _ if length > self.max_module_bytes => Err(too_large(length, self.max_module_bytes)),
             _ => Ok(()),
         }
     }
+}
 
-    fn too_large(&self, size: u64) -> Error {
-        let limit = self.max_module_bytes;
-        Error::new(ErrorKind::TooLarge, format!("the module has at least {size} bytes; the limit is {limit}"))
-            .hint("the operator sets `sources.maxModule`")
-    }
+fn too_large(size: u64, limit: u64) -> Error {
+    Error::new(ErrorKind::TooLarge, format!("the module has at least {size} bytes; the limit is {limit}"))
+        .hint("the operator sets `sources.maxModule`")
 }
 
 /// The module in the parts. `part` gives the bytes of one.
@@ -444,25 +439,22 @@ fn unpack(
     resolved: &Resolved,
     part: &mut dyn FnMut(usize) -> Result<Bytes, Error>,
     limits: unpack::Limits,
-) -> Result<Bytes, Error> {
+) -> Result<Module, Error> {
     let bytes = match &resolved.unpack {
-        Unpack::File => unpack::file(part(0)?, None, limits),
+        Unpack::File => unpack::file(part(0)?, limits),
         Unpack::Image { path } => unpack::image(resolved.parts.len(), part, path.as_deref(), limits),
     }?;
     if bytes.len() as u64 > limits.module {
-        let (size, limit) = (bytes.len(), limits.module);
-        return Err(Error::new(ErrorKind::TooLarge, format!("the module has {size} bytes; the limit is {limit}"))
-            .hint("the operator sets `sources.maxModule`"));
+        return Err(too_large(bytes.len() as u64, limits.module));
     }
     if let Some(expected) = &resolved.expected {
-        let mut hasher = expected.hasher();
-        hasher.update(&bytes);
-        let actual = hasher.finish();
+        let actual = expected.of_same_kind(&bytes);
         if actual != *expected {
             return Err(mismatch(expected, &actual).context("the module in it"));
         }
     }
-    Ok(bytes)
+    let package = Package { module: Digest::of(&bytes), defaults: resolved.defaults.clone() };
+    Ok(Module { package: Arc::new(package), bytes })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

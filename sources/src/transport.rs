@@ -13,6 +13,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Certificate, Method, StatusCode};
 use url::Url;
 
+pub(crate) use guard::split_port;
 pub use guard::{Hosts, forbidden_address};
 
 use crate::reference::display_url;
@@ -121,6 +122,11 @@ impl Http {
     /// Whether plain HTTP is spoken to `authority` (`host` or `host:port`).
     pub fn is_insecure(&self, authority: &str) -> bool {
         self.insecure.contains(authority)
+    }
+
+    /// The scheme for `authority`.
+    pub(crate) fn scheme(&self, authority: &str) -> &'static str {
+        if self.is_insecure(authority) { "http" } else { "https" }
     }
 
     /// Sends a request, follows redirects, and repeats what may succeed the next time.

@@ -49,12 +49,12 @@ impl Budget {
 /// An archive in a compressed file, and no deeper.
 const MAX_DEPTH: u32 = 2;
 
-/// The module in one file, which may be compressed, or an archive with one module or with one at `path`.
-pub(crate) fn file(bytes: Bytes, path: Option<&str>, limits: Limits) -> Result<Bytes, Error> {
+/// The module in one file, which may be compressed, or an archive with one module.
+pub(crate) fn file(bytes: Bytes, limits: Limits) -> Result<Bytes, Error> {
     let mut bytes = bytes;
     for _ in 0..=MAX_DEPTH {
         if archive::is_tar(&bytes) {
-            return image(1, &mut |_| Ok(bytes.clone()), path, limits);
+            return image(1, &mut |_| Ok(bytes.clone()), None, limits);
         }
         let Some(mut reader) = decompress::reader(&bytes) else { return Ok(bytes) };
         let mut inner = Vec::new();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn unpacked(bytes: Bytes) -> Result<Bytes, ErrorKind> {
-        file(bytes, None, LIMITS).map_err(|error| error.kind())
+        file(bytes, LIMITS).map_err(|error| error.kind())
     }
 
     #[test]

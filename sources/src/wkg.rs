@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use semver::Version;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::oci::OciSource;
@@ -74,7 +74,8 @@ fn is_kebab(text: &str) -> bool {
 }
 
 /// Which registry has which namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Registries {
     /// For namespaces that are not named.
     pub default: Option<String>,
@@ -133,17 +134,17 @@ impl Registries {
         let repository = format!("{host}/{prefix}{}/{}", package.namespace, package.name);
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._:/-".contains(c);
         // A host without a dot would be read as a name on Docker Hub.
-        let meant = OciReference::parse(&repository).is_ok_and(|parsed| parsed.host() == host);
-        if !repository.chars().all(plain) || !meant {
+        let meant = OciReference::parse(&repository).ok().filter(|parsed| parsed.host() == host);
+        let Some(meant) = meant.filter(|_| repository.chars().all(plain)) else {
             let shown: String = host.chars().take(100).collect();
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
                 format!("`{registry}` leads to `{shown}`, which is not a registry's host"),
             ));
-        }
+        };
         let version = match &package.version {
             Some(version) => version.clone(),
-            None => newest(&OciReference::parse(&repository)?, oci, context).await?,
+            None => newest(&meant, oci, context).await?,
         };
         // A tag cannot hold the `+` of a version's build; publishers write `_`.
         let tag = version.to_string().replace('+', "_");
@@ -162,7 +163,7 @@ async fn newest(repository: &OciReference, oci: &OciSource, context: &Context<'_
 
 /// What the registry says of itself. Without the file, it is an OCI registry itself.
 async fn metadata(registry: &str, context: &Context<'_>) -> Result<Metadata, Error> {
-    let scheme = if context.http.is_insecure(registry) { "http" } else { "https" };
+    let scheme = context.http.scheme(registry);
     let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
     let url = Url::parse(&url).map_err(|error| {
         Error::new(ErrorKind::InvalidConfig, format!("`{registry}` is not a registry's host")).caused_by(error)

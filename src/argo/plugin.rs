@@ -294,24 +294,14 @@ impl Wasm {
 
 impl Keyed {
     fn reference(&self) -> Result<Reference, Error> {
-        let given = [
-            ("oci", self.oci.is_some()),
-            ("http", self.http.is_some()),
-            ("wapm", self.wapm.is_some()),
-            ("bindle", self.bindle.is_some()),
-            ("wkg", self.wkg.is_some()),
-        ];
-        let given: Vec<&str> = given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect();
-        if let (["wkg"], Some(package)) = (given.as_slice(), &self.wkg) {
-            return WkgReference::parse(package.strip_prefix("wkg:").unwrap_or(package)).map(Reference::Wkg);
-        }
-        match (given.as_slice(), &self.oci, &self.http) {
-            (["oci"], Some(Oci::Reference(reference)), _) => {
-                OciReference::parse(reference.strip_prefix("oci://").unwrap_or(reference)).map(Reference::Oci)
+        match (&self.oci, &self.http, &self.wkg, &self.wapm, &self.bindle) {
+            (Some(oci), None, None, None, None) => oci.reference().map(Reference::Oci),
+            (None, Some(http), None, None, None) => http.reference(),
+            (None, None, Some(package), None, None) => {
+                WkgReference::parse(package.strip_prefix("wkg:").unwrap_or(package)).map(Reference::Wkg)
             }
-            (["oci"], Some(Oci::Selected(selected)), _) => selected.reference(),
-            (["http"], _, Some(http)) => http.reference(),
-            ([kind @ ("wapm" | "bindle")], ..) => Err(unsupported_scheme(kind)),
+            (None, None, None, Some(_), None) => Err(unsupported_scheme("wapm")),
+            (None, None, None, None, Some(_)) => Err(unsupported_scheme("bindle")),
             _ => Err(Error::new(
                 ErrorKind::InvalidReference,
                 "give exactly one of `oci`, `http`, `wapm`, `bindle`, `wkg`",
@@ -320,18 +310,20 @@ impl Keyed {
     }
 }
 
-impl OciSelected {
-    fn reference(&self) -> Result<Reference, Error> {
-        let reference = OciReference::parse(self.reference.strip_prefix("oci://").unwrap_or(&self.reference))?;
-        let select = match (&self.path, &self.layer) {
-            (Some(path), None) => Select::Path(path.clone()),
-            (None, Some(layer)) => Select::Layer(layer.clone()),
-            (None, None) => return Ok(Reference::Oci(reference)),
-            (Some(_), Some(_)) => {
-                return Err(Error::new(ErrorKind::InvalidReference, "give `path` or `layer`, not both"));
-            }
+impl Oci {
+    fn reference(&self) -> Result<OciReference, Error> {
+        let parse = |text: &str| OciReference::parse(text.strip_prefix("oci://").unwrap_or(text));
+        let selected = match self {
+            Self::Reference(reference) => return parse(reference),
+            Self::Selected(selected) => selected,
         };
-        Ok(Reference::Oci(reference.with_select(select)))
+        let reference = parse(&selected.reference)?;
+        match (&selected.path, &selected.layer) {
+            (Some(path), None) => Ok(reference.with_select(Select::Path(path.clone()))),
+            (None, Some(layer)) => Ok(reference.with_select(Select::Layer(layer.clone()))),
+            (None, None) => Ok(reference),
+            (Some(_), Some(_)) => Err(Error::new(ErrorKind::InvalidReference, "give `path` or `layer`, not both")),
+        }
     }
 }
 

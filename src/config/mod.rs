@@ -10,6 +10,8 @@ use std::time::Duration;
 use artifacts::Repository;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sources::policy::Policy;
+use sources::wkg::Registries;
 
 use crate::document::{self, DocumentError};
 use crate::step::StepLimits;
@@ -97,7 +99,7 @@ pub struct Sources {
     pub policy: Policy,
     /// Where packages of `wkg:` references are.
     #[serde(skip_serializing_if = "is_default")]
-    pub wkg: Wkg,
+    pub wkg: Registries,
     /// The one directory that `file://` modules may be in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<PathBuf>,
@@ -114,7 +116,7 @@ impl Default for Sources {
             mirrors: BTreeMap::new(),
             credentials: Vec::new(),
             policy: Policy::default(),
-            wkg: Wkg::default(),
+            wkg: Registries::default(),
             files: None,
             max_module: ByteSize(256 << 20),
         }
@@ -123,30 +125,6 @@ impl Default for Sources {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// `sources.policy`: patterns in which `*` stands for any text, compared with references as `inspect` and the log write them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Policy {
-    /// The only modules that may run; all, if there are none.
-    pub allow: Vec<String>,
-    /// Modules that may not run, whatever `allow` says.
-    pub deny: Vec<String>,
-    /// Modules whose references must name a digest.
-    pub require_digest: Vec<String>,
-    /// The only hosts that requests for modules may go to; all, if there are none.
-    pub hosts: Vec<String>,
-}
-
-/// `sources.wkg`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Wkg {
-    /// The registry of namespaces that are not named.
-    pub default: Option<String>,
-    /// Registries by namespace.
-    pub namespaces: BTreeMap<String, String>,
 }
 
 /// `sources.credentials[]`: a user with a password, or a token.
@@ -299,16 +277,8 @@ impl Sources {
             authorities: self.ca.clone(),
             trusted_realms: self.trusted_realms.clone(),
             mirrors: self.mirrors.clone(),
-            policy: sources::policy::Policy {
-                allow: self.policy.allow.clone(),
-                deny: self.policy.deny.clone(),
-                require_digest: self.policy.require_digest.clone(),
-            },
-            wkg: sources::wkg::Registries {
-                default: self.wkg.default.clone(),
-                namespaces: self.wkg.namespaces.clone(),
-            },
-            hosts: self.policy.hosts.clone(),
+            policy: self.policy.clone(),
+            wkg: self.wkg.clone(),
             files: self.files.clone(),
             max_module_bytes: self.max_module.0,
         }

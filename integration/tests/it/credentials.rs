@@ -15,7 +15,7 @@ use wasm_workflow_integration::kubernetes::Kubernetes;
 use wasm_workflow_integration::registry::{Access, PASSWORD, Registry, USER};
 use wasm_workflow_integration::token_server::{REFRESH_TOKEN, TokenServer};
 
-use crate::message;
+use crate::{message, template_of_module};
 
 fn docker_config(entries: &[(&str, &str)]) -> Value {
     let auths = entries.iter().map(|(host, pair)| ((*host).to_owned(), json!({"auth": STANDARD.encode(pair)})));
@@ -31,7 +31,7 @@ fn with_docker_config(hosts: &[&str], config: &Value) -> Executor {
 }
 
 fn of(reference: &str) -> Value {
-    json!({"name": "t", "plugin": {"wasm": {"module": {"oci": reference}}}})
+    template_of_module(json!({"oci": reference}))
 }
 
 async fn push_noop(registry: &Registry) -> String {

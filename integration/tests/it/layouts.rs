@@ -9,21 +9,12 @@ use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::registry::Registry;
 
-use crate::{message, packed};
+use crate::{insecure, message, packed, template_of_module as of};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-
-fn executor(registry: &Registry) -> Executor {
-    let flags = vec!["--insecure-registry".to_owned(), registry.host.clone()];
-    Executor::start_with(Options { flags, ..Options::default() })
-}
-
-fn of(module: Value) -> Value {
-    json!({"name": "t", "plugin": {"wasm": {"module": module}}})
-}
 
 fn show() -> Vec<u8> {
     std::fs::read(guests::guest("show")).unwrap()
@@ -62,7 +53,7 @@ fn run(home: &Path, program: &str, arguments: &[&str]) -> String {
 #[tokio::test]
 async fn images_of_buildah_and_skopeo() {
     let (registry, home) = (Registry::start(), tempfile::tempdir().unwrap());
-    let (executor, home) = (executor(&registry), home.path());
+    let (executor, home) = (insecure(&registry.host), home.path());
     let buildah = |arguments: &[&str]| run(home, "buildah", arguments);
     let program = guests::guest("show").display().to_string();
     let policy = home.join("policy.json").display().to_string();
@@ -128,7 +119,7 @@ async fn images_of_buildah_and_skopeo() {
 #[tokio::test]
 async fn artifacts_of_oras() {
     let registry = Registry::start();
-    let executor = executor(&registry);
+    let executor = insecure(&registry.host);
     let config = registry.put_blob("o", EMPTY, b"{}").await;
     for (tag, media_type, title) in
         [("plain", TAR, None), ("titled", TAR, Some("show.wasm")), ("typed", "application/wasm", None)]
@@ -146,7 +137,7 @@ async fn artifacts_of_oras() {
 #[tokio::test]
 async fn indexes_with_attestations_and_other_platforms() {
     let registry = Registry::start();
-    let executor = executor(&registry);
+    let executor = insecure(&registry.host);
     let config = registry.put_blob("i", "application/vnd.oci.image.config.v1+json", b"{}").await;
     let mut children = Vec::new();
     for (os, architecture, bytes) in
@@ -172,7 +163,7 @@ async fn indexes_with_attestations_and_other_platforms() {
 #[tokio::test]
 async fn several_modules_and_a_spin_application() {
     let registry = Registry::start();
-    let executor = executor(&registry);
+    let executor = insecure(&registry.host);
     let config = registry.put_blob("s", "application/vnd.oci.image.config.v1+json", b"{}").await;
     let (mut one, mut other) = (
         registry.put_blob("s", "application/wasm", &show()).await,
@@ -207,7 +198,7 @@ async fn several_modules_and_a_spin_application() {
 #[tokio::test]
 async fn two_modules_of_one_artifact_at_once() {
     let registry = Registry::start();
-    let executor = executor(&registry);
+    let executor = insecure(&registry.host);
     let config = registry.put_blob("b", "application/vnd.oci.image.config.v1+json", b"{}").await;
     let modules = [show(), std::fs::read(guests::guest("noop-command")).unwrap()];
     let mut layers = Vec::new();

@@ -39,7 +39,20 @@ fn start_in(directory: &Path) -> Executor {
 
 /// A template that runs a file.
 fn template_of(path: &Path) -> Value {
-    json!({"name": "t", "plugin": {"wasm": {"module": format!("file://{}", path.display())}}})
+    template_of_module(json!(format!("file://{}", path.display())))
+}
+
+/// A template that runs a module from somewhere.
+fn template_of_module(module: Value) -> Value {
+    json!({"name": "t", "plugin": {"wasm": {"module": module}}})
+}
+
+/// An executor that speaks plain HTTP to `host`.
+fn insecure(host: &str) -> Executor {
+    Executor::start_with(Options {
+        flags: vec!["--insecure-registry".to_owned(), host.to_owned()],
+        ..Options::default()
+    })
 }
 
 /// Compiles WebAssembly text to a file, and returns a template that runs it.

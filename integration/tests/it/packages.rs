@@ -9,11 +9,7 @@ use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::registry::Registry;
 
-use crate::{message, packed};
-
-fn of(module: Value) -> Value {
-    json!({"name": "t", "plugin": {"wasm": {"module": module}}})
-}
+use crate::{message, packed, template_of_module as of};
 
 fn start(sources: &Value) -> Executor {
     Executor::start_with(Options { config: Some(json!({"sources": sources}).to_string()), ..Options::default() })

@@ -12,17 +12,10 @@ use wasm_workflow_integration::executor::{Executor, Options, template};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::registry::Registry;
 
-use crate::message;
+use crate::{insecure, message};
 
 const CNCF: &str = "application/vnd.wasm.config.v0+json";
 const IMAGE: &str = "application/vnd.oci.image.config.v1+json";
-
-fn insecure(host: &str) -> Executor {
-    Executor::start_with(Options {
-        flags: vec!["--insecure-registry".to_owned(), host.to_owned()],
-        ..Options::default()
-    })
-}
 
 fn of(module: Value) -> Value {
     json!({"name": "t", "inputs": {"parameters": [{"name": "text", "value": "Hello"}]}, "plugin": {"wasm": {"module": module}}})

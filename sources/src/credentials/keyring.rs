@@ -6,6 +6,7 @@
 //! - Docker Hub has many names, and a name without a host is Docker Hub's too.
 
 use super::{Candidate, DockerConfig, glob};
+use crate::transport::split_port;
 
 const DOCKER_HUB: &str = "docker.io";
 
@@ -17,11 +18,13 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Adds everything in a Docker configuration. `origin` says in errors where it is from.
-    pub fn add(&mut self, config: DockerConfig, origin: &str) {
+    /// Everything in a Docker configuration. `origin` says in errors where it is from.
+    pub fn of(config: DockerConfig, origin: &str) -> Self {
+        let mut keyring = Self::default();
         for (name, credential) in config.into_credentials() {
-            self.insert(&name, Candidate { credential, origin: origin.to_owned() });
+            keyring.insert(&name, Candidate { credential, origin: origin.to_owned() });
         }
+        keyring
     }
 
     /// Adds one credential for `host[:port][/path]`.
@@ -85,19 +88,12 @@ fn split(schemeless: &str) -> (&str, &str) {
 
 fn is_match(key: &str, target: &str) -> bool {
     let ((key_host, key_path), (host, path)) = (split(key), split(target));
-    let ((key_host, key_port), (host, port)) = (port_of(key_host), port_of(host));
+    let ((key_host, key_port), (host, port)) = (split_port(key_host), split_port(host));
     let (patterns, labels): (Vec<&str>, Vec<&str>) = (key_host.split('.').collect(), host.split('.').collect());
     key_port == port
         && patterns.len() == labels.len()
         && path.starts_with(key_path)
         && patterns.iter().zip(labels).all(|(pattern, label)| glob::matches(pattern, label))
-}
-
-fn port_of(host: &str) -> (&str, &str) {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, port),
-        _ => (host, ""),
-    }
 }
 
 fn one_hub(host: &str) -> &str {

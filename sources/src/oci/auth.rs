@@ -18,7 +18,7 @@ use url::{Url, form_urlencoded};
 
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;
-use crate::transport::{Answer, Request, sensitive};
+use crate::transport::{Answer, Request, sensitive, split_port};
 use crate::{Error, ErrorKind};
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
@@ -191,7 +191,7 @@ fn token_request(mut realm: Url, service: Option<&String>, scope: &str, who: Opt
 /// Whether credentials for `registry` may be sent to `realm`: on the registry's own host, above or below it in the domain, where it is known
 /// to be, or where the operator says. Over HTTPS, unless the registry itself is spoken to without.
 fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
-    let (host, registry_host) = (realm.host_str().unwrap_or_default(), host_of(registry));
+    let (host, registry_host) = (realm.host_str().unwrap_or_default(), split_port(registry).0);
     if realm.scheme() != "https" && !context.http.is_insecure(registry) {
         return false;
     }
@@ -203,13 +203,6 @@ fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
         || (is_name && (below(host, registry_host) || below(registry_host, host)))
         || KNOWN_REALMS.contains(&(registry_host, host))
         || context.trusted_realms.iter().any(|trusted| trusted == host || *trusted == authority(realm))
-}
-
-fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
 }
 
 fn authority(url: &Url) -> String {

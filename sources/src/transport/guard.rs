@@ -37,11 +37,7 @@ impl Hosts {
     /// Whether `authority`, `host` or `host:port`, is listed.
     pub fn contains(&self, authority: &str) -> bool {
         let authority = authority.to_ascii_lowercase();
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => &authority,
-        };
-        self.listed.contains(&authority) || self.listed.contains(host)
+        self.listed.contains(&authority) || self.listed.contains(split_port(&authority).0)
     }
 
     fn contains_host(&self, host: &str) -> bool {
@@ -81,6 +77,14 @@ impl Hosts {
             Some(why) if !listed => Err(denied(host, address, why)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Host and port of `host[:port]`; no port is an empty one.
+pub(crate) fn split_port(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        _ => (authority, ""),
     }
 }
 

@@ -35,11 +35,8 @@ pub(super) fn entries(
     {
         let entries = archive.entries().map_err(|error| damaged(&error))?;
         for entry in entries {
-            let mut entry = match entry {
-                Ok(entry) => entry,
-                // The limit looks like an end in the middle.
-                Err(error) => return Err(damaged(&error)),
-            };
+            // The limit looks like an end in the middle.
+            let mut entry = entry.map_err(|error| damaged(&error))?;
             let Some(left) = budget.entries.checked_sub(1) else {
                 return Err(Error::new(
                     ErrorKind::TooLarge,
