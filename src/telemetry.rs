@@ -3,8 +3,21 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Log, LogFormat};
+
+/// Reads a level, or a filter such as `info,wasmtime=debug`. A word that is no level would be the name of a part of the program, and
+/// everything else silent: that is refused.
+pub fn filter(text: &str) -> Result<EnvFilter, String> {
+    let plain = text.split(',').map(str::trim).filter(|directive| !directive.contains(['=', '[']));
+    for level in plain {
+        level
+            .parse::<LevelFilter>()
+            .map_err(|_| format!("`{level}` is not a log level; those are error, warn, info, debug, trace and off"))?;
+    }
+    EnvFilter::try_new(text).map_err(|error| format!("`{text}` is not a log filter: {error}"))
+}
 
 /// Starts logging. Later calls do nothing.
 ///
@@ -12,8 +25,7 @@ use crate::config::{Log, LogFormat};
 ///
 /// The level is not one, and not a filter.
 pub fn start(log: &Log) -> Result<(), String> {
-    let filter =
-        EnvFilter::try_new(&log.level).map_err(|error| format!("`{}` is not a log level: {error}", log.level))?;
+    let filter = filter(&log.level)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let started = match log.format {

@@ -1,11 +1,17 @@
 //! YAML as Kubernetes reads it: only `true` and `false` are booleans, so that a parameter may be called `n`.
 
 use serde_json::Value;
+use serde_saphyr::UserMessageFormatter;
 
 /// The documents in a text. What expands without bound by aliases is refused.
 pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     let options = serde_saphyr::options! { strict_booleans: true };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+        // Of a text that is not quoted below: the document may hold secrets, and the place is enough.
+        let message = error.render_with_formatter(&UserMessageFormatter);
+        let first = message.lines().next().unwrap_or_default();
+        first.strip_prefix("error: ").unwrap_or(first).to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -18,6 +24,8 @@ mod tests {
     fn only_true_and_false_are_booleans() {
         assert_eq!(documents("{n: yes, a: true}\n---\n3\n").unwrap(), [json!({"n": "yes", "a": true}), json!(3)]);
         assert!(documents("a: [").is_err());
+        let twice = documents("a: 1\na: secret\n").unwrap_err();
+        assert!(twice.contains("line 2") && twice.contains("`a`") && !twice.contains("secret"), "{twice}");
     }
 
     #[test]

@@ -62,15 +62,18 @@ impl FileSource {
             }
             Access::Any => path.canonicalize().map_err(failed)?,
             Access::Below(root) => {
-                let root = root.canonicalize().map_err(failed)?;
-                let real = path.canonicalize().map_err(failed)?;
-                if !real.starts_with(&root) {
-                    return Err(Error::new(
-                        ErrorKind::Denied,
-                        format!("`{}` is outside the directory that the operator opened", path.display()),
-                    ));
+                let real_root = root.canonicalize().map_err(failed)?;
+                // By name first: whether there is something outside is not for the asker to know.
+                if !path.starts_with(root) && !path.starts_with(&real_root) {
+                    let message = format!("`{}` is outside the directory that the operator opened", path.display());
+                    return Err(Error::new(ErrorKind::Denied, message));
                 }
-                real
+                let real = path.canonicalize().ok().filter(|real| real.starts_with(&real_root));
+                real.ok_or_else(|| {
+                    let message =
+                        format!("there is no file `{}` in the directory that the operator opened", path.display());
+                    Error::new(ErrorKind::NotFound, message)
+                })?
             }
         };
         let file = std::fs::File::open(&real).map_err(failed)?;
@@ -129,8 +132,10 @@ mod tests {
         std::os::unix::fs::symlink(&outside, root.join("link.wasm")).unwrap();
         let below = Access::Below(root.clone());
         assert_eq!(kind(below.clone(), &root.join("in.wasm")), Ok(3));
-        assert_eq!(kind(below.clone(), &root.join("link.wasm")), Err(ErrorKind::Denied));
-        assert_eq!(kind(below.clone(), &root.join("../outside.wasm")), Err(ErrorKind::Denied));
+        assert_eq!(kind(below.clone(), &root.join("link.wasm")), Err(ErrorKind::NotFound));
+        assert_eq!(kind(below.clone(), &root.join("../outside.wasm")), Err(ErrorKind::NotFound));
+        assert_eq!(kind(below.clone(), &outside), Err(ErrorKind::Denied));
+        assert_eq!(kind(below.clone(), &directory.path().join("nothing.wasm")), Err(ErrorKind::Denied));
         assert_eq!(kind(below.clone(), &root.join("none.wasm")), Err(ErrorKind::NotFound));
         assert_eq!(kind(below, &root), Err(ErrorKind::InvalidReference));
         assert_eq!(kind(Access::Denied, &outside), Err(ErrorKind::Denied));

@@ -78,11 +78,14 @@ impl OciReference {
         let text = &canonical_host(text);
         // Registries compare digests as text; people paste them in any case.
         let lowered = text.split_once('@').map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
-        let name: OciName = lowered
-            .as_deref()
-            .unwrap_or(text)
-            .parse()
-            .map_err(|error| invalid(text, "it must look like `ghcr.io/acme/resize:1.4.0`").caused_by(error))?;
+        let name: OciName = lowered.as_deref().unwrap_or(text).parse().map_err(|error| {
+            let repository = text.split_once('/').map_or("", |(_, path)| path.split([':', '@']).next().unwrap_or(path));
+            let why = match repository.chars().any(char::is_uppercase) {
+                true => "the names of repositories are in lower case",
+                false => "it must look like `ghcr.io/acme/resize:1.4.0`",
+            };
+            invalid(text, why).caused_by(error)
+        })?;
         let digest = match name.digest() {
             Some(digest) => {
                 Some(digest.parse().map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?)

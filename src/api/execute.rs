@@ -28,7 +28,7 @@ pub(super) async fn execute(State(api): State<Arc<Api>>, headers: HeaderMap, bod
     }
     let body = match read(body).await {
         Ok(body) => body,
-        Err(message) => return Json(Reply::error(message)).into_response(),
+        Err(message) => return Json(refused(message)).into_response(),
     };
     let reply = match argo::parse(&body) {
         Ok(None) => Reply::not_mine(),
@@ -36,9 +36,15 @@ pub(super) async fn execute(State(api): State<Arc<Api>>, headers: HeaderMap, bod
             let running = AssertUnwindSafe(run(&api, call)).catch_unwind().await;
             running.unwrap_or_else(|_| Reply::error("this program has a defect: see its log"))
         }
-        Err(error) => Reply::error(error.to_string()),
+        Err(error) => refused(error.to_string()),
     };
     Json(reply).into_response()
+}
+
+/// The answer to a request that no step comes of.
+fn refused(message: String) -> Reply {
+    tracing::info!(message, "a request that cannot be run");
+    Reply::error(message)
 }
 
 async fn run(api: &Api, call: Call) -> Reply {
@@ -48,7 +54,7 @@ async fn run(api: &Api, call: Call) -> Reply {
     };
     let (step, template) = match call.into_step(&conversion) {
         Ok(converted) => converted,
-        Err(error) => return Reply::error(error.to_string()),
+        Err(error) => return refused(error.to_string()),
     };
     let Some(executor) = executor(api).await else { return Reply::error("the executor is not running: see its log") };
     // When the caller goes away this is dropped, and the step ends.

@@ -54,19 +54,21 @@ struct Bucket {
 impl Artifact {
     /// Where an input's content is; `None` for an optional one that was not supplied.
     pub(super) fn content(&self, at: &str, placement: &Placement) -> Result<Option<Content>, DocumentError> {
-        if let Some(location) = placement.supplied.as_ref().and_then(|supplied| supplied.get(&self.name)) {
-            return Ok(Some(Content::Stored(location.clone())));
-        }
         self.check_supported(at)?;
+        let key = self.key(at)?;
+        if let Some(supplied) = &placement.supplied {
+            let given = supplied.get(&self.name).cloned().map(Content::Stored);
+            if given.is_some() && self.archive.is_some() {
+                self.check_archive(at)?;
+            }
+            return Ok(given.or_else(|| self.raw.as_ref().map(|raw| Content::Raw(raw.data.clone()))));
+        }
         if let Some(raw) = &self.raw {
             return Ok(Some(Content::Raw(raw.data.clone())));
         }
-        if placement.is_local() {
-            return Ok(None);
-        }
-        let Some(key) = self.key(at)? else { return Ok(None) };
+        let Some(key) = key else { return Ok(None) };
         let repository = placement.repository(at)?;
-        placement.check_archive(at, self.archive.as_ref())?;
+        self.check_archive(at)?;
         Ok(Some(Content::Stored(Location { repository, key })))
     }
 
@@ -74,12 +76,18 @@ impl Artifact {
     pub(super) fn location(&self, at: &str, placement: &Placement) -> Result<Location, DocumentError> {
         let repository = placement.repository(at)?;
         let own = format!("{}{}", placement.key_prefix, self.name);
-        if placement.is_local() {
-            return Ok(Location { repository, key: own });
-        }
         self.check_supported(at)?;
-        placement.check_archive(at, self.archive.as_ref())?;
-        Ok(Location { repository, key: self.key(at)?.unwrap_or(own) })
+        self.check_archive(at)?;
+        let key = self.key(at)?.filter(|_| placement.supplied.is_none());
+        Ok(Location { repository, key: key.unwrap_or(own) })
+    }
+
+    fn check_archive(&self, at: &str) -> Result<(), DocumentError> {
+        if self.archive.as_ref().is_some_and(|archive| archive.get("none").is_some()) {
+            return Ok(());
+        }
+        let message = "archives are not supported by this version; add `archive: {none: {}}`";
+        Err(DocumentError::new(format!("{at}.archive"), message))
     }
 
     fn key(&self, at: &str) -> Result<Option<String>, DocumentError> {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use artifacts::{Location, Repository};
-use serde_json::Value;
 
 use super::request::Call;
 use super::template::{OutputParameter as DeclaredParameter, Template};
@@ -28,8 +27,8 @@ pub struct Placement {
     pub repository: Option<Repository>,
     /// What the keys of this execution's outputs begin with: no other execution's do.
     pub key_prefix: String,
-    /// Inputs by name that are somewhere else than their template says. Where there are any, or none are needed, artifacts are
-    /// plain files on a person's own machine: `archive` and keys of the template do not count.
+    /// On a person's own machine, the inputs by name: where the template says they are does not count there, and outputs are
+    /// called by their names. What the template may say is the same.
     pub supplied: Option<BTreeMap<String, Location>>,
 }
 
@@ -42,22 +41,10 @@ impl Placement {
         Self { repository, key_prefix, supplied: None }
     }
 
-    pub(super) fn is_local(&self) -> bool {
-        self.supplied.is_some()
-    }
-
     pub(super) fn repository(&self, at: &str) -> Result<Repository, DocumentError> {
         self.repository.clone().ok_or_else(|| {
             DocumentError::new(at, "no artifact repository is configured; the operator sets `artifacts.repository`")
         })
-    }
-
-    pub(super) fn check_archive(&self, at: &str, archive: Option<&Value>) -> Result<(), DocumentError> {
-        if self.is_local() || archive.is_some_and(|archive| archive.get("none").is_some()) {
-            return Ok(());
-        }
-        let message = "archives are not supported by this version; add `archive: {none: {}}`";
-        Err(DocumentError::new(format!("{at}.archive"), message))
     }
 }
 
@@ -143,8 +130,11 @@ fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifac
         let at = format!("template.inputs.artifacts.{}", artifact.name);
         let (content, optional) = (artifact.content(&at, placement)?, artifact.optional == Some(true));
         if content.is_none() && !optional {
-            let message =
-                "the artifact was not supplied; give it one where the template is used, or make it `optional`";
+            let message = match placement.supplied {
+                Some(_) => format!("the artifact is not here; give it with -a {}=HOST_PATH", artifact.name),
+                None => "the artifact was not supplied; give it one where the template is used, or make it `optional`"
+                    .to_owned(),
+            };
             return Err(DocumentError::new(at, message));
         }
         Ok(InputArtifact {

@@ -215,7 +215,7 @@ pub struct Limits {
 /// Reads the block.
 pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
     document::read(wasm, PATH).map_err(|error| match (error.unknown_key(), error.path()) {
-        (Some(_), PATH) => error.and(" If the module reads it as an option, move it under `options`."),
+        (Some(_), PATH) => error.and(" (if the module reads it as an option, move it under `options`)"),
         _ => error,
     })
 }

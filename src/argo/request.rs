@@ -35,6 +35,13 @@ pub fn parse(body: &[u8]) -> Result<Option<Call>, DocumentError> {
 /// The same for a template that is at hand.
 pub fn from_template(workflow: Workflow, template: &Value) -> Result<Option<Call>, DocumentError> {
     let Some(wasm) = template.pointer("/plugin/wasm") else { return Ok(None) };
+    let beside = template["plugin"].as_object().and_then(|plugin| plugin.keys().find(|key| *key != "wasm"));
+    if let Some(key) = beside {
+        return Err(DocumentError::new(
+            "template.plugin",
+            format!("unknown key `{key}` beside `wasm`; move it under `wasm`"),
+        ));
+    }
     let wasm = plugin::read(wasm)?;
     let template: Template = document::read(template, "template")?;
     Ok(Some(Call { workflow, template, wasm }))

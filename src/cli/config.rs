@@ -1,10 +1,12 @@
 //! `config check`
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::settings::Common;
-use super::{Exit, Failure, output};
+use super::settings::{self, Common};
+use super::{Exit, Failure, output, serve};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -23,6 +25,11 @@ impl ConfigCommand {
         let Self::Check(Check { common }) = self;
         let config = common.load()?;
         let directories = common.directories(true)?;
+        // All that `serve` does before it serves: what passes here starts there.
+        settings::runtime()?.block_on(async {
+            let sources = common.sources(&config, &directories, false, Arc::new(())).await?;
+            serve::set_up(sources, &config, &directories).map(drop)
+        })?;
         let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;
         // Not part of the document: these are flags.
         let flags =

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use artifacts::{Location, Repository};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Line;
@@ -15,6 +16,7 @@ use super::settings::{self, Common};
 use super::template;
 use super::{Exit, Failure, output};
 use crate::argo::{self, Conversion, Placement, Reply, Template};
+use crate::config;
 use crate::step::pipeline::Tees;
 use crate::step::{Executor, Outcome, Phase, Step, Workflow};
 use crate::telemetry;
@@ -22,13 +24,13 @@ use crate::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]
 pub(super) struct RunStep {
-    /// The module: a file, oci://…, or https://…#sha256=…
+    /// The module: a file, oci://…, or https://…#sha256=…; with --template, in place of the template's
     #[arg(required_unless_present = "template")]
     reference: Option<String>,
-    /// Take a template out of a Workflow or WorkflowTemplate file
-    #[arg(long, value_name = "FILE[#TEMPLATE]", conflicts_with = "reference")]
+    /// Take a template out of a file: of a Workflow, a WorkflowTemplate or a CronWorkflow, or a template alone
+    #[arg(long, value_name = "FILE[#TEMPLATE]")]
     template: Option<String>,
-    /// An input parameter; repeatable
+    /// An input parameter, or with --template one of the workflow's; repeatable
     #[arg(short = 'p', long = "parameter", value_name = "NAME=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
     /// An input artifact; the guest's path may be left out where the template says it; repeatable
@@ -46,10 +48,10 @@ pub(super) struct RunStep {
     /// Standard input
     #[arg(long, value_name = "FILE|-")]
     stdin: Option<PathBuf>,
-    /// The longest the module may run
+    /// The longest the module may run, in place of the template's `limits.time`
     #[arg(long, value_name = "DURATION")]
     limit_time: Option<Time>,
-    /// The most memory the module may use
+    /// The most memory the module may use, in place of the template's `limits.memory`
     #[arg(long, value_name = "BYTES")]
     limit_memory: Option<ByteSize>,
     /// Print the node result that Argo would get, and nothing else
@@ -78,14 +80,16 @@ impl RunStep {
             "off".clone_into(&mut log.level);
         }
         telemetry::start(&log).map_err(Failure::usage)?;
-        let (step, template) = self.step(config.limits.step())?;
+        let (step, template) = self.step(&config.limits)?;
         let line = Line::new("preparing the module");
+        let wrote = Arc::new(AtomicBool::new(false));
+        let tees = if self.json { Tees::default() } else { tees(&wrote) };
         let outcome = settings::runtime()?.block_on(async {
             let directories = self.common.directories(false)?;
             let sources = self.common.sources(&config, &directories, true, line.shared()).await?;
             let executor = Executor::new(sources, directories.settings(&config, 1))
                 .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
-            Ok::<_, Failure>(execute(Arc::new(executor), step, &line, self.json).await)
+            Ok::<_, Failure>(execute(Arc::new(executor), step, &line, tees).await)
         })?;
         let exit = match outcome.phase {
             Phase::Succeeded => Exit::Succeeded,
@@ -96,13 +100,16 @@ impl RunStep {
             let reply = Reply::outcome(outcome, &template);
             output::data(&format!("{}\n", serde_json::to_string(&reply.node).map_err(Failure::error)?));
         } else {
-            self.report(&outcome);
+            self.report(&outcome, wrote.load(Ordering::Relaxed));
         }
         Ok(exit)
     }
 
-    /// What the step came to, for a person. Its standard output is there already.
-    fn report(&self, outcome: &Outcome) {
+    /// What the step came to, for a person. If it `wrote` to standard output, that is there already; a returned result is not.
+    fn report(&self, outcome: &Outcome, wrote: bool) {
+        if let (Some(result), false) = (outcome.result.as_deref().filter(|result| !result.is_empty()), wrote) {
+            output::say(&format!("result = {result}"));
+        }
         for parameter in &outcome.parameters {
             output::say(&format!("parameter {} = {}", parameter.name, parameter.value));
         }
@@ -116,20 +123,26 @@ impl RunStep {
         output::say(&format!("{:?}: {}", outcome.phase, outcome.message));
     }
 
-    fn step(&self, limits: crate::step::StepLimits) -> Result<(Step, Template), Failure> {
+    fn step(&self, limits: &config::Limits) -> Result<(Step, Template), Failure> {
+        let mut parameters = BTreeMap::new();
+        for (name, value) in &self.parameters {
+            if parameters.insert(name.clone(), value.clone()).is_some() {
+                return Err(Failure::usage(format!("-p {name}=… is there twice")));
+            }
+        }
         let (mut template, workflow) = match &self.template {
             Some(from) => {
                 let (file, name) =
                     from.split_once('#').map_or((from.as_str(), None), |(file, name)| (file, Some(name)));
-                template::load(Path::new(file), name, &self.parameters)?
+                template::load(Path::new(file), name, &parameters)?
             }
             None => (
-                self.synthesize()?,
+                synthesize(&parameters),
                 Workflow { name: "run".to_owned(), namespace: "default".to_owned(), uid: String::new() },
             ),
         };
         let supplied = self.supply(&mut template)?;
-        self.add(&mut template)?;
+        self.add(&mut template, limits)?;
         let call = argo::from_template(workflow, &template).map_err(Failure::usage)?;
         let call = call.ok_or_else(|| Failure::usage("the template has no `plugin.wasm`"))?;
         let output_dir = std::path::absolute(self.output_directory()).map_err(Failure::usage)?;
@@ -138,32 +151,17 @@ impl RunStep {
             key_prefix: String::new(),
             supplied: Some(supplied),
         };
-        let (mut step, template) = call.into_step(&Conversion { limits, placement }).map_err(Failure::usage)?;
+        let conversion = Conversion { limits: limits.step(), placement };
+        let (mut step, template) = call.into_step(&conversion).map_err(Failure::usage)?;
         // Names that only the module chose, in a directory that nobody chose for them, would be a way to anywhere in it.
         if self.output_dir.is_none() {
             step.undeclared_artifacts = None;
         }
-        // On a person's own machine the person is the operator.
-        step.limits.time = self.limit_time.map_or(step.limits.time, |time| time.0);
-        step.limits.memory = self.limit_memory.map_or(step.limits.memory, |size| size.0);
         Ok((step, template))
     }
 
     fn output_directory(&self) -> &Path {
         self.output_dir.as_deref().unwrap_or(Path::new("."))
-    }
-
-    /// The template that the command line stands for.
-    fn synthesize(&self) -> Result<Value, Failure> {
-        let reference = settings::reference(self.reference.as_deref().unwrap_or_default())?;
-        let parameters: Vec<Value> =
-            self.parameters.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
-        Ok(json!({
-            "name": "run",
-            "inputs": {"parameters": parameters, "artifacts": []},
-            "outputs": {"artifacts": []},
-            "plugin": {"wasm": {"module": reference.to_string()}},
-        }))
     }
 
     /// The files given with `-a`, as a directory store sees them; adds to the template those it does not declare.
@@ -173,12 +171,19 @@ impl RunStep {
             let declared = named(template, "/inputs/artifacts", name);
             let (host, guest) = match paths.rsplit_once(':') {
                 Some((host, guest)) if guest.starts_with('/') => (host, Some(guest)),
+                Some((_, guest)) if !Path::new(paths).exists() => {
+                    return Err(Failure::usage(format!(
+                        "-a {name}={paths}: `{guest}`, the guest's path, must begin with `/`"
+                    )));
+                }
                 _ => (paths.as_str(), None),
             };
             if declared.is_none() && guest.is_none() {
-                return Err(Failure::usage(format!(
-                    "-a {name}={paths} needs a path in the guest: -a {name}={paths}:/in/{name}"
-                )));
+                let known = match names(template, "/inputs/artifacts") {
+                    known if known.is_empty() => String::new(),
+                    known => format!("the template has the input artifacts {known}, and no `{name}`; to add it, "),
+                };
+                return Err(Failure::usage(format!("{known}say where the guest sees it: -a {name}={host}:/in/{name}")));
             }
             let host = std::path::absolute(host).map_err(|error| Failure::usage(format!("`{host}`: {error}")))?;
             let (Some(parent), Some(key)) = (host.parent(), host.file_name().and_then(|name| name.to_str())) else {
@@ -194,12 +199,16 @@ impl RunStep {
     }
 
     /// Everything else that the command line says, over what the template says.
-    fn add(&self, template: &mut Value) -> Result<(), Failure> {
+    fn add(&self, template: &mut Value, allowed: &config::Limits) -> Result<(), Failure> {
         for (name, path) in &self.outputs {
             set(template, "outputs", name, Some(path))?;
         }
         let stdin = self.stdin.as_deref().map(read_stdin).transpose()?;
         let Some(wasm) = template.pointer_mut("/plugin/wasm").and_then(Value::as_object_mut) else { return Ok(()) };
+        if let Some(reference) = &self.reference {
+            wasm.insert("module".to_owned(), settings::reference(reference)?.to_string().into());
+        }
+        self.limit(wasm, allowed)?;
         if !self.args.is_empty() {
             wasm.insert("args".to_owned(), json!(self.args));
         }
@@ -213,6 +222,39 @@ impl RunStep {
         }
         Ok(())
     }
+    /// The limits of the command line stand for the template's, and like those cannot be above the operator's.
+    fn limit(&self, wasm: &mut Map<String, Value>, allowed: &config::Limits) -> Result<(), Failure> {
+        let time = self
+            .limit_time
+            .map(|asked| ("time", asked.to_string(), asked.0 > allowed.time.0, allowed.time.to_string()));
+        let memory = self
+            .limit_memory
+            .map(|asked| ("memory", asked.to_string(), asked.0 > allowed.memory.0, allowed.memory.to_string()));
+        for (name, asked, exceeds, allowed) in [time, memory].into_iter().flatten() {
+            if exceeds {
+                return Err(Failure::usage(format!(
+                    "--limit-{name} {asked} is above `limits.{name}` of the configuration, {allowed}\n\
+                     hint: raise that: WASM_WORKFLOW_CONFIG='limits: {{{name}: {asked}}}'"
+                )));
+            }
+            let limits = wasm.entry("limits").or_insert_with(|| json!({}));
+            let limits =
+                limits.as_object_mut().ok_or_else(|| Failure::usage("`limits` in the template is not a map"))?;
+            limits.insert(name.to_owned(), asked.into());
+        }
+        Ok(())
+    }
+}
+
+/// A template for a module alone.
+fn synthesize(parameters: &BTreeMap<String, String>) -> Value {
+    let parameters: Vec<Value> = parameters.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+    json!({"name": "run", "inputs": {"parameters": parameters}, "plugin": {"wasm": {}}})
+}
+
+fn names(template: &Value, list: &str) -> String {
+    let items = template.pointer(list).and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| Some(format!("`{}`", item["name"].as_str()?))).collect::<Vec<_>>().join(", ")
 }
 
 fn named<'a>(template: &'a Value, list: &str, name: &str) -> Option<&'a Value> {
@@ -227,7 +269,7 @@ fn set(template: &mut Value, side: &str, name: &str, path: Option<&str>) -> Resu
     let list = list.as_array_mut().ok_or_else(malformed)?;
     match (list.iter_mut().find(|item| item["name"] == name), path) {
         (Some(item), Some(path)) => item["path"] = path.into(),
-        (None, Some(path)) => list.push(json!({"name": name, "path": path})),
+        (None, Some(path)) => list.push(json!({"name": name, "path": path, "archive": {"none": {}}})),
         (_, None) => {}
     }
     Ok(())
@@ -245,7 +287,17 @@ fn read_stdin(path: &Path) -> Result<String, Failure> {
         .map_err(|_| Failure::usage(format!("`{}` is not UTF-8; pass binary input as an artifact", path.display())))
 }
 
-async fn execute(executor: Arc<Executor>, step: Step, line: &Line, json: bool) -> Outcome {
+/// Both of the module's streams, as it writes them.
+fn tees(wrote: &Arc<AtomicBool>) -> Tees {
+    let wrote = Arc::clone(wrote);
+    let stdout = move |bytes: &[u8]| {
+        wrote.store(true, Ordering::Relaxed);
+        output::bytes(bytes);
+    };
+    Tees { stdout: Some(Box::new(stdout)), stderr: Some(Box::new(output::say_bytes)) }
+}
+
+async fn execute(executor: Arc<Executor>, step: Step, line: &Line, tees: Tees) -> Outcome {
     let request = step.request();
     // The same work as the step's own first stages, here so that its progress shows. Its errors come again from the step.
     let _ = executor.prepare(&request).await;
@@ -257,10 +309,5 @@ async fn execute(executor: Arc<Executor>, step: Step, line: &Line, json: bool) -
             interrupted.cancel();
         }
     });
-    let tees = if json {
-        Tees::default()
-    } else {
-        Tees { stdout: Some(Box::new(output::bytes)), stderr: Some(Box::new(output::say_bytes)) }
-    };
     executor.execute(step, cancel, tees).await
 }

@@ -134,7 +134,13 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     Ok(())
 }
 
-fn set_up(sources: Sources, config: &Config, directories: &Directories) -> Result<Executor, Failure> {
-    Executor::new(sources, directories.settings(config, config.limits.steps))
-        .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))
+/// Everything that takes time.
+pub(super) fn set_up(sources: Sources, config: &Config, directories: &Directories) -> Result<Executor, Failure> {
+    Executor::new(sources, directories.settings(config, config.limits.steps)).map_err(|error| {
+        let steps = config.limits.steps;
+        Failure::error(format!(
+            "the executor cannot be set up: {error:#}\n\
+             hint: it takes address space and mappings for `limits.steps: {steps}` steps at once; lower it, or raise the machine's vm.max_map_count"
+        ))
+    })
 }

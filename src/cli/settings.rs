@@ -15,6 +15,7 @@ use crate::config::{Config, LogFormat};
 use crate::credentials::Credentials;
 use crate::kubernetes::Kubernetes;
 use crate::step::pipeline::Settings;
+use crate::telemetry;
 
 /// Flags of every command.
 #[derive(Clone, Debug, Args)]
@@ -67,6 +68,7 @@ impl Common {
             config.sources.insecure.clone_from(&self.insecure_registry);
         }
         if let Some(level) = &self.log_level {
+            telemetry::filter(level).map_err(|message| Failure::usage(format!("--log-level: {message}")))?;
             config.telemetry.log.level.clone_from(level);
         }
         if let Some(format) = self.log_format {
@@ -159,6 +161,12 @@ pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
     if !text.contains("://") && (looks_like_path || Path::new(text).is_file()) {
         let path = std::path::absolute(text).map_err(|error| Failure::usage(format!("`{text}`: {error}")))?;
         return Ok(Reference::File(path));
+    }
+    let registry = text.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");
+    if !text.contains(':') && !registry {
+        return Err(Failure::usage(format!(
+            "there is no file `{text}`\nhint: a module in a registry is HOST/REPOSITORY:TAG, on Docker Hub docker.io/{text}"
+        )));
     }
     text.parse().map_err(|error: sources::Error| match error.remedy() {
         Some(hint) => Failure::usage(format!("{error}\nhint: {hint}")),

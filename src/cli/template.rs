@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Failure;
 use crate::step::Workflow;
@@ -13,18 +13,22 @@ use crate::yaml;
 pub(super) fn load(
     file: &Path,
     name: Option<&str>,
-    parameters: &[(String, String)],
+    parameters: &BTreeMap<String, String>,
 ) -> Result<(Value, Workflow), Failure> {
-    let text =
-        std::fs::read_to_string(file).map_err(|error| Failure::usage(format!("`{}`: {error}", file.display())))?;
+    let bytes = std::fs::read(file).map_err(|error| Failure::usage(format!("`{}`: {error}", file.display())))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::usage(format!("`{}` is no YAML file; a module goes without --template", file.display()))
+    })?;
     let documents =
         yaml::documents(&text).map_err(|error| Failure::usage(format!("`{}` is not YAML: {error}", file.display())))?;
     let mut found = Vec::new();
     for document in &documents {
         // A CronWorkflow has its workflow one level down.
         let spec = document.pointer("/spec/workflowSpec").or_else(|| document.get("spec"));
-        let templates = spec.and_then(|spec| spec.get("templates")?.as_array()).into_iter().flatten();
-        let ours = templates.filter(|template| template.pointer("/plugin/wasm").is_some());
+        let templates = spec.and_then(|spec| spec.get("templates")).unwrap_or(document);
+        // Without a workflow around them: a list of templates, or one.
+        let templates = templates.as_array().map_or(std::slice::from_ref(templates), Vec::as_slice);
+        let ours = templates.iter().filter(|template| template.pointer("/plugin/wasm").is_some());
         found.extend(ours.map(|template| (document, spec, template)));
     }
     let names = || found.iter().filter_map(|(.., template)| template["name"].as_str()).collect::<Vec<_>>().join(", ");
@@ -52,30 +56,48 @@ pub(super) fn load(
         namespace: metadata("namespace").unwrap_or("default").to_owned(),
         uid: String::new(),
     };
-    let mut template = (*template).clone();
-    set_parameters(&mut template, parameters)?;
-    // Inputs first: they may hold the workflow's parameters, and everything else may hold inputs.
-    if let Some(inputs) = template.get_mut("inputs") {
-        substitute(inputs, &variables(&Value::Null, *spec, &workflow))?;
+    let (mut template, arguments) = ((*template).clone(), spec.and_then(|spec| spec.pointer("/arguments/parameters")));
+    let mut arguments = arguments.cloned().unwrap_or_else(|| Value::Array(Vec::new()));
+    set_parameters(&mut template, &mut arguments, parameters, &text)?;
+    // Input parameters first: they may hold the workflow's, and everything else may hold them.
+    if let Some(inputs) = template.pointer_mut("/inputs/parameters") {
+        substitute(inputs, &variables(&Value::Null, &arguments, &workflow))?;
     }
-    let variables = variables(&template, *spec, &workflow);
+    let variables = variables(&template, &arguments, &workflow);
     substitute(&mut template, &variables)?;
     Ok((template, workflow))
 }
 
-fn set_parameters(template: &mut Value, parameters: &[(String, String)]) -> Result<(), Failure> {
+/// Each is the template's, else the workflow's, whether that declares it or only uses it somewhere in its `text`.
+fn set_parameters(
+    template: &mut Value,
+    arguments: &mut Value,
+    parameters: &BTreeMap<String, String>,
+    text: &str,
+) -> Result<(), Failure> {
     for (name, value) in parameters {
-        let declared = template.pointer_mut("/inputs/parameters").and_then(Value::as_array_mut);
-        let parameter = declared.and_then(|list| list.iter_mut().find(|parameter| parameter["name"] == *name));
-        let parameter =
-            parameter.ok_or_else(|| Failure::usage(format!("the template has no input parameter `{name}`")))?;
-        parameter["value"] = value.as_str().into();
+        let inputs = template.pointer_mut("/inputs/parameters");
+        let declared = [inputs, Some(&mut *arguments)].into_iter().flatten().filter_map(Value::as_array_mut);
+        let declared = declared.flatten().find(|parameter| parameter["name"] == *name);
+        match declared {
+            Some(parameter) => parameter["value"] = value.as_str().into(),
+            None if text.contains(&format!("workflow.parameters.{name}")) => {
+                arguments.as_array_mut().into_iter().for_each(|list| list.push(json!({"name": name, "value": value})));
+            }
+            None => {
+                let inputs = template.pointer("/inputs/parameters");
+                let known = [inputs, Some(&*arguments)].into_iter().flatten().filter_map(Value::as_array).flatten();
+                let known = known.filter_map(|parameter| parameter["name"].as_str()).collect::<Vec<_>>();
+                let known = if known.is_empty() { "has none".to_owned() } else { format!("has {}", known.join(", ")) };
+                return Err(Failure::usage(format!("the template has no input parameter `{name}`; it {known}")));
+            }
+        }
     }
     Ok(())
 }
 
 /// The variables that a template can use outside a cluster.
-fn variables(template: &Value, spec: Option<&Value>, workflow: &Workflow) -> BTreeMap<String, String> {
+fn variables(template: &Value, arguments: &Value, workflow: &Workflow) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::from([
         ("workflow.name".to_owned(), workflow.name.clone()),
         ("workflow.namespace".to_owned(), workflow.namespace.clone()),
@@ -96,8 +118,7 @@ fn variables(template: &Value, spec: Option<&Value>, workflow: &Workflow) -> BTr
             }
         }
     };
-    let arguments = spec.and_then(|spec| spec.pointer("/arguments/parameters"));
-    add(arguments, "value", &|name| format!("workflow.parameters.{name}"));
+    add(Some(arguments), "value", &|name| format!("workflow.parameters.{name}"));
     add(template.pointer("/inputs/parameters"), "value", &|name| format!("inputs.parameters.{name}"));
     add(template.pointer("/inputs/artifacts"), "path", &|name| format!("inputs.artifacts.{name}.path"));
     add(template.pointer("/outputs/artifacts"), "path", &|name| format!("outputs.artifacts.{name}.path"));
@@ -126,7 +147,13 @@ fn replace(text: &str, variables: &BTreeMap<String, String>) -> Result<String, F
         let Some((name, after)) = after.split_once("}}") else { break };
         let name = name.trim();
         let value = variables.get(name).ok_or_else(|| {
-            Failure::usage(format!("`{{{{{name}}}}}` has no value here; give it with -p, or a default in the file"))
+            let hint =
+                match name.strip_prefix("inputs.parameters.").or_else(|| name.strip_prefix("workflow.parameters.")) {
+                    Some(parameter) => format!("give it one with -p {parameter}=VALUE, or a `default` in the file"),
+                    None => "outside a cluster there are only parameters, paths of artifacts, and the workflow's name"
+                        .to_owned(),
+                };
+            Failure::usage(format!("`{{{{{name}}}}}` has no value here; {hint}"))
         })?;
         replaced.push_str(before);
         replaced.push_str(value);
@@ -154,17 +181,27 @@ spec:
     plugin: {wasm: {module: 'ghcr.io/a/b:1', args: ['{{ inputs.parameters.n }}/{{workflow.name}}', '{{inputs.parameters.text}}']}}
 ";
 
-    fn load_text(text: &str, name: Option<&str>, parameters: &[(String, String)]) -> Result<Value, String> {
+    fn load_text(text: &str, name: Option<&str>, parameters: &[(&str, &str)]) -> Result<Value, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        load(file.path(), name, parameters).map(|(template, _)| template).map_err(|failure| failure.message)
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        load(file.path(), name, &parameters).map(|(template, _)| template).map_err(|failure| failure.message)
     }
 
     #[test]
     fn fills_in_what_the_controller_would() {
-        let given = [("text".to_owned(), "hi".to_owned())];
-        let template = load_text(WORKFLOW, None, &given).unwrap();
-        assert_eq!(template.pointer("/plugin/wasm/args").unwrap(), &serde_json::json!(["3/hello", "hi"]));
+        let arguments =
+            |given: &[(&str, &str)]| load_text(WORKFLOW, None, given).unwrap()["plugin"]["wasm"]["args"].clone();
+        assert_eq!(arguments(&[("text", "hi")]), json!(["3/hello", "hi"]));
+        assert_eq!(arguments(&[("who", "you"), ("n", "4")]), json!(["4/hello", "you"]));
+    }
+
+    #[test]
+    fn takes_templates_without_a_workflow() {
+        let bare = "name: t\nplugin: {wasm: {module: 'a/b:1', args: ['{{workflow.parameters.x}}']}}\n";
+        assert_eq!(load_text(bare, None, &[("x", "1")]).unwrap()["plugin"]["wasm"]["args"], json!(["1"]));
+        let list = "- name: other\n- name: t\n  plugin: {wasm: {module: 'a/b:1'}}\n";
+        assert_eq!(load_text(list, Some("t"), &[]).unwrap()["name"], "t");
     }
 
     #[test]
@@ -176,7 +213,8 @@ spec:
                 .contains("`{{inputs.parameters.m}}` has no value")
         );
         assert!(error("kind: ConfigMap", None).contains("no template with `plugin.wasm`"));
-        let unknown = load_text(WORKFLOW, None, &[("x".to_owned(), String::new())]).unwrap_err();
-        assert!(unknown.contains("no input parameter `x`"));
+        let unknown = load_text(WORKFLOW, None, &[("x", "")]).unwrap_err();
+        assert!(unknown.contains("no input parameter `x`; it has text, n, who"), "{unknown}");
+        assert!(error("plugin: {wasm: {args: ['{{workflow.parameters.q}}']}}", None).contains("-p q=VALUE"));
     }
 }

@@ -17,7 +17,7 @@ use crate::document::{self, DocumentError};
 use crate::step::StepLimits;
 use crate::step::pipeline::Bounds;
 use crate::units::{ByteSize, Time};
-use crate::yaml;
+use crate::{telemetry, yaml};
 
 /// The document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -200,6 +200,8 @@ pub enum LogFormat {
     Json,
 }
 
+const MAX_MEMORY: u64 = 4 << 30;
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -241,6 +243,18 @@ impl Config {
         if self.limits.message.0 < 64 {
             return Err(DocumentError::new("limits.message", "must be at least 64 bytes"));
         }
+        // An engine's memories are this large, whether 32-bit or not: more could never be used at once.
+        if self.limits.memory.0 > MAX_MEMORY {
+            return Err(DocumentError::new("limits.memory", "must be at most 4Gi, the most that a module can address"));
+        }
+        if self.sources.files.as_ref().is_some_and(|files| !files.is_absolute()) {
+            return Err(DocumentError::new("sources.files", "must be an absolute path"));
+        }
+        if self.sources.ca.iter().any(|text| !text.contains("-----BEGIN CERTIFICATE-----")) {
+            return Err(DocumentError::new("sources.ca", "must be the text of certificates in PEM, and not a path"));
+        }
+        telemetry::filter(&self.telemetry.log.level)
+            .map_err(|message| DocumentError::new("telemetry.log.level", message))?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
@@ -161,9 +162,10 @@ fn ending_of(error: &wasmtime::Error) -> Ending {
         return Ending::Exited(*code);
     }
     tracing::debug!(error = format!("{error:?}"), "the guest trapped");
-    let what = match error.downcast_ref::<Trap>() {
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
+    let what = match (error.downcast_ref::<Trap>(), error.downcast_ref::<ResourceTableError>()) {
+        (Some(trap), _) => trap.to_string(),
+        (_, Some(ResourceTableError::Full)) => "it holds too many files, streams and other handles at once".to_owned(),
+        _ => error.root_cause().to_string(),
     };
     Ending::Trapped(what.trim_start_matches("wasm trap: ").to_owned())
 }

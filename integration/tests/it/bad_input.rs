@@ -65,7 +65,7 @@ async fn templates_with_mistakes() {
     let cases = [
         (
             wasm("modul", json!("x")),
-            "`template.plugin.wasm`: unknown key `modul`; did you mean `module`? If the module reads it as an option, move it under `options`",
+            "`template.plugin.wasm`: unknown key `modul`; did you mean `module`? (if the module reads it as an option, move it under `options`)",
         ),
         (
             wasm("limits", json!({"memroy": "1Gi"})),

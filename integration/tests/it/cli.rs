@@ -90,7 +90,7 @@ fn a_template_out_of_a_workflow_file() {
     let workflow = format!(
         "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata: {{generateName: count-}}\nspec:\n  entrypoint: count\n  templates:\n  - name: count\n    \
          inputs:\n      parameters: [{{name: to, value: /out/x}}]\n      artifacts: [{{name: text, path: /in/t}}]\n    outputs:\n      parameters: [{{name: words, valueFrom: {{path: /out/n}}}}]\n      \
-         artifacts: [{{name: copy, path: '{{{{inputs.parameters.to}}}}'}}]\n    plugin: {{wasm: {{module: '{module}', args: ['{{{{inputs.artifacts.text.path}}}}', '{{{{inputs.parameters.to}}}}', /out/n]}}}}\n"
+         artifacts: [{{name: copy, path: '{{{{inputs.parameters.to}}}}', archive: {{none: {{}}}}}}]\n    plugin: {{wasm: {{module: '{module}', args: ['{{{{inputs.artifacts.text.path}}}}', '{{{{inputs.parameters.to}}}}', /out/n]}}}}\n"
     );
     std::fs::write(cli.at("wf.yaml"), workflow).unwrap();
     let output = cli.run(&["run", "--template", "wf.yaml#count", "-a", "text=t", "-p", "to=/out/y"]);
@@ -103,7 +103,7 @@ fn a_template_out_of_a_workflow_file() {
 fn exit_codes_tell_failed_error_and_usage_apart() {
     let cli = Cli::new();
     let (trap, counting) = (guest("trap"), guest("word-count"));
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 18] = [
         (&["run", text(&trap)], 1, "Failed: the module trapped"),
         (&["run", text(&counting)], 1, "Failed: exit code 64: usage: word-count"),
         (&["run", "./none.wasm"], 2, "there is no file"),
@@ -114,6 +114,18 @@ fn exit_codes_tell_failed_error_and_usage_apart() {
         (&["run", "--template", "none.yaml"], 64, "`none.yaml`"),
         (&["inspect", "/etc/passwd"], 2, "this is not WebAssembly but text that starts with"),
         (&["frobnicate"], 64, "unrecognized subcommand"),
+        (&["run", "no/file"], 64, "there is no file `no/file`"),
+        (&["run", "ghcr.io/Acme/x:1"], 64, "in lower case"),
+        (&["run", text(&trap), "-p", "a=1", "-p", "a=2"], 64, "-p a=… is there twice"),
+        (&["run", text(&trap), "-a", "x=y:in/x"], 64, "must begin with `/`"),
+        (&["run", "--template", text(&trap)], 64, "is no YAML file"),
+        (
+            &["run", text(&trap), "--limit-time", "2h"],
+            64,
+            "--limit-time 2h is above `limits.time` of the configuration, 1h",
+        ),
+        (&["run", text(&trap), "--log-level", "loud"], 64, "`loud` is not a log level"),
+        (&["run", text(&trap), "--config", "/dev/null/x"], 64, "cannot be read"),
     ];
     for (arguments, code, expected) in cases {
         let output = cli.run(arguments);
@@ -173,6 +185,51 @@ fn config_check_prints_what_is_in_force() {
     assert!(stderr(&output).contains("unknown key `limit`; did you mean `limits`?"), "{}", stderr(&output));
 }
 
+/// What `serve` would refuse later is an error here.
+#[test]
+fn config_check_finds_what_would_not_start() {
+    let cli = Cli::new();
+    for (document, code, expected) in [
+        ("sources: {credentials: [{host: h}]}", 2, "needs `username` and `passwordFrom`, or `tokenFrom` alone"),
+        ("sources: {credentials: [{host: h, username: u, passwordFrom: {env: UNSET_HERE}}]}", 2, "`UNSET_HERE`"),
+        ("sources: {credentials: [{host: h, tokenFrom: {file: /none}}]}", 2, "`/none`"),
+        ("sources: {ca: [/etc/ca.pem]}", 64, "and not a path"),
+        ("sources: {ca: ['-----BEGIN CERTIFICATE----- no']}", 2, "certificate"),
+        ("sources: {files: modules}", 64, "must be an absolute path"),
+        ("limits: {memory: 100Gi}", 64, "must be at most 4Gi"),
+        ("limits: {steps: 1024}", 2, "`limits.steps: 1024`"),
+        ("telemetry: {log: {level: loud}}", 64, "`loud` is not a log level"),
+        ("limits: {time: 1s}\nlimits: {time: 2s}", 64, "line 2"),
+    ] {
+        std::fs::write(cli.at("c.yaml"), document).unwrap();
+        let output = cli.run(&["config", "check", "--config", "c.yaml"]);
+        assert_eq!(output.status.code(), Some(code), "{document}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{document}: {}", stderr(&output));
+    }
+}
+
+/// What a template may say is the same as for a server.
+#[test]
+fn a_template_is_held_to_what_argo_would_run() {
+    let cli = Cli::new();
+    let module = guest("word-count");
+    for (outputs, expected) in [
+        ("{name: a, path: /out/a}", "add `archive: {none: {}}`"),
+        ("{name: a, path: /out/a, archive: {zip: {}}}", "add `archive: {none: {}}`"),
+        ("{name: a, path: /out/a, archive: {none: {}}, s3: {bucket: b, key: k}}", "buckets are not supported"),
+        ("{name: a, path: /out/a, archive: {none: {}}, gcs: {key: k}}", "`gcs` are not supported"),
+    ] {
+        let template = format!("name: t\noutputs: {{artifacts: [{outputs}]}}\nplugin: {{wasm: {{module: 'a/b:1'}}}}\n");
+        std::fs::write(cli.at("t.yaml"), template).unwrap();
+        let output = cli.run(&["run", "--template", "t.yaml", text(&module)]);
+        assert_eq!(output.status.code(), Some(64), "{outputs}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{outputs}: {}", stderr(&output));
+    }
+    let template = "name: t\nplugin: {other: 1, wasm: {module: 'a/b:1'}}\n";
+    std::fs::write(cli.at("t.yaml"), template).unwrap();
+    assert!(stderr(&cli.run(&["run", "--template", "t.yaml"])).contains("unknown key `other` beside `wasm`"));
+}
+
 /// The modules that the repository carries behave as those built from its sources.
 #[test]
 fn committed_modules_are_what_their_sources_say() {
@@ -201,15 +258,38 @@ fn committed_modules_are_what_their_sources_say() {
     }
 }
 
-/// The README's first command, and what it shows.
+/// The README's commands, and what it shows of them.
 #[test]
 fn the_readme_shows_what_is_printed() {
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
-    let block = readme.split("```console\n$ cargo run --quiet -- ").nth(1).unwrap().split("```").next().unwrap();
-    let (command, shown) = block.split_once('\n').unwrap();
-    let cli = Cli::new();
-    let arguments: Vec<String> =
-        command.split(' ').map(|word| word.replace("modules/", text(&repository().join("modules/")))).collect();
-    let output = cli.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(format!("{}{}", stdout(&output), stderr(&output)), shown);
+    let blocks: Vec<&str> = readme.split("```console\n$ cargo run --quiet -- run ").skip(1).collect();
+    assert_eq!(blocks.len(), 3);
+    for block in blocks {
+        let block = block.split("```").next().unwrap();
+        let end = block.match_indices('\n').find(|(end, _)| !block[..*end].ends_with('\\')).unwrap().0;
+        let (command, shown) = (block[..end].replace("\\\n    ", ""), &block[end + 1..]);
+        let cli = Cli::new();
+        std::fs::copy(repository().join("LICENSE.txt"), cli.at("LICENSE.txt")).unwrap();
+        let path = |word: &str, folder: &str| word.replace(folder, text(&repository().join(folder)));
+        let words = command.replace("\"one two three\"", "one_two_three");
+        let arguments: Vec<String> = words
+            .split(' ')
+            .map(|word| path(&path(word, "modules/"), "plugin/").replace("one_two_three", "one two three"))
+            .collect();
+        let output = cli.run(&[&["run"], &*arguments.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+        let printed = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(printed, shown, "{command}");
+    }
+}
+
+/// Both manifests of the plugin, which differ in one line.
+#[test]
+fn the_manifests_differ_in_their_access_alone() {
+    let read = |path: &str| std::fs::read_to_string(repository().join(path)).unwrap();
+    let (without, with) = (read("plugin/plugin.yaml"), read("plugin/with-api-access/plugin.yaml"));
+    let plain = |text: &str| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        plain(&without).replace("automountServiceAccountToken: false", "automountServiceAccountToken: true"),
+        plain(&with)
+    );
 }

@@ -89,7 +89,7 @@ fn misconfiguration_is_usage() {
         (&["--token-file", "/nonexistent"], "the token file `/nonexistent` cannot be read"),
         (&["--bind", "nowhere"], "invalid value 'nowhere'"),
         (&["--config", "/nonexistent"], "the configuration file `/nonexistent` cannot be read"),
-        (&["--log-level", "a=b=c", "--no-token", "--bind", "127.0.0.1:0"], "is not a log level"),
+        (&["--log-level", "a=b=c", "--no-token", "--bind", "127.0.0.1:0"], "is not a log filter"),
     ];
     for (flags, expected) in cases {
         let (code, stderr) = run(flags);

@@ -83,7 +83,8 @@ async fn a_registry_that_is_down_or_not_listed() {
     assert!(message(&node).contains(&format!("after 4 attempts: `http://{down}` cannot be reached")), "{node}");
     let node = Executor::start().node(&of(json!({"oci": format!("{down}/m:1")}))).await;
     assert!(
-        message(&node).contains("which requests may not reach. If that is meant, list it: --insecure-registry"),
+        message(&node)
+            .contains("which requests may not reach. The operator can allow it for this host: --insecure-registry"),
         "{node}"
     );
     let metadata = json!({"oci": "169.254.169.254/m:1"});

@@ -61,7 +61,7 @@ impl Hosts {
         let listed = self.contains(&authority);
         if url.scheme() != "https" && !listed {
             return Err(Error::new(ErrorKind::Denied, format!("plain HTTP to `{authority}` is not allowed"))
-                .hint(format!("use HTTPS, or list it: --insecure-registry {authority}")));
+                .hint(format!("use HTTPS; the operator can allow it for this host: --insecure-registry {authority}")));
         }
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -74,7 +74,7 @@ impl Hosts {
             _ => return Ok(()),
         };
         match forbidden_address(address) {
-            Some(why) if !listed => Err(denied(host, address, why)),
+            Some(why) if !listed => Err(denied(&authority, address, why)),
             _ => Ok(()),
         }
     }
@@ -89,8 +89,12 @@ pub(crate) fn split_port(authority: &str) -> (&str, &str) {
 }
 
 fn denied(host: &str, address: IpAddr, why: &str) -> Error {
-    Error::new(ErrorKind::Denied, format!("`{host}` is {address}, {why}, which requests may not reach"))
-        .hint(format!("if that is meant, list it: --insecure-registry {host}"))
+    let error = Error::new(ErrorKind::Denied, format!("`{host}` is {address}, {why}, which requests may not reach"));
+    // A registry in development is on one's own machine; nobody's is at a metadata service's address.
+    match address.is_loopback() {
+        true => error.hint(format!("the operator can allow it for this host: --insecure-registry {host}")),
+        false => error,
+    }
 }
 
 /// Why no request may go to `address`, if it may not. Private networks may be reached: clusters' registries are there.
