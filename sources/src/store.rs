@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -23,16 +24,31 @@ use tempfile::NamedTempFile;
 use crate::digest::{Algorithm, Hasher};
 use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved};
 
+pub mod usage;
+
+const BLOBS: &str = "blobs-v1";
+const REFERENCES: &str = "references-v4";
+const PACKAGES: &str = "packages-v1";
+const TEMPORARY: &str = "tmp";
+
 /// The store. Cheap to clone; opening it touches no disk.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// The most bytes of content.
+    limit: u64,
 }
 
 impl Store {
     /// The store in `root`, which is made when something is first written.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), limit: u64::MAX }
+    }
+
+    /// The same, which after each write removes what was not used for longest until at most `limit` bytes of content are left.
+    #[must_use]
+    pub fn bounded(self, limit: u64) -> Self {
+        Self { limit, ..self }
     }
 
     /// Where it is.
@@ -41,7 +57,7 @@ impl Store {
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs-v1").join(digest.algorithm().name()).join(&digest.hex()[..2]).join(digest.hex())
+        self.root.join(BLOBS).join(digest.algorithm().name()).join(&digest.hex()[..2]).join(digest.hex())
     }
 
     /// What was found with Secrets is found again only with the same ones: others have to show theirs to the origin.
@@ -51,7 +67,7 @@ impl Store {
             secrets => format!("{reference}\0{}\0{}", asker.namespace, secrets.join("\0")),
         };
         let name = Digest::of(name.as_bytes());
-        self.root.join("references-v4").join(format!("{}.json", name.hex()))
+        self.root.join(REFERENCES).join(format!("{}.json", name.hex()))
     }
 
     /// The content with this digest, if it is here whole. Content that changed on disk is removed, and is a miss.
@@ -62,6 +78,8 @@ impl Store {
         if file.metadata().ok()?.len() > max_bytes {
             return None;
         }
+        // What is used stays longest. Where the time cannot be set, it went by when it was written.
+        let _ = file.set_modified(SystemTime::now());
         file.take(max_bytes).read_to_end(&mut bytes).ok()?;
         if digest.of_same_kind(&bytes) == *digest {
             return Some(bytes.into());
@@ -118,7 +136,7 @@ impl Store {
     }
 
     fn package_path(&self, key: &Digest) -> PathBuf {
-        self.root.join("packages-v1").join(format!("{}.json", key.hex()))
+        self.root.join(PACKAGES).join(format!("{}.json", key.hex()))
     }
 
     fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), Error> {
@@ -133,7 +151,7 @@ impl Store {
     }
 
     fn temporary(&self) -> io::Result<NamedTempFile> {
-        let directory = self.root.join("tmp");
+        let directory = self.root.join(TEMPORARY);
         make_private(&directory)?;
         NamedTempFile::new_in(directory)
     }
@@ -195,7 +213,18 @@ impl Writer {
             file.persist(path)?;
             Ok(())
         };
-        persist().map_err(|error| store.failed(error))
+        persist().map_err(|error| store.failed(error))?;
+        if store.limit < u64::MAX {
+            let removed = store.prune(store.limit);
+            if removed.files > 0 {
+                tracing::info!(
+                    files = removed.files,
+                    bytes = removed.bytes,
+                    "the store was full: what was not used for longest went"
+                );
+            }
+        }
+        Ok(())
     }
 }
 

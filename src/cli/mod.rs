@@ -1,6 +1,7 @@
 //! The command line. Standard output is for data, standard error for talk.
 #![allow(clippy::doc_markdown, reason = "help texts are shown as they are written")]
 
+mod cache;
 mod config;
 mod exit;
 mod inspect;
@@ -34,6 +35,9 @@ enum Command {
     Pull(pull::Pull),
     /// Show what a module is, wants and offers
     Inspect(inspect::Inspect),
+    /// Look into the store of fetched modules, or make room in it
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Work with the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -53,6 +57,7 @@ pub fn main() -> Exit {
         Command::Run(run) => run.run(),
         Command::Pull(pull) => pull.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Cache(cache) => cache.run(),
         Command::Config(config) => config.run(),
     };
     ran.unwrap_or_else(|failure| {

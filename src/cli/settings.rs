@@ -95,7 +95,7 @@ impl Common {
     ) -> Result<Sources, Failure> {
         let kubernetes = self.kubernetes().await?;
         let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal)?;
-        let store = Store::new(&directories.cache);
+        let store = directories.store(config);
         Ok(Sources::new(&config.sources.library(), store, credentials, personal, progress)?)
     }
 
@@ -142,6 +142,11 @@ fn personal_cache() -> Option<PathBuf> {
 }
 
 impl Directories {
+    /// The store, as large as configured.
+    pub(super) fn store(&self, config: &Config) -> Store {
+        Store::new(&self.cache).bounded(config.sources.max_store.0)
+    }
+
     /// What the executor needs to know.
     pub(super) fn settings(&self, config: &Config, steps: u32) -> Settings {
         Settings {

@@ -105,6 +105,8 @@ pub struct Sources {
     pub files: Option<PathBuf>,
     /// The largest module.
     pub max_module: ByteSize,
+    /// The most bytes of fetched content that are kept. What was not used for longest goes first.
+    pub max_store: ByteSize,
 }
 
 impl Default for Sources {
@@ -119,6 +121,7 @@ impl Default for Sources {
             wkg: Registries::default(),
             files: None,
             max_module: ByteSize(256 << 20),
+            max_store: ByteSize(2 << 30),
         }
     }
 }
@@ -252,6 +255,10 @@ impl Config {
         }
         if self.sources.ca.iter().any(|text| !text.contains("-----BEGIN CERTIFICATE-----")) {
             return Err(DocumentError::new("sources.ca", "must be the text of certificates in PEM, and not a path"));
+        }
+        // What one reference names can have several parts, and all of them have to be there at once.
+        if self.sources.max_store.0 < self.sources.max_module.0.saturating_mul(4) {
+            return Err(DocumentError::new("sources.maxStore", "must be at least four times `sources.maxModule`"));
         }
         telemetry::filter(&self.telemetry.log.level)
             .map_err(|message| DocumentError::new("telemetry.log.level", message))?;

@@ -171,6 +171,39 @@ async fn pull_and_inspect() {
     );
 }
 
+/// The store has a bound, and what a person removes is downloaded again.
+#[tokio::test]
+async fn the_cache_is_listed_bounded_and_pruned() {
+    let (cli, registry) = (Cli::new(), Registry::start());
+    std::fs::write(cli.at("c.yaml"), "sources: {maxModule: 100Ki, maxStore: 400Ki}").unwrap();
+    let with = |arguments: &[&str]| {
+        let output = cli.run(&[arguments, &["--config", "c.yaml", "--insecure-registry", &registry.host]].concat());
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+        output
+    };
+    let list = || serde_json::from_str::<Value>(stdout(&with(&["cache", "list", "--json"]))).unwrap();
+    for number in 0..6u8 {
+        registry.push_module(&format!("m:{number}"), &vec![number; 90 << 10]).await;
+        with(&["pull", &format!("oci://{}/m:{number}", registry.host)]);
+    }
+    let listed = list();
+    let names: Vec<&str> =
+        listed["references"].as_array().unwrap().iter().map(|stored| stored["reference"].as_str().unwrap()).collect();
+    let expected: Vec<String> = (2..6).map(|number| format!("oci://{}/m:{number}", registry.host)).collect();
+    assert_eq!((names, &listed["bytes"]), (expected.iter().map(String::as_str).collect(), &json!(4 * (90 << 10))));
+    assert!(
+        stderr(&with(&["cache", "prune", "--max-size", "100Ki"]))
+            .contains("removed 3 files, 276480 bytes; 92160 bytes are left")
+    );
+    assert!(
+        stdout(&with(&["cache", "list"])).starts_with(&format!("oci://{}/m:5  92160 bytes  sha256:", registry.host))
+    );
+    with(&["cache", "prune", "--max-size", "0"]);
+    assert_eq!(list(), json!({"references": [], "bytes": 0}));
+    with(&["pull", &format!("oci://{}/m:0", registry.host)]);
+    assert_eq!(list()["bytes"], json!(90 << 10));
+}
+
 #[test]
 fn config_check_prints_what_is_in_force() {
     let cli = Cli::new();
