@@ -117,8 +117,13 @@ impl Shared {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
         let access: Vec<Value> = scope
             .split(' ')
-            .filter_map(|one| Some((one.split(':').nth(1)?, actions)))
-            .map(|(name, actions)| json!({"type": "repository", "name": name, "actions": actions}))
+            .filter_map(|one| {
+                let mut parts = one.split(':').skip(1);
+                let (name, asked) = (parts.next()?, parts.next()?);
+                // No more than was asked for, and no more than is allowed.
+                let granted: Vec<&str> = asked.split(',').filter(|action| actions.contains(action)).collect();
+                Some(json!({"type": "repository", "name": name, "actions": granted}))
+            })
             .collect();
         let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [self.certificate]});
         let claims =

@@ -7,6 +7,7 @@
 mod auth;
 mod image;
 mod manifest;
+pub mod push;
 mod select;
 mod spin;
 
@@ -36,7 +37,7 @@ const MAX_TAG_PAGES: usize = 20;
 const MAX_CANDIDATES: usize = 4;
 
 /// The `oci` source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OciSource {
     headers: Headers,
     mirrors: BTreeMap<String, Vec<String>>,
@@ -45,7 +46,12 @@ pub struct OciSource {
 impl OciSource {
     /// A source that looks for a registry's content in its `mirrors` first.
     pub fn new(mirrors: BTreeMap<String, Vec<String>>) -> Self {
-        Self { headers: Headers::default(), mirrors }
+        Self { headers: Headers::for_actions("pull"), mirrors }
+    }
+
+    /// One that publishes: its tokens are for that too.
+    pub(crate) fn publisher() -> Self {
+        Self { headers: Headers::for_actions("pull,push"), mirrors: BTreeMap::new() }
     }
 }
 
@@ -238,7 +244,6 @@ impl OciSource {
         self.request_from(oci.registry(), oci.repository(), path, &method, what, context).await
     }
 
-    /// Asks with one credential after the other. Only where there are none, without: a wrong password must not look like a right one.
     async fn request_from(
         &self,
         registry: &str,
@@ -248,18 +253,27 @@ impl OciSource {
         what: &str,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        let scheme = context.http.scheme(registry);
-        let url = Url::parse(&format!("{scheme}://{registry}/v2/{repository}/{path}")).map_err(|error| {
-            Error::new(ErrorKind::InvalidReference, format!("`{registry}` is not a registry's host")).caused_by(error)
-        })?;
+        let url = registry_url(registry, repository, path, context)?;
         let accept = if path.starts_with("manifests/") { MANIFEST_TYPES.to_vec() } else { Vec::new() };
         let request = Request { method: method.clone(), accept, ..Request::get(url) };
+        self.send(registry, repository, &request, what, context).await
+    }
+
+    /// Sends with one credential after the other. Only where there are none, without: a wrong password must not look like a right one.
+    async fn send(
+        &self,
+        registry: &str,
+        repository: &str,
+        request: &Request,
+        what: &str,
+        context: &Context<'_>,
+    ) -> Result<Answer, Error> {
         let mut candidates = context.candidates(&format!("{registry}/{repository}"));
         candidates.truncate(MAX_CANDIDATES);
         let asking = if candidates.is_empty() { vec![None] } else { candidates.iter().map(Some).collect() };
         let mut refused = None;
         for who in asking {
-            let answer = self.request_as(registry, repository, &request, who, context).await?;
+            let answer = self.request_as(registry, repository, request, who, context).await?;
             match answer.status.as_u16() {
                 200..=299 => return Ok(answer),
                 401 | 403 => refused = Some(answer),
@@ -293,6 +307,13 @@ impl OciSource {
             None => Ok(answer),
         }
     }
+}
+
+fn registry_url(registry: &str, repository: &str, path: &str, context: &Context<'_>) -> Result<Url, Error> {
+    let scheme = context.http.scheme(registry);
+    Url::parse(&format!("{scheme}://{registry}/v2/{repository}/{path}")).map_err(|error| {
+        Error::new(ErrorKind::InvalidReference, format!("`{registry}` is not a registry's host")).caused_by(error)
+    })
 }
 
 fn expect(reference: &Reference) -> Result<&OciReference, Error> {

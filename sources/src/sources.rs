@@ -15,7 +15,9 @@ use crate::credentials::{CredentialProvider, Keyring};
 use crate::file::{Access, FileSource};
 use crate::http::HttpSource;
 use crate::oci::OciSource;
+use crate::oci::push::Publication;
 use crate::policy::Policy;
+use crate::reference::OciReference;
 use crate::source::{Body, Context, Part, SharedProgress, Unpack};
 use crate::store::{Store, mismatch};
 use crate::transport::{Hosts, Http};
@@ -159,6 +161,17 @@ impl Sources {
             Ok(inner.resolved.entry(key).or_insert(Arc::new(resolved)).await.into_value())
         };
         self.inner.resolving.join(request.clone(), work).await.unwrap_or_else(|| Err(broke_off("resolving")))
+    }
+
+    /// Publishes a module in an OCI registry, under the tag of `reference`; the digest that it has there.
+    pub async fn push(
+        &self,
+        reference: &OciReference,
+        publication: &Publication,
+        asker: &Asker,
+    ) -> Result<Digest, Error> {
+        let keyrings = self.inner.credentials.keyrings(asker).await?;
+        OciSource::publisher().push(reference, publication, &self.inner.context(&keyrings)).await
     }
 
     /// What is known of the module without downloading anything. `None` when that is nothing.

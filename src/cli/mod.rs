@@ -8,6 +8,7 @@ mod inspect;
 mod output;
 mod progress;
 mod pull;
+mod push;
 mod run;
 mod serve;
 mod settings;
@@ -33,6 +34,8 @@ enum Command {
     Run(Box<run::RunStep>),
     /// Fetch a module into the store
     Pull(pull::Pull),
+    /// Publish a module in an OCI registry
+    Push(push::Push),
     /// Show what a module is, wants and offers
     Inspect(inspect::Inspect),
     /// Look into the store of fetched modules, or make room in it
@@ -56,6 +59,7 @@ pub fn main() -> Exit {
         Command::Serve(serve) => serve.run(),
         Command::Run(run) => run.run(),
         Command::Pull(pull) => pull.run(),
+        Command::Push(push) => push.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Cache(cache) => cache.run(),
         Command::Config(config) => config.run(),

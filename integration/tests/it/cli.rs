@@ -8,35 +8,38 @@ use wasm_workflow_integration::executor::{Executor, program, template};
 use wasm_workflow_integration::guests::{guest, repository};
 use wasm_workflow_integration::registry::Registry;
 
-struct Cli {
+pub(crate) struct Cli {
     directory: tempfile::TempDir,
 }
 
 impl Cli {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    fn at(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn at(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    /// In the directory, which is the home of whoever runs it, and where programs are looked for first.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(program());
         command.current_dir(self.directory.path()).args(arguments).env("WASM_WORKFLOW_CACHE_DIR", self.at("cache"));
+        let path = format!("{}:{}", self.directory.path().display(), std::env::var("PATH").unwrap());
+        command.env("HOME", self.directory.path()).env("PATH", path).env_remove("DOCKER_CONFIG");
         command.env("WASM_WORKFLOW_SCRATCH_DIR", self.at("scratch")).output().unwrap()
     }
 }
 
-fn stdout(output: &Output) -> &str {
+pub(crate) fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-fn stderr(output: &Output) -> &str {
+pub(crate) fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

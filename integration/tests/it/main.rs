@@ -18,6 +18,7 @@ mod layouts;
 mod outputs;
 mod packages;
 mod programs;
+mod push;
 mod schemas;
 mod serve;
 mod sources;

@@ -40,8 +40,9 @@ type Key = (String, String, Option<Fingerprint>);
 type Fingerprint = String;
 
 /// The headers that are now valid.
-#[derive(Default)]
 pub(super) struct Headers {
+    /// What tokens are asked for: `pull`, or `pull,push`.
+    actions: &'static str,
     known: Mutex<HashMap<Key, (HeaderValue, Instant)>>,
 }
 
@@ -65,6 +66,10 @@ enum Challenge {
 }
 
 impl Headers {
+    pub(super) fn for_actions(actions: &'static str) -> Self {
+        Self { actions, known: Mutex::default() }
+    }
+
     /// The header that worked before, or that needs no challenge.
     pub(super) fn known(
         &self,
@@ -95,7 +100,8 @@ impl Headers {
             // It was sent already.
             (_, Some(Credential::Bearer(_))) => return Ok(None),
             (Some(Challenge::Bearer(parameters)), _) => {
-                match token(registry, repository, who, &parameters, context).await? {
+                let scope = format!("repository:{repository}:{}", self.actions);
+                match token(registry, &scope, who, &parameters, context).await? {
                     Some((token, lifetime)) => (sensitive(&format!("Bearer {token}")), lifetime),
                     None => return Ok(None),
                 }
@@ -130,7 +136,7 @@ fn basic(who: &Candidate) -> Option<HeaderValue> {
 /// Fetches a token. `None` when the token server refuses.
 async fn token(
     registry: &str,
-    repository: &str,
+    scope: &str,
     who: Option<&Candidate>,
     challenge: &HashMap<String, String>,
     context: &Context<'_>,
@@ -153,13 +159,12 @@ async fn token(
         return Err(Error::new(ErrorKind::Denied, message)
             .hint(format!("if it does, the operator lists it: `sources.trustedRealms: [\"{host}\"]`")));
     }
-    let scope = format!("repository:{repository}:pull");
-    let request = token_request(realm, challenge.get("service"), &scope, who);
+    let request = token_request(realm, challenge.get("service"), scope, who);
     let answer = context.http.send(&request).await?;
     match answer.status.as_u16() {
         200..=299 => {}
         400 | 401 | 403 if who.is_some() => return Ok(None),
-        _ => return Err(answer.error(&format!("token for `{repository}`"))),
+        _ => return Err(answer.error(&format!("token for `{scope}`"))),
     }
     let bytes = answer.bytes(MAX_TOKEN_BYTES, "the registry's token").await?;
     let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| malformed())?;

@@ -1,0 +1,119 @@
+//! `push`, with the credentials that people have, to registries that are not ours.
+
+use std::os::unix::fs::PermissionsExt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use wasm_workflow_integration::guests::guest;
+use wasm_workflow_integration::registry::{Access, PASSWORD, Registry, USER};
+use wasm_workflow_integration::token_server::TokenServer;
+
+use crate::cli::{Cli, stderr, stdout, text};
+
+/// Writes what `docker login` would.
+fn log_in(cli: &Cli, config: &Value) {
+    std::fs::create_dir_all(cli.at(".docker")).unwrap();
+    std::fs::write(cli.at(".docker/config.json"), config.to_string()).unwrap();
+}
+
+/// Pushes, and runs from there what was pushed; its `oci://…@sha256:…`.
+fn push_and_run(cli: &Cli, name: &str, host: &str, flags: &[&str]) -> String {
+    let reference = format!("oci://{host}/acme/{name}:1");
+    let module = guest(name);
+    let pushed = cli.run(&[&["push", text(&module), &reference], flags].concat());
+    assert_eq!(pushed.status.code(), Some(0), "{}", stderr(&pushed));
+    let pinned = stdout(&pushed).trim().to_owned();
+    let ran = cli.run(&[&["run", &pinned, "-p", "text=Hello", "-p", "name=Ada"], flags].concat());
+    assert_eq!(ran.status.code(), Some(0), "{}", stderr(&ran));
+    assert!(stderr(&ran).contains("Hello") || stdout(&ran).contains("Hello"), "{}", stderr(&ran));
+    pinned
+}
+
+#[tokio::test]
+async fn what_is_pushed_is_an_artifact_as_others_make_it() {
+    let (cli, registry) = (Cli::new(), Registry::start());
+    let flags = ["--insecure-registry", &registry.host, "--annotation", "org.opencontainers.image.title=ferris"];
+    let module = guest("ferris-says");
+    let pushed = cli.run(&[&["push", text(&module), &format!("{}/ferris:1", registry.host)], &flags[..]].concat());
+    assert_eq!(pushed.status.code(), Some(0), "{}", stderr(&pushed));
+    // skopeo is not ours either.
+    let raw = |what: &[&str]| {
+        let address = format!("docker://{}/ferris:1", registry.host);
+        let shown = std::process::Command::new("skopeo")
+            .args(["inspect", "--tls-verify=false", "--raw"])
+            .args(what)
+            .arg(address)
+            .output()
+            .unwrap();
+        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        shown.stdout
+    };
+    let manifest = raw(&[]);
+    assert!(stdout(&pushed).trim().ends_with(&sources::Digest::of(&manifest).to_string()), "{}", stdout(&pushed));
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let module = std::fs::read(module).unwrap();
+    let digest = sources::Digest::of(&module).to_string();
+    assert_eq!(manifest["layers"], json!([{"mediaType": "application/wasm", "digest": digest, "size": module.len()}]));
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(manifest["annotations"], json!({"org.opencontainers.image.title": "ferris"}));
+    let config: Value = serde_json::from_slice(&raw(&["--config"])).unwrap();
+    assert_eq!((&config["os"], &config["layerDigests"]), (&json!("wasip1"), &json!([digest])));
+    assert_eq!(config.get("component"), None);
+}
+
+#[tokio::test]
+async fn with_a_password_from_a_login_and_from_a_helper() {
+    let registry = Registry::start_with(Access::Password);
+    let (cli, host) = (Cli::new(), registry.host.as_str());
+    let flags = ["--insecure-registry", host];
+    let refused = cli.run(&[&["push", text(&guest("greeting")), &format!("{host}/acme/g:1")], &flags[..]].concat());
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("refuses upload of the module"), "{}", stderr(&refused));
+    log_in(&cli, &json!({"auths": {host: {"auth": STANDARD.encode(format!("{USER}:{PASSWORD}"))}}}));
+    push_and_run(&cli, "ferris-says", host, &flags);
+    let cli = Cli::new();
+    log_in(&cli, &json!({"credHelpers": {host: "here"}}));
+    let helper = cli.at("docker-credential-here");
+    let script = format!("#!/bin/sh\ncat >asked\nprintf '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n");
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
+    push_and_run(&cli, "greeting", host, &flags);
+    assert_eq!(std::fs::read_to_string(cli.at("asked")).unwrap().trim(), host);
+}
+
+/// The token is for pushing too, and only then.
+#[tokio::test]
+async fn with_a_token() {
+    let server = TokenServer::start().await;
+    let registry = Registry::start_with(Access::Token(&server));
+    let (cli, host) = (Cli::new(), registry.host.clone());
+    let realm = server.realm.strip_prefix("http://").unwrap().strip_suffix("/token").unwrap().to_owned();
+    log_in(&cli, &json!({"auths": {&host: {"auth": STANDARD.encode(format!("{USER}:{PASSWORD}"))}}}));
+    let run = move || {
+        push_and_run(&cli, "greeting", &host, &["--insecure-registry", &host, "--insecure-registry", &realm]);
+    };
+    tokio::task::spawn_blocking(run).await.unwrap();
+    assert_eq!(
+        server.asked(),
+        ["password repository:acme/greeting:pull,push", "password repository:acme/greeting:pull"]
+    );
+}
+
+#[test]
+fn what_cannot_be_pushed() {
+    let cli = Cli::new();
+    let module = guest("greeting");
+    std::fs::write(cli.at("page.wasm"), "<html>").unwrap();
+    let digest = format!("oci://ghcr.io/a/b@{}", sources::Digest::of(b""));
+    for (file, reference, code, expected) in [
+        (text(&module), "https://example.com/x", 64, "https"),
+        (text(&module), digest.as_str(), 64, "is not a tag in a registry"),
+        ("page.wasm", "oci://ghcr.io/a/b:1", 2, "this is not WebAssembly"),
+        ("none.wasm", "oci://ghcr.io/a/b:1", 64, "`none.wasm`"),
+    ] {
+        let output = cli.run(&["push", file, reference]);
+        assert_eq!(output.status.code(), Some(code), "{reference}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{reference}: {}", stderr(&output));
+    }
+}

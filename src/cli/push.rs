@@ -1,0 +1,65 @@
+//! `push`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use sources::oci::push::{Interfaces, Publication};
+use sources::{Asker, Reference};
+
+use super::run::pair;
+use super::settings::{self, Common};
+use super::{Exit, Failure, output};
+use crate::runtime;
+
+#[derive(Debug, Args)]
+pub(super) struct Push {
+    /// The module's file
+    file: PathBuf,
+    /// Where to: oci://HOST/REPOSITORY:TAG
+    reference: String,
+    /// An annotation of the manifest, such as org.opencontainers.image.source=https://…; repeatable
+    #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = pair)]
+    annotations: Vec<(String, String)>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Push {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let reference = match settings::reference(&self.reference)? {
+            Reference::Oci(oci) if oci.digest().is_none() && oci.select().is_none() => oci,
+            _ => {
+                return Err(Failure::usage(format!(
+                    "`{}` is not a tag in a registry, oci://HOST/REPOSITORY:TAG",
+                    self.reference
+                )));
+            }
+        };
+        let publication = self.publication()?;
+        let config = self.common.load()?;
+        let digest = settings::runtime()?.block_on(async {
+            let sources = self.common.sources(&config, &self.common.directories(false)?, true, Arc::new(())).await?;
+            let pushed = sources.push(&reference, &publication, &Asker::default()).await;
+            pushed.map_err(|error| Failure::from(error.context(format_args!("`oci://{reference}`"))))
+        })?;
+        output::say(&format!("pushed {} bytes to oci://{reference}", publication.module.len()));
+        output::data(&format!("oci://{}/{}@{digest}\n", reference.host(), reference.repository()));
+        Ok(Exit::Succeeded)
+    }
+
+    /// What is not WebAssembly is not published.
+    fn publication(&self) -> Result<Publication, Failure> {
+        let file = self.file.display();
+        let module = std::fs::read(&self.file).map_err(|error| Failure::usage(format!("`{file}`: {error}")))?;
+        let inspection = runtime::inspect(&module).map_err(|error| Failure::error(format!("`{file}`: {error}")))?;
+        let interfaces = Interfaces { exports: inspection.exports, imports: inspection.imports };
+        Ok(Publication {
+            module: module.into(),
+            created: jiff::Timestamp::now().to_string(),
+            component: inspection.component.then_some(interfaces),
+            annotations: self.annotations.iter().cloned().collect::<BTreeMap<_, _>>(),
+        })
+    }
+}
