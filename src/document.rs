@@ -105,11 +105,17 @@ struct Reader<'a>(&'a Value);
 
 impl Reader<'_> {
     fn unexpected<T>(&self, visitor: &dyn de::Expected) -> Result<T, DocumentError> {
+        self.unexpected_text(visitor, true)
+    }
+
+    /// Where a map or a list should be, a text may be a secret in the wrong place: it is not quoted.
+    fn unexpected_text<T>(&self, visitor: &dyn de::Expected, quote: bool) -> Result<T, DocumentError> {
         let found = match self.0 {
             Value::Null => "nothing".to_owned(),
             Value::Bool(value) => format!("`{value}`"),
             Value::Number(value) => format!("`{value}`"),
-            Value::String(value) => format!("`{}`", value.chars().take(60).collect::<String>()),
+            Value::String(value) if quote => format!("`{}`", value.chars().take(60).collect::<String>()),
+            Value::String(_) => "a text".to_owned(),
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "a map".to_owned(),
         };
@@ -192,7 +198,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Object(map) => visitor.visit_map(Entries { entries: map.iter(), value: None }),
             // `limits:` with nothing after it is an empty block in YAML.
             Value::Null => visitor.visit_map(Entries { entries: EMPTY.iter(), value: None }),
-            _ => self.unexpected(&"a map"),
+            _ => self.unexpected_text(&"a map", false),
         }
     }
 
@@ -223,7 +229,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
         match self.0 {
             Value::Array(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
-            _ => self.unexpected(&"a list"),
+            _ => self.unexpected_text(&"a list", false),
         }
     }
 

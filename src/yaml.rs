@@ -5,12 +5,10 @@ use serde_saphyr::UserMessageFormatter;
 
 /// The documents in a text. What expands without bound by aliases is refused.
 pub fn documents(text: &str) -> Result<Vec<Value>, String> {
-    let options = serde_saphyr::options! { strict_booleans: true };
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
-        // Of a text that is not quoted below: the document may hold secrets, and the place is enough.
-        let message = error.render_with_formatter(&UserMessageFormatter);
-        let first = message.lines().next().unwrap_or_default();
-        first.strip_prefix("error: ").unwrap_or(first).to_owned()
+        // Without the line itself: it may hold a secret, and its number is enough.
+        error.render_with_formatter(&UserMessageFormatter)
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -62,9 +62,13 @@ impl FileSource {
             }
             Access::Any => path.canonicalize().map_err(failed)?,
             Access::Below(root) => {
-                let real_root = root.canonicalize().map_err(failed)?;
+                let real_root = root.canonicalize().map_err(|error| {
+                    let message = format!("the directory `{}` cannot be read: {error}", root.display());
+                    Error::new(ErrorKind::InvalidConfig, message).hint("the operator mends `sources.files`")
+                })?;
                 // By name first: whether there is something outside is not for the asker to know.
-                if !path.starts_with(root) && !path.starts_with(&real_root) {
+                let climbs = path.components().any(|component| component == Component::ParentDir);
+                if climbs || (!path.starts_with(root) && !path.starts_with(&real_root)) {
                     let message = format!("`{}` is outside the directory that the operator opened", path.display());
                     return Err(Error::new(ErrorKind::Denied, message));
                 }
@@ -133,7 +137,7 @@ mod tests {
         let below = Access::Below(root.clone());
         assert_eq!(kind(below.clone(), &root.join("in.wasm")), Ok(3));
         assert_eq!(kind(below.clone(), &root.join("link.wasm")), Err(ErrorKind::NotFound));
-        assert_eq!(kind(below.clone(), &root.join("../outside.wasm")), Err(ErrorKind::NotFound));
+        assert_eq!(kind(below.clone(), &root.join("../outside.wasm")), Err(ErrorKind::Denied));
         assert_eq!(kind(below.clone(), &outside), Err(ErrorKind::Denied));
         assert_eq!(kind(below.clone(), &directory.path().join("nothing.wasm")), Err(ErrorKind::Denied));
         assert_eq!(kind(below.clone(), &root.join("none.wasm")), Err(ErrorKind::NotFound));

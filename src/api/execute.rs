@@ -43,7 +43,7 @@ pub(super) async fn execute(State(api): State<Arc<Api>>, headers: HeaderMap, bod
 
 /// The answer to a request that no step comes of.
 fn refused(message: String) -> Reply {
-    tracing::info!(message, "a request that cannot be run");
+    tracing::info!(said = message, "a request that cannot be run");
     Reply::error(message)
 }
 
@@ -52,9 +52,13 @@ async fn run(api: &Api, call: Call) -> Reply {
         limits: api.limits,
         placement: Placement::for_execution(api.repository.clone(), &call.workflow, &call.template.name),
     };
+    let (workflow, name) = (call.workflow.name.clone(), call.template.name.clone());
     let (step, template) = match call.into_step(&conversion) {
         Ok(converted) => converted,
-        Err(error) => return refused(error.to_string()),
+        Err(error) => {
+            tracing::info!(workflow, template = name, said = %error, "a template that cannot be run");
+            return Reply::error(error.to_string());
+        }
     };
     let Some(executor) = executor(api).await else { return Reply::error("the executor is not running: see its log") };
     // When the caller goes away this is dropped, and the step ends.

@@ -56,20 +56,18 @@ impl Artifact {
     pub(super) fn content(&self, at: &str, placement: &Placement) -> Result<Option<Content>, DocumentError> {
         self.check_supported(at)?;
         let key = self.key(at)?;
+        if self.raw.is_none() && key.is_some() {
+            self.check_archive(at)?;
+        }
+        let raw = self.raw.as_ref().map(|raw| Content::Raw(raw.data.clone()));
         if let Some(supplied) = &placement.supplied {
-            let given = supplied.get(&self.name).cloned().map(Content::Stored);
-            if given.is_some() && self.archive.is_some() {
-                self.check_archive(at)?;
-            }
-            return Ok(given.or_else(|| self.raw.as_ref().map(|raw| Content::Raw(raw.data.clone()))));
+            return Ok(supplied.get(&self.name).cloned().map(Content::Stored).or(raw));
         }
-        if let Some(raw) = &self.raw {
-            return Ok(Some(Content::Raw(raw.data.clone())));
+        match (raw, key) {
+            (Some(raw), _) => Ok(Some(raw)),
+            (None, Some(key)) => Ok(Some(Content::Stored(Location { repository: placement.repository(at)?, key }))),
+            (None, None) => Ok(None),
         }
-        let Some(key) = key else { return Ok(None) };
-        let repository = placement.repository(at)?;
-        self.check_archive(at)?;
-        Ok(Some(Content::Stored(Location { repository, key })))
     }
 
     /// Where an output goes: under its own key, or under one of this execution's.

@@ -39,7 +39,7 @@ pub fn from_template(workflow: Workflow, template: &Value) -> Result<Option<Call
     if let Some(key) = beside {
         return Err(DocumentError::new(
             "template.plugin",
-            format!("unknown key `{key}` beside `wasm`; move it under `wasm`"),
+            format!("unknown key `{key}` beside `wasm`; a template has one plugin, and its keys are below it"),
         ));
     }
     let wasm = plugin::read(wasm)?;

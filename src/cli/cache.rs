@@ -1,13 +1,15 @@
-//! `cache list` and `cache prune`
+//! `cache list`, `prune`, `export` and `import`
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 use sources::store::Store;
+use sources::{PullPolicy, Reference};
 
 use super::settings::Common;
-use super::{Exit, Failure, output};
+use super::{Exit, Failure, output, pull};
 use crate::units::ByteSize;
 
 #[derive(Debug, Subcommand)]
@@ -16,6 +18,10 @@ pub(super) enum CacheCommand {
     List(List),
     /// Remove what was not used for longest
     Prune(Prune),
+    /// Write modules into a file, for a machine that reaches no registry
+    Export(Export),
+    /// Take in what `cache export` wrote; which reference is which content is that file's word
+    Import(Import),
 }
 
 #[derive(Debug, Args)]
@@ -36,6 +42,26 @@ pub(super) struct Prune {
     common: Common,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The modules; those that are not in the store are fetched
+    #[arg(required = true)]
+    references: Vec<String>,
+    /// The file to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The file to read
+    file: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
 impl CacheCommand {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self {
@@ -49,6 +75,26 @@ impl CacheCommand {
                 let (files, bytes, left) = (removed.files, removed.bytes, store.bytes());
                 output::say(&format!("removed {files} files, {bytes} bytes; {left} bytes are left"));
             }
+            Self::Export(Export { references, output: file, common }) => {
+                let fetched = references.iter().map(|reference| {
+                    pull::fetch(&common, reference, PullPolicy::IfNotPresent).map(|(resolved, _)| resolved)
+                });
+                let resolved = fetched.collect::<Result<Vec<_>, _>>()?;
+                if let Some(local) = resolved.iter().find(|resolved| matches!(resolved.origin, Reference::File(_))) {
+                    return Err(Failure::usage(format!(
+                        "`{}` is on this machine already: copy the file",
+                        local.reference
+                    )));
+                }
+                store(&common)?.0.export(&resolved, &file)?;
+                output::say(&format!("{} modules are in {}", resolved.len(), file.display()));
+            }
+            Self::Import(Import { file, common }) => {
+                let max_bytes = common.load()?.sources.max_module.0;
+                for resolved in store(&common)?.0.import(&file, max_bytes)? {
+                    output::data(&format!("{}  {}\n", resolved.reference.redacted(), resolved.artifact));
+                }
+            }
         }
         Ok(Exit::Succeeded)
     }
@@ -56,7 +102,7 @@ impl CacheCommand {
 
 /// The store of `run` and its like, and the bytes that it may have.
 fn store(common: &Common) -> Result<(Store, u64), Failure> {
-    let config = common.load()?;
+    let config = common.start(Some("off"))?;
     Ok((common.directories(false)?.store(&config), config.sources.max_store.0))
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Check {
 impl ConfigCommand {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let Self::Check(Check { common }) = self;
-        let config = common.load()?;
+        let config = common.start(Some("warn"))?;
         let directories = common.directories(true)?;
         // All that `serve` does before it serves: what passes here starts there.
         settings::runtime()?.block_on(async {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sources::{Asker, Module, PullPolicy, Request};
+use sources::{Asker, Module, PullPolicy, Request, Resolved};
 
 use super::progress::Line;
 use super::settings::{self, Common};
@@ -22,7 +22,7 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let module = fetch(&self.common, &self.reference, PullPolicy::Always)?;
+        let (_, module) = fetch(&self.common, &self.reference, PullPolicy::Always)?;
         if let Some(file) = &self.output {
             std::fs::write(file, &module.bytes)
                 .map_err(|error| Failure::error(format!("`{}`: {error}", file.display())))?;
@@ -34,8 +34,8 @@ impl Pull {
 }
 
 /// Resolves and fetches, with progress on a terminal.
-pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<Module, Failure> {
-    let config = common.load()?;
+pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<(Resolved, Module), Failure> {
+    let config = common.start(Some("off"))?;
     let request = Request {
         reference: settings::reference(reference)?,
         pull_policy: Some(policy),
@@ -46,7 +46,8 @@ pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Res
     let fetched = settings::runtime()?.block_on(async {
         let sources = common.sources(&config, &common.directories(false)?, true, line.shared()).await?;
         let resolved = sources.resolve(&request).await?;
-        Ok(sources.fetch(&resolved, &request.asker).await?)
+        let module = sources.fetch(&resolved, &request.asker).await?;
+        Ok(((*resolved).clone(), module))
     });
     line.done();
     fetched

@@ -38,7 +38,7 @@ impl Push {
             }
         };
         let publication = self.publication()?;
-        let config = self.common.load()?;
+        let config = self.common.start(Some("off"))?;
         let digest = settings::runtime()?.block_on(async {
             let sources = self.common.sources(&config, &self.common.directories(false)?, true, Arc::new(())).await?;
             let pushed = sources.push(&reference, &publication, &Asker::default()).await;

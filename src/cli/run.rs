@@ -1,14 +1,14 @@
 //! `run`: a step on this machine, as Argo would run it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use artifacts::{Location, Repository};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Line;
@@ -18,8 +18,7 @@ use super::{Exit, Failure, output};
 use crate::argo::{self, Conversion, Placement, Reply, Template};
 use crate::config;
 use crate::step::pipeline::Tees;
-use crate::step::{Executor, Outcome, Phase, Step, Workflow};
-use crate::telemetry;
+use crate::step::{Executor, Outcome, Phase, Step, StepLimits, Workflow};
 use crate::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]
@@ -73,17 +72,12 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 
 impl RunStep {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let config = self.common.load()?;
-        let mut log = config.telemetry.log.clone();
-        if !self.common.wants_log() {
-            // What the step came to is said in the end; the log would say it twice.
-            "off".clone_into(&mut log.level);
-        }
-        telemetry::start(&log).map_err(Failure::usage)?;
+        // What the step came to is said in the end; the log would say it twice.
+        let config = self.common.start(Some("off"))?;
         let (step, template) = self.step(&config.limits)?;
         let line = Line::new("preparing the module");
-        let wrote = Arc::new(AtomicBool::new(false));
-        let tees = if self.json { Tees::default() } else { tees(&wrote) };
+        let printed = Arc::new(Mutex::new(Vec::new()));
+        let tees = if self.json { Tees::default() } else { tees(&printed) };
         let outcome = settings::runtime()?.block_on(async {
             let directories = self.common.directories(false)?;
             let sources = self.common.sources(&config, &directories, true, line.shared()).await?;
@@ -100,14 +94,16 @@ impl RunStep {
             let reply = Reply::outcome(outcome, &template);
             output::data(&format!("{}\n", serde_json::to_string(&reply.node).map_err(Failure::error)?));
         } else {
-            self.report(&outcome, wrote.load(Ordering::Relaxed));
+            let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+            self.report(&outcome, &String::from_utf8_lossy(&printed));
         }
         Ok(exit)
     }
 
-    /// What the step came to, for a person. If it `wrote` to standard output, that is there already; a returned result is not.
-    fn report(&self, outcome: &Outcome, wrote: bool) {
-        if let (Some(result), false) = (outcome.result.as_deref().filter(|result| !result.is_empty()), wrote) {
+    /// What the step came to, for a person. What it `printed` is there already; a result that it returned is not.
+    fn report(&self, outcome: &Outcome, printed: &str) {
+        let plain = printed.strip_suffix('\n').unwrap_or(printed);
+        if let Some(result) = outcome.result.as_deref().filter(|result| !plain.ends_with(*result)) {
             output::say(&format!("result = {result}"));
         }
         for parameter in &outcome.parameters {
@@ -142,7 +138,7 @@ impl RunStep {
             ),
         };
         let supplied = self.supply(&mut template)?;
-        self.add(&mut template, limits)?;
+        self.add(&mut template)?;
         let call = argo::from_template(workflow, &template).map_err(Failure::usage)?;
         let call = call.ok_or_else(|| Failure::usage("the template has no `plugin.wasm`"))?;
         let output_dir = std::path::absolute(self.output_directory()).map_err(Failure::usage)?;
@@ -157,6 +153,7 @@ impl RunStep {
         if self.output_dir.is_none() {
             step.undeclared_artifacts = None;
         }
+        self.limit(&mut step.limits, limits)?;
         Ok((step, template))
     }
 
@@ -199,7 +196,7 @@ impl RunStep {
     }
 
     /// Everything else that the command line says, over what the template says.
-    fn add(&self, template: &mut Value, allowed: &config::Limits) -> Result<(), Failure> {
+    fn add(&self, template: &mut Value) -> Result<(), Failure> {
         for (name, path) in &self.outputs {
             set(template, "outputs", name, Some(path))?;
         }
@@ -208,7 +205,6 @@ impl RunStep {
         if let Some(reference) = &self.reference {
             wasm.insert("module".to_owned(), settings::reference(reference)?.to_string().into());
         }
-        self.limit(wasm, allowed)?;
         if !self.args.is_empty() {
             wasm.insert("args".to_owned(), json!(self.args));
         }
@@ -222,25 +218,23 @@ impl RunStep {
         }
         Ok(())
     }
+
     /// The limits of the command line stand for the template's, and like those cannot be above the operator's.
-    fn limit(&self, wasm: &mut Map<String, Value>, allowed: &config::Limits) -> Result<(), Failure> {
-        let time = self
-            .limit_time
-            .map(|asked| ("time", asked.to_string(), asked.0 > allowed.time.0, allowed.time.to_string()));
-        let memory = self
-            .limit_memory
-            .map(|asked| ("memory", asked.to_string(), asked.0 > allowed.memory.0, allowed.memory.to_string()));
-        for (name, asked, exceeds, allowed) in [time, memory].into_iter().flatten() {
-            if exceeds {
-                return Err(Failure::usage(format!(
-                    "--limit-{name} {asked} is above `limits.{name}` of the configuration, {allowed}\n\
-                     hint: raise that: WASM_WORKFLOW_CONFIG='limits: {{{name}: {asked}}}'"
-                )));
-            }
-            let limits = wasm.entry("limits").or_insert_with(|| json!({}));
-            let limits =
-                limits.as_object_mut().ok_or_else(|| Failure::usage("`limits` in the template is not a map"))?;
-            limits.insert(name.to_owned(), asked.into());
+    fn limit(&self, limits: &mut StepLimits, allowed: &config::Limits) -> Result<(), Failure> {
+        let exceeds = |name: &str, asked: &dyn fmt::Display, allowed: &dyn fmt::Display| {
+            Failure::usage(format!(
+                "--limit-{name} {asked} is above `limits.{name}` of the configuration, {allowed}\nhint: `config check` prints what is in force"
+            ))
+        };
+        match self.limit_time {
+            Some(asked) if asked.0 > allowed.time.0 => return Err(exceeds("time", &asked, &allowed.time)),
+            Some(asked) => limits.time = asked.0,
+            None => {}
+        }
+        match self.limit_memory {
+            Some(asked) if asked.0 > allowed.memory.0 => return Err(exceeds("memory", &asked, &allowed.memory)),
+            Some(asked) => limits.memory = asked.0,
+            None => {}
         }
         Ok(())
     }
@@ -288,10 +282,10 @@ fn read_stdin(path: &Path) -> Result<String, Failure> {
 }
 
 /// Both of the module's streams, as it writes them.
-fn tees(wrote: &Arc<AtomicBool>) -> Tees {
-    let wrote = Arc::clone(wrote);
+fn tees(printed: &Arc<Mutex<Vec<u8>>>) -> Tees {
+    let printed = Arc::clone(printed);
     let stdout = move |bytes: &[u8]| {
-        wrote.store(true, Ordering::Relaxed);
+        printed.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         output::bytes(bytes);
     };
     Tees { stdout: Some(Box::new(stdout)), stderr: Some(Box::new(output::say_bytes)) }

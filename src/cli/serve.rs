@@ -18,7 +18,6 @@ use super::{Exit, Failure};
 use crate::api::{self, Api, Auth};
 use crate::config::Config;
 use crate::step::Executor;
-use crate::telemetry;
 
 /// How long a stopping server waits for its last replies. Kubernetes kills it after 30 s.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -44,8 +43,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let config = self.common.load()?;
-        telemetry::start(&config.telemetry.log).map_err(Failure::usage)?;
+        let config = self.common.start(None)?;
         let auth = self.auth()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

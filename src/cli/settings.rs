@@ -55,6 +55,17 @@ pub(super) struct Directories {
 }
 
 impl Common {
+    /// The configuration in force, and the log as it says; at the level `quiet`, if there is one, unless a level was asked for.
+    pub(super) fn start(&self, quiet: Option<&str>) -> Result<Config, Failure> {
+        let config = self.load()?;
+        let mut log = config.telemetry.log.clone();
+        if let (Some(quiet), None) = (quiet, &self.log_level) {
+            quiet.clone_into(&mut log.level);
+        }
+        telemetry::start(&log).map_err(Failure::usage)?;
+        Ok(config)
+    }
+
     /// The configuration in force.
     pub(super) fn load(&self) -> Result<Config, Failure> {
         let text = env::var("WASM_WORKFLOW_CONFIG").ok();
@@ -97,11 +108,6 @@ impl Common {
         let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal)?;
         let store = directories.store(config);
         Ok(Sources::new(&config.sources.library(), store, credentials, personal, progress)?)
-    }
-
-    /// Whether a log level was asked for, by flag or environment.
-    pub(super) fn wants_log(&self) -> bool {
-        self.log_level.is_some()
     }
 
     /// The directories: a server's below the temporary directory, a person's in the cache of the home directory.

@@ -1,6 +1,6 @@
 //! Taking a template out of a Workflow file, and filling in what Argo's controller would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -57,8 +57,8 @@ pub(super) fn load(
         uid: String::new(),
     };
     let (mut template, arguments) = ((*template).clone(), spec.and_then(|spec| spec.pointer("/arguments/parameters")));
-    let mut arguments = arguments.cloned().unwrap_or_else(|| Value::Array(Vec::new()));
-    set_parameters(&mut template, &mut arguments, parameters, &text)?;
+    let mut arguments = arguments.filter(|list| list.is_array()).cloned().unwrap_or_else(|| Value::Array(Vec::new()));
+    set_parameters(&mut template, &mut arguments, parameters)?;
     // Input parameters first: they may hold the workflow's, and everything else may hold them.
     if let Some(inputs) = template.pointer_mut("/inputs/parameters") {
         substitute(inputs, &variables(&Value::Null, &arguments, &workflow))?;
@@ -68,20 +68,26 @@ pub(super) fn load(
     Ok((template, workflow))
 }
 
-/// Each is the template's, else the workflow's, whether that declares it or only uses it somewhere in its `text`.
+/// Each is the template's, else the workflow's, whether that declares it or the template only uses it.
 fn set_parameters(
     template: &mut Value,
     arguments: &mut Value,
     parameters: &BTreeMap<String, String>,
-    text: &str,
 ) -> Result<(), Failure> {
+    let text = template.to_string();
+    let uses: BTreeSet<&str> =
+        text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(name, _)| name.trim()).collect();
     for (name, value) in parameters {
         let inputs = template.pointer_mut("/inputs/parameters");
         let declared = [inputs, Some(&mut *arguments)].into_iter().flatten().filter_map(Value::as_array_mut);
         let declared = declared.flatten().find(|parameter| parameter["name"] == *name);
         match declared {
-            Some(parameter) => parameter["value"] = value.as_str().into(),
-            None if text.contains(&format!("workflow.parameters.{name}")) => {
+            // A default is for where there is no value, and may need variables that are not here.
+            Some(parameter) => {
+                parameter["value"] = value.as_str().into();
+                parameter.as_object_mut().map(|parameter| parameter.remove("default"));
+            }
+            None if uses.contains(format!("workflow.parameters.{name}").as_str()) => {
                 arguments.as_array_mut().into_iter().for_each(|list| list.push(json!({"name": name, "value": value})));
             }
             None => {
@@ -150,7 +156,7 @@ fn replace(text: &str, variables: &BTreeMap<String, String>) -> Result<String, F
             let hint =
                 match name.strip_prefix("inputs.parameters.").or_else(|| name.strip_prefix("workflow.parameters.")) {
                     Some(parameter) => format!("give it one with -p {parameter}=VALUE, or a `default` in the file"),
-                    None => "outside a cluster there are only parameters, paths of artifacts, and the workflow's name"
+                    None => "outside a cluster there are only parameters, paths of artifacts, and the names of the workflow and the node"
                         .to_owned(),
                 };
             Failure::usage(format!("`{{{{{name}}}}}` has no value here; {hint}"))
@@ -200,6 +206,10 @@ spec:
     fn takes_templates_without_a_workflow() {
         let bare = "name: t\nplugin: {wasm: {module: 'a/b:1', args: ['{{workflow.parameters.x}}']}}\n";
         assert_eq!(load_text(bare, None, &[("x", "1")]).unwrap()["plugin"]["wasm"]["args"], json!(["1"]));
+        let defaulted = "inputs: {parameters: [{name: x, default: '{{workflow.parameters.y}}'}]}\n";
+        let bare = format!("{defaulted}{bare}").replace("workflow.parameters.x", "inputs.parameters.x");
+        assert_eq!(load_text(&bare, None, &[("x", "1")]).unwrap()["plugin"]["wasm"]["args"], json!(["1"]));
+        assert!(load_text(&bare, None, &[("xy", "1")]).unwrap_err().contains("no input parameter `xy`"));
         let list = "- name: other\n- name: t\n  plugin: {wasm: {module: 'a/b:1'}}\n";
         assert_eq!(load_text(list, Some("t"), &[]).unwrap()["name"], "t");
     }

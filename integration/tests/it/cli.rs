@@ -207,6 +207,27 @@ async fn the_cache_is_listed_bounded_and_pruned() {
     assert_eq!(list()["bytes"], json!(90 << 10));
 }
 
+/// What was exported where there is a registry runs where there is none.
+#[tokio::test]
+async fn modules_are_carried_to_a_machine_with_no_way_out() {
+    let (here, there, registry) = (Cli::new(), Cli::new(), Registry::start());
+    registry.push_module("g:1", &std::fs::read(guest("greeting")).unwrap()).await;
+    let reference = format!("oci://{}/g:1", registry.host);
+    let file = here.at("modules.tar");
+    let exported = here.run(&["cache", "export", &reference, "-o", text(&file), "--insecure-registry", &registry.host]);
+    assert_eq!(exported.status.code(), Some(0), "{}", stderr(&exported));
+    drop(registry);
+    let imported = there.run(&["cache", "import", text(&file)]);
+    assert!(stdout(&imported).starts_with(&format!("{reference}  sha256:")), "{}", stderr(&imported));
+    let ran = there.run(&["run", &reference, "-p", "name=Ada"]);
+    assert!(stderr(&ran).contains("Hello, Ada!"), "{}", stderr(&ran));
+    let nothing = there.run(&["cache", "import", "/dev/null/none"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(stderr(&nothing).contains("cannot be imported"), "{}", stderr(&nothing));
+    let files = here.run(&["cache", "export", text(&guest("greeting")), "-o", "x.tar"]);
+    assert!(stderr(&files).contains("is on this machine already"), "{}", stderr(&files));
+}
+
 #[test]
 fn config_check_prints_what_is_in_force() {
     let cli = Cli::new();
@@ -233,9 +254,11 @@ fn config_check_finds_what_would_not_start() {
         ("sources: {ca: ['-----BEGIN CERTIFICATE----- no']}", 2, "certificate"),
         ("sources: {files: modules}", 64, "must be an absolute path"),
         ("limits: {memory: 100Gi}", 64, "must be at most 4Gi"),
-        ("limits: {steps: 1024}", 2, "`limits.steps: 1024`"),
         ("telemetry: {log: {level: loud}}", 64, "`loud` is not a log level"),
         ("limits: {time: 1s}\nlimits: {time: 2s}", 64, "line 2"),
+        ("sources: {credentials: [{host: h, passwordFrom: hunter2}]}", 64, "expected a map, found a text"),
+        ("telemetry: {log: {level: ''}}", 64, "is not a log level"),
+        ("sources: {maxStore: 1Gi, maxModule: 1Gi}", 64, "at least four times"),
     ] {
         std::fs::write(cli.at("c.yaml"), document).unwrap();
         let output = cli.run(&["config", "check", "--config", "c.yaml"]);

@@ -59,24 +59,27 @@ impl Hosts {
                 .hint("the operator lists the hosts that may be reached under `sources.policy.hosts`"));
         }
         let listed = self.contains(&authority);
+        let literal = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            _ => None,
+        };
+        // Before the scheme, so that nobody is told how to open a metadata service.
+        if let Some((address, why)) = literal.and_then(|address| Some((address, forbidden_address(address)?)))
+            && !listed
+        {
+            return Err(denied(&authority, address, why));
+        }
         if url.scheme() != "https" && !listed {
             return Err(Error::new(ErrorKind::Denied, format!("plain HTTP to `{authority}` is not allowed"))
                 .hint(format!("use HTTPS; the operator can allow it for this host: --insecure-registry {authority}")));
         }
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            // The resolver does not see ports: a name that is listed with one is closed at the others.
-            _ if !listed && self.contains_host(host) => {
-                let message = format!("`{host}` is listed as insecure with another port than that of `{authority}`");
-                return Err(Error::new(ErrorKind::Denied, message));
-            }
-            _ => return Ok(()),
-        };
-        match forbidden_address(address) {
-            Some(why) if !listed => Err(denied(&authority, address, why)),
-            _ => Ok(()),
+        // The resolver does not see ports: a name that is listed with one is closed at the others.
+        if literal.is_none() && !listed && self.contains_host(host) {
+            let message = format!("`{host}` is listed as insecure with another port than that of `{authority}`");
+            return Err(Error::new(ErrorKind::Denied, message));
         }
+        Ok(())
     }
 }
 

@@ -1,0 +1,159 @@
+//! Carrying content to a machine that reaches no registry.
+//!
+//! The file is a tar archive: `references.json`, a list of [`Resolved`], and every part of them under `blobs/ALGORITHM/HEX`. Content
+//! is held to its digests when it comes in; which reference it answers is the file's word.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use super::Store;
+use crate::{Asker, Digest, Error, ErrorKind, Resolved};
+
+const REFERENCES: &str = "references.json";
+const MAX_REFERENCES_BYTES: u64 = 16 << 20;
+const CHUNK: usize = 1 << 20;
+
+impl Store {
+    /// Writes these and all that they need into `file`.
+    pub fn export(&self, resolved: &[Resolved], file: &Path) -> Result<(), Error> {
+        let failed = |error: io::Error| unwritable(file, &error);
+        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temporary = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+        let mut archive = tar::Builder::new(BufWriter::new(temporary));
+        let references = serde_json::to_vec(resolved).map_err(|error| failed(error.into()))?;
+        append(&mut archive, REFERENCES, references.len() as u64, references.as_slice()).map_err(failed)?;
+        let digests: BTreeSet<String> =
+            resolved.iter().flat_map(|resolved| &resolved.parts).map(|part| part.digest.to_string()).collect();
+        for digest in digests {
+            let digest: Digest = digest.parse().map_err(|error| unreadable(file, "a digest").caused_by(error))?;
+            let gone = |error| self.failed(error);
+            let content = File::open(self.blob_path(&digest)).map_err(gone)?;
+            let size = content.metadata().map_err(gone)?.len();
+            append(&mut archive, &blob_name(&digest), size, content).map_err(failed)?;
+        }
+        let buffered = archive.into_inner().map_err(failed)?;
+        let temporary = buffered.into_inner().map_err(|error| failed(error.into_error()))?;
+        temporary.persist(file).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    /// Takes in what [`Store::export`] wrote, content of at most `max_bytes` each; what the file names.
+    pub fn import(&self, file: &Path, max_bytes: u64) -> Result<Vec<Resolved>, Error> {
+        let failed = |error: io::Error| unreadable(file, &error.to_string());
+        let mut archive = tar::Archive::new(BufReader::new(File::open(file).map_err(failed)?));
+        let mut references: Vec<Resolved> = Vec::new();
+        for entry in archive.entries().map_err(failed)? {
+            let mut entry = entry.map_err(failed)?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            if name == REFERENCES {
+                let mut bytes = Vec::new();
+                entry.by_ref().take(MAX_REFERENCES_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+                references =
+                    serde_json::from_slice(&bytes).map_err(|error| unreadable(file, REFERENCES).caused_by(error))?;
+                continue;
+            }
+            let digest = blob_digest(&name).ok_or_else(|| unreadable(file, &format!("`{name}` in it")))?;
+            if entry.size() > max_bytes {
+                let message = format!("`{name}` in `{}` is larger than {max_bytes} bytes", file.display());
+                return Err(Error::new(ErrorKind::TooLarge, message).hint("the operator sets `sources.maxModule`"));
+            }
+            self.take_in(&digest, &mut entry, file)?;
+        }
+        for resolved in &references {
+            if !self.holds(resolved) {
+                return Err(unreadable(file, &format!("a part of `{}` is missing", resolved.reference.redacted())));
+            }
+            self.remember(resolved, &Asker::default())?;
+        }
+        Ok(references)
+    }
+
+    fn take_in(&self, digest: &Digest, content: &mut impl Read, file: &Path) -> Result<(), Error> {
+        let mut writer = self.writer(digest)?;
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match content.read(&mut chunk).map_err(|error| unreadable(file, &error.to_string()))? {
+                0 => return writer.commit(),
+                length => writer.write(&chunk[..length])?,
+            }
+        }
+    }
+}
+
+fn append(archive: &mut tar::Builder<impl Write>, name: &str, size: u64, content: impl Read) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, name, content)
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+fn blob_digest(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+fn unreadable(file: &Path, what: &str) -> Error {
+    Error::new(ErrorKind::Store, format!("`{}` cannot be imported: {what}", file.display()))
+        .hint("it must be what `cache export` wrote")
+}
+
+fn unwritable(file: &Path, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Store, format!("`{}` cannot be written: {error}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Part;
+
+    fn put(store: &Store, content: &[u8]) -> Resolved {
+        let digest = Digest::of(content);
+        let mut writer = store.writer(&digest).unwrap();
+        writer.write(content).unwrap();
+        writer.commit().unwrap();
+        let part = Part { digest: digest.clone(), size: None, media_type: None };
+        Resolved::file(&"ghcr.io/a/b:1".parse().unwrap(), digest, part)
+    }
+
+    #[test]
+    fn what_goes_out_comes_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (Store::new(directory.path().join("from")), Store::new(directory.path().join("to")));
+        let (resolved, file) = (put(&from, b"content"), directory.path().join("modules.tar"));
+        from.export(std::slice::from_ref(&resolved), &file).unwrap();
+        assert_eq!(to.import(&file, 100).unwrap(), std::slice::from_ref(&resolved));
+        assert_eq!(to.resolved(&resolved.reference, &Asker::default()).unwrap(), resolved);
+        let with_secrets = Asker { namespace: "n".to_owned(), secrets: vec!["s".to_owned()] };
+        assert!(to.resolved(&resolved.reference, &with_secrets).is_some(), "what is there for all is there for these");
+        assert_eq!(to.read(&resolved.artifact, 100).unwrap(), &b"content"[..]);
+        assert_eq!(to.import(&file, 3).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn what_is_not_what_it_says_stays_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path().join("store"));
+        let resolved = put(&Store::new(directory.path().join("other")), b"content");
+        let import = |entries: &[(&str, &[u8])]| {
+            let file = directory.path().join("hostile.tar");
+            let mut archive = tar::Builder::new(File::create(&file).unwrap());
+            for (name, bytes) in entries {
+                append(&mut archive, name, bytes.len() as u64, *bytes).unwrap();
+            }
+            archive.into_inner().unwrap();
+            store.import(&file, 100).unwrap_err().kind()
+        };
+        let (name, references) = (blob_name(&resolved.artifact), serde_json::to_vec(&[&resolved]).unwrap());
+        assert_eq!(import(&[(&name, b"other")]), ErrorKind::DigestMismatch);
+        assert_eq!(import(&[(REFERENCES, &references)]), ErrorKind::Store, "nothing is behind it");
+        assert_eq!(import(&[("blobs/sha256/short", b"")]), ErrorKind::Store);
+        assert_eq!(import(&[(REFERENCES, b"{}")]), ErrorKind::Store);
+        assert!(store.list().is_empty());
+    }
+}
