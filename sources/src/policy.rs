@@ -98,6 +98,12 @@ mod tests {
             assert!(!allowed(&format!("{text}{digest}")) && !allowed(&format!("{text}{digest}#layer=0")), "{text}");
         }
         assert!(allowed("registry-1.docker.io/library/x:1") && !allowed("registry-1.docker.io/other/x:1"));
+        let policy = Policy { deny: rules(&["https://h/acme/*"]), ..Policy::default() };
+        for path in ["acme/x", "%61cme/x", "ac%6De/x"] {
+            let reference = format!("https://h/{path}#sha256={}", digest.hex()).parse().unwrap();
+            assert!(policy.check(&reference).is_err(), "{path}");
+        }
+        assert!(policy.check(&format!("https://h/a%2Fcme/x%#sha256={}", digest.hex()).parse().unwrap()).is_ok());
         assert!(Policy::default().check(&"quay.io/a:1".parse().unwrap()).is_ok());
     }
 }

@@ -254,6 +254,23 @@ pub(crate) fn display_url(url: &Url) -> String {
     if query { format!("{url}?…") } else { url.to_string() }
 }
 
+/// A URL without the escapes that mean nothing (RFC 3986, 6.2.2.2), so that `%61cme` is `acme` for rules about it.
+fn decode_unreserved(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(c) = byte.map(char::from).filter(|c| c.is_ascii_alphanumeric() || "-._~".contains(*c)) {
+            decoded.push(c);
+            decoded.push_str(&part[2..]);
+        } else {
+            decoded.push('%');
+            decoded.push_str(part);
+        }
+    }
+    decoded
+}
+
 impl Reference {
     /// The source that understands it: `oci`, `http` or `file`. Packages are found in OCI registries.
     pub fn source(&self) -> &'static str {
@@ -275,7 +292,8 @@ impl Reference {
     /// What the operator's policy is about: the canonical form without the choice of one of several modules, or a digest in a fragment.
     pub fn subject(&self) -> String {
         let name = self.to_string();
-        name.split_once('#').map_or(name.clone(), |(name, _)| name.to_owned())
+        let name = name.split_once('#').map_or(name.as_str(), |(name, _)| name);
+        if let Self::Http(_) = self { decode_unreserved(name) } else { name.to_owned() }
     }
 
     /// The digest in the reference: the manifest's for OCI, the file's for HTTP.

@@ -33,16 +33,21 @@ impl Limits {
 /// The most entries that all archives of one package may have.
 const MAX_ENTRIES: u64 = 100_000;
 
+/// The most bytes of paths in them: 160 for each.
+const MAX_NAMES: usize = 16 << 20;
+
 /// What all archives of one package may still hold.
 struct Budget {
     entries: u64,
+    /// Bytes of paths, those of links included: they are kept, and what they are in is not.
+    names: usize,
     bytes: u64,
     whole: u64,
 }
 
 impl Budget {
     fn new(limits: Limits) -> Self {
-        Self { entries: MAX_ENTRIES, bytes: limits.unpacked(), whole: limits.unpacked() }
+        Self { entries: MAX_ENTRIES, names: MAX_NAMES, bytes: limits.unpacked(), whole: limits.unpacked() }
     }
 }
 

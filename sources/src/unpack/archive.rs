@@ -4,7 +4,7 @@ use std::io::Read;
 
 use tar::{Archive, EntryType};
 
-use super::{Budget, MAX_ENTRIES, bomb, damaged, decompress};
+use super::{Budget, MAX_ENTRIES, MAX_NAMES, bomb, damaged, decompress};
 use crate::{Error, ErrorKind};
 
 const LONGEST_NAME: usize = 4096;
@@ -51,6 +51,10 @@ pub(super) fn entries(
                 EntryType::Symlink => link(entry.link_name_bytes().as_deref(), parent(&path)),
                 _ => Kind::Other,
             };
+            let target = if let Kind::Link(target) = &kind { target.len() } else { 0 };
+            budget.names = budget.names.checked_sub(path.len() + target).ok_or_else(|| {
+                Error::new(ErrorKind::TooLarge, format!("the paths in the archive have more than {MAX_NAMES} bytes"))
+            })?;
             each(&path, kind, &mut entry)?;
         }
     }

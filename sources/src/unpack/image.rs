@@ -271,6 +271,16 @@ mod tests {
         assert_eq!(kind(&[large], None), ErrorKind::TooLarge);
         let bomb = gzip(&tar(&[("app.wasm", MODULE), ("x", &vec![0; 9 << 20])]));
         assert_eq!(kind(&[bomb], None), ErrorKind::Protocol, "cut off at the bound");
+        let mut long = tar::Builder::new(Vec::new());
+        for number in 0..5000 {
+            let name = format!("{number}/{}", "n/".repeat(1900));
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            long.append_data(&mut header, name, &[][..]).unwrap();
+        }
+        let long = gzip(&long.into_inner().unwrap());
+        let error = image(1, &mut |_| Ok(long.clone()), None, Limits { module: 64 << 20 }).unwrap_err();
+        assert!(error.to_string().contains("the paths in the archive"), "{error}");
         let whole = gzip(&tar(&[("app.wasm", &[7; 5000])]));
         assert_eq!(kind(&[whole.slice(..whole.len() / 2)], None), ErrorKind::Protocol);
         assert_eq!(kind(&[Bytes::from_static(b"not a tar archive, by any means")], None), ErrorKind::Protocol);
