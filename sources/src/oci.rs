@@ -236,44 +236,44 @@ impl OciSource {
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
         for mirror in self.mirrors.get(oci.host()).into_iter().flatten() {
-            match self.request_from(mirror, oci.repository(), path, &method, what, context).await {
+            let there = Repository { registry: mirror, name: oci.repository() };
+            match self.request_from(there, path, &method, what, context).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => tracing::info!(mirror, %error, "the mirror has not got it; asking the next"),
             }
         }
-        self.request_from(oci.registry(), oci.repository(), path, &method, what, context).await
+        self.request_from(Repository::of(oci), path, &method, what, context).await
     }
 
     async fn request_from(
         &self,
-        registry: &str,
-        repository: &str,
+        repository: Repository<'_>,
         path: &str,
         method: &Method,
         what: &str,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        let url = registry_url(registry, repository, path, context)?;
+        let url = repository.url(path, context)?;
         let accept = if path.starts_with("manifests/") { MANIFEST_TYPES.to_vec() } else { Vec::new() };
         let request = Request { method: method.clone(), accept, ..Request::get(url) };
-        self.send(registry, repository, &request, what, context).await
+        self.send(repository, &request, what, context).await
     }
 
     /// Sends with one credential after the other. Only where there are none, without: a wrong password must not look like a right one.
     async fn send(
         &self,
-        registry: &str,
-        repository: &str,
+        repository: Repository<'_>,
         request: &Request,
         what: &str,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        let mut candidates = context.candidates(&format!("{registry}/{repository}"));
+        let Repository { registry, name } = repository;
+        let mut candidates = context.candidates(&format!("{registry}/{name}"));
         candidates.truncate(MAX_CANDIDATES);
         let asking = if candidates.is_empty() { vec![None] } else { candidates.iter().map(Some).collect() };
         let mut refused = None;
         for who in asking {
-            let answer = self.request_as(registry, repository, request, who, context).await?;
+            let answer = self.request_as(repository, request, who, context).await?;
             match answer.status.as_u16() {
                 200..=299 => return Ok(answer),
                 401 | 403 => refused = Some(answer),
@@ -289,19 +289,18 @@ impl OciSource {
     /// Asks with one credential, or none; on 401, once more with what the registry wants for it.
     async fn request_as(
         &self,
-        registry: &str,
-        repository: &str,
+        repository: Repository<'_>,
         request: &Request,
         who: Option<&Candidate>,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        let known = self.headers.known(registry, repository, who)?;
+        let known = self.headers.known(repository, who)?;
         let answer = context.http.send(&Request { authorization: known, ..request.clone() }).await?;
         if answer.status.as_u16() != 401 {
             return Ok(answer);
         }
-        self.headers.forget(registry, repository, who);
-        let obtained = self.headers.obtain(registry, repository, who, &answer.headers, context).await?;
+        self.headers.forget(repository, who);
+        let obtained = self.headers.obtain(repository, who, &answer.headers, context).await?;
         match obtained {
             Some(header) => context.http.send(&Request { authorization: Some(header), ..request.clone() }).await,
             None => Ok(answer),
@@ -309,11 +308,26 @@ impl OciSource {
     }
 }
 
-fn registry_url(registry: &str, repository: &str, path: &str, context: &Context<'_>) -> Result<Url, Error> {
-    let scheme = context.http.scheme(registry);
-    Url::parse(&format!("{scheme}://{registry}/v2/{repository}/{path}")).map_err(|error| {
-        Error::new(ErrorKind::InvalidReference, format!("`{registry}` is not a registry's host")).caused_by(error)
-    })
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+struct Repository<'a> {
+    /// The registry's host and port.
+    registry: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Repository<'a> {
+    fn of(oci: &'a OciReference) -> Self {
+        Self { registry: oci.registry(), name: oci.repository() }
+    }
+
+    fn url(self, path: &str, context: &Context<'_>) -> Result<Url, Error> {
+        let Self { registry, name } = self;
+        let scheme = context.http.scheme(registry);
+        Url::parse(&format!("{scheme}://{registry}/v2/{name}/{path}")).map_err(|error| {
+            Error::new(ErrorKind::InvalidReference, format!("`{registry}` is not a registry's host")).caused_by(error)
+        })
+    }
 }
 
 fn expect(reference: &Reference) -> Result<&OciReference, Error> {

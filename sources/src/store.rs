@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
@@ -112,8 +113,7 @@ impl Store {
     /// What `reference` last resolved to, for those with these Secrets or for all.
     pub fn resolved(&self, reference: &Reference, asker: &Asker) -> Option<Resolved> {
         [asker, &Asker::default()].into_iter().find_map(|asker| {
-            let bytes = fs::read(self.reference_path(reference, asker)).ok()?;
-            let resolved: Resolved = serde_json::from_slice(&bytes).ok()?;
+            let resolved: Resolved = read_json(&self.reference_path(reference, asker))?;
             (resolved.reference == *reference).then_some(resolved)
         })
     }
@@ -130,7 +130,7 @@ impl Store {
 
     /// What was found in a package.
     pub fn package(&self, key: &Digest) -> Option<Package> {
-        serde_json::from_slice(&fs::read(self.package_path(key)).ok()?).ok()
+        read_json(&self.package_path(key))
     }
 
     /// Remembers what was found in a package.
@@ -167,6 +167,11 @@ impl Store {
         .hint("choose another with --cache-dir, or make it writable for this user")
         .caused_by(error)
     }
+}
+
+/// What cannot be read is not there.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// Makes a directory, and those above it, for this user alone.
@@ -218,7 +223,7 @@ impl Writer {
         };
         persist().map_err(|error| store.failed(error))?;
         if store.limit < u64::MAX {
-            let removed = store.prune(store.limit);
+            let removed = store.keep_bound(store.limit);
             if removed.files > 0 {
                 tracing::info!(
                     files = removed.files,
@@ -240,6 +245,17 @@ pub(crate) fn mismatch(expected: &Digest, actual: &Digest) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Part;
+
+    /// Stores `content` under `reference`.
+    pub(super) fn remembered(store: &Store, reference: &str, content: &[u8]) -> Resolved {
+        let digest = Digest::of(content);
+        put(store, &digest, content).unwrap();
+        let part = Part { digest: digest.clone(), size: None, media_type: None };
+        let resolved = Resolved::file(&reference.parse().unwrap(), digest, part);
+        store.remember(&resolved, &Asker::default()).unwrap();
+        resolved
+    }
 
     fn put(store: &Store, expected: &Digest, bytes: &[u8]) -> Result<(), Error> {
         let mut writer = store.writer(expected)?;

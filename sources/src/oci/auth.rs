@@ -16,6 +16,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
+use super::Repository;
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;
 use crate::transport::{Answer, Request, sensitive, split_port};
@@ -73,8 +74,7 @@ impl Headers {
     /// The header that worked before, or that needs no challenge.
     pub(super) fn known(
         &self,
-        registry: &str,
-        repository: &str,
+        repository: Repository<'_>,
         who: Option<&Candidate>,
     ) -> Result<Option<HeaderValue>, Error> {
         if let Some(Candidate { credential: Credential::Bearer(token), origin }) = who {
@@ -84,14 +84,13 @@ impl Headers {
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (_, until)| *until > Instant::now());
-        Ok(known.get(&key(registry, repository, who)).map(|(header, _)| header.clone()))
+        Ok(known.get(&key(repository, who)).map(|(header, _)| header.clone()))
     }
 
     /// The header that `refused`, an answer of 401, asks for. `None` when there is no credential of that kind, or it is wrong.
     pub(super) async fn obtain(
         &self,
-        registry: &str,
-        repository: &str,
+        repository: Repository<'_>,
         who: Option<&Candidate>,
         refused: &HeaderMap,
         context: &Context<'_>,
@@ -100,8 +99,8 @@ impl Headers {
             // It was sent already.
             (_, Some(Credential::Bearer(_))) => return Ok(None),
             (Some(Challenge::Bearer(parameters)), _) => {
-                let scope = format!("repository:{repository}:{}", self.actions);
-                match token(registry, &scope, who, &parameters, context).await? {
+                let scope = format!("repository:{}:{}", repository.name, self.actions);
+                match token(repository.registry, &scope, who, &parameters, context).await? {
                     Some((token, lifetime)) => (sensitive(&format!("Bearer {token}")), lifetime),
                     None => return Ok(None),
                 }
@@ -112,19 +111,19 @@ impl Headers {
         if let Some(header) = &header {
             let until = Instant::now() + lifetime;
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(key(registry, repository, who), (header.clone(), until));
+            known.insert(key(repository, who), (header.clone(), until));
         }
         Ok(header)
     }
 
     /// The header did not work.
-    pub(super) fn forget(&self, registry: &str, repository: &str, who: Option<&Candidate>) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(registry, repository, who));
+    pub(super) fn forget(&self, repository: Repository<'_>, who: Option<&Candidate>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(repository, who));
     }
 }
 
-fn key(registry: &str, repository: &str, who: Option<&Candidate>) -> Key {
-    (registry.to_owned(), repository.to_owned(), who.map(|who| who.credential.fingerprint()))
+fn key(repository: Repository<'_>, who: Option<&Candidate>) -> Key {
+    (repository.registry.to_owned(), repository.name.to_owned(), who.map(|who| who.credential.fingerprint()))
 }
 
 /// `Authorization: Basic …` (RFC 7617).

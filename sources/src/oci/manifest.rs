@@ -9,9 +9,11 @@ use serde::Deserialize;
 use crate::source::Part;
 use crate::{Digest, Error, ErrorKind};
 
+pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
 /// What to ask a registry for.
 pub(super) const MANIFEST_TYPES: [&str; 4] = [
-    "application/vnd.oci.image.manifest.v1+json",
+    OCI_MANIFEST,
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",

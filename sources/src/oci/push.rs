@@ -8,18 +8,18 @@ use bytes::Bytes;
 use reqwest::header::LOCATION;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use url::Url;
 
-use super::{OciSource, registry_url};
+use super::manifest::OCI_MANIFEST;
+use super::select::{CNCF_CONFIG, CNCF_MODULE};
+use super::{OciSource, Repository};
 use crate::reference::OciReference;
 use crate::source::Context;
 use crate::transport::Request;
 use crate::{Digest, Error, ErrorKind};
 
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG_TYPE: &str = "application/vnd.wasm.config.v0+json";
-const MODULE_TYPE: &str = "application/wasm";
+const BINARY: &str = "application/octet-stream";
 
 /// A module to publish, and what its artifact says of it.
 #[derive(Clone, Debug)]
@@ -45,33 +45,44 @@ pub struct Interfaces {
 
 impl Publication {
     /// The configuration that goes beside the module.
-    fn config(&self) -> Bytes {
+    fn config(&self, module: &Digest) -> Bytes {
         let os = if self.component.is_some() { "wasip2" } else { "wasip1" };
-        let mut config = json!({
-            "created": self.created,
-            "architecture": "wasm",
-            "os": os,
-            "layerDigests": [Digest::of(&self.module)],
-        });
+        let mut config = json!({"created": self.created, "architecture": "wasm", "os": os, "layerDigests": [module]});
         if let Some(component) = &self.component {
             config["component"] = json!(component);
         }
         config.to_string().into()
     }
+}
 
-    fn manifest(&self, config: &Bytes) -> Bytes {
-        let describe = |media_type: &str, bytes: &Bytes| json!({"mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len()});
-        let mut manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": describe(CONFIG_TYPE, config),
-            "layers": [describe(MODULE_TYPE, &self.module)],
-        });
-        if !self.annotations.is_empty() {
-            manifest["annotations"] = json!(self.annotations);
-        }
-        manifest.to_string().into()
+/// A blob to upload, as manifests describe it.
+struct Blob<'a> {
+    media_type: &'a str,
+    digest: Digest,
+    bytes: &'a Bytes,
+}
+
+impl<'a> Blob<'a> {
+    fn new(media_type: &'a str, bytes: &'a Bytes) -> Self {
+        Self { media_type, digest: Digest::of(bytes), bytes }
     }
+
+    fn descriptor(&self) -> Value {
+        json!({"mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len()})
+    }
+}
+
+fn manifest(config: &Blob<'_>, module: &Blob<'_>, annotations: &BTreeMap<String, String>) -> Bytes {
+    let mut manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config.descriptor(),
+        "layers": [module.descriptor()],
+    });
+    if !annotations.is_empty() {
+        manifest["annotations"] = json!(annotations);
+    }
+    manifest.to_string().into()
 }
 
 impl OciSource {
@@ -82,73 +93,54 @@ impl OciSource {
         publication: &Publication,
         context: &Context<'_>,
     ) -> Result<Digest, Error> {
-        let config = publication.config();
-        self.push_blob(oci, &publication.module, "module", context).await?;
-        self.push_blob(oci, &config, "configuration", context).await?;
-        let manifest = publication.manifest(&config);
-        let url = registry_url(oci.registry(), oci.repository(), &format!("manifests/{}", oci.manifest()), context)?;
-        let body = Some((MANIFEST_TYPE, manifest.clone()));
-        let request = Request { method: Method::PUT, body, ..Request::get(url) };
-        let what = format!("tag `{}` of `{}`", oci.manifest(), oci.repository());
-        self.send(oci.registry(), oci.repository(), &request, &what, context).await?;
+        let repository = Repository::of(oci);
+        let module = Blob::new(CNCF_MODULE, &publication.module);
+        let config = publication.config(&module.digest);
+        let config = Blob::new(CNCF_CONFIG, &config);
+        self.push_blob(repository, &module, "module", context).await?;
+        self.push_blob(repository, &config, "configuration", context).await?;
+        let manifest = manifest(&config, &module, &publication.annotations);
+        let url = repository.url(&format!("manifests/{}", oci.manifest()), context)?;
+        let what = format!("tag `{}` of `{}`", oci.manifest(), repository.name);
+        self.send(repository, &put(url, OCI_MANIFEST, &manifest), &what, context).await?;
         Ok(Digest::of(&manifest))
     }
 
     async fn push_blob(
         &self,
-        oci: &OciReference,
-        bytes: &Bytes,
+        repository: Repository<'_>,
+        blob: &Blob<'_>,
         what: &str,
         context: &Context<'_>,
     ) -> Result<(), Error> {
-        let (registry, repository) = (oci.registry(), oci.repository());
-        let (digest, what) = (Digest::of(bytes), format!("upload of the {what} to `{repository}`"));
-        let there = Request {
-            method: Method::HEAD,
-            ..Request::get(registry_url(registry, repository, &format!("blobs/{digest}"), context)?)
-        };
-        match self.send(registry, repository, &there, &what, context).await {
+        let what = format!("upload of the {what} to `{}`", repository.name);
+        let there = repository.url(&format!("blobs/{}", blob.digest), context)?;
+        let there = Request { method: Method::HEAD, ..Request::get(there) };
+        match self.send(repository, &there, &what, context).await {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let start = registry_url(registry, repository, "blobs/uploads/", context)?;
-        let answer = self
-            .send(
-                registry,
-                repository,
-                &Request::post(start.clone(), "application/octet-stream", Bytes::new()),
-                &what,
-                context,
-            )
-            .await?;
-        let malformed =
-            || Error::new(ErrorKind::Protocol, format!("registry `{registry}` does not say where to put an upload"));
-        let location =
-            answer.headers.get(LOCATION).and_then(|location| location.to_str().ok()).ok_or_else(malformed)?;
-        let mut target = answer.url.join(location).map_err(|error| malformed().caused_by(error))?;
-        target.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let put = Request {
-            method: Method::PUT,
-            body: Some(("application/octet-stream", bytes.clone())),
-            ..Request::get(target)
+        let start = Request::post(repository.url("blobs/uploads/", context)?, BINARY, Bytes::new());
+        let answer = self.send(repository, &start, &what, context).await?;
+        let malformed = || {
+            let registry = repository.registry;
+            Error::new(ErrorKind::Protocol, format!("registry `{registry}` does not say where to put an upload"))
         };
-        self.put(oci, &start, &put, &what, context).await
-    }
-
-    /// Registries may keep blobs elsewhere. Credentials do not go there.
-    async fn put(
-        &self,
-        oci: &OciReference,
-        registry: &Url,
-        request: &Request,
-        what: &str,
-        context: &Context<'_>,
-    ) -> Result<(), Error> {
-        if request.url.origin() == registry.origin() {
-            return self.send(oci.registry(), oci.repository(), request, what, context).await.map(drop);
+        let location = answer.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+        let location = location.ok_or_else(malformed)?;
+        let mut target = answer.url.join(location).map_err(|error| malformed().caused_by(error))?;
+        target.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+        let upload = put(target, BINARY, blob.bytes);
+        if upload.url.origin() == start.url.origin() {
+            return self.send(repository, &upload, &what, context).await.map(drop);
         }
-        let answer = context.http.send(request).await?;
-        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.error(what)) }
+        // Registries may keep blobs elsewhere. Credentials do not go there.
+        let answer = context.http.send(&upload).await?;
+        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.error(&what)) }
     }
+}
+
+fn put(url: Url, content_type: &'static str, body: &Bytes) -> Request {
+    Request { method: Method::PUT, body: Some((content_type, body.clone())), ..Request::get(url) }
 }

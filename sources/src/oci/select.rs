@@ -19,7 +19,7 @@ use super::manifest::{Descriptor, Manifest};
 /// Layers that are a module as they are. Suffixes for compression are cut off before.
 const MODULE_TYPES: [&str; 6] = [
     // CNCF: https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/
-    "application/wasm",
+    CNCF_MODULE,
     // wasm-to-oci, Spin, Kubewarden
     "application/vnd.wasm.content.layer.v1+wasm",
     // wasme
@@ -30,7 +30,8 @@ const MODULE_TYPES: [&str; 6] = [
     "application/vnd.w3c.wasm.component.v1+wasm",
 ];
 const SPIN_APPLICATION: &str = "application/vnd.fermyon.spin.application.v1+config";
-const CNCF_CONFIG: &str = "application/vnd.wasm.config.v0+json";
+pub(super) const CNCF_MODULE: &str = "application/wasm";
+pub(super) const CNCF_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 /// `vnd.docker.reference.type` of build attestations, which are no images.
 const ATTESTATION: (&str, &str) = ("vnd.docker.reference.type", "attestation-manifest");
 /// What runs here, best first.

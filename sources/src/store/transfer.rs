@@ -24,14 +24,13 @@ impl Store {
         let mut archive = tar::Builder::new(BufWriter::new(temporary));
         let references = serde_json::to_vec(resolved).map_err(|error| failed(error.into()))?;
         append(&mut archive, REFERENCES, references.len() as u64, references.as_slice()).map_err(failed)?;
-        let digests: BTreeSet<String> =
-            resolved.iter().flat_map(|resolved| &resolved.parts).map(|part| part.digest.to_string()).collect();
+        let digests: BTreeSet<&Digest> =
+            resolved.iter().flat_map(|resolved| &resolved.parts).map(|part| &part.digest).collect();
         for digest in digests {
-            let digest: Digest = digest.parse().map_err(|error| unreadable(file, "a digest").caused_by(error))?;
             let gone = |error| self.failed(error);
-            let content = File::open(self.blob_path(&digest)).map_err(gone)?;
+            let content = File::open(self.blob_path(digest)).map_err(gone)?;
             let size = content.metadata().map_err(gone)?.len();
-            append(&mut archive, &blob_name(&digest), size, content).map_err(failed)?;
+            append(&mut archive, &blob_name(digest), size, content).map_err(failed)?;
         }
         let buffered = archive.into_inner().map_err(failed)?;
         let temporary = buffered.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -110,22 +109,13 @@ fn unwritable(file: &Path, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Part;
-
-    fn put(store: &Store, content: &[u8]) -> Resolved {
-        let digest = Digest::of(content);
-        let mut writer = store.writer(&digest).unwrap();
-        writer.write(content).unwrap();
-        writer.commit().unwrap();
-        let part = Part { digest: digest.clone(), size: None, media_type: None };
-        Resolved::file(&"ghcr.io/a/b:1".parse().unwrap(), digest, part)
-    }
+    use crate::store::tests::remembered;
 
     #[test]
     fn what_goes_out_comes_in() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (Store::new(directory.path().join("from")), Store::new(directory.path().join("to")));
-        let (resolved, file) = (put(&from, b"content"), directory.path().join("modules.tar"));
+        let (resolved, file) = (remembered(&from, "ghcr.io/a/b:1", b"content"), directory.path().join("modules.tar"));
         from.export(std::slice::from_ref(&resolved), &file).unwrap();
         assert_eq!(to.import(&file, 100).unwrap(), std::slice::from_ref(&resolved));
         assert_eq!(to.resolved(&resolved.reference, &Asker::default()).unwrap(), resolved);
@@ -139,7 +129,7 @@ mod tests {
     fn what_is_not_what_it_says_stays_out() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path().join("store"));
-        let resolved = put(&Store::new(directory.path().join("other")), b"content");
+        let resolved = remembered(&Store::new(directory.path().join("other")), "ghcr.io/a/b:1", b"content");
         let import = |entries: &[(&str, &[u8])]| {
             let file = directory.path().join("hostile.tar");
             let mut archive = tar::Builder::new(File::create(&file).unwrap());

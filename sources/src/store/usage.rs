@@ -4,14 +4,14 @@
 //! a file open keeps it, and everybody else finds a miss and downloads again.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirEntry};
+use std::fs::{self, DirEntry, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::{BLOBS, PACKAGES, REFERENCES, Store, TEMPORARY};
-use crate::{Digest, Package, Reference, Resolved};
+use super::{BLOBS, PACKAGES, REFERENCES, Store, TEMPORARY, read_json};
+use crate::{Digest, Reference, Resolved};
 
 /// Longer than any download may take: what is older in `tmp` belongs to nobody.
 const ABANDONED: Duration = Duration::from_hours(1);
@@ -50,16 +50,11 @@ impl Store {
     pub fn list(&self) -> Vec<Stored> {
         let mut list: Vec<Stored> = self
             .references()
-            .map(|(_, resolved)| Stored {
-                bytes: resolved
-                    .parts
-                    .iter()
-                    .filter_map(|part| self.blob_path(&part.digest).metadata().ok())
-                    .map(|file| file.len())
-                    .sum(),
-                complete: self.holds(&resolved),
-                reference: resolved.reference,
-                artifact: resolved.artifact,
+            .map(|(_, Resolved { reference, artifact, parts, .. })| {
+                let files: Vec<_> =
+                    parts.iter().filter_map(|part| self.blob_path(&part.digest).metadata().ok()).collect();
+                let (bytes, complete) = (files.iter().map(Metadata::len).sum(), files.len() == parts.len());
+                Stored { reference, artifact, bytes, complete }
             })
             .collect();
         list.sort_by_cached_key(|stored| stored.reference.to_string());
@@ -74,6 +69,23 @@ impl Store {
     /// Removes content until at most `limit` bytes are left, what was not used for longest first; then what names content that is not here any
     /// more, and what writers that were killed left behind.
     pub fn prune(&self, limit: u64) -> Removed {
+        let removed = self.make_room(limit);
+        self.forget_what_is_gone();
+        self.remove_abandoned();
+        removed
+    }
+
+    /// The same after a write, when most often nothing has to go: then no reference is read.
+    pub(super) fn keep_bound(&self, limit: u64) -> Removed {
+        let removed = self.make_room(limit);
+        if removed.files > 0 {
+            self.forget_what_is_gone();
+        }
+        self.remove_abandoned();
+        removed
+    }
+
+    fn make_room(&self, limit: u64) -> Removed {
         let mut blobs = self.blobs();
         blobs.sort_by_key(|blob| blob.last);
         let mut left: u64 = blobs.iter().map(|blob| blob.bytes).sum();
@@ -89,7 +101,6 @@ impl Store {
                 removed.bytes += blob.bytes;
             }
         }
-        self.forget_what_is_gone();
         removed
     }
 
@@ -103,11 +114,13 @@ impl Store {
             }
         }
         for entry in entries(&self.root.join(PACKAGES)) {
-            let known: Option<Package> = read(&entry.path());
-            if known.is_none() || !modules.contains(&entry.path()) {
+            if !modules.contains(&entry.path()) {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+
+    fn remove_abandoned(&self) {
         for entry in entries(&self.root.join(TEMPORARY)) {
             let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
             if age.is_some_and(|age| age > ABANDONED) {
@@ -117,7 +130,7 @@ impl Store {
     }
 
     fn references(&self) -> impl Iterator<Item = (PathBuf, Resolved)> {
-        entries(&self.root.join(REFERENCES)).filter_map(|entry| Some((entry.path(), read(&entry.path())?)))
+        entries(&self.root.join(REFERENCES)).filter_map(|entry| Some((entry.path(), read_json(&entry.path())?)))
     }
 
     fn blobs(&self) -> Vec<Used> {
@@ -125,7 +138,7 @@ impl Store {
         let files =
             algorithms.flat_map(|algorithm| entries(&algorithm.path())).flat_map(|first| entries(&first.path()));
         let used = |file: DirEntry| {
-            let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
+            let metadata = file.metadata().ok().filter(Metadata::is_file)?;
             Some(Used { path: file.path(), bytes: metadata.len(), last: metadata.modified().ok()? })
         };
         files.filter_map(used).collect()
@@ -137,27 +150,16 @@ fn entries(directory: &Path) -> impl Iterator<Item = DirEntry> + use<> {
     fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok)
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Asker;
-    use crate::source::Part;
+    use crate::store::tests::remembered;
 
     /// Stores `content` under a reference, last used `age` seconds ago.
     fn put(store: &Store, name: &str, content: &[u8], age: u64) -> Resolved {
-        let digest = Digest::of(content);
-        let mut writer = store.writer(&digest).unwrap();
-        writer.write(content).unwrap();
-        writer.commit().unwrap();
+        let resolved = remembered(store, &format!("ghcr.io/a/{name}:1"), content);
         let used = SystemTime::now() - Duration::from_secs(age);
-        fs::File::open(store.blob_path(&digest)).unwrap().set_modified(used).unwrap();
-        let part = Part { digest: digest.clone(), size: None, media_type: None };
-        let resolved = Resolved::file(&format!("ghcr.io/a/{name}:1").parse().unwrap(), digest, part);
-        store.remember(&resolved, &Asker::default()).unwrap();
+        fs::File::open(store.blob_path(&resolved.artifact)).unwrap().set_modified(used).unwrap();
         resolved
     }
 
