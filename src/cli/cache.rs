@@ -8,8 +8,10 @@ use serde_json::json;
 use sources::store::Store;
 use sources::{PullPolicy, Reference};
 
-use super::settings::Common;
-use super::{Exit, Failure, output, pull};
+use super::pull::Fetcher;
+use super::settings::{self, Common};
+use super::{Exit, Failure, output};
+use crate::config::Config;
 use crate::units::ByteSize;
 
 #[derive(Debug, Subcommand)]
@@ -66,32 +68,19 @@ impl CacheCommand {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::List(List { json, common }) => {
-                let store = store(&common)?.0;
+                let (store, _) = store(&common)?;
                 output::data(&if json { list_json(&store) } else { list_text(&store) });
             }
             Self::Prune(Prune { max_size, common }) => {
-                let (store, limit) = store(&common)?;
-                let removed = store.prune(max_size.map_or(limit, |size| size.0));
+                let (store, config) = store(&common)?;
+                let removed = store.prune(max_size.unwrap_or(config.sources.max_store).0);
                 let (files, bytes, left) = (removed.files, removed.bytes, store.bytes());
                 output::say(&format!("removed {files} files, {bytes} bytes; {left} bytes are left"));
             }
-            Self::Export(Export { references, output: file, common }) => {
-                let fetched = references.iter().map(|reference| {
-                    pull::fetch(&common, reference, PullPolicy::IfNotPresent).map(|(resolved, _)| resolved)
-                });
-                let resolved = fetched.collect::<Result<Vec<_>, _>>()?;
-                if let Some(local) = resolved.iter().find(|resolved| matches!(resolved.origin, Reference::File(_))) {
-                    return Err(Failure::usage(format!(
-                        "`{}` is on this machine already: copy the file",
-                        local.reference
-                    )));
-                }
-                store(&common)?.0.export(&resolved, &file)?;
-                output::say(&format!("{} modules are in {}", resolved.len(), file.display()));
-            }
+            Self::Export(export) => export.run()?,
             Self::Import(Import { file, common }) => {
-                let max_bytes = common.load()?.sources.max_module.0;
-                for resolved in store(&common)?.0.import(&file, max_bytes)? {
+                let (store, config) = store(&common)?;
+                for resolved in store.import(&file, config.sources.max_module.0)? {
                     output::data(&format!("{}  {}\n", resolved.reference.redacted(), resolved.artifact));
                 }
             }
@@ -100,10 +89,31 @@ impl CacheCommand {
     }
 }
 
-/// The store of `run` and its like, and the bytes that it may have.
-fn store(common: &Common) -> Result<(Store, u64), Failure> {
+impl Export {
+    fn run(self) -> Result<(), Failure> {
+        let (store, config) = store(&self.common)?;
+        let references = self.references.iter().map(|text| settings::reference(text)).collect::<Result<Vec<_>, _>>()?;
+        let fetcher = Fetcher::new(&self.common, &config)?;
+        let mut resolved = Vec::new();
+        for reference in references {
+            let (found, _) = fetcher.fetch(reference, PullPolicy::IfNotPresent)?;
+            if matches!(found.origin, Reference::File(_)) {
+                let message = format!("`{}` is on this machine already: copy the file", found.reference);
+                return Err(Failure::usage(message));
+            }
+            resolved.push((*found).clone());
+        }
+        drop(fetcher);
+        store.export(&resolved, &self.output)?;
+        output::say(&format!("{} modules are in {}", resolved.len(), self.output.display()));
+        Ok(())
+    }
+}
+
+/// The store of `run` and its like, and the configuration in force.
+fn store(common: &Common) -> Result<(Store, Config), Failure> {
     let config = common.start(Some("off"))?;
-    Ok((common.directories(false)?.store(&config), config.sources.max_store.0))
+    Ok((common.directories(false)?.store(&config), config))
 }
 
 fn list_json(store: &Store) -> String {

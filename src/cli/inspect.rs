@@ -23,7 +23,7 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let (_, module) = pull::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
+        let module = pull::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
         let inspection = runtime::inspect(&module.bytes)
             .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
         let kind = if inspection.component { "component" } else { "core module" };

@@ -1,13 +1,16 @@
 //! `pull`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
-use sources::{Asker, Module, PullPolicy, Request, Resolved};
+use sources::{Asker, Module, PullPolicy, Reference, Request, Resolved, Sources};
+use tokio::runtime::Runtime;
 
 use super::progress::Line;
 use super::settings::{self, Common};
 use super::{Exit, Failure, output};
+use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub(super) struct Pull {
@@ -22,7 +25,7 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let (_, module) = fetch(&self.common, &self.reference, PullPolicy::Always)?;
+        let module = fetch(&self.common, &self.reference, PullPolicy::Always)?;
         if let Some(file) = &self.output {
             std::fs::write(file, &module.bytes)
                 .map_err(|error| Failure::error(format!("`{}`: {error}", file.display())))?;
@@ -33,22 +36,39 @@ impl Pull {
     }
 }
 
+/// Fetches one module.
+pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<Module, Failure> {
+    let (config, reference) = (common.start(Some("off"))?, settings::reference(reference)?);
+    Fetcher::new(common, &config)?.fetch(reference, policy).map(|(_, module)| module)
+}
+
 /// Resolves and fetches, with progress on a terminal.
-pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<(Resolved, Module), Failure> {
-    let config = common.start(Some("off"))?;
-    let request = Request {
-        reference: settings::reference(reference)?,
-        pull_policy: Some(policy),
-        scope: String::new(),
-        asker: Asker::default(),
-    };
-    let line = Line::new("resolving");
-    let fetched = settings::runtime()?.block_on(async {
-        let sources = common.sources(&config, &common.directories(false)?, true, line.shared()).await?;
-        let resolved = sources.resolve(&request).await?;
-        let module = sources.fetch(&resolved, &request.asker).await?;
-        Ok(((*resolved).clone(), module))
-    });
-    line.done();
-    fetched
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    runtime: Runtime,
+    sources: Sources,
+    line: Line,
+}
+
+impl Fetcher {
+    pub(super) fn new(common: &Common, config: &Config) -> Result<Self, Failure> {
+        let (runtime, line, directories) = (settings::runtime()?, Line::new("resolving"), common.directories(false)?);
+        let sources = runtime.block_on(common.sources(config, &directories, true, line.shared()));
+        Ok(Self { runtime, sources: sources.inspect_err(|_| line.done())?, line })
+    }
+
+    pub(super) fn fetch(&self, reference: Reference, policy: PullPolicy) -> Result<(Arc<Resolved>, Module), Failure> {
+        let request = Request { reference, pull_policy: Some(policy), scope: String::new(), asker: Asker::default() };
+        self.runtime.block_on(async {
+            let resolved = self.sources.resolve(&request).await?;
+            let module = self.sources.fetch(&resolved, &request.asker).await?;
+            Ok((resolved, module))
+        })
+    }
+}
+
+impl Drop for Fetcher {
+    fn drop(&mut self) {
+        self.line.done();
+    }
 }

@@ -18,7 +18,7 @@ use super::{Exit, Failure, output};
 use crate::argo::{self, Conversion, Placement, Reply, Template};
 use crate::config;
 use crate::step::pipeline::Tees;
-use crate::step::{Executor, Outcome, Phase, Step, StepLimits, Workflow};
+use crate::step::{Executor, Outcome, Phase, Step, Workflow};
 use crate::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]
@@ -153,7 +153,9 @@ impl RunStep {
         if self.output_dir.is_none() {
             step.undeclared_artifacts = None;
         }
-        self.limit(&mut step.limits, limits)?;
+        let (time, memory) = (&mut step.limits.time, &mut step.limits.memory);
+        *time = within("time", self.limit_time, limits.time)?.map_or(*time, |asked| asked.0);
+        *memory = within("memory", self.limit_memory, limits.memory)?.map_or(*memory, |asked| asked.0);
         Ok((step, template))
     }
 
@@ -218,25 +220,15 @@ impl RunStep {
         }
         Ok(())
     }
+}
 
-    /// The limits of the command line stand for the template's, and like those cannot be above the operator's.
-    fn limit(&self, limits: &mut StepLimits, allowed: &config::Limits) -> Result<(), Failure> {
-        let exceeds = |name: &str, asked: &dyn fmt::Display, allowed: &dyn fmt::Display| {
-            Failure::usage(format!(
-                "--limit-{name} {asked} is above `limits.{name}` of the configuration, {allowed}\nhint: `config check` prints what is in force"
-            ))
-        };
-        match self.limit_time {
-            Some(asked) if asked.0 > allowed.time.0 => return Err(exceeds("time", &asked, &allowed.time)),
-            Some(asked) => limits.time = asked.0,
-            None => {}
-        }
-        match self.limit_memory {
-            Some(asked) if asked.0 > allowed.memory.0 => return Err(exceeds("memory", &asked, &allowed.memory)),
-            Some(asked) => limits.memory = asked.0,
-            None => {}
-        }
-        Ok(())
+/// A limit of the command line: it stands for the template's, and like that cannot be above the operator's.
+fn within<T: Copy + PartialOrd + fmt::Display>(name: &str, asked: Option<T>, allowed: T) -> Result<Option<T>, Failure> {
+    match asked {
+        Some(asked) if asked > allowed => Err(Failure::usage(format!(
+            "--limit-{name} {asked} is above `limits.{name}` of the configuration, {allowed}\nhint: `config check` prints what is in force"
+        ))),
+        asked => Ok(asked),
     }
 }
 

@@ -67,7 +67,7 @@ impl Common {
     }
 
     /// The configuration in force.
-    pub(super) fn load(&self) -> Result<Config, Failure> {
+    fn load(&self) -> Result<Config, Failure> {
         let text = env::var("WASM_WORKFLOW_CONFIG").ok();
         let config = match (&self.config, text) {
             (Some(file), _) => Config::from_file(file),
