@@ -167,13 +167,16 @@ fn configured_keyring(configured: &[HostCredential]) -> Result<Keyring, Error> {
 
 fn read(source: &SecretSource, origin: &str) -> Result<SecretString, Error> {
     let (text, from) = match (&source.env, &source.file) {
-        (Some(name), None) => (env::var(name).map_err(|error| error.to_string()), name.clone()),
+        (Some(name), None) => (env::var(name).map_err(|error| format!("the {error}")), name.clone()),
         (None, Some(file)) => {
             (std::fs::read_to_string(file).map_err(|error| error.to_string()), file.display().to_string())
         }
         _ => return Err(Error::new(ErrorKind::InvalidConfig, format!("{origin} needs `env` or `file`, one of them"))),
     };
-    let text = text.map_err(|error| Error::new(ErrorKind::InvalidConfig, format!("{origin}: `{from}`: {error}")))?;
+    let text = text.map_err(|error| {
+        Error::new(ErrorKind::InvalidConfig, format!("{origin}: `{from}`: {error}"))
+            .hint("the secret is read from there when the program starts")
+    })?;
     // A file's last line ends, and a token's does not.
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
 }

@@ -119,7 +119,14 @@ impl Reader<'_> {
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "a map".to_owned(),
         };
-        Err(DocumentError::new("", format!("expected {visitor}, found {found}")))
+        let expected = match visitor.to_string().as_str() {
+            // serde's names of Rust's types.
+            "u32" | "u64" => "a whole number, 0 or more".to_owned(),
+            "i32" | "i64" => "a whole number".to_owned(),
+            "f64" => "a number".to_owned(),
+            other => other.to_owned(),
+        };
+        Err(DocumentError::new("", format!("expected {expected}, found {found}")))
     }
 }
 
@@ -326,7 +333,7 @@ mod tests {
             "`root.list[1]`: unknown key `nmae`; did you mean `name`?"
         );
         assert_eq!(message(json!({"list": [{}]})), "`root.list[0]`: the key `name` is missing");
-        assert_eq!(message(json!({"count": "many"})), "`root.count`: expected u64, found `many`");
+        assert_eq!(message(json!({"count": "many"})), "`root.count`: expected a whole number, 0 or more, found `many`");
         assert_eq!(message(json!({"kind": "Often"})), "`root.kind`: `Often` is not one of `Always`, `Never`");
         assert_eq!(message(json!({"list": {}})), "`root.list`: expected a list, found a map");
         assert!(message(json!({"zzzzzzzz": 1})).contains("known keys are `count`, `enabled`"));

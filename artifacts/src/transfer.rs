@@ -45,7 +45,16 @@ pub async fn download(
     }
 }
 
-/// Takes the file or directory at `path` to `key`. Returns the number of bytes.
+/// What was taken to a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uploaded {
+    /// How much.
+    pub bytes: u64,
+    /// How many links, and other things that are neither files nor directories, were left out.
+    pub links: usize,
+}
+
+/// Takes the file or directory at `path` to `key`.
 /// More than `limit` of them are an error: a file can be larger than the blocks it has.
 pub async fn upload(
     store: &dyn ArtifactStore,
@@ -53,8 +62,8 @@ pub async fn upload(
     root: &Arc<Dir>,
     path: &str,
     limit: u64,
-) -> Result<u64, Error> {
-    let files = blocking(root, path, files_at).await?;
+) -> Result<Uploaded, Error> {
+    let (files, links) = blocking(root, path, files_at).await?;
     let mut total = 0;
     for below in files {
         let (path, key) = match below.as_str() {
@@ -72,7 +81,7 @@ pub async fn upload(
         let stream = ReaderStream::with_capacity(file, CHUNK_BYTES).map(move |chunk| chunk.map_err(&failed));
         store.put(&key, Body { stream: stream.boxed(), length: Some(length) }).await?;
     }
-    Ok(total)
+    Ok(Uploaded { bytes: total, links })
 }
 
 async fn write_file(mut body: Body, root: &Arc<Dir>, path: &str, limit: u64) -> Result<u64, Error> {
@@ -102,16 +111,16 @@ async fn write_file(mut body: Body, root: &Arc<Dir>, path: &str, limit: u64) -> 
     }
 }
 
-/// The regular files at or below `path`, relative to it; `""` for a file itself.
-fn files_at(root: &Dir, path: &str) -> io::Result<Vec<String>> {
+/// The regular files at or below `path`, relative to it; `""` for a file itself. And how much else is there.
+fn files_at(root: &Dir, path: &str) -> io::Result<(Vec<String>, usize)> {
     let metadata = root.metadata(path)?;
     if metadata.is_file() {
-        return Ok(vec![String::new()]);
+        return Ok((vec![String::new()], 0));
     }
     if !metadata.is_dir() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a directory"));
     }
-    let mut files = Vec::new();
+    let (mut files, mut others) = (Vec::new(), 0);
     let mut pending = vec![String::new()];
     while let Some(directory) = pending.pop() {
         for entry in root.read_dir(Path::new(path).join(&directory))? {
@@ -126,11 +135,13 @@ fn files_at(root: &Dir, path: &str) -> io::Result<Vec<String>> {
                 pending.push(below);
             } else if kind.is_file() {
                 files.push(below);
+            } else {
+                others += 1;
             }
         }
     }
     files.sort();
-    Ok(files)
+    Ok((files, others))
 }
 
 fn open_regular(root: &Dir, path: &str) -> io::Result<(std::fs::File, u64)> {
@@ -191,8 +202,9 @@ mod tests {
         fs::write(f.step.path().join("out/a"), b"one").unwrap();
         fs::write(f.step.path().join("out/deep/b"), vec![7; 1 << 20]).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", f.step.path().join("out/link")).unwrap();
-        assert_eq!(upload(&f.store, "k/dir", &f.root, "out", LIMIT).await.unwrap(), 3 + (1 << 20));
-        assert_eq!(upload(&f.store, "k/file", &f.root, "out/a", LIMIT).await.unwrap(), 3);
+        let uploaded = upload(&f.store, "k/dir", &f.root, "out", LIMIT).await.unwrap();
+        assert_eq!(uploaded, Uploaded { bytes: 3 + (1 << 20), links: 1 });
+        assert_eq!(upload(&f.store, "k/file", &f.root, "out/a", LIMIT).await.unwrap().bytes, 3);
         assert_eq!(download(&f.store, "k/dir", &f.root, "in/dir", LIMIT).await.unwrap(), 3 + (1 << 20));
         assert_eq!(download(&f.store, "k/file", &f.root, "in/file", LIMIT).await.unwrap(), 3);
         assert_eq!(fs::read(f.step.path().join("in/dir/deep/b")).unwrap(), vec![7; 1 << 20]);

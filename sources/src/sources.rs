@@ -117,6 +117,10 @@ impl Sources {
     ) -> Result<Self, Error> {
         let access = match (&config.files, any_file) {
             (_, true) => Access::Any,
+            (Some(root), false) if !root.is_dir() => {
+                let message = format!("`sources.files`: there is no directory `{}`", root.display());
+                return Err(Error::new(ErrorKind::InvalidConfig, message));
+            }
             (Some(root), false) => Access::Below(root.clone()),
             (None, false) => Access::Denied,
         };

@@ -43,7 +43,7 @@ pub(super) async fn execute(State(api): State<Arc<Api>>, headers: HeaderMap, bod
 
 /// The answer to a request that no step comes of.
 fn refused(message: String) -> Reply {
-    tracing::info!(said = message, "a request that cannot be run");
+    tracing::info!(said = message, "request refused");
     Reply::error(message)
 }
 
@@ -56,7 +56,7 @@ async fn run(api: &Api, call: Call) -> Reply {
     let (step, template) = match call.into_step(&conversion) {
         Ok(converted) => converted,
         Err(error) => {
-            tracing::info!(workflow, template = name, said = %error, "a template that cannot be run");
+            tracing::info!(workflow, template = name, said = %error, "template refused");
             return Reply::error(error.to_string());
         }
     };

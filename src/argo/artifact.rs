@@ -1,6 +1,7 @@
 //! Artifacts in a template: where their content is, or is to be.
 
 use artifacts::Location;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::document::DocumentError;
 use crate::step::Content;
 
 /// An artifact as Argo writes it, with the one location that it may have.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
     /// Its name.
@@ -38,13 +39,13 @@ pub struct Artifact {
     plugin: Option<Value>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 struct Raw {
     data: String,
 }
 
 /// `s3`. With a key alone, the content is in the default repository, whatever that is.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 struct Bucket {
     key: Option<String>,
     bucket: Option<String>,

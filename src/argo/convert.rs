@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use artifacts::{Location, Repository};
+use sources::Reference;
 
+use super::plugin::Wasm;
 use super::request::Call;
 use super::template::{OutputParameter as DeclaredParameter, Template};
 use crate::document::DocumentError;
@@ -49,18 +51,17 @@ impl Placement {
 }
 
 impl Call {
+    /// The module that the template names.
+    pub fn module(&self) -> Result<Reference, DocumentError> {
+        module(&self.wasm)
+    }
+
     /// The step that the template asks for; and the template, for the reply.
     pub fn into_step(self, conversion: &Conversion) -> Result<(Step, Template), DocumentError> {
         let Self { workflow, template, wasm } = self;
         template.check()?;
         wasm.check_supported()?;
-        let module = wasm.reference().map_err(|error| {
-            let message = match error.remedy() {
-                Some(hint) => format!("{error}; {hint}"),
-                None => error.to_string(),
-            };
-            DocumentError::new("template.plugin.wasm.module", message)
-        })?;
+        let module = module(&wasm)?;
         let placement = &conversion.placement;
         let inputs = inputs(&template, placement)?;
         let output_artifacts = output_artifacts(&template, placement)?;
@@ -86,6 +87,16 @@ impl Call {
         };
         Ok((step, template))
     }
+}
+
+fn module(wasm: &Wasm) -> Result<Reference, DocumentError> {
+    wasm.reference().map_err(|error| {
+        let message = match error.remedy() {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
+        };
+        DocumentError::new("template.plugin.wasm.module", message)
+    })
 }
 
 /// The lower of what is asked and what is allowed.

@@ -8,9 +8,11 @@ mod convert;
 pub mod plugin;
 mod reply;
 mod request;
+mod schema;
 mod template;
 
 pub use convert::{Conversion, Placement};
 pub use reply::{NodeResult, Reply};
 pub use request::{Call, from_template, parse};
+pub use schema::schema;
 pub use template::Template;

@@ -1,6 +1,6 @@
 //! The `wasm` block of a template: what a workflow author writes.
 //!
-//! A JSON Schema of it is generated from these types, into `docs/schemas/template.schema.json`.
+//! [`super::schema()`] is generated from these types.
 
 use std::collections::BTreeMap;
 
@@ -189,6 +189,7 @@ pub struct Permissions {
 /// `permissions.http`. The spelling with underscores is the original plugin's.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = with_original_spelling)]
 pub struct HttpPermission {
     /// Where requests may go: scheme, host and port.
     #[serde(alias = "allowed_hosts")]
@@ -196,6 +197,15 @@ pub struct HttpPermission {
     /// How many at once.
     #[serde(alias = "max_concurrent_requests")]
     max_concurrent_requests: Option<u32>,
+}
+
+/// schemars takes no notice of aliases.
+fn with_original_spelling(schema: &mut schemars::Schema) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for (name, original) in [("allowedHosts", "allowed_hosts"), ("maxConcurrentRequests", "max_concurrent_requests")] {
+        let property = properties[name].clone();
+        properties.insert(original.to_owned(), property);
+    }
 }
 
 /// `limits`. What is not given is the operator's limit.

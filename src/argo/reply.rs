@@ -104,7 +104,7 @@ impl Reply {
 
 /// The artifact as declared, and where it is: without `archive`, a consumer would guess how it is packed.
 fn artifact(produced: Produced, template: &Template) -> Map<String, Value> {
-    let Produced { name, path, location: Location { repository, key } } = produced;
+    let Produced { name, path, location: Location { repository, key }, .. } = produced;
     let mut artifact = Map::from_iter([("name".to_owned(), Value::from(name.clone()))]);
     let declared = template.outputs.artifacts.iter().find(|declared| declared.name == name);
     let path = declared.and_then(|declared| declared.path.clone()).unwrap_or(path);

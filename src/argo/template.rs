@@ -1,5 +1,6 @@
 //! The parts of an Argo template that a plugin has to do with. Everything else in it is ignored, as Argo ignores it.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -8,7 +9,7 @@ use crate::document::DocumentError;
 use crate::units::Time;
 
 /// A template.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Template {
     /// Its name.
@@ -34,7 +35,7 @@ pub struct Template {
 }
 
 /// `inputs`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Inputs {
     /// Parameters.
@@ -44,7 +45,7 @@ pub struct Inputs {
 }
 
 /// `inputs.parameters[]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct InputParameter {
     /// Its name.
     pub name: String,
@@ -55,7 +56,7 @@ pub struct InputParameter {
 }
 
 /// `outputs`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Outputs {
     /// Parameters.
@@ -65,7 +66,7 @@ pub struct Outputs {
 }
 
 /// `outputs.parameters[]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputParameter {
     /// Its name.
@@ -79,7 +80,7 @@ pub struct OutputParameter {
 }
 
 /// `outputs.parameters[].valueFrom`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ValueFrom {
     /// A file.

@@ -14,7 +14,8 @@ mod serve;
 mod settings;
 mod template;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use exit::Exit;
 
@@ -52,6 +53,9 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            if let Some(variable) = variable_of(&error) {
+                output::say(&format!("hint: the value is that of the environment variable {variable}"));
+            }
             return if error.use_stderr() { Exit::Usage } else { Exit::Succeeded };
         }
     };
@@ -68,6 +72,19 @@ pub fn main() -> Exit {
         output::say(&format!("error: {}", failure.message));
         failure.exit
     })
+}
+
+/// The environment variable that a refused value is from: clap blames the flag, which nobody wrote.
+fn variable_of(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = blamed.split([' ', '=']).next()?;
+    if std::env::args().any(|arg| arg.split('=').next() == Some(flag)) {
+        return None;
+    }
+    let command = Cli::command();
+    let mut args = command.get_subcommands().flat_map(|command| command.get_subcommands().chain([command]));
+    let arg = args.find_map(|command| command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--")))?;
+    arg.get_env().map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Why a command did not do what it should.

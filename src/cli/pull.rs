@@ -14,7 +14,7 @@ use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub(super) struct Pull {
-    /// The module: oci://…, https://…#sha256=…, or a file
+    /// The module: oci://…, wkg:…, https://…#sha256=…, or a file
     reference: String,
     /// Also write the module to this file
     #[arg(long, short, value_name = "FILE")]
@@ -28,7 +28,7 @@ impl Pull {
         let module = fetch(&self.common, &self.reference, PullPolicy::Always)?;
         if let Some(file) = &self.output {
             std::fs::write(file, &module.bytes)
-                .map_err(|error| Failure::error(format!("`{}`: {error}", file.display())))?;
+                .map_err(|error| Failure::error(format!("--output `{}` cannot be written: {error}", file.display())))?;
         }
         output::say(&format!("{} bytes", module.bytes.len()));
         output::data(&format!("{}\n", module.package.module));

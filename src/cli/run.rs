@@ -18,12 +18,12 @@ use super::{Exit, Failure, output};
 use crate::argo::{self, Conversion, Placement, Reply, Template};
 use crate::config;
 use crate::step::pipeline::Tees;
-use crate::step::{Executor, Outcome, Phase, Step, Workflow};
+use crate::step::{Executor, Outcome, Phase, Step, Workflow, is_artifact_name};
 use crate::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]
 pub(super) struct RunStep {
-    /// The module: a file, oci://…, or https://…#sha256=…; with --template, in place of the template's
+    /// The module: a file, oci://…, wkg:…, https://…#sha256=… or file://…; with --template, in place of the template's
     #[arg(required_unless_present = "template")]
     reference: Option<String>,
     /// Take a template out of a file: of a Workflow, a WorkflowTemplate or a CronWorkflow, or a template alone
@@ -33,10 +33,10 @@ pub(super) struct RunStep {
     #[arg(short = 'p', long = "parameter", value_name = "NAME=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
     /// An input artifact; the guest's path may be left out where the template says it; repeatable
-    #[arg(short = 'a', long = "artifact", value_name = "NAME=HOST_PATH:GUEST_PATH", value_parser = pair)]
+    #[arg(short = 'a', long = "artifact", value_name = "NAME=HOST_PATH:GUEST_PATH", value_parser = input)]
     artifacts: Vec<(String, String)>,
     /// An output artifact; repeatable
-    #[arg(short = 'o', long = "output", value_name = "NAME=GUEST_PATH", value_parser = pair)]
+    #[arg(short = 'o', long = "output", value_name = "NAME=GUEST_PATH", value_parser = artifact)]
     outputs: Vec<(String, String)>,
     /// Where output artifacts go, each under its name; without it, declared ones go here, and others are refused
     #[arg(long, value_name = "DIR")]
@@ -70,10 +70,24 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn input(text: &str) -> Result<(String, String), String> {
+    pair(text).map_err(|_| "it must look like NAME=HOST_PATH:GUEST_PATH, such as text=notes.txt:/in/text".to_owned())
+}
+
+fn artifact(text: &str) -> Result<(String, String), String> {
+    let (name, path) =
+        pair(text).map_err(|_| "it must look like NAME=GUEST_PATH, such as copy=/out/copy".to_owned())?;
+    match is_artifact_name(&name) {
+        true => Ok((name, path)),
+        false => Err(format!("`{name}` cannot be an artifact's name: it is a file's in the output directory")),
+    }
+}
+
 impl RunStep {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         // What the step came to is said in the end; the log would say it twice.
         let config = self.common.start(Some("off"))?;
+        self.check_output_directory()?;
         let (step, template) = self.step(&config.limits)?;
         let line = Line::new("preparing the module");
         let printed = Arc::new(Mutex::new(Vec::new()));
@@ -116,16 +130,30 @@ impl RunStep {
                 self.output_directory().join(&produced.location.key).display()
             ));
         }
-        output::say(&format!("{:?}: {}", outcome.phase, outcome.message));
+        // A module's own message says nothing of the code.
+        let code = outcome.exit_code.filter(|code| !outcome.message.contains(&format!("exit code {code}")));
+        let code = match code {
+            // Returned, or ended from outside, which the message says.
+            None | Some(0 | 1 | 124 | 134 | 137 | 153) => String::new(),
+            Some(code) => format!(", exit code {code}"),
+        };
+        output::say(&format!("{:?}{code}: {}", outcome.phase, outcome.message));
+    }
+
+    /// Before the module runs, and not after.
+    fn check_output_directory(&self) -> Result<(), Failure> {
+        match &self.output_dir {
+            Some(directory) if directory.exists() && !directory.is_dir() => {
+                Err(Failure::usage(format!("--output-dir `{}` is not a directory", directory.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn step(&self, limits: &config::Limits) -> Result<(Step, Template), Failure> {
-        let mut parameters = BTreeMap::new();
-        for (name, value) in &self.parameters {
-            if parameters.insert(name.clone(), value.clone()).is_some() {
-                return Err(Failure::usage(format!("-p {name}=… is there twice")));
-            }
-        }
+        let parameters = unique("-p", &self.parameters)?;
+        unique("-a", &self.artifacts)?;
+        unique("-o", &self.outputs)?;
         let (mut template, workflow) = match &self.template {
             Some(from) => {
                 let (file, name) =
@@ -137,6 +165,11 @@ impl RunStep {
                 Workflow { name: "run".to_owned(), namespace: "default".to_owned(), uid: String::new() },
             ),
         };
+        if self.template.is_some() && self.reference.is_some() {
+            // What stands in for it for now does not make a template right.
+            let own = argo::from_template(workflow.clone(), &template).map_err(Failure::usage)?;
+            own.map(|call| call.module()).transpose().map_err(Failure::usage)?;
+        }
         let supplied = self.supply(&mut template)?;
         self.add(&mut template)?;
         let call = argo::from_template(workflow, &template).map_err(Failure::usage)?;
@@ -222,6 +255,17 @@ impl RunStep {
     }
 }
 
+/// By name; one that is there twice is a mistake.
+fn unique(flag: &str, given: &[(String, String)]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut unique = BTreeMap::new();
+    for (name, value) in given {
+        if unique.insert(name.clone(), value.clone()).is_some() {
+            return Err(Failure::usage(format!("{flag} {name}=… is there twice")));
+        }
+    }
+    Ok(unique)
+}
+
 /// A limit of the command line: it stands for the template's, and like that cannot be above the operator's.
 fn within<T: Copy + PartialOrd + fmt::Display>(name: &str, asked: Option<T>, allowed: T) -> Result<Option<T>, Failure> {
     match asked {
@@ -268,9 +312,10 @@ fn read_stdin(path: &Path) -> Result<String, Failure> {
     } else {
         std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
     };
-    read.map_err(|error| Failure::usage(format!("`{}`: {error}", path.display())))?;
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("`{}` is not UTF-8; pass binary input as an artifact", path.display())))
+    read.map_err(|error| Failure::usage(format!("--stdin: `{}` cannot be read: {error}", path.display())))?;
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::usage(format!("--stdin: `{}` is not UTF-8; pass binary input as an artifact", path.display()))
+    })
 }
 
 /// Both of the module's streams, as it writes them.

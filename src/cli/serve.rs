@@ -1,5 +1,6 @@
 //! `serve`
 
+use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ const TOKEN_FILE: &str = "/var/run/argo/token";
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7884", env = "WASM_WORKFLOW_BIND")]
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7884", env = "WASM_WORKFLOW_BIND", value_parser = address)]
     bind: SocketAddr,
     /// The file with the token that callers must have; the token may be in WASM_WORKFLOW_TOKEN instead
     /// [default: /var/run/argo/token]
@@ -59,18 +60,29 @@ impl Serve {
         if self.no_token {
             return match self.bind.ip().is_loopback() {
                 true => Ok(Auth::Open),
-                false => Err(Failure::usage(format!("--no-token needs a loopback address, and {} is none", self.bind))),
+                false => Err(Failure::usage(format!(
+                    "--no-token needs a loopback address, and {} is none\nhint: add --bind 127.0.0.1:7884",
+                    self.bind
+                ))),
             };
         }
-        let token = match (&self.token_file, std::env::var("WASM_WORKFLOW_TOKEN")) {
+        let token = match (&self.token_file, env::var("WASM_WORKFLOW_TOKEN")) {
             (None, Ok(token)) => token,
             (file, _) => read_token(file.as_deref().unwrap_or(Path::new(TOKEN_FILE)))?,
         };
         match token.trim() {
-            "" => Err(Failure::usage("the token is empty")),
+            "" => Err(Failure::usage(match &self.token_file {
+                Some(file) => format!("the token file `{}` is empty", file.display()),
+                None if env::var_os("WASM_WORKFLOW_TOKEN").is_some() => "WASM_WORKFLOW_TOKEN is empty".to_owned(),
+                None => format!("the token file `{TOKEN_FILE}` is empty"),
+            })),
             token => Ok(Auth::Token(token.to_owned())),
         }
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "it must be an address and a port, such as 127.0.0.1:7884 or [::1]:7884".to_owned())
 }
 
 fn read_token(file: &Path) -> Result<String, Failure> {
@@ -134,11 +146,16 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
 
 /// Everything that takes time.
 pub(super) fn set_up(sources: Sources, config: &Config, directories: &Directories) -> Result<Executor, Failure> {
-    Executor::new(sources, directories.settings(config, config.limits.steps)).map_err(|error| {
+    let executor = Executor::new(sources, directories.settings(config, config.limits.steps)).map_err(|error| {
         let steps = config.limits.steps;
         Failure::error(format!(
             "the executor cannot be set up: {error:#}\n\
              hint: it takes address space and mappings for `limits.steps: {steps}` steps at once; lower it, or raise the machine's vm.max_map_count"
         ))
-    })
+    })?;
+    if let Err(error) = executor.check_scratch() {
+        let directory = directories.scratch.display();
+        tracing::warn!(%directory, %error, "steps that use files cannot run: their directories cannot be made here");
+    }
+    Ok(executor)
 }

@@ -11,7 +11,7 @@ use sources::store::Store;
 use sources::{Reference, Sources};
 
 use super::Failure;
-use crate::config::{Config, LogFormat};
+use crate::config::{self, Config, LogFormat};
 use crate::credentials::Credentials;
 use crate::kubernetes::Kubernetes;
 use crate::step::pipeline::Settings;
@@ -24,7 +24,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_CONFIG_FILE")]
     pub(super) config: Option<PathBuf>,
     /// A registry or web server to speak plain HTTP to, and that may be on this machine; repeatable
-    #[arg(long, value_name = "HOST[:PORT]", env = "WASM_WORKFLOW_INSECURE_REGISTRY", value_delimiter = ',')]
+    #[arg(long, value_name = "HOST[:PORT]", env = "WASM_WORKFLOW_INSECURE_REGISTRY", value_delimiter = ',', value_parser = host)]
     insecure_registry: Vec<String>,
     /// Read Secrets as this kubeconfig file says [default: as the pod's service account, in a cluster]
     #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_KUBECONFIG")]
@@ -44,6 +44,13 @@ pub(super) struct Common {
     /// How log lines look
     #[arg(long, value_name = "FORMAT", env = "WASM_WORKFLOW_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+}
+
+fn host(text: &str) -> Result<String, String> {
+    match config::is_host(text) {
+        true => Ok(text.to_owned()),
+        false => Err("it must be a host, `host` or `host:port`".to_owned()),
+    }
 }
 
 /// Where things are kept on this machine.
@@ -79,7 +86,7 @@ impl Common {
             config.sources.insecure.clone_from(&self.insecure_registry);
         }
         if let Some(level) = &self.log_level {
-            telemetry::filter(level).map_err(|message| Failure::usage(format!("--log-level: {message}")))?;
+            config::log_filter(level).map_err(|message| Failure::usage(format!("--log-level: {message}")))?;
             config.telemetry.log.level.clone_from(level);
         }
         if let Some(format) = self.log_format {
@@ -105,9 +112,21 @@ impl Common {
         progress: SharedProgress,
     ) -> Result<Sources, Failure> {
         let kubernetes = self.kubernetes().await?;
-        let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal)?;
+        let invalid = |error: sources::Error| {
+            let failure = Failure::from(error);
+            Failure::usage(format!("the configuration in {}: {}", self.origin(), failure.message))
+        };
+        let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal).map_err(invalid)?;
         let store = directories.store(config);
-        Ok(Sources::new(&config.sources.library(), store, credentials, personal, progress)?)
+        Sources::new(&config.sources.library(), store, credentials, personal, progress).map_err(invalid)
+    }
+
+    /// Where the configuration is from.
+    fn origin(&self) -> String {
+        match &self.config {
+            Some(file) => format!("`{}`", file.display()),
+            None => "the environment".to_owned(),
+        }
     }
 
     /// The directories: a server's below the temporary directory, a person's in the cache of the home directory.

@@ -15,7 +15,8 @@ pub(super) fn load(
     name: Option<&str>,
     parameters: &BTreeMap<String, String>,
 ) -> Result<(Value, Workflow), Failure> {
-    let bytes = std::fs::read(file).map_err(|error| Failure::usage(format!("`{}`: {error}", file.display())))?;
+    let bytes = std::fs::read(file)
+        .map_err(|error| Failure::usage(format!("--template: `{}` cannot be read: {error}", file.display())))?;
     let text = String::from_utf8(bytes).map_err(|_| {
         Failure::usage(format!("`{}` is no YAML file; a module goes without --template", file.display()))
     })?;
@@ -93,7 +94,9 @@ fn set_parameters(
             None => {
                 let inputs = template.pointer("/inputs/parameters");
                 let known = [inputs, Some(&*arguments)].into_iter().flatten().filter_map(Value::as_array).flatten();
-                let known = known.filter_map(|parameter| parameter["name"].as_str()).collect::<Vec<_>>();
+                let mut known = known.filter_map(|parameter| parameter["name"].as_str()).collect::<Vec<_>>();
+                let mut seen = BTreeSet::new();
+                known.retain(|name| seen.insert(*name));
                 let known = if known.is_empty() { "has none".to_owned() } else { format!("has {}", known.join(", ")) };
                 return Err(Failure::usage(format!("the template has no input parameter `{name}`; it {known}")));
             }

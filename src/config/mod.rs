@@ -1,7 +1,9 @@
 //! What the operator says: one YAML document, and the defaults for what it leaves out.
 //!
 //! Precedence: flag, environment, document, default. Flags and environment are the command line's affair ([`crate::cli`]); here is
-//! the document. Unknown keys are errors. How the document may change is written in `docs/compatibility.md`.
+//! the document; [`check`] has what its types cannot say. Unknown keys are errors. How the document may change is written in `docs/compatibility.md`.
+
+mod check;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,9 @@ use crate::document::{self, DocumentError};
 use crate::step::StepLimits;
 use crate::step::pipeline::Bounds;
 use crate::units::{ByteSize, Time};
-use crate::{telemetry, yaml};
+use crate::yaml;
+
+pub use check::{is_host, log_filter};
 
 /// The document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -203,8 +207,6 @@ pub enum LogFormat {
     Json,
 }
 
-const MAX_MEMORY: u64 = 4 << 30;
-
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -235,34 +237,8 @@ impl Config {
             _ => return Err(ConfigError::Yaml(origin.to_owned(), "more than one document".to_owned())),
         };
         let config: Self = document::read(value, "").map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
-        config.check().map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
+        check::check(&config).map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
         Ok(config)
-    }
-
-    fn check(&self) -> Result<(), DocumentError> {
-        if !(1..=1024).contains(&self.limits.steps) {
-            return Err(DocumentError::new("limits.steps", "must be between 1 and 1024"));
-        }
-        if self.limits.message.0 < 64 {
-            return Err(DocumentError::new("limits.message", "must be at least 64 bytes"));
-        }
-        // An engine's memories are this large, whether 32-bit or not: more could never be used at once.
-        if self.limits.memory.0 > MAX_MEMORY {
-            return Err(DocumentError::new("limits.memory", "must be at most 4Gi, the most that a module can address"));
-        }
-        if self.sources.files.as_ref().is_some_and(|files| !files.is_absolute()) {
-            return Err(DocumentError::new("sources.files", "must be an absolute path"));
-        }
-        if self.sources.ca.iter().any(|text| !text.contains("-----BEGIN CERTIFICATE-----")) {
-            return Err(DocumentError::new("sources.ca", "must be the text of certificates in PEM, and not a path"));
-        }
-        // What one reference names can have several parts, and all of them have to be there at once.
-        if self.sources.max_store.0 < self.sources.max_module.0.saturating_mul(4) {
-            return Err(DocumentError::new("sources.maxStore", "must be at least four times `sources.maxModule`"));
-        }
-        telemetry::filter(&self.telemetry.log.level)
-            .map_err(|message| DocumentError::new("telemetry.log.level", message))?;
-        Ok(())
     }
 }
 
@@ -328,6 +304,35 @@ mod tests {
         assert!(message("limits: {steps: 0}").contains("`limits.steps`: must be between"));
         assert!(message("artifacts: {repository: {s3: {}}}").contains("`s3` is not one of `directory`"));
         assert!(message("limits: [").contains("is not YAML"));
+        let cases = [
+            ("limits: {memory: 100}", "`limits.memory`: must be at least 64Ki"),
+            ("limits: {time: 0}", "`limits.time`: must be more than 0"),
+            (
+                "sources: {insecure: ['http://h:1']}",
+                "`sources.insecure[0]`: `http://h:1` must be a host, `host` or `host:port`",
+            ),
+            ("sources: {mirrors: {'https://ghcr.io': [m]}}", "`sources.mirrors`: `https://ghcr.io` must be a host"),
+            ("sources: {mirrors: {ghcr.io: [m, m/path]}}", "`sources.mirrors.ghcr.io[1]`: `m/path` must be a host"),
+            ("sources: {trustedRealms: ['']}", "`sources.trustedRealms[0]`: `` must be a host"),
+            ("sources: {policy: {hosts: ['https://*']}}", "`sources.policy.hosts[0]`: `https://*` must be a host"),
+            ("sources: {policy: {allow: [ghcr.io/*]}}", "`sources.policy.allow[0]`: `ghcr.io/*` matches no reference"),
+            (
+                "sources: {wkg: {default: 'https://wasi.dev'}}",
+                "`sources.wkg.default`: `https://wasi.dev` must be a host",
+            ),
+            (
+                "artifacts: {repository: {directory: {path: a}}}",
+                "`artifacts.repository.directory.path`: must be an absolute path",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert!(message(text).contains(expected), "{text}: {}", message(text));
+        }
+        Config::from_text(
+            "sources: {policy: {allow: ['*', '*/acme/*', 'wkg:acme:*', 'o*'], hosts: ['*.example.com:443']}}",
+            "x",
+        )
+        .unwrap();
     }
 
     #[test]

@@ -102,6 +102,11 @@ impl StepDirectory {
     pub fn contains(&self, path: &GuestPath) -> bool {
         self.root.metadata(path.relative()).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
     }
+
+    /// Whether there is a link at `path`, wherever it leads.
+    pub fn is_link(&self, path: &GuestPath) -> bool {
+        self.root.symlink_metadata(path.relative()).is_ok_and(|metadata| metadata.is_symlink())
+    }
 }
 
 fn unwritable(scratch: &Path, error: io::Error) -> StepError {

@@ -56,6 +56,11 @@ impl Scratch {
         &self.path
     }
 
+    /// Whether directories can be made; says what is wrong where none can.
+    pub fn check(&self) -> io::Result<()> {
+        self.make().map(drop)
+    }
+
     /// Makes an empty directory for a step.
     pub(super) fn make(&self) -> io::Result<TempDir> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);

@@ -108,8 +108,8 @@ async fn store(made: Made, root: &Arc<Dir>, limit: u64) -> Result<Produced, (Fau
     let Made { name, path, location } = made;
     let failed = |error: artifacts::Error| ((&error).into(), format!("`{name}` (key `{}`): {error}", location.key));
     let store = location.repository.open().map_err(failed)?;
-    transfer::upload(&*store, &location.key, root, path.relative(), limit).await.map_err(failed)?;
-    Ok(Produced { name, path: path.to_string(), location })
+    let uploaded = transfer::upload(&*store, &location.key, root, path.relative(), limit).await.map_err(failed)?;
+    Ok(Produced { name, path: path.to_string(), location, links_left_out: uploaded.links })
 }
 
 fn all<T>(results: Vec<Result<T, (Fault, String)>>, stage: Stage, what: &str) -> Result<Vec<T>, StepError> {

@@ -18,6 +18,7 @@ use sources::{Asker, PullPolicy, Reference, Request};
 use crate::staging::GuestPath;
 
 pub use error::{Stage, StepError};
+pub use outcome::is_artifact_name;
 pub use pipeline::Executor;
 
 /// What the workflow asks.
@@ -196,4 +197,6 @@ pub struct Produced {
     pub path: String,
     /// Where it is now.
     pub location: Location,
+    /// How many links in a directory were left out, because its store has no links.
+    pub links_left_out: usize,
 }

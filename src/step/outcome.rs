@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sources::Digest;
 
-use super::{Outcome, Parameter, Phase, Stage, Step, StepError};
+use super::{Outcome, Parameter, Phase, Produced, Stage, Step, StepError};
 use crate::runtime::{Captured, Ending, Report, Stop};
 use crate::staging::{GuestPath, Made, StepDirectory};
 use crate::units::{ByteSize, Time};
@@ -133,7 +133,7 @@ fn time_is_over(step: &Step) -> String {
 
 /// The step's own timeout ended it outside the module.
 pub(super) fn timed_out(step: &Step, stage: Stage) -> StepError {
-    let message = format!("{} in the stage {}", time_is_over(step), stage.name());
+    let message = format!("{} during {}", time_is_over(step), stage.name());
     match stage {
         Stage::Collect | Stage::StageOut => StepError::failed(stage, message),
         _ => StepError::error(stage, message),
@@ -242,8 +242,7 @@ fn said(
         said.parameters.insert(name, value);
     }
     for (name, path) in artifacts {
-        // A name that starts with a dot is a hidden file on the machine of whoever tries the module.
-        if !is_name(&name, "-_{}.") || name.starts_with('.') {
+        if !is_artifact_name(&name) {
             return Err(format!("`{}` cannot be an artifact's name", keep_start(&name, 80)));
         }
         let path = path.parse().map_err(|error| format!("artifact `{name}`: {error}"))?;
@@ -258,6 +257,11 @@ fn said(
 /// Argo's patterns for names (the full CRD of `WorkflowTaskSet`): letters, digits and some signs.
 fn is_name(name: &str, signs: &str) -> bool {
     (1..=128).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+}
+
+/// Whether an artifact can have this name. One that starts with a dot is a hidden file on the machine of whoever tries the module.
+pub fn is_artifact_name(name: &str) -> bool {
+    is_name(name, "-_{}.") && !name.starts_with('.')
 }
 
 /// Every declared parameter, from where it can be had, and then the ones that only the module names.
@@ -325,7 +329,11 @@ fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Res
             None if declared.optional => {}
             None => {
                 let (name, path) = (&declared.name, &declared.path);
-                return Err(format!("output artifact `{name}` is missing: there is nothing at {path}"));
+                let why = match directory.is_some_and(|directory| directory.is_link(path)) {
+                    true => "is a link that leads to nothing in the step's directory; a link there must be relative",
+                    false => "has nothing",
+                };
+                return Err(format!("output artifact `{name}` is missing: {path} {why}"));
             }
         }
     }
@@ -348,6 +356,18 @@ fn find(path: &GuestPath, directory: Option<&StepDirectory>) -> Option<GuestPath
     let directory = directory?;
     let left = format!("/work/artifacts-out{path}").parse().ok();
     [Some(path.clone()), left].into_iter().flatten().find(|path| directory.contains(path))
+}
+
+impl Outcome {
+    /// What was stored, and in the message what of it was left out.
+    pub(super) fn stored(&mut self, artifacts: Vec<Produced>) {
+        for Produced { name, links_left_out, .. } in artifacts.iter().filter(|produced| produced.links_left_out > 0) {
+            let separator = if self.message.is_empty() { "" } else { "; " };
+            let note = format!("{separator}links left out of the artifact `{name}`: {links_left_out}");
+            self.message.push_str(&note);
+        }
+        self.artifacts = artifacts;
+    }
 }
 
 /// Cuts a message to `limit` bytes.

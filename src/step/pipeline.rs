@@ -83,6 +83,11 @@ impl Executor {
         Ok(Self { sources, modules, compiler, runners, scratch, cleaner: Cleaner::start()?, settings, handle })
     }
 
+    /// Whether steps' directories can be made. Steps of modules that use no files run without.
+    pub fn check_scratch(&self) -> std::io::Result<()> {
+        self.scratch.check()
+    }
+
     /// Runs a step. Whatever happens, there is an outcome.
     pub async fn execute(self: &Arc<Self>, step: Step, cancel: CancellationToken, tees: Tees) -> Outcome {
         let started = Instant::now();
@@ -279,7 +284,7 @@ impl OnRunner<'_> {
                 () = until(self.deadline) => Err(outcome::timed_out(&self.step, Stage::StageOut)),
             };
             match stored {
-                Ok(artifacts) => outcome.artifacts = artifacts,
+                Ok(artifacts) => outcome.stored(artifacts),
                 // The module did its part: its exit code and result stay.
                 Err(error) => outcome = error.over(outcome),
             }

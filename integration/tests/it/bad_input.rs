@@ -157,7 +157,7 @@ async fn a_timeout_counts_while_waiting() {
         node = async { tokio::time::sleep(std::time::Duration::from_millis(300)).await; executor.node(&waiting).await } => node,
         node = &mut spinning => panic!("{node}"),
     };
-    error(&node, "timeout of 1s exceeded in the stage stage_in");
+    error(&node, "timeout of 1s exceeded during stage_in");
 }
 
 #[tokio::test]

@@ -23,11 +23,16 @@ impl Cli {
 
     /// In the directory, which is the home of whoever runs it, and where programs are looked for first.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.current_dir(self.directory.path()).args(arguments).env("WASM_WORKFLOW_CACHE_DIR", self.at("cache"));
         let path = format!("{}:{}", self.directory.path().display(), std::env::var("PATH").unwrap());
         command.env("HOME", self.directory.path()).env("PATH", path).env_remove("DOCKER_CONFIG");
-        command.env("WASM_WORKFLOW_SCRATCH_DIR", self.at("scratch")).output().unwrap()
+        command.env("WASM_WORKFLOW_SCRATCH_DIR", self.at("scratch"));
+        command
     }
 }
 
@@ -106,7 +111,9 @@ fn a_template_out_of_a_workflow_file() {
 fn exit_codes_tell_failed_error_and_usage_apart() {
     let cli = Cli::new();
     let (trap, counting) = (guest("trap"), guest("word-count"));
-    let cases: [(&[&str], i32, &str); 18] = [
+    let failing = guest("malformed-result");
+    std::fs::write(cli.at("file"), "").unwrap();
+    let cases: [(&[&str], i32, &str); 28] = [
         (&["run", text(&trap)], 1, "Failed: the module trapped"),
         (&["run", text(&counting)], 1, "Failed: exit code 64: usage: word-count"),
         (&["run", "./none.wasm"], 2, "there is no file"),
@@ -129,6 +136,16 @@ fn exit_codes_tell_failed_error_and_usage_apart() {
         ),
         (&["run", text(&trap), "--log-level", "loud"], 64, "`loud` is not a log level"),
         (&["run", text(&trap), "--config", "/dev/null/x"], 64, "cannot be read"),
+        (&["run", text(&failing), "--", r#"{"message": "resized"}"#, "3"], 1, "Failed, exit code 3: resized (module"),
+        (&["run", text(&trap), "-a", "x=file:/in/x", "-a", "x=file:/in/y"], 64, "-a x=… is there twice"),
+        (&["run", text(&trap), "-o", "x=/in/x", "-o", "x=/in/y"], 64, "-o x=… is there twice"),
+        (&["run", text(&trap), "-a", "x"], 64, "it must look like NAME=HOST_PATH:GUEST_PATH"),
+        (&["run", text(&trap), "-o", "../x=/out/x"], 64, "`../x` cannot be an artifact's name"),
+        (&["run", text(&trap), "--output-dir", "file"], 64, "--output-dir `file` is not a directory"),
+        (&["run", text(&trap), "--stdin", "none"], 64, "--stdin: `none` cannot be read"),
+        (&["run", text(&trap), "--insecure-registry", "http://h"], 64, "it must be a host"),
+        (&["pull", text(&trap), "-o", "none/x"], 2, "--output `none/x` cannot be written"),
+        (&["run", "wams:a/b"], 64, "`wams:a/b`"),
     ];
     for (arguments, code, expected) in cases {
         let output = cli.run(arguments);
@@ -247,11 +264,17 @@ fn config_check_prints_what_is_in_force() {
 fn config_check_finds_what_would_not_start() {
     let cli = Cli::new();
     for (document, code, expected) in [
-        ("sources: {credentials: [{host: h}]}", 2, "needs `username` and `passwordFrom`, or `tokenFrom` alone"),
-        ("sources: {credentials: [{host: h, username: u, passwordFrom: {env: UNSET_HERE}}]}", 2, "`UNSET_HERE`"),
-        ("sources: {credentials: [{host: h, tokenFrom: {file: /none}}]}", 2, "`/none`"),
+        ("sources: {credentials: [{host: h}]}", 64, "needs `username` and `passwordFrom`, or `tokenFrom` alone"),
+        (
+            "sources: {credentials: [{host: h, username: u, passwordFrom: {env: UNSET_HERE}}]}",
+            64,
+            "the configuration in `c.yaml`: `sources.credentials[0]`: `UNSET_HERE`: the environment variable not found",
+        ),
+        ("sources: {credentials: [{host: h, tokenFrom: {file: /none}}]}", 64, "`/none`"),
         ("sources: {ca: [/etc/ca.pem]}", 64, "and not a path"),
-        ("sources: {ca: ['-----BEGIN CERTIFICATE----- no']}", 2, "certificate"),
+        ("sources: {ca: ['-----BEGIN CERTIFICATE----- no']}", 64, "certificate"),
+        ("sources: {files: /none/here}", 64, "there is no directory `/none/here`"),
+        ("limits: {steps: many}", 64, "expected a whole number, 0 or more, found `many`"),
         ("sources: {files: modules}", 64, "must be an absolute path"),
         ("limits: {memory: 100Gi}", 64, "must be at most 4Gi"),
         ("telemetry: {log: {level: loud}}", 64, "`loud` is not a log level"),
@@ -265,6 +288,25 @@ fn config_check_finds_what_would_not_start() {
         assert_eq!(output.status.code(), Some(code), "{document}: {}", stderr(&output));
         assert!(stderr(&output).contains(expected), "{document}: {}", stderr(&output));
     }
+}
+
+/// Steps that need no directory run without one: that is a warning, and no reason not to start.
+#[test]
+fn config_check_warns_of_a_scratch_directory_that_cannot_be_written() {
+    let output = Cli::new().run(&["config", "check", "--scratch-dir", "/proc/none"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("steps that use files cannot run"), "{}", stderr(&output));
+}
+
+#[test]
+fn values_of_the_environment_are_named_by_their_variables() {
+    let cli = Cli::new();
+    let run = |arguments: &[&str]| cli.command(arguments).env("WASM_WORKFLOW_LOG_FORMAT", "xml").output().unwrap();
+    let output = run(&["config", "check"]);
+    assert_eq!(output.status.code(), Some(64));
+    let hint = "hint: the value is that of the environment variable WASM_WORKFLOW_LOG_FORMAT";
+    assert!(stderr(&output).contains(hint), "{}", stderr(&output));
+    assert!(!stderr(&run(&["config", "check", "--log-format=yml"])).contains("hint: the value"));
 }
 
 /// What a template may say is the same as for a server.
@@ -287,6 +329,16 @@ fn a_template_is_held_to_what_argo_would_run() {
     let template = "name: t\nplugin: {other: 1, wasm: {module: 'a/b:1'}}\n";
     std::fs::write(cli.at("t.yaml"), template).unwrap();
     assert!(stderr(&cli.run(&["run", "--template", "t.yaml"])).contains("unknown key `other` beside `wasm`"));
+    for (own, expected) in [
+        ("module: {oci: 'a/b:1', wkg: 'a:b'}", "exactly one of"),
+        ("module: {oci: 'a/b@sha256:1'}", "sha256:1"),
+        ("args: []", "the key `module` is missing"),
+    ] {
+        std::fs::write(cli.at("t.yaml"), format!("name: t\nplugin: {{wasm: {{{own}}}}}\n")).unwrap();
+        let output = cli.run(&["run", "--template", "t.yaml", text(&module)]);
+        assert_eq!(output.status.code(), Some(64), "{own}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{own}: {}", stderr(&output));
+    }
 }
 
 /// The modules that the repository carries behave as those built from its sources.

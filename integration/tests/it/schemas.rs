@@ -2,6 +2,8 @@
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
+use wasm_workflow_executor::argo;
+use wasm_workflow_executor::step::Workflow;
 use wasm_workflow_integration::executor::{Executor, template};
 use wasm_workflow_integration::guests::repository;
 
@@ -74,11 +76,40 @@ fn the_examples_of_templates_have_the_schema_of_templates() {
     for block in text.split("```yaml\n").skip(1) {
         let block = block.split("```").next().unwrap();
         for document in wasm_workflow_executor::yaml::documents(block).unwrap() {
-            if let Some(wasm) = document.pointer("/plugin/wasm") {
-                assert_eq!(schema.error(wasm), None, "{wasm}");
+            if document.pointer("/plugin/wasm").is_some() {
+                assert_eq!(schema.error(&document), None, "{document}");
                 examples += 1;
             }
         }
     }
     assert!(examples >= 3, "{examples} examples");
+}
+
+/// An editor must not refuse what the program takes, nor take what it refuses.
+#[test]
+fn the_schema_of_templates_and_the_program_agree() {
+    let schema = schema("template");
+    let wasm = |wasm: Value| json!({"name": "t", "plugin": {"wasm": wasm}});
+    let cases = [
+        json!({"name": "t"}),
+        wasm(json!({"module": "oci://h.io/a:1"})),
+        wasm(json!({"module": {"oci": "h.io/a:1"}, "args": [1, true, "x"], "env": [{"name": "A", "value": 2.5}]})),
+        wasm(json!({"module": {"oci": {"ref": "h.io/a:1", "layer": 1}}, "limits": {"memory": 1024, "time": "1m"}})),
+        wasm(json!({"module": "oci://h.io/a:1", "permissions": {"http": {"max_concurrent_requests": "5"}}})),
+        wasm(json!({"module": "oci://h.io/a:1", "timeuot": 1})),
+        wasm(json!({"module": 5})),
+        wasm(json!({"args": []})),
+        wasm(json!({"module": "oci://h.io/a:1", "args": "x"})),
+        wasm(json!({"module": "oci://h.io/a:1", "limits": {"memory": "1.5Gi"}})),
+        wasm(json!({"module": "oci://h.io/a:1", "pull": {"policy": "Sometimes"}})),
+        json!({"name": 7, "plugin": {"wasm": {"module": "oci://h.io/a:1"}}, "metadata": {"labels": {}}, "timeout": 60,
+            "inputs": {"parameters": [{"name": "p", "value": 1}], "artifacts": [{"name": "a", "path": "/a", "raw": {"data": ""}}]}}),
+        json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}}, "inputs": {"parameters": {}}}),
+        json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}, "other": {}}}),
+    ];
+    for template in cases {
+        let workflow = Workflow { name: String::new(), namespace: String::new(), uid: String::new() };
+        let read = matches!(argo::from_template(workflow, &template), Ok(Some(_)));
+        assert_eq!(schema.error(&template).is_none(), read, "{template}: {:?}", schema.error(&template));
+    }
 }

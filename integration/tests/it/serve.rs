@@ -84,10 +84,11 @@ fn misconfiguration_is_usage() {
         let output = std::process::Command::new(executor::program()).arg("serve").args(flags).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--no-token"], "--no-token needs a loopback address"),
         (&["--token-file", "/nonexistent"], "the token file `/nonexistent` cannot be read"),
-        (&["--bind", "nowhere"], "invalid value 'nowhere'"),
+        (&["--bind", "localhost:7999"], "it must be an address and a port"),
+        (&["--token-file", "/dev/null"], "the token file `/dev/null` is empty"),
         (&["--config", "/nonexistent"], "the configuration file `/nonexistent` cannot be read"),
         (&["--log-level", "a=b=c", "--no-token", "--bind", "127.0.0.1:0"], "is not a log filter"),
     ];

@@ -1,0 +1,57 @@
+//! The JSON Schema of templates, generated from the types: for editors, and in `docs/schemas/template.schema.json`.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
+
+use super::plugin::Wasm;
+use super::template::Template;
+
+/// A template with its plugin. What else Argo knows in a template is allowed, and not described.
+#[derive(JsonSchema)]
+#[schemars(rename = "Template")]
+#[expect(dead_code, reason = "only its schema is used")]
+struct Document {
+    #[serde(flatten)]
+    template: Template,
+    /// The plugin, which is this one.
+    plugin: Plugin,
+}
+
+#[derive(JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct Plugin {
+    wasm: Wasm,
+}
+
+/// The schema.
+pub fn schema() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(widen));
+    settings.into_generator().into_root_schema_for::<Document>()
+}
+
+/// What [`crate::document`] takes: where a text is wanted, numbers and booleans too, and the other way round.
+fn widen(schema: &mut Schema) {
+    let Some(schema) = schema.as_object_mut() else { return };
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(widen_type);
+    }
+    for key in ["items", "additionalProperties"] {
+        schema.get_mut(key).into_iter().for_each(widen_type);
+    }
+}
+
+fn widen_type(schema: &mut Value) {
+    let Some(schema) = schema.as_object_mut().filter(|schema| !schema.contains_key("enum")) else { return };
+    let Some(kind) = schema.get_mut("type") else { return };
+    let mut kinds = kind.as_array().cloned().unwrap_or_else(|| vec![kind.clone()]);
+    let others: &[&str] = match kinds.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")) {
+        Some("string") => &["number", "boolean"],
+        Some("integer" | "number" | "boolean") => &["string"],
+        _ => return,
+    };
+    kinds.extend(others.iter().map(|kind| json!(kind)));
+    *kind = Value::Array(kinds);
+}

@@ -1,0 +1,133 @@
+//! What a configuration's types cannot say: values that would never work are errors before anything starts.
+
+use artifacts::Repository;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::{Config, Limits, Sources};
+use crate::document::DocumentError;
+
+/// An engine's memories are this large, whether 32-bit or not: more could never be used at once.
+const MAX_MEMORY: u64 = 4 << 30;
+/// A page of linear memory: a module cannot have less, unless it has none.
+const MIN_MEMORY: u64 = 64 << 10;
+
+/// What references begin with in their canonical form.
+const SCHEMES: [&str; 5] = ["oci://", "https://", "http://", "wkg:", "file://"];
+
+pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
+    limits(&config.limits)?;
+    sources(&config.sources)?;
+    if let Some(Repository::Directory(directory)) = &config.artifacts.repository
+        && !directory.path.is_absolute()
+    {
+        return Err(DocumentError::new("artifacts.repository.directory.path", "must be an absolute path"));
+    }
+    log_filter(&config.telemetry.log.level)
+        .map(drop)
+        .map_err(|message| DocumentError::new("telemetry.log.level", message))
+}
+
+fn limits(limits: &Limits) -> Result<(), DocumentError> {
+    let rules = [
+        ("steps", (1..=1024).contains(&limits.steps), "must be between 1 and 1024"),
+        ("message", limits.message.0 >= 64, "must be at least 64 bytes"),
+        ("memory", limits.memory.0 >= MIN_MEMORY, "must be at least 64Ki, the least that a module can have"),
+        ("memory", limits.memory.0 <= MAX_MEMORY, "must be at most 4Gi, the most that a module can address"),
+        ("time", !limits.time.0.is_zero(), "must be more than 0"),
+    ];
+    match rules.into_iter().find(|(_, holds, _)| !holds) {
+        Some((name, _, why)) => Err(DocumentError::new(format!("limits.{name}"), why)),
+        None => Ok(()),
+    }
+}
+
+fn sources(sources: &Sources) -> Result<(), DocumentError> {
+    for (name, entries) in [
+        ("insecure", &sources.insecure),
+        ("trustedRealms", &sources.trusted_realms),
+        ("policy.hosts", &sources.policy.hosts),
+    ] {
+        hosts(&format!("sources.{name}"), entries)?;
+    }
+    for (registry, mirrors) in &sources.mirrors {
+        host("sources.mirrors", registry)?;
+        hosts(&format!("sources.mirrors.{registry}"), mirrors)?;
+    }
+    let (default, namespaces) = (&sources.wkg.default, &sources.wkg.namespaces);
+    default.iter().try_for_each(|name| host("sources.wkg.default", name))?;
+    namespaces.iter().try_for_each(|(namespace, name)| host(&format!("sources.wkg.namespaces.{namespace}"), name))?;
+    let policy = &sources.policy;
+    for (name, entries) in [("allow", &policy.allow), ("deny", &policy.deny), ("requireDigest", &policy.require_digest)]
+    {
+        for (index, entry) in entries.iter().enumerate() {
+            pattern(&format!("sources.policy.{name}[{index}]"), entry)?;
+        }
+    }
+    if sources.files.as_ref().is_some_and(|files| !files.is_absolute()) {
+        return Err(DocumentError::new("sources.files", "must be an absolute path"));
+    }
+    if sources.ca.iter().any(|text| !text.contains("-----BEGIN CERTIFICATE-----")) {
+        return Err(DocumentError::new("sources.ca", "must be the text of certificates in PEM, and not a path"));
+    }
+    // What one reference names can have several parts, and all of them have to be there at once.
+    if sources.max_store.0 < sources.max_module.0.saturating_mul(4) {
+        return Err(DocumentError::new("sources.maxStore", "must be at least four times `sources.maxModule`"));
+    }
+    Ok(())
+}
+
+fn hosts(at: &str, entries: &[String]) -> Result<(), DocumentError> {
+    entries.iter().enumerate().try_for_each(|(index, entry)| host(&format!("{at}[{index}]"), entry))
+}
+
+fn host(at: &str, entry: &str) -> Result<(), DocumentError> {
+    match is_host(entry) {
+        true => Ok(()),
+        false => Err(DocumentError::new(at, format!("`{entry}` must be a host, `host` or `host:port`"))),
+    }
+}
+
+/// Whether the text can be `host` or `host:port`.
+pub fn is_host(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && !text.contains(['/', '@', '?', '#', ' '])
+}
+
+/// A pattern that no reference begins like is a mistake, and a rule that silently does nothing.
+fn pattern(at: &str, entry: &str) -> Result<(), DocumentError> {
+    let start = entry.split('*').next().unwrap_or_default();
+    let whole = start.len() == entry.len();
+    let fits = |scheme: &&str| start.starts_with(*scheme) || (!whole && scheme.starts_with(start));
+    if SCHEMES.iter().any(fits) {
+        return Ok(());
+    }
+    let message = format!("`{entry}` matches no reference: they begin with {}", SCHEMES.join(", "));
+    Err(DocumentError::new(at, message))
+}
+
+/// Reads a level, or a filter such as `info,wasmtime=debug`. A word that is no level would be the name of a part of the program, and
+/// everything else silent: that is refused.
+pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    let directives: Vec<&str> = text.split(',').map(str::trim).collect();
+    for level in directives.iter().filter(|directive| !directive.contains(['=', '[', ']'])) {
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            return Err(format!("`{level}` is not a log level; those are error, warn, info, debug, trace and off"));
+        }
+    }
+    EnvFilter::try_new(directives.join(",")).map_err(|error| format!("`{text}` is not a log filter: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_filters() {
+        assert_eq!(log_filter("info \n").unwrap().to_string(), "info");
+        assert_eq!(log_filter("info, wasmtime=debug").unwrap().max_level_hint(), Some(LevelFilter::DEBUG));
+        for text in ["", "loud", "info,loud", "a=b=c"] {
+            assert!(log_filter(text).is_err(), "{text}");
+        }
+    }
+}
