@@ -130,20 +130,64 @@ fn unreadable(error: &KubernetesError) -> Error {
     }
 }
 
-/// The kubelet takes two types of Secret, each with its own key.
+/// The annotation that says for which hosts a Secret is that does not say it itself.
+const HOSTS: &str = "wasm-workflow-executor/hosts";
+
+/// The kubelet takes two types of Secret, each with its own key. Others are for web servers and the like.
 fn secret_keyring(secret: &Secret, name: &str) -> Result<Keyring, Error> {
     let invalid = |why: String| Error::new(ErrorKind::InvalidConfig, format!("Secret `{name}` cannot be used: {why}"));
+    if matches!(secret.kind.as_str(), "kubernetes.io/basic-auth" | "Opaque" | "") {
+        let credential = plain_credential(secret).map_err(invalid)?;
+        let hosts = secret.annotation(HOSTS).unwrap_or_default();
+        let mut keyring = Keyring::default();
+        for host in hosts.split([',', ' ']).filter(|host| !host.is_empty()) {
+            keyring.insert(host, Candidate { credential: credential.clone(), origin: format!("Secret `{name}`") });
+        }
+        if keyring.is_empty() {
+            let hint = format!("annotate it with `{HOSTS}: HOST[:PORT][/PATH],…`: a password goes to no other host");
+            return Err(invalid("it does not say for which hosts it is".to_owned()).hint(hint));
+        }
+        return Ok(keyring);
+    }
     let (key, parse): (_, fn(&[u8]) -> _) = match secret.kind.as_str() {
         "kubernetes.io/dockerconfigjson" => (".dockerconfigjson", DockerConfig::parse),
         "kubernetes.io/dockercfg" => (".dockercfg", DockerConfig::parse_legacy),
         other => {
             let shown: String = other.chars().take(80).collect();
-            return Err(invalid(format!("it is of the type `{shown}`, and not `kubernetes.io/dockerconfigjson`")));
+            return Err(invalid(format!(
+                "it is of the type `{shown}`, which has no known credentials: use `kubernetes.io/dockerconfigjson`, `kubernetes.io/basic-auth` or `Opaque`"
+            )));
         }
     };
     let json = secret.get(key).ok_or_else(|| invalid(format!("it has no key `{key}`")))?;
     let config = parse(json).map_err(|error| invalid(error.to_string()))?;
     Ok(Keyring::of(config, &format!("Secret `{name}`")))
+}
+
+/// A user with a password, a token, or headers.
+fn plain_credential(secret: &Secret) -> Result<Credential, String> {
+    let text = |key: &str| {
+        let value = secret.get(key).map(std::str::from_utf8).transpose();
+        // Editors end files with a newline, and headers have none.
+        value
+            .map(|text| text.map(|text| text.trim_end_matches(['\r', '\n'])))
+            .map_err(|_| format!("`{key}` is not UTF-8"))
+    };
+    match (text("username")?, text("password")?, text("token")?, text("headers")?) {
+        (Some(username), Some(password), None, None) => {
+            Ok(Credential::Basic { username: username.to_owned(), password: SecretString::from(password) })
+        }
+        (None, None, Some(token), None) => Ok(Credential::Bearer(SecretString::from(token))),
+        (None, None, None, Some(headers)) => {
+            let pair = |line: &str| {
+                let (name, value) = line.split_once(':').ok_or("a line of `headers` is not `NAME: VALUE`")?;
+                Ok((name.trim().to_owned(), SecretString::from(value.trim())))
+            };
+            let lines = headers.lines().filter(|line| !line.trim().is_empty());
+            lines.map(pair).collect::<Result<_, &str>>().map(Credential::Headers).map_err(str::to_owned)
+        }
+        _ => Err("it needs `username` and `password`, or `token` alone, or `headers` alone".to_owned()),
+    }
 }
 
 fn configured_keyring(configured: &[HostCredential]) -> Result<Keyring, Error> {
@@ -167,7 +211,14 @@ fn configured_keyring(configured: &[HostCredential]) -> Result<Keyring, Error> {
 
 fn read(source: &SecretSource, origin: &str) -> Result<SecretString, Error> {
     let (text, from) = match (&source.env, &source.file) {
-        (Some(name), None) => (env::var(name).map_err(|error| format!("the {error}")), name.clone()),
+        (Some(name), None) => (
+            env::var(name).map_err(|error| match error {
+                env::VarError::NotPresent => "there is no such environment variable".to_owned(),
+                // Its text has the value in it.
+                env::VarError::NotUnicode(_) => "the environment variable is not UTF-8".to_owned(),
+            }),
+            name.clone(),
+        ),
         (None, Some(file)) => {
             (std::fs::read_to_string(file).map_err(|error| error.to_string()), file.display().to_string())
         }
@@ -196,7 +247,13 @@ fn personal_keyrings() -> Vec<Keyring> {
         keyring.merge(Keyring::of(config, &origin));
         Some(keyring)
     };
-    personal_files().into_iter().filter_map(keyring).collect()
+    let wasmer = env::var("WASMER_TOKEN").ok().filter(|token| !token.is_empty()).map(|token| {
+        let mut keyring = Keyring::default();
+        let credential = Credential::Bearer(SecretString::from(token));
+        keyring.insert(sources::wapm::REGISTRY, Candidate { credential, origin: "WASMER_TOKEN".to_owned() });
+        keyring
+    });
+    personal_files().into_iter().filter_map(keyring).chain(wasmer).collect()
 }
 
 /// Docker's file and then Podman's, where they look for them themselves.

@@ -80,7 +80,22 @@ impl de::Error for DocumentError {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new("", format!("expected {expected}, found {found}"))
+        Self::new("", format!("expected {}, found {found}", plain(expected)))
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::new("", format!("expected {}, found {found}", plain(expected)))
+    }
+}
+
+/// What serde calls by the names of Rust's types.
+fn plain(expected: &dyn de::Expected) -> String {
+    match expected.to_string().as_str() {
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "u64" => "a whole number, 0 or more".to_owned(),
+        "i32" | "i64" => "a whole number".to_owned(),
+        "f64" => "a number".to_owned(),
+        other => other.to_owned(),
     }
 }
 
@@ -119,14 +134,7 @@ impl Reader<'_> {
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "a map".to_owned(),
         };
-        let expected = match visitor.to_string().as_str() {
-            // serde's names of Rust's types.
-            "u32" | "u64" => "a whole number, 0 or more".to_owned(),
-            "i32" | "i64" => "a whole number".to_owned(),
-            "f64" => "a number".to_owned(),
-            other => other.to_owned(),
-        };
-        Err(DocumentError::new("", format!("expected {expected}, found {found}")))
+        Err(DocumentError::new("", format!("expected {}, found {found}", plain(visitor))))
     }
 }
 

@@ -60,7 +60,15 @@ pub struct Secret {
     #[serde(rename = "type", default)]
     pub kind: String,
     #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
     data: BTreeMap<String, Base64>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 struct Base64(Vec<u8>);
@@ -75,7 +83,7 @@ impl<'de> serde::Deserialize<'de> for Base64 {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&String> = self.data.keys().collect();
-        f.debug_struct("Secret").field("kind", &self.kind).field("keys", &keys).finish()
+        f.debug_struct("Secret").field("kind", &self.kind).field("keys", &keys).finish_non_exhaustive()
     }
 }
 
@@ -83,6 +91,11 @@ impl Secret {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         self.data.get(key).map(|value| value.0.as_slice())
+    }
+
+    /// An annotation.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.metadata.annotations.get(name).map(String::as_str)
     }
 }
 

@@ -160,8 +160,13 @@ macro_rules! amount {
     };
 }
 
-amount!(ByteSize, "a number of bytes", ByteSize, "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$");
-amount!(Time, "a duration", |seconds| Time(Duration::from_secs(seconds)), "^([0-9.]+(h|m|s|ms|us|µs|ns))+$|^[0-9]+$");
+amount!(ByteSize, "a number of bytes", ByteSize, r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$|\{\{");
+amount!(
+    Time,
+    "a duration",
+    |seconds| Time(Duration::from_secs(seconds)),
+    r"^([0-9.]+(h|m|s|ms|us|µs|ns))+$|^[0-9]+$|\{\{"
+);
 
 #[cfg(test)]
 mod tests {

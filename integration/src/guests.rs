@@ -23,7 +23,7 @@ pub fn guest(name: &str) -> PathBuf {
 pub fn program(name: &str) -> PathBuf {
     let path = repository().join("target/programs").join(name);
     assert!(
-        path.is_file(),
+        path.exists(),
         "there is no `{}`: run integration/fetch-programs, or integration/test, which does",
         path.display()
     );

@@ -6,6 +6,8 @@
 //! | [`agent`] | Argo's agent, as strict as the real one |
 //! | [`taskset`] | the API server's side of the agent: what it refuses |
 //! | [`registry`] | Debian's `docker-registry`, as a process |
+//! | [`bindle_server`] | the original Bindle crate's server, as a process |
+//! | [`wasmer_registry`] | a Wasmer registry: graphql-core over its published schema |
 //! | [`kubernetes`] | an API server with RBAC |
 //! | [`token_server`] | a registry's token server |
 //! | [`guests`] | the modules of `modules/`, built from source, and programs of others |
@@ -17,12 +19,14 @@
 )]
 
 pub mod agent;
+pub mod bindle_server;
 pub mod executor;
 pub mod guests;
 pub mod kubernetes;
 pub mod registry;
 pub mod taskset;
 pub mod token_server;
+pub mod wasmer_registry;
 
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
+use crate::bindle::TrustedKey;
 use crate::policy::Policy;
+use crate::reference::Endpoint;
 use crate::wkg::Registries;
 
 /// How modules may be fetched.
@@ -22,6 +26,10 @@ pub struct Config {
     pub policy: Policy,
     /// Which registry has which namespace of packages.
     pub wkg: Registries,
+    /// The registry of `wapm:` references that name none.
+    pub wapm: Wapm,
+    /// The server of `bindle:` references that name none, and whose signatures count.
+    pub bindle: Bindle,
     /// The only directory that `file://` references may name. Without one, they are refused.
     pub files: Option<PathBuf>,
     /// The largest module, in bytes.
@@ -37,8 +45,31 @@ impl Default for Config {
             mirrors: BTreeMap::new(),
             policy: Policy::default(),
             wkg: Registries::default(),
+            wapm: Wapm::default(),
+            bindle: Bindle::default(),
             files: None,
             max_module_bytes: 256 << 20,
         }
     }
+}
+
+/// The Wasmer registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Wapm {
+    /// Its host, or the URL of its GraphQL API; without one, `registry.wasmer.io`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Endpoint>,
+}
+
+/// Bindle.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Bindle {
+    /// The server's host, or the URL of its API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<Endpoint>,
+    /// Keys, one of which must have signed a bindle; without any, signatures do not count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<TrustedKey>,
 }

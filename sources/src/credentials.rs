@@ -4,6 +4,7 @@
 //! place and finds the ones for an origin by the kubelet's rule; a [`CredentialProvider`] knows the places, in order. A source gets
 //! candidates for the one origin that it talks to, and never sees the others.
 
+pub(crate) mod direct;
 mod docker_config;
 mod glob;
 mod keyring;
@@ -32,6 +33,8 @@ pub enum Credential {
     Identity(SecretString),
     /// A token that is sent as it is (RFC 6750).
     Bearer(SecretString),
+    /// Headers of a server's own, by name.
+    Headers(Vec<(String, SecretString)>),
 }
 
 impl fmt::Debug for Credential {
@@ -40,6 +43,7 @@ impl fmt::Debug for Credential {
             Self::Basic { .. } => "Basic",
             Self::Identity(_) => "Identity",
             Self::Bearer(_) => "Bearer",
+            Self::Headers(_) => "Headers",
         })
     }
 }
@@ -52,6 +56,9 @@ impl PartialEq for Credential {
                 a == b && same(x, y)
             }
             (Self::Identity(a), Self::Identity(b)) | (Self::Bearer(a), Self::Bearer(b)) => same(a, b),
+            (Self::Headers(a), Self::Headers(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|((m, x), (n, y))| m == n && same(x, y))
+            }
             _ => false,
         }
     }
@@ -60,12 +67,16 @@ impl PartialEq for Credential {
 impl Credential {
     /// Tells credentials apart without holding them.
     pub(crate) fn fingerprint(&self) -> String {
-        let (kind, username, secret) = match self {
-            Self::Basic { username, password } => ("basic", username.as_str(), password),
-            Self::Identity(token) => ("identity", "", token),
-            Self::Bearer(token) => ("bearer", "", token),
+        let text = match self {
+            Self::Basic { username, password } => format!("basic\0{username}\0{}", password.expose_secret()),
+            Self::Identity(token) => format!("identity\0\0{}", token.expose_secret()),
+            Self::Bearer(token) => format!("bearer\0\0{}", token.expose_secret()),
+            Self::Headers(headers) => {
+                let headers = headers.iter().map(|(name, value)| format!("\0{name}\0{}", value.expose_secret()));
+                format!("headers{}", headers.collect::<String>())
+            }
         };
-        Digest::of(format!("{kind}\0{username}\0{}", secret.expose_secret()).as_bytes()).hex().to_owned()
+        Digest::of(text.as_bytes()).hex().to_owned()
     }
 }
 

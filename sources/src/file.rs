@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use async_trait::async_trait;
 use futures::StreamExt;
 
-use crate::source::{Body, Context, Part, Resolved, Source};
+use crate::source::{Body, Context, Part, Resolution, Resolved, Source};
 use crate::{Digest, Error, ErrorKind, Reference};
 
 /// Which files may be named.
@@ -103,11 +103,16 @@ impl fmt::Display for FileSource {
 
 #[async_trait]
 impl Source for FileSource {
-    async fn resolve(&self, reference: &Reference, _context: &Context<'_>) -> Result<Resolved, Error> {
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        _stored: Option<&Resolved>,
+        _context: &Context<'_>,
+    ) -> Result<Resolution, Error> {
         let bytes = self.read(reference).await?;
         let digest = Digest::of(&bytes);
         let part = Part { digest: digest.clone(), size: Some(bytes.len() as u64), media_type: None };
-        Ok(Resolved::file(reference, digest, part))
+        Ok(Resolved::file(reference, digest, part).into())
     }
 
     async fn open_unverified(&self, resolved: &Resolved, _part: &Part, _context: &Context<'_>) -> Result<Body, Error> {

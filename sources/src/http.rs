@@ -1,12 +1,16 @@
 //! Modules on web servers. The digest in the reference covers the bytes as served, without content coding.
+//!
+//! What has no digest is asked for with what the server said to tell versions apart by (RFC 9110, 13.1), so that it is sent again only
+//! when it changed.
 
 use std::fmt;
 
 use async_trait::async_trait;
 
+use crate::credentials::direct;
 use crate::reference::HttpReference;
-use crate::source::{Body, Context, Part, Resolved, Source};
-use crate::transport::Request;
+use crate::source::{Body, Content, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
+use crate::transport::{Answer, Request};
 use crate::{Error, ErrorKind, Reference};
 
 /// The `http` source.
@@ -21,37 +25,63 @@ impl fmt::Display for HttpSource {
 
 #[async_trait]
 impl Source for HttpSource {
-    /// Needs no request: the reference says the digest.
-    async fn resolve(&self, reference: &Reference, _context: &Context<'_>) -> Result<Resolved, Error> {
+    /// Needs no request where the reference says the digest.
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        stored: Option<&Resolved>,
+        context: &Context<'_>,
+    ) -> Result<Resolution, Error> {
         let http = expect(reference)?;
-        let part = Part { digest: http.digest().clone(), size: None, media_type: None };
-        let resolved = Resolved::file(reference, http.digest().clone(), part);
-        Ok(match http.module_digest() {
+        let expected = http.module_digest().cloned();
+        let Some(digest) = http.digest() else {
+            return revalidate(http, stored, context).await;
+        };
+        let part = Part { digest: digest.clone(), size: None, media_type: None };
+        let resolved = Resolved::file(reference, digest.clone(), part);
+        Ok(match expected {
             // Only unpacking shows whether it holds.
-            Some(expected) => Resolved { module: None, expected: Some(expected.clone()), ..resolved },
+            Some(_) => Resolved { module: None, expected, ..resolved },
             None => resolved,
-        })
+        }
+        .into())
     }
 
     async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {
-        let http = expect(&resolved.origin)?;
-        let answer = context.http.send(&Request::get(http.url().clone())).await?;
-        if !answer.status.is_success() {
-            let error = answer.error(&format!("file `{}`", http.url().path()));
-            return Err(match error.kind() {
-                ErrorKind::Unauthorized => {
-                    error.hint("it may need credentials, which this version has for OCI registries alone")
-                }
-                _ => error,
-            });
-        }
-        Ok(answer.body())
+        Ok(ask(expect(&resolved.origin)?, None, context).await?.body())
+    }
+}
+
+/// Asks for it unless it is what is stored.
+async fn revalidate(
+    http: &HttpReference,
+    stored: Option<&Resolved>,
+    context: &Context<'_>,
+) -> Result<Resolution, Error> {
+    let known = stored.filter(|stored| stored.validators != Validators::default());
+    let answer = ask(http, known.map(|known| known.validators.clone()), context).await?;
+    if let Some(known) = known.filter(|_| answer.status.as_u16() == 304) {
+        return Ok(known.clone().into());
+    }
+    let (validators, expected) = (answer.validators(), http.module_digest().cloned());
+    Ok(Resolution::Content(Content { body: answer.body(), unpack: Unpack::File, validators, expected }))
+}
+
+async fn ask(http: &HttpReference, unless: Option<Validators>, context: &Context<'_>) -> Result<Answer, Error> {
+    let what = format!("file `{}`", http.url().path());
+    let conditional = unless.is_some();
+    let request = Request { headers: http.headers(), unless, ..Request::get(http.url().clone()) };
+    let answer = direct::send(&request, &what, context).await?;
+    match answer.status.as_u16() {
+        200 => Ok(answer),
+        304 if conditional => Ok(answer),
+        _ => Err(answer.error(&what)),
     }
 }
 
 fn expect(reference: &Reference) -> Result<&HttpReference, Error> {
     match reference {
         Reference::Http(http) => Ok(http),
-        other => Err(Error::new(ErrorKind::InvalidReference, format!("`{other}` is not a URL"))),
+        other => Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not a URL", other.redacted()))),
     }
 }

@@ -16,9 +16,12 @@
 //! |---|---|
 //! | `oci://host/repository:tag`, `oci://host/repository@sha256:…` | [`oci`] |
 //! | `https://host/path#sha256=…` | [`http`] |
+//! | `wapm://namespace/name@version` | [`wapm`] |
+//! | `bindle://name/version` | [`bindle`] |
 //! | `wkg:namespace:name@version` | [`wkg`], which leads to [`oci`] |
 //! | `file:///path` | [`file`](mod@file) |
 
+pub mod bindle;
 pub mod config;
 pub mod credentials;
 pub mod digest;
@@ -35,6 +38,7 @@ pub mod sources;
 pub mod store;
 pub mod transport;
 mod unpack;
+pub mod wapm;
 pub mod wkg;
 
 pub use config::Config;

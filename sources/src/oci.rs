@@ -20,8 +20,9 @@ use reqwest::Method;
 use url::Url;
 
 use crate::credentials::Candidate;
+use crate::credentials::direct::{self, MAX_CANDIDATES};
 use crate::reference::{OciReference, Select};
-use crate::source::{Body, Context, Part, Resolved, Source, Unpack};
+use crate::source::{Body, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
 use crate::transport::{Answer, Request};
 use crate::{Digest, Error, ErrorKind, Reference};
 use auth::Headers;
@@ -31,10 +32,9 @@ use select::Choice;
 
 /// The registries' own limit on manifests, and ours on descriptions beside them.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+const MAYBE_PRIVATE: &str = "it may not exist, or need credentials: name a Secret under `pull.secrets`, or log in with `docker login` on your own machine";
 const TAGS_IN_PAGE: usize = 1000;
 const MAX_TAG_PAGES: usize = 20;
-/// More wrong passwords than that look like an attack.
-const MAX_CANDIDATES: usize = 4;
 
 /// The `oci` source.
 #[derive(Debug)]
@@ -63,7 +63,12 @@ impl fmt::Display for OciSource {
 
 #[async_trait]
 impl Source for OciSource {
-    async fn resolve(&self, reference: &Reference, context: &Context<'_>) -> Result<Resolved, Error> {
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        _stored: Option<&Resolved>,
+        context: &Context<'_>,
+    ) -> Result<Resolution, Error> {
         let oci = expect(reference)?;
         let artifact = match oci.digest() {
             Some(digest) => digest.clone(),
@@ -85,8 +90,8 @@ impl Source for OciSource {
             }
         };
         match select::layer(&manifest, oci.select())? {
-            Choice::Layer(layer) => Ok(Resolved::file(reference, artifact, layer.part())),
-            Choice::Image => self.resolve_image(reference, oci, artifact, &manifest, context).await,
+            Choice::Layer(layer) => Ok(Resolved::file(reference, artifact, layer.part()).into()),
+            Choice::Image => Ok(self.resolve_image(reference, oci, artifact, &manifest, context).await?.into()),
             Choice::Spin(application) => {
                 let bytes = self.small_blob(oci, &application, "the application's description", context).await?;
                 let wanted = match oci.select() {
@@ -101,7 +106,7 @@ impl Source for OciSource {
                         format!("the application has no layer `{digest}` for its component"),
                     )
                 })?;
-                Ok(Resolved::file(reference, artifact, layer.part()))
+                Ok(Resolved::file(reference, artifact, layer.part()).into())
             }
         }
     }
@@ -181,6 +186,7 @@ impl OciSource {
             parts: manifest.layers.iter().map(Descriptor::part).collect(),
             unpack: Unpack::Image { path },
             defaults,
+            validators: Validators::default(),
         })
     }
 
@@ -281,7 +287,7 @@ impl OciSource {
             }
         }
         Err(match refused {
-            Some(answer) => auth::refused(&answer, what, &candidates),
+            Some(answer) => direct::refused(&answer, what, &candidates, MAYBE_PRIVATE),
             None => Error::new(ErrorKind::Protocol, format!("registry `{registry}` was not asked for {what}")),
         })
     }

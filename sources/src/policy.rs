@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::reference::canonical_host;
 use crate::{Error, ErrorKind, Reference};
 
 /// The operator's rules. Without any, everything may run.
@@ -36,6 +37,33 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// What references begin with in their canonical form.
+const SCHEMES: [&str; 7] = ["oci://", "https://", "http://", "wapm://", "bindle://", "wkg:", "file://"];
+
+/// Whether a reference can match the pattern. A rule that no reference is written like would silently do nothing.
+///
+/// # Errors
+///
+/// Why not.
+pub fn check_pattern(pattern: &str) -> Result<(), String> {
+    let start = pattern.split('*').next().unwrap_or_default();
+    let whole = start.len() == pattern.len();
+    let fits = |scheme: &&str| start.starts_with(*scheme) || (!whole && scheme.starts_with(start));
+    if !SCHEMES.iter().any(fits) {
+        return Err(format!("`{pattern}` matches no reference: they begin with {}", SCHEMES.join(", ")));
+    }
+    if let Some(name) = start.strip_prefix("oci://").filter(|name| name.contains('/')) {
+        let canonical = canonical_host(name);
+        if canonical != name {
+            let rest = &pattern[start.len()..];
+            return Err(format!(
+                "`{pattern}` matches no reference: this registry is written `oci://{canonical}{rest}`"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any text.

@@ -1,12 +1,26 @@
 //! How a module is named.
 
+mod bindle;
+mod endpoint;
+mod http;
+mod oci;
+mod wapm;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use oci_spec::distribution::Reference as OciName;
 use serde::{Deserialize, Serialize};
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
+
+pub use bindle::BindleReference;
+pub use endpoint::Endpoint;
+pub use http::HttpReference;
+pub(crate) use http::display_url;
+pub(crate) use oci::canonical_host;
+pub use oci::{OciReference, Select, canonical_registry};
+pub use wapm::WapmReference;
 
 use crate::wkg::WkgReference;
 use crate::{Digest, Error, ErrorKind};
@@ -20,263 +34,24 @@ pub enum Reference {
     Oci(OciReference),
     /// `https://host/path#sha256=…`
     Http(HttpReference),
+    /// `wapm://namespace/name@version`
+    Wapm(WapmReference),
+    /// `bindle://name/version`
+    Bindle(BindleReference),
     /// `wkg:namespace:name@version`
     Wkg(WkgReference),
     /// `file:///path`
     File(PathBuf),
 }
 
-/// A module in an OCI registry.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OciReference {
-    name: OciName,
-    digest: Option<Digest>,
-    select: Option<Select>,
-}
-
-/// Which of several modules.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Select {
-    /// The file at this path in an image.
-    Path(String),
-    /// The layer with this digest, title or number, or this component of a Spin application.
-    Layer(String),
-}
-
-impl Select {
-    fn parse(fragment: &str) -> Option<Self> {
-        let mut pairs = form_urlencoded::parse(fragment.as_bytes());
-        let (key, value) = pairs.next()?;
-        match (&*key, value.is_empty(), pairs.next()) {
-            ("path", false, None) => Some(Self::Path(value.into_owned())),
-            ("layer", false, None) => Some(Self::Layer(value.into_owned())),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Select {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (key, value) = match self {
-            Self::Path(path) => ("path", path),
-            Self::Layer(layer) => ("layer", layer),
-        };
-        write!(f, "{key}={}", form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>())
-    }
-}
-
-impl OciReference {
-    /// Reads `[host[:port]/]repository[:tag][@digest][#path=…|#layer=…]`, with Docker's defaults (Docker Hub, `latest`).
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let (text, select) = match text.split_once('#') {
-            Some((name, fragment)) => {
-                let select = Select::parse(fragment);
-                (name, Some(select.ok_or_else(|| invalid(text, "its fragment must be `#path=…` or `#layer=…`"))?))
-            }
-            None => (text, None),
-        };
-        let text = &canonical_host(text);
-        // Registries compare digests as text; people paste them in any case.
-        let lowered = text.split_once('@').map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
-        let name: OciName = lowered.as_deref().unwrap_or(text).parse().map_err(|error| {
-            let repository = text.split_once('/').map_or("", |(_, path)| path.split([':', '@']).next().unwrap_or(path));
-            let why = match repository.chars().any(char::is_uppercase) {
-                true => "the names of repositories are in lower case",
-                false => "it must look like `ghcr.io/acme/resize:1.4.0`",
-            };
-            invalid(text, why).caused_by(error)
-        })?;
-        let digest = match name.digest() {
-            Some(digest) => {
-                Some(digest.parse().map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?)
-            }
-            None => None,
-        };
-        Ok(Self { name, digest, select })
-    }
-
-    /// The same, with one of several modules chosen.
-    #[must_use]
-    pub fn with_select(self, select: Select) -> Self {
-        Self { select: Some(select), ..self }
-    }
-
-    /// Which of several modules.
-    pub fn select(&self) -> Option<&Select> {
-        self.select.as_ref()
-    }
-
-    /// The host and port that requests go to; Docker Hub's name is translated to its API's.
-    pub fn registry(&self) -> &str {
-        match self.name.resolve_registry() {
-            "index.docker.io" => "registry-1.docker.io",
-            registry => registry,
-        }
-    }
-
-    /// The registry's name: `docker.io` for Docker Hub.
-    pub fn host(&self) -> &str {
-        self.name.registry()
-    }
-
-    /// The repository, without the registry.
-    pub fn repository(&self) -> &str {
-        self.name.repository()
-    }
-
-    /// The tag, if one is named or implied.
-    pub fn tag(&self) -> Option<&str> {
-        self.name.tag()
-    }
-
-    /// The manifest digest, if one is named. It wins over the tag.
-    pub fn digest(&self) -> Option<&Digest> {
-        self.digest.as_ref()
-    }
-
-    /// What stands for the manifest in a request path.
-    pub fn manifest(&self) -> String {
-        match (&self.digest, self.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.unwrap_or("latest").to_owned(),
-        }
-    }
-}
-
-/// One name for each registry, so that rules and credentials for it hold however it is written: no upper case, no port that says nothing, and
-/// none of the other names of Docker Hub.
-fn canonical_host(text: &str) -> String {
-    let Some((host, rest)) = text.split_once('/') else { return text.to_owned() };
-    if !host.contains(['.', ':']) && !host.eq_ignore_ascii_case("localhost") {
-        return text.to_owned();
-    }
-    let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix(":443").unwrap_or(&host);
-    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
-    format!("{host}/{rest}")
-}
-
-impl fmt::Display for OciReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name.whole())?;
-        self.select.as_ref().map_or(Ok(()), |select| write!(f, "#{select}"))
-    }
-}
-
-/// A module on a web server, and the digest its bytes must have.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HttpReference {
-    url: Url,
-    digest: Digest,
-    module_digest: Option<Digest>,
-}
-
-impl HttpReference {
-    /// Takes an address and the digests of what is served there and of the module in it, where that is packed. The address may carry
-    /// both as its fragment, `#sha256=…&module=sha256:…`.
-    pub fn new(address: &str, digest: Option<Digest>, module_digest: Option<Digest>) -> Result<Self, Error> {
-        // It may have a password or a signature in it, and cannot be shown.
-        let mut url = Url::parse(address).map_err(|error| {
-            Error::new(ErrorKind::InvalidReference, "the module's URL is not a URL").caused_by(error)
-        })?;
-        if url.host_str().is_some_and(|host| host.ends_with('.')) {
-            return Err(invalid(&display_url(&url), "its host ends with a dot"));
-        }
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(invalid(address, "it must start with `https://` and a host"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::new(
-                ErrorKind::InvalidReference,
-                "a module's URL must not carry a user name or password",
-            ));
-        }
-        let (pinned, pinned_module) = match url.fragment().map(digests_of_fragment) {
-            Some(Some((pinned, module))) => (Some(pinned), module),
-            Some(None) => return Err(invalid(&display_url(&url), "its fragment must be `#sha256=` and 64 hex digits")),
-            None => (None, None),
-        };
-        url.set_fragment(None);
-        let module_digest = match (pinned_module, module_digest) {
-            (Some(a), Some(b)) if a != b => {
-                return Err(invalid(&display_url(&url), "its fragment and `moduleDigest` name different digests"));
-            }
-            (pinned, given) => pinned.or(given),
-        };
-        let digest = match (pinned, digest) {
-            (Some(a), Some(b)) if a != b => {
-                return Err(invalid(&display_url(&url), "its fragment and `digest` name different digests"));
-            }
-            (Some(digest), _) | (None, Some(digest)) => digest,
-            (None, None) => {
-                return Err(Error::new(ErrorKind::Unsupported, format!("`{}` names no digest", display_url(&url)))
-                    .hint(
-                        "add `digest: sha256:…`, or `#sha256=…` at the end of the URL; `sha256sum FILE` computes it",
-                    ));
-            }
-        };
-        Ok(Self { url, digest, module_digest })
-    }
-
-    /// The address, without the fragment.
-    pub fn url(&self) -> &Url {
-        &self.url
-    }
-
-    /// The digest of the bytes as served.
-    pub fn digest(&self) -> &Digest {
-        &self.digest
-    }
-
-    /// The digest that the module in them must have.
-    pub fn module_digest(&self) -> Option<&Digest> {
-        self.module_digest.as_ref()
-    }
-}
-
-fn digests_of_fragment(fragment: &str) -> Option<(Digest, Option<Digest>)> {
-    let (digest, module) = match fragment.split_once("&module=") {
-        Some((digest, module)) => (digest, Some(module.parse().ok()?)),
-        None => (fragment, None),
-    };
-    let (algorithm, digits) = digest.split_once('=')?;
-    Some((format!("{algorithm}:{digits}").parse().ok()?, module))
-}
-
-/// A URL for people: no query, which may be signed, and no user.
-pub(crate) fn display_url(url: &Url) -> String {
-    let mut url = url.clone();
-    let query = url.query().is_some();
-    url.set_query(None);
-    url.set_fragment(None);
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    if query { format!("{url}?…") } else { url.to_string() }
-}
-
-/// A URL without the escapes that mean nothing (RFC 3986, 6.2.2.2), so that `%61cme` is `acme` for rules about it.
-fn decode_unreserved(text: &str) -> String {
-    let mut parts = text.split('%');
-    let mut decoded = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        if let Some(c) = byte.map(char::from).filter(|c| c.is_ascii_alphanumeric() || "-._~".contains(*c)) {
-            decoded.push(c);
-            decoded.push_str(&part[2..]);
-        } else {
-            decoded.push('%');
-            decoded.push_str(part);
-        }
-    }
-    decoded
-}
-
 impl Reference {
-    /// The source that understands it: `oci`, `http` or `file`. Packages are found in OCI registries.
+    /// The source that understands it: `oci`, `http`, `wapm`, `bindle` or `file`. Packages of `wkg:` are found in OCI registries.
     pub fn source(&self) -> &'static str {
         match self {
             Self::Oci(_) | Self::Wkg(_) => "oci",
             Self::Http(_) => "http",
+            Self::Wapm(_) => "wapm",
+            Self::Bindle(_) => "bindle",
             Self::File(_) => "file",
         }
     }
@@ -284,23 +59,27 @@ impl Reference {
     /// For people: the canonical form without what may be secret.
     pub fn redacted(&self) -> String {
         match self {
-            Self::Http(http) => display_url(&http.url),
+            Self::Http(http) => display_url(http.url()),
             other => other.to_string(),
         }
     }
 
     /// What the operator's policy is about: the canonical form without the choice of one of several modules, or a digest in a fragment.
     pub fn subject(&self) -> String {
+        if let Self::Http(http) = self {
+            return http.subject();
+        }
         let name = self.to_string();
-        let name = name.split_once('#').map_or(name.as_str(), |(name, _)| name);
-        if let Self::Http(_) = self { decode_unreserved(name) } else { name.to_owned() }
+        name.split_once('#').map_or(name.as_str(), |(name, _)| name).to_owned()
     }
 
-    /// The digest in the reference: the manifest's for OCI, the file's for HTTP.
-    pub fn pinned(&self) -> Option<&Digest> {
+    /// The digest in the reference: the manifest's for OCI, the parcel's for Bindle, else the file's.
+    pub fn pinned(&self) -> Option<Digest> {
         match self {
-            Self::Oci(oci) => oci.digest(),
-            Self::Http(http) => Some(&http.digest),
+            Self::Oci(oci) => oci.digest().cloned(),
+            Self::Http(http) => http.digest().cloned(),
+            Self::Wapm(package) => package.digest().cloned(),
+            Self::Bindle(bindle) => bindle.digest(),
             Self::File(_) | Self::Wkg(_) => None,
         }
     }
@@ -310,10 +89,9 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Oci(oci) => write!(f, "oci://{oci}"),
-            Self::Http(http) => {
-                write!(f, "{}#{}={}", http.url, http.digest.algorithm().name(), http.digest.hex())?;
-                http.module_digest.as_ref().map_or(Ok(()), |module| write!(f, "&module={module}"))
-            }
+            Self::Http(http) => http.fmt(f),
+            Self::Wapm(package) => write!(f, "wapm://{package}"),
+            Self::Bindle(bindle) => write!(f, "bindle://{bindle}"),
             Self::Wkg(package) => write!(f, "wkg:{package}"),
             Self::File(path) => write!(f, "file://{}", path.display()),
         }
@@ -345,25 +123,46 @@ impl FromStr for Reference {
         if let Some(package) = text.strip_prefix("wkg:") {
             return WkgReference::parse(package.trim_start_matches("//")).map(Self::Wkg);
         }
-        for scheme in ["wapm:", "bindle:"] {
-            if text.starts_with(scheme) {
-                return Err(unsupported_scheme(scheme.trim_end_matches(':')));
-            }
+        if let Some(package) = text.strip_prefix("wapm:") {
+            return WapmReference::parse(package.trim_start_matches("//")).map(Self::Wapm);
+        }
+        if let Some(id) = text.strip_prefix("bindle:") {
+            return BindleReference::parse(id.trim_start_matches("//")).map(Self::Bindle);
         }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(invalid(
                 text,
-                &format!("`{scheme}://` is none of `oci://`, `https://`, `http://`, `wkg:`, `file://`"),
+                &format!(
+                    "`{scheme}://` is none of `oci://`, `https://`, `http://`, `wapm://`, `bindle://`, `wkg:`, `file://`"
+                ),
             ));
         }
         OciReference::parse(text).map(Self::Oci)
     }
 }
 
-/// The error for a source that is known and not built yet.
-pub fn unsupported_scheme(scheme: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("modules from `{scheme}` are not supported by this version"))
-        .hint("publish the module to an OCI registry, or name its `https://` URL with a digest")
+/// The values in a fragment. `None` when there is anything but `keys`, each once and with a value.
+fn pairs<'a>(fragment: &str, keys: &[&'a str]) -> Option<BTreeMap<&'a str, String>> {
+    let mut pairs = BTreeMap::new();
+    for (key, value) in form_urlencoded::parse(fragment.as_bytes()) {
+        let key = keys.iter().find(|known| **known == key).filter(|_| !value.is_empty())?;
+        if pairs.insert(*key, value.into_owned()).is_some() {
+            return None;
+        }
+    }
+    Some(pairs)
+}
+
+/// Writes what [`pairs`] reads.
+fn write_pairs<const N: usize>(f: &mut fmt::Formatter<'_>, pairs: [(&str, Option<&str>); N]) -> fmt::Result {
+    let mut separator = '#';
+    for (key, value) in pairs {
+        let Some(value) = value else { continue };
+        let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+        write!(f, "{separator}{key}={value}")?;
+        separator = '&';
+    }
+    Ok(())
 }
 
 impl TryFrom<String> for Reference {
@@ -435,6 +234,12 @@ mod tests {
             format!("oci://ghcr.io/a/b:1#layer=sha256%3A{}", &DIGEST[7..]),
             format!("https://example.com/m.wasm?x=1#sha256={}", &DIGEST[7..]),
             format!("https://example.com/m.tar.gz#sha256={}&module={DIGEST}", &DIGEST[7..]),
+            "https://example.com/m#header=accept%3Aa%2Fb&header=x-y%3Az".to_owned(),
+            format!("https://example.com/m#module={DIGEST}"),
+            "https://example.com/m".to_owned(),
+            format!("wapm://acme/resize@1.4.0#command=a&sha256={}", &DIGEST[7..]),
+            "bindle://acme.dev/resize/1.4.0".to_owned(),
+            format!("bindle://acme.dev/resize/1.4.0#parcel={}", &DIGEST[7..]),
             "wkg:acme:resize@1.4.0".to_owned(),
             "file:///tmp/m.wasm".to_owned(),
         ];
@@ -446,8 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn http_needs_one_digest() {
-        assert_eq!("https://example.com/m.wasm".parse::<Reference>().unwrap_err().kind(), ErrorKind::Unsupported);
+    fn http_takes_one_digest_or_none() {
+        assert_eq!("https://example.com/m.wasm".parse::<Reference>().unwrap().pinned(), None);
         let other = Digest::of(b"x");
         let both = HttpReference::new(&format!("https://e.com/m#sha256={}", &DIGEST[7..]), Some(other), None);
         assert_eq!(both.unwrap_err().kind(), ErrorKind::InvalidReference);
@@ -469,7 +274,6 @@ mod tests {
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
-        assert_eq!("bindle://x/1.0.0".parse::<Reference>().unwrap_err().kind(), ErrorKind::Unsupported);
     }
 
     #[test]

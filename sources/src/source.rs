@@ -19,8 +19,14 @@ use crate::{Digest, Error, Reference};
 /// bytes are unverified, and only [`Sources::fetch`](crate::Sources::fetch) uses them.
 #[async_trait]
 pub trait Source: Debug + Display + Send + Sync + 'static {
-    /// Finds out what exactly the reference names now. Cheap: no content is downloaded.
-    async fn resolve(&self, reference: &Reference, context: &Context<'_>) -> Result<Resolved, Error>;
+    /// Finds out what exactly the reference names now. Cheap where the origin can say that without sending it. `stored` is what it named the
+    /// last time, where all of that is in the store.
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        stored: Option<&Resolved>,
+        context: &Context<'_>,
+    ) -> Result<Resolution, Error>;
 
     /// Opens one part of what [`resolve`](Source::resolve) found. The bytes may be anything.
     async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error>;
@@ -42,6 +48,44 @@ impl Context<'_> {
     pub(crate) fn candidates(&self, target: &str) -> Vec<Candidate> {
         credentials::candidates(self.keyrings, target)
     }
+}
+
+/// What a source found out.
+#[derive(Debug)]
+pub enum Resolution {
+    /// What exactly the reference names.
+    Exact(Box<Resolved>),
+    /// The origin has no digest of it and sent it: only the content says what it is.
+    Content(Content),
+}
+
+impl From<Resolved> for Resolution {
+    fn from(resolved: Resolved) -> Self {
+        Self::Exact(Box::new(resolved))
+    }
+}
+
+/// Content that came without a digest.
+#[derive(Debug)]
+pub struct Content {
+    /// The bytes.
+    pub body: Body,
+    /// How the module is taken out of them.
+    pub unpack: Unpack,
+    /// What to ask with whether it changed.
+    pub validators: Validators,
+    /// The digest that the module in it must have, if the reference names one.
+    pub expected: Option<Digest>,
+}
+
+/// What to ask a web server with whether something changed (RFC 9110, 8.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Validators {
+    /// `ETag`
+    pub etag: Option<String>,
+    /// `Last-Modified`
+    pub last_modified: Option<String>,
 }
 
 /// What a reference names, exactly. Serialisable: the store keeps it beside the content.
@@ -66,6 +110,9 @@ pub struct Resolved {
     /// What the module is started with, where that is known before anything is downloaded.
     #[serde(default)]
     pub defaults: Defaults,
+    /// What to ask with whether it changed, where only that can be asked.
+    #[serde(default)]
+    pub validators: Validators,
 }
 
 impl Resolved {
@@ -80,6 +127,7 @@ impl Resolved {
             parts: vec![part],
             unpack: Unpack::File,
             defaults: Defaults::default(),
+            validators: Validators::default(),
         }
     }
 
@@ -115,6 +163,11 @@ pub enum Unpack {
     Image {
         /// The module's path in it; without one, the only module.
         path: Option<String>,
+    },
+    /// The single part is a package of the Wasmer registry.
+    Wapm {
+        /// The command; without one, the package's entrypoint.
+        command: Option<String>,
     },
 }
 

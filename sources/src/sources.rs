@@ -1,5 +1,7 @@
 //! The way from a reference to verified bytes. Everything that holds for all sources is here, once.
 
+mod fetch;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -7,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 
+use crate::bindle::BindleSource;
 use crate::credentials::{CredentialProvider, Keyring};
 use crate::file::{Access, FileSource};
 use crate::http::HttpSource;
@@ -18,13 +20,13 @@ use crate::oci::OciSource;
 use crate::oci::push::Publication;
 use crate::policy::Policy;
 use crate::reference::OciReference;
-use crate::source::{Body, Context, Part, SharedProgress, Unpack};
-use crate::store::{Store, mismatch};
+use crate::source::{Context, Resolution, SharedProgress};
+use crate::store::Store;
 use crate::transport::{Hosts, Http};
+use crate::wapm::WapmSource;
 use crate::wkg::Registries;
-use crate::{Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source, unpack};
+use crate::{Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source};
 
-const FETCH_ATTEMPTS: u32 = 3;
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
 const FETCH_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long a workflow's resolved references are remembered after their last use.
@@ -42,11 +44,14 @@ pub enum PullPolicy {
 }
 
 impl PullPolicy {
-    /// Kubernetes' default: `Always` for the tag `latest` or none, else `IfNotPresent`.
+    /// Kubernetes' default: `Always` for the tag `latest` or none, and what else may change from one day to the next; else `IfNotPresent`.
     pub fn default_for(reference: &Reference) -> Self {
         match reference {
             Reference::Oci(oci) if oci.digest().is_none() && matches!(oci.tag(), None | Some("latest")) => Self::Always,
             Reference::Wkg(package) if package.version().is_none() => Self::Always,
+            Reference::Wapm(package) if package.version().is_none() && package.digest().is_none() => Self::Always,
+            // Nothing says that it is the same tomorrow: the server is asked whether it changed.
+            Reference::Http(http) if http.digest().is_none() => Self::Always,
             _ => Self::IfNotPresent,
         }
     }
@@ -128,6 +133,8 @@ impl Sources {
         let sources: BTreeMap<&'static str, Arc<dyn Source>> = BTreeMap::from([
             ("oci", Arc::clone(&oci) as Arc<dyn Source>),
             ("http", Arc::new(HttpSource)),
+            ("wapm", Arc::new(WapmSource::new(config.wapm.registry.clone())?)),
+            ("bindle", Arc::new(BindleSource::new(config.bindle.server.clone(), config.bindle.keys.clone()))),
             ("file", Arc::new(FileSource::new(access, config.max_module_bytes))),
         ]);
         let hosts = Hosts::new(config.insecure.iter().cloned()).only(config.policy.hosts.iter().cloned());
@@ -230,14 +237,15 @@ impl Inner {
         self.policy.check(reference)?;
         let policy = request.pull_policy.unwrap_or_else(|| PullPolicy::default_for(reference));
         let local = is_local(reference);
-        if policy != PullPolicy::Always
-            && !local
-            && let Some(resolved) = self.stored(reference, &request.asker).await
-        {
-            tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
-            self.policy.check(&resolved.origin)?;
-            return Ok(resolved);
-        }
+        let stored = if local { None } else { self.stored(reference, &request.asker).await };
+        let stored = match stored {
+            Some(resolved) if policy != PullPolicy::Always => {
+                tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
+                self.policy.check(&resolved.origin)?;
+                return Ok(resolved);
+            }
+            stored => stored,
+        };
         if policy == PullPolicy::Never && !local {
             let error = Error::new(ErrorKind::NotStored, "is not in the store, and the pull policy is `Never`");
             return Err(error.hint("pull it first, or use the pull policy `IfNotPresent`"));
@@ -252,8 +260,16 @@ impl Inner {
             }
             itself => itself.clone(),
         };
-        let resolved = self.source(&origin)?.resolve(&origin, &context).await?;
-        let resolved = Resolved { reference: reference.clone(), ..resolved };
+        let source = self.source(&origin)?;
+        let resolved = fetch::again(|| async {
+            match source.resolve(&origin, stored.as_ref(), &context).await {
+                Ok(Resolution::Exact(resolved)) => Ok(Ok(*resolved)),
+                Ok(Resolution::Content(content)) => self.keep(&origin, content).await.map(Ok),
+                // The transport did it again already.
+                Err(error) => Ok(Err(error)),
+            }
+        });
+        let resolved = Resolved { reference: reference.clone(), ..resolved.await?? };
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
         // The content may be here under another reference, and then nobody fetches it.
         if !local && self.holds(&resolved).await {
@@ -294,90 +310,6 @@ impl Inner {
         Some(package)
     }
 
-    async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
-        let source = self.source(&resolved.origin)?;
-        let sizes = resolved.parts.iter().filter_map(|part| part.size);
-        let (largest, all) =
-            sizes.fold((0, 0u64), |(largest, all), size| (size.max(largest), all.saturating_add(size)));
-        if largest > self.max_module_bytes {
-            return Err(too_large(largest, self.max_module_bytes));
-        }
-        if all > self.max_module_bytes.saturating_mul(4) {
-            return Err(too_large(all, self.max_module_bytes));
-        }
-        let module = if is_local(&resolved.origin) {
-            self.unpack_local(source, resolved).await?
-        } else {
-            let keyrings = self.keyrings(&resolved.origin, asker).await?;
-            self.download_missing(source, resolved, &keyrings).await?;
-            let mut module = self.unpack_stored(resolved).await?;
-            if module.is_none() {
-                // The disk lost or changed some of it: once more.
-                self.download_missing(source, resolved, &keyrings).await?;
-                module = self.unpack_stored(resolved).await?;
-            }
-            let module = module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
-            self.remember(resolved, asker).await;
-            module
-        };
-        self.packages.insert(resolved.package_key(), Arc::clone(&module.package)).await;
-        Ok(module)
-    }
-
-    async fn download_missing(
-        &self,
-        source: &dyn Source,
-        resolved: &Resolved,
-        keyrings: &[Keyring],
-    ) -> Result<(), Error> {
-        for part in &resolved.parts {
-            let (store, digest) = (self.store.clone(), part.digest.clone());
-            if blocking(move || Ok(store.contains(&digest))).await? {
-                continue;
-            }
-            let mut attempt = 1;
-            while let Err(error) = self.download(source, resolved, part, keyrings).await {
-                if !error.retryable() || attempt == FETCH_ATTEMPTS {
-                    return Err(error);
-                }
-                tracing::warn!(%error, attempt, "download failed, trying again");
-                tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
-                attempt += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the module out of the parts in the store. `None` when one of them is not there whole any more.
-    async fn unpack_stored(&self, resolved: &Resolved) -> Result<Option<Module>, Error> {
-        let (store, resolved) = (self.store.clone(), resolved.clone());
-        let limits = unpack::Limits { module: self.max_module_bytes };
-        blocking(move || {
-            let mut gone = false;
-            let mut part = |number: usize| {
-                let part: &Part = &resolved.parts[number];
-                store.read(&part.digest, limits.module).ok_or_else(|| {
-                    gone = true;
-                    Error::new(ErrorKind::Store, "the store lost a part of the module")
-                })
-            };
-            let module = match unpack(&resolved, &mut part, limits) {
-                Err(_) if gone => return Ok(None),
-                unpacked => unpacked?,
-            };
-            store.remember_package(&resolved.package_key(), &module.package)?;
-            Ok(Some(module))
-        })
-        .await
-    }
-
-    async fn unpack_local(&self, source: &dyn Source, resolved: &Resolved) -> Result<Module, Error> {
-        let [part] = resolved.parts.as_slice() else { return Err(broke_off("reading")) };
-        let bytes = self.read_local(source, resolved, part).await?;
-        let (resolved, limits) = (resolved.clone(), unpack::Limits { module: self.max_module_bytes });
-        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone()), limits)).await
-    }
-
     /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
     async fn remember(&self, resolved: &Resolved, asker: &Asker) {
         let (store, resolved, asker) = (self.store.clone(), resolved.clone(), asker.clone());
@@ -385,96 +317,4 @@ impl Inner {
             tracing::warn!(%error, "the reference is not remembered");
         }
     }
-
-    async fn read_local(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<Bytes, Error> {
-        let body = source.open_unverified(resolved, part, &self.context(&[])).await?;
-        let mut bytes = Vec::new();
-        let mut stream = body.stream;
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk?);
-        }
-        let actual = Digest::of(&bytes);
-        if actual == part.digest { Ok(bytes.into()) } else { Err(mismatch(&part.digest, &actual)) }
-    }
-
-    async fn download(
-        &self,
-        source: &dyn Source,
-        resolved: &Resolved,
-        part: &Part,
-        keyrings: &[Keyring],
-    ) -> Result<(), Error> {
-        let Body { mut stream, length } = source.open_unverified(resolved, part, &self.context(keyrings)).await?;
-        let expected = part.size.or(length);
-        if let Some(length) = length {
-            self.check_length(length, part)?;
-        }
-        let (store, digest) = (self.store.clone(), part.digest.clone());
-        let mut writer = blocking(move || store.writer(&digest)).await?;
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk?;
-            let arriving = writer.written() + chunk.len() as u64;
-            self.check_length_so_far(arriving, part)?;
-            writer = blocking(move || writer.write(&chunk).map(|()| writer)).await?;
-            self.progress.downloaded(writer.written(), expected);
-        }
-        if let Some(size) = part.size.filter(|size| *size != writer.written()) {
-            let written = writer.written();
-            return Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {size} bytes arrived")));
-        }
-        blocking(move || writer.commit()).await
-    }
-
-    fn check_length(&self, length: u64, part: &Part) -> Result<(), Error> {
-        match part.size {
-            Some(size) if size != length => {
-                let message = format!("the origin sends {length} bytes where {size} were announced");
-                Err(Error::new(ErrorKind::Protocol, message))
-            }
-            _ => self.check_length_so_far(length, part),
-        }
-    }
-
-    fn check_length_so_far(&self, length: u64, part: &Part) -> Result<(), Error> {
-        match part.size {
-            Some(size) if length > size => {
-                Err(Error::new(ErrorKind::Protocol, format!("the origin sends more than the {size} bytes announced")))
-            }
-            _ if length > self.max_module_bytes => Err(too_large(length, self.max_module_bytes)),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn too_large(size: u64, limit: u64) -> Error {
-    Error::new(ErrorKind::TooLarge, format!("the module has at least {size} bytes; the limit is {limit}"))
-        .hint("the operator sets `sources.maxModule`")
-}
-
-/// The module in the parts. `part` gives the bytes of one.
-fn unpack(
-    resolved: &Resolved,
-    part: &mut dyn FnMut(usize) -> Result<Bytes, Error>,
-    limits: unpack::Limits,
-) -> Result<Module, Error> {
-    let bytes = match &resolved.unpack {
-        Unpack::File => unpack::file(part(0)?, limits),
-        Unpack::Image { path } => unpack::image(resolved.parts.len(), part, path.as_deref(), limits),
-    }?;
-    if bytes.len() as u64 > limits.module {
-        return Err(too_large(bytes.len() as u64, limits.module));
-    }
-    if let Some(expected) = &resolved.expected {
-        let actual = expected.of_same_kind(&bytes);
-        if actual != *expected {
-            return Err(mismatch(expected, &actual).context("the module in it"));
-        }
-    }
-    let package = Package { module: Digest::of(&bytes), defaults: resolved.defaults.clone() };
-    Ok(Module { package: Arc::new(package), bytes })
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::new(ErrorKind::Store, "writing to the store broke off").caused_by(error)))
 }

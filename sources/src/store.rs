@@ -96,18 +96,11 @@ impl Store {
         self.blob_path(digest).is_file()
     }
 
-    /// Starts writing content that should have the digest `expected`.
-    pub fn writer(&self, expected: &Digest) -> Result<Writer, Error> {
+    /// Starts writing content that must have the digest `expected`, if there is one.
+    pub fn writer(&self, expected: Option<&Digest>) -> Result<Writer, Error> {
         let file = self.temporary().map_err(|error| self.failed(error))?;
-        let sha256 = (expected.algorithm() != Algorithm::Sha256).then(|| Hasher::new(Algorithm::Sha256));
-        Ok(Writer {
-            store: self.clone(),
-            file,
-            expected: expected.clone(),
-            hasher: expected.hasher(),
-            sha256,
-            written: 0,
-        })
+        let hasher = expected.map_or_else(|| Hasher::new(Algorithm::Sha256), Digest::hasher);
+        Ok(Writer { store: self.clone(), file, expected: expected.cloned(), hasher, written: 0 })
     }
 
     /// What `reference` last resolved to, for those with these Secrets or for all.
@@ -184,9 +177,8 @@ fn make_private(directory: &Path) -> io::Result<()> {
 pub struct Writer {
     store: Store,
     file: NamedTempFile,
-    expected: Digest,
+    expected: Option<Digest>,
     hasher: Hasher,
-    sha256: Option<Hasher>,
     written: u64,
 }
 
@@ -194,9 +186,6 @@ impl Writer {
     /// Adds bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.hasher.update(bytes);
-        if let Some(sha256) = &mut self.sha256 {
-            sha256.update(bytes);
-        }
         self.written += bytes.len() as u64;
         self.file.write_all(bytes).map_err(|error| self.store.failed(error))
     }
@@ -206,17 +195,17 @@ impl Writer {
         self.written
     }
 
-    /// Checks the digest and makes the content visible under it. Nothing is visible before.
-    pub fn commit(self) -> Result<(), Error> {
+    /// Checks the digest, if one was expected, and makes the content visible under it. Nothing is visible before.
+    pub fn commit(self) -> Result<Digest, Error> {
         let Self { store, file, expected, hasher, .. } = self;
-        let actual = hasher.finish();
-        if actual != expected {
-            return Err(mismatch(&expected, &actual));
+        let digest = hasher.finish();
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(mismatch(&expected, &digest));
         }
         let persist = || -> io::Result<()> {
             file.as_file().sync_all()?;
             file.as_file().set_permissions(fs::Permissions::from_mode(0o444))?;
-            let path = store.blob_path(&expected);
+            let path = store.blob_path(&digest);
             make_private(path.parent().unwrap_or(&store.root))?;
             file.persist(path)?;
             Ok(())
@@ -232,7 +221,7 @@ impl Writer {
                 );
             }
         }
-        Ok(())
+        Ok(digest)
     }
 }
 
@@ -258,9 +247,9 @@ mod tests {
     }
 
     fn put(store: &Store, expected: &Digest, bytes: &[u8]) -> Result<(), Error> {
-        let mut writer = store.writer(expected)?;
+        let mut writer = store.writer(Some(expected))?;
         writer.write(bytes)?;
-        writer.commit()
+        writer.commit().map(drop)
     }
 
     #[test]
@@ -303,7 +292,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, b"").unwrap();
-        let error = Store::new(&file).writer(&Digest::of(b"")).unwrap_err();
+        let error = Store::new(&file).writer(None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Store);
         assert!(error.to_string().contains(file.to_str().unwrap()));
     }

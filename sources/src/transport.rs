@@ -9,15 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LAST_MODIFIED, LOCATION, RETRY_AFTER,
+};
 use reqwest::{Certificate, Method, StatusCode};
 use url::Url;
 
 pub(crate) use guard::split_port;
-pub use guard::{Hosts, forbidden_address};
+pub use guard::{Hosts, forbidden_address, is_host};
 
 use crate::reference::display_url;
-use crate::source::Body;
+use crate::source::{Body, Validators};
 use crate::{Error, ErrorKind};
 
 const ATTEMPTS: u32 = 4;
@@ -45,6 +48,10 @@ pub struct Request {
     pub accept: Vec<&'static str>,
     /// Credentials for the origin of `url`, and for no other. Made by [`sensitive`].
     pub authorization: Option<HeaderValue>,
+    /// Headers for the origin of `url`, and for no other.
+    pub headers: HeaderMap,
+    /// Asks for the content only if it is another.
+    pub unless: Option<Validators>,
     /// What is posted, and its type. It goes to `url` alone: a redirect is an error then.
     pub body: Option<(&'static str, Bytes)>,
 }
@@ -52,7 +59,15 @@ pub struct Request {
 impl Request {
     /// A `GET` without credentials.
     pub fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, accept: Vec::new(), authorization: None, body: None }
+        Self {
+            method: Method::GET,
+            url,
+            accept: Vec::new(),
+            authorization: None,
+            headers: HeaderMap::new(),
+            unless: None,
+            body: None,
+        }
     }
 
     /// A `POST` without credentials.
@@ -151,9 +166,9 @@ impl Http {
 
     async fn follow(&self, request: &Request) -> Result<Answer, Error> {
         let mut url = request.url.clone();
-        let mut authorization = request.authorization.clone();
+        let (mut authorization, mut own) = (request.authorization.as_ref(), Some(&request.headers));
         for _ in 0..=REDIRECTS {
-            let response = self.once(request, &url, authorization.as_ref()).await?;
+            let response = self.once(request, &url, authorization, own).await?;
             let Some(next) = redirect_target(&response)? else {
                 return Ok(Answer { status: response.status(), headers: response.headers().clone(), url, response });
             };
@@ -170,7 +185,7 @@ impl Http {
                 ));
             }
             if next.origin() != url.origin() {
-                authorization = None;
+                (authorization, own) = (None, None);
             }
             url = next;
         }
@@ -182,9 +197,10 @@ impl Http {
         request: &Request,
         url: &Url,
         authorization: Option<&HeaderValue>,
+        own: Option<&HeaderMap>,
     ) -> Result<reqwest::Response, Error> {
         self.insecure.check(url)?;
-        let mut headers = HeaderMap::new();
+        let mut headers = own.cloned().unwrap_or_default();
         if !request.accept.is_empty()
             && let Ok(value) = HeaderValue::from_str(&request.accept.join(", "))
         {
@@ -192,6 +208,15 @@ impl Http {
         }
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value.clone());
+        }
+        let unless = request.unless.as_ref();
+        for (name, value) in [
+            (IF_NONE_MATCH, unless.and_then(|unless| unless.etag.as_ref())),
+            (IF_MODIFIED_SINCE, unless.and_then(|unless| unless.last_modified.as_ref())),
+        ] {
+            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+                headers.insert(name, value);
+            }
         }
         let mut sending = self.client.request(request.method.clone(), url.clone()).headers(headers);
         if let Some((content_type, body)) = &request.body {
@@ -213,6 +238,12 @@ impl Answer {
             }
         }
         Ok(bytes.into())
+    }
+
+    /// What to ask with whether it changed.
+    pub fn validators(&self) -> Validators {
+        let text = |name: HeaderName| self.headers.get(name)?.to_str().ok().map(str::to_owned);
+        Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
     }
 
     /// The body as it arrives.

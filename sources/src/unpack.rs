@@ -7,13 +7,17 @@
 mod archive;
 mod decompress;
 mod image;
+mod wapm;
+mod webc;
 
 use std::io::Read;
 
 use bytes::Bytes;
 
 pub(crate) use image::image;
+pub(crate) use wapm::wapm;
 
+use crate::package::Defaults;
 use crate::{Error, ErrorKind};
 
 /// Bounds on what comes out.
@@ -28,6 +32,12 @@ impl Limits {
     fn unpacked(self) -> u64 {
         self.module.saturating_mul(4)
     }
+}
+
+/// A module, and what it is started with.
+pub(crate) struct Unpacked {
+    pub(crate) module: Bytes,
+    pub(crate) defaults: Defaults,
 }
 
 /// The most entries that all archives of one package may have.

@@ -11,7 +11,9 @@ use super::request::Call;
 use super::template::{OutputParameter as DeclaredParameter, Template};
 use crate::document::DocumentError;
 use crate::staging::GuestPath;
-use crate::step::{InputArtifact, OutputArtifact, OutputParameter, Parameter, Step, StepLimits, Workflow};
+use crate::step::{
+    InputArtifact, OutputArtifact, OutputParameter, Parameter, Step, StepLimits, Workflow, is_artifact_name,
+};
 
 /// What a conversion needs to know besides the call.
 #[derive(Clone, Debug)]
@@ -77,7 +79,7 @@ impl Call {
             timeout: timeout(&template),
             pull_policy: wasm.pull.policy.map(Into::into),
             env: wasm.environment()?,
-            pull_secrets: wasm.pull.secrets()?,
+            pull_secrets: wasm.secrets()?,
             args: wasm.args,
             stdin: wasm.stdin.unwrap_or_default(),
             options: wasm.options,
@@ -161,6 +163,9 @@ fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifac
 fn output_artifacts(template: &Template, placement: &Placement) -> Result<Vec<OutputArtifact>, DocumentError> {
     let convert = |artifact: &super::artifact::Artifact| {
         let at = format!("template.outputs.artifacts.{}", artifact.name);
+        if !is_artifact_name(&artifact.name) {
+            return Err(DocumentError::new(at, "this cannot be an artifact's name"));
+        }
         Ok(OutputArtifact {
             name: artifact.name.clone(),
             path: guest_path(&at, artifact.path.as_deref())?,

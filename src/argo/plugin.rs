@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sources::reference::{HttpReference, OciReference, Select, unsupported_scheme};
+use sources::reference::{BindleReference, HttpReference, OciReference, Select, WapmReference};
 use sources::wkg::WkgReference;
 use sources::{Digest, Error, ErrorKind, Reference};
 
@@ -64,10 +64,10 @@ pub struct Keyed {
     oci: Option<Oci>,
     /// On a web server.
     http: Option<Http>,
-    /// In the Wasmer registry. Not supported by this version.
-    wapm: Option<Value>,
-    /// On a Bindle server. Not supported by this version.
-    bindle: Option<Value>,
+    /// In the Wasmer registry.
+    wapm: Option<Wapm>,
+    /// On a Bindle server.
+    bindle: Option<Bindle>,
     /// By wasm-pkg name: `acme:resize@1.4.0`; without a version, the newest.
     wkg: Option<String>,
 }
@@ -95,6 +95,52 @@ pub struct OciSelected {
     layer: Option<String>,
 }
 
+/// `module.wapm`: a package, or a map.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Wapm {
+    /// `acme/resize@1.4.0`; without a version, the newest.
+    Package(String),
+    /// The package, and more about it.
+    Detailed(WapmDetailed),
+}
+
+/// `module.wapm` as a map.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WapmDetailed {
+    /// The package.
+    package: String,
+    /// One of its commands; without one, its entrypoint.
+    command: Option<String>,
+    /// The registry's host, or the URL of its GraphQL API; without one, the operator's.
+    registry: Option<String>,
+    /// The digest of the package's file, `sha256:…`.
+    digest: Option<String>,
+}
+
+/// `module.bindle`: a bindle's id, or a map.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Bindle {
+    /// `acme.dev/resize/1.4.0`
+    Id(String),
+    /// The id, and more about it.
+    Detailed(BindleDetailed),
+}
+
+/// `module.bindle` as a map.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BindleDetailed {
+    /// The id.
+    id: String,
+    /// The server's host, or the URL of its API; without one, the operator's.
+    server: Option<String>,
+    /// One of several parcels: its name or its SHA-256.
+    parcel: Option<String>,
+}
+
 /// `module.http`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -105,10 +151,11 @@ pub struct Http {
     digest: Option<String>,
     /// The digest of the module, where the file is compressed or an archive.
     module_digest: Option<String>,
-    /// The Secret with credentials. Not supported by this version.
-    auth_secret: Option<Value>,
-    /// Request headers. Not supported by this version.
-    headers: Option<BTreeMap<String, String>>,
+    /// The Secret with credentials for the server: a password, a token, or headers.
+    auth_secret: Option<SecretName>,
+    /// Request headers, without secrets.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
 }
 
 /// `pull`
@@ -148,17 +195,13 @@ struct SecretName {
     name: String,
 }
 
-impl Pull {
-    /// The names of the Secrets.
-    pub(super) fn secrets(&self) -> Result<Vec<String>, DocumentError> {
-        let name = |(index, secret): (usize, &SecretName)| {
-            if is_dns_subdomain(&secret.name) {
-                return Ok(secret.name.clone());
-            }
-            let message = format!("`{}` cannot be a Secret's name", secret.name.chars().take(80).collect::<String>());
-            Err(DocumentError::new(format!("{PATH}.pull.secrets[{index}].name"), message))
-        };
-        self.secrets.iter().enumerate().map(name).collect()
+impl SecretName {
+    fn checked(&self, at: &str) -> Result<String, DocumentError> {
+        if is_dns_subdomain(&self.name) {
+            return Ok(self.name.clone());
+        }
+        let message = format!("`{}` cannot be a Secret's name", self.name.chars().take(80).collect::<String>());
+        Err(DocumentError::new(format!("{PATH}.{at}.name"), message))
     }
 }
 
@@ -230,7 +273,7 @@ pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
     })
 }
 
-/// Both of these are a string or a map.
+/// These are a string or a map.
 macro_rules! string_or_map {
     ($type:ident, $string:ident, $map:expr, $expecting:literal) => {
         impl<'de> Deserialize<'de> for $type {
@@ -256,6 +299,8 @@ macro_rules! string_or_map {
 
 string_or_map!(Module, Uri, |keyed| Module::Keyed(Box::new(keyed)), "a URI, or a map with one key");
 string_or_map!(Oci, Reference, Oci::Selected, "a reference, or a map with `ref`");
+string_or_map!(Wapm, Package, Wapm::Detailed, "a package, or a map with `package`");
+string_or_map!(Bindle, Id, Bindle::Detailed, "an id, or a map with `id`");
 
 impl Wasm {
     /// Where the module is.
@@ -264,6 +309,17 @@ impl Wasm {
             Module::Uri(uri) => uri.parse(),
             Module::Keyed(keyed) => keyed.reference(),
         }
+    }
+
+    /// The names of the Secrets with credentials for the module's origin.
+    pub(super) fn secrets(&self) -> Result<Vec<String>, DocumentError> {
+        let own = match &self.module {
+            Module::Keyed(keyed) => keyed.http.as_ref().and_then(|http| http.auth_secret.as_ref()),
+            Module::Uri(_) => None,
+        };
+        let own = own.into_iter().map(|secret| secret.checked("module.http.authSecret"));
+        let pull = self.pull.secrets.iter().enumerate();
+        own.chain(pull.map(|(index, secret)| secret.checked(&format!("pull.secrets[{index}]")))).collect()
     }
 
     /// Refuses what is understood and not built yet: a limit of this version must not look like a success.
@@ -310,8 +366,8 @@ impl Keyed {
             (None, None, Some(package), None, None) => {
                 WkgReference::parse(package.strip_prefix("wkg:").unwrap_or(package)).map(Reference::Wkg)
             }
-            (None, None, None, Some(_), None) => Err(unsupported_scheme("wapm")),
-            (None, None, None, None, Some(_)) => Err(unsupported_scheme("bindle")),
+            (None, None, None, Some(package), None) => package.reference().map(Reference::Wapm),
+            (None, None, None, None, Some(bindle)) => bindle.reference().map(Reference::Bindle),
             _ => Err(Error::new(
                 ErrorKind::InvalidReference,
                 "give exactly one of `oci`, `http`, `wapm`, `bindle`, `wkg`",
@@ -337,16 +393,40 @@ impl Oci {
     }
 }
 
+impl Wapm {
+    fn reference(&self) -> Result<WapmReference, Error> {
+        let parse = |text: &str| WapmReference::parse(text.strip_prefix("wapm://").unwrap_or(text));
+        match self {
+            Self::Package(package) => parse(package),
+            Self::Detailed(WapmDetailed { package, command, registry, digest }) => {
+                let reference = parse(package)?.with_command(command.as_deref())?;
+                Ok(reference.with_registry(registry.as_deref())?.with_digest(parse_digest(digest.as_ref())?))
+            }
+        }
+    }
+}
+
+impl Bindle {
+    fn reference(&self) -> Result<BindleReference, Error> {
+        let parse = |text: &str| BindleReference::parse(text.strip_prefix("bindle://").unwrap_or(text));
+        match self {
+            Self::Id(id) => parse(id),
+            Self::Detailed(BindleDetailed { id, server, parcel }) => {
+                Ok(parse(id)?.with_server(server.as_deref())?.with_parcel(parcel.clone()))
+            }
+        }
+    }
+}
+
+fn parse_digest(text: Option<&String>) -> Result<Option<Digest>, Error> {
+    let digest = text.map(|text| text.parse::<Digest>()).transpose();
+    digest.map_err(|error| Error::new(ErrorKind::InvalidReference, error.to_string()))
+}
+
 impl Http {
     fn reference(&self) -> Result<Reference, Error> {
-        if self.auth_secret.is_some() || self.headers.is_some() {
-            let message = "`authSecret` and `headers` are not supported by this version";
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        let parse = |digest: &Option<String>| {
-            let digest = digest.as_deref().map(str::parse::<Digest>).transpose();
-            digest.map_err(|error| Error::new(ErrorKind::InvalidReference, error.to_string()))
-        };
-        HttpReference::new(&self.url, parse(&self.digest)?, parse(&self.module_digest)?).map(Reference::Http)
+        let (digest, module) = (parse_digest(self.digest.as_ref())?, parse_digest(self.module_digest.as_ref())?);
+        let reference = HttpReference::new(&self.url, digest, module)?;
+        reference.with_headers(&self.headers).map(Reference::Http)
     }
 }

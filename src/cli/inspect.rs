@@ -12,7 +12,7 @@ use crate::runtime::{self, Kind};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// The module: oci://…, wkg:…, https://…#sha256=…, or a file
+    /// The module: oci://…, https://…, wapm://…, bindle://…, wkg:…, or a file
     reference: String,
     /// Print JSON
     #[arg(long)]

@@ -78,7 +78,7 @@ pub fn main() -> Exit {
 fn variable_of(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return None };
     let flag = blamed.split([' ', '=']).next()?;
-    if std::env::args().any(|arg| arg.split('=').next() == Some(flag)) {
+    if std::env::args_os().any(|arg| arg.to_string_lossy().split('=').next() == Some(flag)) {
         return None;
     }
     let command = Cli::command();

@@ -14,7 +14,7 @@ use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub(super) struct Pull {
-    /// The module: oci://…, wkg:…, https://…#sha256=…, or a file
+    /// The module: oci://…, https://…, wapm://…, bindle://…, wkg:…, or a file
     reference: String,
     /// Also write the module to this file
     #[arg(long, short, value_name = "FILE")]

@@ -23,7 +23,7 @@ use crate::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]
 pub(super) struct RunStep {
-    /// The module: a file, oci://…, wkg:…, https://…#sha256=… or file://…; with --template, in place of the template's
+    /// The module: a file, oci://…, https://…, wapm://…, bindle://…, wkg:… or file://…; with --template, in place of the template's
     #[arg(required_unless_present = "template")]
     reference: Option<String>,
     /// Take a template out of a file: of a Workflow, a WorkflowTemplate or a CronWorkflow, or a template alone
@@ -131,12 +131,9 @@ impl RunStep {
             ));
         }
         // A module's own message says nothing of the code.
-        let code = outcome.exit_code.filter(|code| !outcome.message.contains(&format!("exit code {code}")));
-        let code = match code {
-            // Returned, or ended from outside, which the message says.
-            None | Some(0 | 1 | 124 | 134 | 137 | 153) => String::new(),
-            Some(code) => format!(", exit code {code}"),
-        };
+        let code =
+            outcome.exit_code.filter(|code| *code != 0 && !outcome.message.contains(&format!("exit code {code}")));
+        let code = code.map(|code| format!(", exit code {code}")).unwrap_or_default();
         output::say(&format!("{:?}{code}: {}", outcome.phase, outcome.message));
     }
 

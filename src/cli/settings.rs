@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sources::source::SharedProgress;
 use sources::store::Store;
+use sources::transport::is_host;
 use sources::{Reference, Sources};
 
 use super::Failure;
@@ -47,7 +48,8 @@ pub(super) struct Common {
 }
 
 fn host(text: &str) -> Result<String, String> {
-    match config::is_host(text) {
+    // An empty variable, or a comma at its end, names none.
+    match text.is_empty() || is_host(text) {
         true => Ok(text.to_owned()),
         false => Err("it must be a host, `host` or `host:port`".to_owned()),
     }
@@ -83,7 +85,8 @@ impl Common {
         };
         let mut config = config.map_err(Failure::usage)?;
         if !self.insecure_registry.is_empty() {
-            config.sources.insecure.clone_from(&self.insecure_registry);
+            let listed = self.insecure_registry.iter().filter(|host| !host.is_empty());
+            config.sources.insecure = listed.cloned().collect();
         }
         if let Some(level) = &self.log_level {
             config::log_filter(level).map_err(|message| Failure::usage(format!("--log-level: {message}")))?;
@@ -113,8 +116,14 @@ impl Common {
     ) -> Result<Sources, Failure> {
         let kubernetes = self.kubernetes().await?;
         let invalid = |error: sources::Error| {
-            let failure = Failure::from(error);
-            Failure::usage(format!("the configuration in {}: {}", self.origin(), failure.message))
+            let (kind, failure) = (error.kind(), Failure::from(error));
+            match kind {
+                sources::ErrorKind::InvalidConfig if failure.message.starts_with("`sources.") => {
+                    Failure::usage(format!("the configuration in {}: {}", self.origin(), failure.message))
+                }
+                sources::ErrorKind::InvalidConfig => Failure::usage(failure.message),
+                _ => failure,
+            }
         };
         let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal).map_err(invalid)?;
         let store = directories.store(config);
@@ -125,7 +134,7 @@ impl Common {
     fn origin(&self) -> String {
         match &self.config {
             Some(file) => format!("`{}`", file.display()),
-            None => "the environment".to_owned(),
+            None => "WASM_WORKFLOW_CONFIG".to_owned(),
         }
     }
 

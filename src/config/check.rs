@@ -1,6 +1,9 @@
 //! What a configuration's types cannot say: values that would never work are errors before anything starts.
 
 use artifacts::Repository;
+use sources::policy::check_pattern;
+use sources::reference::canonical_registry;
+use sources::transport::is_host;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -11,9 +14,6 @@ use crate::document::DocumentError;
 const MAX_MEMORY: u64 = 4 << 30;
 /// A page of linear memory: a module cannot have less, unless it has none.
 const MIN_MEMORY: u64 = 64 << 10;
-
-/// What references begin with in their canonical form.
-const SCHEMES: [&str; 5] = ["oci://", "https://", "http://", "wkg:", "file://"];
 
 pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     limits(&config.limits)?;
@@ -43,13 +43,10 @@ fn limits(limits: &Limits) -> Result<(), DocumentError> {
 }
 
 fn sources(sources: &Sources) -> Result<(), DocumentError> {
-    for (name, entries) in [
-        ("insecure", &sources.insecure),
-        ("trustedRealms", &sources.trusted_realms),
-        ("policy.hosts", &sources.policy.hosts),
-    ] {
-        hosts(&format!("sources.{name}"), entries)?;
-    }
+    hosts("sources.insecure", &sources.insecure)?;
+    hosts("sources.trustedRealms", &sources.trusted_realms)?;
+    canonical("sources.trustedRealms", &sources.trusted_realms)?;
+    canonical("sources.mirrors", sources.mirrors.keys())?;
     for (registry, mirrors) in &sources.mirrors {
         host("sources.mirrors", registry)?;
         hosts(&format!("sources.mirrors.{registry}"), mirrors)?;
@@ -58,11 +55,21 @@ fn sources(sources: &Sources) -> Result<(), DocumentError> {
     default.iter().try_for_each(|name| host("sources.wkg.default", name))?;
     namespaces.iter().try_for_each(|(namespace, name)| host(&format!("sources.wkg.namespaces.{namespace}"), name))?;
     let policy = &sources.policy;
+    for (index, entry) in policy.hosts.iter().enumerate() {
+        host(&format!("sources.policy.hosts[{index}]"), &entry.replace('*', "x")).map_err(|error| {
+            DocumentError::new(error.path(), format!("`{entry}` must be a host, in which `*` stands for any text"))
+        })?;
+    }
     for (name, entries) in [("allow", &policy.allow), ("deny", &policy.deny), ("requireDigest", &policy.require_digest)]
     {
         for (index, entry) in entries.iter().enumerate() {
-            pattern(&format!("sources.policy.{name}[{index}]"), entry)?;
+            let at = format!("sources.policy.{name}[{index}]");
+            check_pattern(entry).map_err(|message| DocumentError::new(at, message))?;
         }
+    }
+    for (index, key) in sources.bindle.keys.iter().enumerate() {
+        let at = format!("sources.bindle.keys[{index}]");
+        key.bytes().map(drop).map_err(|message| DocumentError::new(at, message))?;
     }
     if sources.files.as_ref().is_some_and(|files| !files.is_absolute()) {
         return Err(DocumentError::new("sources.files", "must be an absolute path"));
@@ -88,22 +95,15 @@ fn host(at: &str, entry: &str) -> Result<(), DocumentError> {
     }
 }
 
-/// Whether the text can be `host` or `host:port`.
-pub fn is_host(text: &str) -> bool {
-    let text = text.trim();
-    !text.is_empty() && !text.contains(['/', '@', '?', '#', ' '])
-}
-
-/// A pattern that no reference begins like is a mistake, and a rule that silently does nothing.
-fn pattern(at: &str, entry: &str) -> Result<(), DocumentError> {
-    let start = entry.split('*').next().unwrap_or_default();
-    let whole = start.len() == entry.len();
-    let fits = |scheme: &&str| start.starts_with(*scheme) || (!whole && scheme.starts_with(start));
-    if SCHEMES.iter().any(fits) {
-        return Ok(());
+/// What is compared with one name of a registry, and is another of its names, would never match.
+fn canonical<'a>(at: &str, entries: impl IntoIterator<Item = &'a String>) -> Result<(), DocumentError> {
+    for entry in entries {
+        let canonical = canonical_registry(entry);
+        if canonical != *entry {
+            return Err(DocumentError::new(at, format!("`{entry}` is written `{canonical}`")));
+        }
     }
-    let message = format!("`{entry}` matches no reference: they begin with {}", SCHEMES.join(", "));
-    Err(DocumentError::new(at, message))
+    Ok(())
 }
 
 /// Reads a level, or a filter such as `info,wasmtime=debug`. A word that is no level would be the name of a part of the program, and

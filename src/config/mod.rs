@@ -21,7 +21,7 @@ use crate::step::pipeline::Bounds;
 use crate::units::{ByteSize, Time};
 use crate::yaml;
 
-pub use check::{is_host, log_filter};
+pub use check::log_filter;
 
 /// The document.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -104,6 +104,12 @@ pub struct Sources {
     /// Where packages of `wkg:` references are.
     #[serde(skip_serializing_if = "is_default")]
     pub wkg: Registries,
+    /// Where packages of `wapm:` references are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub wapm: sources::config::Wapm,
+    /// Where bindles are, and whose signatures on them count.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bindle: sources::config::Bindle,
     /// The one directory that `file://` modules may be in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<PathBuf>,
@@ -123,6 +129,8 @@ impl Default for Sources {
             credentials: Vec::new(),
             policy: Policy::default(),
             wkg: Registries::default(),
+            wapm: sources::config::Wapm::default(),
+            bindle: sources::config::Bindle::default(),
             files: None,
             max_module: ByteSize(256 << 20),
             max_store: ByteSize(2 << 30),
@@ -276,6 +284,8 @@ impl Sources {
             mirrors: self.mirrors.clone(),
             policy: self.policy.clone(),
             wkg: self.wkg.clone(),
+            wapm: self.wapm.clone(),
+            bindle: self.bindle.clone(),
             files: self.files.clone(),
             max_module_bytes: self.max_module.0,
         }
@@ -312,6 +322,13 @@ mod tests {
                 "`sources.insecure[0]`: `http://h:1` must be a host, `host` or `host:port`",
             ),
             ("sources: {mirrors: {'https://ghcr.io': [m]}}", "`sources.mirrors`: `https://ghcr.io` must be a host"),
+            (
+                "sources: {mirrors: {index.docker.io: [m]}}",
+                "`sources.mirrors`: `index.docker.io` is written `docker.io`",
+            ),
+            ("sources: {insecure: ['*.corp']}", "`sources.insecure[0]`: `*.corp` must be a host"),
+            ("sources: {insecure: ['::1']}", "`sources.insecure[0]`: `::1` must be a host"),
+            ("sources: {policy: {deny: ['oci://GHCR.io:443/*']}}", "this registry is written `oci://ghcr.io/*`"),
             ("sources: {mirrors: {ghcr.io: [m, m/path]}}", "`sources.mirrors.ghcr.io[1]`: `m/path` must be a host"),
             ("sources: {trustedRealms: ['']}", "`sources.trustedRealms[0]`: `` must be a host"),
             ("sources: {policy: {hosts: ['https://*']}}", "`sources.policy.hosts[0]`: `https://*` must be a host"),
@@ -329,7 +346,7 @@ mod tests {
             assert!(message(text).contains(expected), "{text}: {}", message(text));
         }
         Config::from_text(
-            "sources: {policy: {allow: ['*', '*/acme/*', 'wkg:acme:*', 'o*'], hosts: ['*.example.com:443']}}",
+            "sources: {policy: {allow: ['*', '*/acme/*', 'wkg:acme:*', 'o*'], hosts: ['*.example.com:443']}, insecure: ['[::1]:5000', 'h:1', 10.0.0.1]}",
             "x",
         )
         .unwrap();

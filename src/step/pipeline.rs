@@ -318,6 +318,8 @@ fn program_name(step: &Step) -> String {
         sources::Reference::Http(http) => {
             http.url().path_segments().and_then(|mut parts| parts.next_back().map(str::to_owned))
         }
+        sources::Reference::Wapm(package) => package.package().rsplit('/').next().map(str::to_owned),
+        sources::Reference::Bindle(bindle) => bindle.name().rsplit('/').next().map(str::to_owned),
         sources::Reference::File(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
         _ => None,
     };

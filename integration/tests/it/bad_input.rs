@@ -76,8 +76,8 @@ async fn templates_with_mistakes() {
             "`template.plugin.wasm.limits.memory`: `lots` is not a number of bytes; write it like `256Mi`",
         ),
         (wasm("module", json!({"oci": "a/b", "http": {"url": "https://x"}})), "give exactly one of `oci`, `http`"),
-        (wasm("module", json!({"wapm": "a/b@1"})), "modules from `wapm` are not supported by this version"),
-        (wasm("module", json!({"http": {"url": "https://example.com/m.wasm"}})), "names no digest"),
+        (wasm("module", json!({"wapm": "a/b@1"})), "its version must be exact"),
+        (wasm("module", json!({"http": {"url": "ftp://example.com/m.wasm"}})), "it must start with `https://`"),
         (wasm("module", json!("oci://UPPER CASE")), "is not a module reference"),
         (
             wasm("permissions", json!({"http": {"allowed_hosts": ["https://x"], "max_concurrent_requests": 1}})),

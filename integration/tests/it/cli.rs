@@ -114,7 +114,7 @@ fn exit_codes_tell_failed_error_and_usage_apart() {
     let failing = guest("malformed-result");
     std::fs::write(cli.at("file"), "").unwrap();
     let cases: [(&[&str], i32, &str); 28] = [
-        (&["run", text(&trap)], 1, "Failed: the module trapped"),
+        (&["run", text(&trap)], 1, "Failed, exit code 134: the module trapped"),
         (&["run", text(&counting)], 1, "Failed: exit code 64: usage: word-count"),
         (&["run", "./none.wasm"], 2, "there is no file"),
         (&["run", "ftp://x/y"], 64, "is none of `oci://`"),
@@ -268,13 +268,14 @@ fn config_check_finds_what_would_not_start() {
         (
             "sources: {credentials: [{host: h, username: u, passwordFrom: {env: UNSET_HERE}}]}",
             64,
-            "the configuration in `c.yaml`: `sources.credentials[0]`: `UNSET_HERE`: the environment variable not found",
+            "the configuration in `c.yaml`: `sources.credentials[0]`: `UNSET_HERE`: there is no such environment variable",
         ),
         ("sources: {credentials: [{host: h, tokenFrom: {file: /none}}]}", 64, "`/none`"),
         ("sources: {ca: [/etc/ca.pem]}", 64, "and not a path"),
         ("sources: {ca: ['-----BEGIN CERTIFICATE----- no']}", 64, "certificate"),
         ("sources: {files: /none/here}", 64, "there is no directory `/none/here`"),
-        ("limits: {steps: many}", 64, "expected a whole number, 0 or more, found `many`"),
+        ("limits: {steps: many}", 64, "expected a whole number from 0 to 4294967295, found `many`"),
+        ("limits: {steps: -1}", 64, "expected a whole number from 0 to 4294967295, found integer `-1`"),
         ("sources: {files: modules}", 64, "must be an absolute path"),
         ("limits: {memory: 100Gi}", 64, "must be at most 4Gi"),
         ("telemetry: {log: {level: loud}}", 64, "`loud` is not a log level"),

@@ -161,7 +161,10 @@ async fn pull_secrets_that_the_template_names() {
             &["forbidden"],
             "Secret `forbidden` of namespace `argo` may not be read: the service account needs the verb `get`",
         ),
-        (&["opaque"], "Secret `opaque` cannot be used: it is of the type `Opaque`"),
+        (
+            &["opaque"],
+            "Secret `opaque` cannot be used: it needs `username` and `password`, or `token` alone, or `headers` alone",
+        ),
         (&["broken"], "Secret `broken` cannot be used: it is not a Docker configuration in JSON"),
         (&["malformed"], "Secret `malformed` of namespace `argo` is not what it should be"),
         (&["../pods/x"], "`template.plugin.wasm.pull.secrets[0].name`: `../pods/x` cannot be a Secret's name"),

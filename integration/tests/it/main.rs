@@ -11,6 +11,7 @@
 
 mod agent;
 mod bad_input;
+mod bindle;
 mod cli;
 mod credentials;
 mod hostile;
@@ -24,6 +25,8 @@ mod serve;
 mod sources;
 mod three_ways;
 mod tidy;
+mod wasmer;
+mod web;
 
 use std::path::Path;
 

@@ -98,6 +98,16 @@ fn the_schema_of_templates_and_the_program_agree() {
         wasm(json!({"module": "oci://h.io/a:1", "permissions": {"http": {"max_concurrent_requests": "5"}}})),
         wasm(json!({"module": "oci://h.io/a:1", "timeuot": 1})),
         wasm(json!({"module": 5})),
+        wasm(json!({"module": "oci://h.io/a:1", "limits": null, "pull": null, "permissions": null, "options": null})),
+        wasm(json!({"module": "oci://h.io/a:1", "permissions": {"http": {"maxConcurrentRequests": "abc"}}})),
+        wasm(json!({"module": {"wapm": "acme/a@1.0.0"}})),
+        wasm(json!({"module": {"wapm": {"package": "acme/a", "command": "b", "registry": "r.example"}}})),
+        wasm(json!({"module": {"bindle": {"id": "a/1.0.0", "parcels": "x"}}})),
+        wasm(
+            json!({"module": {"http": {"url": "https://h/m", "authSecret": {"name": "s"}, "headers": {"accept": 1}}}}),
+        ),
+        json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}}, "daemon": "yes"}),
+        json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}}, "daemon": "false", "inputs": null}),
         wasm(json!({"args": []})),
         wasm(json!({"module": "oci://h.io/a:1", "args": "x"})),
         wasm(json!({"module": "oci://h.io/a:1", "limits": {"memory": "1.5Gi"}})),
@@ -107,6 +117,8 @@ fn the_schema_of_templates_and_the_program_agree() {
         json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}}, "inputs": {"parameters": {}}}),
         json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}, "other": {}}}),
     ];
+    // The controller replaces it before the program sees it.
+    assert!(schema.allows(&wasm(json!({"module": "oci://h.io/a:1", "limits": {"memory": "{{inputs.parameters.m}}"}}))));
     for template in cases {
         let workflow = Workflow { name: String::new(), namespace: String::new(), uid: String::new() };
         let read = matches!(argo::from_template(workflow, &template), Ok(Some(_)));

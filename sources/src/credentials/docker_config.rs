@@ -166,6 +166,7 @@ mod tests {
             Credential::Basic { username, password } => format!("{host} {username}:{}", password.expose_secret()),
             Credential::Identity(token) => format!("{host} identity {}", token.expose_secret()),
             Credential::Bearer(token) => format!("{host} bearer {}", token.expose_secret()),
+            Credential::Headers(_) => unreachable!("Docker has none"),
         };
         DockerConfig::parse(json.as_bytes()).unwrap().credentials.iter().map(show).collect()
     }

@@ -9,17 +9,16 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
 use super::Repository;
+use crate::credentials::direct::basic;
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;
-use crate::transport::{Answer, Request, sensitive, split_port};
+use crate::transport::{Request, sensitive, split_port};
 use crate::{Error, ErrorKind};
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
@@ -124,12 +123,6 @@ impl Headers {
 
 fn key(repository: Repository<'_>, who: Option<&Candidate>) -> Key {
     (repository.registry.to_owned(), repository.name.to_owned(), who.map(|who| who.credential.fingerprint()))
-}
-
-/// `Authorization: Basic …` (RFC 7617).
-fn basic(who: &Candidate) -> Option<HeaderValue> {
-    let Credential::Basic { username, password } = &who.credential else { return None };
-    sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose_secret()))))
 }
 
 /// Fetches a token. `None` when the token server refuses.
@@ -242,20 +235,6 @@ fn bearer(header: &str) -> Option<HashMap<String, String>> {
         rest = after;
     }
     Some(parameters)
-}
-
-/// The error for an answer of 401 or 403, after every candidate was tried.
-pub(super) fn refused(answer: &Answer, what: &str, tried: &[Candidate]) -> Error {
-    let error = answer.error(what);
-    if tried.is_empty() {
-        return error.hint(
-            "it may not exist, or need credentials: name a Secret under `pull.secrets`, or log in with `docker login` on your own machine",
-        );
-    }
-    let origins = tried.iter().map(|candidate| candidate.origin.as_str()).collect::<Vec<_>>().join(", ");
-    error
-        .context(format_args!("with the credentials of {origins}"))
-        .hint("check that they are right and may read this repository")
 }
 
 #[cfg(test)]

@@ -70,11 +70,11 @@ impl Store {
     }
 
     fn take_in(&self, digest: &Digest, content: &mut impl Read, file: &Path) -> Result<(), Error> {
-        let mut writer = self.writer(digest)?;
+        let mut writer = self.writer(Some(digest))?;
         let mut chunk = vec![0; CHUNK];
         loop {
             match content.read(&mut chunk).map_err(|error| unreadable(file, &error.to_string()))? {
-                0 => return writer.commit(),
+                0 => return writer.commit().map(drop),
                 length => writer.write(&chunk[..length])?,
             }
         }

@@ -83,6 +83,19 @@ impl Hosts {
     }
 }
 
+/// Whether the text is `host` or `host:port`, as it is compared with those of requests.
+pub fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.[]:".contains(c);
+    Host::parse(host).is_ok_and(|parsed| parsed.to_string() == host)
+        && host.chars().all(plain)
+        && port.is_none_or(is_port)
+}
+
 /// Host and port of `host[:port]`; no port is an empty one.
 pub(crate) fn split_port(authority: &str) -> (&str, &str) {
     match authority.rsplit_once(':') {

@@ -47,7 +47,7 @@ pub(crate) fn image(
     refuse_more_files(&places, &path)?;
     let place = &places[&path];
     let bytes = layer(place.layer)?;
-    content(&bytes, &path, limits)
+    content(&bytes, &path, limits)?.ok_or_else(|| Error::new(ErrorKind::Store, "the layer changed while it was read"))
 }
 
 fn read_names(
@@ -152,7 +152,8 @@ fn refuse_more_files(places: &BTreeMap<String, Place>, module: &str) -> Result<(
     .hint("publish the module alone, or pass the files as artifacts"))
 }
 
-fn content(layer: &[u8], wanted: &str, limits: Limits) -> Result<Bytes, Error> {
+/// A file in an archive.
+pub(super) fn content(layer: &[u8], wanted: &str, limits: Limits) -> Result<Option<Bytes>, Error> {
     let mut found = None;
     entries(layer, &mut Budget::new(limits), |path, kind, reader| {
         if path == wanted && kind == Kind::File {
@@ -171,7 +172,7 @@ fn content(layer: &[u8], wanted: &str, limits: Limits) -> Result<Bytes, Error> {
         }
         Ok(())
     })?;
-    found.ok_or_else(|| Error::new(ErrorKind::Store, "the layer changed while it was read"))
+    Ok(found)
 }
 
 #[cfg(test)]

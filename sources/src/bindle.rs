@@ -1,0 +1,116 @@
+//! Modules on Bindle servers (<https://github.com/deislabs/bindle>).
+//!
+//! Two requests: the invoice, which lists the parcels of a bindle by digest, and a parcel. Types and requests are our own, because the
+//! original crate is frozen, does not verify what it downloads, and stands on old cryptography.
+
+mod invoice;
+mod signature;
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+pub use invoice::Invoice;
+pub use signature::TrustedKey;
+
+use crate::credentials::direct;
+use crate::reference::{BindleReference, Endpoint};
+use crate::source::{Body, Context, Part, Resolution, Resolved, Source};
+use crate::transport::{Answer, Request};
+use crate::{Error, ErrorKind, Reference};
+
+const API_PATH: &str = "/v1/";
+const MAX_INVOICE: u64 = 4 << 20;
+
+/// The `bindle` source.
+#[derive(Clone, Debug, Default)]
+pub struct BindleSource {
+    server: Option<Endpoint>,
+    keys: Vec<TrustedKey>,
+}
+
+impl BindleSource {
+    /// A source of the bindles on `server`, unless a reference names another. With `keys`, one of them must have signed.
+    pub fn new(server: Option<Endpoint>, keys: Vec<TrustedKey>) -> Self {
+        Self { server, keys }
+    }
+
+    async fn get(
+        &self,
+        bindle: &BindleReference,
+        path: &str,
+        accept: &'static str,
+        what: &str,
+        context: &Context<'_>,
+    ) -> Result<Answer, Error> {
+        let server = bindle.server().or(self.server.as_ref()).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidReference, "no Bindle server is named").hint(
+                "name one with `module: {bindle: {id: …, server: …}}`, or the operator sets `sources.bindle.server`",
+            )
+        })?;
+        let mut url = server.url(API_PATH, context.http)?;
+        // The last part of the API's path belongs to it, whether a slash follows or not.
+        url.set_path(&format!("{}/_i/{path}", url.path().trim_end_matches('/')));
+        let request = Request { accept: vec![accept], ..Request::get(url) };
+        let answer = direct::send(&request, what, context).await.map_err(|error| match error.kind() {
+            ErrorKind::Unauthorized => error.hint("it may have been yanked, or need other credentials than these"),
+            _ => error,
+        })?;
+        if answer.status.is_success() { Ok(answer) } else { Err(answer.error(what)) }
+    }
+
+    async fn invoice(&self, bindle: &BindleReference, context: &Context<'_>) -> Result<Invoice, Error> {
+        let what = format!("bindle `{}`", bindle.id());
+        let answer = self.get(bindle, &bindle.id(), "application/toml", &what, context).await?;
+        let bytes = answer.bytes(MAX_INVOICE, &format!("the invoice of {what}")).await?;
+        let malformed = |why: &str| Error::new(ErrorKind::Protocol, format!("the invoice of {what} {why}"));
+        let text = std::str::from_utf8(&bytes).map_err(|error| malformed("is not UTF-8").caused_by(error))?;
+        let invoice: Invoice = toml::from_str(text).map_err(|error| malformed("is malformed").caused_by(error))?;
+        if invoice.bindle.name != bindle.name() || invoice.bindle.version != bindle.version().to_string() {
+            return Err(malformed("is that of another"));
+        }
+        if invoice.yanked == Some(true) {
+            return Err(Error::new(ErrorKind::NotFound, format!("{what} was yanked by its author"))
+                .hint("choose another version"));
+        }
+        Ok(invoice)
+    }
+}
+
+impl fmt::Display for BindleSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bindle")
+    }
+}
+
+#[async_trait]
+impl Source for BindleSource {
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        _stored: Option<&Resolved>,
+        context: &Context<'_>,
+    ) -> Result<Resolution, Error> {
+        let bindle = expect(reference)?;
+        let invoice = self.invoice(bindle, context).await?;
+        signature::check(&invoice, &self.keys)?;
+        let label = invoice.module(bindle.parcel())?;
+        let digest = label.digest()?;
+        let part = Part { digest: digest.clone(), size: Some(label.size), media_type: Some(label.media_type.clone()) };
+        Ok(Resolved::file(reference, digest, part).into())
+    }
+
+    async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error> {
+        let bindle = expect(&resolved.origin)?;
+        let path = format!("{}@{}", bindle.id(), part.digest.hex());
+        let what = format!("parcel `{}` of `{}`", part.digest, bindle.id());
+        Ok(self.get(bindle, &path, "*/*", &what, context).await?.body())
+    }
+}
+
+fn expect(reference: &Reference) -> Result<&BindleReference, Error> {
+    match reference {
+        Reference::Bindle(bindle) => Ok(bindle),
+        other => Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not a bindle", other.redacted()))),
+    }
+}

@@ -1,0 +1,260 @@
+//! Invoices: what a bindle consists of, as the specification has it
+//! (<https://github.com/deislabs/bindle/blob/main/docs/invoice-spec.md>).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Error, ErrorKind};
+
+/// An invoice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Invoice {
+    /// The version of the specification: `1.0.0`.
+    pub bindle_version: String,
+    /// Whether its author took it back.
+    pub yanked: Option<bool>,
+    /// The ids of signatures that yanked it. Newer than the specification.
+    pub yanked_signature: Option<Vec<Signature>>,
+    /// What it is.
+    pub bindle: Bindle,
+    /// Anything else.
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// The parts.
+    pub parcel: Option<Vec<Parcel>>,
+    /// Groups of parts.
+    pub group: Option<Vec<Group>>,
+    /// Who vouches for it.
+    pub signature: Option<Vec<Signature>>,
+}
+
+/// `bindle`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bindle {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// For people.
+    pub description: Option<String>,
+    /// For people.
+    pub authors: Option<Vec<String>>,
+}
+
+/// `parcel[]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Parcel {
+    /// What it is.
+    pub label: Label,
+    /// When it is needed.
+    pub conditions: Option<Condition>,
+}
+
+/// `parcel[].label`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Label {
+    /// The hex digits of its SHA-256.
+    pub sha256: String,
+    /// Its media type.
+    pub media_type: String,
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Anything else.
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// What it offers, by what offers are about: `feature.wasm.entrypoint`.
+    pub feature: Option<BTreeMap<String, BTreeMap<String, String>>>,
+    /// Where it came from.
+    pub origin: Option<String>,
+}
+
+/// `parcel[].conditions`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Condition {
+    /// The groups that it is in; without any, it is always needed.
+    pub member_of: Option<Vec<String>>,
+    /// The groups that it needs.
+    pub requires: Option<Vec<String>>,
+}
+
+/// `group[]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Whether it is always needed.
+    pub required: Option<bool>,
+    /// How many of its parcels are needed: `allOf`, `oneOf`, `optional`.
+    pub satisfied_by: Option<String>,
+}
+
+/// `signature[]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Signature {
+    /// Who signed, for people.
+    pub by: String,
+    /// The signature, base64.
+    pub signature: String,
+    /// The public key, base64.
+    pub key: String,
+    /// `creator`, `approver`, `host` or `proxy`.
+    pub role: String,
+    /// When, in seconds since 1970.
+    pub at: u64,
+}
+
+impl Label {
+    /// The digest that its bytes must have.
+    pub fn digest(&self) -> Result<Digest, Error> {
+        let digest = format!("sha256:{}", self.sha256).parse();
+        digest.map_err(|_| Error::new(ErrorKind::Protocol, "a parcel's label has no proper SHA-256"))
+    }
+
+    fn has(&self, about: &str, offer: &str) -> bool {
+        let offers = self.feature.as_ref().and_then(|feature| feature.get(about));
+        offers.and_then(|offers| offers.get(offer)).is_some_and(|value| value == "true")
+    }
+
+    fn is_module(&self) -> bool {
+        let media_type = self.media_type.split(';').next().unwrap_or_default().trim();
+        let named = media_type == "application/wasm" || crate::package::is_module_name(&self.name);
+        // Wagi's static files may be modules for the browser.
+        named && !self.has("wasm", "library") && !self.has("wasm", "data") && !self.has("wagi", "file")
+    }
+}
+
+impl Parcel {
+    fn groups(&self) -> &[String] {
+        self.conditions.as_ref().and_then(|conditions| conditions.member_of.as_deref()).unwrap_or_default()
+    }
+
+    fn requires(&self) -> &[String] {
+        self.conditions.as_ref().and_then(|conditions| conditions.requires.as_deref()).unwrap_or_default()
+    }
+}
+
+impl Invoice {
+    /// The parcel with the module: the one with the name or digest `wanted`, or the only one that can be meant.
+    pub fn module(&self, wanted: Option<&str>) -> Result<&Label, Error> {
+        let parcels = self.parcel.as_deref().unwrap_or_default();
+        let listed = |labels: &[&Label]| {
+            let names = labels.iter().take(20).map(|label| format!("`{}`", label.name)).collect::<Vec<_>>().join(", ");
+            if names.is_empty() { "none".to_owned() } else { names }
+        };
+        if let Some(wanted) = wanted {
+            let mut found = parcels.iter().map(|parcel| &parcel.label);
+            let all: Vec<&Label> = found.clone().collect();
+            let lowered = wanted.to_ascii_lowercase();
+            return found.find(|label| label.name == wanted || label.sha256 == lowered).ok_or_else(|| {
+                let message = format!("the bindle has no parcel `{wanted}`; its parcels are: {}", listed(&all));
+                Error::new(ErrorKind::NotFound, message)
+            });
+        }
+        let needed = self.needed();
+        let modules: Vec<&Label> =
+            needed.iter().map(|parcel| &parcel.label).filter(|label| label.is_module()).collect();
+        let entrypoints: Vec<&Label> =
+            modules.iter().copied().filter(|label| label.has("wasm", "entrypoint")).collect();
+        match (entrypoints.as_slice(), modules.as_slice()) {
+            ([only], _) | ([], [only]) => Ok(only),
+            ([], []) => Err(Error::new(ErrorKind::Unsupported, "the bindle has no parcel with a module")),
+            (many, all) => {
+                let candidates = if many.is_empty() { all } else { many };
+                let message = format!("the bindle has several modules: {}", listed(candidates));
+                Err(Error::new(ErrorKind::Ambiguous, message)
+                    .hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
+            }
+        }
+    }
+
+    /// The parcels that are in no group or in a required one, and those in groups that they require.
+    fn needed(&self) -> Vec<&Parcel> {
+        let parcels = self.parcel.as_deref().unwrap_or_default();
+        let groups = self.group.as_deref().unwrap_or_default();
+        let mut wanted: BTreeSet<&str> =
+            groups.iter().filter(|group| group.required == Some(true)).map(|group| group.name.as_str()).collect();
+        loop {
+            let needed: Vec<&Parcel> = parcels
+                .iter()
+                .filter(|parcel| {
+                    parcel.groups().is_empty() || parcel.groups().iter().any(|group| wanted.contains(group.as_str()))
+                })
+                .collect();
+            let before = wanted.len();
+            wanted.extend(needed.iter().flat_map(|parcel| parcel.requires()).map(String::as_str));
+            if wanted.len() == before {
+                return needed;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invoice(text: &str) -> Invoice {
+        toml::from_str(&format!("bindleVersion = '1.0.0'\nbindle = {{name = 'a', version = '1.0.0'}}\n{text}")).unwrap()
+    }
+
+    fn parcel(name: &str, media_type: &str, more: &str) -> String {
+        let digest = Digest::of(name.as_bytes());
+        format!(
+            "[[parcel]]\nlabel = {{sha256 = '{}', mediaType = '{media_type}', name = '{name}', size = 1{more}\n",
+            digest.hex()
+        )
+    }
+
+    fn chosen(text: &str, wanted: Option<&str>) -> Result<String, ErrorKind> {
+        invoice(text).module(wanted).map(|label| label.name.clone()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_module_that_is_meant() {
+        let wasm = |name: &str, more: &str| parcel(name, "application/wasm", more);
+        let plain = |name: &str| wasm(name, "}");
+        let feature =
+            |name: &str, feature: &str| wasm(name, &format!(", feature = {{wasm = {{{feature} = 'true'}}}}}}"));
+        let of = |name: &str, group: &str| format!("{}conditions = {{memberOf = ['{group}']}}\n", plain(name));
+        let group = |name: &str, required: bool| format!("[[group]]\nname = '{name}'\nrequired = {required}\n");
+
+        assert_eq!(chosen(&plain("a"), None), Ok("a".to_owned()));
+        assert_eq!(chosen(&(plain("a") + &parcel("b.txt", "text/plain", "}")), None), Ok("a".to_owned()));
+        assert_eq!(chosen(&(parcel("c.wasm", "application/octet-stream", "}")), None), Ok("c.wasm".to_owned()));
+        assert_eq!(chosen(&(plain("a") + &plain("b")), None), Err(ErrorKind::Ambiguous));
+        assert_eq!(chosen(&(plain("a") + &plain("b")), Some("b")), Ok("b".to_owned()));
+        assert_eq!(chosen(&(plain("a") + &plain("b")), Some(Digest::of(b"b").hex())), Ok("b".to_owned()));
+        assert_eq!(chosen(&plain("a"), Some("c")), Err(ErrorKind::NotFound));
+        assert_eq!(chosen(&(plain("a") + &feature("b", "entrypoint")), None), Ok("b".to_owned()));
+        assert_eq!(chosen(&(plain("a") + &feature("b", "library")), None), Ok("a".to_owned()));
+        assert_eq!(chosen("", None), Err(ErrorKind::Unsupported));
+        let optional = group("extras", false) + &plain("a") + &of("b", "extras");
+        assert_eq!(chosen(&optional, None), Ok("a".to_owned()), "what is not required is not meant");
+        let required = group("entry", true) + &of("b", "entry") + &parcel("t", "text/plain", "}");
+        assert_eq!(chosen(&required, None), Ok("b".to_owned()));
+        let needs = format!(
+            "{}{}conditions = {{requires = ['more']}}\n",
+            group("more", false) + &of("b", "more"),
+            parcel("t", "text/plain", "}")
+        );
+        assert_eq!(chosen(&needs, None), Ok("b".to_owned()), "needed by what is needed");
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        assert!(
+            toml::from_str::<Invoice>(
+                "bindleVersion = '1.0.0'\nyankd = true\nbindle = {name = 'a', version = '1.0.0'}"
+            )
+            .is_err()
+        );
+    }
+}

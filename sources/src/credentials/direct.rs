@@ -1,0 +1,92 @@
+//! Credentials that are sent with a request at once, where no protocol asks for them first: to web servers, Bindle servers and the Wasmer
+//! registry.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{HeaderName, HeaderValue};
+use secrecy::ExposeSecret;
+use url::Url;
+
+use super::{Candidate, Credential};
+use crate::source::Context;
+use crate::transport::{Answer, Request, sensitive};
+use crate::{Error, ErrorKind};
+
+/// More wrong passwords than that look like an attack.
+pub(crate) const MAX_CANDIDATES: usize = 4;
+
+/// Sends with one credential for the URL after the other; only where there are none, without. The answer has any status but 401 and 403.
+pub(crate) async fn send(request: &Request, what: &str, context: &Context<'_>) -> Result<Answer, Error> {
+    let candidates = candidates(&request.url, context);
+    let mut asking = Vec::new();
+    for candidate in &candidates {
+        asking.push(with(request, candidate)?);
+    }
+    if asking.is_empty() {
+        asking.push(request.clone());
+    }
+    let mut refused = None;
+    for request in asking {
+        let answer = context.http.send(&request).await?;
+        match answer.status.as_u16() {
+            401 | 403 => refused = Some(answer),
+            _ => return Ok(answer),
+        }
+    }
+    Err(match refused {
+        Some(answer) => self::refused(
+            &answer,
+            what,
+            &candidates,
+            "it may need credentials: name a Secret in the template, or the operator adds `sources.credentials`",
+        ),
+        None => Error::new(ErrorKind::Protocol, format!("nobody was asked for {what}")),
+    })
+}
+
+fn candidates(url: &Url, context: &Context<'_>) -> Vec<Candidate> {
+    let host = url.host_str().unwrap_or_default();
+    let target = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let mut candidates = context.candidates(&format!("{target}{}", url.path()));
+    // A registry's refresh token says nothing to anybody else.
+    candidates.retain(|candidate| !matches!(candidate.credential, Credential::Identity(_)));
+    candidates.truncate(MAX_CANDIDATES);
+    candidates
+}
+
+fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
+    let mut request = request.clone();
+    let unusable =
+        || Error::new(ErrorKind::InvalidConfig, format!("the credentials of {} cannot be sent", candidate.origin));
+    match &candidate.credential {
+        Credential::Basic { .. } => request.authorization = Some(basic(candidate).ok_or_else(unusable)?),
+        Credential::Bearer(token) => {
+            let header = sensitive(&format!("Bearer {}", token.expose_secret()));
+            request.authorization = Some(header.ok_or_else(unusable)?);
+        }
+        Credential::Headers(headers) => {
+            for (name, value) in headers {
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
+                request.headers.insert(name, sensitive(value.expose_secret()).ok_or_else(unusable)?);
+            }
+        }
+        Credential::Identity(_) => {}
+    }
+    Ok(request)
+}
+
+/// `Authorization: Basic …` (RFC 7617).
+pub(crate) fn basic(who: &Candidate) -> Option<HeaderValue> {
+    let Credential::Basic { username, password } = &who.credential else { return None };
+    sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose_secret()))))
+}
+
+/// The error for an answer of 401 or 403, after every candidate was tried. `hint` is for where there were none.
+pub(crate) fn refused(answer: &Answer, what: &str, tried: &[Candidate], hint: &str) -> Error {
+    let error = answer.error(what);
+    if tried.is_empty() {
+        return error.hint(hint);
+    }
+    let origins = tried.iter().map(|candidate| candidate.origin.as_str()).collect::<Vec<_>>().join(", ");
+    error.context(format_args!("with the credentials of {origins}")).hint("check that they are right and may read it")
+}

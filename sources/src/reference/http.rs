@@ -1,0 +1,230 @@
+//! `https://host/path#sha256=…`
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::{Url, form_urlencoded};
+
+use super::invalid;
+use crate::{Digest, Error, ErrorKind};
+
+const MAX_HEADERS: usize = 16;
+/// What the program itself says in its requests, and what would have secrets in a template.
+const RESERVED: [&str; 14] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "if-modified-since",
+    "if-none-match",
+    "range",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// A module on a web server, the digests that its bytes must have, and what to say when asking for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpReference {
+    url: Url,
+    digest: Option<Digest>,
+    module_digest: Option<Digest>,
+    headers: BTreeMap<String, String>,
+}
+
+impl HttpReference {
+    /// Takes an address and the digests of what is served there and of the module in it, where that is packed. The address may carry
+    /// everything as its fragment, `#sha256=…&module=sha256:…&header=NAME:VALUE`.
+    pub fn new(address: &str, digest: Option<Digest>, module_digest: Option<Digest>) -> Result<Self, Error> {
+        // It may have a password or a signature in it, and cannot be shown.
+        let mut url = Url::parse(address).map_err(|error| {
+            Error::new(ErrorKind::InvalidReference, "the module's URL is not a URL").caused_by(error)
+        })?;
+        if url.host_str().is_some_and(|host| host.ends_with('.')) {
+            return Err(invalid(&display_url(&url), "its host ends with a dot"));
+        }
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(invalid(address, "it must start with `https://` and a host"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidReference,
+                "a module's URL must not carry a user name or password",
+            ));
+        }
+        let fragment = Fragment::parse(url.fragment().unwrap_or_default()).ok_or_else(|| {
+            invalid(&display_url(&url), "its fragment must be `#sha256=` and 64 hex digits, or `#module=sha256:…`")
+        })?;
+        url.set_fragment(None);
+        let one = |pinned: Option<Digest>, given: Option<Digest>, key: &str| match (pinned, given) {
+            (Some(a), Some(b)) if a != b => {
+                Err(invalid(&display_url(&url), &format!("its fragment and `{key}` name different digests")))
+            }
+            (pinned, given) => Ok(pinned.or(given)),
+        };
+        let digest = one(fragment.digest, digest, "digest")?;
+        let module_digest = one(fragment.module, module_digest, "moduleDigest")?;
+        Self { url, digest, module_digest, headers: BTreeMap::new() }.with_headers(&fragment.headers)
+    }
+
+    /// The same, asked for with these headers. They go to the URL's own origin, and not where that redirects to.
+    pub fn with_headers(mut self, headers: &BTreeMap<String, String>) -> Result<Self, Error> {
+        for (name, value) in headers {
+            let name = name.to_ascii_lowercase();
+            let refused =
+                |why: &str| Err(Error::new(ErrorKind::InvalidReference, format!("the header `{name}` {why}")));
+            if HeaderName::from_bytes(name.as_bytes()).is_err() || HeaderValue::from_str(value).is_err() {
+                return refused("cannot be sent");
+            }
+            if matches!(name.as_str(), "authorization" | "proxy-authorization") {
+                return refused("must not stand in a template: its value goes into a Secret, named by `authSecret`");
+            }
+            if RESERVED.contains(&name.as_str()) {
+                return refused("is not the template's to set");
+            }
+            self.headers.insert(name, value.clone());
+        }
+        if self.headers.len() > MAX_HEADERS {
+            let message = format!("more than {MAX_HEADERS} headers are asked for");
+            return Err(Error::new(ErrorKind::InvalidReference, message));
+        }
+        Ok(self)
+    }
+
+    /// The address, without the fragment.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The digest of the bytes as served.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The digest that the module in them must have.
+    pub fn module_digest(&self) -> Option<&Digest> {
+        self.module_digest.as_ref()
+    }
+
+    /// What to say when asking for it.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let headers = self.headers.iter();
+        let pair = |(name, value): (&String, &String)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+        };
+        headers.filter_map(pair).collect()
+    }
+
+    /// Scheme, host, port and path without needless escapes: what the operator's rules are about.
+    pub(super) fn subject(&self) -> String {
+        decode_unreserved(self.url.as_str())
+    }
+}
+
+impl fmt::Display for HttpReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.url.as_str())?;
+        let mut separator = '#';
+        let mut part = |text: fmt::Arguments<'_>, f: &mut fmt::Formatter<'_>| {
+            let before = std::mem::replace(&mut separator, '&');
+            write!(f, "{before}{text}")
+        };
+        if let Some(digest) = &self.digest {
+            part(format_args!("{}={}", digest.algorithm().name(), digest.hex()), f)?;
+        }
+        if let Some(module) = &self.module_digest {
+            part(format_args!("module={module}"), f)?;
+        }
+        for (name, value) in &self.headers {
+            let header = format!("{name}:{value}");
+            let header: String = form_urlencoded::byte_serialize(header.as_bytes()).collect();
+            part(format_args!("header={header}"), f)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Fragment {
+    digest: Option<Digest>,
+    module: Option<Digest>,
+    headers: BTreeMap<String, String>,
+}
+
+impl Fragment {
+    fn parse(text: &str) -> Option<Self> {
+        let mut fragment = Self::default();
+        for (key, value) in form_urlencoded::parse(text.as_bytes()) {
+            let before = match &*key {
+                "sha256" | "sha512" => fragment.digest.replace(format!("{key}:{value}").parse().ok()?).map(drop),
+                "module" => fragment.module.replace(value.parse().ok()?).map(drop),
+                "header" => {
+                    let (name, value) = value.split_once(':')?;
+                    fragment.headers.insert(name.to_owned(), value.trim().to_owned()).map(drop)
+                }
+                _ => return None,
+            };
+            if before.is_some() {
+                return None;
+            }
+        }
+        Some(fragment)
+    }
+}
+
+/// A URL for people: no query, which may be signed, and no user.
+pub(crate) fn display_url(url: &Url) -> String {
+    let mut url = url.clone();
+    let query = url.query().is_some();
+    url.set_query(None);
+    url.set_fragment(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    if query { format!("{url}?…") } else { url.to_string() }
+}
+
+/// A URL without the escapes that mean nothing (RFC 3986, 6.2.2.2), so that `%61cme` is `acme` for rules about it.
+fn decode_unreserved(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(c) = byte.map(char::from).filter(|c| c.is_ascii_alphanumeric() || "-._~".contains(*c)) {
+            decoded.push(c);
+            decoded.push_str(&part[2..]);
+        } else {
+            decoded.push('%');
+            decoded.push_str(part);
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_a_template_may_set() {
+        let reference = HttpReference::new("https://h/m", None, None).unwrap();
+        let with = |name: &str, value: &str| {
+            reference.clone().with_headers(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+        };
+        assert_eq!(with("Accept", "a/b; q=1").unwrap().to_string(), "https://h/m#header=accept%3Aa%2Fb%3B+q%3D1");
+        for (name, value) in [("Authorization", "x"), ("Host", "x"), ("a b", "x"), ("x", "a\nb"), ("Range", "0")] {
+            assert!(with(name, value).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_says_a_thing_once() {
+        for fragment in ["sha256=00", "module=x", "header=x", "a=b", "header=a:1&header=a:2"] {
+            assert!(HttpReference::new(&format!("https://h/m#{fragment}"), None, None).is_err(), "{fragment}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `oci://host/repository:tag@digest`
+
+use std::fmt;
+
+use oci_spec::distribution::Reference as OciName;
+use url::form_urlencoded;
+
+use super::invalid;
+use crate::{Digest, Error};
+
+/// A module in an OCI registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OciReference {
+    name: OciName,
+    digest: Option<Digest>,
+    select: Option<Select>,
+}
+
+/// Which of several modules.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Select {
+    /// The file at this path in an image.
+    Path(String),
+    /// The layer with this digest, title or number, or this component of a Spin application.
+    Layer(String),
+}
+
+impl Select {
+    fn parse(fragment: &str) -> Option<Self> {
+        let mut pairs = form_urlencoded::parse(fragment.as_bytes());
+        let (key, value) = pairs.next()?;
+        match (&*key, value.is_empty(), pairs.next()) {
+            ("path", false, None) => Some(Self::Path(value.into_owned())),
+            ("layer", false, None) => Some(Self::Layer(value.into_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Select {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, value) = match self {
+            Self::Path(path) => ("path", path),
+            Self::Layer(layer) => ("layer", layer),
+        };
+        write!(f, "{key}={}", form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>())
+    }
+}
+
+impl OciReference {
+    /// Reads `[host[:port]/]repository[:tag][@digest][#path=…|#layer=…]`, with Docker's defaults (Docker Hub, `latest`).
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let (text, select) = match text.split_once('#') {
+            Some((name, fragment)) => {
+                let select = Select::parse(fragment);
+                (name, Some(select.ok_or_else(|| invalid(text, "its fragment must be `#path=…` or `#layer=…`"))?))
+            }
+            None => (text, None),
+        };
+        let text = &canonical_host(text);
+        // Registries compare digests as text; people paste them in any case.
+        let lowered = text.split_once('@').map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
+        let name: OciName = lowered.as_deref().unwrap_or(text).parse().map_err(|error| {
+            let repository = text.split_once('/').map_or("", |(_, path)| path.split([':', '@']).next().unwrap_or(path));
+            let why = match repository.chars().any(char::is_uppercase) {
+                true => "the names of repositories are in lower case",
+                false => "it must look like `ghcr.io/acme/resize:1.4.0`",
+            };
+            invalid(text, why).caused_by(error)
+        })?;
+        let digest = match name.digest() {
+            Some(digest) => {
+                Some(digest.parse().map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?)
+            }
+            None => None,
+        };
+        Ok(Self { name, digest, select })
+    }
+
+    /// The same, with one of several modules chosen.
+    #[must_use]
+    pub fn with_select(self, select: Select) -> Self {
+        Self { select: Some(select), ..self }
+    }
+
+    /// Which of several modules.
+    pub fn select(&self) -> Option<&Select> {
+        self.select.as_ref()
+    }
+
+    /// The host and port that requests go to; Docker Hub's name is translated to its API's.
+    pub fn registry(&self) -> &str {
+        match self.name.resolve_registry() {
+            "index.docker.io" => "registry-1.docker.io",
+            registry => registry,
+        }
+    }
+
+    /// The registry's name: `docker.io` for Docker Hub.
+    pub fn host(&self) -> &str {
+        self.name.registry()
+    }
+
+    /// The repository, without the registry.
+    pub fn repository(&self) -> &str {
+        self.name.repository()
+    }
+
+    /// The tag, if one is named or implied.
+    pub fn tag(&self) -> Option<&str> {
+        self.name.tag()
+    }
+
+    /// The manifest digest, if one is named. It wins over the tag.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// What stands for the manifest in a request path.
+    pub fn manifest(&self) -> String {
+        match (&self.digest, self.tag()) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.unwrap_or("latest").to_owned(),
+        }
+    }
+}
+
+/// The one name of a registry, `host` or `host:port`.
+pub fn canonical_registry(registry: &str) -> String {
+    let name = canonical_host(&format!("{}/", registry.trim()));
+    name.trim_end_matches('/').to_owned()
+}
+
+/// One name for each registry, so that rules and credentials for it hold however it is written: no upper case, no port that says nothing, and
+/// none of the other names of Docker Hub.
+pub(crate) fn canonical_host(text: &str) -> String {
+    let Some((host, rest)) = text.split_once('/') else { return text.to_owned() };
+    if !host.contains(['.', ':']) && !host.eq_ignore_ascii_case("localhost") {
+        return text.to_owned();
+    }
+    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix(":443").unwrap_or(&host);
+    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
+    format!("{host}/{rest}")
+}
+
+impl fmt::Display for OciReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name.whole())?;
+        self.select.as_ref().map_or(Ok(()), |select| write!(f, "#{select}"))
+    }
+}

@@ -1,0 +1,152 @@
+//! `wapm://namespace/name@version`
+
+use std::fmt;
+
+use semver::Version;
+
+use super::{Endpoint, invalid, pairs, write_pairs};
+use crate::{Digest, Error};
+
+/// A package in the Wasmer registry, or in one that speaks the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WapmReference {
+    package: String,
+    version: Option<String>,
+    command: Option<String>,
+    registry: Option<Endpoint>,
+    digest: Option<Digest>,
+}
+
+impl WapmReference {
+    /// Reads `namespace/name[@version][#command=…&registry=…&sha256=…]`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let (name, fragment) = text.split_once('#').unwrap_or((text, ""));
+        let pairs = pairs(fragment, &["command", "registry", "sha256"])
+            .ok_or_else(|| invalid(text, "its fragment may have `command=…`, `registry=…` and `sha256=…`"))?;
+        let (package, version) = match name.split_once('@') {
+            Some((package, version)) => (package, Some(version)),
+            None => (name, None),
+        };
+        // In old packages there is no namespace.
+        let mut words = package.split('/');
+        let named = words.clone().count() <= 2 && words.all(is_word);
+        if !named {
+            return Err(invalid(text, "it must look like `wapm://acme/resize@1.4.0`"));
+        }
+        let version = version.filter(|version| *version != "latest");
+        if version.is_some_and(|version| Version::parse(version).is_err()) {
+            return Err(invalid(text, "its version must be exact, such as `1.4.0`, or left out for the newest"));
+        }
+        let digest = pairs.get("sha256").map(|hex| format!("sha256:{hex}").parse()).transpose();
+        let digest = digest.map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?;
+        let reference = Self {
+            package: package.to_owned(),
+            version: version.map(str::to_owned),
+            command: None,
+            registry: None,
+            digest,
+        };
+        let reference = reference.with_command(pairs.get("command").map(String::as_str))?;
+        reference.with_registry(pairs.get("registry").map(String::as_str))
+    }
+
+    /// The same, with one of the package's commands, if any is given.
+    pub fn with_command(self, command: Option<&str>) -> Result<Self, Error> {
+        match command {
+            Some(command) if !is_word(command) => Err(invalid(command, "it cannot be a command of a package")),
+            Some(command) => Ok(Self { command: Some(command.to_owned()), ..self }),
+            None => Ok(self),
+        }
+    }
+
+    /// The same, in another registry, if any is given: `host[:port]`, or the URL of its GraphQL API.
+    pub fn with_registry(self, registry: Option<&str>) -> Result<Self, Error> {
+        match registry {
+            Some(registry) => Ok(Self { registry: Some(registry.parse()?), ..self }),
+            None => Ok(self),
+        }
+    }
+
+    /// The same, with the digest that the package's file must have, if any is given.
+    #[must_use]
+    pub fn with_digest(self, digest: Option<Digest>) -> Self {
+        Self { digest: digest.or(self.digest), ..self }
+    }
+
+    /// The same, in this exact version.
+    #[must_use]
+    pub(crate) fn at(self, version: String) -> Self {
+        Self { version: Some(version), ..self }
+    }
+
+    /// `namespace/name`
+    pub fn package(&self) -> &str {
+        &self.package
+    }
+
+    /// The version; without one, the newest.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// Which of the package's commands.
+    pub fn command(&self) -> Option<&str> {
+        self.command.as_deref()
+    }
+
+    /// The registry, where it is not the operator's.
+    pub fn registry(&self) -> Option<&Endpoint> {
+        self.registry.as_ref()
+    }
+
+    /// The digest that the package's file must have.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+}
+
+fn is_word(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    (1..=200).contains(&word.len()) && word.chars().all(plain) && !matches!(word, "." | "..")
+}
+
+impl fmt::Display for WapmReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.package)?;
+        self.version.as_ref().map_or(Ok(()), |version| write!(f, "@{version}"))?;
+        let registry = self.registry.as_ref().map(Endpoint::as_str);
+        let digest = self.digest.as_ref().map(Digest::hex);
+        write_pairs(f, [("command", self.command()), ("registry", registry), ("sha256", digest)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_versions_and_choices() {
+        let text = "acme/resize@1.4.0#command=thumb&registry=https%3A%2F%2Fr.example%3A8443%2Fgraphql";
+        let reference = WapmReference::parse(text).unwrap();
+        assert_eq!(reference.to_string(), text);
+        assert_eq!((reference.package(), reference.version()), ("acme/resize", Some("1.4.0")));
+        assert_eq!(reference.command(), Some("thumb"));
+        assert_eq!(WapmReference::parse("cowsay@latest").unwrap().to_string(), "cowsay");
+        for text in [
+            "",
+            "a/b/c",
+            "a/b@^1",
+            "a/b@1",
+            "a\"b/c",
+            "a/..",
+            "a/b#command=",
+            "a/b#command=a&command=b",
+            "a/b#x=1",
+            "a/b#registry=ftp%3A%2F%2Fx",
+            "a/b#sha256=00",
+            "a b/c",
+        ] {
+            assert!(WapmReference::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! From what a reference resolved to, to the module: downloaded, bounded, hashed, stored and unpacked.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+
+use super::{Inner, Module, broke_off, is_local};
+use crate::credentials::Keyring;
+use crate::source::{Body, Content, Part, Unpack};
+use crate::store::{Writer, mismatch};
+use crate::unpack::{self, Unpacked};
+use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved, Source};
+
+const ATTEMPTS: u32 = 3;
+
+impl Inner {
+    pub(super) async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
+        let source = self.source(&resolved.origin)?;
+        let sizes = resolved.parts.iter().filter_map(|part| part.size);
+        let (largest, all) =
+            sizes.fold((0, 0u64), |(largest, all), size| (size.max(largest), all.saturating_add(size)));
+        if largest > self.max_module_bytes {
+            return Err(too_large(largest, self.max_module_bytes));
+        }
+        if all > self.max_module_bytes.saturating_mul(4) {
+            return Err(too_large(all, self.max_module_bytes));
+        }
+        let module = if is_local(&resolved.origin) {
+            self.unpack_local(source, resolved).await?
+        } else {
+            let keyrings = self.keyrings(&resolved.origin, asker).await?;
+            self.download_missing(source, resolved, &keyrings).await?;
+            let mut module = self.unpack_stored(resolved).await?;
+            if module.is_none() {
+                // The disk lost or changed some of it: once more.
+                self.download_missing(source, resolved, &keyrings).await?;
+                module = self.unpack_stored(resolved).await?;
+            }
+            let module = module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
+            self.remember(resolved, asker).await;
+            module
+        };
+        self.packages.insert(resolved.package_key(), Arc::clone(&module.package)).await;
+        Ok(module)
+    }
+
+    /// Stores content whose digest nobody said, and resolves the reference to it.
+    pub(super) async fn keep(&self, reference: &Reference, content: Content) -> Result<Resolved, Error> {
+        let Content { body, unpack, validators, expected } = content;
+        let store = self.store.clone();
+        let writer = blocking(move || store.writer(None)).await?;
+        let writer = self.receive(body, writer, None).await?;
+        let size = writer.written();
+        let digest = blocking(move || writer.commit()).await?;
+        let part = Part { digest: digest.clone(), size: Some(size), media_type: None };
+        Ok(Resolved { validators, unpack, expected, module: None, ..Resolved::file(reference, digest, part) })
+    }
+
+    async fn download_missing(
+        &self,
+        source: &dyn Source,
+        resolved: &Resolved,
+        keyrings: &[Keyring],
+    ) -> Result<(), Error> {
+        for part in &resolved.parts {
+            let (store, digest) = (self.store.clone(), part.digest.clone());
+            if !blocking(move || Ok(store.contains(&digest))).await? {
+                again(|| self.download(source, resolved, part, keyrings)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn download(
+        &self,
+        source: &dyn Source,
+        resolved: &Resolved,
+        part: &Part,
+        keyrings: &[Keyring],
+    ) -> Result<(), Error> {
+        let body = source.open_unverified(resolved, part, &self.context(keyrings)).await?;
+        let (store, digest) = (self.store.clone(), part.digest.clone());
+        let writer = blocking(move || store.writer(Some(&digest))).await?;
+        let writer = self.receive(body, writer, part.size).await?;
+        if let Some(size) = part.size.filter(|size| *size != writer.written()) {
+            let written = writer.written();
+            return Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {size} bytes arrived")));
+        }
+        blocking(move || writer.commit().map(drop)).await
+    }
+
+    /// Writes a body as it arrives, and no more of it than may come.
+    async fn receive(&self, body: Body, mut writer: Writer, announced: Option<u64>) -> Result<Writer, Error> {
+        let Body { mut stream, length } = body;
+        match (length, announced) {
+            (Some(length), Some(size)) if size != length => {
+                let message = format!("the origin sends {length} bytes where {size} were announced");
+                return Err(Error::new(ErrorKind::Protocol, message));
+            }
+            (Some(length), _) => self.check_length(length, announced)?,
+            _ => {}
+        }
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            self.check_length(writer.written() + chunk.len() as u64, announced)?;
+            writer = blocking(move || writer.write(&chunk).map(|()| writer)).await?;
+            self.progress.downloaded(writer.written(), announced.or(length));
+        }
+        match length {
+            Some(length) if length > writer.written() => {
+                let written = writer.written();
+                Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {length} bytes arrived")))
+            }
+            _ => Ok(writer),
+        }
+    }
+
+    fn check_length(&self, length: u64, announced: Option<u64>) -> Result<(), Error> {
+        match announced {
+            Some(size) if length > size => {
+                Err(Error::new(ErrorKind::Protocol, format!("the origin sends more than the {size} bytes announced")))
+            }
+            _ if length > self.max_module_bytes => Err(too_large(length, self.max_module_bytes)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the module out of the parts in the store. `None` when one of them is not there whole any more.
+    async fn unpack_stored(&self, resolved: &Resolved) -> Result<Option<Module>, Error> {
+        let (store, resolved) = (self.store.clone(), resolved.clone());
+        let limits = unpack::Limits { module: self.max_module_bytes };
+        blocking(move || {
+            let mut gone = false;
+            let mut part = |number: usize| {
+                let part: &Part = &resolved.parts[number];
+                store.read(&part.digest, limits.module).ok_or_else(|| {
+                    gone = true;
+                    Error::new(ErrorKind::Store, "the store lost a part of the module")
+                })
+            };
+            let module = match unpack(&resolved, &mut part, limits) {
+                Err(_) if gone => return Ok(None),
+                unpacked => unpacked?,
+            };
+            store.remember_package(&resolved.package_key(), &module.package)?;
+            Ok(Some(module))
+        })
+        .await
+    }
+
+    async fn unpack_local(&self, source: &dyn Source, resolved: &Resolved) -> Result<Module, Error> {
+        let [part] = resolved.parts.as_slice() else { return Err(broke_off("reading")) };
+        let bytes = self.read_local(source, resolved, part).await?;
+        let (resolved, limits) = (resolved.clone(), unpack::Limits { module: self.max_module_bytes });
+        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone()), limits)).await
+    }
+
+    async fn read_local(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<Bytes, Error> {
+        let body = source.open_unverified(resolved, part, &self.context(&[])).await?;
+        let mut bytes = Vec::new();
+        let mut stream = body.stream;
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        let actual = Digest::of(&bytes);
+        if actual == part.digest { Ok(bytes.into()) } else { Err(mismatch(&part.digest, &actual)) }
+    }
+}
+
+/// Does it again where that may help: a connection that broke off.
+pub(super) async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: impl FnMut() -> F) -> Result<T, Error> {
+    let mut attempt = 1;
+    loop {
+        match work().await {
+            Err(error) if error.retryable() && attempt < ATTEMPTS => {
+                tracing::warn!(%error, attempt, "download failed, trying again");
+                tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn too_large(size: u64, limit: u64) -> Error {
+    Error::new(ErrorKind::TooLarge, format!("the module has at least {size} bytes; the limit is {limit}"))
+        .hint("the operator sets `sources.maxModule`")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::new(ErrorKind::Store, "writing to the store broke off").caused_by(error)))
+}
+
+/// The module in the parts. `part` gives the bytes of one.
+fn unpack(
+    resolved: &Resolved,
+    part: &mut dyn FnMut(usize) -> Result<Bytes, Error>,
+    limits: unpack::Limits,
+) -> Result<Module, Error> {
+    let plain = |module| Unpacked { module, defaults: resolved.defaults.clone() };
+    let Unpacked { module: bytes, defaults } = match &resolved.unpack {
+        Unpack::File => unpack::file(part(0)?, limits).map(plain),
+        Unpack::Image { path } => unpack::image(resolved.parts.len(), part, path.as_deref(), limits).map(plain),
+        Unpack::Wapm { command } => unpack::wapm(&part(0)?, command.as_deref(), limits),
+    }?;
+    if bytes.len() as u64 > limits.module {
+        return Err(too_large(bytes.len() as u64, limits.module));
+    }
+    if let Some(expected) = &resolved.expected {
+        let actual = expected.of_same_kind(&bytes);
+        if actual != *expected {
+            return Err(mismatch(expected, &actual).context("the module in it"));
+        }
+    }
+    let package = Package { module: Digest::of(&bytes), defaults };
+    Ok(Module { package: Arc::new(package), bytes })
+}

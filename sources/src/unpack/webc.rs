@@ -1,0 +1,313 @@
+//! The manifest and the modules of a WEBC, the container of the Wasmer registry, in its three versions.
+//!
+//! The format is documented by its library alone (<https://github.com/wasmerio/webc>), which is made for containers that one trusts: a
+//! few wrong bytes end the program. Here every length and offset is checked before it is used, and nothing but atoms (modules) is read.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
+use super::wapm::Manifest;
+use crate::{Digest, Error, ErrorKind};
+
+const MAGIC: &[u8] = b"\0webc";
+/// It holds names and annotations.
+const MAX_MANIFEST: usize = 1 << 20;
+const MAX_ATOMS: usize = 1000;
+/// In the first version: magic, the kind of checksum and the checksum, the signature's length and the signature.
+const V1_HEADER: usize = 8 + 16 + 256 + 4 + 1024;
+
+/// What of a container counts here.
+pub(super) struct Container {
+    pub(super) manifest: Manifest,
+    atoms: BTreeMap<String, Bytes>,
+}
+
+pub(super) fn is_webc(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+impl Container {
+    pub(super) fn read(bytes: &Bytes) -> Result<Self, Error> {
+        let reader = Reader { bytes: bytes.clone(), at: MAGIC.len() + 3 };
+        match bytes.get(MAGIC.len()..MAGIC.len() + 3) {
+            Some(b"001") => Self::read_v1(bytes),
+            Some(b"002") => Self::read_sections(reader, false),
+            Some(b"003") => Self::read_sections(reader, true),
+            _ => Err(Error::new(ErrorKind::Unsupported, "the package is a WEBC of an unknown version")),
+        }
+    }
+
+    fn read_v1(bytes: &Bytes) -> Result<Self, Error> {
+        let mut reader = Reader { bytes: bytes.clone(), at: V1_HEADER };
+        let length = reader.leb128()?;
+        let manifest = manifest(&reader.take(length)?)?;
+        let length = reader.leb128()?;
+        let volume = reader.take(length)?;
+        let mut volume = Reader { bytes: volume, at: 0 };
+        let length = volume.leb128()?;
+        let header = volume.take(length)?;
+        let data = volume.bytes.slice(volume.at..);
+        // The first level: its length in bytes, and its entries.
+        let mut header = Reader { bytes: header, at: 0 };
+        let length = header.u64()?;
+        let mut entries = Reader { bytes: header.take(length)?, at: 0 };
+        let mut atoms = Atoms::default();
+        while !entries.is_empty() {
+            let mut name_length = [0; 8];
+            name_length[..7].copy_from_slice(&entries.take(7)?);
+            let kind = entries.take(1)?[0];
+            let (start, end) = (entries.u64()?, entries.u64()?);
+            let name = entries.take(usize(u64::from_le_bytes(name_length))?)?;
+            if kind == 1 {
+                atoms.add(&name, &data, start, end)?;
+            }
+        }
+        Ok(Self { manifest, atoms: atoms.named })
+    }
+
+    fn read_sections(mut reader: Reader, hashed: bool) -> Result<Self, Error> {
+        let (mut manifest, mut atoms) = (None, None);
+        while !reader.is_empty() {
+            let tag = reader.take(1)?[0];
+            if hashed && tag != tag::INDEX {
+                // Of the section: the whole file has its digest already.
+                reader.take(32)?;
+            }
+            let length = reader.u64()?;
+            let section = reader.take(length)?;
+            match tag {
+                tag::MANIFEST if manifest.is_none() => manifest = Some(self::manifest(&section)?),
+                tag::ATOMS if atoms.is_none() => atoms = Some(read_atoms(section, hashed)?),
+                tag::MANIFEST | tag::ATOMS => return Err(malformed("it has a section twice")),
+                _ => {}
+            }
+        }
+        let manifest = manifest.ok_or_else(|| malformed("it has no manifest"))?;
+        Ok(Self { manifest, atoms: atoms.unwrap_or_default() })
+    }
+
+    /// The module called `name`, which has the digest that the manifest says.
+    pub(super) fn atom(&self, name: &str) -> Result<Bytes, Error> {
+        let missing = || Error::new(ErrorKind::Protocol, format!("the package has no module `{name}`"));
+        let atom = self.atoms.get(name).ok_or_else(missing)?;
+        let signature = self.manifest.atoms.get(name).and_then(|declared| declared.signature.as_deref());
+        if let Some(signature) = signature {
+            let hash = signature.strip_prefix("sha256:").and_then(|text| STANDARD.decode(text).ok());
+            let hash = hash.ok_or_else(|| malformed("a module's signature is not a SHA-256"))?;
+            let actual = Digest::of(atom);
+            if hex::encode(hash) != actual.hex() {
+                let message =
+                    format!("the module `{name}` in the package has the digest `{actual}`, and not the manifest's");
+                return Err(Error::new(ErrorKind::DigestMismatch, message));
+            }
+        }
+        Ok(atom.clone())
+    }
+
+    /// The names of all modules.
+    pub(super) fn atoms(&self) -> impl Iterator<Item = &str> {
+        self.atoms.keys().map(String::as_str)
+    }
+}
+
+/// `Tag` of the format.
+mod tag {
+    pub(super) const MANIFEST: u8 = 1;
+    pub(super) const INDEX: u8 = 2;
+    pub(super) const ATOMS: u8 = 3;
+    pub(super) const DIRECTORY: u8 = 30;
+    pub(super) const FILE: u8 = 31;
+}
+
+/// A volume without subdirectories: a header with a directory of files, and their data.
+fn read_atoms(section: Bytes, hashed: bool) -> Result<BTreeMap<String, Bytes>, Error> {
+    let mut reader = Reader { bytes: section, at: 0 };
+    let length = reader.u64()?;
+    let header = reader.take(length)?;
+    let length = reader.u64()?;
+    let data = reader.take(length)?;
+    let mut root = Reader { bytes: header.clone(), at: 0 };
+    if root.take(1)?[0] != tag::DIRECTORY {
+        return Err(malformed("its modules are not in a directory"));
+    }
+    let length = root.u64()?;
+    let mut entries = Reader { bytes: root.take(length)?, at: 0 };
+    if hashed {
+        // Times, and a hash of what is below.
+        entries.take(24 + 32)?;
+    }
+    let mut atoms = Atoms::default();
+    while !entries.is_empty() {
+        let offset = entries.u64()?;
+        if hashed {
+            entries.take(32)?;
+        }
+        let length = entries.u64()?;
+        let name = entries.take(length)?;
+        let mut entry = Reader { bytes: header.clone(), at: offset };
+        if entry.take(1)?[0] == tag::FILE {
+            let (start, end) = (entry.u64()?, entry.u64()?);
+            atoms.add(&name, &data, start, end)?;
+        }
+    }
+    Ok(atoms.named)
+}
+
+#[derive(Default)]
+struct Atoms {
+    named: BTreeMap<String, Bytes>,
+}
+
+impl Atoms {
+    fn add(&mut self, name: &[u8], data: &Bytes, start: usize, end: usize) -> Result<(), Error> {
+        let name = std::str::from_utf8(name).map_err(|_| malformed("a module's name is not UTF-8"))?;
+        if start > end || end > data.len() {
+            return Err(malformed("a module reaches beyond its end"));
+        }
+        if self.named.insert(name.to_owned(), data.slice(start..end)).is_some() {
+            return Err(malformed("it has a module twice"));
+        }
+        if self.named.len() > MAX_ATOMS {
+            return Err(malformed("it has too many modules"));
+        }
+        Ok(())
+    }
+}
+
+fn manifest(bytes: &[u8]) -> Result<Manifest, Error> {
+    if bytes.len() > MAX_MANIFEST {
+        return Err(Error::new(ErrorKind::TooLarge, "the package's manifest is larger than 1 MiB"));
+    }
+    ciborium::from_reader(bytes).map_err(|error| malformed("its manifest cannot be read").caused_by(error))
+}
+
+fn malformed(why: &str) -> Error {
+    Error::new(ErrorKind::Protocol, format!("the package is not a proper WEBC: {why}"))
+}
+
+fn usize(number: u64) -> Result<usize, Error> {
+    usize::try_from(number).map_err(|_| malformed("it reaches beyond its end"))
+}
+
+/// Reads forward, and never beyond the end. Offsets are little-endian.
+struct Reader {
+    bytes: Bytes,
+    at: usize,
+}
+
+impl Reader {
+    fn is_empty(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    fn take(&mut self, length: usize) -> Result<Bytes, Error> {
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or_else(|| malformed("it reaches beyond its end"))?;
+        let taken = self.bytes.slice(self.at..end);
+        self.at = end;
+        Ok(taken)
+    }
+
+    /// A length or an offset.
+    fn u64(&mut self) -> Result<usize, Error> {
+        let mut number = [0; 8];
+        number.copy_from_slice(&self.take(8)?);
+        usize(u64::from_le_bytes(number))
+    }
+
+    fn leb128(&mut self) -> Result<usize, Error> {
+        let mut number = 0u64;
+        for shift in (0..63).step_by(7) {
+            let byte = self.take(1)?[0];
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return usize(number);
+            }
+        }
+        Err(malformed("a number in it is too large"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wapm::wapm;
+    use super::*;
+    use crate::unpack::tests::{LIMITS, MODULE};
+
+    fn cbor(value: &serde_json::Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(value, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn manifest() -> Vec<u8> {
+        let signature = format!("sha256:{}", STANDARD.encode(hex::decode(Digest::of(MODULE).hex()).unwrap()));
+        cbor(&serde_json::json!({
+            "atoms": {"a": {"kind": "x", "signature": signature}},
+            "commands": {"a": {"runner": "https://webc.org/runner/wasi", "annotations": {}}},
+        }))
+    }
+
+    fn block(bytes: &[u8]) -> Vec<u8> {
+        [&(bytes.len() as u64).to_le_bytes(), bytes].concat()
+    }
+
+    fn sectioned(hashed: bool) -> Vec<u8> {
+        let hash = if hashed { vec![0; 32] } else { Vec::new() };
+        let times = if hashed { vec![0; 24] } else { Vec::new() };
+        let entry_length = 8 + hash.len() + 8 + 1;
+        let file_at = 1 + 8 + times.len() + hash.len() + entry_length;
+        let entry = [&(file_at as u64).to_le_bytes()[..], &hash, &block(b"a")].concat();
+        let directory = [&times[..], &hash, &entry].concat();
+        let file =
+            [&[tag::FILE][..], &0u64.to_le_bytes(), &(MODULE.len() as u64).to_le_bytes(), &[0; 32], &times].concat();
+        let header = [&[tag::DIRECTORY][..], &block(&directory), &file].concat();
+        let atoms = [block(&header), block(MODULE)].concat();
+        let version: &[u8] = if hashed { b"003" } else { b"002" };
+        let section = |tag: u8, bytes: &[u8]| [&[tag][..], &hash, &block(bytes)].concat();
+        let index = [&[tag::INDEX][..], &block(b"anything")].concat();
+        [MAGIC, version, &index, &section(tag::MANIFEST, &manifest()), &section(tag::ATOMS, &atoms)].concat()
+    }
+
+    fn first_version() -> Vec<u8> {
+        let leb = |bytes: &[u8]| {
+            let [low, high, ..] = bytes.len().to_le_bytes();
+            let (low, high) = (low | 0x80, high << 1 | low >> 7);
+            [&[low, high][..], bytes].concat()
+        };
+        let entry =
+            [&[1, 0, 0, 0, 0, 0, 0, 1][..], &0u64.to_le_bytes(), &(MODULE.len() as u64).to_le_bytes(), b"a"].concat();
+        let volume = [leb(&block(&entry)), MODULE.to_vec()].concat();
+        [MAGIC, b"001", &[0; V1_HEADER - 8], &leb(&manifest()), &leb(&volume)].concat()
+    }
+
+    #[test]
+    fn the_module_in_each_version() {
+        for bytes in [first_version(), sectioned(false), sectioned(true)] {
+            let unpacked = wapm(&bytes.into(), None, LIMITS).unwrap();
+            assert_eq!((&unpacked.module[..], unpacked.defaults.program.as_deref()), (MODULE, Some("a")));
+        }
+    }
+
+    /// Whatever is cut off or changed, nothing panics.
+    #[test]
+    fn damage_is_an_error_and_nothing_worse() {
+        for whole in [first_version(), sectioned(false), sectioned(true)] {
+            let interesting = (0..whole.len()).filter(|at| !(40..V1_HEADER - 40).contains(at) || whole[7] != b'1');
+            for at in interesting {
+                let _ = wapm(&Bytes::copy_from_slice(&whole[..at]), None, LIMITS);
+                for with in [0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1] {
+                    let mut changed = whole.clone();
+                    changed[at] = with;
+                    let _ = wapm(&changed.into(), None, LIMITS);
+                }
+            }
+        }
+        let twice = [sectioned(false), sectioned(false)[8..].to_vec()].concat();
+        assert!(wapm(&twice.into(), None, LIMITS).is_err(), "a section twice");
+        assert_eq!(wapm(&Bytes::from_static(b"\0webc009"), None, LIMITS).err().unwrap().kind(), ErrorKind::Unsupported);
+    }
+}

@@ -1,0 +1,238 @@
+//! Packages of the Wasmer registry, which took over those of WAPM.
+//!
+//! Its API is GraphQL; the schema is in the crate `wasmer-backend-api` (MIT). A package's file has a hash there, unless it is so old that
+//! it is an archive. Where files are downloaded is signed and ends soon, so it is asked for at each download and never kept.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+
+use crate::credentials::direct;
+use crate::reference::{Endpoint, WapmReference, display_url};
+use crate::source::{Body, Content, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
+use crate::transport::Request;
+use crate::{Digest, Error, ErrorKind, Reference};
+
+/// The registry, unless the operator names another.
+pub const REGISTRY: &str = "registry.wasmer.io";
+/// What the registry was called, and what people write.
+const OTHER_NAMES: [&str; 4] = ["wapm.io", "registry.wapm.io", "wasmer.io", "registry-cdn.wapm.io"];
+const API_PATH: &str = "/graphql";
+const MAX_ANSWER: u64 = 4 << 20;
+
+/// The one query. Names are variables of it, and never part of its text.
+pub const QUERY: &str = "query GetPackageVersion($name: String!, $version: String) {
+  getPackageVersion(name: $name, version: $version) {
+    version
+    isArchived
+    v3: distribution(version: V3) { ...files }
+    v2: distribution(version: V2) { ...files }
+  }
+}
+fragment files on PackageDistribution {
+  downloadUrl
+  piritaDownloadUrl
+  piritaSha256Hash
+  piritaSize
+  webcDownloadUrl
+  webcSha256Hash
+  webcSize
+}";
+
+/// The `wapm` source.
+#[derive(Clone, Debug)]
+pub struct WapmSource {
+    registry: Endpoint,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Option<Data>,
+    #[serde(default)]
+    errors: Vec<GraphQlError>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    get_package_version: Option<PackageVersion>,
+}
+
+#[derive(Deserialize)]
+struct GraphQlError {
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PackageVersion {
+    version: String,
+    #[serde(default)]
+    is_archived: bool,
+    v3: Option<Distribution>,
+    v2: Option<Distribution>,
+}
+
+/// `PackageDistribution`. A container is under one name or the other.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Distribution {
+    download_url: Option<String>,
+    pirita_download_url: Option<String>,
+    pirita_sha256_hash: Option<String>,
+    pirita_size: Option<u64>,
+    webc_download_url: Option<String>,
+    webc_sha256_hash: Option<String>,
+    webc_size: Option<u64>,
+}
+
+/// A version of a package, and where it is now.
+struct Found {
+    version: String,
+    url: Url,
+    /// An archive has neither.
+    digest: Option<Digest>,
+    size: Option<u64>,
+}
+
+impl WapmSource {
+    /// A source of the packages in `registry`, unless a reference names another.
+    pub fn new(registry: Option<Endpoint>) -> Result<Self, Error> {
+        Ok(Self { registry: registry.map_or_else(|| REGISTRY.parse(), Ok)? })
+    }
+
+    async fn find(&self, package: &WapmReference, context: &Context<'_>) -> Result<Found, Error> {
+        let registry = package.registry().unwrap_or(&self.registry);
+        let url = api(registry.url(API_PATH, context.http)?);
+        let version = package.version().unwrap_or("latest");
+        let what = format!("package `{}@{version}`", package.package());
+        let body = json!({
+            "query": QUERY,
+            "operationName": "GetPackageVersion",
+            "variables": {"name": package.package(), "version": version},
+        });
+        let request = Request::post(url.clone(), "application/json", body.to_string().into());
+        let answer = direct::send(&request, &what, context).await?;
+        if !answer.status.is_success() {
+            return Err(answer.error(&what));
+        }
+        let bytes = answer.bytes(MAX_ANSWER, "the registry's answer").await?;
+        let shown = display_url(&url);
+        let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::new(ErrorKind::Protocol, format!("`{shown}` does not answer as a Wasmer registry")).caused_by(error)
+        })?;
+        let found = answer.data.and_then(|data| data.get_package_version);
+        match (found, answer.errors.first()) {
+            (Some(found), _) => found.files(&what),
+            (None, Some(error)) => {
+                let message: String = error.message.chars().filter(|c| !c.is_control()).take(200).collect();
+                Err(Error::new(ErrorKind::Protocol, format!("`{shown}` cannot look up {what}: {message}")))
+            }
+            (None, None) => Err(Error::new(ErrorKind::NotFound, format!("`{shown}` has no {what}"))
+                .hint("check the name; for a private package, a token for the registry's host is needed")),
+        }
+    }
+}
+
+/// The API, under the one name that it has today.
+fn api(mut url: Url) -> Url {
+    if url.host_str().is_some_and(|host| OTHER_NAMES.contains(&host)) && url.port().is_none() {
+        // A name cannot be refused where another was.
+        let _ = url.set_host(Some(REGISTRY));
+    }
+    url
+}
+
+impl PackageVersion {
+    fn files(self, what: &str) -> Result<Found, Error> {
+        if self.is_archived {
+            return Err(Error::new(ErrorKind::NotFound, format!("{what} was archived by its owner"))
+                .hint("choose another version"));
+        }
+        let malformed = |why: &str| Error::new(ErrorKind::Protocol, format!("the registry's answer for {what} {why}"));
+        let parse = |url: &str| Url::parse(url).map_err(|error| malformed("has no usable URL").caused_by(error));
+        let version = self.version;
+        if semver::Version::parse(&version).is_err() {
+            return Err(malformed("has a version that is none"));
+        }
+        let distributions = [self.v3, self.v2].into_iter().flatten().collect::<Vec<_>>();
+        let containers = distributions.iter().flat_map(|files| {
+            [
+                (&files.webc_download_url, &files.webc_sha256_hash, files.webc_size),
+                (&files.pirita_download_url, &files.pirita_sha256_hash, files.pirita_size),
+            ]
+        });
+        for (url, hash, size) in containers {
+            if let (Some(url), Some(hash)) = (url, hash) {
+                let digest = format!("sha256:{hash}").parse().map_err(|_| malformed("has a hash that is none"))?;
+                return Ok(Found { version, url: parse(url)?, digest: Some(digest), size });
+            }
+        }
+        let archive = distributions.iter().find_map(|files| files.download_url.as_deref());
+        let url = parse(archive.ok_or_else(|| malformed("names no file"))?)?;
+        Ok(Found { version, url, digest: None, size: None })
+    }
+}
+
+impl fmt::Display for WapmSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("wapm")
+    }
+}
+
+#[async_trait]
+impl Source for WapmSource {
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        _stored: Option<&Resolved>,
+        context: &Context<'_>,
+    ) -> Result<Resolution, Error> {
+        let package = expect(reference)?;
+        let found = self.find(package, context).await?;
+        let unpack = Unpack::Wapm { command: package.command().map(str::to_owned) };
+        let digest = match (package.digest(), found.digest) {
+            (Some(pinned), Some(digest)) if *pinned != digest => {
+                return Err(crate::store::mismatch(pinned, &digest).context("the registry's package"));
+            }
+            (Some(digest), _) => digest.clone(),
+            (None, Some(digest)) => digest,
+            // Nobody says what an archive should be: what this registry sends counts, and is remembered.
+            (None, None) => {
+                let body = download(found.url, context).await?;
+                return Ok(Resolution::Content(Content {
+                    body,
+                    unpack,
+                    validators: Validators::default(),
+                    expected: None,
+                }));
+            }
+        };
+        let part = Part { digest: digest.clone(), size: found.size, media_type: None };
+        let origin = Reference::Wapm(package.clone().at(found.version));
+        Ok(Resolved { module: None, unpack, origin, ..Resolved::file(reference, digest, part) }.into())
+    }
+
+    async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {
+        let found = self.find(expect(&resolved.origin)?, context).await?;
+        download(found.url, context).await
+    }
+}
+
+/// From wherever the registry keeps its files: credentials for the registry go there only if it is the same host.
+async fn download(url: Url, context: &Context<'_>) -> Result<Body, Error> {
+    let what = format!("file `{}`", url.path());
+    let answer = direct::send(&Request::get(url), &what, context).await?;
+    if answer.status.as_u16() == 200 { Ok(answer.body()) } else { Err(answer.error(&what)) }
+}
+
+fn expect(reference: &Reference) -> Result<&WapmReference, Error> {
+    match reference {
+        Reference::Wapm(package) => Ok(package),
+        other => Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not a package", other.redacted()))),
+    }
+}
