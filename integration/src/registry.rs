@@ -81,11 +81,16 @@ impl Registry {
 
     /// Puts a document under a tag or digest; returns its digest.
     pub async fn put_manifest(&self, name: &str, reference: &str, media_type: &str, document: &Value) -> String {
-        let (url, body) = (format!("http://{}/v2/{name}/manifests/{reference}", self.host), document.to_string());
+        self.put_bytes(name, reference, media_type, document.to_string().into_bytes()).await
+    }
+
+    /// The same with the document's very bytes.
+    pub async fn put_bytes(&self, name: &str, reference: &str, media_type: &str, body: Vec<u8>) -> String {
+        let url = format!("http://{}/v2/{name}/manifests/{reference}", self.host);
         let request = crate::http().put(url).basic_auth(USER, Some(PASSWORD)).header("content-type", media_type);
         let answer = request.body(body.clone()).send().await.expect("an answer");
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
-        sources::Digest::of(body.as_bytes()).to_string()
+        sources::Digest::of(&body).to_string()
     }
 
     /// Puts a blob; returns its descriptor, without annotations.

@@ -33,6 +33,7 @@ pub mod oci;
 pub mod package;
 pub mod policy;
 pub mod reference;
+pub mod signatures;
 pub mod source;
 pub mod sources;
 pub mod store;

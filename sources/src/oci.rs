@@ -5,6 +5,7 @@
 //! libraries for it follow a registry's redirections and token realms anywhere and read bodies without a bound.
 
 mod auth;
+pub(crate) mod cosign;
 mod image;
 mod manifest;
 pub mod push;
@@ -66,7 +67,7 @@ impl Source for OciSource {
     async fn resolve(
         &self,
         reference: &Reference,
-        _stored: Option<&Resolved>,
+        stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolution, Error> {
         let oci = expect(reference)?;
@@ -74,6 +75,10 @@ impl Source for OciSource {
             Some(digest) => digest.clone(),
             None => self.digest_of_tag(oci, context).await?,
         };
+        // The tag points to what it pointed to before: a manifest says for ever what it says.
+        if let Some(known) = stored.filter(|known| known.artifact == artifact && known.origin == *reference) {
+            return Ok(known.clone().into());
+        }
         let manifest = match self.document(oci, &artifact, context).await? {
             Document::Manifest(manifest) => manifest,
             Document::Index(children) => {
@@ -187,6 +192,7 @@ impl OciSource {
             unpack: Unpack::Image { path },
             defaults,
             validators: Validators::default(),
+            signed: None,
         })
     }
 
@@ -214,12 +220,17 @@ impl OciSource {
         Ok(bytes)
     }
 
-    /// Asks by `HEAD`, which registries do not count as a pull; the few that leave the digest out are asked by `GET`.
+    /// Asks by `HEAD`, which registries do not count as a pull; the few that leave the digest out, or know no `HEAD`, are asked by `GET`.
     async fn digest_of_tag(&self, oci: &OciReference, context: &Context<'_>) -> Result<Digest, Error> {
         let path = format!("manifests/{}", oci.manifest());
         let what = format!("tag `{}` of `{}`", oci.manifest(), oci.repository());
-        let answer = self.request(oci, &path, Method::HEAD, &what, context).await?;
-        if let Some(header) = answer.headers.get("docker-content-digest") {
+        let header = match self.request(oci, &path, Method::HEAD, &what, context).await {
+            Ok(answer) => answer.headers.get("docker-content-digest").cloned(),
+            // It knows no `HEAD`.
+            Err(error) if error.kind() == ErrorKind::Protocol => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(header) = header {
             let digest = header.to_str().ok().and_then(|text| text.parse().ok());
             return digest.ok_or_else(|| {
                 Error::new(

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::reference::canonical_host;
+use crate::signatures::SignatureRule;
 use crate::{Error, ErrorKind, Reference};
 
 /// The operator's rules. Without any, everything may run.
@@ -18,6 +19,9 @@ pub struct Policy {
     pub deny: Vec<String>,
     /// Those that match one of these must name a digest.
     pub require_digest: Vec<String>,
+    /// Which must be signed, and with which keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<SignatureRule>,
     /// The only hosts that requests may go to, as the transport holds them; all, if there are none.
     pub hosts: Vec<String>,
 }
@@ -33,7 +37,7 @@ impl Policy {
         }
         if reference.pinned().is_none() && any(&self.require_digest) {
             return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module")
-                .hint("add it to the reference, `…@sha256:…`; `wasm-workflow-executor inspect` shows it"));
+                .hint("add it to the reference, `…@sha256:…`; where no such policy is, `wasm-workflow-executor inspect` shows the reference with it"));
         }
         Ok(())
     }
@@ -116,7 +120,7 @@ mod tests {
             allow: rules(&["oci://ghcr.io/*", "oci://docker.io/library/*"]),
             deny: rules(&["*/secret*"]),
             require_digest: rules(&["oci://ghcr.io/*"]),
-            hosts: Vec::new(),
+            ..Policy::default()
         };
         let allowed = |text: &str| policy.check(&text.parse().unwrap()).is_ok();
         assert!(allowed(&format!("oci://ghcr.io/acme/a@{digest}")) && allowed("library/x:1"));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credentials::{self, Candidate, Keyring};
 use crate::package::Defaults;
+use crate::reference::HttpReference;
 use crate::transport::Http;
 use crate::{Digest, Error, Reference};
 
@@ -113,6 +114,9 @@ pub struct Resolved {
     /// What to ask with whether it changed, where only that can be asked.
     #[serde(default)]
     pub validators: Validators,
+    /// What stands for the rules about signatures that it was found to keep, if there were any.
+    #[serde(default)]
+    pub signed: Option<Digest>,
 }
 
 impl Resolved {
@@ -128,6 +132,23 @@ impl Resolved {
             unpack: Unpack::File,
             defaults: Defaults::default(),
             validators: Validators::default(),
+            signed: None,
+        }
+    }
+
+    /// The reference that names exactly this, and nothing else later; `None` for a file.
+    pub fn pinned(&self) -> Option<Reference> {
+        let digest = &self.artifact;
+        match &self.origin {
+            Reference::Oci(oci) => Some(Reference::Oci(oci.clone().at(digest.clone()))),
+            Reference::Http(http) => {
+                HttpReference::new(&http.to_string(), Some(digest.clone()), None).ok().map(Reference::Http)
+            }
+            Reference::Wapm(package) => Some(Reference::Wapm(package.clone().with_digest(Some(digest.clone())))),
+            Reference::Bindle(bindle) => {
+                Some(Reference::Bindle(bindle.clone().with_parcel(Some(digest.hex().to_owned()))))
+            }
+            Reference::Wkg(_) | Reference::File(_) => None,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::oci::OciSource;
 use crate::oci::push::Publication;
 use crate::policy::Policy;
 use crate::reference::OciReference;
+use crate::signatures::Signatures;
 use crate::source::{Context, Resolution, SharedProgress};
 use crate::store::Store;
 use crate::transport::{Hosts, Http};
@@ -90,6 +91,7 @@ struct Inner {
     oci: Arc<OciSource>,
     wkg: Registries,
     policy: Policy,
+    signatures: Signatures,
     credentials: Box<dyn CredentialProvider>,
     trusted_realms: Vec<String>,
     http: Http,
@@ -143,6 +145,7 @@ impl Sources {
             oci,
             wkg: config.wkg.clone(),
             policy: config.policy.clone(),
+            signatures: Signatures::new(&config.policy.signatures)?,
             credentials: Box::new(credentials),
             trusted_realms: config.trusted_realms.clone(),
             http: Http::new(hosts, &config.authorities)?,
@@ -166,7 +169,7 @@ impl Sources {
         }
         let (inner, owned) = (Arc::clone(&self.inner), request.clone());
         let work = move || async move {
-            let resolved = in_time(RESOLVE_TIMEOUT, inner.resolve(&owned)).await;
+            let resolved = in_time(RESOLVE_TIMEOUT, Box::pin(inner.resolve(&owned))).await;
             let resolved = resolved.map_err(|error| named(&error, &owned.reference))?;
             // Somebody with another pull policy may have been faster.
             Ok(inner.resolved.entry(key).or_insert(Arc::new(resolved)).await.into_value())
@@ -239,6 +242,7 @@ impl Inner {
         let local = is_local(reference);
         let stored = if local { None } else { self.stored(reference, &request.asker).await };
         let stored = match stored {
+            Some(resolved) if !self.signatures.held(&resolved) => None,
             Some(resolved) if policy != PullPolicy::Always => {
                 tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
                 self.policy.check(&resolved.origin)?;
@@ -260,6 +264,7 @@ impl Inner {
             }
             itself => itself.clone(),
         };
+        self.signatures.check_origin(reference, &origin)?;
         let source = self.source(&origin)?;
         let resolved = fetch::again(|| async {
             match source.resolve(&origin, stored.as_ref(), &context).await {
@@ -270,12 +275,22 @@ impl Inner {
             }
         });
         let resolved = Resolved { reference: reference.clone(), ..resolved.await?? };
+        let resolved = self.check_signatures(resolved, &context).await?;
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
         // The content may be here under another reference, and then nobody fetches it.
         if !local && self.holds(&resolved).await {
             self.remember(&resolved, &request.asker).await;
         }
         Ok(resolved)
+    }
+
+    /// What is in the store and the same as before was checked then.
+    async fn check_signatures(&self, resolved: Resolved, context: &Context<'_>) -> Result<Resolved, Error> {
+        if self.signatures.held(&resolved) {
+            return Ok(resolved);
+        }
+        let signed = self.signatures.check(&resolved, &self.oci, context).await?;
+        Ok(Resolved { signed, ..resolved })
     }
 
     async fn keyrings(&self, reference: &Reference, asker: &Asker) -> Result<Vec<Keyring>, Error> {

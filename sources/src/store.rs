@@ -58,6 +58,11 @@ impl Store {
         &self.root
     }
 
+    /// Whether it can be written.
+    pub fn check(&self) -> Result<(), Error> {
+        self.temporary().map(drop).map_err(|error| self.failed(error))
+    }
+
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join(BLOBS).join(digest.algorithm().name()).join(&digest.hex()[..2]).join(digest.hex())
     }

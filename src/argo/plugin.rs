@@ -59,6 +59,7 @@ pub enum Module {
 /// The kinds of module, one of which is given.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct Keyed {
     /// In an OCI registry.
     oci: Option<Oci>,

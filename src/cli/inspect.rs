@@ -23,15 +23,16 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let module = pull::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
+        let (resolved, module) = pull::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
         let inspection = runtime::inspect(&module.bytes)
             .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
         let kind = if inspection.component { "component" } else { "core module" };
         let (size, digest) = (module.bytes.len(), module.package.module.to_string());
         let runs = inspection.kind().map(runs_as);
+        let pinned = resolved.pinned().map(|reference| reference.to_string());
         if self.json {
             let (imports, exports) = (&inspection.imports, &inspection.exports);
-            let json = json!({"kind": kind, "runs": runs, "size": size, "digest": digest, "imports": imports, "exports": exports});
+            let json = json!({"kind": kind, "runs": runs, "size": size, "digest": digest, "pinned": pinned, "imports": imports, "exports": exports});
             output::data(&format!("{json:#}\n"));
             return Ok(Exit::Succeeded);
         }
@@ -39,6 +40,9 @@ impl Inspect {
             "kind:    {kind}\nruns as: {}\nsize:    {size} bytes\ndigest:  {digest}\n",
             runs.unwrap_or("nothing: it has no entry point")
         );
+        if let Some(pinned) = pinned {
+            let _ = writeln!(text, "pinned:  {pinned}");
+        }
         for (title, names) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
             let _ = writeln!(text, "{title}:");
             for name in names {

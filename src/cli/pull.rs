@@ -25,7 +25,7 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let module = fetch(&self.common, &self.reference, PullPolicy::Always)?;
+        let (_, module) = fetch(&self.common, &self.reference, PullPolicy::Always)?;
         if let Some(file) = &self.output {
             std::fs::write(file, &module.bytes)
                 .map_err(|error| Failure::error(format!("--output `{}` cannot be written: {error}", file.display())))?;
@@ -37,9 +37,9 @@ impl Pull {
 }
 
 /// Fetches one module.
-pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<Module, Failure> {
+pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<(Arc<Resolved>, Module), Failure> {
     let (config, reference) = (common.start(Some("off"))?, settings::reference(reference)?);
-    Fetcher::new(common, &config)?.fetch(reference, policy).map(|(_, module)| module)
+    Fetcher::new(common, &config)?.fetch(reference, policy)
 }
 
 /// Resolves and fetches, with progress on a terminal.

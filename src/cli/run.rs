@@ -139,9 +139,10 @@ impl RunStep {
 
     /// Before the module runs, and not after.
     fn check_output_directory(&self) -> Result<(), Failure> {
-        match &self.output_dir {
-            Some(directory) if directory.exists() && !directory.is_dir() => {
-                Err(Failure::usage(format!("--output-dir `{}` is not a directory", directory.display())))
+        let Some(directory) = &self.output_dir else { return Ok(()) };
+        match directory.ancestors().find(|directory| directory.exists()) {
+            Some(there) if !there.is_dir() => {
+                Err(Failure::usage(format!("--output-dir: `{}` is not a directory", there.display())))
             }
             _ => Ok(()),
         }

@@ -157,5 +157,8 @@ pub(super) fn set_up(sources: Sources, config: &Config, directories: &Directorie
         let directory = directories.scratch.display();
         tracing::warn!(%directory, %error, "steps that use files cannot run: their directories cannot be made here");
     }
+    if let Err(error) = directories.store(config).check() {
+        tracing::warn!(%error, "modules cannot be fetched: there is no place to keep them");
+    }
     Ok(executor)
 }

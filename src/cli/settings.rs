@@ -199,6 +199,9 @@ pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
     let looks_like_path = text.starts_with(['.', '/']) || (!text.contains(':') && is_wasm_file);
     if !text.contains("://") && (looks_like_path || Path::new(text).is_file()) {
         let path = std::path::absolute(text).map_err(|error| Failure::usage(format!("`{text}`: {error}")))?;
+        if !path.exists() {
+            return Err(Failure::usage(format!("there is no file `{text}`")));
+        }
         return Ok(Reference::File(path));
     }
     let registry = text.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");

@@ -158,6 +158,9 @@ fn replace(text: &str, variables: &BTreeMap<String, String>) -> Result<String, F
         let value = variables.get(name).ok_or_else(|| {
             let hint =
                 match name.strip_prefix("inputs.parameters.").or_else(|| name.strip_prefix("workflow.parameters.")) {
+                    Some(parameter) if name.starts_with("inputs.") => {
+                        format!("give it one with -p {parameter}=VALUE; the template's `inputs.parameters` must have it")
+                    }
                     Some(parameter) => format!("give it one with -p {parameter}=VALUE, or a `default` in the file"),
                     None => "outside a cluster there are only parameters, paths of artifacts, and the names of the workflow and the node"
                         .to_owned(),

@@ -34,6 +34,7 @@ fn limits(limits: &Limits) -> Result<(), DocumentError> {
         ("message", limits.message.0 >= 64, "must be at least 64 bytes"),
         ("memory", limits.memory.0 >= MIN_MEMORY, "must be at least 64Ki, the least that a module can have"),
         ("memory", limits.memory.0 <= MAX_MEMORY, "must be at most 4Gi, the most that a module can address"),
+        ("entries", limits.entries >= 16, "must be at least 16: every step's directory has some"),
         ("time", !limits.time.0.is_zero(), "must be more than 0"),
     ];
     match rules.into_iter().find(|(_, holds, _)| !holds) {
@@ -60,8 +61,13 @@ fn sources(sources: &Sources) -> Result<(), DocumentError> {
             DocumentError::new(error.path(), format!("`{entry}` must be a host, in which `*` stands for any text"))
         })?;
     }
-    for (name, entries) in [("allow", &policy.allow), ("deny", &policy.deny), ("requireDigest", &policy.require_digest)]
-    {
+    let signed: Vec<String> = policy.signatures.iter().flat_map(|rule| rule.references.clone()).collect();
+    for (name, entries) in [
+        ("signatures", &signed),
+        ("allow", &policy.allow),
+        ("deny", &policy.deny),
+        ("requireDigest", &policy.require_digest),
+    ] {
         for (index, entry) in entries.iter().enumerate() {
             let at = format!("sources.policy.{name}[{index}]");
             check_pattern(entry).map_err(|message| DocumentError::new(at, message))?;
@@ -76,6 +82,9 @@ fn sources(sources: &Sources) -> Result<(), DocumentError> {
     }
     if sources.ca.iter().any(|text| !text.contains("-----BEGIN CERTIFICATE-----")) {
         return Err(DocumentError::new("sources.ca", "must be the text of certificates in PEM, and not a path"));
+    }
+    if sources.max_module.0 < 1 << 10 {
+        return Err(DocumentError::new("sources.maxModule", "must be at least 1Ki"));
     }
     // What one reference names can have several parts, and all of them have to be there at once.
     if sources.max_store.0 < sources.max_module.0.saturating_mul(4) {

@@ -48,13 +48,16 @@ pub enum Stop {
     /// It filled its directory.
     #[error("disk limit exceeded")]
     Disk,
+    /// The machine's disk is nearly full, whoever filled it.
+    #[error("too little of the disk is free")]
+    DiskFree,
     /// Nobody wants the result any more.
     #[error("cancelled")]
     Cancelled,
 }
 
 impl Stop {
-    const ALL: [Self; 5] = [Self::Memory, Self::Time, Self::Output, Self::Disk, Self::Cancelled];
+    const ALL: [Self; 6] = [Self::Memory, Self::Time, Self::Output, Self::Disk, Self::DiskFree, Self::Cancelled];
 }
 
 /// Watches one step's limits. The guest's thread asks it at every tick of the epoch.
@@ -131,11 +134,10 @@ impl Watch {
         let usage = disk::usage(directory, self.limits.entries);
         // A large directory takes long to measure: the guest keeps at least four fifths of the time.
         *sample = Instant::now() + SAMPLE.max(now.elapsed() * 4);
-        if self.exceeds(&usage) { Err(self.stop(Stop::Disk)) } else { Ok(()) }
-    }
-
-    fn exceeds(&self, usage: &disk::Usage) -> bool {
-        usage.bytes > self.limits.disk || usage.entries > self.limits.entries || usage.free < self.limits.disk_free
+        if usage.bytes > self.limits.disk || usage.entries > self.limits.entries {
+            return Err(self.stop(Stop::Disk));
+        }
+        if usage.free < self.limits.disk_free { Err(self.stop(Stop::DiskFree)) } else { Ok(()) }
     }
 }
 

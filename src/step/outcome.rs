@@ -111,6 +111,10 @@ fn verdict(step: &Step, report: &Report) -> (Option<i32>, Result<(), (Phase, Str
         Ending::Failed(message) => (Some(1), failed(message.clone())),
         Ending::Trapped(what) => (Some(134), failed(with_stderr(format!("the module trapped ({what})")))),
         Ending::Stopped(Stop::Cancelled) => (None, Err((Phase::Error, "the step was cancelled".to_owned()))),
+        Ending::Stopped(Stop::DiskFree) => {
+            let message = "the executor's disk is nearly full: less than `limits.diskFree` of it is free";
+            (None, Err((Phase::Error, message.to_owned())))
+        }
         Ending::Stopped(stop) => {
             let limits = &step.limits;
             let (code, message) = match stop {

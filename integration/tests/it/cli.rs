@@ -113,10 +113,10 @@ fn exit_codes_tell_failed_error_and_usage_apart() {
     let (trap, counting) = (guest("trap"), guest("word-count"));
     let failing = guest("malformed-result");
     std::fs::write(cli.at("file"), "").unwrap();
-    let cases: [(&[&str], i32, &str); 28] = [
+    let cases: [(&[&str], i32, &str); 29] = [
         (&["run", text(&trap)], 1, "Failed, exit code 134: the module trapped"),
         (&["run", text(&counting)], 1, "Failed: exit code 64: usage: word-count"),
-        (&["run", "./none.wasm"], 2, "there is no file"),
+        (&["run", "./none.wasm"], 64, "there is no file"),
         (&["run", "ftp://x/y"], 64, "is none of `oci://`"),
         (&["run"], 64, "required"),
         (&["run", text(&trap), "-p", "novalue"], 64, "it must look like NAME=VALUE"),
@@ -141,7 +141,8 @@ fn exit_codes_tell_failed_error_and_usage_apart() {
         (&["run", text(&trap), "-o", "x=/in/x", "-o", "x=/in/y"], 64, "-o x=… is there twice"),
         (&["run", text(&trap), "-a", "x"], 64, "it must look like NAME=HOST_PATH:GUEST_PATH"),
         (&["run", text(&trap), "-o", "../x=/out/x"], 64, "`../x` cannot be an artifact's name"),
-        (&["run", text(&trap), "--output-dir", "file"], 64, "--output-dir `file` is not a directory"),
+        (&["run", text(&trap), "--output-dir", "file"], 64, "--output-dir: `file` is not a directory"),
+        (&["run", text(&trap), "--output-dir", "file/x"], 64, "--output-dir: `file` is not a directory"),
         (&["run", text(&trap), "--stdin", "none"], 64, "--stdin: `none` cannot be read"),
         (&["run", text(&trap), "--insecure-registry", "http://h"], 64, "it must be a host"),
         (&["pull", text(&trap), "-o", "none/x"], 2, "--output `none/x` cannot be written"),
@@ -181,6 +182,11 @@ async fn pull_and_inspect() {
     drop(registry);
     let output = cli.run(&["inspect", &reference, "--insecure-registry", "127.0.0.1", "--json"]);
     let shown: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let artifact = shown["pinned"].as_str().unwrap();
+    assert!(
+        artifact.starts_with(&reference.replace(":1", "@sha256:"))
+            && !artifact.contains(shown["digest"].as_str().unwrap())
+    );
     assert_eq!(
         (&shown["kind"], &shown["runs"], &shown["size"]),
         (&json!("component"), &json!("step"), &json!(module.len()))
@@ -271,9 +277,22 @@ fn config_check_finds_what_would_not_start() {
             "the configuration in `c.yaml`: `sources.credentials[0]`: `UNSET_HERE`: there is no such environment variable",
         ),
         ("sources: {credentials: [{host: h, tokenFrom: {file: /none}}]}", 64, "`/none`"),
+        (
+            "sources: {policy: {signatures: [{references: ['*'], keyless: {issuer: i, subject: s}}]}}",
+            64,
+            "keyless signatures are not supported by this version",
+        ),
+        (
+            "sources: {policy: {signatures: [{references: ['*'], keys: [/etc/key.pub]}]}}",
+            64,
+            "the key is not a public key in PEM",
+        ),
+        ("sources: {policy: {signatures: [{references: ['ghcr.io/*'], keys: [x]}]}}", 64, "matches no reference"),
         ("sources: {ca: [/etc/ca.pem]}", 64, "and not a path"),
         ("sources: {ca: ['-----BEGIN CERTIFICATE----- no']}", 64, "certificate"),
         ("sources: {files: /none/here}", 64, "there is no directory `/none/here`"),
+        ("limits: {entries: 0}", 64, "must be at least 16"),
+        ("sources: {maxModule: 0}", 64, "must be at least 1Ki"),
         ("limits: {steps: many}", 64, "expected a whole number from 0 to 4294967295, found `many`"),
         ("limits: {steps: -1}", 64, "expected a whole number from 0 to 4294967295, found integer `-1`"),
         ("sources: {files: modules}", 64, "must be an absolute path"),
@@ -294,8 +313,9 @@ fn config_check_finds_what_would_not_start() {
 /// Steps that need no directory run without one: that is a warning, and no reason not to start.
 #[test]
 fn config_check_warns_of_a_scratch_directory_that_cannot_be_written() {
-    let output = Cli::new().run(&["config", "check", "--scratch-dir", "/proc/none"]);
+    let output = Cli::new().run(&["config", "check", "--scratch-dir", "/proc/none", "--cache-dir", "/proc/none"]);
     assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("modules cannot be fetched"), "{}", stderr(&output));
     assert!(stderr(&output).contains("steps that use files cannot run"), "{}", stderr(&output));
 }
 

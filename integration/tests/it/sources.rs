@@ -190,6 +190,8 @@ async fn compiled_code_outlives_the_process() {
     let run = async || {
         let executor = Executor::start_with(Options { flags: flags.clone(), ..Options::default() });
         assert_eq!(executor.node(&template("noop-command")).await["phase"], "Succeeded");
+        // A reply may be read before the log is.
+        wasm_workflow_integration::eventually("the step's line", async || executor.log().contains("phase=")).await;
         executor.log()
     };
     assert!(run().await.contains("compiled"));

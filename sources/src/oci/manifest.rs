@@ -47,6 +47,8 @@ pub(super) struct Descriptor {
     pub(super) size: u64,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) platform: Option<Platform>,
+    /// In an index, what kind of artifact it is.
+    pub(super) artifact_type: String,
 }
 
 /// `platform` of a child of an index.
@@ -76,6 +78,8 @@ struct RawDescriptor {
     size: i64,
     annotations: Option<BTreeMap<String, String>>,
     platform: Option<Platform>,
+    #[serde(default)]
+    artifact_type: String,
 }
 
 impl Document {
@@ -122,7 +126,7 @@ impl TryFrom<RawDescriptor> for Descriptor {
             Error::new(ErrorKind::Protocol, format!("the manifest says that `{digest}` has {} bytes", raw.size))
         })?;
         let (annotations, platform) = (raw.annotations.unwrap_or_default(), raw.platform);
-        Ok(Self { media_type: raw.media_type, digest, size, annotations, platform })
+        Ok(Self { media_type: raw.media_type, digest, size, annotations, platform, artifact_type: raw.artifact_type })
     }
 }
 

@@ -168,6 +168,7 @@ mod tests {
     fn blob(media_type: &str, title: Option<&str>) -> Descriptor {
         let annotations = title.map(|title| ("org.opencontainers.image.title".to_owned(), title.to_owned()));
         Descriptor {
+            artifact_type: String::new(),
             media_type: media_type.to_owned(),
             digest: Digest::of(format!("{media_type}{title:?}").as_bytes()),
             size: 9,

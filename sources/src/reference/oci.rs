@@ -83,6 +83,13 @@ impl OciReference {
         Self { select: Some(select), ..self }
     }
 
+    /// The same, at this digest and without a tag.
+    #[must_use]
+    pub(crate) fn at(self, digest: Digest) -> Self {
+        let (registry, repository) = (self.name.registry().to_owned(), self.name.repository().to_owned());
+        Self { name: OciName::with_digest(registry, repository, digest.to_string()), digest: Some(digest), ..self }
+    }
+
     /// Which of several modules.
     pub fn select(&self) -> Option<&Select> {
         self.select.as_ref()

@@ -64,7 +64,8 @@ impl Store {
             if !self.holds(resolved) {
                 return Err(unreadable(file, &format!("a part of `{}` is missing", resolved.reference.redacted())));
             }
-            self.remember(resolved, &Asker::default())?;
+            // That it was checked is the file's word too.
+            self.remember(&Resolved { signed: None, ..resolved.clone() }, &Asker::default())?;
         }
         Ok(references)
     }

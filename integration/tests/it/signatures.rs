@@ -1,0 +1,150 @@
+//! Modules that cosign signed, in both layouts, and what the operator asks of them.
+
+use std::path::{Path, PathBuf};
+
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+use sources::Digest;
+use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::guests::{guest, repository};
+use wasm_workflow_integration::registry::Registry;
+
+use crate::hostile_registry::Rogue;
+use crate::{message, template_of_module};
+
+/// The signed module's manifest.
+const SIGNED: &str = "sha256:6409e974995128eb8b60b85984baea0a307201d0382604a3ac225d5dd4712747";
+/// Another public key on P-256.
+const OTHER: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE9UmbuIihhpMBkaiWVVHuPAMAyZVE0AYG8UsmxMwBqYm0qsNNSr5Vkmfz207ozxWMoMDPdn2jpQuZPM7VVbY8RQ==\n-----END PUBLIC KEY-----\n";
+
+fn fixtures() -> PathBuf {
+    repository().join("integration/fixtures/cosign")
+}
+
+fn read(path: impl AsRef<Path>) -> Vec<u8> {
+    std::fs::read(fixtures().join(path)).unwrap()
+}
+
+fn blobs() -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(fixtures().join("blobs")).unwrap();
+    entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+}
+
+/// Puts a repository as cosign left it.
+async fn put(registry: &Registry, name: &str) {
+    for blob in blobs() {
+        registry.put_blob(name, "application/octet-stream", &blob).await;
+    }
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(fixtures().join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // The list comes after what it lists.
+    files.sort_by_key(|file| file.file_stem().unwrap().to_str().unwrap().starts_with("sha256-"));
+    for file in files {
+        let (bytes, tag) = (std::fs::read(&file).unwrap(), file.file_stem().unwrap().to_str().unwrap().to_owned());
+        let tag = if tag == "bundle" { Digest::of(&bytes).to_string() } else { tag };
+        let document: Value = serde_json::from_slice(&bytes).unwrap();
+        registry.put_bytes(name, &tag, document["mediaType"].as_str().unwrap(), bytes).await;
+    }
+}
+
+fn executor(host: &str, key: &str, cache: Option<&Path>) -> Executor {
+    let rules = json!([{"references": ["oci://*/legacy*", "oci://*/bundled*", "oci://*/m*", "https://*", "http://*"], "keys": [key]}]);
+    let config = json!({"sources": {"insecure": [host], "policy": {"signatures": rules}}});
+    Executor::start_with(Options {
+        config: Some(config.to_string()),
+        cache: cache.map(Path::to_owned),
+        ..Options::default()
+    })
+}
+
+fn of(host: &str, name: &str) -> Value {
+    template_of_module(json!({"oci": format!("{host}/{name}")}))
+}
+
+fn key() -> String {
+    String::from_utf8(read("cosign.pub")).unwrap()
+}
+
+#[tokio::test]
+async fn what_cosign_signed_runs_and_nothing_else() {
+    let registry = Registry::start();
+    let host = &registry.host;
+    for name in ["legacy", "bundled"] {
+        put(&registry, name).await;
+    }
+    let signed = executor(host, &key(), None);
+    for name in ["legacy:1", "bundled:1", &format!("legacy@{SIGNED}")] {
+        let node = signed.node(&of(host, name)).await;
+        assert_eq!(node["phase"], "Succeeded", "{name}: {node}");
+    }
+    let other = executor(host, OTHER, None);
+    for name in ["legacy:1", "bundled:1"] {
+        let node = other.node(&of(host, name)).await;
+        assert_eq!(node["phase"], "Error", "{node}");
+        let expected = "it has a signature, and not one that `sources.policy.signatures[0]` asks for";
+        assert!(message(&node).contains(expected), "{name}: {node}");
+    }
+    // Another module under a signed one's tag, and beside its signature.
+    let module = std::fs::read(guest("noop-command")).unwrap();
+    for name in ["legacy:2", "bundled:1", "m:1"] {
+        registry.push_module(name, &module).await;
+        let node = executor(host, &key(), None).node(&of(host, name)).await;
+        assert!(
+            message(&node).contains("nobody signed it, and `sources.policy.signatures[0]` asks for that"),
+            "{node}"
+        );
+    }
+    registry.push_module("free:1", &module).await;
+    assert_eq!(signed.node(&of(host, "free:1")).await["phase"], "Succeeded", "no rule is about it");
+    let url = template_of_module(json!({"http": {"url": format!("http://{host}/m.wasm")}}));
+    assert!(message(&signed.node(&url).await).contains("which only modules in OCI registries can have"));
+}
+
+/// What was fetched before there was a rule is not what the rule asks for.
+#[tokio::test]
+async fn the_store_is_held_to_todays_rules() {
+    let registry = Registry::start();
+    let host = registry.host.clone();
+    put(&registry, "legacy").await;
+    let cache = tempfile::tempdir().unwrap();
+    let mut template = of(&host, "legacy:1");
+    let options = Options {
+        flags: vec!["--insecure-registry".to_owned(), host.clone()],
+        cache: Some(cache.path().to_owned()),
+        ..Options::default()
+    };
+    assert_eq!(Executor::start_with(options).node(&template).await["phase"], "Succeeded");
+    template["plugin"]["wasm"]["pull"] = json!({"policy": "Never"});
+    let node = executor(&host, &key(), Some(cache.path())).node(&template).await;
+    assert!(message(&node).contains("is not in the store"), "nobody checked it yet: {node}");
+    template["plugin"]["wasm"]["pull"] = json!({"policy": "IfNotPresent"});
+    assert_eq!(executor(&host, &key(), Some(cache.path())).node(&template).await["phase"], "Succeeded");
+    drop(registry);
+    let node = executor(&host, &key(), Some(cache.path())).node(&template).await;
+    assert_eq!(node["phase"], "Succeeded", "and now it is checked: {node}");
+    let node = executor(&host, OTHER, Some(cache.path())).node(&template).await;
+    assert_eq!(node["phase"], "Error", "by another rule: {node}");
+}
+
+/// A registry that knows the referrers API has no list under a tag.
+#[tokio::test]
+async fn signatures_by_the_referrers_api() {
+    let (host, rogue) = Rogue::start().await;
+    for blob in blobs() {
+        rogue.on(&format!("GET blobs/{}", Digest::of(&blob)), move |_| blob.clone().into_response());
+    }
+    let documents = [
+        (SIGNED.to_owned(), read("bundled/1.json")),
+        (Digest::of(&read("bundled/bundle.json")).to_string(), read("bundled/bundle.json")),
+    ];
+    for (digest, document) in documents {
+        rogue.on(&format!("GET manifests/{digest}"), move |_| document.clone().into_response());
+    }
+    let list = read(format!("bundled/{}.json", SIGNED.replace(':', "-")));
+    rogue.on(&format!("GET referrers/{SIGNED}"), move |_| list.clone().into_response());
+    let template = of(&host, &format!("m@{SIGNED}"));
+    let node = executor(&host, &key(), None).node(&template).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(!rogue.asked().iter().any(|asked| *asked == format!("GET manifests/{}", SIGNED.replace(':', "-"))));
+    assert_eq!(executor(&host, OTHER, None).node(&template).await["phase"], "Error");
+}

@@ -1,0 +1,320 @@
+//! Signatures that `cosign` made with a key (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>, and
+//! `BUNDLE_SPEC.md` beside it).
+//!
+//! They are beside the image, in the same repository, in one of two layouts: under the tag `sha256-HEX.sig` with a payload for each
+//! signature, or as bundles that refer to the manifest. What is signed names the manifest's digest; nothing else of it counts here.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use reqwest::Method;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
+use serde::Deserialize;
+use webpki::{RawPublicKeyEntity, ring};
+
+use super::manifest::{Descriptor, Document};
+use super::{MAX_MANIFEST_BYTES, OciSource};
+use crate::reference::OciReference;
+use crate::source::Context;
+use crate::{Digest, Error, ErrorKind};
+
+/// Who signed a great many times signed none too many.
+const MAX_SIGNATURES: usize = 32;
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
+
+const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 5] = [
+    ring::ECDSA_P256_SHA256,
+    ring::ECDSA_P384_SHA384,
+    ring::ECDSA_P384_SHA256,
+    ring::ED25519,
+    ring::RSA_PKCS1_2048_8192_SHA256,
+];
+
+/// A public key, as `cosign` writes it.
+#[derive(Clone, Debug)]
+pub(crate) struct PublicKey(SubjectPublicKeyInfoDer<'static>);
+
+impl PublicKey {
+    /// Reads a key in PEM.
+    ///
+    /// # Errors
+    ///
+    /// It is not one, or not of a kind that is known.
+    pub(crate) fn from_pem(pem: &str) -> Result<Self, Error> {
+        let invalid = || Error::new(ErrorKind::InvalidConfig, "the key is not a public key in PEM");
+        let key = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| invalid())?;
+        RawPublicKeyEntity::try_from(&key).map_err(|_| invalid())?;
+        Ok(Self(key))
+    }
+
+    fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Ok(key) = RawPublicKeyEntity::try_from(&self.0) else { return false };
+        ALGORITHMS.iter().any(|algorithm| key.verify_signature(*algorithm, message, signature).is_ok())
+    }
+}
+
+/// What the older layout signs.
+#[derive(Deserialize)]
+struct SimpleSigning {
+    critical: Critical,
+}
+
+#[derive(Deserialize)]
+struct Critical {
+    image: CriticalImage,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct CriticalImage {
+    #[serde(rename = "docker-manifest-digest")]
+    digest: String,
+}
+
+/// A Sigstore bundle, as far as it counts without a transparency log.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bundle {
+    dsse_envelope: Option<Envelope>,
+}
+
+/// <https://github.com/secure-systems-lab/dsse/blob/master/envelope.md>
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<EnvelopeSignature>,
+}
+
+#[derive(Deserialize)]
+struct EnvelopeSignature {
+    sig: String,
+}
+
+/// <https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    predicate_type: String,
+    subject: Vec<Subject>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    digest: SubjectDigest,
+}
+
+#[derive(Deserialize)]
+struct SubjectDigest {
+    sha256: Option<String>,
+}
+
+impl OciSource {
+    /// Checks that one of the keys signed the manifest `artifact`. `whose` says in errors whose they are.
+    pub(crate) async fn check_signature(
+        &self,
+        oci: &OciReference,
+        artifact: &Digest,
+        keys: &[PublicKey],
+        whose: &str,
+        context: &Context<'_>,
+    ) -> Result<(), Error> {
+        let mut found = 0;
+        for (media_type, descriptor) in self.signatures(oci, artifact, context).await? {
+            found += 1;
+            let what = "the signature";
+            let bytes = self.small_blob(oci, &descriptor, what, context).await?;
+            let signed = match media_type {
+                Layout::SimpleSigning => is_signed_simply(&bytes, &descriptor, artifact, keys),
+                Layout::Bundle => is_signed_in_bundle(&bytes, artifact, keys),
+            };
+            if signed {
+                tracing::info!(repository = oci.repository(), %artifact, whose, "signed");
+                return Ok(());
+            }
+        }
+        let message = match found {
+            0 => format!("nobody signed it, and {whose} asks for that"),
+            1 => format!("it has a signature, and not one that {whose} asks for"),
+            count => format!("it has {count} signatures, and none that {whose} asks for"),
+        };
+        Err(Error::new(ErrorKind::Denied, message)
+            .hint("sign it with `cosign sign --key`, or ask the operator which keys count"))
+    }
+
+    /// All signatures of the manifest, in both layouts.
+    async fn signatures(
+        &self,
+        oci: &OciReference,
+        artifact: &Digest,
+        context: &Context<'_>,
+    ) -> Result<Vec<(Layout, Descriptor)>, Error> {
+        let tag = format!("{}-{}", artifact.algorithm().name(), artifact.hex());
+        let mut signatures = Vec::new();
+        if let Some(Document::Manifest(manifest)) = self.beside(oci, &format!("manifests/{tag}.sig"), context).await? {
+            let payloads = manifest.layers.into_iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
+            signatures.extend(payloads.map(|layer| (Layout::SimpleSigning, layer)));
+        }
+        let referrers = match self.beside(oci, &format!("referrers/{artifact}"), context).await? {
+            // Registries without that API keep the list under a tag.
+            None => self.beside(oci, &format!("manifests/{tag}"), context).await?,
+            found => found,
+        };
+        if let Some(Document::Index(children)) = referrers {
+            let bundles = children
+                .into_iter()
+                .filter(|child| child.artifact_type.is_empty() || child.artifact_type.starts_with(BUNDLE));
+            for child in bundles.take(MAX_SIGNATURES) {
+                if let Document::Manifest(manifest) = self.document(oci, &child.digest, context).await? {
+                    let bundles = manifest.layers.into_iter().filter(|layer| layer.media_type.starts_with(BUNDLE));
+                    signatures.extend(bundles.map(|layer| (Layout::Bundle, layer)));
+                }
+            }
+        }
+        signatures.truncate(MAX_SIGNATURES);
+        Ok(signatures)
+    }
+
+    /// A document that need not be there.
+    async fn beside(&self, oci: &OciReference, path: &str, context: &Context<'_>) -> Result<Option<Document>, Error> {
+        let what = format!("list of signatures of `{}`", oci.repository());
+        match self.request(oci, path, Method::GET, &what, context).await {
+            Ok(answer) => Document::parse(&answer.bytes(MAX_MANIFEST_BYTES, &what).await?).map(Some),
+            // What registries say that know no such request.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Protocol) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Layout {
+    SimpleSigning,
+    Bundle,
+}
+
+fn is_signed_simply(payload: &Bytes, layer: &Descriptor, artifact: &Digest, keys: &[PublicKey]) -> bool {
+    let signature = layer.annotations.get(SIGNATURE).and_then(|text| STANDARD.decode(text).ok());
+    let Some(signature) = signature else { return false };
+    let Ok(signed) = serde_json::from_slice::<SimpleSigning>(payload) else { return false };
+    let Critical { image, kind } = signed.critical;
+    kind == "cosign container image signature"
+        && image.digest == artifact.to_string()
+        && keys.iter().any(|key| key.signed(payload, &signature))
+}
+
+fn is_signed_in_bundle(bytes: &Bytes, artifact: &Digest, keys: &[PublicKey]) -> bool {
+    let Ok(Bundle { dsse_envelope: Some(envelope) }) = serde_json::from_slice(bytes) else { return false };
+    let Ok(payload) = STANDARD.decode(&envelope.payload) else { return false };
+    let Ok(statement) = serde_json::from_slice::<Statement>(&payload) else { return false };
+    let is_subject = |subject: &Subject| subject.digest.sha256.as_deref() == Some(artifact.hex());
+    let message = [
+        format!("DSSEv1 {} {} {} ", envelope.payload_type.len(), envelope.payload_type, payload.len()).as_bytes(),
+        &payload,
+    ]
+    .concat();
+    envelope.payload_type == IN_TOTO
+        && statement.predicate_type == SIGNED
+        && statement.subject.iter().any(is_subject)
+        && envelope
+            .signatures
+            .iter()
+            .filter_map(|signature| STANDARD.decode(&signature.sig).ok())
+            .any(|signature| keys.iter().any(|key| key.signed(&message, &signature)))
+}
+
+#[cfg(test)]
+mod tests {
+    use ::ring::rand::SystemRandom;
+    use ::ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use serde_json::json;
+
+    use super::*;
+
+    /// What stands before a key on P-256 (RFC 5480).
+    const P256: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+
+    fn key() -> (EcdsaKeyPair, PublicKey) {
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random).unwrap();
+        let der = [&hex::decode(P256).unwrap(), pair.public_key().as_ref()].concat();
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
+        (pair, PublicKey::from_pem(&pem).unwrap())
+    }
+
+    fn sign(pair: &EcdsaKeyPair, message: &[u8]) -> String {
+        STANDARD.encode(pair.sign(&SystemRandom::new(), message).unwrap())
+    }
+
+    fn payload(digest: &Digest, kind: &str) -> Bytes {
+        let image = json!({"docker-manifest-digest": digest.to_string()});
+        json!({"critical": {"image": image, "type": kind}, "optional": null}).to_string().into()
+    }
+
+    fn layer(signature: &str) -> Descriptor {
+        let descriptor = json!({"mediaType": SIMPLE_SIGNING, "digest": Digest::of(b""), "size": 0, "annotations": {SIGNATURE: signature}});
+        let manifest = json!({"schemaVersion": 2, "layers": [descriptor]}).to_string();
+        match Document::parse(manifest.as_bytes()).unwrap() {
+            Document::Manifest(manifest) => manifest.layers[0].clone(),
+            Document::Index(_) => panic!("an index"),
+        }
+    }
+
+    #[test]
+    fn what_is_signed_is_this_manifest_and_nothing_else() {
+        let ((pair, public), (_, other)) = (key(), key());
+        let (artifact, kind) = (Digest::of(b"manifest"), "cosign container image signature");
+        let good = payload(&artifact, kind);
+        let signed = |payload: &Bytes, signature: &str, keys: &[PublicKey]| {
+            is_signed_simply(payload, &layer(signature), &artifact, keys)
+        };
+        let signature = sign(&pair, &good);
+        assert!(signed(&good, &signature, &[other.clone(), public.clone()]));
+        assert!(!signed(&good, &signature, &[other]) && !signed(&good, &signature, &[]));
+        assert!(!signed(&good, "", std::slice::from_ref(&public)), "no signature");
+        for wrong in [payload(&Digest::of(b"another"), kind), payload(&artifact, "atomic container signature")] {
+            assert!(!signed(&wrong, &sign(&pair, &wrong), std::slice::from_ref(&public)), "{wrong:?}");
+            assert!(!signed(&wrong, &signature, std::slice::from_ref(&public)), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn bundles_are_held_to_the_same() {
+        let ((pair, public), artifact) = (key(), Digest::of(b"manifest"));
+        let bundle = |digest: &Digest, predicate: &str, payload_type: &str| {
+            let statement = json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": predicate,
+                "subject": [{"digest": {"sha256": digest.hex()}}]});
+            let payload = statement.to_string();
+            let message = format!("DSSEv1 {} {payload_type} {} {payload}", payload_type.len(), payload.len());
+            let envelope = json!({"payload": STANDARD.encode(&payload), "payloadType": payload_type,
+                "signatures": [{"sig": sign(&pair, message.as_bytes()), "keyid": ""}]});
+            Bytes::from(json!({"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope": envelope}).to_string())
+        };
+        let signed = |bundle: &Bytes| is_signed_in_bundle(bundle, &artifact, std::slice::from_ref(&public));
+        assert!(signed(&bundle(&artifact, SIGNED, IN_TOTO)));
+        assert!(!signed(&bundle(&Digest::of(b"another"), SIGNED, IN_TOTO)));
+        assert!(
+            !signed(&bundle(&artifact, "https://slsa.dev/provenance/v1", IN_TOTO)),
+            "an attestation is no signature"
+        );
+        assert!(!signed(&bundle(&artifact, SIGNED, "text/plain")));
+        assert!(!signed(&Bytes::from_static(b"{}")) && !signed(&Bytes::from_static(b"")));
+        let (_, other) = key();
+        assert!(!is_signed_in_bundle(&bundle(&artifact, SIGNED, IN_TOTO), &artifact, &[other]));
+    }
+
+    #[test]
+    fn what_is_no_key() {
+        for pem in ["", "x", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
+            assert!(PublicKey::from_pem(pem).is_err(), "{pem}");
+        }
+    }
+}
