@@ -28,6 +28,8 @@ pub mod digest;
 pub mod error;
 pub mod file;
 pub mod flight;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod http;
 pub mod oci;
 pub mod package;

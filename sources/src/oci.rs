@@ -124,6 +124,26 @@ impl Source for OciSource {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use super::{Document, ImageConfig, Select, select, spin};
+
+    pub(crate) fn manifest(bytes: &[u8]) {
+        match Document::parse(bytes) {
+            Ok(Document::Manifest(manifest)) => {
+                let _ = select::layer(&manifest, None);
+                let _ = select::layer(&manifest, Some(&Select::Layer("0".to_owned())));
+            }
+            Ok(Document::Index(children)) => {
+                let _ = select::child(&children);
+            }
+            Err(_) => {}
+        }
+        let _ = ImageConfig::parse(bytes).map(ImageConfig::into_program);
+        let _ = spin::component(bytes, None);
+    }
+}
+
 /// A page of tags.
 #[derive(serde::Deserialize)]
 struct Tags {

@@ -267,6 +267,7 @@ mod tests {
             "file://relative",
             "https://u:p@h/m#sha256=00",
             "a/UPPER",
+            "Upper/a",
             "a b",
             "a/b#path=",
             "a/b#x=1",

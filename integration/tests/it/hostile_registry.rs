@@ -147,7 +147,7 @@ async fn what_a_registry_says_is_checked() {
 
 /// A body without a length and without an end.
 fn endless() -> Response {
-    let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[0; 65536])));
+    let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; 65536])));
     Body::from_stream(chunks).into_response()
 }
 

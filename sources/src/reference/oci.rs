@@ -68,6 +68,10 @@ impl OciReference {
             };
             invalid(text, why).caused_by(error)
         })?;
+        // A first part that could be a host, and is none, is part of the repository.
+        if name.repository().chars().any(char::is_uppercase) {
+            return Err(invalid(text, "the names of repositories are in lower case"));
+        }
         let digest = match name.digest() {
             Some(digest) => {
                 Some(digest.parse().map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?)

@@ -1,0 +1,10 @@
+//! Archives and layers of images: compressed or not, one or two of them.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|layers: (&[u8], &[u8], Option<&str>)| {
+    let (lower, upper, path) = layers;
+    wasm_workflow_sources::fuzzing::archive(lower);
+    wasm_workflow_sources::fuzzing::image(&[lower, upper], path);
+});

@@ -1,0 +1,6 @@
+//! OCI manifests, indexes and image configurations, and what is chosen in them.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| wasm_workflow_sources::fuzzing::manifest(bytes));

@@ -1,0 +1,9 @@
+//! Packages of the Wasmer registry.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    wasm_workflow_sources::fuzzing::wapm(bytes, None);
+    wasm_workflow_sources::fuzzing::wapm(bytes, Some("a"));
+});

@@ -1,0 +1,29 @@
+//! What fuzzing calls and nobody else: `sources/fuzz`.
+#![allow(missing_docs, reason = "not for users")]
+
+use bytes::Bytes;
+
+use crate::oci::fuzzing as oci;
+use crate::unpack::{self, Limits};
+
+/// Small, so that a bomb is found early.
+const LIMITS: Limits = Limits { module: 1 << 20 };
+
+pub fn manifest(bytes: &[u8]) {
+    oci::manifest(bytes);
+}
+
+pub fn archive(bytes: &[u8]) {
+    if let Ok(module) = unpack::file(Bytes::copy_from_slice(bytes), LIMITS) {
+        assert!(module.len() as u64 <= LIMITS.module * 4 || module.len() == bytes.len());
+    }
+}
+
+pub fn image(layers: &[&[u8]], path: Option<&str>) {
+    let mut layer = |number: usize| Ok(Bytes::copy_from_slice(layers[number]));
+    let _ = unpack::image(layers.len(), &mut layer, path, LIMITS);
+}
+
+pub fn wapm(bytes: &[u8], command: Option<&str>) {
+    let _ = unpack::wapm(&Bytes::copy_from_slice(bytes), command, LIMITS);
+}
