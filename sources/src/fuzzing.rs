@@ -14,16 +14,16 @@ pub fn manifest(bytes: &[u8]) {
 }
 
 pub fn archive(bytes: &[u8]) {
-    if let Ok(module) = unpack::file(Bytes::copy_from_slice(bytes), LIMITS) {
+    if let Ok(module) = unpack::file(Bytes::copy_from_slice(bytes).into(), LIMITS) {
         assert!(module.len() as u64 <= LIMITS.module * 4 || module.len() == bytes.len());
     }
 }
 
 pub fn image(layers: &[&[u8]], path: Option<&str>) {
-    let mut layer = |number: usize| Ok(Bytes::copy_from_slice(layers[number]));
+    let mut layer = |number: usize| Ok(Bytes::copy_from_slice(layers[number]).into());
     let _ = unpack::image(layers.len(), &mut layer, path, LIMITS);
 }
 
 pub fn wapm(bytes: &[u8], command: Option<&str>) {
-    let _ = unpack::wapm(&Bytes::copy_from_slice(bytes), command, LIMITS);
+    let _ = unpack::wapm(&Bytes::copy_from_slice(bytes).into(), command, LIMITS);
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::credentials::direct;
 use crate::reference::HttpReference;
-use crate::source::{Body, Content, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
+use crate::source::{Arrived, Body, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
 use crate::transport::{Answer, Request};
 use crate::{Error, ErrorKind, Reference};
 
@@ -64,7 +64,7 @@ async fn revalidate(
         return Ok(known.clone().into());
     }
     let (validators, expected) = (answer.validators(), http.module_digest().cloned());
-    Ok(Resolution::Content(Content { body: answer.body(), unpack: Unpack::File, validators, expected }))
+    Ok(Resolution::Arrived(Arrived { body: answer.body(), unpack: Unpack::File, validators, expected }))
 }
 
 async fn ask(http: &HttpReference, unless: Option<Validators>, context: &Context<'_>) -> Result<Answer, Error> {

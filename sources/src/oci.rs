@@ -151,6 +151,11 @@ struct Tags {
 }
 
 impl OciSource {
+    /// Whether some of the reference's content may come from elsewhere than its registry.
+    pub(crate) fn is_mirrored(&self, reference: &Reference) -> bool {
+        matches!(reference, Reference::Oci(oci) if self.mirrors.contains_key(oci.host()))
+    }
+
     /// All tags of a repository.
     pub(crate) async fn tags(&self, oci: &OciReference, context: &Context<'_>) -> Result<Vec<String>, Error> {
         let what = format!("list of tags of `{}`", oci.repository());
@@ -272,7 +277,7 @@ impl OciSource {
         what: &str,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        for mirror in self.mirrors.get(oci.host()).into_iter().flatten() {
+        for mirror in self.mirrors.get(oci.host()).filter(|_| !context.direct).into_iter().flatten() {
             let there = Repository { registry: mirror, name: oci.repository() };
             match self.request_from(there, path, &method, what, context).await {
                 Ok(answer) => return Ok(answer),
@@ -313,11 +318,13 @@ impl OciSource {
             let answer = self.request_as(repository, request, who, context).await?;
             match answer.status.as_u16() {
                 200..=299 => return Ok(answer),
-                401 | 403 => refused = Some(answer),
+                // Some say of what one may not see that it is not there.
+                401 | 403 | 404 => refused = Some(answer),
                 _ => return Err(answer.error(what)),
             }
         }
         Err(match refused {
+            Some(answer) if answer.status.as_u16() == 404 && candidates.is_empty() => answer.error(what),
             Some(answer) => direct::refused(&answer, what, &candidates, MAYBE_PRIVATE),
             None => Error::new(ErrorKind::Protocol, format!("registry `{registry}` was not asked for {what}")),
         })

@@ -44,7 +44,7 @@ impl Policy {
 }
 
 /// What references begin with in their canonical form.
-const SCHEMES: [&str; 7] = ["oci://", "https://", "http://", "wapm://", "bindle://", "wkg:", "file://"];
+const SCHEMES: [&str; 7] = ["oci://", "https://", "http://", "wapm:", "bindle:", "wkg:", "file://"];
 
 /// Whether a reference can match the pattern. A rule that no reference is written like would silently do nothing.
 ///
@@ -126,7 +126,9 @@ mod tests {
         assert!(allowed(&format!("oci://ghcr.io/acme/a@{digest}")) && allowed("library/x:1"));
         assert!(!allowed("ghcr.io/acme/a:1"), "no digest");
         assert!(!allowed(&format!("ghcr.io/acme/secret@{digest}")) && !allowed("quay.io/a:1"));
-        for text in ["GHCR.io/acme/secret@", "ghcr.io:443/acme/secret@", "ghcr.io/acme/secret@"] {
+        for text in
+            ["GHCR.io/acme/secret@", "ghcr.io:443/acme/secret@", "ghcr.io:0443/acme/secret@", "ghcr.io/acme/secret@"]
+        {
             assert!(!allowed(&format!("{text}{digest}")) && !allowed(&format!("{text}{digest}#layer=0")), "{text}");
         }
         assert!(allowed("registry-1.docker.io/library/x:1") && !allowed("registry-1.docker.io/other/x:1"));
@@ -136,6 +138,16 @@ mod tests {
             assert!(policy.check(&reference).is_err(), "{path}");
         }
         assert!(policy.check(&format!("https://h/a%2Fcme/x%#sha256={}", digest.hex()).parse().unwrap()).is_ok());
+        let policy = Policy { allow: rules(&["wapm://acme/*", "bindle:b.example:8080//acme/*"]), ..Policy::default() };
+        for (text, expected) in [
+            ("wapm://acme/x@1.0.0", true),
+            ("wapm://acme/x@1.0.0#registry=evil.example", false),
+            ("wapm://acme/x#registry=https%3A%2F%2Facme", false),
+            ("bindle://acme/x/1.0.0", false),
+            ("bindle://acme/x/1.0.0#server=http%3A%2F%2Fb.example%3A8080%2Fv1", true),
+        ] {
+            assert_eq!(policy.check(&text.parse().unwrap()).is_ok(), expected, "{text}");
+        }
         assert!(Policy::default().check(&"quay.io/a:1".parse().unwrap()).is_ok());
     }
 }

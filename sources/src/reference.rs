@@ -64,13 +64,24 @@ impl Reference {
         }
     }
 
-    /// What the operator's policy is about: the canonical form without the choice of one of several modules, or a digest in a fragment.
+    /// What the operator's policy is about: the canonical form without the choice of one of several modules, or a digest in a fragment. Where a
+    /// reference names the registry or server itself, `wapm:HOST//…` and `bindle:HOST//…`.
     pub fn subject(&self) -> String {
-        if let Self::Http(http) = self {
-            return http.subject();
+        let (named_endpoint, name) = match self {
+            Self::Http(http) => return http.subject(),
+            Self::Wapm(package) => (package.registry(), package.to_string()),
+            Self::Bindle(bindle) => (bindle.server(), bindle.to_string()),
+            other => (None, other.to_string()),
+        };
+        let name = name.split_once('#').map_or(name.as_str(), |(name, _)| name);
+        match (self, named_endpoint) {
+            // Elsewhere the same name is another thing.
+            (Self::Wapm(_) | Self::Bindle(_), Some(endpoint)) => {
+                format!("{}:{}//{name}", self.source(), endpoint.authority())
+            }
+            (Self::Wapm(_) | Self::Bindle(_), None) => format!("{}://{name}", self.source()),
+            _ => name.to_owned(),
         }
-        let name = self.to_string();
-        name.split_once('#').map_or(name.as_str(), |(name, _)| name).to_owned()
     }
 
     /// The digest in the reference: the manifest's for OCI, the parcel's for Bindle, else the file's.

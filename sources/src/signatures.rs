@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Bindle;
 use crate::oci::OciSource;
 use crate::oci::cosign::PublicKey;
 use crate::policy::matches;
@@ -36,6 +37,8 @@ pub struct Identity {
 #[derive(Debug, Default)]
 pub(crate) struct Signatures {
     rules: Vec<Rule>,
+    /// Of what bindles are checked by, where keys are listed.
+    bindle: Option<Digest>,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,7 @@ struct Rule {
 }
 
 impl Signatures {
-    pub(crate) fn new(rules: &[SignatureRule]) -> Result<Self, Error> {
+    pub(crate) fn new(rules: &[SignatureRule], bindle: &Bindle) -> Result<Self, Error> {
         let rule = |(index, rule): (usize, &SignatureRule)| {
             let name = format!("`sources.policy.signatures[{index}]`");
             if rule.keyless.is_some() {
@@ -69,7 +72,8 @@ impl Signatures {
                 name,
             })
         };
-        Ok(Self { rules: rules.iter().enumerate().map(rule).collect::<Result<_, _>>()? })
+        let bindle = (!bindle.keys.is_empty()).then(|| Digest::of(format!("{bindle:?}").as_bytes()));
+        Ok(Self { rules: rules.iter().enumerate().map(rule).collect::<Result<_, _>>()?, bindle })
     }
 
     fn about(&self, reference: &Reference, origin: &Reference) -> Vec<&Rule> {
@@ -82,8 +86,9 @@ impl Signatures {
     /// What stands for the rules about it; `None` where there are none.
     pub(crate) fn digest(&self, resolved: &Resolved) -> Option<Digest> {
         let rules = self.about(&resolved.reference, &resolved.origin);
-        let digests = rules.iter().map(|rule| rule.digest.hex()).collect::<String>();
-        (!rules.is_empty()).then(|| Digest::of(digests.as_bytes()))
+        let bindle = self.bindle.as_ref().filter(|_| matches!(resolved.origin, Reference::Bindle(_)));
+        let digests = rules.iter().map(|rule| rule.digest.hex()).chain(bindle.map(Digest::hex)).collect::<String>();
+        (!digests.is_empty()).then(|| Digest::of(digests.as_bytes()))
     }
 
     /// Whether what was stored was checked by the rules of today.
@@ -111,7 +116,9 @@ impl Signatures {
         oci: &OciSource,
         context: &Context<'_>,
     ) -> Result<Option<Digest>, Error> {
-        let Reference::Oci(origin) = &resolved.origin else { return Ok(None) };
+        // What a name led to is held to the rules about it too.
+        self.check_origin(&resolved.reference, &resolved.origin)?;
+        let Reference::Oci(origin) = &resolved.origin else { return Ok(self.digest(resolved)) };
         for rule in self.about(&resolved.reference, &resolved.origin) {
             oci.check_signature(origin, &resolved.artifact, &rule.keys, &rule.name, context).await?;
         }

@@ -42,9 +42,16 @@ pub struct Context<'a> {
     pub keyrings: &'a [Keyring],
     /// Token servers, `host` or `host:port`, that may have any registry's credentials.
     pub trusted_realms: &'a [String],
+    /// Whether mirrors are left out, because one of them has something else than its registry.
+    pub direct: bool,
 }
 
 impl Context<'_> {
+    /// The same without mirrors.
+    pub(crate) fn without_mirrors(&self) -> Self {
+        Self { direct: true, ..*self }
+    }
+
     /// The credentials for `target`, `host[:port]/path`, best first.
     pub(crate) fn candidates(&self, target: &str) -> Vec<Candidate> {
         credentials::candidates(self.keyrings, target)
@@ -57,7 +64,7 @@ pub enum Resolution {
     /// What exactly the reference names.
     Exact(Box<Resolved>),
     /// The origin has no digest of it and sent it: only the content says what it is.
-    Content(Content),
+    Arrived(Arrived),
 }
 
 impl From<Resolved> for Resolution {
@@ -68,7 +75,7 @@ impl From<Resolved> for Resolution {
 
 /// Content that came without a digest.
 #[derive(Debug)]
-pub struct Content {
+pub struct Arrived {
     /// The bytes.
     pub body: Body,
     /// How the module is taken out of them.

@@ -29,6 +29,7 @@ use crate::wkg::Registries;
 use crate::{Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source};
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
+/// Of a download, which resolving is where nobody says a digest.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long a workflow's resolved references are remembered after their last use.
 const REMEMBER: Duration = Duration::from_hours(6);
@@ -145,7 +146,7 @@ impl Sources {
             oci,
             wkg: config.wkg.clone(),
             policy: config.policy.clone(),
-            signatures: Signatures::new(&config.policy.signatures)?,
+            signatures: Signatures::new(&config.policy.signatures, &config.bindle)?,
             credentials: Box::new(credentials),
             trusted_realms: config.trusted_realms.clone(),
             http: Http::new(hosts, &config.authorities)?,
@@ -169,7 +170,7 @@ impl Sources {
         }
         let (inner, owned) = (Arc::clone(&self.inner), request.clone());
         let work = move || async move {
-            let resolved = in_time(RESOLVE_TIMEOUT, Box::pin(inner.resolve(&owned))).await;
+            let resolved = in_time(FETCH_TIMEOUT, Box::pin(inner.resolve(&owned))).await;
             let resolved = resolved.map_err(|error| named(&error, &owned.reference))?;
             // Somebody with another pull policy may have been faster.
             Ok(inner.resolved.entry(key).or_insert(Arc::new(resolved)).await.into_value())
@@ -266,15 +267,14 @@ impl Inner {
         };
         self.signatures.check_origin(reference, &origin)?;
         let source = self.source(&origin)?;
-        let resolved = fetch::again(|| async {
-            match source.resolve(&origin, stored.as_ref(), &context).await {
-                Ok(Resolution::Exact(resolved)) => Ok(Ok(*resolved)),
-                Ok(Resolution::Content(content)) => self.keep(&origin, content).await.map(Ok),
-                // The transport did it again already.
-                Err(error) => Ok(Err(error)),
-            }
-        });
-        let resolved = Resolved { reference: reference.clone(), ..resolved.await?? };
+        let mut resolved = self.resolve_at(source, &origin, stored.as_ref(), &context).await;
+        if self.is_mirrors_fault(&resolved, &origin) {
+            resolved = self.resolve_at(source, &origin, stored.as_ref(), &context.without_mirrors()).await;
+        }
+        let resolved = resolved?;
+        let resolved = Resolved { reference: reference.clone(), ..resolved };
+        // A name without a version led to one.
+        self.policy.check(&resolved.origin)?;
         let resolved = self.check_signatures(resolved, &context).await?;
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
         // The content may be here under another reference, and then nobody fetches it.
@@ -282,6 +282,24 @@ impl Inner {
             self.remember(&resolved, &request.asker).await;
         }
         Ok(resolved)
+    }
+
+    async fn resolve_at(
+        &self,
+        source: &dyn Source,
+        origin: &Reference,
+        stored: Option<&Resolved>,
+        context: &Context<'_>,
+    ) -> Result<Resolved, Error> {
+        let resolved = fetch::again(|| async {
+            match in_time(RESOLVE_TIMEOUT, source.resolve(origin, stored, context)).await {
+                Ok(Resolution::Exact(resolved)) => Ok(Ok(*resolved)),
+                Ok(Resolution::Arrived(arrived)) => self.keep(origin, arrived).await.map(Ok),
+                // The transport did it again already.
+                Err(error) => Ok(Err(error)),
+            }
+        });
+        resolved.await?
     }
 
     /// What is in the store and the same as before was checked then.
@@ -298,7 +316,7 @@ impl Inner {
     }
 
     fn context<'a>(&'a self, keyrings: &'a [Keyring]) -> Context<'a> {
-        Context { http: &self.http, keyrings, trusted_realms: &self.trusted_realms }
+        Context { http: &self.http, keyrings, trusted_realms: &self.trusted_realms, direct: false }
     }
 
     /// What the reference resolved to earlier, if all of it is still here.

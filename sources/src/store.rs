@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
+use crate::unpack::Content;
 use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved};
 
 mod transfer;
@@ -32,6 +33,9 @@ const BLOBS: &str = "blobs-v1";
 const REFERENCES: &str = "references-v4";
 const PACKAGES: &str = "packages-v1";
 const TEMPORARY: &str = "tmp";
+/// Larger content is read as it comes.
+const IN_MEMORY: u64 = 16 << 20;
+const CHUNK: usize = 256 << 10;
 
 /// The store. Cheap to clone; opening it touches no disk.
 #[derive(Clone, Debug)]
@@ -91,8 +95,30 @@ impl Store {
         if digest.of_same_kind(&bytes) == *digest {
             return Some(bytes.into());
         }
-        tracing::warn!(path = %path.display(), "stored content no longer has its digest; fetching it again");
-        let _ = fs::remove_file(path);
+        rotten(&path);
+        None
+    }
+
+    /// The same, in its file where it is large.
+    pub(crate) fn open(&self, digest: &Digest, max_bytes: u64) -> Option<Content> {
+        let path = self.blob_path(digest);
+        let mut file = File::open(&path).ok()?;
+        let length = file.metadata().ok()?.len();
+        if length <= IN_MEMORY {
+            return self.read(digest, max_bytes).map(Content::Memory);
+        }
+        let _ = file.set_modified(SystemTime::now());
+        let (mut hasher, mut chunk) = (digest.hasher(), vec![0; CHUNK]);
+        loop {
+            match file.read(&mut chunk).ok()? {
+                0 => break,
+                count => hasher.update(&chunk[..count]),
+            }
+        }
+        if hasher.finish() == *digest {
+            return (length <= max_bytes).then_some(Content::File(file));
+        }
+        rotten(&path);
         None
     }
 
@@ -165,6 +191,12 @@ impl Store {
         .hint("choose another with --cache-dir, or make it writable for this user")
         .caused_by(error)
     }
+}
+
+/// Takes away what changed on the disk.
+fn rotten(path: &Path) {
+    tracing::warn!(path = %path.display(), "stored content no longer has its digest; fetching it again");
+    let _ = fs::remove_file(path);
 }
 
 /// What cannot be read is not there.

@@ -5,6 +5,7 @@
 //! large file, and a great many small ones.
 
 mod archive;
+mod content;
 mod decompress;
 mod image;
 mod wapm;
@@ -14,6 +15,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 
+pub(crate) use content::Content;
 pub(crate) use image::image;
 pub(crate) use wapm::wapm;
 
@@ -64,21 +66,30 @@ impl Budget {
 /// An archive in a compressed file, and no deeper.
 const MAX_DEPTH: u32 = 2;
 
+/// Enough to tell an archive.
+const HEAD: u64 = 512;
+
 /// The module in one file, which may be compressed, or an archive with one module.
-pub(crate) fn file(bytes: Bytes, limits: Limits) -> Result<Bytes, Error> {
-    let mut bytes = bytes;
+pub(crate) fn file(content: Content, limits: Limits) -> Result<Bytes, Error> {
+    let mut content = content;
     for _ in 0..=MAX_DEPTH {
-        if archive::is_tar(&bytes) {
-            return image(1, &mut |_| Ok(bytes.clone()), None, limits);
+        let mut head = Vec::new();
+        decompress::plain(&content)
+            .and_then(|reader| reader.take(HEAD).read_to_end(&mut head))
+            .map_err(|error| damaged(&error))?;
+        // Read as it comes, and never whole.
+        if archive::is_tar(&head) {
+            return image(1, &mut |_| content.again().map_err(|error| damaged(&error)), None, limits);
         }
-        let Some(mut reader) = decompress::reader(&bytes) else { return Ok(bytes) };
+        let Some(reader) = decompress::reader(&content).map_err(|error| damaged(&error))? else {
+            return content.bytes(limits.module).map_err(|error| damaged(&error));
+        };
         let mut inner = Vec::new();
-        reader.by_ref().take(limits.unpacked() + 1).read_to_end(&mut inner).map_err(|error| damaged(&error))?;
-        drop(reader);
+        reader.take(limits.unpacked() + 1).read_to_end(&mut inner).map_err(|error| damaged(&error))?;
         if inner.len() as u64 > limits.unpacked() {
             return Err(bomb(limits.unpacked()));
         }
-        bytes = inner.into();
+        content = Bytes::from(inner).into();
     }
     Err(Error::new(ErrorKind::Unsupported, "it is compressed again and again"))
 }
@@ -108,7 +119,7 @@ mod tests {
     }
 
     fn unpacked(bytes: Bytes) -> Result<Bytes, ErrorKind> {
-        file(bytes, LIMITS).map_err(|error| error.kind())
+        file(bytes.into(), LIMITS).map_err(|error| error.kind())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::credentials::direct;
 use crate::reference::{Endpoint, WapmReference, display_url};
-use crate::source::{Body, Content, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
+use crate::source::{Arrived, Body, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
 use crate::transport::Request;
 use crate::{Digest, Error, ErrorKind, Reference};
 
@@ -92,6 +92,7 @@ struct Distribution {
 
 /// A version of a package, and where it is now.
 struct Found {
+    api: Url,
     version: String,
     url: Url,
     /// An archive has neither.
@@ -127,7 +128,7 @@ impl WapmSource {
         })?;
         let found = answer.data.and_then(|data| data.get_package_version);
         match (found, answer.errors.first()) {
-            (Some(found), _) => found.files(&what),
+            (Some(found), _) => found.files(url, &what),
             (None, Some(error)) => {
                 let message: String = error.message.chars().filter(|c| !c.is_control()).take(200).collect();
                 Err(Error::new(ErrorKind::Protocol, format!("`{shown}` cannot look up {what}: {message}")))
@@ -148,7 +149,7 @@ fn api(mut url: Url) -> Url {
 }
 
 impl PackageVersion {
-    fn files(self, what: &str) -> Result<Found, Error> {
+    fn files(self, api: Url, what: &str) -> Result<Found, Error> {
         if self.is_archived {
             return Err(Error::new(ErrorKind::NotFound, format!("{what} was archived by its owner"))
                 .hint("choose another version"));
@@ -169,12 +170,12 @@ impl PackageVersion {
         for (url, hash, size) in containers {
             if let (Some(url), Some(hash)) = (url, hash) {
                 let digest = format!("sha256:{hash}").parse().map_err(|_| malformed("has a hash that is none"))?;
-                return Ok(Found { version, url: parse(url)?, digest: Some(digest), size });
+                return Ok(Found { api, version, url: parse(url)?, digest: Some(digest), size });
             }
         }
         let archive = distributions.iter().find_map(|files| files.download_url.as_deref());
         let url = parse(archive.ok_or_else(|| malformed("names no file"))?)?;
-        Ok(Found { version, url, digest: None, size: None })
+        Ok(Found { api, version, url, digest: None, size: None })
     }
 }
 
@@ -194,8 +195,14 @@ impl Source for WapmSource {
     ) -> Result<Resolution, Error> {
         let package = expect(reference)?;
         let found = self.find(package, context).await?;
+        if package.version().is_some_and(|version| version != found.version) {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "the registry answers with another version than was asked for",
+            ));
+        }
         let unpack = Unpack::Wapm { command: package.command().map(str::to_owned) };
-        let digest = match (package.digest(), found.digest) {
+        let digest = match (package.digest(), found.digest.clone()) {
             (Some(pinned), Some(digest)) if *pinned != digest => {
                 return Err(crate::store::mismatch(pinned, &digest).context("the registry's package"));
             }
@@ -203,8 +210,8 @@ impl Source for WapmSource {
             (None, Some(digest)) => digest,
             // Nobody says what an archive should be: what this registry sends counts, and is remembered.
             (None, None) => {
-                let body = download(found.url, context).await?;
-                return Ok(Resolution::Content(Content {
+                let body = download(found, context).await?;
+                return Ok(Resolution::Arrived(Arrived {
                     body,
                     unpack,
                     validators: Validators::default(),
@@ -219,14 +226,15 @@ impl Source for WapmSource {
 
     async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {
         let found = self.find(expect(&resolved.origin)?, context).await?;
-        download(found.url, context).await
+        download(found, context).await
     }
 }
 
-/// From wherever the registry keeps its files: credentials for the registry go there only if it is the same host.
-async fn download(url: Url, context: &Context<'_>) -> Result<Body, Error> {
-    let what = format!("file `{}`", url.path());
-    let answer = direct::send(&Request::get(url), &what, context).await?;
+/// From wherever the registry keeps its files. Credentials go there only where that is the registry itself: it must not choose who else gets any.
+async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
+    let what = format!("file `{}`", found.url.path());
+    let (own, request) = (found.url.origin() == found.api.origin(), Request::get(found.url));
+    let answer = if own { direct::send(&request, &what, context).await? } else { context.http.send(&request).await? };
     if answer.status.as_u16() == 200 { Ok(answer.body()) } else { Err(answer.error(&what)) }
 }
 

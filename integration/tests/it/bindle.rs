@@ -156,6 +156,22 @@ async fn signatures_of_trusted_keys() {
     }
 }
 
+/// What was fetched before there were keys is not what they signed.
+#[tokio::test]
+async fn the_store_is_held_to_todays_keys() {
+    let (server, cache) = (BindleServer::start(), tempfile::tempdir().unwrap());
+    with_module(&server);
+    let run = async |keys: Value| {
+        let config = json!({"sources": {"insecure": [server.host], "bindle": {"server": server.host, "keys": keys}}});
+        let options =
+            Options { config: Some(config.to_string()), cache: Some(cache.path().to_owned()), ..Options::default() };
+        Executor::start_with(options).node(&of(json!(ID))).await
+    };
+    assert_eq!(run(json!([])).await["phase"], "Succeeded");
+    let node = run(json!([{"label": "ada", "key": "Kcs1TSFDkN+dED0Y6Np0fPBqmvUz0EAULIlUsnlU1sw="}])).await;
+    assert!(message(&node).contains("no creator or approver of the bindle whose key is trusted signed it"), "{node}");
+}
+
 /// Both read the same invoices to equal values.
 #[test]
 fn invoices_mean_the_same_to_the_original() {

@@ -245,3 +245,26 @@ async fn a_hundred_steps_ask_once() {
     assert_eq!(start().node(&template).await["phase"], "Succeeded");
     assert_eq!(rogue.asked(), ["HEAD manifests/1"], "the tag is what it was");
 }
+
+/// A mirror is a convenience: what it has wrong, or not, the registry itself is asked for.
+#[tokio::test]
+async fn a_mirror_with_something_else() {
+    let module = noop();
+    let layer = Digest::of(&module);
+    for broken in ["manifest", "blob", "nothing"] {
+        let ((host, registry), (mirror, rogue)) = (Rogue::start().await, Rogue::start().await);
+        let (artifact, _) = registry.with_module(&module);
+        rogue.with_module(&module);
+        match broken {
+            "manifest" => rogue.on(&format!("GET manifests/{artifact}"), |_| "{}".into_response()),
+            "blob" => rogue.on(&format!("GET blobs/{layer}"), |_| vec![0; 10].into_response()),
+            _ => {}
+        }
+        let mirrors: Value = [(host.clone(), json!([mirror]))].into_iter().collect();
+        let config = json!({"sources": {"insecure": [host, mirror], "mirrors": mirrors}});
+        let executor = Executor::start_with(Options { config: Some(config.to_string()), ..Options::default() });
+        let node = executor.node(&of(&host)).await;
+        assert_eq!(node["phase"], "Succeeded", "{broken}: {node}");
+        assert_eq!(registry.asked().is_empty(), broken == "nothing", "{broken}");
+    }
+}

@@ -27,6 +27,7 @@ mod signatures;
 mod sources;
 mod three_ways;
 mod tidy;
+mod tls;
 mod wasmer;
 mod web;
 

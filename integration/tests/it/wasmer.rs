@@ -212,7 +212,10 @@ async fn private_packages() {
     let webc = pack("v3", &json!({"commands": {"noop": command(json!({}))}}), &[("noop", &guest("noop-command"))]);
     let packages = json!({"acme/private": {"1.0.0": {"V3": elsewhere.container("private.webc", &webc)}}});
     registry.set(&packages, Some("hunter2"));
-    let credentials = json!([{"host": registry.host, "tokenFrom": {"env": "WASMER"}}]);
+    let credentials = json!([
+        {"host": registry.host, "tokenFrom": {"env": "WASMER"}},
+        {"host": elsewhere.host, "tokenFrom": {"env": "WASMER"}},
+    ]);
     let config = json!({"sources": {
         "insecure": [registry.host, elsewhere.host], "wapm": {"registry": registry.host}, "credentials": credentials,
     }});
@@ -222,7 +225,27 @@ async fn private_packages() {
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(registry.asked().iter().all(|(_, sent)| sent.as_deref() == Some("Bearer hunter2")));
     let sent = elsewhere.asked();
-    assert!(sent.len() == 1 && sent[0].1.is_none(), "the file's host got no token: {sent:?}");
+    assert!(sent.len() == 1 && sent[0].1.is_none(), "a registry does not choose who gets credentials: {sent:?}");
     let node = executor(&registry, &json!([])).node(&of(json!("acme/private@1.0.0"))).await;
     assert!(message(&node).contains("for a private package, a token for the registry's host is needed"), "{node}");
+}
+
+/// What a name without a version leads to is held to the rules about versions.
+#[tokio::test]
+async fn rules_about_versions_hold_for_the_newest() {
+    let registry = WasmerRegistry::start();
+    let webc = pack("v3", &json!({"commands": {"noop": command(json!({}))}}), &[("noop", &guest("noop-command"))]);
+    registry.set(&json!({"acme/x": {"1.0.0": {"V3": registry.container("x.webc", &webc)}}}), None);
+    let rules =
+        json!([{"references": ["wapm://acme/x@1.0.0"], "keys": [include_str!("../../fixtures/cosign/cosign.pub")]}]);
+    for (policy, expected) in [
+        (json!({"deny": ["wapm://acme/x@1.0.0"]}), "the operator's policy does not allow this module"),
+        (json!({"signatures": rules}), "which only modules in OCI registries can have"),
+    ] {
+        let config =
+            json!({"sources": {"insecure": [registry.host], "wapm": {"registry": registry.host}, "policy": policy}});
+        let executor = Executor::start_with(Options { config: Some(config.to_string()), ..Options::default() });
+        let node = executor.node(&of(json!("acme/x"))).await;
+        assert!(message(&node).contains(expected), "{node}");
+    }
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Error, ErrorKind};
 
+/// Each of them is looked at once for each group that is needed.
+const MAX_PARCELS: usize = 1000;
+
 /// An invoice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -145,6 +148,9 @@ impl Invoice {
     /// The parcel with the module: the one with the name or digest `wanted`, or the only one that can be meant.
     pub fn module(&self, wanted: Option<&str>) -> Result<&Label, Error> {
         let parcels = self.parcel.as_deref().unwrap_or_default();
+        if parcels.len() > MAX_PARCELS {
+            return Err(Error::new(ErrorKind::TooLarge, format!("the bindle has more than {MAX_PARCELS} parcels")));
+        }
         let listed = |labels: &[&Label]| {
             let names = labels.iter().take(20).map(|label| format!("`{}`", label.name)).collect::<Vec<_>>().join(", ");
             if names.is_empty() { "none".to_owned() } else { names }
@@ -152,8 +158,13 @@ impl Invoice {
         if let Some(wanted) = wanted {
             let mut found = parcels.iter().map(|parcel| &parcel.label);
             let all: Vec<&Label> = found.clone().collect();
-            let lowered = wanted.to_ascii_lowercase();
-            return found.find(|label| label.name == wanted || label.sha256 == lowered).ok_or_else(|| {
+            // What looks like a digest is one, and no name: it is what a reference is pinned by.
+            let digest = format!("sha256:{wanted}").parse::<Digest>().ok();
+            let is_meant = |label: &&Label| match &digest {
+                Some(digest) => label.digest().is_ok_and(|actual| actual == *digest),
+                None => label.name == wanted,
+            };
+            return found.find(is_meant).ok_or_else(|| {
                 let message = format!("the bindle has no parcel `{wanted}`; its parcels are: {}", listed(&all));
                 Error::new(ErrorKind::NotFound, message)
             });
@@ -232,6 +243,9 @@ mod tests {
         assert_eq!(chosen(&(plain("a") + &plain("b")), None), Err(ErrorKind::Ambiguous));
         assert_eq!(chosen(&(plain("a") + &plain("b")), Some("b")), Ok("b".to_owned()));
         assert_eq!(chosen(&(plain("a") + &plain("b")), Some(Digest::of(b"b").hex())), Ok("b".to_owned()));
+        let (named, hex) = (Digest::of(b"x").hex().to_owned(), Digest::of(b"b").hex().to_owned());
+        assert_eq!(chosen(&(plain(&named) + &plain("b")), Some(&hex)), Ok("b".to_owned()));
+        assert_eq!(chosen(&plain(&named), Some(&named)), Err(ErrorKind::NotFound), "a name that looks like a digest");
         assert_eq!(chosen(&plain("a"), Some("c")), Err(ErrorKind::NotFound));
         assert_eq!(chosen(&(plain("a") + &feature("b", "entrypoint")), None), Ok("b".to_owned()));
         assert_eq!(chosen(&(plain("a") + &feature("b", "library")), None), Ok("a".to_owned()));

@@ -25,11 +25,13 @@ pub(crate) async fn send(request: &Request, what: &str, context: &Context<'_>) -
     if asking.is_empty() {
         asking.push(request.clone());
     }
-    let mut refused = None;
-    for request in asking {
-        let answer = context.http.send(&request).await?;
+    let (mut refused, last) = (None, asking.len() - 1);
+    for (number, request) in asking.iter().enumerate() {
+        let answer = context.http.send(request).await?;
         match answer.status.as_u16() {
             401 | 403 => refused = Some(answer),
+            // Some say of what one may not see that it is not there.
+            404 if number < last => {}
             _ => return Ok(answer),
         }
     }
@@ -48,8 +50,6 @@ fn candidates(url: &Url, context: &Context<'_>) -> Vec<Candidate> {
     let host = url.host_str().unwrap_or_default();
     let target = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let mut candidates = context.candidates(&format!("{target}{}", url.path()));
-    // A registry's refresh token says nothing to anybody else.
-    candidates.retain(|candidate| !matches!(candidate.credential, Credential::Identity(_)));
     candidates.truncate(MAX_CANDIDATES);
     candidates
 }
@@ -70,7 +70,11 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
                 request.headers.insert(name, sensitive(value.expose_secret()).ok_or_else(unusable)?);
             }
         }
-        Credential::Identity(_) => {}
+        Credential::Identity(_) => {
+            let message =
+                format!("the credentials of {} are a registry's refresh token, of no use elsewhere", candidate.origin);
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
     }
     Ok(request)
 }

@@ -3,7 +3,7 @@
 //! - A key is `host[:port][/path]`, with or without a scheme; `/v1/` and `/v2/` before the path do not count.
 //! - Ports are equal, hosts have as many labels, each of which may be a pattern, and the path begins with the key's.
 //! - More specific keys come first: the order is that of the keys backwards. One key may have several credentials.
-//! - Docker Hub has many names, and a name without a host is Docker Hub's too.
+//! - Docker Hub has many names. (To the kubelet a name without a host is Docker Hub's. Here every target has its host: a web server may be called `files`.)
 
 use super::{Candidate, DockerConfig, glob};
 use crate::transport::split_port;
@@ -47,14 +47,7 @@ impl Keyring {
     /// The credentials for `target`, `host[:port]/path`, best first.
     pub fn lookup(&self, target: &str) -> Vec<Candidate> {
         let (host, path) = split(target);
-        // A name without a host is Docker Hub's.
-        let target = if host.contains(['.', ':']) {
-            format!("{}{path}", one_hub(host))
-        } else if host == "localhost" {
-            target.to_owned()
-        } else {
-            format!("{DOCKER_HUB}/{target}")
-        };
+        let target = format!("{}{path}", one_hub(host));
         let matching = self.entries.iter().filter(|(key, _)| is_match(key, &target));
         matching.map(|(_, candidate)| candidate.clone()).collect()
     }
@@ -173,12 +166,10 @@ mod tests {
     #[test]
     fn docker_hub_has_many_names() {
         let hub = ["https://index.docker.io/v1/"];
-        for target in
-            ["docker.io/library/x", "index.docker.io/a/b", "registry-1.docker.io/a/b", "busybox", "acme/module"]
-        {
+        for target in ["docker.io/library/x", "index.docker.io/a/b", "registry-1.docker.io/a/b"] {
             assert_eq!(found(&hub, target).len(), 1, "{target}");
         }
-        for target in ["ghcr.io/a", "localhost:5000/a", "evil.docker.io.example/a"] {
+        for target in ["ghcr.io/a", "localhost:5000/a", "evil.docker.io.example/a", "files/module.wasm"] {
             assert!(found(&hub, target).is_empty(), "{target}");
         }
     }

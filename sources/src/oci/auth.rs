@@ -81,6 +81,10 @@ impl Headers {
             let unusable = || Error::new(ErrorKind::InvalidConfig, format!("the token of {origin} cannot be sent"));
             return header.map(Some).ok_or_else(unusable);
         }
+        if let Some(Candidate { credential: Credential::Headers(_), origin }) = who {
+            let message = format!("the credentials of {origin} are headers, which registries do not take");
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (_, until)| *until > Instant::now());
         Ok(known.get(&key(repository, who)).map(|(header, _)| header.clone()))
@@ -257,7 +261,7 @@ mod tests {
     fn realms_that_get_credentials() {
         let http = Http::new(Hosts::new(["plain:5000".to_owned()]), &[]).unwrap();
         let trusted_realms = ["sso.example.com".to_owned(), "sso.example.org:8443".to_owned()];
-        let context = Context { http: &http, keyrings: &[], trusted_realms: &trusted_realms };
+        let context = Context { http: &http, keyrings: &[], trusted_realms: &trusted_realms, direct: false };
         let trusted = |registry: &str, realm: &str| is_trusted(registry, &realm.parse().unwrap(), &context);
         for (registry, realm) in [
             ("ghcr.io", "https://ghcr.io/token"),

@@ -126,12 +126,18 @@ impl OciSource {
         whose: &str,
         context: &Context<'_>,
     ) -> Result<(), Error> {
-        let mut found = 0;
-        for (media_type, descriptor) in self.signatures(oci, artifact, context).await? {
+        let (mut found, mut failed) = (0, None);
+        for (layout, descriptor) in self.signatures(oci, artifact, context).await? {
             found += 1;
-            let what = "the signature";
-            let bytes = self.small_blob(oci, &descriptor, what, context).await?;
-            let signed = match media_type {
+            let bytes = match self.small_blob(oci, &descriptor, "the signature", context).await {
+                Ok(bytes) => bytes,
+                // Another may be whole.
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            let signed = match layout {
                 Layout::SimpleSigning => is_signed_simply(&bytes, &descriptor, artifact, keys),
                 Layout::Bundle => is_signed_in_bundle(&bytes, artifact, keys),
             };
@@ -139,6 +145,9 @@ impl OciSource {
                 tracing::info!(repository = oci.repository(), %artifact, whose, "signed");
                 return Ok(());
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let message = match found {
             0 => format!("nobody signed it, and {whose} asks for that"),
@@ -160,25 +169,27 @@ impl OciSource {
         let mut signatures = Vec::new();
         if let Some(Document::Manifest(manifest)) = self.beside(oci, &format!("manifests/{tag}.sig"), context).await? {
             let payloads = manifest.layers.into_iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
-            signatures.extend(payloads.map(|layer| (Layout::SimpleSigning, layer)));
+            signatures.extend(payloads.take(MAX_SIGNATURES).map(|layer| (Layout::SimpleSigning, layer)));
         }
-        let referrers = match self.beside(oci, &format!("referrers/{artifact}"), context).await? {
-            // Registries without that API keep the list under a tag.
-            None => self.beside(oci, &format!("manifests/{tag}"), context).await?,
-            found => found,
-        };
-        if let Some(Document::Index(children)) = referrers {
-            let bundles = children
-                .into_iter()
-                .filter(|child| child.artifact_type.is_empty() || child.artifact_type.starts_with(BUNDLE));
+        // Registries without that API keep the list under a tag, and so do tools that do not trust it.
+        for path in [format!("referrers/{artifact}"), format!("manifests/{tag}")] {
+            let Some(Document::Index(children)) = self.beside(oci, &path, context).await? else { continue };
+            let (typed, untyped): (Vec<_>, Vec<_>) =
+                children.into_iter().partition(|child| !child.artifact_type.is_empty());
+            let bundles = typed.into_iter().filter(|child| child.artifact_type.starts_with(BUNDLE)).chain(untyped);
             for child in bundles.take(MAX_SIGNATURES) {
-                if let Document::Manifest(manifest) = self.document(oci, &child.digest, context).await? {
-                    let bundles = manifest.layers.into_iter().filter(|layer| layer.media_type.starts_with(BUNDLE));
-                    signatures.extend(bundles.map(|layer| (Layout::Bundle, layer)));
+                match self.document(oci, &child.digest, context).await {
+                    Ok(Document::Manifest(manifest)) => {
+                        let bundles = manifest.layers.into_iter().filter(|layer| layer.media_type.starts_with(BUNDLE));
+                        signatures.extend(bundles.map(|layer| (Layout::Bundle, layer)));
+                    }
+                    Ok(Document::Index(_)) => {}
+                    Err(error) if error.retryable() => return Err(error),
+                    // One that is gone says nothing of the others.
+                    Err(error) => tracing::info!(%error, "a signature is not there"),
                 }
             }
         }
-        signatures.truncate(MAX_SIGNATURES);
         Ok(signatures)
     }
 

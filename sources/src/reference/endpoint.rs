@@ -21,6 +21,14 @@ impl Endpoint {
         &self.0
     }
 
+    /// Its host, with the port where that says something: what the operator's rules are about.
+    pub(super) fn authority(&self) -> String {
+        let text = if self.0.contains("://") { self.0.clone() } else { format!("https://{}", self.0) };
+        let Ok(url) = Url::parse(&text) else { return self.0.clone() };
+        let host = url.host_str().unwrap_or_default();
+        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
     /// The API's URL; `path` is where it is on a host that is named alone.
     pub(crate) fn url(&self, path: &str, http: &Http) -> Result<Url, Error> {
         let text = match self.0.split_once("://") {

@@ -150,7 +150,16 @@ pub(crate) fn canonical_host(text: &str) -> String {
         return text.to_owned();
     }
     let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix(":443").unwrap_or(&host);
+    // Ports are numbers, however they are written, and that of HTTPS says nothing.
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) => match port.parse::<u16>() {
+            Ok(443) => name.to_owned(),
+            Ok(port) => format!("{name}:{port}"),
+            Err(_) => host,
+        },
+        None => host,
+    };
+    let host = host.as_str();
     let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
     format!("{host}/{rest}")
 }

@@ -9,9 +9,9 @@ use futures::StreamExt;
 
 use super::{Inner, Module, broke_off, is_local};
 use crate::credentials::Keyring;
-use crate::source::{Body, Content, Part, Unpack};
+use crate::source::{Arrived, Body, Context, Part, Unpack};
 use crate::store::{Writer, mismatch};
-use crate::unpack::{self, Unpacked};
+use crate::unpack::{self, Content, Unpacked};
 use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved, Source};
 
 const ATTEMPTS: u32 = 3;
@@ -48,8 +48,8 @@ impl Inner {
     }
 
     /// Stores content whose digest nobody said, and resolves the reference to it.
-    pub(super) async fn keep(&self, reference: &Reference, content: Content) -> Result<Resolved, Error> {
-        let Content { body, unpack, validators, expected } = content;
+    pub(super) async fn keep(&self, reference: &Reference, arrived: Arrived) -> Result<Resolved, Error> {
+        let Arrived { body, unpack, validators, expected } = arrived;
         let store = self.store.clone();
         let writer = blocking(move || store.writer(None)).await?;
         let writer = self.receive(body, writer, None).await?;
@@ -67,9 +67,16 @@ impl Inner {
     ) -> Result<(), Error> {
         for part in &resolved.parts {
             let (store, digest) = (self.store.clone(), part.digest.clone());
-            if !blocking(move || Ok(store.contains(&digest))).await? {
-                again(|| self.download(source, resolved, part, keyrings)).await?;
+            if blocking(move || Ok(store.contains(&digest))).await? {
+                continue;
             }
+            let context = self.context(keyrings);
+            let mut done = again(|| self.download(source, resolved, part, &context)).await;
+            if self.is_mirrors_fault(&done, &resolved.origin) {
+                let direct = context.without_mirrors();
+                done = again(|| self.download(source, resolved, part, &direct)).await;
+            }
+            done?;
         }
         Ok(())
     }
@@ -79,9 +86,9 @@ impl Inner {
         source: &dyn Source,
         resolved: &Resolved,
         part: &Part,
-        keyrings: &[Keyring],
+        context: &Context<'_>,
     ) -> Result<(), Error> {
-        let body = source.open_unverified(resolved, part, &self.context(keyrings)).await?;
+        let body = source.open_unverified(resolved, part, context).await?;
         let (store, digest) = (self.store.clone(), part.digest.clone());
         let writer = blocking(move || store.writer(Some(&digest))).await?;
         let writer = self.receive(body, writer, part.size).await?;
@@ -90,6 +97,17 @@ impl Inner {
             return Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {size} bytes arrived")));
         }
         blocking(move || writer.commit().map(drop)).await
+    }
+
+    /// Whether it may go better without mirrors: one of them may have something else than the registry.
+    pub(super) fn is_mirrors_fault<T>(&self, done: &Result<T, Error>, origin: &Reference) -> bool {
+        let Err(error) = done else { return false };
+        let fault =
+            matches!(error.kind(), ErrorKind::DigestMismatch | ErrorKind::Protocol) && self.oci.is_mirrored(origin);
+        if fault {
+            tracing::warn!(%error, "a mirror may have something else: asking the registry itself");
+        }
+        fault
     }
 
     /// Writes a body as it arrives, and no more of it than may come.
@@ -136,7 +154,7 @@ impl Inner {
             let mut gone = false;
             let mut part = |number: usize| {
                 let part: &Part = &resolved.parts[number];
-                store.read(&part.digest, limits.module).ok_or_else(|| {
+                store.open(&part.digest, limits.module).ok_or_else(|| {
                     gone = true;
                     Error::new(ErrorKind::Store, "the store lost a part of the module")
                 })
@@ -155,7 +173,7 @@ impl Inner {
         let [part] = resolved.parts.as_slice() else { return Err(broke_off("reading")) };
         let bytes = self.read_local(source, resolved, part).await?;
         let (resolved, limits) = (resolved.clone(), unpack::Limits { module: self.max_module_bytes });
-        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone()), limits)).await
+        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits)).await
     }
 
     async fn read_local(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<Bytes, Error> {
@@ -198,7 +216,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 /// The module in the parts. `part` gives the bytes of one.
 fn unpack(
     resolved: &Resolved,
-    part: &mut dyn FnMut(usize) -> Result<Bytes, Error>,
+    part: &mut dyn FnMut(usize) -> Result<Content, Error>,
     limits: unpack::Limits,
 ) -> Result<Module, Error> {
     let plain = |module| Unpacked { module, defaults: resolved.defaults.clone() };

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use tar::{Archive, EntryType};
 
-use super::{Budget, MAX_ENTRIES, MAX_NAMES, bomb, damaged, decompress};
+use super::{Budget, Content, MAX_ENTRIES, MAX_NAMES, bomb, damaged, decompress};
 use crate::{Error, ErrorKind};
 
 const LONGEST_NAME: usize = 4096;
@@ -26,11 +26,11 @@ pub(super) enum Kind {
 
 /// Calls `each` with every entry of a layer: its path, plain and without a leading slash, what it is, and its content.
 pub(super) fn entries(
-    layer: &[u8],
+    layer: &Content,
     budget: &mut Budget,
     mut each: impl FnMut(&str, Kind, &mut dyn Read) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let reader = decompress::reader(layer).unwrap_or_else(|| Box::new(layer));
+    let reader = decompress::plain(layer).map_err(|error| damaged(&error))?;
     let mut archive = Archive::new(reader.take(budget.bytes));
     {
         let entries = archive.entries().map_err(|error| damaged(&error))?;

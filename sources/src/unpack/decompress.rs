@@ -1,61 +1,97 @@
 //! Compressed content, told by its first bytes.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use super::Content;
 
 /// As much as `zstd -19` asks for, and no more: a frame's header could ask for gigabytes.
 const ZSTD_WINDOW: u64 = 128 << 20;
 
-/// Reads what is compressed in `bytes`. `None` when nothing is.
-pub(super) fn reader(bytes: &[u8]) -> Option<Box<dyn Read + '_>> {
-    match bytes {
-        [0x1f, 0x8b, ..] => Some(Box::new(MultiGzDecoder::new(bytes))),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            Some(Box::new(Zstd { rest: bytes, frame: None }))
-        }
-        _ => None,
+/// Reads what is compressed in it, or it itself, where it is not.
+pub(super) fn plain(content: &Content) -> io::Result<Box<dyn Read + '_>> {
+    match reader(content)? {
+        Some(reader) => Ok(reader),
+        None => content.reader(),
     }
 }
 
-/// All frames of a zstd file, one after the other (RFC 8878). Tools write many, and some that only they understand.
-struct Zstd<'a> {
-    rest: &'a [u8],
-    frame: Option<StreamingDecoder<&'a [u8], ruzstd::decoding::FrameDecoder>>,
+/// Reads what is compressed in it. `None` when nothing is.
+pub(super) fn reader(content: &Content) -> io::Result<Option<Box<dyn Read + '_>>> {
+    Ok(match content.head()?.as_slice() {
+        [0x1f, 0x8b, ..] => Some(Box::new(MultiGzDecoder::new(BufReader::new(content.reader()?)))),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            Some(Box::new(Zstd::new(BufReader::new(content.reader()?))))
+        }
+        _ => None,
+    })
 }
 
-impl Read for Zstd<'_> {
+/// All frames of a zstd file, one after the other (RFC 8878). Tools write many, and some that only they understand.
+struct Zstd<R> {
+    source: R,
+    frame: FrameDecoder,
+    in_frame: bool,
+}
+
+impl<R: BufRead> Zstd<R> {
+    fn new(source: R) -> Self {
+        let mut frame = FrameDecoder::new();
+        frame.set_max_window_size(ZSTD_WINDOW);
+        Self { source, frame, in_frame: false }
+    }
+
+    /// Begins the next frame; `false` at the end.
+    fn next_frame(&mut self) -> io::Result<bool> {
+        while !self.source.fill_buf()?.is_empty() {
+            match self.frame.reset(&mut self.source) {
+                Ok(()) => return Ok(true),
+                // Its header is read already.
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                    let length = u64::from(length);
+                    if io::copy(&mut self.source.by_ref().take(length), &mut io::sink())? < length {
+                        return Err(io::Error::other("a frame ends too soon"));
+                    }
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
         loop {
-            if let Some(frame) = &mut self.frame {
-                let count = frame.read(buffer)?;
-                if count > 0 {
-                    return Ok(count);
+            if !self.in_frame {
+                self.in_frame = self.next_frame()?;
+                if !self.in_frame {
+                    return Ok(0);
                 }
-                self.rest = self.frame.take().map_or(self.rest, StreamingDecoder::into_inner);
             }
-            if self.rest.is_empty() {
-                return Ok(0);
+            while self.frame.can_collect() == 0 && !self.frame.is_finished() {
+                let decoded = self.frame.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1));
+                decoded.map_err(io::Error::other)?;
             }
-            match StreamingDecoder::new_with_max_window_size(self.rest, ZSTD_WINDOW) {
-                Ok(frame) => self.frame = Some(frame),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
-                    let skipped = (length as usize).checked_add(8).and_then(|end| self.rest.get(end..));
-                    self.rest = skipped.ok_or_else(|| io::Error::other("a frame ends too soon"))?;
-                }
-                Err(error) => return Err(io::Error::other(error)),
+            let count = self.frame.read(buffer)?;
+            if count > 0 {
+                return Ok(count);
             }
+            self.in_frame = false;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn frame(bytes: &[u8]) -> Vec<u8> {
@@ -67,9 +103,10 @@ mod tests {
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
         let bytes = [&skippable[..], &frame(b"hello "), &skippable, &frame(b"world"), &skippable].concat();
         let mut text = String::new();
-        reader(&bytes).unwrap().read_to_string(&mut text).unwrap();
+        reader(&Bytes::from(bytes.clone()).into()).unwrap().unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello world");
         let mut none = Vec::new();
-        assert!(reader(&bytes[..9]).unwrap().read_to_end(&mut none).is_err(), "a skippable frame that is cut");
+        let cut = Bytes::copy_from_slice(&bytes[..9]).into();
+        assert!(reader(&cut).unwrap().unwrap().read_to_end(&mut none).is_err(), "a skippable frame that is cut");
     }
 }

@@ -10,7 +10,7 @@ use std::io::Read;
 use bytes::Bytes;
 
 use super::archive::{self, Kind, entries};
-use super::{Budget, Limits, damaged};
+use super::{Budget, Content, Limits, damaged};
 use crate::package::is_module_name;
 use crate::{Error, ErrorKind};
 
@@ -30,33 +30,33 @@ struct Place {
 /// The module at `path`, or the only one. `layer` gives the bytes of one layer, the lowest first.
 pub(crate) fn image(
     count: usize,
-    layer: &mut dyn FnMut(usize) -> Result<Bytes, Error>,
+    layer: &mut dyn FnMut(usize) -> Result<Content, Error>,
     path: Option<&str>,
     limits: Limits,
 ) -> Result<Bytes, Error> {
     let (mut places, mut budget) = (BTreeMap::new(), Budget::new(limits));
     for number in 0..count {
-        let bytes = layer(number)?;
+        let content = layer(number)?;
         // A tool that did not say what it pushed: the one layer is the module itself.
-        if count == 1 && bytes.starts_with(b"\0asm") {
-            return Ok(bytes);
+        if count == 1 && content.head().map_err(|error| damaged(&error))?.starts_with(b"\0asm") {
+            return content.bytes(limits.module).map_err(|error| damaged(&error));
         }
-        read_names(&bytes, number, &mut places, &mut budget)?;
+        read_names(&content, number, &mut places, &mut budget)?;
     }
     let path = choose(&places, path)?;
     refuse_more_files(&places, &path)?;
     let place = &places[&path];
-    let bytes = layer(place.layer)?;
-    content(&bytes, &path, limits)?.ok_or_else(|| Error::new(ErrorKind::Store, "the layer changed while it was read"))
+    file_in(&layer(place.layer)?, &path, limits)?
+        .ok_or_else(|| Error::new(ErrorKind::Store, "the layer changed while it was read"))
 }
 
 fn read_names(
-    bytes: &[u8],
+    content: &Content,
     layer: usize,
     places: &mut BTreeMap<String, Place>,
     budget: &mut Budget,
 ) -> Result<(), Error> {
-    entries(bytes, budget, |path, kind, _| {
+    entries(content, budget, |path, kind, _| {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name == OPAQUE {
             take_away_below(places, directory, layer);
@@ -153,7 +153,7 @@ fn refuse_more_files(places: &BTreeMap<String, Place>, module: &str) -> Result<(
 }
 
 /// A file in an archive.
-pub(super) fn content(layer: &[u8], wanted: &str, limits: Limits) -> Result<Option<Bytes>, Error> {
+pub(super) fn file_in(layer: &Content, wanted: &str, limits: Limits) -> Result<Option<Bytes>, Error> {
     let mut found = None;
     entries(layer, &mut Budget::new(limits), |path, kind, reader| {
         if path == wanted && kind == Kind::File {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn find(layers: &[Bytes], path: Option<&str>) -> Result<Bytes, Error> {
-        image(layers.len(), &mut |number| Ok(layers[number].clone()), path, LIMITS)
+        image(layers.len(), &mut |number| Ok(layers[number].clone().into()), path, LIMITS)
     }
 
     fn kind(layers: &[Bytes], path: Option<&str>) -> ErrorKind {
@@ -280,7 +280,7 @@ mod tests {
             long.append_data(&mut header, name, &[][..]).unwrap();
         }
         let long = gzip(&long.into_inner().unwrap());
-        let error = image(1, &mut |_| Ok(long.clone()), None, Limits { module: 64 << 20 }).unwrap_err();
+        let error = image(1, &mut |_| Ok(long.clone().into()), None, Limits { module: 64 << 20 }).unwrap_err();
         assert!(error.to_string().contains("the paths in the archive"), "{error}");
         let whole = gzip(&tar(&[("app.wasm", &[7; 5000])]));
         assert_eq!(kind(&[whole.slice(..whole.len() / 2)], None), ErrorKind::Protocol);

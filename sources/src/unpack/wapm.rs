@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::image::content;
+use super::image::file_in;
 use super::webc::{self, Container};
-use super::{Limits, Unpacked};
+use super::{Content, Limits, Unpacked, damaged};
 use crate::package::Defaults;
 use crate::{Error, ErrorKind};
 
@@ -82,8 +82,12 @@ struct Wasi {
 }
 
 /// The module of `command`, or of the package's entrypoint.
-pub(crate) fn wapm(bytes: &Bytes, command: Option<&str>, limits: Limits) -> Result<Unpacked, Error> {
-    if webc::is_webc(bytes) { in_webc(bytes, command) } else { in_archive(bytes, command, limits) }
+pub(crate) fn wapm(package: &Content, command: Option<&str>, limits: Limits) -> Result<Unpacked, Error> {
+    let head = package.head().map_err(|error| damaged(&error))?;
+    if webc::is_webc(&head) {
+        return in_webc(&package.bytes(limits.module).map_err(|error| damaged(&error))?, command);
+    }
+    in_archive(package, command, limits)
 }
 
 fn in_webc(bytes: &Bytes, wanted: Option<&str>) -> Result<Unpacked, Error> {
@@ -159,12 +163,12 @@ struct TomlCommand {
     main_args: Option<String>,
 }
 
-fn in_archive(bytes: &Bytes, wanted: Option<&str>, limits: Limits) -> Result<Unpacked, Error> {
+fn in_archive(package: &Content, wanted: Option<&str>, limits: Limits) -> Result<Unpacked, Error> {
     let no_manifest =
         || Error::new(ErrorKind::Unsupported, "the package is neither a WEBC nor an archive with a `wasmer.toml`");
-    let text = match content(bytes, "wasmer.toml", limits)? {
+    let text = match file_in(package, "wasmer.toml", limits)? {
         Some(text) => text,
-        None => content(bytes, "wapm.toml", limits)?.ok_or_else(no_manifest)?,
+        None => file_in(package, "wapm.toml", limits)?.ok_or_else(no_manifest)?,
     };
     let text = std::str::from_utf8(&text).ok().filter(|text| text.len() <= MAX_TOML);
     let malformed = || Error::new(ErrorKind::Protocol, "the package's `wasmer.toml` is malformed");
@@ -198,7 +202,7 @@ fn in_archive(bytes: &Bytes, wanted: Option<&str>, limits: Limits) -> Result<Unp
         args: args.split_whitespace().map(str::to_owned).collect(),
         ..Defaults::default()
     };
-    Ok(Unpacked { module: content(bytes, &path, limits)?.ok_or_else(missing)?, defaults })
+    Ok(Unpacked { module: file_in(package, &path, limits)?.ok_or_else(missing)?, defaults })
 }
 
 /// The command that is asked for, else the entrypoint, else the only one. `None` where there are no commands.

@@ -237,6 +237,10 @@ mod tests {
     use super::*;
     use crate::unpack::tests::{LIMITS, MODULE};
 
+    fn open(bytes: impl Into<Bytes>) -> Result<crate::unpack::Unpacked, Error> {
+        wapm(&bytes.into().into(), None, LIMITS)
+    }
+
     fn cbor(value: &serde_json::Value) -> Vec<u8> {
         let mut bytes = Vec::new();
         ciborium::into_writer(value, &mut bytes).unwrap();
@@ -287,7 +291,7 @@ mod tests {
     #[test]
     fn the_module_in_each_version() {
         for bytes in [first_version(), sectioned(false), sectioned(true)] {
-            let unpacked = wapm(&bytes.into(), None, LIMITS).unwrap();
+            let unpacked = open(bytes).unwrap();
             assert_eq!((&unpacked.module[..], unpacked.defaults.program.as_deref()), (MODULE, Some("a")));
         }
     }
@@ -298,16 +302,16 @@ mod tests {
         for whole in [first_version(), sectioned(false), sectioned(true)] {
             let interesting = (0..whole.len()).filter(|at| !(40..V1_HEADER - 40).contains(at) || whole[7] != b'1');
             for at in interesting {
-                let _ = wapm(&Bytes::copy_from_slice(&whole[..at]), None, LIMITS);
+                let _ = open(Bytes::copy_from_slice(&whole[..at]));
                 for with in [0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1] {
                     let mut changed = whole.clone();
                     changed[at] = with;
-                    let _ = wapm(&changed.into(), None, LIMITS);
+                    let _ = open(changed);
                 }
             }
         }
         let twice = [sectioned(false), sectioned(false)[8..].to_vec()].concat();
-        assert!(wapm(&twice.into(), None, LIMITS).is_err(), "a section twice");
-        assert_eq!(wapm(&Bytes::from_static(b"\0webc009"), None, LIMITS).err().unwrap().kind(), ErrorKind::Unsupported);
+        assert!(open(twice).is_err(), "a section twice");
+        assert_eq!(open(Bytes::from_static(b"\0webc009")).err().unwrap().kind(), ErrorKind::Unsupported);
     }
 }
