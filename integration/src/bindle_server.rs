@@ -1,18 +1,18 @@
 //! The original Bindle crate as a server on loopback, with what the tests put into its directory.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use sources::Digest;
 use tempfile::TempDir;
 
+use crate::Server;
 use crate::guests::program;
 
-/// A running server. Killed when dropped.
+/// A running server.
 #[derive(Debug)]
 pub struct BindleServer {
-    child: Child,
+    _server: Server,
     /// `127.0.0.1:PORT`
     pub host: String,
     directory: TempDir,
@@ -35,13 +35,7 @@ impl BindleServer {
             std::fs::write(&file, htpasswd).expect("the passwords");
             command.arg(file);
         }
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("integration/fetch-programs");
-        let started = Instant::now();
-        while std::net::TcpStream::connect(&host).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "the Bindle server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { child, host, directory }
+        Self { _server: Server::start(command, &host), host, directory }
     }
 
     /// Puts an invoice where the server looks for that of `id`, as it is.
@@ -58,13 +52,6 @@ impl BindleServer {
         let file = self.directory.path().join(path);
         std::fs::create_dir_all(file.parent().expect("a parent")).expect("a directory");
         std::fs::write(file, bytes).expect("a file");
-    }
-}
-
-impl Drop for BindleServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -51,6 +51,32 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// A server that is a process of its own. Killed when dropped.
+#[derive(Debug)]
+struct Server(std::process::Child);
+
+impl Server {
+    /// Starts it, and waits until it listens on `host`.
+    fn start(mut command: std::process::Command, host: &str) -> Self {
+        let name = command.get_program().display().to_string();
+        let silent = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let child = silent.spawn().unwrap_or_else(|error| panic!("{name}: {error}: integration/test installs it"));
+        let (server, started) = (Self(child), Instant::now());
+        while std::net::TcpStream::connect(host).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "{name} does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

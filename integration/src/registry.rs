@@ -1,7 +1,6 @@
 //! Debian's `docker-registry` on loopback, and pushing to it with the `oci-client` crate: neither is ours.
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use bytes::Bytes;
 use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
@@ -10,12 +9,13 @@ use oci_client::{Client, Reference};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::Server;
 use crate::token_server::TokenServer;
 
-/// A running registry. Killed when dropped.
+/// A running registry.
 #[derive(Debug)]
 pub struct Registry {
-    child: Child,
+    _server: Server,
     /// `127.0.0.1:PORT`
     pub host: String,
     _directory: TempDir,
@@ -64,19 +64,9 @@ impl Registry {
             directory.path().join("data").display()
         );
         std::fs::write(&config, text).expect("its configuration");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry is missing: apt-get install docker-registry, or integration/test, which does");
-        let started = Instant::now();
-        while std::net::TcpStream::connect(&host).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { child, host, _directory: directory }
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config);
+        Self { _server: Server::start(command, &host), host, _directory: directory }
     }
 
     /// Puts a document under a tag or digest; returns its digest.
@@ -125,12 +115,5 @@ impl Registry {
     /// Pushes a module in the CNCF layout.
     pub async fn push_module(&self, name: &str, module: &[u8]) -> String {
         self.push(name, "application/vnd.wasm.config.v0+json", &[("application/wasm", module)]).await
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

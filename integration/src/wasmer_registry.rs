@@ -1,19 +1,19 @@
 //! A Wasmer registry on loopback, whose queries graphql-core executes, and packages made by the registry's own library.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use sources::Digest;
 use tempfile::TempDir;
 
+use crate::Server;
 use crate::guests::{program, repository};
 
-/// A running registry. Killed when dropped.
+/// A running registry.
 #[derive(Debug)]
 pub struct WasmerRegistry {
-    child: Child,
+    _server: Server,
     /// `127.0.0.1:PORT`
     pub host: String,
     directory: TempDir,
@@ -26,21 +26,13 @@ impl WasmerRegistry {
         let port = crate::free_port();
         let host = format!("127.0.0.1:{port}");
         std::fs::write(directory.path().join("fixture.json"), r#"{"packages": {}}"#).expect("a file");
-        let child = Command::new("python3")
+        let mut command = Command::new("python3");
+        command
             .arg(repository().join("integration/wasmer/registry.py"))
             .arg(port.to_string())
             .args([directory.path().join("fixture.json"), directory.path().join("log")])
-            .env("PYTHONPATH", program("graphql"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("python3");
-        let started = Instant::now();
-        while std::net::TcpStream::connect(&host).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "the registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { child, host, directory }
+            .env("PYTHONPATH", program("graphql"));
+        Self { _server: Server::start(command, &host), host, directory }
     }
 
     /// Has these packages, and wants this token if there is one.
@@ -71,13 +63,6 @@ impl WasmerRegistry {
             (line["path"].as_str().unwrap_or_default().to_owned(), line["authorization"].as_str().map(str::to_owned))
         };
         log.lines().map(line).collect()
-    }
-}
-
-impl Drop for WasmerRegistry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

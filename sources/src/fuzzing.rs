@@ -3,15 +3,11 @@
 
 use bytes::Bytes;
 
-use crate::oci::fuzzing as oci;
+pub use crate::oci::fuzzing::manifest;
 use crate::unpack::{self, Limits};
 
 /// Small, so that a bomb is found early.
 const LIMITS: Limits = Limits { module: 1 << 20 };
-
-pub fn manifest(bytes: &[u8]) {
-    oci::manifest(bytes);
-}
 
 pub fn archive(bytes: &[u8]) {
     if let Ok(module) = unpack::file(Bytes::copy_from_slice(bytes).into(), LIMITS) {

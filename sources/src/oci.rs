@@ -23,7 +23,7 @@ use url::Url;
 use crate::credentials::Candidate;
 use crate::credentials::direct::{self, MAX_CANDIDATES};
 use crate::reference::{OciReference, Select};
-use crate::source::{Body, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
+use crate::source::{Body, Context, Part, Resolution, Resolved, Source, Unpack};
 use crate::transport::{Answer, Request};
 use crate::{Digest, Error, ErrorKind, Reference};
 use auth::Headers;
@@ -128,7 +128,8 @@ impl Source for OciSource {
 pub(crate) mod fuzzing {
     use super::{Document, ImageConfig, Select, select, spin};
 
-    pub(crate) fn manifest(bytes: &[u8]) {
+    /// Reads it as everything that such bytes can be.
+    pub fn manifest(bytes: &[u8]) {
         match Document::parse(bytes) {
             Ok(Document::Manifest(manifest)) => {
                 let _ = select::layer(&manifest, None);
@@ -207,18 +208,8 @@ impl OciSource {
             Some(Select::Path(path)) => Some(path.clone()),
             _ => program,
         };
-        Ok(Resolved {
-            reference: reference.clone(),
-            origin: reference.clone(),
-            expected: None,
-            artifact,
-            module: None,
-            parts: manifest.layers.iter().map(Descriptor::part).collect(),
-            unpack: Unpack::Image { path },
-            defaults,
-            validators: Validators::default(),
-            signed: None,
-        })
+        let parts = manifest.layers.iter().map(Descriptor::part).collect();
+        Ok(Resolved { defaults, ..Resolved::packed(reference, artifact, parts, Unpack::Image { path }) })
     }
 
     /// A manifest or index, whole and with the digest that it was asked for by.

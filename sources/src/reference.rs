@@ -152,6 +152,12 @@ impl FromStr for Reference {
     }
 }
 
+/// A part of a name that stands in a path: letters, digits and `_-.`, and neither `.` nor `..`.
+fn is_segment(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    !text.is_empty() && text.chars().all(plain) && !matches!(text, "." | "..")
+}
+
 /// The values in a fragment. `None` when there is anything but `keys`, each once and with a value.
 fn pairs<'a>(fragment: &str, keys: &[&'a str]) -> Option<BTreeMap<&'a str, String>> {
     let mut pairs = BTreeMap::new();

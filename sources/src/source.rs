@@ -129,14 +129,20 @@ pub struct Resolved {
 impl Resolved {
     /// A reference that names one file: the module, or what it is packed in.
     pub(crate) fn file(reference: &Reference, artifact: Digest, part: Part) -> Self {
+        let module = Some(part.digest.clone());
+        Self { module, ..Self::packed(reference, artifact, vec![part], Unpack::File) }
+    }
+
+    /// A reference to what only unpacking shows the module of.
+    pub(crate) fn packed(reference: &Reference, artifact: Digest, parts: Vec<Part>, unpack: Unpack) -> Self {
         Self {
             reference: reference.clone(),
             origin: reference.clone(),
             artifact,
-            module: Some(part.digest.clone()),
+            module: None,
             expected: None,
-            parts: vec![part],
-            unpack: Unpack::File,
+            parts,
+            unpack,
             defaults: Defaults::default(),
             validators: Validators::default(),
             signed: None,

@@ -273,6 +273,12 @@ impl Answer {
     }
 }
 
+/// Host, and port where the URL names one that is not its scheme's own.
+pub(crate) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 /// Scheme, host and port: what a person needs to know of a URL.
 pub(crate) fn origin(url: &Url) -> String {
     format!("`{}`", url.origin().ascii_serialization())

@@ -221,7 +221,7 @@ impl Source for WapmSource {
         };
         let part = Part { digest: digest.clone(), size: found.size, media_type: None };
         let origin = Reference::Wapm(package.clone().at(found.version));
-        Ok(Resolved { module: None, unpack, origin, ..Resolved::file(reference, digest, part) }.into())
+        Ok(Resolved { origin, ..Resolved::packed(reference, digest, vec![part], unpack) }.into())
     }
 
     async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {

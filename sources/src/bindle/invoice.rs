@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::package::{is_module_name, listed};
 use crate::{Digest, Error, ErrorKind};
 
 /// Each of them is looked at once for each group that is needed.
@@ -128,7 +129,7 @@ impl Label {
 
     fn is_module(&self) -> bool {
         let media_type = self.media_type.split(';').next().unwrap_or_default().trim();
-        let named = media_type == "application/wasm" || crate::package::is_module_name(&self.name);
+        let named = media_type == "application/wasm" || is_module_name(&self.name);
         // Wagi's static files may be modules for the browser.
         named && !self.has("wasm", "library") && !self.has("wasm", "data") && !self.has("wagi", "file")
     }
@@ -151,21 +152,17 @@ impl Invoice {
         if parcels.len() > MAX_PARCELS {
             return Err(Error::new(ErrorKind::TooLarge, format!("the bindle has more than {MAX_PARCELS} parcels")));
         }
-        let listed = |labels: &[&Label]| {
-            let names = labels.iter().take(20).map(|label| format!("`{}`", label.name)).collect::<Vec<_>>().join(", ");
-            if names.is_empty() { "none".to_owned() } else { names }
-        };
         if let Some(wanted) = wanted {
-            let mut found = parcels.iter().map(|parcel| &parcel.label);
-            let all: Vec<&Label> = found.clone().collect();
+            let mut labels = parcels.iter().map(|parcel| &parcel.label);
+            let names = parcels.iter().map(|parcel| parcel.label.name.as_str());
             // What looks like a digest is one, and no name: it is what a reference is pinned by.
             let digest = format!("sha256:{wanted}").parse::<Digest>().ok();
             let is_meant = |label: &&Label| match &digest {
                 Some(digest) => label.digest().is_ok_and(|actual| actual == *digest),
                 None => label.name == wanted,
             };
-            return found.find(is_meant).ok_or_else(|| {
-                let message = format!("the bindle has no parcel `{wanted}`; its parcels are: {}", listed(&all));
+            return labels.find(is_meant).ok_or_else(|| {
+                let message = format!("the bindle has no parcel `{wanted}`; its parcels are: {}", listed(names));
                 Error::new(ErrorKind::NotFound, message)
             });
         }
@@ -179,7 +176,10 @@ impl Invoice {
             ([], []) => Err(Error::new(ErrorKind::Unsupported, "the bindle has no parcel with a module")),
             (many, all) => {
                 let candidates = if many.is_empty() { all } else { many };
-                let message = format!("the bindle has several modules: {}", listed(candidates));
+                let message = format!(
+                    "the bindle has several modules: {}",
+                    listed(candidates.iter().map(|label| label.name.as_str()))
+                );
                 Err(Error::new(ErrorKind::Ambiguous, message)
                     .hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
             }

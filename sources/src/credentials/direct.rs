@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{Candidate, Credential};
 use crate::source::Context;
-use crate::transport::{Answer, Request, sensitive};
+use crate::transport::{Answer, Request, authority, sensitive};
 use crate::{Error, ErrorKind};
 
 /// More wrong passwords than that look like an attack.
@@ -47,9 +47,7 @@ pub(crate) async fn send(request: &Request, what: &str, context: &Context<'_>) -
 }
 
 fn candidates(url: &Url, context: &Context<'_>) -> Vec<Candidate> {
-    let host = url.host_str().unwrap_or_default();
-    let target = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    let mut candidates = context.candidates(&format!("{target}{}", url.path()));
+    let mut candidates = context.candidates(&format!("{}{}", authority(url), url.path()));
     candidates.truncate(MAX_CANDIDATES);
     candidates
 }

@@ -18,7 +18,7 @@ use super::Repository;
 use crate::credentials::direct::basic;
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;
-use crate::transport::{Request, sensitive, split_port};
+use crate::transport::{Request, authority, sensitive, split_port};
 use crate::{Error, ErrorKind};
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
@@ -204,11 +204,6 @@ fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
         || (is_name && (below(host, registry_host) || below(registry_host, host)))
         || KNOWN_REALMS.contains(&(registry_host, host))
         || context.trusted_realms.iter().any(|trusted| trusted == host || *trusted == authority(realm))
-}
-
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The challenge that can be answered; a token before a password.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use semver::Version;
 
-use super::{Endpoint, invalid, pairs, write_pairs};
+use super::{Endpoint, invalid, is_segment, pairs, write_pairs};
 use crate::{Digest, Error};
 
 /// A parcel of a bindle.
@@ -26,11 +26,7 @@ impl BindleReference {
             .ok_or_else(|| invalid(text, "its fragment may have `parcel=…` and `server=…`"))?;
         let (name, version) =
             id.rsplit_once('/').ok_or_else(|| invalid(text, "it must look like `acme.dev/resize/1.4.0`"))?;
-        let segment = |segment: &str| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-            !segment.is_empty() && segment.chars().all(plain) && !matches!(segment, "." | "..")
-        };
-        if name.len() > 500 || !name.split('/').all(segment) {
+        if name.len() > 500 || !name.split('/').all(is_segment) {
             return Err(invalid(text, "its name must be letters, digits, `_`, `-` and `.`, with slashes between them"));
         }
         let version = Version::parse(version)

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::invalid;
 use crate::Error;
-use crate::transport::Http;
+use crate::transport::{Http, authority};
 
 /// `host[:port][/path]`, or a URL. Without a scheme it is HTTPS, unless plain HTTP is spoken to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,24 +23,24 @@ impl Endpoint {
 
     /// Its host, with the port where that says something: what the operator's rules are about.
     pub(super) fn authority(&self) -> String {
-        let text = if self.0.contains("://") { self.0.clone() } else { format!("https://{}", self.0) };
-        let Ok(url) = Url::parse(&text) else { return self.0.clone() };
-        let host = url.host_str().unwrap_or_default();
-        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        parse(&self.0, "https").map_or_else(|_| self.0.clone(), |url| authority(&url))
     }
 
     /// The API's URL; `path` is where it is on a host that is named alone.
     pub(crate) fn url(&self, path: &str, http: &Http) -> Result<Url, Error> {
-        let text = match self.0.split_once("://") {
-            Some(_) => self.0.clone(),
-            None => format!("{}://{}", http.scheme(self.0.split('/').next().unwrap_or_default()), self.0),
-        };
-        let mut url = Url::parse(&text).map_err(|error| malformed(&self.0).caused_by(error))?;
+        let scheme = http.scheme(self.0.split('/').next().unwrap_or_default());
+        let mut url = parse(&self.0, scheme)?;
         if url.path() == "/" {
             url.set_path(path);
         }
         Ok(url)
     }
+}
+
+/// The URL, with `scheme` where the text has none.
+fn parse(text: &str, scheme: &str) -> Result<Url, Error> {
+    let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("{scheme}://{text}")) };
+    url.map_err(|error| malformed(text).caused_by(error))
 }
 
 fn malformed(text: &str) -> Error {
@@ -52,8 +52,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let text = text.trim();
-        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-        let url = Url::parse(&with_scheme).map_err(|error| malformed(text).caused_by(error))?;
+        let url = parse(text, "https")?;
         let plain = matches!(url.scheme(), "https" | "http")
             && url.host_str().is_some_and(|host| !host.ends_with('.'))
             && url.username().is_empty()

@@ -4,7 +4,7 @@ use std::fmt;
 
 use semver::Version;
 
-use super::{Endpoint, invalid, pairs, write_pairs};
+use super::{Endpoint, invalid, is_segment, pairs, write_pairs};
 use crate::{Digest, Error};
 
 /// A package in the Wasmer registry, or in one that speaks the same.
@@ -106,8 +106,7 @@ impl WapmReference {
 }
 
 fn is_word(word: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    (1..=200).contains(&word.len()) && word.chars().all(plain) && !matches!(word, "." | "..")
+    word.len() <= 200 && is_segment(word)
 }
 
 impl fmt::Display for WapmReference {

@@ -56,7 +56,7 @@ impl Inner {
         let size = writer.written();
         let digest = blocking(move || writer.commit()).await?;
         let part = Part { digest: digest.clone(), size: Some(size), media_type: None };
-        Ok(Resolved { validators, unpack, expected, module: None, ..Resolved::file(reference, digest, part) })
+        Ok(Resolved { expected, validators, ..Resolved::packed(reference, digest, vec![part], unpack) })
     }
 
     async fn download_missing(

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::image::file_in;
 use super::webc::{self, Container};
 use super::{Content, Limits, Unpacked, damaged};
-use crate::package::Defaults;
+use crate::package::{Defaults, listed};
 use crate::{Error, ErrorKind};
 
 /// The runner of plain commands, which may be followed by a version.
@@ -212,10 +212,7 @@ fn choose<'a>(
     commands: impl Iterator<Item = &'a String>,
 ) -> Result<Option<String>, Error> {
     let commands: Vec<&String> = commands.collect();
-    let listed = || {
-        let names = commands.iter().take(20).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        if names.is_empty() { "none".to_owned() } else { names }
-    };
+    let listed = || listed(commands.iter().map(|name| name.as_str()));
     match (wanted.or(entrypoint), commands.as_slice()) {
         (Some(name), _) if commands.iter().any(|command| *command == name) => Ok(Some(name.to_owned())),
         (Some(name), _) => {
