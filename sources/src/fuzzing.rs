@@ -1,5 +1,5 @@
 //! What fuzzing calls and nobody else: `sources/fuzz`.
-#![allow(missing_docs, reason = "not for users")]
+#![allow(missing_docs, clippy::missing_panics_doc, reason = "not for users")]
 
 use bytes::Bytes;
 
