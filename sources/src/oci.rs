@@ -7,6 +7,8 @@
 mod auth;
 pub(crate) mod cosign;
 mod image;
+#[cfg(feature = "keyless")]
+pub(crate) mod keyless;
 mod manifest;
 pub mod push;
 mod select;

@@ -1,10 +1,10 @@
-//! Which modules must be signed, and with which keys.
+//! Which modules must be signed, and by whom.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Bindle;
 use crate::oci::OciSource;
-use crate::oci::cosign::PublicKey;
+use crate::oci::cosign::{PublicKey, Signer};
 use crate::policy::matches;
 use crate::source::Context;
 use crate::{Digest, Error, ErrorKind, Reference, Resolved};
@@ -18,7 +18,7 @@ pub struct SignatureRule {
     /// Public keys in PEM: one of them must have signed, with `cosign`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
-    /// Who must have signed without a key of their own. Not supported by this version.
+    /// Who must have signed, where nobody with a key has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyless: Option<Identity>,
 }
@@ -27,10 +27,13 @@ pub struct SignatureRule {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Identity {
-    /// The issuer of the identity.
+    /// Who knows the identity: the URL of an issuer of OIDC tokens, such as `https://token.actions.githubusercontent.com`.
     pub issuer: String,
-    /// The identity.
+    /// The identity, an address or a URL; `*` stands for any text.
     pub subject: String,
+    /// The text of a `trusted_root.json`: the certificate authorities and logs that count. Without one, those of Sigstore's public services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_root: Option<String>,
 }
 
 /// The rules, with their keys read.
@@ -46,28 +49,38 @@ struct Rule {
     /// For errors.
     name: String,
     references: Vec<String>,
-    keys: Vec<PublicKey>,
+    signers: Vec<Signer>,
     /// Of all that the rule says.
     digest: Digest,
+}
+
+#[cfg(feature = "keyless")]
+fn keyless(identity: &Identity) -> Result<Signer, Error> {
+    if identity.issuer.is_empty() || identity.subject.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidConfig, "`keyless` needs `issuer` and `subject`"));
+    }
+    crate::oci::keyless::Signer::new(identity).map(Signer::Keyless)
+}
+
+#[cfg(not(feature = "keyless"))]
+fn keyless(_: &Identity) -> Result<Signer, Error> {
+    let error = Error::new(ErrorKind::InvalidConfig, "this program was built without keyless signatures");
+    Err(error.hint("build it with `--features keyless`, or sign with a key and list that under `keys`"))
 }
 
 impl Signatures {
     pub(crate) fn new(rules: &[SignatureRule], bindle: &Bindle) -> Result<Self, Error> {
         let rule = |(index, rule): (usize, &SignatureRule)| {
             let name = format!("`sources.policy.signatures[{index}]`");
-            if rule.keyless.is_some() {
-                let message = format!("{name}: keyless signatures are not supported by this version");
-                return Err(
-                    Error::new(ErrorKind::InvalidConfig, message).hint("sign with a key, and list it under `keys`")
-                );
+            if rule.references.is_empty() || (rule.keys.is_empty() && rule.keyless.is_none()) {
+                let message = format!("{name} needs `references`, and `keys` or `keyless`");
+                return Err(Error::new(ErrorKind::InvalidConfig, message));
             }
-            if rule.keys.is_empty() || rule.references.is_empty() {
-                return Err(Error::new(ErrorKind::InvalidConfig, format!("{name} needs `references` and `keys`")));
-            }
-            let keys = rule.keys.iter().map(|pem| PublicKey::from_pem(pem).map_err(|error| error.context(&name)));
+            let keys = rule.keys.iter().map(|pem| PublicKey::from_pem(pem).map(Signer::Key));
+            let signers = keys.chain(rule.keyless.iter().map(keyless)).collect::<Result<_, _>>();
             Ok(Rule {
                 references: rule.references.clone(),
-                keys: keys.collect::<Result<_, _>>()?,
+                signers: signers.map_err(|error| error.context(&name))?,
                 digest: Digest::of(format!("{rule:?}").as_bytes()),
                 name,
             })
@@ -120,7 +133,7 @@ impl Signatures {
         self.check_origin(&resolved.reference, &resolved.origin)?;
         let Reference::Oci(origin) = &resolved.origin else { return Ok(self.digest(resolved)) };
         for rule in self.about(&resolved.reference, &resolved.origin) {
-            oci.check_signature(origin, &resolved.artifact, &rule.keys, &rule.name, context).await?;
+            oci.check_signature(origin, &resolved.artifact, &rule.signers, &rule.name, context).await?;
         }
         Ok(self.digest(resolved))
     }

@@ -4,8 +4,9 @@
 //! followed by our own rule, credentials never follow to another origin, and failures that may pass are retried.
 
 mod guard;
+mod pace;
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -18,6 +19,8 @@ use url::Url;
 
 pub(crate) use guard::split_port;
 pub use guard::{Hosts, forbidden_address, is_host};
+
+use pace::Pace;
 
 use crate::reference::display_url;
 use crate::source::{Body, Validators};
@@ -250,11 +253,17 @@ impl Answer {
     pub fn body(self) -> Body {
         let length = self.response.content_length();
         let origin = origin(&self.url);
+        let mut pace = Pace::new(Instant::now());
         let stream = self.response.bytes_stream().map(move |chunk| {
-            chunk.map_err(|error| {
+            let chunk = chunk.map_err(|error| {
                 Error::new(ErrorKind::Unavailable, format!("the connection to {origin} broke off"))
                     .caused_by(error.without_url())
-            })
+            })?;
+            pace.arrived(chunk.len(), Instant::now()).map_err(|(bytes, passed)| {
+                let message = format!("{origin} is too slow: {bytes} bytes in {} s", passed.as_secs());
+                Error::new(ErrorKind::Unavailable, message).permanent()
+            })?;
+            Ok(chunk)
         });
         Body { stream: stream.boxed(), length }
     }

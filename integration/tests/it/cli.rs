@@ -280,7 +280,7 @@ fn config_check_finds_what_would_not_start() {
         (
             "sources: {policy: {signatures: [{references: ['*'], keyless: {issuer: i, subject: s}}]}}",
             64,
-            "keyless signatures are not supported by this version",
+            "this program was built without keyless signatures",
         ),
         (
             "sources: {policy: {signatures: [{references: ['*'], keys: [/etc/key.pub]}]}}",

@@ -223,6 +223,26 @@ async fn patience_is_kept_within_bounds() {
     assert!(message(&node).contains("limits requests (429"), "an hour is not waited: {node}");
 }
 
+/// A byte a second: nobody waits for the end of that.
+#[tokio::test]
+async fn a_server_that_drips() {
+    let module = noop();
+    let (host, rogue) = Rogue::start().await;
+    let (_, layer) = rogue.with_module(&module);
+    let length = module.len();
+    rogue.on(&format!("GET blobs/{layer}"), move |_| {
+        let drops = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"\0")), ()))
+        });
+        ([(axum::http::header::CONTENT_LENGTH, length)], Body::from_stream(drops)).into_response()
+    });
+    let node = insecure(&host).node(&of(&host)).await;
+    assert_eq!(node["phase"], "Error", "{node}");
+    assert!(message(&node).contains("is too slow: "), "{node}");
+    assert_eq!(rogue.asked().len(), 3, "and it is not asked again");
+}
+
 /// One request to find out, one download, one compilation, however many steps start together; and later one `HEAD`.
 #[tokio::test]
 async fn a_hundred_steps_ask_once() {

@@ -115,23 +115,30 @@ async fn images_of_buildah_and_skopeo() {
     succeeds(&executor, json!({"oci": format!("{}/t/copied:1", registry.host)})).await;
 }
 
-/// As `oras push` leaves it: an empty configuration, and a layer that is called an archive and is none.
+/// What `oras push` leaves: an empty configuration, and a layer that is called an archive where no type was given.
 #[tokio::test]
 async fn artifacts_of_oras() {
-    let registry = Registry::start();
+    let (registry, home) = (Registry::start(), tempfile::tempdir().unwrap());
     let executor = insecure(&registry.host);
-    let config = registry.put_blob("o", EMPTY, b"{}").await;
-    for (tag, media_type, title) in
-        [("plain", TAR, None), ("titled", TAR, Some("show.wasm")), ("typed", "application/wasm", None)]
-    {
-        let mut layer = registry.put_blob("o", media_type, &show()).await;
-        if let Some(title) = title {
-            layer["annotations"] = json!({"org.opencontainers.image.title": title});
-        }
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/vnd.unknown.artifact.v1", "config": config, "layers": [layer]});
-        registry.put_manifest("o", tag, MANIFEST, &manifest).await;
-        succeeds(&executor, json!({"oci": format!("{}/o:{tag}", registry.host)})).await;
+    std::fs::copy(guests::guest("show"), home.path().join("show.wasm")).unwrap();
+    for (tag, file) in [("plain", "show.wasm"), ("typed", "show.wasm:application/wasm")] {
+        let target = format!("{}/o:{tag}", registry.host);
+        let script = "import sys, oras.client; oras.client.OrasClient(insecure=True).push(target=sys.argv[1], files=[sys.argv[2]])";
+        let output = Command::new("python3")
+            .args(["-c", script, &target, file])
+            .env("PYTHONPATH", guests::program("oras"))
+            .env("HOME", home.path())
+            .current_dir(home.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        succeeds(&executor, json!({"oci": target})).await;
     }
+    let config = registry.put_blob("o", EMPTY, b"{}").await;
+    let layer = registry.put_blob("o", TAR, &show()).await;
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/vnd.unknown.artifact.v1", "config": config, "layers": [layer]});
+    registry.put_manifest("o", "untitled", MANIFEST, &manifest).await;
+    succeeds(&executor, json!({"oci": format!("{}/o:untitled", registry.host)})).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Signatures that `cosign` made with a key (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>, and
+//! Signatures that `cosign` made (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>, and
 //! `BUNDLE_SPEC.md` beside it).
 //!
 //! They are beside the image, in the same repository, in one of two layouts: under the tag `sha256-HEX.sig` with a payload for each
@@ -93,6 +93,15 @@ struct Envelope {
     signatures: Vec<EnvelopeSignature>,
 }
 
+impl Envelope {
+    fn is_signed_with(&self, key: &PublicKey, payload: &[u8]) -> bool {
+        let kind = &self.payload_type;
+        let message = [format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).as_bytes(), payload].concat();
+        let mut signatures = self.signatures.iter().filter_map(|signature| STANDARD.decode(&signature.sig).ok());
+        signatures.any(|signature| key.signed(&message, &signature))
+    }
+}
+
 #[derive(Deserialize)]
 struct EnvelopeSignature {
     sig: String,
@@ -116,81 +125,43 @@ struct SubjectDigest {
     sha256: Option<String>,
 }
 
+/// One that an operator trusts.
+#[derive(Clone, Debug)]
+pub(crate) enum Signer {
+    /// Whoever has the private key.
+    Key(PublicKey),
+    /// Somebody that a certificate authority knows.
+    #[cfg(feature = "keyless")]
+    Keyless(super::keyless::Signer),
+}
+
+impl Signer {
+    /// Whether it is a key, and that signed the message.
+    fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Key(key) => key.signed(message, signature),
+            #[cfg(feature = "keyless")]
+            Self::Keyless(_) => false,
+        }
+    }
+}
+
 impl OciSource {
-    /// Checks that one of the keys signed the manifest `artifact`. `whose` says in errors whose they are.
+    /// Checks that one of the `signers` signed the manifest `artifact`. `whose` says in errors who asks for that.
     pub(crate) async fn check_signature(
         &self,
         oci: &OciReference,
         artifact: &Digest,
-        keys: &[PublicKey],
+        signers: &[Signer],
         whose: &str,
         context: &Context<'_>,
     ) -> Result<(), Error> {
-        let (mut found, mut failed) = (0, None);
-        for (layout, descriptor) in self.signatures(oci, artifact, context).await? {
-            found += 1;
-            let bytes = match self.small_blob(oci, &descriptor, "the signature", context).await {
-                Ok(bytes) => bytes,
-                // Another may be whole.
-                Err(error) => {
-                    failed = Some(error);
-                    continue;
-                }
-            };
-            let signed = match layout {
-                Layout::SimpleSigning => is_signed_simply(&bytes, &descriptor, artifact, keys),
-                Layout::Bundle => is_signed_in_bundle(&bytes, artifact, keys),
-            };
-            if signed {
-                tracing::info!(repository = oci.repository(), %artifact, whose, "signed");
-                return Ok(());
-            }
+        let mut search = Search { source: self, oci, artifact, signers, context, found: 0, failed: None };
+        if search.simple_signatures().await? || search.bundles().await? {
+            tracing::info!(repository = oci.repository(), %artifact, whose, "signed");
+            return Ok(());
         }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let message = match found {
-            0 => format!("nobody signed it, and {whose} asks for that"),
-            1 => format!("it has a signature, and not one that {whose} asks for"),
-            count => format!("it has {count} signatures, and none that {whose} asks for"),
-        };
-        Err(Error::new(ErrorKind::Denied, message)
-            .hint("sign it with `cosign sign --key`, or ask the operator which keys count"))
-    }
-
-    /// All signatures of the manifest, in both layouts.
-    async fn signatures(
-        &self,
-        oci: &OciReference,
-        artifact: &Digest,
-        context: &Context<'_>,
-    ) -> Result<Vec<(Layout, Descriptor)>, Error> {
-        let tag = format!("{}-{}", artifact.algorithm().name(), artifact.hex());
-        let mut signatures = Vec::new();
-        if let Some(Document::Manifest(manifest)) = self.beside(oci, &format!("manifests/{tag}.sig"), context).await? {
-            let payloads = manifest.layers.into_iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
-            signatures.extend(payloads.take(MAX_SIGNATURES).map(|layer| (Layout::SimpleSigning, layer)));
-        }
-        // Registries without that API keep the list under a tag, and so do tools that do not trust it.
-        for path in [format!("referrers/{artifact}"), format!("manifests/{tag}")] {
-            let Some(Document::Index(children)) = self.beside(oci, &path, context).await? else { continue };
-            let (typed, untyped): (Vec<_>, Vec<_>) =
-                children.into_iter().partition(|child| !child.artifact_type.is_empty());
-            let bundles = typed.into_iter().filter(|child| child.artifact_type.starts_with(BUNDLE)).chain(untyped);
-            for child in bundles.take(MAX_SIGNATURES) {
-                match self.document(oci, &child.digest, context).await {
-                    Ok(Document::Manifest(manifest)) => {
-                        let bundles = manifest.layers.into_iter().filter(|layer| layer.media_type.starts_with(BUNDLE));
-                        signatures.extend(bundles.map(|layer| (Layout::Bundle, layer)));
-                    }
-                    Ok(Document::Index(_)) => {}
-                    Err(error) if error.retryable() => return Err(error),
-                    // One that is gone says nothing of the others.
-                    Err(error) => tracing::info!(%error, "a signature is not there"),
-                }
-            }
-        }
-        Ok(signatures)
+        Err(search.error(whose))
     }
 
     /// A document that need not be there.
@@ -205,40 +176,123 @@ impl OciSource {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Layout {
-    SimpleSigning,
-    Bundle,
+/// The search for a signature that counts, which ends with the first.
+struct Search<'a> {
+    source: &'a OciSource,
+    oci: &'a OciReference,
+    artifact: &'a Digest,
+    signers: &'a [Signer],
+    context: &'a Context<'a>,
+    /// Signatures that were looked at.
+    found: usize,
+    /// Why one could not be looked at. Another may be whole.
+    failed: Option<Error>,
 }
 
-fn is_signed_simply(payload: &Bytes, layer: &Descriptor, artifact: &Digest, keys: &[PublicKey]) -> bool {
+impl Search<'_> {
+    /// Whether one in the older layout counts.
+    async fn simple_signatures(&mut self) -> Result<bool, Error> {
+        let path = format!("manifests/{}.sig", self.tag());
+        let Some(Document::Manifest(manifest)) = self.source.beside(self.oci, &path, self.context).await? else {
+            return Ok(false);
+        };
+        let payloads = manifest.layers.iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
+        for layer in payloads.take(MAX_SIGNATURES) {
+            let payload = self.content(layer).await;
+            if payload.is_some_and(|payload| is_signed_simply(&payload, layer, self.artifact, self.signers)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether one in the newer layout counts.
+    async fn bundles(&mut self) -> Result<bool, Error> {
+        // Registries without that API keep the list under a tag, and so do tools that do not trust it.
+        for path in [format!("referrers/{}", self.artifact), format!("manifests/{}", self.tag())] {
+            let Some(Document::Index(children)) = self.source.beside(self.oci, &path, self.context).await? else {
+                continue;
+            };
+            let (typed, untyped): (Vec<_>, Vec<_>) =
+                children.into_iter().partition(|child| !child.artifact_type.is_empty());
+            let bundles = typed.into_iter().filter(|child| child.artifact_type.starts_with(BUNDLE)).chain(untyped);
+            for child in bundles.take(MAX_SIGNATURES) {
+                if self.bundle(&child).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    async fn bundle(&mut self, child: &Descriptor) -> Result<bool, Error> {
+        let manifest = match self.source.document(self.oci, &child.digest, self.context).await {
+            Ok(Document::Manifest(manifest)) => manifest,
+            Ok(Document::Index(_)) => return Ok(false),
+            Err(error) if error.retryable() => return Err(error),
+            Err(error) => {
+                // One that is gone says nothing of the others.
+                tracing::info!(%error, "a signature is not there");
+                return Ok(false);
+            }
+        };
+        for layer in manifest.layers.iter().filter(|layer| layer.media_type.starts_with(BUNDLE)).take(MAX_SIGNATURES) {
+            let bundle = self.content(layer).await;
+            if bundle.is_some_and(|bundle| is_signed_in_bundle(&bundle, self.artifact, self.signers)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn content(&mut self, layer: &Descriptor) -> Option<Bytes> {
+        self.found += 1;
+        let content = self.source.small_blob(self.oci, layer, "the signature", self.context).await;
+        content.map_err(|error| self.failed = Some(error)).ok()
+    }
+
+    /// What signatures are kept under in registries that know no other way.
+    fn tag(&self) -> String {
+        format!("{}-{}", self.artifact.algorithm().name(), self.artifact.hex())
+    }
+
+    fn error(self, whose: &str) -> Error {
+        if let Some(error) = self.failed {
+            return error;
+        }
+        let message = match self.found {
+            0 => format!("nobody signed it, and {whose} asks for that"),
+            1 => format!("it has a signature, and not one that {whose} asks for"),
+            count => format!("it has {count} signatures, and none that {whose} asks for"),
+        };
+        Error::new(ErrorKind::Denied, message)
+            .hint("sign it with `cosign sign`, or ask the operator whose signature counts")
+    }
+}
+
+fn is_signed_simply(payload: &Bytes, layer: &Descriptor, artifact: &Digest, signers: &[Signer]) -> bool {
     let signature = layer.annotations.get(SIGNATURE).and_then(|text| STANDARD.decode(text).ok());
     let Some(signature) = signature else { return false };
     let Ok(signed) = serde_json::from_slice::<SimpleSigning>(payload) else { return false };
     let Critical { image, kind } = signed.critical;
     kind == "cosign container image signature"
         && image.digest == artifact.to_string()
-        && keys.iter().any(|key| key.signed(payload, &signature))
+        && signers.iter().any(|signer| signer.signed(payload, &signature))
 }
 
-fn is_signed_in_bundle(bytes: &Bytes, artifact: &Digest, keys: &[PublicKey]) -> bool {
+fn is_signed_in_bundle(bytes: &Bytes, artifact: &Digest, signers: &[Signer]) -> bool {
     let Ok(Bundle { dsse_envelope: Some(envelope) }) = serde_json::from_slice(bytes) else { return false };
     let Ok(payload) = STANDARD.decode(&envelope.payload) else { return false };
     let Ok(statement) = serde_json::from_slice::<Statement>(&payload) else { return false };
     let is_subject = |subject: &Subject| subject.digest.sha256.as_deref() == Some(artifact.hex());
-    let message = [
-        format!("DSSEv1 {} {} {} ", envelope.payload_type.len(), envelope.payload_type, payload.len()).as_bytes(),
-        &payload,
-    ]
-    .concat();
     envelope.payload_type == IN_TOTO
         && statement.predicate_type == SIGNED
         && statement.subject.iter().any(is_subject)
-        && envelope
-            .signatures
-            .iter()
-            .filter_map(|signature| STANDARD.decode(&signature.sig).ok())
-            .any(|signature| keys.iter().any(|key| key.signed(&message, &signature)))
+        && signers.iter().any(|signer| match signer {
+            Signer::Key(key) => envelope.is_signed_with(key, &payload),
+            #[cfg(feature = "keyless")]
+            Signer::Keyless(signer) => signer.signed(bytes, artifact),
+        })
 }
 
 #[cfg(test)]
@@ -252,13 +306,13 @@ mod tests {
     /// What stands before a key on P-256 (RFC 5480).
     const P256: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
 
-    fn key() -> (EcdsaKeyPair, PublicKey) {
+    fn key() -> (EcdsaKeyPair, Signer) {
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random).unwrap();
         let der = [&hex::decode(P256).unwrap(), pair.public_key().as_ref()].concat();
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
-        (pair, PublicKey::from_pem(&pem).unwrap())
+        (pair, Signer::Key(PublicKey::from_pem(&pem).unwrap()))
     }
 
     fn sign(pair: &EcdsaKeyPair, message: &[u8]) -> String {
@@ -284,8 +338,8 @@ mod tests {
         let ((pair, public), (_, other)) = (key(), key());
         let (artifact, kind) = (Digest::of(b"manifest"), "cosign container image signature");
         let good = payload(&artifact, kind);
-        let signed = |payload: &Bytes, signature: &str, keys: &[PublicKey]| {
-            is_signed_simply(payload, &layer(signature), &artifact, keys)
+        let signed = |payload: &Bytes, signature: &str, signers: &[Signer]| {
+            is_signed_simply(payload, &layer(signature), &artifact, signers)
         };
         let signature = sign(&pair, &good);
         assert!(signed(&good, &signature, &[other.clone(), public.clone()]));

@@ -1,6 +1,8 @@
 //! Reading tar archives, which are not trusted in anything.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
 
 use tar::{Archive, EntryType};
 
@@ -8,6 +10,8 @@ use super::{Budget, Content, MAX_ENTRIES, MAX_NAMES, bomb, damaged, decompress};
 use crate::{Error, ErrorKind};
 
 const LONGEST_NAME: usize = 4096;
+/// What describes one entry: its header, and the entries before it with a long name and the like, which are read whole.
+const MAX_DESCRIPTION: u64 = 1 << 20;
 
 /// Whether it is a tar archive: the magic of POSIX and GNU stands at 257.
 pub(super) fn is_tar(bytes: &[u8]) -> bool {
@@ -31,35 +35,56 @@ pub(super) fn entries(
     mut each: impl FnMut(&str, Kind, &mut dyn Read) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let reader = decompress::plain(layer).map_err(|error| damaged(&error))?;
-    let mut archive = Archive::new(reader.take(budget.bytes));
-    {
-        let entries = archive.entries().map_err(|error| damaged(&error))?;
-        for entry in entries {
-            // The limit looks like an end in the middle.
-            let mut entry = entry.map_err(|error| damaged(&error))?;
-            let Some(left) = budget.entries.checked_sub(1) else {
-                return Err(Error::new(
-                    ErrorKind::TooLarge,
-                    format!("the archive has more than {MAX_ENTRIES} entries"),
-                ));
-            };
-            budget.entries = left;
-            let Some(path) = plain(&entry.path_bytes()) else { continue };
-            let kind = match entry.header().entry_type() {
-                EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
-                EntryType::Link => link(entry.link_name_bytes().as_deref(), ""),
-                EntryType::Symlink => link(entry.link_name_bytes().as_deref(), parent(&path)),
-                _ => Kind::Other,
-            };
+    let allowance = Rc::new(Cell::new(MAX_DESCRIPTION));
+    let mut archive = Archive::new(Metered { inner: reader.take(budget.bytes), allowance: Rc::clone(&allowance) });
+    for entry in archive.entries().map_err(|error| damaged(&error))? {
+        // The limit looks like an end in the middle.
+        let mut entry = entry.map_err(|error| damaged(&error))?;
+        allowance.set(u64::MAX);
+        let Some(left) = budget.entries.checked_sub(1) else {
+            return Err(Error::new(ErrorKind::TooLarge, format!("the archive has more than {MAX_ENTRIES} entries")));
+        };
+        budget.entries = left;
+        if let Some(path) = plain(&entry.path_bytes()) {
+            let kind = kind(&entry, &path);
             let target = if let Kind::Link(target) = &kind { target.len() } else { 0 };
             budget.names = budget.names.checked_sub(path.len() + target).ok_or_else(|| {
                 Error::new(ErrorKind::TooLarge, format!("the paths in the archive have more than {MAX_NAMES} bytes"))
             })?;
             each(&path, kind, &mut entry)?;
         }
+        io::copy(&mut entry, &mut io::sink()).map_err(|error| damaged(&error))?;
+        allowance.set(MAX_DESCRIPTION);
     }
-    budget.bytes = archive.into_inner().limit();
+    budget.bytes = archive.into_inner().inner.limit();
     if budget.bytes == 0 { Err(bomb(budget.whole)) } else { Ok(()) }
+}
+
+/// A reader that gives no more than it is allowed to: the library reads descriptions into memory, however long they say they are.
+struct Metered<R> {
+    inner: R,
+    allowance: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.allowance.get()).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 && !buffer.is_empty() {
+            return Err(io::Error::other(format!("what describes an entry has more than {MAX_DESCRIPTION} bytes")));
+        }
+        let count = self.inner.read(&mut buffer[..most])?;
+        self.allowance.update(|allowance| allowance - count as u64);
+        Ok(count)
+    }
+}
+
+fn kind<R: Read>(entry: &tar::Entry<'_, R>, path: &str) -> Kind {
+    match entry.header().entry_type() {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+        EntryType::Link => link(entry.link_name_bytes().as_deref(), ""),
+        EntryType::Symlink => link(entry.link_name_bytes().as_deref(), parent(path)),
+        _ => Kind::Other,
+    }
 }
 
 fn link(target: Option<&[u8]>, from: &str) -> Kind {
@@ -103,7 +128,22 @@ pub(super) fn parent(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{LIMITS, gzip};
     use super::*;
+
+    /// Two megabytes that say they are a name: as large as whoever packs it likes.
+    #[test]
+    fn a_long_name_takes_no_memory() {
+        for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(2 << 20);
+            header.set_cksum();
+            let archive = gzip(&[header.as_bytes().as_slice(), &vec![b'n'; 2 << 20], &[0; 1024]].concat());
+            let error = entries(&archive.into(), &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
+            assert!(error.to_string().contains("what describes an entry"), "{error}");
+        }
+    }
 
     #[test]
     fn paths_are_made_plain_or_refused() {

@@ -1,0 +1,146 @@
+//! Signatures without keys: a certificate authority knows who signed, a public log keeps that it was signed
+//! (<https://docs.sigstore.dev/cosign/signing/overview/>).
+//!
+//! The certificate, the log's proof and the signature are checked by `sigstore-verify`, of the Sigstore project; which identity counts is
+//! checked here. Bundles alone carry what is needed for that, so signatures in the older layout do not count.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
+use sigstore_verify::types::{Bundle, Sha256Hash};
+use sigstore_verify::{VerificationPolicy, Verifier};
+
+use crate::policy::matches;
+use crate::signatures::Identity;
+use crate::{Digest, Error, ErrorKind};
+
+/// An identity, with what certificates are checked by.
+#[derive(Clone)]
+pub(crate) struct Signer {
+    identity: Identity,
+    verifier: Arc<Verifier>,
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Signer {
+    /// # Errors
+    ///
+    /// The trust root is not one.
+    pub(crate) fn new(identity: &Identity) -> Result<Self, Error> {
+        let json = identity.trusted_root.as_deref().unwrap_or(SIGSTORE_PRODUCTION_TRUSTED_ROOT);
+        let invalid = |error: &dyn fmt::Display| {
+            let message = format!("`keyless.trustedRoot` is not the text of a `trusted_root.json`: {error}");
+            Error::new(ErrorKind::InvalidConfig, message)
+        };
+        let root = TrustedRoot::from_json(json).map_err(|error| invalid(&error))?;
+        let verifier = Verifier::new(&root).map_err(|error| invalid(&error))?;
+        Ok(Self { identity: identity.clone(), verifier: Arc::new(verifier) })
+    }
+
+    /// Whether the bundle says that this identity signed something about the manifest `artifact`.
+    pub(super) fn signed(&self, bundle: &Bytes, artifact: &Digest) -> bool {
+        self.verify(bundle, artifact)
+            .map_err(|reason| tracing::info!(%artifact, reason, "a signature does not count"))
+            .is_ok()
+    }
+
+    fn verify(&self, bundle: &Bytes, artifact: &Digest) -> Result<(), String> {
+        let bundle = std::str::from_utf8(bundle).map_err(|error| error.to_string())?;
+        let bundle = Bundle::from_json(bundle).map_err(|error| error.to_string())?;
+        let artifact = Sha256Hash::from_hex(artifact.hex()).map_err(|error| error.to_string())?;
+        let policy = VerificationPolicy::any_identity().require_issuer(&self.identity.issuer);
+        let result = self.verifier.verify(artifact, &bundle, &policy).map_err(|error| error.to_string())?;
+        match result.identity() {
+            Some(signer) if matches(&self.identity.subject, signer.as_str()) => Ok(()),
+            Some(signer) => Err(format!("`{}` signed it", signer.as_str())),
+            None => Err("its certificate names nobody".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by cosign, and in its own tests (`pkg/cosign/testdata`, Apache-2.0): a person's attestation about a manifest, and the trust root of
+    /// Sigstore's public services.
+    const BUNDLE: &str = include_str!("../../tests/fixtures/oci-attestation.sigstore.json");
+    const ROOT: &str = include_str!("../../tests/fixtures/trusted_root_pgi.json");
+    const MANIFEST: &str = "sha256:732112270d7e59418a8c080b134b24cabd67d250d0d0147a97ed95ba5c280aa4";
+
+    fn signed(bundle: &str, manifest: &str, change: impl Fn(&mut Identity)) -> Result<(), String> {
+        let mut identity = Identity {
+            issuer: "https://github.com/login/oauth".to_owned(),
+            subject: "cody@soyland.com".to_owned(),
+            trusted_root: Some(ROOT.to_owned()),
+        };
+        change(&mut identity);
+        let signer = Signer::new(&identity).unwrap();
+        let bundle = Bytes::from(bundle.to_owned());
+        assert_eq!(
+            signer.signed(&bundle, &manifest.parse().unwrap()),
+            signer.verify(&bundle, &manifest.parse().unwrap()).is_ok()
+        );
+        signer.verify(&bundle, &manifest.parse().unwrap())
+    }
+
+    #[test]
+    fn who_signed_what_counts() {
+        signed(BUNDLE, MANIFEST, |_| {}).unwrap();
+        signed(BUNDLE, MANIFEST, |identity| identity.trusted_root = None).unwrap();
+        signed(BUNDLE, MANIFEST, |identity| identity.subject = "*@soyland.com".to_owned()).unwrap();
+        for subject in ["cody@example.com", "*@example.com", "cody", ""] {
+            let error = signed(BUNDLE, MANIFEST, |identity| identity.subject = subject.to_owned()).unwrap_err();
+            assert_eq!(error, "`cody@soyland.com` signed it", "{subject}");
+        }
+        let error = signed(BUNDLE, MANIFEST, |identity| identity.issuer = "https://accounts.google.com".to_owned());
+        assert!(error.unwrap_err().contains("issuer"));
+        let error = signed(BUNDLE, Digest::of(b"another").to_string().as_str(), |_| {}).unwrap_err();
+        assert!(error.contains("does not match"), "{error}");
+    }
+
+    #[test]
+    fn what_was_changed_does_not_count() {
+        let another_authority = ROOT.replace("fulcio.sigstore.dev", "fulcio.example.com");
+        signed(BUNDLE, MANIFEST, |identity| identity.trusted_root = Some(another_authority.clone())).unwrap();
+        let value: serde_json::Value = serde_json::from_str(BUNDLE).unwrap();
+        for pointer in [
+            "/dsseEnvelope/payload",
+            "/dsseEnvelope/signatures/0/sig",
+            "/verificationMaterial/certificate/rawBytes",
+            "/verificationMaterial/tlogEntries/0/integratedTime",
+            "/verificationMaterial/tlogEntries/0/inclusionProof/rootHash",
+            "/verificationMaterial/tlogEntries/0/canonicalizedBody",
+        ] {
+            let mut changed = value.clone();
+            let text = changed
+                .pointer(pointer)
+                .and_then(|text| text.as_str())
+                .unwrap_or_else(|| panic!("{pointer}"))
+                .to_owned();
+            // In the middle: a digit that is another.
+            let (head, tail) = text.split_at(text.len() / 2);
+            let other = if tail.starts_with('1') { "2" } else { "1" };
+            *changed.pointer_mut(pointer).unwrap() = format!("{head}{other}{}", &tail[1..]).into();
+            assert!(signed(&changed.to_string(), MANIFEST, |_| {}).is_err(), "{pointer}");
+        }
+        for bundle in ["", "{}", "[]", "{\"mediaType\": \"application/vnd.dev.sigstore.bundle.v0.3+json\"}"] {
+            assert!(signed(bundle, MANIFEST, |_| {}).is_err(), "{bundle}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_trust_root() {
+        for root in ["", "{}x", "/etc/trusted_root.json"] {
+            let identity = Identity { trusted_root: Some(root.to_owned()), ..Identity::default() };
+            assert_eq!(Signer::new(&identity).unwrap_err().kind(), ErrorKind::InvalidConfig, "{root}");
+        }
+    }
+}
