@@ -141,6 +141,24 @@ async fn artifacts_of_oras() {
     succeeds(&executor, json!({"oci": format!("{}/o:untitled", registry.host)})).await;
 }
 
+/// What `wkg oci push` leaves, as it left it: `integration/fixtures/wkg`.
+#[tokio::test]
+async fn a_component_of_wkg() {
+    let registry = Registry::start();
+    let read = |path: &str| std::fs::read(guests::repository().join(path)).unwrap();
+    let (config, module) = (read("integration/fixtures/wkg/config.json"), read("modules/prebuilt/greeting.wasm"));
+    for blob in [&config, &module] {
+        registry.put_blob("acme/greeting", "application/octet-stream", blob).await;
+    }
+    let manifest = read("integration/fixtures/wkg/manifest.json");
+    registry.put_bytes("acme/greeting", "1.0.0", MANIFEST, manifest).await;
+    let mut template = of(json!({"oci": format!("{}/acme/greeting:1.0.0", registry.host)}));
+    template["inputs"] = json!({"parameters": [{"name": "name", "value": "wkg"}]});
+    let node = insecure(&registry.host).node(&template).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(message(&node).ends_with(&format!("(module {})", Digest::of(&module).short())), "{node}");
+}
+
 #[tokio::test]
 async fn indexes_with_attestations_and_other_platforms() {
     let registry = Registry::start();
