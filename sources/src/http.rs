@@ -64,7 +64,13 @@ async fn revalidate(
         return Ok(known.clone().into());
     }
     let (validators, expected) = (answer.validators(), http.module_digest().cloned());
-    Ok(Resolution::Arrived(Arrived { body: answer.body(), unpack: Unpack::File, validators, expected }))
+    Ok(Resolution::Arrived(Box::new(Arrived {
+        body: answer.body(),
+        unpack: Unpack::File,
+        validators,
+        expected,
+        origin: None,
+    })))
 }
 
 async fn ask(http: &HttpReference, unless: Option<Validators>, context: &Context<'_>) -> Result<Answer, Error> {

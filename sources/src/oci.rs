@@ -311,7 +311,8 @@ impl OciSource {
             let answer = self.request_as(repository, request, who, context).await?;
             match answer.status.as_u16() {
                 200..=299 => return Ok(answer),
-                // Some say of what one may not see that it is not there.
+                // Some say of what one may not see that it is not there; and a wrong password says nothing of what a right one was told.
+                401 | 403 if refused.is_some() => {}
                 401 | 403 | 404 => refused = Some(answer),
                 _ => return Err(answer.error(what)),
             }

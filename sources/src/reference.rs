@@ -125,7 +125,8 @@ impl FromStr for Reference {
             return HttpReference::new(text, None, None).map(Self::Http);
         }
         if let Some(path) = text.strip_prefix("file://") {
-            let plain = path.starts_with('/') && !path.split('/').any(|segment| matches!(segment, "." | ".."));
+            let mut segments = path.split('/').skip(1);
+            let plain = path.starts_with('/') && !segments.any(|segment| matches!(segment, "" | "." | ".."));
             return match plain {
                 true => Ok(Self::File(PathBuf::from(path))),
                 false => Err(invalid(text, "a file's path must be absolute and plain, `file:///path/module.wasm`")),
@@ -197,8 +198,19 @@ impl From<Reference> for String {
 }
 
 fn invalid(text: &str, why: &str) -> Error {
-    let clipped: String = text.chars().take(200).collect();
+    let clipped: String = without_password(text).chars().take(200).collect();
     Error::new(ErrorKind::InvalidReference, format!("`{clipped}` is not a module reference: {why}"))
+}
+
+/// The text with nothing of what stands before a host, where people put names and passwords.
+fn without_password(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        // A digest is none.
+        Some(at) if !rest[at..].starts_with("@sha") => format!("{scheme}…{}", &rest[at..]),
+        _ => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -292,6 +304,30 @@ mod tests {
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for text in
+            ["ftp://u:hunter2@h/x", "s3://key:hunter2@h/x", "user:hunter2@ghcr.io/a/B:1", "https://u:hunter2@h/x"]
+        {
+            let error = text.parse::<Reference>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let error = "a/B@sha256:00".parse::<Reference>().unwrap_err().to_string();
+        assert!(error.contains("a/B@sha256:00"), "{error}");
+    }
+
+    #[test]
+    fn one_thing_has_one_name() {
+        for (text, one) in [
+            ("10.1/acme/x:1", "oci://10.0.0.1/acme/x:1"),
+            ("0x7f.1:5000/x:1", "oci://127.0.0.1:5000/x:1"),
+            ("10.0.0.010/x:1", "oci://10.0.0.8/x:1"),
+        ] {
+            assert_eq!(text.parse::<Reference>().unwrap().to_string(), one);
+        }
+        assert!("file:///mods//x.wasm".parse::<Reference>().is_err());
     }
 
     #[test]

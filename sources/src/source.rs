@@ -64,7 +64,7 @@ pub enum Resolution {
     /// What exactly the reference names.
     Exact(Box<Resolved>),
     /// The origin has no digest of it and sent it: only the content says what it is.
-    Arrived(Arrived),
+    Arrived(Box<Arrived>),
 }
 
 impl From<Resolved> for Resolution {
@@ -84,6 +84,8 @@ pub struct Arrived {
     pub validators: Validators,
     /// The digest that the module in it must have, if the reference names one.
     pub expected: Option<Digest>,
+    /// What the reference led to, where that says more: a version that it does not name.
+    pub origin: Option<Reference>,
 }
 
 /// What to ask a web server with whether something changed (RFC 9110, 8.8).
@@ -163,6 +165,25 @@ impl Resolved {
             }
             Reference::Wkg(_) | Reference::File(_) => None,
         }
+    }
+
+    /// Whether it is what its reference names, as far as that names a digest. What an image's manifest lists is not seen here.
+    pub(crate) fn is_consistent(&self) -> bool {
+        let first = self.parts.first().map(|part| &part.digest);
+        let pinned = self.reference.pinned();
+        let kept = match &self.reference {
+            Reference::Oci(_) | Reference::Wkg(_) | Reference::File(_) => {
+                pinned.is_none_or(|pinned| pinned == self.artifact)
+            }
+            Reference::Http(http) => {
+                let expected = http.module_digest();
+                pinned.is_none_or(|pinned| Some(&pinned) == first)
+                    && (expected.is_none() || expected == self.expected.as_ref())
+            }
+            Reference::Wapm(_) => pinned.is_none_or(|pinned| Some(&pinned) == first),
+            Reference::Bindle(_) => pinned.is_none_or(|pinned| Some(&pinned) == first),
+        };
+        kept && first.is_some()
     }
 
     /// What the package is remembered by: the same parts, unpacked in the same way, and held to the same digest.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bindle::BindleSource;
 use crate::credentials::{CredentialProvider, Keyring};
@@ -19,12 +20,12 @@ use crate::http::HttpSource;
 use crate::oci::OciSource;
 use crate::oci::push::Publication;
 use crate::policy::Policy;
-use crate::reference::OciReference;
+use crate::reference::{Endpoint, OciReference};
 use crate::signatures::Signatures;
 use crate::source::{Context, Resolution, SharedProgress};
 use crate::store::Store;
 use crate::transport::{Hosts, Http};
-use crate::wapm::WapmSource;
+use crate::wapm::{self, WapmSource};
 use crate::wkg::Registries;
 use crate::{Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source};
 
@@ -33,6 +34,10 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
 const FETCH_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long a workflow's resolved references are remembered after their last use.
 const REMEMBER: Duration = Duration::from_hours(6);
+/// At once, from all origins.
+const DOWNLOADS: usize = 16;
+/// Modules in memory at once, until they are compiled.
+const IN_MEMORY: usize = 4;
 
 /// When to ask the origin, as Kubernetes' `imagePullPolicy` means it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,6 +84,8 @@ pub struct Module {
     pub package: Arc<Package>,
     /// The bytes. They are what they claim to be; whether they are WebAssembly is not known.
     pub bytes: Bytes,
+    /// One of the few places for modules in memory: keep it as long as the bytes.
+    pub place: Arc<OwnedSemaphorePermit>,
 }
 
 /// All sources, and the store. Cheap to clone.
@@ -91,6 +98,8 @@ struct Inner {
     sources: BTreeMap<&'static str, Arc<dyn Source>>,
     oci: Arc<OciSource>,
     wkg: Registries,
+    /// The Wasmer registry and the Bindle server of references that name none.
+    endpoints: (Option<Endpoint>, Option<Endpoint>),
     policy: Policy,
     signatures: Signatures,
     credentials: Box<dyn CredentialProvider>,
@@ -103,6 +112,10 @@ struct Inner {
     packages: Cache<Digest, Arc<Package>>,
     resolving: Flights<Request, Result<Arc<Resolved>, Error>>,
     fetching: Flights<(Reference, Digest, Asker), Result<Module, Error>>,
+    /// Every one may put a file of the largest size into the store.
+    downloads: Semaphore,
+    /// Every one may be a module of the largest size in memory.
+    places: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Sources {
@@ -145,11 +158,12 @@ impl Sources {
             sources,
             oci,
             wkg: config.wkg.clone(),
+            endpoints: (config.wapm.registry.clone(), config.bindle.server.clone()),
             policy: config.policy.clone(),
             signatures: Signatures::new(&config.policy.signatures, &config.bindle)?,
             credentials: Box::new(credentials),
             trusted_realms: config.trusted_realms.clone(),
-            http: Http::new(hosts, &config.authorities)?,
+            http: Http::new(&hosts, &config.authorities)?,
             store,
             max_module_bytes: config.max_module_bytes,
             progress,
@@ -157,12 +171,15 @@ impl Sources {
             packages: Cache::new(10_000),
             resolving: Flights::default(),
             fetching: Flights::default(),
+            downloads: Semaphore::new(DOWNLOADS),
+            places: Arc::new(Semaphore::new(IN_MEMORY)),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Finds out what exactly is wanted: once per request and scope.
     pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
+        let request = &Request { reference: self.inner.short(&request.reference), ..request.clone() };
         // Whatever the pull policy: all steps of a workflow run the same bytes.
         let key = (request.scope.clone(), request.reference.clone(), request.asker.clone());
         if let Some(resolved) = self.inner.resolved.get(&key).await {
@@ -236,14 +253,29 @@ impl Inner {
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("there is no source `{name}`")))
     }
 
+    /// The reference without the name of a registry or server that is the operator's own, so that rules hold however it is written.
+    fn short(&self, reference: &Reference) -> Reference {
+        match reference {
+            Reference::Wapm(package)
+                if package.registry().is_some_and(|registry| wapm::is_same(registry, self.endpoints.0.as_ref())) =>
+            {
+                Reference::Wapm(package.clone().in_default_registry())
+            }
+            Reference::Bindle(bindle) if bindle.server().is_some() && bindle.server() == self.endpoints.1.as_ref() => {
+                Reference::Bindle(bindle.clone().on_default_server())
+            }
+            reference => reference.clone(),
+        }
+    }
+
     async fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
         let reference = &request.reference;
         self.policy.check(reference)?;
         let policy = request.pull_policy.unwrap_or_else(|| PullPolicy::default_for(reference));
         let local = is_local(reference);
         let stored = if local { None } else { self.stored(reference, &request.asker).await };
-        let stored = match stored {
-            Some(resolved) if !self.signatures.held(&resolved) => None,
+        let unchecked = stored.as_ref().is_some_and(|resolved| !self.signatures.held(resolved));
+        let stored = match stored.filter(|_| !unchecked) {
             Some(resolved) if policy != PullPolicy::Always => {
                 tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
                 self.policy.check(&resolved.origin)?;
@@ -252,7 +284,13 @@ impl Inner {
             stored => stored,
         };
         if policy == PullPolicy::Never && !local {
-            let error = Error::new(ErrorKind::NotStored, "is not in the store, and the pull policy is `Never`");
+            let message = match unchecked {
+                true => {
+                    "is in the store, and nobody has checked its signature yet: the pull policy `Never` does not let that be asked for"
+                }
+                false => "is not in the store, and the pull policy is `Never`",
+            };
+            let error = Error::new(ErrorKind::NotStored, message);
             return Err(error.hint("pull it first, or use the pull policy `IfNotPresent`"));
         }
         let keyrings = self.keyrings(reference, &request.asker).await?;
@@ -294,7 +332,7 @@ impl Inner {
         let resolved = fetch::again(|| async {
             match in_time(RESOLVE_TIMEOUT, source.resolve(origin, stored, context)).await {
                 Ok(Resolution::Exact(resolved)) => Ok(Ok(*resolved)),
-                Ok(Resolution::Arrived(arrived)) => self.keep(origin, arrived).await.map(Ok),
+                Ok(Resolution::Arrived(arrived)) => self.keep(origin, *arrived).await.map(Ok),
                 // The transport did it again already.
                 Err(error) => Ok(Err(error)),
             }
@@ -307,8 +345,13 @@ impl Inner {
         if self.signatures.held(&resolved) {
             return Ok(resolved);
         }
-        let signed = self.signatures.check(&resolved, &self.oci, context).await?;
-        Ok(Resolved { signed, ..resolved })
+        let mut signed = self.signatures.check(&resolved, &self.oci, context).await;
+        // A mirror need not have the signatures of what it has.
+        let unsigned = matches!(&signed, Err(error) if error.kind() == ErrorKind::Denied && self.oci.is_mirrored(&resolved.origin));
+        if unsigned || self.is_mirrors_fault(&signed, &resolved.origin) {
+            signed = self.signatures.check(&resolved, &self.oci, &context.without_mirrors()).await;
+        }
+        Ok(Resolved { signed: signed?, ..resolved })
     }
 
     async fn keyrings(&self, reference: &Reference, asker: &Asker) -> Result<Vec<Keyring>, Error> {
@@ -322,7 +365,11 @@ impl Inner {
     /// What the reference resolved to earlier, if all of it is still here.
     async fn stored(&self, reference: &Reference, asker: &Asker) -> Option<Resolved> {
         let (store, reference, asker) = (self.store.clone(), reference.clone(), asker.clone());
-        let look = move || store.resolved(&reference, &asker).filter(|resolved| store.holds(resolved));
+        let look = move || {
+            let resolved = store.resolved(&reference, &asker).filter(|resolved| store.holds(resolved))?;
+            store.touch(&resolved);
+            Some(resolved)
+        };
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 

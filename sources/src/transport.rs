@@ -32,12 +32,44 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest silence between two chunks.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// A body from which on it is sent with another clock, and how long that may take.
+const LARGE_BODY: usize = 1 << 20;
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// The guarded client. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Http {
+    guarded: Guarded,
+    /// For large bodies: the library's clock for silence runs while they are sent.
+    uploads: Guarded,
+}
+
+/// A client whose requests go where they may, and no further: it follows no redirects and repeats nothing.
+#[derive(Clone, Debug)]
+pub struct Guarded {
     client: reqwest::Client,
-    insecure: Hosts,
+    hosts: Hosts,
+}
+
+impl Guarded {
+    /// The client that the builder makes, with the guard in front of it.
+    pub fn new(hosts: Hosts, builder: reqwest::ClientBuilder) -> Result<Self, Error> {
+        let builder = builder
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .dns_resolver(guard::Resolver::new(hosts.clone()));
+        let client = builder.build().map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "the HTTP client cannot be set up").caused_by(error).permanent()
+        })?;
+        Ok(Self { client, hosts })
+    }
+
+    /// Sends one request.
+    pub async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
+        self.hosts.check(request.url())?;
+        let url = request.url().clone();
+        self.client.execute(request).await.map_err(|error| unreachable_origin(&url, error))
+    }
 }
 
 /// One request. It reads, even where that takes a `POST`: it may be sent again.
@@ -95,13 +127,15 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Where it came from, after redirects.
     pub url: Url,
+    /// How often it was asked for.
+    attempts: u32,
     response: reqwest::Response,
 }
 
 impl Http {
     /// A client that speaks plain HTTP to the hosts in `insecure` alone, and trusts the certificate authorities in `authorities` (PEM)
     /// besides the machine's own.
-    pub fn new(insecure: Hosts, authorities: &[String]) -> Result<Self, Error> {
+    pub fn new(insecure: &Hosts, authorities: &[String]) -> Result<Self, Error> {
         // Another part of the program may have installed one: then that one serves.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut certificates = Vec::new();
@@ -114,32 +148,28 @@ impl Http {
                 )
             })?);
         }
-        let builder = || {
-            reqwest::Client::builder()
+        let builder = |uploads: bool| {
+            let builder = reqwest::Client::builder()
                 .tls_certs_merge(certificates.iter().cloned())
                 .user_agent(concat!("wasm-workflow-executor/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
-                .retry(reqwest::retry::never())
                 .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(READ_TIMEOUT)
-                .pool_idle_timeout(Duration::from_secs(30))
-                .dns_resolver(guard::Resolver::new(insecure.clone()))
+                .pool_idle_timeout(Duration::from_secs(30));
+            if uploads { builder.timeout(UPLOAD_TIMEOUT) } else { builder.read_timeout(READ_TIMEOUT) }
         };
-        let client = builder().build().or_else(|error| {
-            // An image without certificate authorities can still serve plain HTTP registries.
-            tracing::warn!(%error, "no certificate authorities on this machine: HTTPS will fail");
-            builder().tls_certs_only(certificates.iter().cloned()).build()
-        });
-        let client = client.map_err(|error| {
-            Error::new(ErrorKind::Unavailable, "the HTTP client cannot be set up").caused_by(error).permanent()
-        })?;
-        Ok(Self { client, insecure })
+        let guarded = |uploads: bool| {
+            Guarded::new(insecure.clone(), builder(uploads)).or_else(|error| {
+                // An image without certificate authorities can still serve plain HTTP registries.
+                tracing::warn!(%error, "no certificate authorities on this machine: HTTPS will fail");
+                Guarded::new(insecure.clone(), builder(uploads).tls_certs_only(certificates.iter().cloned()))
+            })
+        };
+        Ok(Self { guarded: guarded(false)?, uploads: guarded(true)? })
     }
 
     /// Whether plain HTTP is spoken to `authority` (`host` or `host:port`).
     pub fn is_insecure(&self, authority: &str) -> bool {
-        self.insecure.contains(authority)
+        self.guarded.hosts.contains(authority)
     }
 
     /// The scheme for `authority`.
@@ -159,7 +189,9 @@ impl Http {
             };
             let wait = retry.unwrap_or_else(|| backoff(attempt));
             if attempt == ATTEMPTS || wait > LONGEST_RETRY_AFTER {
-                return result.map_err(|error| error.context(format_args!("after {attempt} attempts")));
+                return result
+                    .map(|answer| Answer { attempts: attempt, ..answer })
+                    .map_err(|error| error.context(format_args!("after {attempt} attempts")));
             }
             tracing::debug!(url = %display_url(&request.url), attempt, ?wait, "trying again");
             tokio::time::sleep(wait).await;
@@ -173,7 +205,8 @@ impl Http {
         for _ in 0..=REDIRECTS {
             let response = self.once(request, &url, authorization, own).await?;
             let Some(next) = redirect_target(&response)? else {
-                return Ok(Answer { status: response.status(), headers: response.headers().clone(), url, response });
+                let (status, headers) = (response.status(), response.headers().clone());
+                return Ok(Answer { status, headers, url, attempts: 1, response });
             };
             if request.body.is_some() {
                 return Err(Error::new(
@@ -202,7 +235,6 @@ impl Http {
         authorization: Option<&HeaderValue>,
         own: Option<&HeaderMap>,
     ) -> Result<reqwest::Response, Error> {
-        self.insecure.check(url)?;
         let mut headers = own.cloned().unwrap_or_default();
         if !request.accept.is_empty()
             && let Ok(value) = HeaderValue::from_str(&request.accept.join(", "))
@@ -221,11 +253,14 @@ impl Http {
                 headers.insert(name, value);
             }
         }
-        let mut sending = self.client.request(request.method.clone(), url.clone()).headers(headers);
+        let mut sent = reqwest::Request::new(request.method.clone(), url.clone());
         if let Some((content_type, body)) = &request.body {
-            sending = sending.header(CONTENT_TYPE, *content_type).body(body.clone());
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            *sent.body_mut() = Some(body.clone().into());
         }
-        sending.send().await.map_err(|error| unreachable_origin(url, error))
+        *sent.headers_mut() = headers;
+        let large = request.body.as_ref().is_some_and(|(_, body)| body.len() >= LARGE_BODY);
+        if large { self.uploads.execute(sent).await } else { self.guarded.execute(sent).await }
     }
 }
 
@@ -272,13 +307,14 @@ impl Answer {
     pub fn error(&self, what: &str) -> Error {
         let origin = origin(&self.url);
         let status = self.status;
-        match status.as_u16() {
+        let error = match status.as_u16() {
             404 | 410 => Error::new(ErrorKind::NotFound, format!("{origin} has no {what}")),
             401 | 403 => Error::new(ErrorKind::Unauthorized, format!("{origin} refuses {what} ({status})")),
             429 => Error::new(ErrorKind::RateLimited, format!("{origin} limits requests ({status})")),
             408 | 500..=599 => Error::new(ErrorKind::Unavailable, format!("{origin} failed with {status}")),
             _ => Error::new(ErrorKind::Protocol, format!("{origin} answered {status} when asked for {what}")),
-        }
+        };
+        if self.attempts > 1 { error.context(format_args!("after {} attempts", self.attempts)) } else { error }
     }
 }
 

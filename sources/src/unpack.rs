@@ -85,9 +85,10 @@ pub(crate) fn file(content: Content, limits: Limits) -> Result<Bytes, Error> {
             return content.bytes(limits.module).map_err(|error| damaged(&error));
         };
         let mut inner = Vec::new();
-        reader.take(limits.unpacked() + 1).read_to_end(&mut inner).map_err(|error| damaged(&error))?;
-        if inner.len() as u64 > limits.unpacked() {
-            return Err(bomb(limits.unpacked()));
+        // What comes out is the module, or is compressed again.
+        reader.take(limits.module + 1).read_to_end(&mut inner).map_err(|error| damaged(&error))?;
+        if inner.len() as u64 > limits.module {
+            return Err(bomb(limits.module));
         }
         content = Bytes::from(inner).into();
     }

@@ -23,6 +23,14 @@ const OTHER_NAMES: [&str; 4] = ["wapm.io", "registry.wapm.io", "wasmer.io", "reg
 const API_PATH: &str = "/graphql";
 const MAX_ANSWER: u64 = 4 << 20;
 
+/// Whether a registry that a reference names is the operator's, or without one the Wasmer registry itself.
+pub(crate) fn is_same(named: &Endpoint, operators: Option<&Endpoint>) -> bool {
+    match operators {
+        Some(operators) => named == operators,
+        None => named.as_str() == REGISTRY || OTHER_NAMES.contains(&named.as_str()),
+    }
+}
+
 /// The one query. Names are variables of it, and never part of its text.
 pub const QUERY: &str = "query GetPackageVersion($name: String!, $version: String) {
   getPackageVersion(name: $name, version: $version) {
@@ -210,13 +218,11 @@ impl Source for WapmSource {
             (None, Some(digest)) => digest,
             // Nobody says what an archive should be: what this registry sends counts, and is remembered.
             (None, None) => {
+                let origin = Some(Reference::Wapm(package.clone().at(found.version.clone())));
                 let body = download(found, context).await?;
-                return Ok(Resolution::Arrived(Arrived {
-                    body,
-                    unpack,
-                    validators: Validators::default(),
-                    expected: None,
-                }));
+                let validators = Validators::default();
+                let arrived = Arrived { body, unpack, validators, expected: None, origin };
+                return Ok(Resolution::Arrived(Box::new(arrived)));
             }
         };
         let part = Part { digest: digest.clone(), size: found.size, media_type: None };

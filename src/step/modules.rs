@@ -96,12 +96,13 @@ async fn make(
         sources.fetch(&resolved, asker).await.map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
     let _permit = compiling.acquire().await;
     let started = Instant::now();
-    let (name, reference, bytes) = (fetched.package.module.to_string(), resolved.reference.redacted(), fetched.bytes);
+    let (name, reference) = (fetched.package.module.to_string(), resolved.reference.redacted());
+    let sources::Module { package, bytes, place } = fetched;
     let module = blocking(move || compiler.compile(&name, &bytes).map_err(|error| refused(&reference, error))).await?;
+    drop(place);
     let (milliseconds, code_bytes, pooled) = (started.elapsed().as_millis(), module.code_bytes(), module.pooled());
-    let digest = &fetched.package.module;
-    tracing::info!(module = %digest, milliseconds, code_bytes, pooled, kind = ?module.kind(), "compiled");
-    Ok(Ready { module, package: Some(fetched.package), resolved })
+    tracing::info!(module = %package.module, milliseconds, code_bytes, pooled, kind = ?module.kind(), "compiled");
+    Ok(Ready { module, package: Some(package), resolved })
 }
 
 fn refused(reference: &str, error: CompileError) -> StepError {

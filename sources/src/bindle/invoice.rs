@@ -10,6 +10,8 @@ use crate::{Digest, Error, ErrorKind};
 
 /// Each of them is looked at once for each group that is needed.
 const MAX_PARCELS: usize = 1000;
+/// In all conditions together: they are gone through once for each group that comes in.
+const MAX_CONDITIONS: usize = 10_000;
 
 /// An invoice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +167,11 @@ impl Invoice {
                 let message = format!("the bindle has no parcel `{wanted}`; its parcels are: {}", listed(names));
                 Error::new(ErrorKind::NotFound, message)
             });
+        }
+        let conditions = parcels.iter().map(|parcel| parcel.groups().len() + parcel.requires().len()).sum::<usize>();
+        if conditions > MAX_CONDITIONS {
+            let message = format!("the conditions of the bindle's parcels name more than {MAX_CONDITIONS} groups");
+            return Err(Error::new(ErrorKind::TooLarge, message));
         }
         let needed = self.needed();
         let modules: Vec<&Label> =

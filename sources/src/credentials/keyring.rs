@@ -1,7 +1,7 @@
 //! Which credential is for whom: the kubelet's rule (`pkg/credentialprovider/keyring.go` of Kubernetes).
 //!
 //! - A key is `host[:port][/path]`, with or without a scheme; `/v1/` and `/v2/` before the path do not count.
-//! - Ports are equal, hosts have as many labels, each of which may be a pattern, and the path begins with the key's.
+//! - Ports are equal (that of HTTPS is none, as in references), hosts have as many labels, each of which may be a pattern, and the path begins with the key's.
 //! - More specific keys come first: the order is that of the keys backwards. One key may have several credentials.
 //! - Docker Hub has many names. (To the kubelet a name without a host is Docker Hub's. Here every target has its host: a web server may be called `files`.)
 
@@ -47,7 +47,7 @@ impl Keyring {
     /// The credentials for `target`, `host[:port]/path`, best first.
     pub fn lookup(&self, target: &str) -> Vec<Candidate> {
         let (host, path) = split(target);
-        let target = format!("{}{path}", one_hub(host));
+        let target = format!("{}{path}", one_hub(without_port(host)));
         let matching = self.entries.iter().filter(|(key, _)| is_match(key, &target));
         matching.map(|(_, candidate)| candidate.clone()).collect()
     }
@@ -58,13 +58,19 @@ impl Keyring {
     }
 }
 
+/// Without the port of HTTPS, which says nothing: references lose it.
+fn without_port(host: &str) -> &str {
+    host.strip_suffix(":443").unwrap_or(host)
+}
+
 fn key(name: &str) -> Option<String> {
     let with_scheme = match name.starts_with("https://") || name.starts_with("http://") {
         true => name.to_owned(),
         false => format!("https://{name}"),
     };
     let (host, path) = split(with_scheme.split_once("://")?.1);
-    let host = one_hub(&host.to_ascii_lowercase()).to_owned();
+    let host = host.to_ascii_lowercase();
+    let host = one_hub(without_port(&host)).to_owned();
     if host.is_empty() || host.contains(['@', ' ']) {
         return None;
     }
@@ -129,8 +135,10 @@ mod tests {
             ("kubernetes.io", "kubernetes.com", false),
             ("k*.io", "quay.io", false),
             ("kubernetes.io:443", "kubernetes.io:443", true),
-            ("kubernetes.io", "kubernetes.io:443", false),
-            ("*.kubernetes.io:443", "prefix.kubernetes.io", false),
+            // Not as the kubelet: a reference has no port of HTTPS here, so the two are one.
+            ("kubernetes.io", "kubernetes.io:443", true),
+            ("*.kubernetes.io:443", "prefix.kubernetes.io", true),
+            ("kubernetes.io:444", "kubernetes.io", false),
             ("*.kubernetes.io:443/path", "prefix.kubernetes.io:443/path", true),
             ("*.kubernetes.io/path", "prefix.kubernetes.io/other", false),
             ("https://*.kubernetes.io/path", "prefix.kubernetes.io/path", true),

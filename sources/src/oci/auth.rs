@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn realms_that_get_credentials() {
-        let http = Http::new(Hosts::new(["plain:5000".to_owned()]), &[]).unwrap();
+        let http = Http::new(&Hosts::new(["plain:5000".to_owned()]), &[]).unwrap();
         let trusted_realms = ["sso.example.com".to_owned(), "sso.example.org:8443".to_owned()];
         let context = Context { http: &http, keyrings: &[], trusted_realms: &trusted_realms, direct: false };
         let trusted = |registry: &str, realm: &str| is_trusted(registry, &realm.parse().unwrap(), &context);

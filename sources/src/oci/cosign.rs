@@ -25,6 +25,8 @@ const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 const IN_TOTO: &str = "application/vnd.in-toto+json";
+/// In the list of what refers to a manifest, what a bundle says about it.
+const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
 
 const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 5] = [
@@ -213,10 +215,7 @@ impl Search<'_> {
             let Some(Document::Index(children)) = self.source.beside(self.oci, &path, self.context).await? else {
                 continue;
             };
-            let (typed, untyped): (Vec<_>, Vec<_>) =
-                children.into_iter().partition(|child| !child.artifact_type.is_empty());
-            let bundles = typed.into_iter().filter(|child| child.artifact_type.starts_with(BUNDLE)).chain(untyped);
-            for child in bundles.take(MAX_SIGNATURES) {
+            for child in likely(children).take(MAX_SIGNATURES) {
                 if self.bundle(&child).await? {
                     return Ok(true);
                 }
@@ -268,6 +267,21 @@ impl Search<'_> {
         Error::new(ErrorKind::Denied, message)
             .hint("sign it with `cosign sign`, or ask the operator whose signature counts")
     }
+}
+
+/// What may be a signature, the likeliest first: attestations are bundles too, and there may be any number of them.
+fn likely(children: Vec<Descriptor>) -> impl Iterator<Item = Descriptor> {
+    let rank =
+        |child: &Descriptor| match (child.annotations.get(PREDICATE_TYPE).map(String::as_str), &child.artifact_type) {
+            (Some(SIGNED), _) => Some(0),
+            (None, kind) if kind.starts_with(BUNDLE) => Some(1),
+            (None, kind) if kind.is_empty() => Some(2),
+            _ => None,
+        };
+    let mut likely: Vec<(u8, Descriptor)> =
+        children.into_iter().filter_map(|child| Some((rank(&child)?, child))).collect();
+    likely.sort_by_key(|(rank, _)| *rank);
+    likely.into_iter().map(|(_, child)| child)
 }
 
 fn is_signed_simply(payload: &Bytes, layer: &Descriptor, artifact: &Digest, signers: &[Signer]) -> bool {

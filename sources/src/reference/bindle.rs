@@ -35,6 +35,12 @@ impl BindleReference {
         reference.with_server(pairs.get("server").map(String::as_str))
     }
 
+    /// The same, on the operator's server.
+    #[must_use]
+    pub(crate) fn on_default_server(self) -> Self {
+        Self { server: None, ..self }
+    }
+
     /// The same, on this server, if any is given: `host[:port]`, or the URL of its API.
     pub fn with_server(self, server: Option<&str>) -> Result<Self, Error> {
         match server {

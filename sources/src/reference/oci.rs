@@ -159,9 +159,22 @@ pub(crate) fn canonical_host(text: &str) -> String {
         },
         None => host,
     };
+    // Addresses have many spellings, which a URL makes one.
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') => format!("{}:{port}", one_address(name)),
+        _ => one_address(&host),
+    };
     let host = host.as_str();
     let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
     format!("{host}/{rest}")
+}
+
+/// The same host; `0x7f.1` and its like as the address that they stand for.
+fn one_address(host: &str) -> String {
+    match url::Host::parse(host) {
+        Ok(url::Host::Ipv4(address)) => address.to_string(),
+        _ => host.to_owned(),
+    }
 }
 
 impl fmt::Display for OciReference {

@@ -67,6 +67,12 @@ impl WapmReference {
         }
     }
 
+    /// The same, in the operator's registry.
+    #[must_use]
+    pub(crate) fn in_default_registry(self) -> Self {
+        Self { registry: None, ..self }
+    }
+
     /// The same, with the digest that the package's file must have, if any is given.
     #[must_use]
     pub fn with_digest(self, digest: Option<Digest>) -> Self {

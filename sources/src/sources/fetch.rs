@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Inner, Module, broke_off, is_local};
 use crate::credentials::Keyring;
@@ -49,14 +50,16 @@ impl Inner {
 
     /// Stores content whose digest nobody said, and resolves the reference to it.
     pub(super) async fn keep(&self, reference: &Reference, arrived: Arrived) -> Result<Resolved, Error> {
-        let Arrived { body, unpack, validators, expected } = arrived;
+        let Arrived { body, unpack, validators, expected, origin } = arrived;
+        let _turn = self.downloads.acquire().await;
         let store = self.store.clone();
         let writer = blocking(move || store.writer(None)).await?;
         let writer = self.receive(body, writer, None).await?;
         let size = writer.written();
         let digest = blocking(move || writer.commit()).await?;
         let part = Part { digest: digest.clone(), size: Some(size), media_type: None };
-        Ok(Resolved { expected, validators, ..Resolved::packed(reference, digest, vec![part], unpack) })
+        let resolved = Resolved::packed(reference, digest, vec![part], unpack);
+        Ok(Resolved { expected, validators, origin: origin.unwrap_or_else(|| reference.clone()), ..resolved })
     }
 
     async fn download_missing(
@@ -71,24 +74,29 @@ impl Inner {
                 continue;
             }
             let context = self.context(keyrings);
-            let mut done = again(|| self.download(source, resolved, part, &context)).await;
+            let mut done = again(|| self.download(source, resolved, part, &context)).await.flatten();
             if self.is_mirrors_fault(&done, &resolved.origin) {
                 let direct = context.without_mirrors();
-                done = again(|| self.download(source, resolved, part, &direct)).await;
+                done = again(|| self.download(source, resolved, part, &direct)).await.flatten();
             }
             done?;
         }
         Ok(())
     }
 
+    /// The inner error is the origin's answer: the transport asked as often as it makes sense. The outer one is of what came after that.
     async fn download(
         &self,
         source: &dyn Source,
         resolved: &Resolved,
         part: &Part,
         context: &Context<'_>,
-    ) -> Result<(), Error> {
-        let body = source.open_unverified(resolved, part, context).await?;
+    ) -> Result<Result<(), Error>, Error> {
+        let _turn = self.downloads.acquire().await;
+        let body = match source.open_unverified(resolved, part, context).await {
+            Ok(body) => body,
+            Err(error) => return Ok(Err(error)),
+        };
         let (store, digest) = (self.store.clone(), part.digest.clone());
         let writer = blocking(move || store.writer(Some(&digest))).await?;
         let writer = self.receive(body, writer, part.size).await?;
@@ -96,14 +104,16 @@ impl Inner {
             let written = writer.written();
             return Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {size} bytes arrived")));
         }
-        blocking(move || writer.commit().map(drop)).await
+        blocking(move || writer.commit().map(drop)).await.map(Ok)
     }
 
     /// Whether it may go better without mirrors: one of them may have something else than the registry.
     pub(super) fn is_mirrors_fault<T>(&self, done: &Result<T, Error>, origin: &Reference) -> bool {
         let Err(error) = done else { return false };
-        let fault =
-            matches!(error.kind(), ErrorKind::DigestMismatch | ErrorKind::Protocol) && self.oci.is_mirrored(origin);
+        let fault = matches!(
+            error.kind(),
+            ErrorKind::DigestMismatch | ErrorKind::Protocol | ErrorKind::TooLarge | ErrorKind::Unsupported
+        ) && self.oci.is_mirrored(origin);
         if fault {
             tracing::warn!(%error, "a mirror may have something else: asking the registry itself");
         }
@@ -148,6 +158,7 @@ impl Inner {
 
     /// Takes the module out of the parts in the store. `None` when one of them is not there whole any more.
     async fn unpack_stored(&self, resolved: &Resolved) -> Result<Option<Module>, Error> {
+        let place = self.place().await?;
         let (store, resolved) = (self.store.clone(), resolved.clone());
         let limits = unpack::Limits { module: self.max_module_bytes };
         blocking(move || {
@@ -159,7 +170,7 @@ impl Inner {
                     Error::new(ErrorKind::Store, "the store lost a part of the module")
                 })
             };
-            let module = match unpack(&resolved, &mut part, limits) {
+            let module = match unpack(&resolved, &mut part, limits, place) {
                 Err(_) if gone => return Ok(None),
                 unpacked => unpacked?,
             };
@@ -171,9 +182,14 @@ impl Inner {
 
     async fn unpack_local(&self, source: &dyn Source, resolved: &Resolved) -> Result<Module, Error> {
         let [part] = resolved.parts.as_slice() else { return Err(broke_off("reading")) };
+        let place = self.place().await?;
         let bytes = self.read_local(source, resolved, part).await?;
         let (resolved, limits) = (resolved.clone(), unpack::Limits { module: self.max_module_bytes });
-        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits)).await
+        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits, place)).await
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.places).acquire_owned().await.map_err(|_| broke_off("unpacking"))
     }
 
     async fn read_local(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<Bytes, Error> {
@@ -218,6 +234,7 @@ fn unpack(
     resolved: &Resolved,
     part: &mut dyn FnMut(usize) -> Result<Content, Error>,
     limits: unpack::Limits,
+    place: OwnedSemaphorePermit,
 ) -> Result<Module, Error> {
     let plain = |module| Unpacked { module, defaults: resolved.defaults.clone() };
     let Unpacked { module: bytes, defaults } = match &resolved.unpack {
@@ -235,5 +252,5 @@ fn unpack(
         }
     }
     let package = Package { module: Digest::of(&bytes), defaults };
-    Ok(Module { package: Arc::new(package), bytes })
+    Ok(Module { package: Arc::new(package), bytes, place: Arc::new(place) })
 }

@@ -61,6 +61,10 @@ impl Store {
             self.take_in(&digest, &mut entry, file)?;
         }
         for resolved in &references {
+            if !resolved.is_consistent() {
+                let shown = resolved.reference.redacted();
+                return Err(unreadable(file, &format!("what it has for `{shown}` has another digest than that names")));
+            }
             if !self.holds(resolved) {
                 return Err(unreadable(file, &format!("a part of `{}` is missing", resolved.reference.redacted())));
             }

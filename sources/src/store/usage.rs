@@ -8,7 +8,7 @@ use std::fs::{self, DirEntry, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{BLOBS, PACKAGES, REFERENCES, Store, TEMPORARY, read_json};
 use crate::{Digest, Reference, Resolved};
@@ -20,7 +20,8 @@ const ABANDONED: Duration = Duration::from_hours(1);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
-    /// The reference.
+    /// The reference, which is shown without what may be secret.
+    #[serde(serialize_with = "redacted")]
     pub reference: Reference,
     /// The digest of what it resolved to.
     pub artifact: Digest,
@@ -28,6 +29,10 @@ pub struct Stored {
     pub bytes: u64,
     /// Whether all of it is here.
     pub complete: bool,
+}
+
+fn redacted<S: Serializer>(reference: &Reference, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&reference.redacted())
 }
 
 /// What was removed.

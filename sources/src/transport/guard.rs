@@ -19,13 +19,21 @@ pub struct Hosts {
     listed: Arc<HashSet<String>>,
     /// Patterns of the only hosts that may be reached; all, if there are none.
     reachable: Arc<[String]>,
+    /// Whether plain HTTP is spoken to others too.
+    plain_http: bool,
 }
 
 impl Hosts {
     /// Each entry is `host` (every port) or `host:port`.
     pub fn new(entries: impl IntoIterator<Item = String>) -> Self {
         let listed = entries.into_iter().map(|entry| entry.trim().to_ascii_lowercase()).collect();
-        Self { listed: Arc::new(listed), reachable: Arc::default() }
+        Self { listed: Arc::new(listed), ..Self::default() }
+    }
+
+    /// The same, and plain HTTP is spoken to hosts that are not listed too.
+    #[must_use]
+    pub fn in_plain_http(self) -> Self {
+        Self { plain_http: true, ..self }
     }
 
     /// The same, with no other hosts to be reached than those that match one of the patterns; all, if there are none.
@@ -70,7 +78,7 @@ impl Hosts {
         {
             return Err(denied(&authority, address, why));
         }
-        if url.scheme() != "https" && !listed {
+        if url.scheme() != "https" && !listed && !self.plain_http {
             return Err(Error::new(ErrorKind::Denied, format!("plain HTTP to `{authority}` is not allowed"))
                 .hint(format!("use HTTPS; the operator can allow it for this host: --insecure-registry {authority}")));
         }
@@ -140,6 +148,8 @@ fn forbidden_v4(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
+const GOOGLE_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+
 fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
     if address.is_loopback() {
         Some("this machine")
@@ -149,7 +159,7 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
         Some("a link-local address")
     } else if address.is_multicast() {
         Some("a group of machines")
-    } else if address.segments()[..7] == [0xfd00, 0xec2, 0, 0, 0, 0, 0] {
+    } else if address.segments()[..7] == [0xfd00, 0xec2, 0, 0, 0, 0, 0] || address == GOOGLE_METADATA {
         Some("a cloud's metadata service")
     } else {
         None

@@ -41,6 +41,11 @@ pub(super) fn entries(
         // The limit looks like an end in the middle.
         let mut entry = entry.map_err(|error| damaged(&error))?;
         allowance.set(u64::MAX);
+        // The library makes up the holes of such a file, of any size: nothing below counts them.
+        if entry.header().entry_type() == EntryType::GNUSparse {
+            return Err(Error::new(ErrorKind::Unsupported, "the archive holds a sparse file")
+                .hint("pack it without, for example with GNU tar without --sparse"));
+        }
         let Some(left) = budget.entries.checked_sub(1) else {
             return Err(Error::new(ErrorKind::TooLarge, format!("the archive has more than {MAX_ENTRIES} entries")));
         };
@@ -80,7 +85,7 @@ impl<R: Read> Read for Metered<R> {
 
 fn kind<R: Read>(entry: &tar::Entry<'_, R>, path: &str) -> Kind {
     match entry.header().entry_type() {
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+        EntryType::Regular | EntryType::Continuous => Kind::File,
         EntryType::Link => link(entry.link_name_bytes().as_deref(), ""),
         EntryType::Symlink => link(entry.link_name_bytes().as_deref(), parent(path)),
         _ => Kind::Other,
@@ -143,6 +148,22 @@ mod tests {
             let error = entries(&archive.into(), &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
             assert!(error.to_string().contains("what describes an entry"), "{error}");
         }
+    }
+
+    /// 64 GiB of holes in a header.
+    #[test]
+    fn holes_hold_up_nobody() {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_size(0);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(1 << 36);
+        gnu.sparse[0].offset = *b"1000000000000\0"[..12].first_chunk().unwrap();
+        header.set_cksum();
+        let archive = [header.as_bytes().as_slice(), &[0; 1024]].concat();
+        let content = super::super::Content::from(bytes::Bytes::from(archive));
+        let error = entries(&content, &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("sparse"), "{error}");
     }
 
     #[test]

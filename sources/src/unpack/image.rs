@@ -4,7 +4,7 @@
 //! (<https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts>). The layers are read twice: once for the names, and the
 //! one that has the module for its content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use bytes::Bytes;
@@ -56,10 +56,14 @@ fn read_names(
     places: &mut BTreeMap<String, Place>,
     budget: &mut Budget,
 ) -> Result<(), Error> {
+    let mut opaque = BTreeSet::new();
     entries(content, budget, |path, kind, _| {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name == OPAQUE {
-            take_away_below(places, directory, layer);
+            // Once is enough, however often it is said.
+            if opaque.insert(directory.to_owned()) {
+                take_away_below(places, directory, layer);
+            }
         } else if let Some(gone) = name.strip_prefix(WHITEOUT) {
             let gone = if directory.is_empty() { gone.to_owned() } else { format!("{directory}/{gone}") };
             if places.get(&gone).is_some_and(|place| place.layer != layer) {
