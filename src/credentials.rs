@@ -43,7 +43,8 @@ impl Credentials {
     /// Reads the operator's, and a person's own where `personal` says so.
     pub fn load(configured: &[HostCredential], kubernetes: Option<Kubernetes>, personal: bool) -> Result<Self, Error> {
         let mut operator = vec![configured_keyring(configured)?];
-        if let Ok(text) = env::var(AUTH_CONFIG) {
+        // Set to nothing is not set.
+        if let Some(text) = env::var(AUTH_CONFIG).ok().filter(|text| !text.trim().is_empty()) {
             let config = DockerConfig::parse(text.as_bytes()).map_err(|error| {
                 Error::new(ErrorKind::InvalidConfig, format!("{AUTH_CONFIG} cannot be used: {error}"))
             })?;

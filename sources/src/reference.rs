@@ -119,6 +119,10 @@ impl FromStr for Reference {
             return Err(Error::new(ErrorKind::InvalidReference, "the module reference is empty"));
         }
         if let Some(name) = text.strip_prefix("oci://") {
+            // A registry alone would be a repository of Docker Hub's, called like it.
+            if !name.contains('/') && name.split(':').next().is_some_and(|name| name.contains('.')) {
+                return Err(invalid(text, "the repository is missing, `oci://HOST/REPOSITORY:TAG`"));
+            }
             return OciReference::parse(name).map(Self::Oci);
         }
         if text.starts_with("https://") || text.starts_with("http://") {

@@ -214,6 +214,10 @@ impl Http {
                     format!("{} redirects what was posted to it", origin(&url)),
                 ));
             }
+            if !matches!(next.scheme(), "https" | "http") {
+                let message = format!("{} redirects to `{}:`, which is not the web", origin(&url), next.scheme());
+                return Err(Error::new(ErrorKind::Protocol, message));
+            }
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(Error::new(
                     ErrorKind::Denied,

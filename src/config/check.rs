@@ -46,6 +46,15 @@ fn limits(limits: &Limits) -> Result<(), DocumentError> {
 fn sources(sources: &Sources) -> Result<(), DocumentError> {
     hosts("sources.insecure", &sources.insecure)?;
     hosts("sources.trustedRealms", &sources.trusted_realms)?;
+    for (index, entry) in sources.credentials.iter().enumerate() {
+        let name = entry.host.split('/').next().unwrap_or_default().replace(['*', '?'], "x");
+        host(&format!("sources.credentials[{index}].host"), &name).map_err(|error| {
+            DocumentError::new(
+                error.path(),
+                format!("`{}` must be a host, `host` or `host:port`, and a path if need be", entry.host),
+            )
+        })?;
+    }
     canonical("sources.trustedRealms", &sources.trusted_realms)?;
     canonical("sources.mirrors", sources.mirrors.keys())?;
     for (registry, mirrors) in &sources.mirrors {

@@ -91,7 +91,7 @@ async fn what_the_server_has_is_not_trusted() {
     let mut changed = module.clone();
     changed[20] ^= 1;
     server.put_invoice(ID, &whole(NAME, ""));
-    for (parcel, expected) in [(&changed[..], "expected content with digest"), (&module[..100], "broke off")] {
+    for (parcel, expected) in [(&changed[..], "expected content with digest"), (&module[..100], "`http://127.0.0.1:")] {
         server.put_parcel(&digest, parcel);
         let node = executor.node(&of(json!(ID))).await;
         assert_eq!(node["phase"], "Error", "{node}");

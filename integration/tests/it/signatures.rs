@@ -116,7 +116,7 @@ async fn the_store_is_held_to_todays_rules() {
     assert_eq!(Executor::start_with(options).node(&template).await["phase"], "Succeeded");
     template["plugin"]["wasm"]["pull"] = json!({"policy": "Never"});
     let node = executor(&host, &key(), Some(cache.path())).node(&template).await;
-    assert!(message(&node).contains("is not in the store"), "nobody checked it yet: {node}");
+    assert!(message(&node).contains("is in the store, and nobody has checked its signature yet"), "{node}");
     template["plugin"]["wasm"]["pull"] = json!({"policy": "IfNotPresent"});
     assert_eq!(executor(&host, &key(), Some(cache.path())).node(&template).await["phase"], "Succeeded");
     drop(registry);

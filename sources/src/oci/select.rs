@@ -92,6 +92,10 @@ pub(super) fn layer(manifest: &Manifest, select: Option<&Select>) -> Result<Choi
     let layers = &manifest.layers;
     let spin = layers.iter().find(|layer| layer.media_type == SPIN_APPLICATION);
     match select {
+        Some(Select::Path(path)) if !layers.iter().any(|layer| is_archive(&layer.media_type)) => {
+            let message = format!("there is no `{path}` in it: it is an artifact, and no image with files");
+            return Err(Error::new(ErrorKind::NotFound, message).hint("leave out `path`, or choose a `layer`"));
+        }
         Some(Select::Path(_)) => return Ok(Choice::Image),
         Some(Select::Layer(wanted)) => {
             return match (named(layers, wanted), spin) {

@@ -80,7 +80,7 @@ impl Hosts {
         }
         if url.scheme() != "https" && !listed && !self.plain_http {
             return Err(Error::new(ErrorKind::Denied, format!("plain HTTP to `{authority}` is not allowed"))
-                .hint(format!("use HTTPS; the operator can allow it for this host: --insecure-registry {authority}")));
+                .hint(format!("use HTTPS; the operator can allow it for this host under `sources.insecure`, or with --insecure-registry {authority}")));
         }
         // The resolver does not see ports: a name that is listed with one is closed at the others.
         if literal.is_none() && !listed && self.contains_host(host) {
@@ -116,7 +116,9 @@ fn denied(host: &str, address: IpAddr, why: &str) -> Error {
     let error = Error::new(ErrorKind::Denied, format!("`{host}` is {address}, {why}, which requests may not reach"));
     // A registry in development is on one's own machine; nobody's is at a metadata service's address.
     match address.is_loopback() {
-        true => error.hint(format!("the operator can allow it for this host: --insecure-registry {host}")),
+        true => error.hint(format!(
+            "the operator can allow it for this host under `sources.insecure`, or with --insecure-registry {host}"
+        )),
         false => error,
     }
 }

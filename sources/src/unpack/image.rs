@@ -108,13 +108,17 @@ fn choose(places: &BTreeMap<String, Place>, wanted: Option<&str>) -> Result<Stri
     match (names.next(), names.next()) {
         (Some((only, _)), None) => Ok(only.clone()),
         (None, _) => {
-            Err(Error::new(ErrorKind::Unsupported, "the image holds no module: no file in it ends in `.wasm`")
-                .hint("if it has another name, choose it with `module: {oci: {ref: …, path: …}}`"))
+            Err(Error::new(ErrorKind::Unsupported, "the archive holds no module: no file in it ends in `.wasm`").hint(
+                "of an image in a registry choose it with `module: {oci: {ref: …, path: …}}`, if it has another name",
+            ))
         }
-        (Some(_), Some(_)) => {
-            Err(Error::new(ErrorKind::Ambiguous, format!("the image holds several modules: {}", modules(places)))
-                .hint("choose one with `module: {oci: {ref: …, path: …}}`"))
-        }
+        (Some(_), Some(_)) => Err(Error::new(
+            ErrorKind::Ambiguous,
+            format!("the archive holds several modules: {}", modules(places)),
+        )
+        .hint(
+            "of an image in a registry choose one with `module: {oci: {ref: …, path: …}}`; elsewhere publish it alone",
+        )),
     }
 }
 
