@@ -42,7 +42,7 @@ impl Rogue {
     }
 
     /// An honest registry with one module under the tag `1`; what it has for each digest.
-    fn with_module(&self, module: &[u8]) -> (Digest, Digest) {
+    pub(crate) fn with_module(&self, module: &[u8]) -> (Digest, Digest) {
         let document = manifest(module, &json!({}));
         self.with_manifest(&document);
         let (layer, module) = (Digest::of(module), module.to_vec());

@@ -25,6 +25,7 @@ mod schemas;
 mod serve;
 mod signatures;
 mod sources;
+mod store;
 mod three_ways;
 mod tidy;
 mod tls;

@@ -84,7 +84,7 @@ async fn a_registry_that_is_down_or_not_listed() {
     let node = Executor::start().node(&of(json!({"oci": format!("{down}/m:1")}))).await;
     assert!(
         message(&node)
-            .contains("which requests may not reach. The operator can allow it for this host: --insecure-registry"),
+            .contains("which requests may not reach. The operator can allow it for this host under `sources.insecure`"),
         "{node}"
     );
     let metadata = json!({"oci": "169.254.169.254/m:1"});
