@@ -19,6 +19,8 @@ use serde::de::DeserializeOwned;
 /// Kubernetes keeps no object over about 1.5 MB.
 const MAX_OBJECT_BYTES: u64 = 4 << 20;
 const TIMEOUT: Duration = Duration::from_secs(5);
+const CORE: &str = "/api/v1";
+const ARGO: &str = "/apis/argoproj.io/v1alpha1";
 
 /// Access to the API, as some user.
 #[derive(Clone)]
@@ -51,6 +53,82 @@ pub enum KubernetesError {
     /// What came back is something else.
     #[error("{0} is not what it should be")]
     Malformed(String),
+}
+
+/// What is read of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Workflow {
+    /// Its metadata.
+    pub metadata: WorkflowMetadata,
+    /// What its author wrote.
+    pub spec: WorkflowSpec,
+    /// What the controller found out.
+    pub status: WorkflowStatus,
+}
+
+/// `metadata` of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkflowMetadata {
+    /// When it was made (RFC 3339).
+    pub creation_timestamp: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// `spec` of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct WorkflowSpec {
+    /// Its arguments.
+    pub arguments: WorkflowArguments,
+}
+
+/// `spec.arguments` of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct WorkflowArguments {
+    /// Parameters, with their values.
+    pub parameters: Vec<WorkflowParameter>,
+}
+
+/// `spec.arguments.parameters[]` of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct WorkflowParameter {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Option<String>,
+}
+
+/// `status` of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkflowStatus {
+    /// Where its artifacts are.
+    pub artifact_repository_ref: Option<ArtifactRepositoryStatus>,
+}
+
+/// `status.artifactRepositoryRef` of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ArtifactRepositoryStatus {
+    /// The repository, as Argo writes it.
+    pub artifact_repository: Option<serde_json::Value>,
+}
+
+/// What is read of a `ConfigMap`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct ConfigMap {
+    /// Its metadata.
+    pub metadata: WorkflowMetadata,
+    /// Its texts.
+    pub data: BTreeMap<String, String>,
 }
 
 /// What is read of a Secret.
@@ -162,7 +240,18 @@ impl Kubernetes {
 
     /// Reads a Secret.
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<Secret, KubernetesError> {
-        self.get(&format!("Secret `{name}` of namespace `{namespace}`"), namespace, "secrets", name).await
+        self.get(&format!("Secret `{name}` of namespace `{namespace}`"), CORE, namespace, "secrets", name).await
+    }
+
+    /// Reads a Workflow.
+    pub async fn workflow(&self, namespace: &str, name: &str) -> Result<Workflow, KubernetesError> {
+        let what = format!("Workflow `{name}` of namespace `{namespace}`");
+        self.get(&what, ARGO, namespace, "workflows", name).await
+    }
+
+    /// Reads a `ConfigMap`.
+    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<ConfigMap, KubernetesError> {
+        self.get(&format!("ConfigMap `{name}` of namespace `{namespace}`"), CORE, namespace, "configmaps", name).await
     }
 
     /// The namespace of the executor's own pod, and the names of the Secrets that its images are pulled with: its own and its service account's.
@@ -170,11 +259,13 @@ impl Kubernetes {
         // The kubelet makes the pod's name the host's.
         let Ok(pod) = env::var("HOSTNAME") else { return Ok((self.namespace.clone(), Vec::new())) };
         let namespace = &self.namespace;
-        let spec =
-            self.get::<Pod>(&format!("pod `{pod}` of namespace `{namespace}`"), namespace, "pods", &pod).await?.spec;
+        let spec = self
+            .get::<Pod>(&format!("pod `{pod}` of namespace `{namespace}`"), CORE, namespace, "pods", &pod)
+            .await?
+            .spec;
         let account = spec.service_account_name.as_deref().unwrap_or("default");
         let what = format!("service account `{account}` of namespace `{namespace}`");
-        let of_account = match self.get::<ServiceAccount>(&what, namespace, "serviceaccounts", account).await {
+        let of_account = match self.get::<ServiceAccount>(&what, CORE, namespace, "serviceaccounts", account).await {
             Ok(account) => account.image_pull_secrets,
             Err(error) => {
                 tracing::info!(%error, "only the pod's own pull secrets are used");
@@ -193,6 +284,7 @@ impl Kubernetes {
     async fn get<T: DeserializeOwned>(
         &self,
         what: &str,
+        api: &str,
         namespace: &str,
         resource: &str,
         name: &str,
@@ -201,7 +293,7 @@ impl Kubernetes {
         if !is_dns_subdomain(namespace) || !is_dns_subdomain(name) {
             return Err(KubernetesError::NotFound(what.to_owned()));
         }
-        let text = tokio::time::timeout(TIMEOUT, self.text(namespace, resource, name)).await;
+        let text = tokio::time::timeout(TIMEOUT, self.text(api, namespace, resource, name)).await;
         let text = text.map_err(|_| KubernetesError::Unavailable(what.to_owned(), "no answer in time".to_owned()))?;
         let text = text.map_err(|error| match error {
             kube::Error::Api(status) if status.code == 404 => KubernetesError::NotFound(what.to_owned()),
@@ -211,8 +303,8 @@ impl Kubernetes {
         serde_json::from_slice(&text).map_err(|_| KubernetesError::Malformed(what.to_owned()))
     }
 
-    async fn text(&self, namespace: &str, resource: &str, name: &str) -> kube::Result<Vec<u8>> {
-        let request = kube::core::Request::new(format!("/api/v1/namespaces/{namespace}/{resource}"));
+    async fn text(&self, api: &str, namespace: &str, resource: &str, name: &str) -> kube::Result<Vec<u8>> {
+        let request = kube::core::Request::new(format!("{api}/namespaces/{namespace}/{resource}"));
         let request =
             request.get(name, &kube::core::params::GetParams::default()).map_err(kube::Error::BuildRequest)?;
         let mut text = Vec::new();

@@ -17,6 +17,8 @@
 //! | [`runtime`] | wasmtime | all of the above |
 //! | [`kubernetes`] | its API | what it is read for |
 //! | [`credentials`] | where credentials are | what they are for |
+//! | [`repositories`] | where workflows' artifacts are | how they get there |
+//! | [`surroundings`] | what artifact stores need | stores |
 //! | [`config`], [`cli`] | what the operator says | |
 
 pub mod api;
@@ -26,9 +28,11 @@ pub mod config;
 pub mod credentials;
 pub mod document;
 pub mod kubernetes;
+pub mod repositories;
 pub mod runtime;
 pub mod staging;
 pub mod step;
+pub mod surroundings;
 pub mod telemetry;
 pub mod units;
 pub mod yaml;

@@ -76,7 +76,7 @@ impl ArtifactStore for DirectoryStore {
         let (store, key) = (self.clone(), key.to_owned());
         let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES)
             .map(move |chunk| chunk.map_err(|error| Error::store(format_args!("reading `{key}` in {store}"), error)));
-        Ok(Body { stream: stream.boxed(), length: Some(length) })
+        Ok(Body::new(stream.boxed(), Some(length)))
     }
 
     async fn put(&self, key: &str, mut body: Body) -> Result<(), Error> {

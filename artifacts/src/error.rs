@@ -13,8 +13,12 @@ pub enum ErrorKind {
     Forbidden,
     /// The store cannot be reached or fails.
     Unavailable,
+    /// What is said of the store cannot be.
+    InvalidConfig,
     /// The file or directory in the step's directory is not what an artifact can be.
     InvalidFile,
+    /// What came is damaged, or larger than it may be.
+    Damaged,
     /// The step's directory cannot be read or written.
     Local,
 }
@@ -26,7 +30,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     #[source]
-    source: Option<io::Error>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -35,9 +39,25 @@ impl Error {
         Self { kind, message: message.into(), source: None }
     }
 
-    /// An error of the step's directory.
+    /// The same, with what it came from.
+    #[must_use]
+    pub fn caused_by(self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+
+    /// An error of the step's directory; or the one that made reading or writing it fail.
     pub fn local(what: impl fmt::Display, source: io::Error) -> Self {
-        Self { kind: ErrorKind::Local, message: format!("{what}: {source}"), source: Some(source) }
+        match source.downcast::<Self>() {
+            Ok(error) => error,
+            Err(source) => {
+                let kind = match source.kind() {
+                    io::ErrorKind::InvalidInput => ErrorKind::InvalidFile,
+                    io::ErrorKind::InvalidData => ErrorKind::Damaged,
+                    _ => ErrorKind::Local,
+                };
+                Self::new(kind, format!("{what}: {source}")).caused_by(source)
+            }
+        }
     }
 
     /// An error of a store's disk.
@@ -48,7 +68,7 @@ impl Error {
             io::ErrorKind::PermissionDenied => ErrorKind::Forbidden,
             _ => ErrorKind::Unavailable,
         };
-        Self { kind, message: format!("{what}: {source}"), source: Some(source) }
+        Self::new(kind, format!("{what}: {source}")).caused_by(source)
     }
 
     /// What happened.

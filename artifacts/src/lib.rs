@@ -1,16 +1,24 @@
 //! Where artifacts are kept, and how they get from there into a step's directory and back.
 //!
-//! An [`ArtifactStore`] keeps objects under keys, as S3 does; a directory artifact is every object below a prefix.
+//! An [`ArtifactStore`] keeps objects under keys, as S3 does; a directory artifact is every object below a prefix, or one archive.
 //! [`transfer`] moves files and directories between a store and a directory that nothing can leave by a link: it streams,
 //! and holds no whole object in memory.
 
+pub mod archive;
+mod bridge;
 pub mod directory;
 pub mod error;
 pub mod location;
+pub mod repository;
+pub mod s3;
 pub mod store;
+pub mod surroundings;
 pub mod transfer;
+pub mod web;
 
 pub use directory::DirectoryStore;
 pub use error::{Error, ErrorKind};
-pub use location::{Location, Repository};
+pub use location::{Location, Repository, Stores};
+pub use repository::ArtifactRepository;
 pub use store::{ArtifactStore, Body, Object};
+pub use surroundings::{SecretKeySelector, Surroundings, Trust, Web};

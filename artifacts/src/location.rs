@@ -1,19 +1,33 @@
 //! Which store, and which key in it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 
+use crate::s3::{self, S3Location};
+use crate::surroundings::Surroundings;
+use crate::web::{self, HttpLocation};
 use crate::{ArtifactStore, DirectoryStore, Error};
 
-/// A place that holds artifacts. Later kinds are added beside the first; each is one key in YAML.
+/// Credentials are read again after that.
+const REMEMBER: Duration = Duration::from_mins(1);
+const MOST: u64 = 1000;
+
+/// A place that holds artifacts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Repository {
     /// A directory on this machine.
     Directory(DirectoryRepository),
+    /// A bucket.
+    S3(Box<S3Location>),
+    /// A URL.
+    Http(Box<HttpLocation>),
 }
 
 /// Where the directory is.
@@ -29,13 +43,6 @@ impl Repository {
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self::Directory(DirectoryRepository { path: path.into() })
     }
-
-    /// The store behind it.
-    pub fn open(&self) -> Result<Arc<dyn ArtifactStore>, Error> {
-        match self {
-            Self::Directory(directory) => Ok(Arc::new(DirectoryStore::open(&directory.path)?)),
-        }
-    }
 }
 
 /// Where one artifact's content is, or is to be.
@@ -43,6 +50,44 @@ impl Repository {
 pub struct Location {
     /// The store.
     pub repository: Repository,
-    /// The object's key, or the prefix of a directory's objects.
+    /// The object's key, or the prefix of a directory's objects; empty where the store is one object.
     pub key: String,
+    /// Whether the store is the workflow's own, so that a key is enough to find it again.
+    pub default: bool,
+}
+
+/// Opens stores, and keeps them open for a while. Cheap to clone.
+#[derive(Clone)]
+pub struct Stores {
+    surroundings: Arc<dyn Surroundings>,
+    open: Cache<(Repository, String), Arc<dyn ArtifactStore>>,
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores").field("surroundings", &self.surroundings).finish_non_exhaustive()
+    }
+}
+
+impl Stores {
+    /// Stores with these surroundings.
+    pub fn new(surroundings: Arc<dyn Surroundings>) -> Self {
+        Self { surroundings, open: Cache::builder().max_capacity(MOST).time_to_live(REMEMBER).build() }
+    }
+
+    /// The store behind a repository, with the Secrets of a namespace.
+    pub async fn open(&self, repository: &Repository, namespace: &str) -> Result<Arc<dyn ArtifactStore>, Error> {
+        let key = (repository.clone(), namespace.to_owned());
+        if let Some(store) = self.open.get(&key).await {
+            return Ok(store);
+        }
+        let store: Arc<dyn ArtifactStore> = match repository {
+            Repository::Directory(directory) => Arc::new(DirectoryStore::open(&directory.path)?),
+            // Boxed: what it takes to open one is much, and seldom.
+            Repository::S3(bucket) => Arc::new(Box::pin(s3::open(bucket, namespace, &*self.surroundings)).await?),
+            Repository::Http(url) => Arc::new(Box::pin(web::open(url, namespace, &*self.surroundings)).await?),
+        };
+        self.open.insert(key, Arc::clone(&store)).await;
+        Ok(store)
+    }
 }

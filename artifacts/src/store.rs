@@ -40,6 +40,15 @@ pub struct Body {
     pub stream: BoxStream<'static, Result<Bytes, Error>>,
     /// How many, where that is known beforehand.
     pub length: Option<u64>,
+    /// How many there are at most, where that is known.
+    pub at_most: Option<u64>,
+}
+
+impl Body {
+    /// Content of a length that is known, or not.
+    pub fn new(stream: BoxStream<'static, Result<Bytes, Error>>, length: Option<u64>) -> Self {
+        Self { stream, length, at_most: None }
+    }
 }
 
 impl Debug for Body {

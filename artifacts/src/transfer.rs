@@ -1,90 +1,329 @@
 //! Moving content between a store and a step's directory.
 //!
 //! The directory is given as a [`Dir`], which no path and no link leaves, and paths are relative to it. A file is one
-//! object; a directory is one object for each file in it, under `key/`, links and empty directories left out, as Argo's
+//! object; a directory is an archive, or one object for each file in it, under `key/`, links and empty directories left out, as Argo's
 //! own S3 driver does it (`workflow/artifacts/s3/s3.go`).
 
+use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use cap_std::fs::Dir;
-use futures::StreamExt;
-use tokio::io::AsyncWriteExt;
+use bytes::Bytes;
+use cap_std::fs::{Dir, Permissions, PermissionsExt};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 
+use crate::archive::{self, Bounds, Pack, Unpack};
+use crate::bridge;
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
 const CHUNK_BYTES: usize = 256 << 10;
+/// Objects of one directory on their way at once.
+const AT_ONCE: usize = 16;
+/// A transfer that the network broke begins again.
+const ATTEMPTS: u32 = 3;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Enough of an object to see whether it is an archive.
+const HEAD: usize = 64 << 10;
 
-/// Brings what lies under `key` to `path`. Returns the number of bytes.
-/// More than `limit` of them are an error.
+/// An artifact to be brought.
+#[derive(Clone, Debug)]
+pub struct Download<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// Where it goes.
+    pub path: &'a str,
+    /// How it is unpacked.
+    pub unpack: Unpack,
+    /// Permissions of what came, and whether of everything in it.
+    pub mode: Option<(u32, bool)>,
+}
+
+/// Brings what lies under a key.
 pub async fn download(
     store: &dyn ArtifactStore,
-    key: &str,
+    what: &Download<'_>,
+    root: &Arc<Dir>,
+    bounds: Bounds,
+) -> Result<(), Error> {
+    again(|| async {
+        let fetched = fetch(store, what, root, bounds).await;
+        if fetched.is_err() {
+            // Nothing half-written stays, for the next attempt or for the guest.
+            let _ = blocking(root, what.path, remove).await;
+        }
+        fetched
+    })
+    .await?;
+    let Some((mode, recurse)) = what.mode else { return Ok(()) };
+    blocking(root, what.path, move |root, path| set_mode(root, Path::new(path), mode, recurse)).await
+}
+
+async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: impl FnMut() -> F) -> Result<T, Error> {
+    let mut attempt = 1;
+    loop {
+        match work().await {
+            Err(error) if error.retryable() && attempt < ATTEMPTS => {
+                tracing::warn!(%error, attempt, "a transfer failed, trying again");
+                tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await;
+                attempt += 1;
+            }
+            Err(error) if error.retryable() => {
+                let message = format!("{error}, after {attempt} attempts");
+                return Err(Error::new(error.kind(), message).caused_by(error));
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn fetch(store: &dyn ArtifactStore, what: &Download<'_>, root: &Arc<Dir>, bounds: Bounds) -> Result<(), Error> {
+    let Download { key, path, unpack, .. } = *what;
+    let body = match store.get(key).await {
+        Ok(body) => body,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return fetch_directory(store, what, root, bounds, error).await;
+        }
+        Err(error) => return Err(error),
+    };
+    let Body { stream, length, .. } = body;
+    let stream = whole(stream, length);
+    match unpack {
+        Unpack::None => write_file(stream, root, path, bounds.bytes).await.map(drop),
+        Unpack::Tar => untar(stream, root, path, bounds).await,
+        Unpack::Zip => unzip(stream, root, path, bounds).await,
+        Unpack::Detect => {
+            let (head, stream) = peek(stream).await?;
+            match archive::is_tar_gz(&head) {
+                true => untar(stream, root, path, bounds).await,
+                false => write_file(stream, root, path, bounds.bytes).await.map(drop),
+            }
+        }
+    }
+}
+
+/// The same stream, which is an error where it is shorter than announced.
+fn whole(
+    stream: BoxStream<'static, Result<Bytes, Error>>,
+    length: Option<u64>,
+) -> BoxStream<'static, Result<Bytes, Error>> {
+    let Some(length) = length else { return stream };
+    let came = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&came);
+    let stream = stream.inspect_ok(move |chunk| {
+        counted.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    });
+    let end = stream::once(async move {
+        match came.load(Ordering::Relaxed) {
+            came if came == length => Ok(Bytes::new()),
+            came => Err(Error::new(ErrorKind::Unavailable, format!("{came} of {length} bytes arrived"))),
+        }
+    });
+    stream.chain(end).boxed()
+}
+
+/// The beginning of a stream, and the whole of it.
+async fn peek(
+    mut stream: BoxStream<'static, Result<Bytes, Error>>,
+) -> Result<(Vec<u8>, BoxStream<'static, Result<Bytes, Error>>), Error> {
+    let (mut head, mut chunks) = (Vec::new(), Vec::new());
+    while head.len() < HEAD {
+        let Some(chunk) = stream.next().await.transpose()? else { break };
+        head.extend_from_slice(&chunk);
+        chunks.push(Ok(chunk));
+    }
+    Ok((head, stream::iter(chunks).chain(stream).boxed()))
+}
+
+async fn untar(
+    stream: BoxStream<'static, Result<Bytes, Error>>,
     root: &Arc<Dir>,
     path: &str,
-    limit: u64,
-) -> Result<u64, Error> {
-    match store.get(key).await {
-        Ok(body) => write_file(body, root, path, limit).await,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let prefix = format!("{}/", key.trim_end_matches('/'));
-            let mut objects = store.list(&prefix).await?;
-            let mut total: Option<u64> = None;
-            while let Some(object) = objects.next().await {
-                let object = object?;
-                let below = object.key.strip_prefix(&prefix).unwrap_or(&object.key);
-                let body = store.get(&object.key).await?;
-                let so_far = total.unwrap_or(0);
-                total = Some(so_far + write_file(body, root, &format!("{path}/{below}"), limit - so_far).await?);
-            }
-            total.ok_or(error)
+    bounds: Bounds,
+) -> Result<(), Error> {
+    let (root, owned) = (Arc::clone(root), path.to_owned());
+    let unpacked = bridge::reading(stream, move |reader| archive::untar(&root, &owned, reader, bounds)).await;
+    unpacked.map_err(|error| in_archive("tar", error))
+}
+
+/// A zip begins at its end: it is here as a whole before.
+async fn unzip(
+    stream: BoxStream<'static, Result<Bytes, Error>>,
+    root: &Arc<Dir>,
+    path: &str,
+    bounds: Bounds,
+) -> Result<(), Error> {
+    let packed = format!("{path}.packed");
+    write_file(stream, root, &packed, bounds.bytes).await?;
+    let place = path.to_owned();
+    let unpack = move |root: &Dir, packed: &str| {
+        let unpacked =
+            root.open(packed).and_then(|file| archive::unzip(root, &place, io::BufReader::new(file), bounds));
+        let _ = root.remove_file(packed);
+        unpacked
+    };
+    let (root, owned) = (Arc::clone(root), packed);
+    let unpacked = tokio::task::spawn_blocking(move || unpack(&root, &owned)).await;
+    unpacked.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| in_archive("zip", error))
+}
+
+fn in_archive(kind: &str, error: io::Error) -> Error {
+    let is_archives = matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other
+    );
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) if is_archives => {
+            Error::new(ErrorKind::Damaged, format!("the {kind} archive cannot be unpacked: {error}")).caused_by(error)
         }
-        Err(error) => Err(error),
+        Err(error) => Error::local(format_args!("unpacking the {kind} archive"), error),
     }
+}
+
+/// Every object below the key. `missing` is the error when there is none.
+async fn fetch_directory(
+    store: &dyn ArtifactStore,
+    what: &Download<'_>,
+    root: &Arc<Dir>,
+    bounds: Bounds,
+    missing: Error,
+) -> Result<(), Error> {
+    let prefix = format!("{}/", what.key.trim_end_matches('/'));
+    let (bytes, entries) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (bytes, entries) = (&bytes, &entries);
+    let objects = store.list(&prefix).await?;
+    // What a console makes of a directory ends in a slash, and is none.
+    let objects = objects.try_filter(|object| std::future::ready(!object.key.ends_with('/')));
+    let fetched = objects.map_ok(|object| {
+        let prefix = &prefix;
+        async move {
+            if entries.fetch_add(1, Ordering::Relaxed) >= bounds.entries {
+                return Err(Error::new(ErrorKind::Damaged, format!("it has more than {} files", bounds.entries)));
+            }
+            let below = object.key.strip_prefix(prefix.as_str()).unwrap_or(&object.key);
+            let Body { stream, length, .. } = store.get(&object.key).await?;
+            let left = bounds.bytes.saturating_sub(bytes.load(Ordering::Relaxed));
+            let written = write_file(whole(stream, length), root, &format!("{}/{below}", what.path), left).await?;
+            match bytes.fetch_add(written, Ordering::Relaxed) + written > bounds.bytes {
+                true => Err(too_large(bounds.bytes)),
+                false => Ok(()),
+            }
+        }
+    });
+    let count =
+        fetched.try_buffer_unordered(AT_ONCE).try_fold(0u64, |count, ()| std::future::ready(Ok(count + 1))).await?;
+    match (count, what.unpack) {
+        (0, _) => Err(missing),
+        (_, Unpack::Tar | Unpack::Zip) => Err(Error::new(
+            ErrorKind::Damaged,
+            "an archive was expected, and the key is a directory: set `archive: {none: {}}`",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(limit: u64) -> Error {
+    Error::new(ErrorKind::Damaged, format!("it is larger than {limit} bytes, the step's limit on its disk"))
+}
+
+/// An artifact to be taken away.
+#[derive(Clone, Copy, Debug)]
+pub struct Upload<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// Where it is.
+    pub path: &'a str,
+    /// How it is packed.
+    pub pack: Pack,
 }
 
 /// What was taken to a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uploaded {
-    /// How much.
+    /// How much, before it was packed.
     pub bytes: u64,
     /// How many links, and other things that are neither files nor directories, were left out.
     pub links: usize,
 }
 
-/// Takes the file or directory at `path` to `key`.
-/// More than `limit` of them are an error: a file can be larger than the blocks it has.
+/// Takes a file or directory to a key.
+/// More than `limit` bytes are an error: a file can be larger than the blocks it has.
 pub async fn upload(
     store: &dyn ArtifactStore,
-    key: &str,
+    what: Upload<'_>,
     root: &Arc<Dir>,
-    path: &str,
     limit: u64,
 ) -> Result<Uploaded, Error> {
-    let (files, links) = blocking(root, path, files_at).await?;
-    let mut total = 0;
-    for below in files {
+    again(|| async {
+        match what.pack {
+            Pack::None => upload_plain(store, what, root, limit).await,
+            Pack::Tar(_) | Pack::Zip => upload_packed(store, what, root, limit).await,
+        }
+    })
+    .await
+}
+
+async fn upload_packed(
+    store: &dyn ArtifactStore,
+    what: Upload<'_>,
+    root: &Arc<Dir>,
+    limit: u64,
+) -> Result<Uploaded, Error> {
+    // A path that leads nowhere begins no object.
+    blocking(root, what.path, |root, path| root.metadata(path).map(drop)).await?;
+    let (root, path, pack) = (Arc::clone(root), what.path.to_owned(), what.pack);
+    let (stream, written) = bridge::writing(move |out| match pack {
+        Pack::Tar(level) => archive::tar_gz(&root, &path, level, limit, out),
+        _ => archive::zip(&root, &path, limit, out),
+    });
+    // What cannot be made smaller grows a little.
+    let at_most = Some(limit.saturating_add(limit / 100).saturating_add(1 << 20));
+    store.put(what.key, Body { stream, length: None, at_most }).await?;
+    let packed = written.await.ok().flatten();
+    let packed = packed.ok_or_else(|| Error::new(ErrorKind::Local, "packing it broke off; this is a defect"))?;
+    Ok(Uploaded { bytes: packed.bytes, links: packed.left_out })
+}
+
+async fn upload_plain(
+    store: &dyn ArtifactStore,
+    what: Upload<'_>,
+    root: &Arc<Dir>,
+    limit: u64,
+) -> Result<Uploaded, Error> {
+    let (files, links) = blocking(root, what.path, files_at).await?;
+    let total = AtomicU64::new(0);
+    let total = &total;
+    let uploads = stream::iter(files).map(|below| async move {
         let (path, key) = match below.as_str() {
-            "" => (path.to_owned(), key.to_owned()),
-            below => (format!("{path}/{below}"), format!("{key}/{below}")),
+            "" => (what.path.to_owned(), what.key.to_owned()),
+            below => (format!("{}/{below}", what.path), format!("{}/{below}", what.key.trim_end_matches('/'))),
         };
         let (file, length) = blocking(root, &path, open_regular).await?;
-        total += length;
-        if total > limit {
+        if total.fetch_add(length, Ordering::Relaxed) + length > limit {
             return Err(Error::new(ErrorKind::InvalidFile, format!("it is larger than {limit} bytes")));
         }
         let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
         // Exactly as many bytes as were announced: a store that signs the length must not be surprised by a growing file.
-        let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), length);
+        let file = tokio::fs::File::from_std(file).take(length);
         let stream = ReaderStream::with_capacity(file, CHUNK_BYTES).map(move |chunk| chunk.map_err(&failed));
-        store.put(&key, Body { stream: stream.boxed(), length: Some(length) }).await?;
-    }
-    Ok(Uploaded { bytes: total, links })
+        store.put(&key, Body::new(stream.boxed(), Some(length))).await
+    });
+    uploads.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    Ok(Uploaded { bytes: total.load(Ordering::Relaxed), links })
 }
 
-async fn write_file(mut body: Body, root: &Arc<Dir>, path: &str, limit: u64) -> Result<u64, Error> {
+async fn write_file(
+    mut stream: BoxStream<'static, Result<Bytes, Error>>,
+    root: &Arc<Dir>,
+    path: &str,
+    limit: u64,
+) -> Result<u64, Error> {
     let create = |root: &Dir, path: &str| {
         if let Some(parent) = Path::new(path).parent() {
             root.create_dir_all(parent)?;
@@ -92,23 +331,19 @@ async fn write_file(mut body: Body, root: &Arc<Dir>, path: &str, limit: u64) -> 
         Ok(root.create(path)?.into_std())
     };
     let mut file = tokio::fs::File::from_std(blocking(root, path, create).await?);
+    file.set_max_buf_size(CHUNK_BYTES);
     let failed = |error| Error::local(format_args!("writing `/{path}`"), error);
     let mut written = 0;
-    while let Some(chunk) = body.stream.next().await {
+    while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         written += chunk.len() as u64;
         if written > limit {
-            return Err(Error::new(ErrorKind::InvalidFile, format!("it is larger than {limit} bytes")));
+            return Err(too_large(limit));
         }
         file.write_all(&chunk).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)?;
-    match body.length {
-        Some(length) if length != written => {
-            Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {length} bytes arrived")))
-        }
-        _ => Ok(written),
-    }
+    Ok(written)
 }
 
 /// The regular files at or below `path`, relative to it; `""` for a file itself. And how much else is there.
@@ -127,7 +362,7 @@ fn files_at(root: &Dir, path: &str) -> io::Result<(Vec<String>, usize)> {
             let entry = entry?;
             let name = entry.file_name().into_string();
             let name = name.map_err(|name| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("the name `{}` is not UTF-8", name.display()))
+                io::Error::new(io::ErrorKind::InvalidInput, format!("the name `{}` is not UTF-8", name.display()))
             })?;
             let below = if directory.is_empty() { name } else { format!("{directory}/{name}") };
             let kind = entry.file_type()?;
@@ -154,6 +389,33 @@ fn open_regular(root: &Dir, path: &str) -> io::Result<(std::fs::File, u64)> {
     }
 }
 
+fn remove(root: &Dir, path: &str) -> io::Result<()> {
+    let removed = match root.symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => root.remove_dir_all(path),
+        Ok(_) => root.remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    let _ = root.remove_file(format!("{path}.packed"));
+    removed
+}
+
+/// Directories stay open to whoever has to remove them.
+fn set_mode(root: &Dir, path: &Path, mode: u32, recurse: bool) -> io::Result<()> {
+    let metadata = root.symlink_metadata(path)?;
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    let mode = if metadata.is_dir() { mode | 0o700 } else { mode | 0o400 };
+    root.set_permissions(path, Permissions::from_mode(mode & 0o777))?;
+    if recurse && metadata.is_dir() {
+        for entry in root.read_dir(path)? {
+            set_mode(root, &path.join(entry?.file_name()), mode, true)?;
+        }
+    }
+    Ok(())
+}
+
 async fn blocking<T: Send + 'static>(
     root: &Arc<Dir>,
     path: &str,
@@ -162,79 +424,5 @@ async fn blocking<T: Send + 'static>(
     let (root, owned) = (Arc::clone(root), path.to_owned());
     let done = tokio::task::spawn_blocking(move || work(&root, &owned)).await;
     let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
-    done.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-            Error::new(ErrorKind::InvalidFile, format!("`/{path}`: {error}"))
-        }
-        _ => Error::local(format_args!("`/{path}`"), error),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use cap_std::ambient_authority;
-
-    use super::*;
-    use crate::DirectoryStore;
-
-    const LIMIT: u64 = 2 << 20;
-
-    struct Fixture {
-        step: tempfile::TempDir,
-        root: Arc<Dir>,
-        _kept: tempfile::TempDir,
-        store: DirectoryStore,
-    }
-
-    fn fixture() -> Fixture {
-        let (step, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let root = Arc::new(Dir::open_ambient_dir(step.path(), ambient_authority()).unwrap());
-        let store = DirectoryStore::open(kept.path()).unwrap();
-        Fixture { step, root, _kept: kept, store }
-    }
-
-    #[tokio::test]
-    async fn files_and_directories_make_the_round_trip() {
-        let f = fixture();
-        fs::create_dir_all(f.step.path().join("out/deep")).unwrap();
-        fs::write(f.step.path().join("out/a"), b"one").unwrap();
-        fs::write(f.step.path().join("out/deep/b"), vec![7; 1 << 20]).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", f.step.path().join("out/link")).unwrap();
-        let uploaded = upload(&f.store, "k/dir", &f.root, "out", LIMIT).await.unwrap();
-        assert_eq!(uploaded, Uploaded { bytes: 3 + (1 << 20), links: 1 });
-        assert_eq!(upload(&f.store, "k/file", &f.root, "out/a", LIMIT).await.unwrap().bytes, 3);
-        assert_eq!(download(&f.store, "k/dir", &f.root, "in/dir", LIMIT).await.unwrap(), 3 + (1 << 20));
-        assert_eq!(download(&f.store, "k/file", &f.root, "in/file", LIMIT).await.unwrap(), 3);
-        assert_eq!(fs::read(f.step.path().join("in/dir/deep/b")).unwrap(), vec![7; 1 << 20]);
-        assert_eq!(fs::read(f.step.path().join("in/file")).unwrap(), b"one");
-        assert!(!f.step.path().join("in/dir/link").exists());
-    }
-
-    #[tokio::test]
-    async fn nothing_leaves_by_a_link_or_a_climbing_key() {
-        let f = fixture();
-        std::os::unix::fs::symlink("/etc/passwd", f.step.path().join("link")).unwrap();
-        assert!(upload(&f.store, "k", &f.root, "link", LIMIT).await.is_err());
-        assert!(upload(&f.store, "k", &f.root, "../../etc/passwd", LIMIT).await.is_err());
-        assert!(download(&f.store, "../../../etc/passwd", &f.root, "x", LIMIT).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn what_is_too_large_is_refused_whatever_its_blocks() {
-        let f = fixture();
-        fs::File::create(f.step.path().join("sparse")).unwrap().set_len(1 << 40).unwrap();
-        assert_eq!(upload(&f.store, "k", &f.root, "sparse", LIMIT).await.unwrap_err().kind(), ErrorKind::InvalidFile);
-        fs::write(f.step.path().join("two"), b"xx").unwrap();
-        upload(&f.store, "two", &f.root, "two", LIMIT).await.unwrap();
-        assert!(download(&f.store, "two", &f.root, "in", 1).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn missing_content_is_not_found() {
-        let f = fixture();
-        assert_eq!(download(&f.store, "none", &f.root, "x", LIMIT).await.unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(upload(&f.store, "k", &f.root, "none", LIMIT).await.unwrap_err().kind(), ErrorKind::Local);
-    }
+    done.map_err(|error| Error::local(format_args!("`/{path}`"), error))
 }

@@ -32,8 +32,11 @@ impl Kubernetes {
     /// Starts it on loopback, without objects.
     pub async fn start() -> Self {
         let shared: Arc<Shared> = Arc::default();
-        let route = "/api/v1/namespaces/{namespace}/{resource}/{name}";
-        let router = Router::new().route(route, get(answer)).with_state(Arc::clone(&shared));
+        let below = "namespaces/{namespace}/{resource}/{name}";
+        let router = Router::new()
+            .route(&format!("/api/v1/{below}"), get(answer))
+            .route(&format!("/apis/argoproj.io/v1alpha1/{below}"), get(answer))
+            .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });

@@ -24,6 +24,7 @@ pub mod executor;
 pub mod guests;
 pub mod kubernetes;
 pub mod registry;
+pub mod s3;
 pub mod taskset;
 pub mod token_server;
 pub mod wasmer_registry;

@@ -48,10 +48,8 @@ fn refused(message: String) -> Reply {
 }
 
 async fn run(api: &Api, call: Call) -> Reply {
-    let conversion = Conversion {
-        limits: api.limits,
-        placement: Placement::for_execution(api.repository.clone(), &call.workflow, &call.template.name),
-    };
+    let place = api.repositories.place(&call.workflow, &call.template.name).await;
+    let conversion = Conversion { limits: api.limits, placement: Placement { place, ..Placement::default() } };
     let (workflow, name) = (call.workflow.name.clone(), call.template.name.clone());
     let (step, template) = match call.into_step(&conversion) {
         Ok(converted) => converted,

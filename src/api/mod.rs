@@ -8,7 +8,6 @@ mod execute;
 
 use std::sync::Arc;
 
-use artifacts::Repository;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -16,19 +15,20 @@ use axum::routing::{get, post};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::repositories::Repositories;
 use crate::step::{Executor, StepLimits};
 
 pub use auth::Auth;
 
 /// What the handlers share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Api {
     /// Who may call.
     pub auth: Auth,
     /// What the operator allows each step.
     pub limits: StepLimits,
-    /// Where artifacts are kept.
-    pub repository: Option<Repository>,
+    /// Where artifacts are that name no place.
+    pub repositories: Repositories,
     /// The executor, once it is set up: the port is open before that.
     pub executor: watch::Receiver<Option<Arc<Executor>>>,
     /// Ends every step.

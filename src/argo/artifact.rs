@@ -1,13 +1,18 @@
-//! Artifacts in a template: where their content is, or is to be.
+//! Artifacts in a template: where their content is, or is to be, and how it is packed.
 
-use artifacts::Location;
+use artifacts::archive::{ArchiveStrategy, Pack, Unpack};
+use artifacts::repository::instead_of;
+use artifacts::s3::S3Location;
+use artifacts::web::HttpLocation;
+use artifacts::{Location, Repository};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::convert::Placement;
 use crate::document::DocumentError;
-use crate::step::Content;
+use crate::staging::GuestPath;
+use crate::step::{Content, DefaultPlace};
 
 /// An artifact as Argo writes it, with the one location that it may have.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -20,23 +25,37 @@ pub struct Artifact {
     /// Whether it may be missing.
     #[serde(default)]
     pub optional: Option<bool>,
-    /// How it is packed; nothing means a gzipped tar for outputs.
-    pub archive: Option<Value>,
+    /// How it is packed; nothing means a gzipped tar for outputs, and for inputs whatever it looks like.
+    pub archive: Option<ArchiveStrategy>,
+    /// The permissions of an input, 0 to 511 (octal 777).
+    pub mode: Option<u32>,
+    /// Whether `mode` is for everything in a directory.
+    pub recurse_mode: Option<bool>,
     /// The name it is exported under, if it is.
     pub global_name: Option<String>,
     /// Kept and given back.
     #[serde(rename = "artifactGC")]
     pub artifact_gc: Option<Value>,
+    /// Whether Argo deleted its content already.
+    pub deleted: Option<bool>,
     raw: Option<Raw>,
-    s3: Option<Bucket>,
-    http: Option<Value>,
-    git: Option<Value>,
-    gcs: Option<Value>,
-    azure: Option<Value>,
-    oss: Option<Value>,
-    hdfs: Option<Value>,
-    artifactory: Option<Value>,
-    plugin: Option<Value>,
+    s3: Option<S3Location>,
+    http: Option<HttpLocation>,
+    /// Everything else, among it the kinds that are not supported.
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
+/// `archiveLocation` of a template: where its artifacts go that name no place.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveLocation {
+    /// Whether what the step prints is kept as an artifact.
+    pub archive_logs: Option<bool>,
+    s3: Option<S3Location>,
+    /// Everything else, among it the kinds that are not supported.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -44,80 +63,129 @@ struct Raw {
     data: String,
 }
 
-/// `s3`. With a key alone, the content is in the default repository, whatever that is.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-struct Bucket {
-    key: Option<String>,
-    bucket: Option<String>,
-    endpoint: Option<String>,
+fn check_kind(others: &Map<String, Value>, at: &str) -> Result<(), DocumentError> {
+    let kinds = ["git", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin"];
+    match kinds.into_iter().find(|kind| others.get(*kind).is_some_and(|value| !value.is_null())) {
+        Some(kind) => {
+            let message = format!("artifacts of the kind `{kind}` are not supported; {}", instead_of(kind));
+            Err(DocumentError::new(at, message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Where it is, if everything is said that is needed for that.
+fn whole(s3: &S3Location) -> Option<Location> {
+    let repository = || Repository::S3(Box::new(s3.without_keys()));
+    s3.has_location().then(|| Location { repository: repository(), key: s3.key.clone(), default: false })
+}
+
+impl ArchiveLocation {
+    /// The place, where the template names a whole one.
+    pub(super) fn place(&self, at: &str) -> Result<Option<Location>, DocumentError> {
+        check_kind(&self.others, at)?;
+        Ok(self.s3.as_ref().and_then(whole))
+    }
 }
 
 impl Artifact {
+    fn whole(&self) -> Option<Location> {
+        match (&self.s3, &self.http) {
+            (Some(s3), _) => whole(s3),
+            (None, Some(http)) => {
+                let repository = Repository::Http(Box::new(http.clone()));
+                Some(Location { repository, key: String::new(), default: false })
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// A key without a place.
+    fn key(&self) -> Option<&str> {
+        self.s3.as_ref().map(|s3| s3.key.as_str()).filter(|key| !key.is_empty())
+    }
+
     /// Where an input's content is; `None` for an optional one that was not supplied.
     pub(super) fn content(&self, at: &str, placement: &Placement) -> Result<Option<Content>, DocumentError> {
-        self.check_supported(at)?;
-        let key = self.key(at)?;
-        if self.raw.is_none() && key.is_some() {
-            self.check_archive(at)?;
-        }
+        check_kind(&self.others, at)?;
         let raw = self.raw.as_ref().map(|raw| Content::Raw(raw.data.clone()));
-        if let Some(supplied) = &placement.supplied {
-            return Ok(supplied.get(&self.name).cloned().map(Content::Stored).or(raw));
+        if let Some(supplied) = placement.supplied.get(&self.name) {
+            return Ok(Some(Content::Stored(supplied.clone())));
         }
-        match (raw, key) {
-            (Some(raw), _) => Ok(Some(raw)),
-            (None, Some(key)) => Ok(Some(Content::Stored(Location { repository: placement.repository(at)?, key }))),
-            (None, None) => Ok(None),
+        if placement.personal {
+            return Ok(raw);
         }
-    }
-
-    /// Where an output goes: under its own key, or under one of this execution's.
-    pub(super) fn location(&self, at: &str, placement: &Placement) -> Result<Location, DocumentError> {
-        let repository = placement.repository(at)?;
-        let own = format!("{}{}", placement.key_prefix, self.name);
-        self.check_supported(at)?;
-        self.check_archive(at)?;
-        let key = self.key(at)?.filter(|_| placement.supplied.is_none());
-        Ok(Location { repository, key: key.unwrap_or(own) })
-    }
-
-    fn check_archive(&self, at: &str) -> Result<(), DocumentError> {
-        if self.archive.as_ref().is_some_and(|archive| archive.get("none").is_some()) {
-            return Ok(());
+        if self.deleted == Some(true) && raw.is_none() {
+            return Err(DocumentError::new(at, "the artifact's content was deleted: its `artifactGC` says when"));
         }
-        let message = "archives are not supported by this version; add `archive: {none: {}}`";
-        Err(DocumentError::new(format!("{at}.archive"), message))
-    }
-
-    fn key(&self, at: &str) -> Result<Option<String>, DocumentError> {
-        match &self.s3 {
-            Some(Bucket { bucket, endpoint, .. }) if bucket.is_some() || endpoint.is_some() => Err(DocumentError::new(
-                format!("{at}.s3"),
-                "buckets are not supported by this version; give a key alone, for the executor's own repository",
-            )),
-            Some(bucket) => Ok(bucket.key.clone().filter(|key| !key.is_empty())),
-            None => Ok(None),
+        match (raw, self.whole(), self.key()) {
+            (Some(raw), ..) => Ok(Some(raw)),
+            (None, Some(location), _) => Ok(Some(Content::Stored(location))),
+            (None, None, Some(key)) => Ok(Some(Content::Stored(placement.place(at)?.at(key)))),
+            (None, None, None) => Ok(None),
         }
     }
 
-    fn check_supported(&self, at: &str) -> Result<(), DocumentError> {
-        let kinds = [
-            ("http", &self.http),
-            ("git", &self.git),
-            ("gcs", &self.gcs),
-            ("azure", &self.azure),
-            ("oss", &self.oss),
-            ("hdfs", &self.hdfs),
-            ("artifactory", &self.artifactory),
-            ("plugin", &self.plugin),
-        ];
-        match kinds.into_iter().find(|(_, value)| value.is_some()) {
-            Some((kind, _)) => {
-                let message =
-                    format!("artifacts of the kind `{kind}` are not supported; use `raw`, or `s3` with a key");
-                Err(DocumentError::new(at, message))
+    /// How an input is unpacked.
+    pub(super) fn unpack(&self, placement: &Placement) -> Unpack {
+        match placement.supplied.contains_key(&self.name) {
+            true => Unpack::None,
+            false => Unpack::of(self.archive.as_ref()),
+        }
+    }
+
+    /// The permissions of an input, and whether of everything in it.
+    pub(super) fn permissions(&self, at: &str) -> Result<Option<(u32, bool)>, DocumentError> {
+        match self.mode {
+            Some(mode) if mode > 0o777 => {
+                Err(DocumentError::new(format!("{at}.mode"), "must be a number from 0 to 511 (octal 777)"))
             }
-            None => Ok(()),
+            mode => Ok(mode.map(|mode| (mode, self.recurse_mode == Some(true)))),
+        }
+    }
+
+    /// Where an output goes, and how it is packed: under its own key, or under one of this execution's.
+    pub(super) fn destination(
+        &self,
+        at: &str,
+        path: &GuestPath,
+        placement: &Placement,
+    ) -> Result<(Location, Pack), DocumentError> {
+        check_kind(&self.others, at)?;
+        if self.raw.is_some() {
+            return Err(DocumentError::new(format!("{at}.raw"), "an output cannot be `raw`; leave it out"));
+        }
+        let pack = Pack::of(self.archive.as_ref()).map_err(|level| {
+            let message = format!("must be a level of gzip, -1 to 9, and not {level}");
+            DocumentError::new(format!("{at}.archive.tar.compressionLevel"), message)
+        })?;
+        // On one's own machine outputs are files with their names.
+        if placement.personal {
+            return Ok((placement.place(at)?.at(&self.name), Pack::None));
+        }
+        if let Some(location) = self.whole() {
+            return Ok((location, pack));
+        }
+        let place = placement.place(at)?;
+        let location = match self.key() {
+            Some(key) => place.at(key),
+            None => place.below(&pack.file_name(&self.name, path.relative())),
+        };
+        Ok((location, pack))
+    }
+}
+
+impl DefaultPlace {
+    /// An object with this key.
+    pub(super) fn at(&self, key: &str) -> Location {
+        Location { repository: self.repository.clone(), key: key.to_owned(), default: self.default }
+    }
+
+    /// An object of this execution.
+    pub(super) fn below(&self, name: &str) -> Location {
+        match self.key.as_str() {
+            "" => self.at(name),
+            key => self.at(&format!("{key}/{name}")),
         }
     }
 }

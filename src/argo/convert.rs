@@ -1,9 +1,9 @@
 //! From a template to a [`Step`], and every check that needs no network.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
-use artifacts::{Location, Repository};
+use artifacts::Location;
 use sources::Reference;
 
 use super::plugin::Wasm;
@@ -12,7 +12,7 @@ use super::template::{OutputParameter as DeclaredParameter, Template};
 use crate::document::DocumentError;
 use crate::staging::GuestPath;
 use crate::step::{
-    InputArtifact, OutputArtifact, OutputParameter, Parameter, Step, StepLimits, Workflow, is_artifact_name,
+    DefaultPlace, InputArtifact, OutputArtifact, OutputParameter, Parameter, Step, StepLimits, is_artifact_name,
 };
 
 /// What a conversion needs to know besides the call.
@@ -25,30 +25,37 @@ pub struct Conversion {
 }
 
 /// Where artifacts are that name no place of their own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Placement {
-    /// The default repository.
-    pub repository: Option<Repository>,
-    /// What the keys of this execution's outputs begin with: no other execution's do.
-    pub key_prefix: String,
-    /// On a person's own machine, the inputs by name: where the template says they are does not count there, and outputs are
-    /// called by their names. What the template may say is the same.
-    pub supplied: Option<BTreeMap<String, Location>>,
+    /// The workflow's own place; or why there is none.
+    pub place: Option<Result<DefaultPlace, String>>,
+    /// Inputs that are elsewhere than the template says, by name.
+    pub supplied: BTreeMap<String, Location>,
+    /// On a person's own machine, where the template says that artifacts are does not count, and outputs are called by their names. What the template
+    /// may say is the same.
+    pub personal: bool,
 }
 
 impl Placement {
-    /// For one execution, whose outputs get keys that no other execution's have.
-    pub fn for_execution(repository: Option<Repository>, workflow: &Workflow, template: &str) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let name = &workflow.name;
-        let key_prefix = format!("{name}/{name}-{template}-{since:x}{:06x}/", fastrand::u32(..1 << 24));
-        Self { repository, key_prefix, supplied: None }
+    /// The same for a template, which may name a place itself.
+    fn of(self, template: &Template) -> Result<Self, DocumentError> {
+        let Some(own) = &template.archive_location else { return Ok(self) };
+        let Some(Location { repository, key, .. }) = own.place("template.archiveLocation")? else { return Ok(self) };
+        let archive_logs = own.archive_logs == Some(true);
+        let place =
+            DefaultPlace { repository, key: key.trim_end_matches('/').to_owned(), default: false, archive_logs };
+        Ok(Self { place: Some(Ok(place)), ..self })
     }
 
-    pub(super) fn repository(&self, at: &str) -> Result<Repository, DocumentError> {
-        self.repository.clone().ok_or_else(|| {
-            DocumentError::new(at, "no artifact repository is configured; the operator sets `artifacts.repository`")
-        })
+    pub(super) fn place(&self, at: &str) -> Result<&DefaultPlace, DocumentError> {
+        match &self.place {
+            Some(Ok(place)) => Ok(place),
+            Some(Err(why)) => Err(DocumentError::new(at, why.clone())),
+            None => Err(DocumentError::new(
+                at,
+                "no artifact repository is known; the operator sets `artifacts.repository`, or lets the plugin read Workflows",
+            )),
+        }
     }
 }
 
@@ -64,17 +71,22 @@ impl Call {
         template.check()?;
         wasm.check_supported()?;
         let module = module(&wasm)?;
-        let placement = &conversion.placement;
+        let placement = &conversion.placement.clone().of(&template)?;
         let inputs = inputs(&template, placement)?;
         let output_artifacts = output_artifacts(&template, placement)?;
-        let undeclared = placement.repository.clone();
+        let place = placement.place.clone().and_then(Result::ok);
+        let archive_logs = template.archive_location.as_ref().and_then(|location| location.archive_logs);
+        let logs = archive_logs.or(place.as_ref().map(|place| place.archive_logs)).unwrap_or_default();
+        let logs = logs
+            .then(|| placement.place("template.archiveLocation").map(|place| place.below("main.log")))
+            .transpose()?;
         let step = Step {
             parameters: parameters(&template)?,
             output_parameters: output_parameters(&template)?,
             inputs,
             output_artifacts,
-            undeclared_artifacts: undeclared
-                .map(|repository| Location { repository, key: placement.key_prefix.clone() }),
+            undeclared_artifacts: place.map(|place| place.at(&place.key)),
+            logs,
             limits: lower(&wasm.limits, &conversion.limits),
             timeout: timeout(&template),
             pull_policy: wasm.pull.policy.map(Into::into),
@@ -143,9 +155,9 @@ fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifac
         let at = format!("template.inputs.artifacts.{}", artifact.name);
         let (content, optional) = (artifact.content(&at, placement)?, artifact.optional == Some(true));
         if content.is_none() && !optional {
-            let message = match placement.supplied {
-                Some(_) => format!("the artifact is not here; give it with -a {}=HOST_PATH", artifact.name),
-                None => "the artifact was not supplied; give it one where the template is used, or make it `optional`"
+            let message = match placement.personal {
+                true => format!("the artifact is not here; give it with -a {}=HOST_PATH", artifact.name),
+                false => "the artifact was not supplied; give it one where the template is used, or make it `optional`"
                     .to_owned(),
             };
             return Err(DocumentError::new(at, message));
@@ -154,6 +166,8 @@ fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifac
             name: artifact.name.clone(),
             path: guest_path(&at, artifact.path.as_deref())?,
             content,
+            unpack: artifact.unpack(placement),
+            mode: artifact.permissions(&at)?,
             optional,
         })
     };
@@ -161,16 +175,24 @@ fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifac
 }
 
 fn output_artifacts(template: &Template, placement: &Placement) -> Result<Vec<OutputArtifact>, DocumentError> {
+    let mut taken = HashSet::new();
     let convert = |artifact: &super::artifact::Artifact| {
         let at = format!("template.outputs.artifacts.{}", artifact.name);
         if !is_artifact_name(&artifact.name) {
             return Err(DocumentError::new(at, "this cannot be an artifact's name"));
         }
+        let path = guest_path(&at, artifact.path.as_deref())?;
+        let (mut location, pack) = artifact.destination(&at, &path, placement)?;
+        // Files of different directories can have one name.
+        if !taken.insert(location.clone()) {
+            location.key = format!("{}-{}", location.key, artifact.name);
+        }
         Ok(OutputArtifact {
             name: artifact.name.clone(),
-            path: guest_path(&at, artifact.path.as_deref())?,
+            path,
             optional: artifact.optional == Some(true),
-            location: artifact.location(&at, placement)?,
+            location,
+            pack,
         })
     };
     template.outputs.artifacts.iter().map(convert).collect()

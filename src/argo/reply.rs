@@ -1,5 +1,6 @@
 //! What the agent wants back.
 
+use artifacts::s3::S3Location;
 use artifacts::{Location, Repository};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -104,14 +105,17 @@ impl Reply {
 
 /// The artifact as declared, and where it is: without `archive`, a consumer would guess how it is packed.
 fn artifact(produced: Produced, template: &Template) -> Map<String, Value> {
-    let Produced { name, path, location: Location { repository, key }, .. } = produced;
+    let Produced { name, path, location, .. } = produced;
     let mut artifact = Map::from_iter([("name".to_owned(), Value::from(name.clone()))]);
     let declared = template.outputs.artifacts.iter().find(|declared| declared.name == name);
     let path = declared.and_then(|declared| declared.path.clone()).unwrap_or(path);
-    artifact.insert("path".to_owned(), path.into());
+    if !path.is_empty() {
+        artifact.insert("path".to_owned(), path.into());
+    }
     if let Some(declared) = declared {
+        let archive = declared.archive.map(|archive| serde_json::json!(archive));
         let kept = [
-            ("archive", declared.archive.clone()),
+            ("archive", archive),
             ("optional", declared.optional.map(Value::from)),
             ("globalName", declared.global_name.clone().map(Value::from)),
             ("artifactGC", declared.artifact_gc.clone()),
@@ -120,10 +124,13 @@ fn artifact(produced: Produced, template: &Template) -> Map<String, Value> {
     } else {
         artifact.insert("archive".to_owned(), serde_json::json!({"none": {}}));
     }
-    match repository {
-        // Argo knows no directories. A key alone means "in the default repository", which is what the directory is.
-        Repository::Directory(_) => artifact.insert("s3".to_owned(), serde_json::json!({"key": key})),
-        _ => None,
+    let Location { repository, key, default } = location;
+    let (kind, place) = match repository {
+        Repository::S3(bucket) if !default => ("s3", serde_json::json!(S3Location { key, ..*bucket })),
+        Repository::Http(url) => ("http", serde_json::json!(url)),
+        // A key alone means "in the workflow's own repository". Argo knows no directories: one stands for that.
+        _ => ("s3", serde_json::json!({"key": key})),
     };
+    artifact.insert(kind.to_owned(), place);
     artifact
 }

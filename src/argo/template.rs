@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::artifact::Artifact;
+use super::artifact::{ArchiveLocation, Artifact};
 use crate::document::DocumentError;
 use crate::units::Time;
 
@@ -18,6 +18,8 @@ pub struct Template {
     pub inputs: Inputs,
     /// What it gives.
     pub outputs: Outputs,
+    /// Where its artifacts go that name no place.
+    pub archive_location: Option<ArchiveLocation>,
     /// The longest it may take. Argo enforces it only while the node is pending.
     pub timeout: Option<Time>,
     /// The same, in Argo's older spelling.

@@ -27,8 +27,10 @@ impl ConfigCommand {
         let directories = common.directories(true)?;
         // All that `serve` does before it serves: what passes here starts there.
         settings::runtime()?.block_on(async {
-            let sources = common.sources(&config, &directories, false, Arc::new(())).await?;
-            serve::set_up(sources, &config, &directories).map(drop)
+            let kubernetes = common.kubernetes().await?;
+            let stores = Common::stores(&config, kubernetes.clone());
+            let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
+            serve::set_up(sources, stores, &config, &directories).map(drop)
         })?;
         let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;
         // Not part of the document: these are flags.

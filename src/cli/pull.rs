@@ -53,7 +53,10 @@ pub(super) struct Fetcher {
 impl Fetcher {
     pub(super) fn new(common: &Common, config: &Config) -> Result<Self, Failure> {
         let (runtime, line, directories) = (settings::runtime()?, Line::new("resolving"), common.directories(false)?);
-        let sources = runtime.block_on(common.sources(config, &directories, true, line.shared()));
+        let sources = runtime.block_on(async {
+            let kubernetes = common.kubernetes().await?;
+            common.sources(config, &directories, kubernetes, true, line.shared())
+        });
         Ok(Self { runtime, sources: sources.inspect_err(|_| line.done())?, line })
     }
 

@@ -40,7 +40,8 @@ impl Push {
         let publication = self.publication()?;
         let config = self.common.start(Some("off"))?;
         let digest = settings::runtime()?.block_on(async {
-            let sources = self.common.sources(&config, &self.common.directories(false)?, true, Arc::new(())).await?;
+            let (kubernetes, directories) = (self.common.kubernetes().await?, self.common.directories(false)?);
+            let sources = self.common.sources(&config, &directories, kubernetes, true, Arc::new(()))?;
             let pushed = sources.push(&reference, &publication, &Asker::default()).await;
             pushed.map_err(|error| Failure::from(error.context(format_args!("`oci://{reference}`"))))
         })?;

@@ -17,8 +17,9 @@ use super::template;
 use super::{Exit, Failure, output};
 use crate::argo::{self, Conversion, Placement, Reply, Template};
 use crate::config;
+use crate::repositories::Repositories;
 use crate::step::pipeline::Tees;
-use crate::step::{Executor, Outcome, Phase, Step, Workflow, is_artifact_name};
+use crate::step::{DefaultPlace, Executor, Outcome, Phase, Step, Workflow, is_artifact_name};
 use crate::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]
@@ -88,14 +89,24 @@ impl RunStep {
         // What the step came to is said in the end; the log would say it twice.
         let config = self.common.start(Some("off"))?;
         self.check_output_directory()?;
-        let (step, template) = self.step(&config.limits)?;
+        let runtime = settings::runtime()?;
+        let kubernetes = runtime.block_on(self.common.kubernetes())?;
+        let place = match &self.common.artifact_repository {
+            Some(_) => {
+                let repositories = Repositories::new(None, config.artifacts.repository.clone());
+                runtime.block_on(repositories.place(&Workflow::default(), "run"))
+            }
+            None => None,
+        };
+        let (step, template) = self.step(&config.limits, place)?;
         let line = Line::new("preparing the module");
         let printed = Arc::new(Mutex::new(Vec::new()));
         let tees = if self.json { Tees::default() } else { tees(&printed) };
-        let outcome = settings::runtime()?.block_on(async {
+        let outcome = runtime.block_on(async {
             let directories = self.common.directories(false)?;
-            let sources = self.common.sources(&config, &directories, true, line.shared()).await?;
-            let executor = Executor::new(sources, directories.settings(&config, 1))
+            let stores = Common::stores(&config, kubernetes.clone());
+            let sources = self.common.sources(&config, &directories, kubernetes, true, line.shared())?;
+            let executor = Executor::new(sources, stores, directories.settings(&config, 1))
                 .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
             Ok::<_, Failure>(execute(Arc::new(executor), step, &line, tees).await)
         })?;
@@ -124,11 +135,13 @@ impl RunStep {
             output::say(&format!("parameter {} = {}", parameter.name, parameter.value));
         }
         for produced in &outcome.artifacts {
-            output::say(&format!(
-                "artifact {} -> {}",
-                produced.name,
-                self.output_directory().join(&produced.location.key).display()
-            ));
+            let Location { repository, key, .. } = &produced.location;
+            let place = match repository {
+                Repository::Directory(_) => self.output_directory().join(key).display().to_string(),
+                Repository::S3(bucket) => format!("s3://{}/{key}", bucket.bucket),
+                _ => "its URL".to_owned(),
+            };
+            output::say(&format!("artifact {} -> {place}", produced.name));
         }
         // A module's own message says nothing of the code.
         let code =
@@ -148,7 +161,11 @@ impl RunStep {
         }
     }
 
-    fn step(&self, limits: &config::Limits) -> Result<(Step, Template), Failure> {
+    fn step(
+        &self,
+        limits: &config::Limits,
+        place: Option<Result<DefaultPlace, String>>,
+    ) -> Result<(Step, Template), Failure> {
         let parameters = unique("-p", &self.parameters)?;
         unique("-a", &self.artifacts)?;
         unique("-o", &self.outputs)?;
@@ -173,15 +190,18 @@ impl RunStep {
         let call = argo::from_template(workflow, &template).map_err(Failure::usage)?;
         let call = call.ok_or_else(|| Failure::usage("the template has no `plugin.wasm`"))?;
         let output_dir = std::path::absolute(self.output_directory()).map_err(Failure::usage)?;
-        let placement = Placement {
-            repository: Some(Repository::directory(output_dir)),
-            key_prefix: String::new(),
-            supplied: Some(supplied),
+        let personal = place.is_none();
+        let here = DefaultPlace {
+            repository: Repository::directory(output_dir),
+            key: String::new(),
+            default: true,
+            archive_logs: false,
         };
+        let placement = Placement { place: place.or(Some(Ok(here))), supplied, personal };
         let conversion = Conversion { limits: limits.step(), placement };
         let (mut step, template) = call.into_step(&conversion).map_err(Failure::usage)?;
         // Names that only the module chose, in a directory that nobody chose for them, would be a way to anywhere in it.
-        if self.output_dir.is_none() {
+        if self.output_dir.is_none() && personal {
             step.undeclared_artifacts = None;
         }
         let (time, memory) = (&mut step.limits.time, &mut step.limits.memory);
@@ -222,7 +242,8 @@ impl RunStep {
             if !host.exists() {
                 return Err(Failure::usage(format!("there is no `{}`", host.display())));
             }
-            supplied.insert(name.clone(), Location { repository: Repository::directory(parent), key: key.to_owned() });
+            let (repository, key) = (Repository::directory(parent), key.to_owned());
+            supplied.insert(name.clone(), Location { repository, key, default: false });
             set(template, "inputs", name, guest)?;
         }
         Ok(supplied)

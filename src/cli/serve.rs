@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use artifacts::Stores;
 use axum::serve::ListenerExt;
 use clap::Args;
 use sources::Sources;
@@ -18,6 +19,7 @@ use super::settings::{Common, Directories};
 use super::{Exit, Failure};
 use crate::api::{self, Api, Auth};
 use crate::config::Config;
+use crate::repositories::Repositories;
 use crate::step::Executor;
 
 /// How long a stopping server waits for its last replies. Kubernetes kills it after 30 s.
@@ -107,10 +109,11 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
 
     let (publish, executor) = watch::channel(None);
     let shutdown = CancellationToken::new();
+    let kubernetes = common.kubernetes().await?;
     let api = Api {
         auth,
         limits: config.limits.step(),
-        repository: config.artifacts.repository.clone(),
+        repositories: Repositories::new(kubernetes.clone(), config.artifacts.repository.clone()),
         executor,
         shutdown: shutdown.clone(),
     };
@@ -125,8 +128,9 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     .with_graceful_shutdown(async move { stopping.cancelled().await });
     let mut server = tokio::spawn(async move { server.await });
 
-    let sources = common.sources(&config, &directories, false, Arc::new(())).await?;
-    let setting_up = tokio::task::spawn_blocking(move || set_up(sources, &config, &directories));
+    let stores = Common::stores(&config, kubernetes.clone());
+    let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
+    let setting_up = tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
     let executor = setting_up.await.map_err(Failure::error)??;
     publish.send_replace(Some(Arc::new(executor)));
     tracing::info!("ready");
@@ -145,8 +149,13 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
 }
 
 /// Everything that takes time.
-pub(super) fn set_up(sources: Sources, config: &Config, directories: &Directories) -> Result<Executor, Failure> {
-    let executor = Executor::new(sources, directories.settings(config, config.limits.steps)).map_err(|error| {
+pub(super) fn set_up(
+    sources: Sources,
+    stores: Stores,
+    config: &Config,
+    directories: &Directories,
+) -> Result<Executor, Failure> {
+    let executor = Executor::new(sources, stores, directories.settings(config, config.limits.steps)).map_err(|error| {
         let steps = config.limits.steps;
         Failure::error(format!(
             "the executor cannot be set up: {error:#}\n\

@@ -4,7 +4,9 @@ use std::env;
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use artifacts::{ArtifactRepository, Stores};
 use clap::Args;
 use sources::source::SharedProgress;
 use sources::store::Store;
@@ -16,7 +18,8 @@ use crate::config::{self, Config, LogFormat};
 use crate::credentials::Credentials;
 use crate::kubernetes::Kubernetes;
 use crate::step::pipeline::Settings;
-use crate::telemetry;
+use crate::surroundings::Surroundings;
+use crate::{document, telemetry, yaml};
 
 /// Flags of every command.
 #[derive(Clone, Debug, Args)]
@@ -42,9 +45,28 @@ pub(super) struct Common {
     /// error, warn, info, debug, trace, or a filter
     #[arg(long, value_name = "LEVEL", env = "WASM_WORKFLOW_LOG_LEVEL")]
     log_level: Option<String>,
+    /// Where artifacts are that name no place: a file with a repository as Argo writes it, in place of `artifacts.repository` of the configuration
+    #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_ARTIFACT_REPOSITORY")]
+    pub(super) artifact_repository: Option<PathBuf>,
     /// How log lines look
     #[arg(long, value_name = "FORMAT", env = "WASM_WORKFLOW_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+}
+
+/// A repository, alone in its file.
+fn repository(file: &Path) -> Result<ArtifactRepository, Failure> {
+    let at = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("--artifact-repository `{at}` cannot be read: {error}")))?;
+    let failed = |error: String| Failure::usage(format!("--artifact-repository `{at}`: {error}"));
+    let documents = yaml::documents(&text).map_err(failed)?;
+    let [document] = documents.as_slice() else { return Err(failed("it must be one YAML document".to_owned())) };
+    let repository: ArtifactRepository = document::read(document, "").map_err(|error| failed(error.to_string()))?;
+    match repository.place() {
+        Ok(Some(_)) => Ok(repository),
+        Ok(None) => Err(failed("it names no place: it needs `s3` or `directory`".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
 }
 
 fn host(text: &str) -> Result<String, String> {
@@ -92,6 +114,9 @@ impl Common {
             config::log_filter(level).map_err(|message| Failure::usage(format!("--log-level: {message}")))?;
             config.telemetry.log.level.clone_from(level);
         }
+        if let Some(file) = &self.artifact_repository {
+            config.artifacts.repository = Some(repository(file)?);
+        }
         if let Some(format) = self.log_format {
             config.telemetry.log.format = format;
         }
@@ -99,7 +124,7 @@ impl Common {
     }
 
     /// Access to the Kubernetes API, where there is any.
-    async fn kubernetes(&self) -> Result<Option<Kubernetes>, Failure> {
+    pub(super) async fn kubernetes(&self) -> Result<Option<Kubernetes>, Failure> {
         match &self.kubeconfig {
             Some(file) => Kubernetes::from_kubeconfig(file).await.map(Some).map_err(Failure::usage),
             None => Kubernetes::in_cluster().map_err(Failure::error),
@@ -107,14 +132,14 @@ impl Common {
     }
 
     /// The sources over the store in the cache directory. Only on a person's own machine are all files, and that person's logins, open.
-    pub(super) async fn sources(
+    pub(super) fn sources(
         &self,
         config: &Config,
         directories: &Directories,
+        kubernetes: Option<Kubernetes>,
         personal: bool,
         progress: SharedProgress,
     ) -> Result<Sources, Failure> {
-        let kubernetes = self.kubernetes().await?;
         let invalid = |error: sources::Error| {
             let (kind, failure) = (error.kind(), Failure::from(error));
             match kind {
@@ -128,6 +153,14 @@ impl Common {
         let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal).map_err(invalid)?;
         let store = directories.store(config);
         Sources::new(&config.sources.library(), store, credentials, personal, progress).map_err(invalid)
+    }
+
+    /// The artifact stores. The operator's own may be on this machine.
+    pub(super) fn stores(config: &Config, kubernetes: Option<Kubernetes>) -> Stores {
+        let own = config.artifacts.repository.as_ref().and_then(|repository| repository.s3.as_ref());
+        let own = own.map(|s3| s3.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+        let machine = config.sources.insecure.iter().cloned().chain(own);
+        Stores::new(Arc::new(Surroundings::new(kubernetes, machine, config.sources.ca.clone())))
     }
 
     /// Where the configuration is from.

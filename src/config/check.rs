@@ -1,6 +1,5 @@
 //! What a configuration's types cannot say: values that would never work are errors before anything starts.
 
-use artifacts::Repository;
 use sources::policy::check_pattern;
 use sources::reference::canonical_registry;
 use sources::transport::is_host;
@@ -18,10 +17,14 @@ const MIN_MEMORY: u64 = 64 << 10;
 pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     limits(&config.limits)?;
     sources(&config.sources)?;
-    if let Some(Repository::Directory(directory)) = &config.artifacts.repository
-        && !directory.path.is_absolute()
-    {
-        return Err(DocumentError::new("artifacts.repository.directory.path", "must be an absolute path"));
+    if let Some(repository) = &config.artifacts.repository {
+        let place = repository.place().map_err(|error| error.to_string());
+        let place = place.and_then(|place| place.ok_or_else(|| "it names no place: `s3`, or `directory`".to_owned()));
+        place.map_err(|error| DocumentError::new("artifacts.repository", error))?;
+        let directory = repository.directory.as_ref();
+        if directory.is_some_and(|directory| !directory.path.is_absolute()) {
+            return Err(DocumentError::new("artifacts.repository.directory.path", "must be an absolute path"));
+        }
     }
     log_filter(&config.telemetry.log.level)
         .map(drop)

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use artifacts::Repository;
+use artifacts::ArtifactRepository;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sources::policy::Policy;
@@ -177,7 +177,7 @@ pub struct SecretSource {
 pub struct Artifacts {
     /// Where artifacts are that have a key alone, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub repository: Option<Repository>,
+    pub repository: Option<ArtifactRepository>,
 }
 
 /// `telemetry`
@@ -312,7 +312,10 @@ mod tests {
             "the configuration in `c.yaml`: `limits`: unknown key `memroy`; did you mean `memory`?"
         );
         assert!(message("limits: {steps: 0}").contains("`limits.steps`: must be between"));
-        assert!(message("artifacts: {repository: {s3: {}}}").contains("`s3` is not one of `directory`"));
+        assert!(message("artifacts: {repository: {s3: {}}}").contains("`s3` needs `endpoint` and `bucket`"));
+        assert!(message("artifacts: {repository: {archiveLogs: true}}").contains("it names no place"));
+        assert!(message("artifacts: {repository: {gcs: {bucket: b}}}").contains("storage.googleapis.com"));
+        assert!(message("artifacts: {repository: {s3: {buckt: b}}}").contains("did you mean `bucket`?"));
         assert!(message("limits: [").contains("is not YAML"));
         let cases = [
             ("limits: {memory: 100}", "`limits.memory`: must be at least 64Ki"),

@@ -52,7 +52,7 @@ impl Scratch {
         Self { path: path.into(), own: Mutex::new(None) }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use artifacts::{ErrorKind, Location, transfer};
+use artifacts::archive::{Bounds, Pack};
+use artifacts::transfer::{Download, Upload};
+use artifacts::{ErrorKind, Location, Stores, transfer};
 use cap_std::fs::Dir;
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{GuestPath, StepDirectory};
 use crate::step::{Content, InputArtifact, Produced, Stage, Step, StepError};
+
+/// Artifacts of one step on their way at once.
+const AT_ONCE: usize = 4;
 
 /// An output that the module made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,23 +25,31 @@ pub struct Made {
     pub path: GuestPath,
     /// Where it goes.
     pub location: Location,
+    /// How it is packed.
+    pub pack: Pack,
 }
 
 /// Brings every input. All of them are tried, and all that failed are named. Optional ones that are nowhere are the step's no more.
-pub async fn stage_in(step: &mut Arc<Step>, directory: &StepDirectory, handle: &Handle) -> Result<(), StepError> {
-    let transfers = step.inputs.iter().enumerate().filter_map(|(index, input)| {
-        let content = input.content.clone()?;
-        let (root, input) = (Arc::clone(directory.root()), input.clone());
-        let name = input.name.clone();
-        let limit = step.limits.disk;
-        // When nobody waits any more, the transfer ends too.
-        let bringing = AbortOnDropHandle::new(handle.spawn(async move { bring(&input, &content, &root, limit).await }));
-        Some(async move {
-            let brought = bringing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))));
+pub async fn stage_in(
+    step: &mut Arc<Step>,
+    directory: &StepDirectory,
+    stores: &Stores,
+    handle: &Handle,
+) -> Result<(), StepError> {
+    let mut transfers = Vec::new();
+    for (index, input) in step.inputs.iter().enumerate().filter(|(_, input)| input.content.is_some()) {
+        let (root, step, stores) = (Arc::clone(directory.root()), Arc::clone(step), stores.clone());
+        let (name, handle) = (input.name.clone(), handle.clone());
+        transfers.push(async move {
+            // When nobody waits any more, the transfer ends too.
+            let bringing = handle.spawn(async move { bring(&step, index, &root, &stores).await });
+            let brought = AbortOnDropHandle::new(bringing).await;
+            let brought = brought.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))));
             brought.map(|brought| (!brought).then_some(index))
-        })
-    });
-    let missing = all(join_all(transfers).await, Stage::StageIn, "input artifact")?;
+        });
+    }
+    let brought = stream::iter(transfers).buffered(AT_ONCE).collect().await;
+    let missing = all(brought, Stage::StageIn, "input artifact")?;
     for index in missing.into_iter().flatten() {
         Arc::make_mut(step).inputs[index].content = None;
     }
@@ -65,24 +78,34 @@ impl From<&artifacts::Error> for Fault {
 }
 
 /// `false` when there is none, and it is optional.
-async fn bring(input: &InputArtifact, content: &Content, root: &Arc<Dir>, limit: u64) -> Result<bool, (Fault, String)> {
-    let place = input.path.relative();
-    match content {
-        Content::Raw(text) => {
-            let written = root.write(place, text).map(|()| true);
+async fn bring(step: &Step, index: usize, root: &Arc<Dir>, stores: &Stores) -> Result<bool, (Fault, String)> {
+    let input: &InputArtifact = &step.inputs[index];
+    let path = input.path.relative();
+    match &input.content {
+        None => Ok(false),
+        Some(Content::Raw(text)) => {
+            let written = root.write(path, text).map(|()| true);
             written.map_err(|error| (Fault::Ours, format!("`{}`: {error}", input.name)))
         }
-        Content::Stored(location) => {
-            let failed = |error: artifacts::Error| {
-                ((&error).into(), format!("`{}` (key `{}`): {error}", input.name, location.key))
-            };
-            let store = location.repository.open().map_err(failed)?;
-            match transfer::download(&*store, &location.key, root, place, limit).await {
-                Ok(_) => Ok(true),
+        Some(Content::Stored(location)) => {
+            let failed = |error: artifacts::Error| ((&error).into(), said(&input.name, location, &error));
+            let store = stores.open(&location.repository, &step.workflow.namespace).await.map_err(failed)?;
+            let what = Download { key: &location.key, path, unpack: input.unpack, mode: input.mode };
+            let bounds = Bounds { bytes: step.limits.disk, entries: step.limits.entries };
+            match transfer::download(&*store, &what, root, bounds).await {
+                Ok(()) => Ok(true),
                 Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(failed(error)),
             }
         }
+    }
+}
+
+/// What went wrong with an artifact, and which it is.
+fn said(name: &str, location: &Location, error: &artifacts::Error) -> String {
+    match location.key.as_str() {
+        "" => format!("`{name}`: {error}"),
+        key => format!("`{name}` (key `{key}`): {error}"),
     }
 }
 
@@ -91,24 +114,43 @@ pub async fn stage_out(
     step: &Step,
     made: &[Made],
     directory: &StepDirectory,
+    stores: &Stores,
     handle: &Handle,
 ) -> Result<Vec<Produced>, StepError> {
     tracing::debug!(template = step.template, count = made.len(), "storing outputs");
-    let transfers = made.iter().map(|made| {
-        let (root, made) = (Arc::clone(directory.root()), made.clone());
-        let name = made.name.clone();
-        let limit = step.limits.disk;
-        let storing = AbortOnDropHandle::new(handle.spawn(async move { store(made, &root, limit).await }));
-        async move { storing.await.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}")))) }
-    });
-    all(join_all(transfers).await, Stage::StageOut, "output artifact")
+    let mut transfers = Vec::new();
+    for made in made {
+        let (root, stores, handle) = (Arc::clone(directory.root()), stores.clone(), handle.clone());
+        let (made, name, limit) = (made.clone(), made.name.clone(), step.limits.disk);
+        let namespace = step.workflow.namespace.clone();
+        transfers.push(async move {
+            let storing = handle.spawn(async move { store(made, &root, limit, &stores, &namespace).await });
+            let stored = AbortOnDropHandle::new(storing).await;
+            stored.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))))
+        });
+    }
+    let stored: Vec<Result<Produced, _>> = stream::iter(transfers).buffered(AT_ONCE).collect().await;
+    let there =
+        stored.iter().flatten().map(|produced| format!("`{}` (key `{}`)", produced.name, produced.location.key));
+    let there = there.collect::<Vec<_>>().join(", ");
+    all(stored, Stage::StageOut, "output artifact").map_err(|error| match there.as_str() {
+        "" => error,
+        there => error.and(&format!("; stored already: {there}")),
+    })
 }
 
-async fn store(made: Made, root: &Arc<Dir>, limit: u64) -> Result<Produced, (Fault, String)> {
-    let Made { name, path, location } = made;
-    let failed = |error: artifacts::Error| ((&error).into(), format!("`{name}` (key `{}`): {error}", location.key));
-    let store = location.repository.open().map_err(failed)?;
-    let uploaded = transfer::upload(&*store, &location.key, root, path.relative(), limit).await.map_err(failed)?;
+async fn store(
+    made: Made,
+    root: &Arc<Dir>,
+    limit: u64,
+    stores: &Stores,
+    namespace: &str,
+) -> Result<Produced, (Fault, String)> {
+    let Made { name, path, location, pack } = made;
+    let failed = |error: artifacts::Error| ((&error).into(), said(&name, &location, &error));
+    let store = stores.open(&location.repository, namespace).await.map_err(failed)?;
+    let what = Upload { key: &location.key, path: path.relative(), pack };
+    let uploaded = transfer::upload(&*store, what, root, limit).await.map_err(failed)?;
     Ok(Produced { name, path: path.to_string(), location, links_left_out: uploaded.links })
 }
 

@@ -64,6 +64,13 @@ impl StepError {
         Self { phase: Phase::Failed, ..Self::error(stage, message) }
     }
 
+    /// Adds to the message.
+    #[must_use]
+    pub fn and(mut self, more: &str) -> Self {
+        self.message.push_str(more);
+        self
+    }
+
     /// Adds what the reader can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

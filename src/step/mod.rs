@@ -4,13 +4,15 @@
 //! process could run it. [`pipeline`] is the way between them.
 
 pub mod error;
+mod logs;
 mod modules;
 mod outcome;
 pub mod pipeline;
 
 use std::time::Duration;
 
-use artifacts::Location;
+use artifacts::archive::{Pack, Unpack};
+use artifacts::{Location, Repository};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sources::{Asker, PullPolicy, Reference, Request};
@@ -50,8 +52,10 @@ pub struct Step {
     pub output_parameters: Vec<OutputParameter>,
     /// Declared output artifacts.
     pub output_artifacts: Vec<OutputArtifact>,
-    /// Where artifacts go that only the module names; `None` when there is no repository.
+    /// Where artifacts go that only the module names: what their keys begin with. `None` when there is no repository.
     pub undeclared_artifacts: Option<Location>,
+    /// Where what the module prints is kept, if it is.
+    pub logs: Option<Location>,
     /// What the step may use.
     pub limits: StepLimits,
     /// How long the step may take, all stages together.
@@ -97,6 +101,19 @@ pub struct Parameter {
     pub value: String,
 }
 
+/// Where a workflow's artifacts are that name no place of their own, as one execution sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultPlace {
+    /// The store.
+    pub repository: Repository,
+    /// What the keys of this execution's outputs begin with, without a slash at the end: no other execution's do.
+    pub key: String,
+    /// Whether a key alone is enough for others to find it.
+    pub default: bool,
+    /// Whether what modules print is kept.
+    pub archive_logs: bool,
+}
+
 /// An input artifact.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InputArtifact {
@@ -106,6 +123,10 @@ pub struct InputArtifact {
     pub path: GuestPath,
     /// Its content; `None` for an optional artifact that was not supplied.
     pub content: Option<Content>,
+    /// How it is unpacked.
+    pub unpack: Unpack,
+    /// Permissions, and whether of everything in it.
+    pub mode: Option<(u32, bool)>,
     /// Whether missing content is fine.
     pub optional: bool,
 }
@@ -143,6 +164,8 @@ pub struct OutputArtifact {
     pub optional: bool,
     /// Where it goes.
     pub location: Location,
+    /// How it is packed.
+    pub pack: Pack,
 }
 
 /// What a step may use: the lower of what the template asks and the operator allows.
@@ -193,7 +216,7 @@ pub struct Outcome {
 pub struct Produced {
     /// Its name.
     pub name: String,
-    /// Where the guest left it.
+    /// Where the guest left it; empty for what it printed.
     pub path: String,
     /// Where it is now.
     pub location: Location,

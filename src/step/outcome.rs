@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use artifacts::Location;
+use artifacts::archive::Pack;
 use serde::Deserialize;
 use serde_json::Value;
 use sources::Digest;
@@ -329,7 +330,12 @@ fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Res
         let returned = undeclared.remove(&declared.name);
         let found = find(&declared.path, directory).or_else(|| find(&returned?, directory));
         match found {
-            Some(path) => made.push(Made { name: declared.name.clone(), path, location: declared.location.clone() }),
+            Some(path) => made.push(Made {
+                name: declared.name.clone(),
+                path,
+                location: declared.location.clone(),
+                pack: declared.pack,
+            }),
             None if declared.optional => {}
             None => {
                 let (name, path) = (&declared.name, &declared.path);
@@ -345,12 +351,13 @@ fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Res
         let Some(path) = find(&path, directory) else {
             return Err(format!("output artifact `{name}` is missing: the module says it is at {path}, and it is not"));
         };
-        let Some(Location { repository, key }) = step.undeclared_artifacts.clone() else {
+        let Some(place) = step.undeclared_artifacts.clone() else {
             return Err(format!(
                 "output artifact `{name}` cannot be stored: there is no artifact repository for it, or no --output-dir"
             ));
         };
-        made.push(Made { location: Location { repository, key: format!("{key}{name}") }, name, path });
+        let key = if place.key.is_empty() { name.clone() } else { format!("{}/{name}", place.key) };
+        made.push(Made { location: Location { key, ..place }, name, path, pack: Pack::None });
     }
     Ok(made)
 }
@@ -366,11 +373,17 @@ impl Outcome {
     /// What was stored, and in the message what of it was left out.
     pub(super) fn stored(&mut self, artifacts: Vec<Produced>) {
         for Produced { name, links_left_out, .. } in artifacts.iter().filter(|produced| produced.links_left_out > 0) {
-            let separator = if self.message.is_empty() { "" } else { "; " };
-            let note = format!("{separator}links left out of the artifact `{name}`: {links_left_out}");
-            self.message.push_str(&note);
+            self.note(&format!("links left out of the artifact `{name}`: {links_left_out}"));
         }
         self.artifacts = artifacts;
+    }
+
+    /// Adds to the message.
+    pub(super) fn note(&mut self, note: &str) {
+        if !self.message.is_empty() {
+            self.message.push_str("; ");
+        }
+        self.message.push_str(note);
     }
 }
 

@@ -11,11 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use artifacts::Stores;
 use bytes::Bytes;
 use sources::{Defaults, Request, Sources};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::logs::Logs;
 use super::modules::{Modules, Ready};
 use super::{Outcome, Phase, Stage, Step, StepError, outcome};
 
@@ -27,6 +29,7 @@ use crate::staging::{self, Cleaner, Scratch, StepDirectory};
 #[derive(Debug)]
 pub struct Executor {
     sources: Sources,
+    stores: Stores,
     modules: Modules,
     compiler: Arc<Compiler>,
     runners: Runners,
@@ -73,14 +76,14 @@ impl Executor {
     /// # Errors
     ///
     /// The machine refuses threads or address space.
-    pub fn new(sources: Sources, settings: Settings) -> wasmtime::Result<Self> {
+    pub fn new(sources: Sources, stores: Stores, settings: Settings) -> wasmtime::Result<Self> {
         raise_open_files();
         let compiler = Arc::new(Compiler::new(settings.steps, settings.code.as_deref())?);
         let modules = Modules::new(sources.clone(), Arc::clone(&compiler));
         let handle = Handle::current();
         let runners = Runners::start(settings.steps, handle.metrics().num_workers())?;
         let scratch = Scratch::new(&settings.scratch);
-        Ok(Self { sources, modules, compiler, runners, scratch, cleaner: Cleaner::start()?, settings, handle })
+        Ok(Self { sources, stores, modules, compiler, runners, scratch, cleaner: Cleaner::start()?, settings, handle })
     }
 
     /// Whether steps' directories can be made. Steps of modules that use no files run without.
@@ -227,15 +230,39 @@ impl OnRunner<'_> {
         if let Some(directory) = directory {
             self.stage_in(directory).await?;
         }
+        let logs = self.step.logs.as_ref().map(|location| Logs::start(location, self.executor.scratch.path()));
+        let logs = logs.transpose().map_err(|error| {
+            let message = format!("the module's log cannot be written: {error}");
+            StepError::error(Stage::Run, message).retryable(true).caused_by(error)
+        })?;
+        let tees = match &logs {
+            Some(logs) => Tees { stdout: Some(logs.tee(tees.stdout)), stderr: Some(logs.tee(tees.stderr)) },
+            None => tees,
+        };
         let report = self.run_module(directory, tees).await?;
-        self.finish(report, directory).await
+        self.finish(report, directory, logs.as_ref()).await
+    }
+
+    /// Keeps the log, however the module ended. That it could not be kept is said, and changes nothing else.
+    async fn keep(&self, logs: &Logs, outcome: &mut Outcome) {
+        let (executor, namespace) = (self.executor, &self.step.workflow.namespace);
+        let stored = tokio::select! {
+            biased;
+            stored = logs.store(&executor.stores, namespace) => stored.map_err(|error| error.to_string()),
+            () = self.cancel.cancelled() => Err("the step was cancelled".to_owned()),
+            () = until(self.deadline) => Err("the step's time was over".to_owned()),
+        };
+        match stored {
+            Ok(produced) => outcome.artifacts.push(produced),
+            Err(error) => outcome.note(&format!("the log is not kept: {error}")),
+        }
     }
 
     async fn stage_in(&mut self, directory: &StepDirectory) -> Result<(), StepError> {
         let asked = Arc::clone(&self.step);
         tokio::select! {
             biased;
-            staged = staging::stage_in(&mut self.step, directory, &self.executor.handle) => staged,
+            staged = staging::stage_in(&mut self.step, directory, &self.executor.stores, &self.executor.handle) => staged,
             () = self.cancel.cancelled() => Err(cancelled(Stage::StageIn)),
             () = until(self.deadline) => Err(outcome::timed_out(&asked, Stage::StageIn)),
         }
@@ -270,7 +297,12 @@ impl OnRunner<'_> {
         })
     }
 
-    async fn finish(&self, report: Report, directory: Option<&StepDirectory>) -> Result<Outcome, StepError> {
+    async fn finish(
+        &self,
+        report: Report,
+        directory: Option<&StepDirectory>,
+        logs: Option<&Logs>,
+    ) -> Result<Outcome, StepError> {
         let bounds = &self.executor.settings.outputs;
         let collected = outcome::collect(&self.step, report, directory, bounds);
         let (mut outcome, made) = collected;
@@ -279,7 +311,7 @@ impl OnRunner<'_> {
         {
             let stored = tokio::select! {
                 biased;
-                stored = staging::stage_out(&self.step, &made, directory, &self.executor.handle) => stored,
+                stored = staging::stage_out(&self.step, &made, directory, &self.executor.stores, &self.executor.handle) => stored,
                 () = self.cancel.cancelled() => Err(cancelled(Stage::StageOut)),
                 () = until(self.deadline) => Err(outcome::timed_out(&self.step, Stage::StageOut)),
             };
@@ -288,6 +320,9 @@ impl OnRunner<'_> {
                 // The module did its part: its exit code and result stay.
                 Err(error) => outcome = error.over(outcome),
             }
+        }
+        if let Some(logs) = logs {
+            self.keep(logs, &mut outcome).await;
         }
         outcome::finish_message(&mut outcome, self.ready.digest(), bounds);
         Ok(outcome)

@@ -109,8 +109,11 @@ async fn templates_with_mistakes() {
             "`/work/input.json` is kept for the executor",
         ),
         (
-            with(&|template| template["outputs"] = json!({"artifacts": [{"name": "a", "path": "/out/a"}]})),
-            "archives are not supported by this version; add `archive: {none: {}}`",
+            with(&|template| {
+                let archive = json!({"tar": {"compressionLevel": 99}});
+                template["outputs"] = json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": archive}]});
+            }),
+            "must be a level of gzip, -1 to 9, and not 99",
         ),
         (
             with(&|template| {

@@ -336,10 +336,14 @@ fn a_template_is_held_to_what_argo_would_run() {
     let cli = Cli::new();
     let module = guest("word-count");
     for (outputs, expected) in [
-        ("{name: a, path: /out/a}", "add `archive: {none: {}}`"),
-        ("{name: a, path: /out/a, archive: {zip: {}}}", "add `archive: {none: {}}`"),
-        ("{name: a, path: /out/a, archive: {none: {}}, s3: {bucket: b, key: k}}", "buckets are not supported"),
-        ("{name: a, path: /out/a, archive: {none: {}}, gcs: {key: k}}", "`gcs` are not supported"),
+        ("{name: a, path: /out/a, archive: {tar: {compressionLevel: 12}}}", "must be a level of gzip"),
+        ("{name: a, path: /out/a, archive: {zipp: {}}}", "did you mean `zip`?"),
+        ("{name: a, path: /out/a, s3: {buckt: b, key: k}}", "did you mean `bucket`?"),
+        ("{name: a, path: /out/a, raw: {data: x}}", "an output cannot be `raw`"),
+        (
+            "{name: a, path: /out/a, gcs: {key: k}}",
+            "`gcs` are not supported; use `s3` with the endpoint storage.googleapis.com",
+        ),
     ] {
         let template = format!("name: t\noutputs: {{artifacts: [{outputs}]}}\nplugin: {{wasm: {{module: 'a/b:1'}}}}\n");
         std::fs::write(cli.at("t.yaml"), template).unwrap();

@@ -21,6 +21,7 @@ mod outputs;
 mod packages;
 mod programs;
 mod push;
+mod s3;
 mod schemas;
 mod serve;
 mod signatures;

@@ -28,7 +28,7 @@ async fn a_plain_command_with_arguments_and_files() {
     assert_eq!((&node["outputs"]["result"], &node["outputs"]["exitCode"]), (&json!("3"), &json!("0")));
     let copy = &node["outputs"]["artifacts"][0];
     let key = copy["s3"]["key"].as_str().unwrap();
-    assert!(key.starts_with("wf/wf-word-count-") && key.ends_with("/copy"), "{key}");
+    assert!(key.starts_with("wf/wf-word-count-") && key.ends_with("/copy.txt"), "{key}");
     assert_eq!(
         (&copy["path"], &copy["globalName"], &copy["archive"]),
         (&json!("/out/copy.txt"), &json!("kept"), &json!({"none": {}}))

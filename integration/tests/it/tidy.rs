@@ -7,14 +7,30 @@ use wasm_workflow_integration::guests::repository;
 
 /// Which folders of `src/` may name which. Everything may name `document`, `units` and `yaml`, which name nobody.
 const EDGES: &[(&str, &[&str])] = &[
-    ("api", &["argo", "step"]),
+    ("api", &["argo", "repositories", "step"]),
     ("argo", &["kubernetes", "staging", "step"]),
-    ("cli", &["api", "argo", "config", "credentials", "kubernetes", "runtime", "step", "telemetry"]),
+    (
+        "cli",
+        &[
+            "api",
+            "argo",
+            "config",
+            "credentials",
+            "kubernetes",
+            "repositories",
+            "runtime",
+            "step",
+            "surroundings",
+            "telemetry",
+        ],
+    ),
     ("config", &["step"]),
     ("credentials.rs", &["config", "kubernetes"]),
+    ("repositories.rs", &["kubernetes", "step"]),
     ("runtime", &[]),
     ("staging", &["runtime", "step"]),
     ("step", &["runtime", "staging"]),
+    ("surroundings.rs", &["kubernetes"]),
     ("telemetry.rs", &["config"]),
     ("document.rs", &[]),
     ("kubernetes.rs", &[]),

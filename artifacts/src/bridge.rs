@@ -1,0 +1,118 @@
+//! Between streams and threads that block: archives are packed and unpacked by libraries that read and write.
+//!
+//! A channel of few chunks is between the two sides. Its end is said with an empty chunk: a side that just goes away has not finished.
+
+use std::io::{self, Read, Write};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::{Error, ErrorKind};
+
+const CHUNKS: usize = 4;
+const CHUNK_BYTES: usize = 256 << 10;
+
+type Chunk = Result<Bytes, Error>;
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Local, "the transfer was given up")
+}
+
+/// Reads what a stream brings, on a thread that blocks. What `read` gives is the result; it need not read all.
+pub(crate) async fn reading<T: Send + 'static>(
+    mut stream: impl Stream<Item = Chunk> + Unpin + Send,
+    read: impl FnOnce(Reader) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = channel(CHUNKS);
+    let reader = tokio::task::spawn_blocking(move || read(Reader { receiver, chunk: Bytes::new(), ended: false }));
+    let feeding = async {
+        while let Some(chunk) = stream.next().await {
+            // An empty chunk would be the end.
+            let empty = matches!(&chunk, Ok(bytes) if bytes.is_empty());
+            if !empty && sender.send(chunk).await.is_err() {
+                return;
+            }
+        }
+        let _ = sender.send(Ok(Bytes::new())).await;
+    };
+    let ((), read) = tokio::join!(feeding, reader);
+    read.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// The reading side.
+pub(crate) struct Reader {
+    receiver: Receiver<Chunk>,
+    chunk: Bytes,
+    ended: bool,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() && !self.ended {
+            match self.receiver.blocking_recv() {
+                Some(Ok(chunk)) if chunk.is_empty() => self.ended = true,
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(error)) => return Err(io::Error::other(error)),
+                None => return Err(io::Error::other(broken())),
+            }
+        }
+        let count = self.chunk.len().min(buffer.len());
+        self.chunk.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// A stream of what `write` writes, on a thread that blocks; and how that ended, once the stream has.
+pub(crate) fn writing<T: Send + 'static>(
+    write: impl FnOnce(&mut Writer) -> io::Result<T> + Send + 'static,
+) -> (BoxStream<'static, Chunk>, tokio::task::JoinHandle<Option<T>>) {
+    let (sender, receiver) = channel::<Chunk>(CHUNKS);
+    let written = tokio::task::spawn_blocking(move || {
+        let mut writer = Writer { sender, chunk: BytesMut::with_capacity(CHUNK_BYTES) };
+        let written = write(&mut writer).and_then(|written| writer.flush().map(|()| written));
+        let (last, written) = match written {
+            Ok(written) => (Ok(Bytes::new()), Some(written)),
+            Err(error) => (Err(Error::local("packing it", error)), None),
+        };
+        // Whoever does not listen any more has an error of their own.
+        let _ = writer.sender.blocking_send(last);
+        written
+    });
+    let stream = stream::unfold(Some(receiver), |receiver| async move {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some(Ok(chunk)) if chunk.is_empty() => None,
+            Some(Ok(chunk)) => Some((Ok(chunk), Some(receiver))),
+            Some(Err(error)) => Some((Err(error), None)),
+            None => Some((Err(broken()), None)),
+        }
+    });
+    (stream.boxed(), written)
+}
+
+/// The writing side.
+pub(crate) struct Writer {
+    sender: Sender<Chunk>,
+    chunk: BytesMut,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(CHUNK_BYTES - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..count]);
+        if self.chunk.len() == CHUNK_BYTES {
+            self.flush()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.chunk, BytesMut::with_capacity(CHUNK_BYTES));
+        self.sender.blocking_send(Ok(full.freeze())).map_err(|_| io::Error::other(broken()))
+    }
+}

@@ -1,0 +1,93 @@
+//! A repository as Argo writes it: in the controller's configuration, in the `ConfigMap` `artifact-repositories`, and in the status of Workflows
+//! (`pkg/apis/workflow/v1alpha1/artifact_repository_types.go`).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::location::DirectoryRepository;
+use crate::s3::S3Location;
+use crate::{Error, ErrorKind, Repository};
+
+/// What keys look like where nobody says.
+const DEFAULT_KEY_FORMAT: &str = "{{workflow.name}}/{{pod.name}}";
+
+/// A place for artifacts that name none, and what their keys look like there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ArtifactRepository {
+    /// Whether what steps print is kept as an artifact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_logs: Option<bool>,
+    /// A bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<Box<S3Location>>,
+    /// A directory on this machine, which Argo does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DirectoryRepository>,
+    #[serde(skip_serializing)]
+    artifactory: Option<Value>,
+    #[serde(skip_serializing)]
+    azure: Option<Value>,
+    #[serde(skip_serializing)]
+    gcs: Option<Value>,
+    #[serde(skip_serializing)]
+    hdfs: Option<Value>,
+    #[serde(skip_serializing)]
+    oss: Option<Value>,
+    #[serde(skip_serializing)]
+    plugin: Option<Value>,
+}
+
+impl ArtifactRepository {
+    /// The place, and its `keyFormat`. `None` where nothing is said.
+    ///
+    /// # Errors
+    ///
+    /// A kind that is not supported.
+    pub fn place(&self) -> Result<Option<(Repository, String)>, Error> {
+        let kinds = [
+            ("artifactory", &self.artifactory),
+            ("azure", &self.azure),
+            ("gcs", &self.gcs),
+            ("hdfs", &self.hdfs),
+            ("oss", &self.oss),
+            ("plugin", &self.plugin),
+        ];
+        if let Some((kind, _)) = kinds.into_iter().find(|(_, value)| value.is_some()) {
+            let message = format!(
+                "the artifact repository is of the kind `{kind}`, which is not supported: {}",
+                instead_of(kind)
+            );
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
+        if let Some(s3) = &self.s3 {
+            if s3.endpoint.is_empty() || s3.bucket.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::InvalidConfig,
+                    "the repository's `s3` needs `endpoint` and `bucket`",
+                ));
+            }
+            let format = match (s3.key_format.as_str(), s3.key_prefix.trim_matches('/')) {
+                ("", "") => DEFAULT_KEY_FORMAT.to_owned(),
+                ("", prefix) => format!("{prefix}/{DEFAULT_KEY_FORMAT}"),
+                (format, _) => format.to_owned(),
+            };
+            return Ok(Some((Repository::S3(Box::new(s3.without_keys())), format)));
+        }
+        let directory = self.directory.clone().map(Repository::Directory);
+        Ok(directory.map(|directory| (directory, DEFAULT_KEY_FORMAT.to_owned())))
+    }
+}
+
+/// What to use in the place of a kind of artifact that is not supported.
+pub fn instead_of(kind: &str) -> &'static str {
+    match kind {
+        "gcs" => "use `s3` with the endpoint storage.googleapis.com and HMAC keys",
+        "oss" => "use `s3` with the endpoint of the service and its keys",
+        "azure" => "use `http` with a shared access signature, or a gateway that speaks S3",
+        "artifactory" => "use `http` with `auth.basicAuth`",
+        "git" => "use `http` with the archive that the Git server makes of a revision, or a container step that clones",
+        "hdfs" => "use `http` with WebHDFS",
+        _ => "use `s3`, `http` or `raw`",
+    }
+}

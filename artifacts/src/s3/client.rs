@@ -1,0 +1,170 @@
+//! From what a workflow or an operator says of a bucket, to a client for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::sts::AssumeRoleProvider;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::{
+    Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    StalledStreamProtectionConfig,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::encryption::{CustomerKeys, Encryption};
+use super::host::{Amazon, amazon, is_virtual_hosted};
+use super::store::S3Store;
+use super::web::OverWeb;
+use super::{AddressingStyle, S3Location};
+use crate::surroundings::{Surroundings, Trust, Web};
+use crate::{Error, ErrorKind, SecretKeySelector};
+
+const ATTEMPTS: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Where nobody names a region, and the server has none.
+const NO_REGION: &str = "us-east-1";
+
+/// A store for the bucket, with the Secrets of a namespace.
+pub(crate) async fn open(
+    location: &S3Location,
+    namespace: &str,
+    surroundings: &dyn Surroundings,
+) -> Result<S3Store, Error> {
+    check(location)?;
+    let read = Secrets { namespace, surroundings };
+    let authority = read.value(location.ca_secret.as_ref()).await?.map(|pem| pem.expose_secret().to_owned());
+    let secure = location.insecure != Some(true);
+    let authority = authority.filter(|_| secure);
+    let web = surroundings.web(&Trust { authority, identity: None })?;
+    let host = location.endpoint.rsplit_once(':').map_or(location.endpoint.as_str(), |(host, _)| host);
+    let amazon = amazon(host);
+    let region = match (location.region.as_str(), amazon) {
+        ("", Some(Amazon::Region(region))) => region,
+        ("", _) => NO_REGION,
+        (region, _) => region,
+    };
+    let virtual_hosted = match location.addressing_style {
+        Some(AddressingStyle::Path) => false,
+        Some(AddressingStyle::VirtualHosted) => true,
+        Some(AddressingStyle::Auto) | None => is_virtual_hosted(host, &location.bucket, secure),
+    };
+    let credentials = credentials(location, region, &read).await?;
+    let mut config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(OverWeb(web))
+        .region(Region::new(region.to_owned()))
+        .force_path_style(!virtual_hosted)
+        .credentials_provider(credentials)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_WAIT))
+        // Bodies are signed with their SHA-256 and sent with their MD5; other checksums are not understood everywhere.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenSupported)
+        // The program's own client looks after that.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    // Amazon's client knows the names of Amazon's servers in all regions.
+    if amazon.is_none() || !secure {
+        let scheme = if secure { "https" } else { "http" };
+        config = config.endpoint_url(format!("{scheme}://{}", location.endpoint));
+    }
+    let encryption = encryption(location, secure, &read).await?;
+    Ok(S3Store::new(Client::from_conf(config.build()), location, region, encryption))
+}
+
+fn check(location: &S3Location) -> Result<(), Error> {
+    let S3Location { endpoint, bucket, region, .. } = location;
+    let invalid = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
+    let is_name = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+    if endpoint.is_empty() || bucket.is_empty() {
+        return invalid("the bucket needs `endpoint` and `bucket`".to_owned());
+    }
+    if !is_name(endpoint, "-_.:[]") {
+        return invalid(format!("`endpoint` must be `host` or `host:port`, and not `{}`", shown(endpoint)));
+    }
+    if !is_name(bucket, "-_.") {
+        return invalid(format!("`{}` cannot be a bucket's name", shown(bucket)));
+    }
+    if !is_name(region, "-_") {
+        return invalid(format!("`{}` cannot be a region", shown(region)));
+    }
+    Ok(())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+/// Reads Secrets of a namespace.
+struct Secrets<'a> {
+    namespace: &'a str,
+    surroundings: &'a dyn Surroundings,
+}
+
+impl Secrets<'_> {
+    async fn value(&self, selector: Option<&SecretKeySelector>) -> Result<Option<SecretString>, Error> {
+        match selector.filter(|selector| !selector.name.is_empty()) {
+            Some(selector) => self.surroundings.secret(self.namespace, selector).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// In Argo's order: keys, a role, what the machine has.
+async fn credentials(
+    location: &S3Location,
+    region: &str,
+    read: &Secrets<'_>,
+) -> Result<SharedCredentialsProvider, Error> {
+    let access = read.value(location.access_key_secret.as_ref()).await?;
+    let secret = read.value(location.secret_key_secret.as_ref()).await?;
+    match (access, secret) {
+        (Some(access), Some(secret)) => {
+            let token = read.value(location.session_token_secret.as_ref()).await?;
+            let trimmed = |text: &SecretString| text.expose_secret().trim().to_owned();
+            let keys =
+                Credentials::new(trimmed(&access), trimmed(&secret), token.as_ref().map(trimmed), None, "Secret");
+            Ok(SharedCredentialsProvider::new(keys))
+        }
+        (None, None) => own_credentials(&location.role_arn, region, read.surroundings.cloud()?).await,
+        (Some(_), None) | (None, Some(_)) => {
+            let message = "`accessKeySecret` and `secretKeySecret` belong together: one of them is missing";
+            Err(Error::new(ErrorKind::InvalidConfig, message))
+        }
+    }
+}
+
+/// The environment's, a web identity's, the container's or the machine's; or a role's that those may take on.
+async fn own_credentials(role: &str, region: &str, cloud: Arc<dyn Web>) -> Result<SharedCredentialsProvider, Error> {
+    let sdk = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(OverWeb(cloud))
+        .region(Region::new(region.to_owned()))
+        .load()
+        .await;
+    if !role.is_empty() {
+        let role =
+            AssumeRoleProvider::builder(role).session_name("wasm-workflow-executor").configure(&sdk).build().await;
+        return Ok(SharedCredentialsProvider::new(role));
+    }
+    sdk.credentials_provider()
+        .ok_or_else(|| Error::new(ErrorKind::Forbidden, "this machine has no credentials of its own"))
+}
+
+async fn encryption(location: &S3Location, secure: bool, read: &Secrets<'_>) -> Result<Encryption, Error> {
+    let Some(options) = location.encryption_options.as_ref().filter(|options| options.enable_encryption) else {
+        return Ok(Encryption::Default);
+    };
+    let password = read.value(options.server_side_customer_key_secret.as_ref()).await?;
+    match (password, options.kms_key_id.as_str()) {
+        (None, "") => Ok(Encryption::Server),
+        (None, key) => Encryption::kms(key, &options.kms_encryption_context),
+        (Some(_), key) if !key.is_empty() => {
+            let message = "`serverSideCustomerKeySecret` and `kmsKeyId` cannot be set together";
+            Err(Error::new(ErrorKind::InvalidConfig, message))
+        }
+        (Some(_), _) if !secure => {
+            Err(Error::new(ErrorKind::InvalidConfig, "`serverSideCustomerKeySecret` needs TLS: it sends keys"))
+        }
+        (Some(password), _) => Ok(Encryption::Customer(CustomerKeys::new(password))),
+    }
+}

@@ -1,0 +1,119 @@
+//! What servers say, for a person.
+
+use std::error::Error as StdError;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+
+use crate::{Error, ErrorKind};
+
+/// The longest that is shown of a server's own message.
+const SHOWN: usize = 200;
+
+/// What went wrong with a request about `what`, such as ``object `a/b` ``.
+pub(super) fn explain<E>(what: &str, error: SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    let (kind, message) = match &error {
+        SdkError::TimeoutError(_) => (ErrorKind::Unavailable, "the server does not answer in time".to_owned()),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error().and_then(|error| ours(error)) {
+            Some(ours) => (ours.kind(), ours.to_string()),
+            None if failure.is_timeout() => (ErrorKind::Unavailable, "the server does not answer in time".to_owned()),
+            None => (ErrorKind::Forbidden, no_credentials(&error)),
+        },
+        answered => {
+            let status = answered.raw_response().map_or(0, |response| response.status().as_u16());
+            let code = answered.code().unwrap_or_default();
+            let message = meaning(code, status, what).unwrap_or_else(|| {
+                let said = answered.message().unwrap_or("it gives no reason").chars().filter(|c| !c.is_control());
+                format!(
+                    "the server answers {} about {what}: {}",
+                    named(code, status),
+                    said.take(SHOWN).collect::<String>()
+                )
+            });
+            let request = answered.request_id().map(|id| format!(" (request {id})")).unwrap_or_default();
+            (kind(code, status), message + &request)
+        }
+    };
+    let explained = Error::new(kind, message);
+    match error.into_source() {
+        Ok(source) => explained.caused_by(source),
+        Err(_) => explained,
+    }
+}
+
+/// The error of our own that sending ended with.
+fn ours<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return Some(ours);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Nothing was sent: what is left is that there was nothing to sign with.
+fn no_credentials(error: &(dyn StdError + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    format!(
+        "there are no credentials: name `accessKeySecret` and `secretKeySecret`, or give the executor some of its own, such as \
+         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role ({innermost})"
+    )
+}
+
+fn named(code: &str, status: u16) -> String {
+    match (code, status) {
+        ("", 0) => "something else than S3".to_owned(),
+        ("", status) => status.to_string(),
+        (code, _) => code.to_owned(),
+    }
+}
+
+fn kind(code: &str, status: u16) -> ErrorKind {
+    match code {
+        "NoSuchKey" | "NoSuchBucket" | "NotFound" => ErrorKind::NotFound,
+        "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling" | "OperationAborted" => {
+            ErrorKind::Unavailable
+        }
+        _ => match status {
+            404 => ErrorKind::NotFound,
+            429 | 500..=599 => ErrorKind::Unavailable,
+            _ => ErrorKind::Forbidden,
+        },
+    }
+}
+
+/// What to do about the errors that people meet.
+fn meaning(code: &str, status: u16, what: &str) -> Option<String> {
+    Some(match (code, status) {
+        ("NoSuchKey", _) => format!("there is no {what}"),
+        ("NoSuchBucket", _) => "the bucket does not exist: make it, or set `createBucketIfNotPresent`".to_owned(),
+        ("AccessDenied" | "AllAccessDisabled", _) | ("", 401 | 403) => {
+            format!("access to {what} is denied: these credentials may not do that")
+        }
+        ("InvalidAccessKeyId" | "NotSignedUp", _) => {
+            "the access key is not known to the server: look at `accessKeySecret`".to_owned()
+        }
+        ("SignatureDoesNotMatch", _) => "the secret key is wrong: look at `secretKeySecret`".to_owned(),
+        ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => {
+            "the session token is expired: put a new one into the Secret".to_owned()
+        }
+        ("InvalidToken", _) => "the session token is not one of these keys: look at `sessionTokenSecret`".to_owned(),
+        ("RequestTimeTooSkewed", _) => {
+            "the clocks of this machine and of the server differ too much: set them right".to_owned()
+        }
+        ("SlowDown" | "Throttling", _) => "the server asks to slow down, and did so again and again".to_owned(),
+        ("PermanentRedirect" | "AuthorizationHeaderMalformed", _) | ("", 301 | 307) => {
+            "the bucket is elsewhere: set its `endpoint` and `region`".to_owned()
+        }
+        _ => return None,
+    })
+}

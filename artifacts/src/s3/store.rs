@@ -1,0 +1,164 @@
+//! The store over a bucket.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, CreateBucketConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
+    ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
+};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::OnceCell;
+
+use super::encryption::Encryption;
+use super::errors::explain;
+use super::{CreateBucket, S3Location};
+use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
+
+/// Objects of a bucket.
+pub(crate) struct S3Store {
+    pub(super) client: Client,
+    pub(super) bucket: String,
+    pub(super) encryption: Encryption,
+    /// Over TLS nobody changes a body on its way, and hashing it for its signature is spared.
+    pub(super) secure: bool,
+    endpoint: String,
+    region: String,
+    create: Option<CreateBucket>,
+    created: OnceCell<()>,
+}
+
+impl S3Store {
+    pub(super) fn new(client: Client, location: &S3Location, region: &str, encryption: Encryption) -> Self {
+        Self {
+            client,
+            bucket: location.bucket.clone(),
+            encryption,
+            secure: location.insecure != Some(true),
+            endpoint: location.endpoint.clone(),
+            region: region.to_owned(),
+            create: location.create_bucket_if_not_present,
+            created: OnceCell::new(),
+        }
+    }
+
+    /// Makes the bucket, once, where that is asked for.
+    pub(super) async fn ready_bucket(&self) -> Result<(), Error> {
+        let Some(create) = self.create else { return Ok(()) };
+        self.created.get_or_try_init(|| self.create_bucket(create)).await.map(drop)
+    }
+
+    async fn create_bucket(&self, create: CreateBucket) -> Result<(), Error> {
+        let mut request = self.client.create_bucket().bucket(&self.bucket);
+        if create.object_locking {
+            request = request.object_lock_enabled_for_bucket(true);
+        }
+        // The first region is the one that cannot be named.
+        if self.region != "us-east-1" {
+            let place = BucketLocationConstraint::from(self.region.as_str());
+            request = request
+                .create_bucket_configuration(CreateBucketConfiguration::builder().location_constraint(place).build());
+        }
+        match request.send().await {
+            Ok(_) => self.encrypt_bucket().await,
+            Err(error) if matches!(error.code(), Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists")) => Ok(()),
+            Err(error) => Err(explain(&format!("making the bucket `{}`", self.bucket), error)),
+        }
+    }
+
+    /// A bucket that was made for encrypted objects encrypts those of others too.
+    async fn encrypt_bucket(&self) -> Result<(), Error> {
+        let default = match &self.encryption {
+            Encryption::Default | Encryption::Customer(_) => return Ok(()),
+            Encryption::Server => {
+                ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::Aes256).build()
+            }
+            Encryption::Kms { key, .. } => ServerSideEncryptionByDefault::builder()
+                .sse_algorithm(ServerSideEncryption::AwsKms)
+                .kms_master_key_id(key)
+                .build(),
+        };
+        let incomplete = |error: aws_sdk_s3::error::BuildError| {
+            Error::new(ErrorKind::InvalidConfig, "the bucket's encryption cannot be said").caused_by(error)
+        };
+        let rule = ServerSideEncryptionRule::builder()
+            .apply_server_side_encryption_by_default(default.map_err(incomplete)?)
+            .build();
+        let rules = ServerSideEncryptionConfiguration::builder().rules(rule).build().map_err(incomplete)?;
+        let request = self.client.put_bucket_encryption().bucket(&self.bucket);
+        let sent = request.server_side_encryption_configuration(rules).send().await;
+        sent.map(drop).map_err(|error| explain(&format!("encrypting the bucket `{}`", self.bucket), error))
+    }
+}
+
+pub(super) fn object(key: &str) -> String {
+    format!("object `{key}`")
+}
+
+#[async_trait]
+impl ArtifactStore for S3Store {
+    async fn get(&self, key: &str) -> Result<Body, Error> {
+        let mut request = self.client.get_object().bucket(&self.bucket).key(key);
+        if let Some(customer) = self.encryption.customer_key(&self.bucket, key).await? {
+            request = request
+                .sse_customer_algorithm("AES256")
+                .sse_customer_key(customer.key)
+                .sse_customer_key_md5(customer.md5);
+        }
+        let object = request.send().await.map_err(|error| explain(&object(key), error))?;
+        let length = object.content_length().and_then(|length| u64::try_from(length).ok());
+        let stream = stream::try_unfold(object.body, |mut body| async move {
+            match body.try_next().await {
+                Ok(Some(bytes)) => Ok(Some((bytes, body))),
+                Ok(None) => Ok(None),
+                Err(error) => {
+                    Err(Error::new(ErrorKind::Unavailable, "the connection to the store broke off").caused_by(error))
+                }
+            }
+        });
+        Ok(Body::new(stream.boxed(), length))
+    }
+
+    async fn put(&self, key: &str, body: Body) -> Result<(), Error> {
+        self.ready_bucket().await?;
+        self.upload(key, body).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object, Error>>, Error> {
+        let pages = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
+        let what = format!("the list of objects below `{prefix}`");
+        let objects = stream::unfold((pages, what), |(mut pages, what)| async move {
+            let page = pages.next().await?.map_err(|error| explain(&what, error));
+            let objects: Vec<Result<Object, Error>> = match page {
+                Err(error) => vec![Err(error)],
+                Ok(page) => page
+                    .contents
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter_map(|object| Some(Ok(Object { key: object.key?, size: size(object.size) })))
+                    .collect(),
+            };
+            Some((stream::iter(objects), (pages, what)))
+        });
+        Ok(objects.flatten().boxed())
+    }
+}
+
+fn size(size: Option<i64>) -> u64 {
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
+}
+
+impl fmt::Display for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bucket `{}` at `{}`", self.bucket, self.endpoint)
+    }
+}
+
+impl fmt::Debug for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

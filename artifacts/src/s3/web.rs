@@ -1,0 +1,71 @@
+//! The SDK's HTTP client, over the program's own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::config::{HttpClient, RuntimeComponents};
+use aws_sdk_s3::error::ConnectorError;
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+
+use crate::surroundings::Web;
+use crate::{Error, ErrorKind};
+
+/// Sends what the SDK signed.
+#[derive(Clone, Debug)]
+pub(super) struct OverWeb(pub(super) Arc<dyn Web>);
+
+#[derive(Debug)]
+struct Connector {
+    web: Arc<dyn Web>,
+    /// Until the head of the answer is there.
+    timeout: Option<Duration>,
+}
+
+impl HttpClient for OverWeb {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        let timeout = settings.read_timeout().map(|read| read + settings.connect_timeout().unwrap_or_default());
+        SharedHttpConnector::new(Connector { web: Arc::clone(&self.0), timeout })
+    }
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (web, timeout) = (Arc::clone(&self.web), self.timeout);
+        HttpConnectorFuture::new(async move {
+            let request = into_request(request)?;
+            let answer = match timeout {
+                Some(limit) => tokio::time::timeout(limit, web.execute(request))
+                    .await
+                    .map_err(|late| ConnectorError::timeout(late.into()))?,
+                None => web.execute(request).await,
+            };
+            let answer: http::Response<reqwest::Body> = answer.map_err(connector_error)?.into();
+            let answer = answer.map(SdkBody::from_body_1_x);
+            HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
+        })
+    }
+}
+
+fn into_request(request: HttpRequest) -> Result<reqwest::Request, ConnectorError> {
+    let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+    let signed = request.uri().path().to_owned();
+    let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap))
+        .map_err(|error| ConnectorError::user(error.into()))?;
+    // URLs have no segments `.` and `..`: another object would be asked for than was signed.
+    if request.url().path() != signed {
+        let error = Error::new(ErrorKind::InvalidConfig, "a key cannot have `.` or `..` between its slashes");
+        return Err(ConnectorError::user(error.into()));
+    }
+    Ok(request)
+}
+
+fn connector_error(error: Error) -> ConnectorError {
+    match error.kind() {
+        ErrorKind::Unavailable => ConnectorError::io(error.into()),
+        _ => ConnectorError::user(error.into()),
+    }
+}

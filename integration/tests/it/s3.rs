@@ -1,0 +1,299 @@
+//! Artifacts in S3, as container steps leave and find them.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::executor::{Executor, Options, template};
+use wasm_workflow_integration::kubernetes::Kubernetes;
+use wasm_workflow_integration::s3::{ACCESS_KEY, Fault, S3, SECRET_KEY};
+
+use crate::message;
+
+/// An executor whose operator names the server's bucket, and has its keys.
+fn executor(s3: &S3) -> Executor {
+    with(&json!({"s3": s3.bucket()}))
+}
+
+fn with(repository: &Value) -> Executor {
+    let guests = wasm_workflow_integration::guests::directory();
+    let config = json!({"artifacts": {"repository": repository}, "sources": {"files": guests}});
+    Executor::start_with(Options { config: Some(config.to_string()), env: S3::environment(), ..Options::default() })
+}
+
+/// `word-count /in/text /out/copy /out/count`
+fn copy(input: &Value, output: &Value) -> Value {
+    let mut template = template("word-count");
+    let merged = |own: Value, more: &Value| {
+        let mut own = own;
+        own.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        own
+    };
+    template["inputs"] = json!({"artifacts": [merged(json!({"name": "text", "path": "/in/text"}), input)]});
+    template["outputs"] = json!({"artifacts": [merged(json!({"name": "copy", "path": "/out/copy"}), output)]});
+    template["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/copy"]);
+    template
+}
+
+fn key(node: &Value) -> &str {
+    node["outputs"]["artifacts"][0]["s3"]["key"].as_str().unwrap_or_else(|| panic!("{node}"))
+}
+
+/// The content of a file in an archive, as GNU tar reads it.
+fn from_tar(archive: &Path, name: &str) -> String {
+    let output = Command::new("tar").args(["-xzOf"]).arg(archive).arg(name).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_and_a_gzipped_tar_out_which_the_next_step_unpacks() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    s3.put("in/text", "one two three");
+    let node = executor
+        .node(&copy(
+            &json!({"s3": {"key": "in/text"}}),
+            &json!({"globalName": "g", "artifactGC": {"strategy": "Never"}}),
+        ))
+        .await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    let artifact = &node["outputs"]["artifacts"][0];
+    assert_eq!(
+        (&artifact["globalName"], &artifact["artifactGC"]["strategy"]),
+        (&json!("g"), &json!("Never")),
+        "{node}"
+    );
+    assert!(key(&node).starts_with("wf/wf-word-count-") && key(&node).ends_with("/copy.tgz"), "{node}");
+    assert_eq!(from_tar(&s3.object(key(&node)), "copy"), "one two three");
+    // The next step gets what Argo passes on: the same artifact, at another path.
+    let again = executor.node(&copy(&json!({"s3": artifact["s3"]}), &json!({"archive": {"none": {}}}))).await;
+    assert_eq!(again["phase"], "Succeeded", "{again}");
+    assert!(key(&again).ends_with("/copy"), "{again}");
+    assert_eq!(std::fs::read_to_string(s3.object(key(&again))).unwrap(), "one two three");
+    let once_more = executor.node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({}))).await;
+    assert_ne!(key(&once_more), key(&node), "an attempt of its own has a key of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_of_others_go_in_and_ours_come_out() {
+    let (s3, home) = (S3::start().await, tempfile::tempdir().unwrap());
+    let executor = executor(&s3);
+    std::fs::write(home.path().join("text"), "a b").unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(home.path()).output();
+        let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run("tar", &["-czf", "gnu.tgz", "text"]);
+    run("tar", &["--format=pax", "-cf", "plain.tar", "./text"]);
+    run("bsdtar", &["-czf", "bsd.tgz", "text"]);
+    run("python3", &["-c", "import tarfile; tarfile.open('python.tgz', 'w:gz').add('text')"]);
+    run("python3", &["-m", "zipfile", "-c", "python.zip", "text"]);
+    for (file, archive) in [
+        ("gnu.tgz", json!(null)),
+        ("gnu.tgz", json!({"tar": {}})),
+        ("plain.tar", json!({"tar": {}})),
+        ("bsd.tgz", json!(null)),
+        ("python.tgz", json!({})),
+        ("python.zip", json!({"zip": {}})),
+        ("text", json!(null)),
+        ("text", json!({"none": {}})),
+    ] {
+        s3.put(&format!("in/{file}"), std::fs::read(home.path().join(file)).unwrap());
+        let input = json!({"s3": {"key": format!("in/{file}")}, "archive": archive, "mode": 0o444});
+        let node = executor.node(&copy(&input, &json!({"archive": {"none": {}}}))).await;
+        assert_eq!(node["outputs"]["result"], "2", "{file} {archive}: {node}");
+    }
+    // A payload that is an archive, and is to stay one.
+    let node = executor
+        .node(&copy(&json!({"s3": {"key": "in/gnu.tgz"}, "archive": {"none": {}}}), &json!({"archive": {"none": {}}})))
+        .await;
+    assert_eq!(std::fs::read(s3.object(key(&node))).unwrap(), std::fs::read(home.path().join("gnu.tgz")).unwrap());
+    for (archive, list) in [
+        (json!({"tar": {"compressionLevel": 0}}), ["tar", "-tzf"]),
+        (json!({"tar": {"compressionLevel": 9}}), ["bsdtar", "-tf"]),
+        (json!({"zip": {}}), ["bsdtar", "-tf"]),
+    ] {
+        let node = executor.node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": archive}))).await;
+        assert_eq!(node["phase"], "Succeeded", "{node}");
+        assert_eq!(node["outputs"]["artifacts"][0]["archive"], archive, "{node}");
+        let file = s3.object(key(&node)).display().to_string();
+        assert_eq!(run(list[0], &[list[1], &file]).trim(), "copy", "{archive}");
+    }
+    let zipped = s3.keys().into_iter().find(|key| key.ends_with("copy.zip")).unwrap();
+    let script = "import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).read('copy').decode(), end='')";
+    assert_eq!(run("python3", &["-c", script, s3.object(&zipped).to_str().unwrap()]), "a b");
+}
+
+/// As Argo 4 finds it: in the status of the Workflow, with keys from Secrets of its namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workflows_own_repository_and_its_secrets() {
+    let (s3, kubernetes, home) = (S3::start().await, Kubernetes::start().await, tempfile::tempdir().unwrap());
+    let mut bucket = s3.bucket();
+    bucket["accessKeySecret"] = json!({"name": "s3", "key": "access"});
+    bucket["secretKeySecret"] = json!({"name": "s3", "key": "secret"});
+    bucket["keyFormat"] = json!("{{workflow.namespace}}/{{workflow.parameters.env}}/{{workflow.name}}/{{pod.name}}");
+    let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    kubernetes.put("secrets/s3", json!({"data": {"access": encode(ACCESS_KEY), "secret": encode(SECRET_KEY)}}));
+    let status =
+        json!({"artifactRepositoryRef": {"default": true, "artifactRepository": {"archiveLogs": true, "s3": bucket}}});
+    kubernetes.put(
+        "workflows/wf",
+        json!({"spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}]}}, "status": status}),
+    );
+    let guests = wasm_workflow_integration::guests::directory();
+    let config = json!({"sources": {"files": guests, "insecure": [s3.endpoint]}}).to_string();
+    let flags = vec!["--kubeconfig".to_owned(), kubernetes.kubeconfig(home.path()).display().to_string()];
+    let start =
+        || Executor::start_with(Options { config: Some(config.clone()), flags: flags.clone(), ..Options::default() });
+    s3.put("in/text", "one two");
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({}));
+    let node = start().node(&step).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(key(&node).starts_with("argo/prod/wf/wf-word-count-"), "{node}");
+    assert_eq!(node["outputs"]["artifacts"][0]["s3"].as_object().unwrap().len(), 1, "a key alone: {node}");
+    // A ConfigMap says it where the Workflow may not be read.
+    kubernetes.forbid("workflows/wf");
+    let map = json!({"metadata": {"annotations": {"workflows.argoproj.io/default-artifact-repository": "main"}},
+        "data": {"main": format!("s3: {}", json!({"endpoint": s3.endpoint, "bucket": "artifacts", "insecure": true, "keyPrefix": "of-map",
+            "accessKeySecret": {"name": "s3", "key": "access"}, "secretKeySecret": {"name": "s3", "key": "secret"}}))}});
+    kubernetes.put("configmaps/artifact-repositories", map);
+    let node = start().node(&step).await;
+    assert!(key(&node).starts_with("of-map/wf/wf-word-count-"), "{node}");
+    kubernetes.forbid("secrets/s3");
+    let node = start().node(&step).await;
+    assert_eq!(node["phase"], "Error", "{node}");
+    assert!(message(&node).contains("the service account needs the verb `get`"), "{node}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_locations_and_what_servers_refuse() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    s3.put("in/text", "x");
+    let mut there = s3.bucket();
+    there["key"] = json!("mine/result.tgz");
+    let node = executor.node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({"s3": there}))).await;
+    assert_eq!(node["outputs"]["artifacts"][0]["s3"], there, "others find it by the same: {node}");
+    assert_eq!(from_tar(&s3.object("mine/result.tgz"), "copy"), "x");
+    let node = executor.node(&copy(&json!({"s3": {"key": "none"}}), &json!({}))).await;
+    assert_eq!(node["phase"], "Error", "{node}");
+    assert!(message(&node).contains("input artifact `text` (key `none`): there is no object `none`"), "{node}");
+    let node = executor.node(&copy(&json!({"s3": {"key": "none"}, "optional": true}), &json!({}))).await;
+    assert_eq!(node["phase"], "Failed", "it is not there, and the module wants it: {node}");
+    for (code, status, expected) in [
+        ("AccessDenied", 403, "access to object `in/text` is denied"),
+        ("InvalidAccessKeyId", 403, "the access key is not known to the server"),
+        ("SignatureDoesNotMatch", 403, "the secret key is wrong"),
+        ("ExpiredToken", 400, "the session token is expired"),
+        ("NoSuchBucket", 404, "the bucket does not exist: make it"),
+    ] {
+        s3.fail("GET /artifacts/in/text", Fault::Error(status, code));
+        let node = executor.node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({}))).await;
+        assert_eq!(node["phase"], "Error", "{node}");
+        assert!(message(&node).contains(expected), "{code}: {node}");
+    }
+    for kind in ["git", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin"] {
+        let node = executor.node(&copy(&json!({kind: {"key": "k"}}), &json!({}))).await;
+        assert!(message(&node).contains(&format!("artifacts of the kind `{kind}` are not supported; use")), "{node}");
+    }
+}
+
+/// Nothing is lost by what passes, and nothing half-written is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_fail_for_a_while() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let text = "word ".repeat(200_000);
+    s3.put("in/text", &text);
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    for fault in [Fault::Error(503, "SlowDown"), Fault::Status(500), Fault::Cut(1000), Fault::Cut(500_000)] {
+        s3.fail("GET /artifacts/in/text", fault.clone());
+        s3.fail("PUT /artifacts/wf/", Fault::Error(503, "SlowDown"));
+        let node = executor.node(&step).await;
+        assert_eq!(node["phase"], "Succeeded", "{fault:?}: {node}");
+        assert_eq!(std::fs::read_to_string(s3.object(key(&node))).unwrap(), text, "{fault:?}");
+    }
+    for _ in 0..20 {
+        s3.fail("GET /artifacts/in/text", Fault::Cut(1000));
+    }
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Error", "{node}");
+    assert!(message(&node).contains("broke off, after 3 attempts"), "{node}");
+}
+
+/// In parts, which nobody sees before the last is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_objects_go_in_parts() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let text = "0123456789abcde\n".repeat(1_300_000);
+    s3.put("in/text", &text);
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    s3.fail("partNumber=2", Fault::Error(503, "SlowDown"));
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
+    let asked = s3.asked();
+    assert!(asked.iter().any(|asked| asked.contains("partNumber=3")), "{asked:?}");
+    let before = s3.keys();
+    for _ in 0..20 {
+        s3.fail("partNumber=2", Fault::Error(403, "AccessDenied"));
+    }
+    let node = executor.node(&step).await;
+    assert!(message(&node).contains("access to object"), "{node}");
+    assert_eq!(s3.keys(), before, "nothing of it is seen");
+    assert!(
+        s3.asked().iter().any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")),
+        "it is taken back"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_are_prefixes_or_archives() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    for number in 0..40 {
+        s3.put(&format!("in/dir/{number}/file"), format!("{number}"));
+    }
+    let mut through = copy(&json!({"s3": {"key": "in/dir"}}), &json!({"path": "/in/text", "archive": {"none": {}}}));
+    through["plugin"]["wasm"]["args"] = json!(["/in/text/7/file", "/tmp/x"]);
+    let node = executor.node(&through).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    let below = s3.keys().into_iter().filter(|one| one.starts_with(key(&node))).count();
+    assert_eq!(below, 40, "{node}");
+    through["outputs"]["artifacts"][0].as_object_mut().unwrap().remove("archive");
+    let node = executor.node(&through).await;
+    assert_eq!(from_tar(&s3.object(key(&node)), "text/39/file"), "39");
+    let node = executor.node(&copy(&json!({"s3": {"key": "in/dir"}, "archive": {"tar": {}}}), &json!({}))).await;
+    assert!(message(&node).contains("an archive was expected, and the key is a directory"), "{node}");
+}
+
+/// `archiveLogs` of the repository, or of the template: what is printed is kept, however the module ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_an_artifact_too() {
+    let s3 = S3::start().await;
+    let mut failing = copy(&json!({"raw": {"data": "x"}}), &json!({"optional": true}));
+    failing["plugin"]["wasm"]["args"] = json!(["/none", "/out/copy"]);
+    for (executor, location) in [
+        (with(&json!({"archiveLogs": true, "s3": s3.bucket()})), json!(null)),
+        (executor(&s3), json!({"archiveLogs": true})),
+    ] {
+        let mut step = copy(&json!({"raw": {"data": "a b c"}}), &json!({}));
+        step["archiveLocation"] = location.clone();
+        failing["archiveLocation"] = location;
+        for (step, phase, expected) in [(&step, "Succeeded", "3\n"), (&failing, "Failed", "word-count: /none")] {
+            let node = executor.node(step).await;
+            assert_eq!(node["phase"], phase, "{node}");
+            let artifacts = node["outputs"]["artifacts"].as_array().unwrap();
+            let log = artifacts.iter().find(|artifact| artifact["name"] == "main-logs").unwrap();
+            let key = log["s3"]["key"].as_str().unwrap();
+            assert!(key.ends_with("/main.log") && log.get("path").is_none(), "{node}");
+            assert!(std::fs::read_to_string(s3.object(key)).unwrap().starts_with(expected), "{node}");
+        }
+    }
+    let node = executor(&s3).node(&copy(&json!({"raw": {"data": "a"}}), &json!({}))).await;
+    assert_eq!(node["outputs"]["artifacts"].as_array().unwrap().len(), 1, "{node}");
+}
