@@ -406,8 +406,8 @@ fn set_mode(root: &Dir, path: &Path, mode: u32, recurse: bool) -> io::Result<()>
     if metadata.is_symlink() {
         return Ok(());
     }
-    let mode = if metadata.is_dir() { mode | 0o700 } else { mode | 0o400 };
-    root.set_permissions(path, Permissions::from_mode(mode & 0o777))?;
+    let least = if metadata.is_dir() { 0o700 } else { 0o400 };
+    root.set_permissions(path, Permissions::from_mode((mode | least) & 0o777))?;
     if recurse && metadata.is_dir() {
         for entry in root.read_dir(path)? {
             set_mode(root, &path.join(entry?.file_name()), mode, true)?;
