@@ -218,9 +218,10 @@ impl OciSource {
     async fn document(&self, oci: &OciReference, digest: &Digest, context: &Context<'_>) -> Result<Document, Error> {
         let what = format!("manifest `{digest}` of `{}`", oci.repository());
         let answer = self.request(oci, &format!("manifests/{digest}"), Method::GET, &what, context).await?;
+        let content_type = answer.headers.get(reqwest::header::CONTENT_TYPE).cloned();
         let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
         verify(digest, &bytes, &what)?;
-        Document::parse(&bytes)
+        Document::parse_as(&bytes, content_type.as_ref().and_then(|sent| sent.to_str().ok()))
     }
 
     /// A blob that says something about the others.

@@ -85,6 +85,8 @@ pub struct Request {
     pub authorization: Option<HeaderValue>,
     /// Headers for the origin of `url`, and for no other.
     pub headers: HeaderMap,
+    /// Whether a redirect is an error: of what has a password in it, or gives one.
+    pub stays: bool,
     /// Asks for the content only if it is another.
     pub unless: Option<Validators>,
     /// What is posted, and its type. It goes to `url` alone: a redirect is an error then.
@@ -100,6 +102,7 @@ impl Request {
             accept: Vec::new(),
             authorization: None,
             headers: HeaderMap::new(),
+            stays: false,
             unless: None,
             body: None,
         }
@@ -208,10 +211,10 @@ impl Http {
                 let (status, headers) = (response.status(), response.headers().clone());
                 return Ok(Answer { status, headers, url, attempts: 1, response });
             };
-            if request.body.is_some() {
+            if request.body.is_some() || request.stays {
                 return Err(Error::new(
                     ErrorKind::Protocol,
-                    format!("{} redirects what was posted to it", origin(&url)),
+                    format!("{} redirects what only it is asked", origin(&url)),
                 ));
             }
             if !matches!(next.scheme(), "https" | "http") {

@@ -109,6 +109,14 @@ async fn what_a_registry_says_is_checked() {
         (deep, "the registry's manifest is not one"),
         (json!({"schemaVersion": 1}).to_string(), "schema version 1 are not supported"),
         (" ".repeat(5 << 20), "is larger than 4194304 bytes"),
+        (
+            manifest(&module, &json!({})).replacen(
+                '{',
+                "{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",",
+                1,
+            ),
+            "and is not",
+        ),
         (index.to_string(), "names another index"),
     ];
     for (document, expected) in documents {

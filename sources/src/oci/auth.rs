@@ -186,7 +186,7 @@ fn token_request(mut realm: Url, service: Option<&String>, scope: &str, who: Opt
         }
         query.append_pair("scope", scope);
     }
-    Request { authorization: who.and_then(basic), ..Request::get(realm) }
+    Request { authorization: who.and_then(basic), stays: true, ..Request::get(realm) }
 }
 
 /// Whether credentials for `registry` may be sent to `realm`: on the registry's own host, above or below it in the domain, where it is known

@@ -19,6 +19,9 @@ pub(super) const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
+/// Those of them that are indexes.
+const INDEX_TYPES: [&str; 2] = [MANIFEST_TYPES[2], MANIFEST_TYPES[3]];
+
 /// More layers or children than that make no sense.
 const MAX_ENTRIES: usize = 512;
 
@@ -63,6 +66,7 @@ pub(super) struct Platform {
 #[serde(rename_all = "camelCase")]
 struct RawDocument {
     schema_version: u32,
+    media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<RawDescriptor>,
     layers: Option<Vec<RawDescriptor>>,
@@ -83,6 +87,25 @@ struct RawDescriptor {
 }
 
 impl Document {
+    /// Reads what was sent as `content_type`: two names for one document would be two documents to some.
+    pub(super) fn parse_as(bytes: &[u8], content_type: Option<&str>) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Typed {
+            media_type: Option<String>,
+        }
+        let sent = content_type.and_then(|sent| sent.split(';').next()).map(str::trim);
+        let said = serde_json::from_slice::<Typed>(bytes).ok().and_then(|typed| typed.media_type);
+        if let (Some(sent), Some(said)) = (sent.filter(|sent| MANIFEST_TYPES.contains(sent)), said)
+            && sent != said
+        {
+            let said: String = said.chars().take(100).collect();
+            let message = format!("the registry sends the manifest as `{sent}`, and it says that it is `{said}`");
+            return Err(Error::new(ErrorKind::Protocol, message));
+        }
+        Self::parse(bytes)
+    }
+
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let raw: RawDocument = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(ErrorKind::Protocol, "the registry's manifest is not one").caused_by(error))?;
@@ -92,6 +115,11 @@ impl Document {
                 ErrorKind::Unsupported,
                 format!("manifests of schema version {version} are not supported"),
             ));
+        }
+        if let Some(said) = raw.media_type.as_deref().filter(|said| MANIFEST_TYPES.contains(said))
+            && INDEX_TYPES.contains(&said) != raw.manifests.is_some()
+        {
+            return Err(Error::new(ErrorKind::Protocol, format!("the manifest says that it is `{said}`, and is not")));
         }
         match (raw.manifests, raw.layers, raw.config) {
             // CVE-2021-41190: one document, read as an index by one and as an image by another.
@@ -164,6 +192,12 @@ mod tests {
         );
         let Document::Index(children) = Document::parse(index.as_bytes()).unwrap() else { panic!() };
         assert_eq!(children[0].platform.as_ref().unwrap().os, "wasip1");
+        let oci = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}"#;
+        assert!(
+            Document::parse_as(oci, Some(OCI_MANIFEST)).is_ok() && Document::parse_as(oci, Some("text/plain")).is_ok()
+        );
+        let error = Document::parse_as(oci, Some(INDEX_TYPES[0])).unwrap_err();
+        assert!(error.to_string().contains("sends the manifest as"), "{error}");
         let manifest = Document::parse(br#"{"schemaVersion":2}"#).unwrap();
         assert!(matches!(manifest, Document::Manifest(manifest) if manifest.layers.is_empty()));
     }
