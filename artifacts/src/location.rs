@@ -60,7 +60,9 @@ pub struct Location {
 #[derive(Clone)]
 pub struct Stores {
     surroundings: Arc<dyn Surroundings>,
-    open: Cache<(Repository, String), Arc<dyn ArtifactStore>>,
+    /// The operator's endpoint and bucket.
+    own: Option<(String, String)>,
+    open: Cache<(Repository, String, bool), Arc<dyn ArtifactStore>>,
 }
 
 impl fmt::Debug for Stores {
@@ -70,24 +72,32 @@ impl fmt::Debug for Stores {
 }
 
 impl Stores {
-    /// Stores with these surroundings.
-    pub fn new(surroundings: Arc<dyn Surroundings>) -> Self {
-        Self { surroundings, open: Cache::builder().max_capacity(MOST).time_to_live(REMEMBER).build() }
+    /// Stores with these surroundings. The executor's own credentials are for workflows' own repositories and for the operator's bucket, `own`: endpoint and
+    /// name.
+    pub fn new(surroundings: Arc<dyn Surroundings>, own: Option<(String, String)>) -> Self {
+        Self { surroundings, own, open: Cache::builder().max_capacity(MOST).time_to_live(REMEMBER).build() }
     }
 
-    /// The store behind a repository, with the Secrets of a namespace.
-    pub async fn open(&self, repository: &Repository, namespace: &str) -> Result<Arc<dyn ArtifactStore>, Error> {
-        let key = (repository.clone(), namespace.to_owned());
+    /// The store of a location, with the Secrets of a namespace.
+    pub async fn open(&self, location: &Location, namespace: &str) -> Result<Arc<dyn ArtifactStore>, Error> {
+        let repository = &location.repository;
+        let own = location.default || self.is_own(repository);
+        let key = (repository.clone(), namespace.to_owned(), own);
         if let Some(store) = self.open.get(&key).await {
             return Ok(store);
         }
         let store: Arc<dyn ArtifactStore> = match repository {
             Repository::Directory(directory) => Arc::new(DirectoryStore::open(&directory.path)?),
             // Boxed: what it takes to open one is much, and seldom.
-            Repository::S3(bucket) => Arc::new(Box::pin(s3::open(bucket, namespace, &*self.surroundings)).await?),
+            Repository::S3(bucket) => Arc::new(Box::pin(s3::open(bucket, namespace, own, &*self.surroundings)).await?),
             Repository::Http(url) => Arc::new(Box::pin(web::open(url, namespace, &*self.surroundings)).await?),
         };
         self.open.insert(key, Arc::clone(&store)).await;
         Ok(store)
+    }
+
+    fn is_own(&self, repository: &Repository) -> bool {
+        let Repository::S3(bucket) = repository else { return false };
+        self.own.as_ref().is_some_and(|(endpoint, name)| *endpoint == bucket.endpoint && *name == bucket.bucket)
     }
 }

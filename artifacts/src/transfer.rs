@@ -36,7 +36,7 @@ const HEAD: usize = 64 << 10;
 pub struct Download<'a> {
     /// Its key.
     pub key: &'a str,
-    /// Where it goes.
+    /// Where it goes, in a directory that nobody else writes to.
     pub path: &'a str,
     /// How it is unpacked.
     pub unpack: Unpack,
@@ -62,6 +62,38 @@ pub async fn download(
     .await?;
     let Some((mode, recurse)) = what.mode else { return Ok(()) };
     blocking(root, what.path, move |root, path| set_mode(root, Path::new(path), mode, recurse)).await
+}
+
+/// Puts what was brought to `incoming` at its path: into what is there already where both are directories, and over everything else.
+pub fn place(incoming: &Dir, name: &str, root: &Dir, path: &str) -> Result<(), Error> {
+    let place = || {
+        if let Some(parent) = Path::new(path).parent() {
+            root.create_dir_all(parent)?;
+        }
+        put(incoming, Path::new(name), root, Path::new(path))
+    };
+    place().map_err(|error| Error::local(format_args!("`/{path}`"), error))
+}
+
+fn put(incoming: &Dir, from: &Path, root: &Dir, to: &Path) -> io::Result<()> {
+    match root.symlink_metadata(to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => incoming.rename(from, root, to),
+        Err(error) => Err(error),
+        Ok(there) if there.is_dir() && incoming.symlink_metadata(from)?.is_dir() => {
+            let names = incoming.read_dir(from)?.map(|entry| entry.map(|entry| entry.file_name()));
+            for name in names.collect::<io::Result<Vec<_>>>()? {
+                put(incoming, &from.join(&name), root, &to.join(&name))?;
+            }
+            Ok(())
+        }
+        Ok(there) if there.is_dir() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a directory is there already"))
+        }
+        Ok(_) => {
+            root.remove_file(to)?;
+            incoming.rename(from, root, to)
+        }
+    }
 }
 
 async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: impl FnMut() -> F) -> Result<T, Error> {

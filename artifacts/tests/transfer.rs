@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 use wasm_workflow_artifacts::archive::{Bounds, Pack, Unpack};
-use wasm_workflow_artifacts::transfer::{Download, Upload, Uploaded, download, upload};
+use wasm_workflow_artifacts::transfer::{Download, Upload, Uploaded, download, place, upload};
 use wasm_workflow_artifacts::{DirectoryStore, Error, ErrorKind};
 
 const LIMIT: u64 = 2 << 20;
@@ -178,6 +178,17 @@ async fn what_wants_out_is_refused_and_leaves_nothing() {
         (vec![("d", LINK, "."), ("d/x", FILE, "x")], "a link that leads out of it"),
         (vec![("a", FILE, "1"), ("h", SAME, "../../etc/passwd")], "leads out of it"),
         (vec![("a", FILE, "1"), ("h", SAME, "none")], "cannot be"),
+        (vec![("a", FILE, "1"), ("l", LINK, "a"), ("h", SAME, "l")], "a hard link to what is no file"),
+        (vec![("l", LINK, "elsewhere")], "it is a link, and nothing else"),
+        // Lexically inside, each of them.
+        (
+            vec![
+                ("d/1/2/3/r", LINK, "../../../../d"),
+                ("d/f", FILE, "x"),
+                ("e", LINK, "d/1/2/3/r/../../../../etc/passwd"),
+            ],
+            "by way of others",
+        ),
     ] {
         let f = Fixture::new();
         let error = f.bring(&tar_gz(&entries), Unpack::Detect).await.unwrap_err();
@@ -185,6 +196,13 @@ async fn what_wants_out_is_refused_and_leaves_nothing() {
         assert!(!error.retryable(), "{error}");
         assert!(f.all().is_empty(), "{entries:?}: {:?}", f.all());
     }
+    // Millions of headers of nothing are entries too.
+    let none: Vec<(String, EntryType, &str)> =
+        (0..200).map(|number| (format!("f{number}"), EntryType::Fifo, "")).collect();
+    let none: Vec<(&str, EntryType, &str)> =
+        none.iter().map(|(name, kind, text)| (name.as_str(), *kind, *text)).collect();
+    let error = Fixture::new().bring(&tar_gz(&none), Unpack::Tar).await.unwrap_err();
+    assert!(error.to_string().contains("more than 100 entries"), "{error}");
     // A device is nothing that a module can use: it is left out, as by Argo.
     let f = Fixture::new();
     f.bring(&tar_gz(&[("null", EntryType::Char, ""), ("fifo", EntryType::Fifo, ""), ("a", FILE, "x")]), Unpack::Tar)
@@ -225,6 +243,52 @@ async fn bombs_and_damage_are_errors() {
         assert!(error.to_string().contains(expected), "{expected}: {error}");
         assert!(f.all().is_empty(), "{expected}: {:?}", f.all());
     }
+}
+
+/// A zip has its directory in memory: it is not read before it is counted.
+#[tokio::test]
+async fn a_zip_of_many_entries_is_not_opened() {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for number in 0..200 {
+        writer.start_file(number.to_string(), zip::write::SimpleFileOptions::default()).unwrap();
+    }
+    let zip = writer.finish().unwrap().into_inner();
+    let error = Fixture::new().bring(&zip, Unpack::Zip).await.unwrap_err();
+    assert!(error.to_string().contains("more than 100 entries"), "{error}");
+}
+
+/// What is there already, parents of outputs for example, stays; what is in the way goes.
+#[test]
+fn what_came_is_put_over_what_is_there() {
+    let f = Fixture::new();
+    f.write("in/7/a/b", "new");
+    f.write("in/7/c", "new");
+    f.write("out/src/a/kept", "old");
+    f.write("out/src/c", "old");
+    symlink("/etc/passwd", f.at("out/src/l")).unwrap();
+    f.write("in/8", "plain");
+    let (incoming, root) = (f.root.open_dir("in").unwrap(), f.root.open_dir("out").unwrap());
+    place(&incoming, "7", &root, "src").unwrap();
+    place(&incoming, "8", &root, "src/l").unwrap();
+    assert_eq!(
+        f.all(),
+        [
+            "in",
+            "in/7",
+            "in/7/a",
+            "out",
+            "out/src",
+            "out/src/a",
+            "out/src/a/b",
+            "out/src/a/kept",
+            "out/src/c",
+            "out/src/l"
+        ]
+    );
+    assert_eq!(fs::read(f.at("out/src/c")).unwrap(), b"new");
+    assert_eq!(fs::read(f.at("out/src/l")).unwrap(), b"plain");
+    f.write("in/9", "file");
+    assert!(place(&incoming, "9", &root, "src/a").is_err(), "no directory is removed for a file");
 }
 
 /// 300 MB of zeros in 300 kB: within the limits on the disk, and no archive that anybody means.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
 use axum::{Router, http};
 use futures::StreamExt;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -67,6 +68,8 @@ impl S3 {
         let router = router.layer(axum::extract::DefaultBodyLimit::disable());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = listener.local_addr().expect("an address").to_string();
+        // Without waiting for more to send: small answers come in two pieces.
+        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { endpoint, root, shared }
     }

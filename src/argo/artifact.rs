@@ -100,6 +100,11 @@ impl Artifact {
         }
     }
 
+    /// Whether it says itself where it is.
+    pub(super) fn names_a_place(&self) -> bool {
+        self.whole().is_some() || self.key().is_some()
+    }
+
     /// A key without a place.
     fn key(&self) -> Option<&str> {
         self.s3.as_ref().map(|s3| s3.key.as_str()).filter(|key| !key.is_empty())

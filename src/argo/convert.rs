@@ -73,19 +73,23 @@ impl Call {
         let module = module(&wasm)?;
         let placement = &conversion.placement.clone().of(&template)?;
         let inputs = inputs(&template, placement)?;
-        let output_artifacts = output_artifacts(&template, placement)?;
         let place = placement.place.clone().and_then(Result::ok);
         let archive_logs = template.archive_location.as_ref().and_then(|location| location.archive_logs);
         let logs = archive_logs.or(place.as_ref().map(|place| place.archive_logs)).unwrap_or_default();
         let logs = logs
             .then(|| placement.place("template.archiveLocation").map(|place| place.below("main.log")))
             .transpose()?;
+        let output_artifacts = output_artifacts(&template, placement, logs.as_ref())?;
         let step = Step {
             parameters: parameters(&template)?,
             output_parameters: output_parameters(&template)?,
             inputs,
             output_artifacts,
-            undeclared_artifacts: place.map(|place| place.at(&place.key)),
+            // Apart from declared ones, whatever the module calls them; on one's own machine they are called by their names.
+            undeclared_artifacts: place.map(|place| match placement.personal {
+                true => place.at(&place.key),
+                false => place.below("undeclared"),
+            }),
             logs,
             limits: lower(&wasm.limits, &conversion.limits),
             timeout: timeout(&template),
@@ -174,8 +178,12 @@ fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifac
     template.inputs.artifacts.iter().map(convert).collect()
 }
 
-fn output_artifacts(template: &Template, placement: &Placement) -> Result<Vec<OutputArtifact>, DocumentError> {
-    let mut taken = HashSet::new();
+fn output_artifacts(
+    template: &Template,
+    placement: &Placement,
+    logs: Option<&Location>,
+) -> Result<Vec<OutputArtifact>, DocumentError> {
+    let mut taken: HashSet<Location> = logs.into_iter().cloned().collect();
     let convert = |artifact: &super::artifact::Artifact| {
         let at = format!("template.outputs.artifacts.{}", artifact.name);
         if !is_artifact_name(&artifact.name) {
@@ -185,7 +193,11 @@ fn output_artifacts(template: &Template, placement: &Placement) -> Result<Vec<Ou
         let (mut location, pack) = artifact.destination(&at, &path, placement)?;
         // Files of different directories can have one name.
         if !taken.insert(location.clone()) {
+            if artifact.names_a_place() {
+                return Err(DocumentError::new(at, "another output of this template goes to the same place"));
+            }
             location.key = format!("{}-{}", location.key, artifact.name);
+            taken.insert(location.clone());
         }
         Ok(OutputArtifact {
             name: artifact.name.clone(),

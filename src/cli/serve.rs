@@ -50,6 +50,8 @@ impl Serve {
         let auth = self.auth()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
+            // Every archive on its way has one, and what it waits for may want another.
+            .max_blocking_threads(4096)
             .build()
             .map_err(|error| Failure::error(format!("cannot start threads: {error}")))?;
         let served = runtime.block_on(serve(self.bind, auth, config, &self.common));

@@ -158,9 +158,9 @@ impl Common {
     /// The artifact stores. The operator's own may be on this machine.
     pub(super) fn stores(config: &Config, kubernetes: Option<Kubernetes>) -> Stores {
         let own = config.artifacts.repository.as_ref().and_then(|repository| repository.s3.as_ref());
-        let own = own.map(|s3| s3.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
-        let machine = config.sources.insecure.iter().cloned().chain(own);
-        Stores::new(Arc::new(Surroundings::new(kubernetes, machine, config.sources.ca.clone())))
+        let own = own.map(|s3| (s3.endpoint.clone(), s3.bucket.clone()));
+        let machine = config.sources.insecure.iter().cloned().chain(own.iter().map(|(endpoint, _)| endpoint.clone()));
+        Stores::new(Arc::new(Surroundings::new(kubernetes, machine, config.sources.ca.clone())), own)
     }
 
     /// Where the configuration is from.

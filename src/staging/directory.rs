@@ -1,13 +1,12 @@
 //! Making a step's directory, looking into it, and removing it.
 
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::symlink;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions};
 use tempfile::TempDir;
 
 use super::{GuestPath, Scratch, cleaner, work_input};
@@ -41,9 +40,15 @@ impl StepDirectory {
         create().map_err(|error| unwritable(scratch.path(), error))
     }
 
+    /// A directory beside it, on the same file system, where inputs are until they are whole.
+    pub(super) fn incoming(&self) -> Result<Incoming, StepError> {
+        let beside = self.path.parent().unwrap_or(&self.path);
+        Incoming::in_directory(beside).map_err(|error| unwritable(beside, error))
+    }
+
     /// Tells the module what it got, once the inputs are there.
     pub fn introduce(&self, step: &Step) -> Result<(), StepError> {
-        introduce(&self.path, step).map_err(|error| unwritable(&self.path, error))
+        introduce(&self.root, step).map_err(|error| unwritable(&self.path, error))
     }
 
     /// Where it is on this machine.
@@ -135,16 +140,55 @@ fn lay_out(root: &Path, step: &Step) -> io::Result<()> {
     Ok(())
 }
 
-/// The inputs that are there, as modules of the `/work` contract find them.
-fn introduce(root: &Path, step: &Step) -> io::Result<()> {
-    let linked = root.join("work/artifacts-in");
-    fs::create_dir(&linked)?;
-    for input in step.inputs.iter().filter(|input| input.content.is_some()) {
-        make_parent(&linked, &input.path)?;
+/// The inputs that are there, as modules of the `/work` contract find them. What is in them is not trusted: nothing is opened but by way of the root.
+fn introduce(root: &Dir, step: &Step) -> io::Result<()> {
+    let linked = Path::new("work/artifacts-in");
+    root.create_dir(linked)?;
+    let mut inputs: Vec<_> = step.inputs.iter().filter(|input| input.content.is_some()).collect();
+    inputs.sort_by_key(|input| input.path.relative().len());
+    for input in inputs {
+        let link = linked.join(input.path.relative());
+        // What is inside another is there by way of that.
+        if root.symlink_metadata(&link).is_ok() {
+            continue;
+        }
+        root.create_dir_all(link.parent().unwrap_or(linked))?;
         let up = "../".repeat(2 + input.path.relative().matches('/').count());
-        symlink(format!("{up}{}", input.path.relative()), linked.join(input.path.relative()))?;
+        root.symlink(format!("{up}{}", input.path.relative()), link)?;
     }
-    fs::write(root.join("work/input.json"), serde_json::to_vec(&work_input(step))?)
+    let mut file = root.open_with("work/input.json", OpenOptions::new().write(true).create_new(true))?;
+    file.write_all(&serde_json::to_vec(&work_input(step))?)
+}
+
+/// Where inputs are until they are whole. Removed with what is left in it.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    root: Arc<Dir>,
+    kept: Option<TempDir>,
+}
+
+impl Incoming {
+    fn in_directory(beside: &Path) -> io::Result<Self> {
+        let kept = tempfile::Builder::new().prefix("incoming-").tempdir_in(beside)?;
+        let root = Dir::open_ambient_dir(kept.path(), ambient_authority())?;
+        Ok(Self { root: Arc::new(root), kept: Some(kept) })
+    }
+
+    pub(super) fn root(&self) -> &Arc<Dir> {
+        &self.root
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let Some(kept) = self.kept.take() else { return };
+        // Nearly always nothing is left.
+        if fs::remove_dir(kept.path()).is_ok() {
+            let _ = kept.keep();
+        } else {
+            cleaner::remove_left(kept.keep());
+        }
+    }
 }
 
 fn make_parent(root: &Path, path: &GuestPath) -> io::Result<()> {

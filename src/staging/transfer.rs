@@ -36,21 +36,33 @@ pub async fn stage_in(
     stores: &Stores,
     handle: &Handle,
 ) -> Result<(), StepError> {
+    let incoming = directory.incoming()?;
     let mut transfers = Vec::new();
     for (index, input) in step.inputs.iter().enumerate().filter(|(_, input)| input.content.is_some()) {
-        let (root, step, stores) = (Arc::clone(directory.root()), Arc::clone(step), stores.clone());
+        let (incoming, step, stores) = (Arc::clone(incoming.root()), Arc::clone(step), stores.clone());
         let (name, handle) = (input.name.clone(), handle.clone());
         transfers.push(async move {
             // When nobody waits any more, the transfer ends too.
-            let bringing = handle.spawn(async move { bring(&step, index, &root, &stores).await });
+            let bringing = handle.spawn(async move { bring(&step, index, &incoming, &stores).await });
             let brought = AbortOnDropHandle::new(bringing).await;
-            let brought = brought.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))));
-            brought.map(|brought| (!brought).then_some(index))
+            brought
+                .unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))))
+                .map(|brought| (index, brought))
         });
     }
     let brought = stream::iter(transfers).buffered(AT_ONCE).collect().await;
-    let missing = all(brought, Stage::StageIn, "input artifact")?;
-    for index in missing.into_iter().flatten() {
+    let brought = all(brought, Stage::StageIn, "input artifact")?;
+    let (mut there, missing): (Vec<_>, Vec<_>) = brought.into_iter().partition(|(_, brought)| *brought);
+    // What is inside another comes after that.
+    there.sort_by_key(|(index, _)| step.inputs[*index].path.relative().len());
+    for (index, _) in there {
+        let input = &step.inputs[index];
+        let placed = transfer::place(incoming.root(), &index.to_string(), directory.root(), input.path.relative());
+        placed.map_err(|error| {
+            StepError::error(Stage::StageIn, format!("input artifact `{}`: {error}", input.name)).caused_by(error)
+        })?;
+    }
+    for (index, _) in missing {
         Arc::make_mut(step).inputs[index].content = None;
     }
     directory.introduce(step)
@@ -77,22 +89,22 @@ impl From<&artifacts::Error> for Fault {
     }
 }
 
-/// `false` when there is none, and it is optional.
-async fn bring(step: &Step, index: usize, root: &Arc<Dir>, stores: &Stores) -> Result<bool, (Fault, String)> {
+/// Brings an input to where nobody else writes, called by its number. `false` when there is none, and it is optional.
+async fn bring(step: &Step, index: usize, incoming: &Arc<Dir>, stores: &Stores) -> Result<bool, (Fault, String)> {
     let input: &InputArtifact = &step.inputs[index];
-    let path = input.path.relative();
+    let path = &index.to_string();
     match &input.content {
         None => Ok(false),
         Some(Content::Raw(text)) => {
-            let written = root.write(path, text).map(|()| true);
+            let written = incoming.write(path, text).map(|()| true);
             written.map_err(|error| (Fault::Ours, format!("`{}`: {error}", input.name)))
         }
         Some(Content::Stored(location)) => {
             let failed = |error: artifacts::Error| ((&error).into(), said(&input.name, location, &error));
-            let store = stores.open(&location.repository, &step.workflow.namespace).await.map_err(failed)?;
+            let store = stores.open(location, &step.workflow.namespace).await.map_err(failed)?;
             let what = Download { key: &location.key, path, unpack: input.unpack, mode: input.mode };
             let bounds = Bounds { bytes: step.limits.disk, entries: step.limits.entries };
-            match transfer::download(&*store, &what, root, bounds).await {
+            match transfer::download(&*store, &what, incoming, bounds).await {
                 Ok(()) => Ok(true),
                 Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(failed(error)),
@@ -148,7 +160,7 @@ async fn store(
 ) -> Result<Produced, (Fault, String)> {
     let Made { name, path, location, pack } = made;
     let failed = |error: artifacts::Error| ((&error).into(), said(&name, &location, &error));
-    let store = stores.open(&location.repository, namespace).await.map_err(failed)?;
+    let store = stores.open(&location, namespace).await.map_err(failed)?;
     let what = Upload { key: &location.key, path: path.relative(), pack };
     let uploaded = transfer::upload(&*store, what, root, limit).await.map_err(failed)?;
     Ok(Produced { name, path: path.to_string(), location, links_left_out: uploaded.links })

@@ -42,7 +42,7 @@ impl Logs {
     }
 
     /// Puts it where it is kept.
-    pub(super) async fn store(&self, stores: &Stores, namespace: &str) -> Result<Produced, artifacts::Error> {
+    pub(super) async fn store(self, stores: Stores, namespace: String) -> Result<Produced, artifacts::Error> {
         let file = || -> io::Result<(File, u64)> {
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner).try_clone()?;
             file.rewind()?;
@@ -52,9 +52,9 @@ impl Logs {
         let (file, length) = file().map_err(|error| artifacts::Error::local("the log", error))?;
         let stream = ReaderStream::new(tokio::fs::File::from_std(file))
             .map(|chunk| chunk.map_err(|error| artifacts::Error::local("the log", error)));
-        let store = stores.open(&self.location.repository, namespace).await?;
+        let store = stores.open(&self.location, &namespace).await?;
         store.put(&self.location.key, Body::new(stream.boxed(), Some(length))).await?;
-        let location = self.location.clone();
+        let location = self.location;
         Ok(Produced { name: NAME.to_owned(), path: String::new(), location, links_left_out: 0 })
     }
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use sources::{Defaults, Request, Sources};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::logs::Logs;
 use super::modules::{Modules, Ready};
@@ -231,24 +232,25 @@ impl OnRunner<'_> {
             self.stage_in(directory).await?;
         }
         let logs = self.step.logs.as_ref().map(|location| Logs::start(location, self.executor.scratch.path()));
-        let logs = logs.transpose().map_err(|error| {
-            let message = format!("the module's log cannot be written: {error}");
-            StepError::error(Stage::Run, message).retryable(true).caused_by(error)
-        })?;
         let tees = match &logs {
-            Some(logs) => Tees { stdout: Some(logs.tee(tees.stdout)), stderr: Some(logs.tee(tees.stderr)) },
-            None => tees,
+            Some(Ok(logs)) => Tees { stdout: Some(logs.tee(tees.stdout)), stderr: Some(logs.tee(tees.stderr)) },
+            _ => tees,
         };
         let report = self.run_module(directory, tees).await?;
-        self.finish(report, directory, logs.as_ref()).await
+        self.finish(report, directory, logs).await
     }
 
     /// Keeps the log, however the module ended. That it could not be kept is said, and changes nothing else.
-    async fn keep(&self, logs: &Logs, outcome: &mut Outcome) {
-        let (executor, namespace) = (self.executor, &self.step.workflow.namespace);
+    async fn keep(&self, logs: std::io::Result<Logs>, outcome: &mut Outcome) {
+        let (stores, namespace) = (self.executor.stores.clone(), self.step.workflow.namespace.clone());
+        // Not on this runner: connections live on where they were made.
+        let storing = self.executor.handle.spawn(async move {
+            let logs = logs.map_err(|error| error.to_string())?;
+            logs.store(stores, namespace).await.map_err(|error| error.to_string())
+        });
         let stored = tokio::select! {
             biased;
-            stored = logs.store(&executor.stores, namespace) => stored.map_err(|error| error.to_string()),
+            stored = AbortOnDropHandle::new(storing) => stored.unwrap_or_else(|error| Err(error.to_string())),
             () = self.cancel.cancelled() => Err("the step was cancelled".to_owned()),
             () = until(self.deadline) => Err("the step's time was over".to_owned()),
         };
@@ -301,7 +303,7 @@ impl OnRunner<'_> {
         &self,
         report: Report,
         directory: Option<&StepDirectory>,
-        logs: Option<&Logs>,
+        logs: Option<std::io::Result<Logs>>,
     ) -> Result<Outcome, StepError> {
         let bounds = &self.executor.settings.outputs;
         let collected = outcome::collect(&self.step, report, directory, bounds);

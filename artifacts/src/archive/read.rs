@@ -46,7 +46,7 @@ fn is_header(block: &[u8; 512]) -> bool {
 /// Unpacks a tar archive, in gzip or plain, to `path`.
 pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, bounds: Bounds) -> io::Result<()> {
     let came = Rc::new(Cell::new(0));
-    let mut archive = Counted { inner: archive, count: Rc::clone(&came) };
+    let mut archive = Counted { inner: archive, count: Rc::clone(&came), limit: bounds.bytes };
     let mut head = Vec::new();
     (&mut archive).take(GZIP.len() as u64).read_to_end(&mut head)?;
     let zipped = head == GZIP;
@@ -59,7 +59,10 @@ pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, bounds: Bounds) 
 
 /// Unpacks a zip archive to `path`.
 pub(crate) fn unzip(root: &Dir, path: &str, mut archive: impl Read + Seek, bounds: Bounds) -> io::Result<()> {
-    let size = archive.seek(io::SeekFrom::End(0))?;
+    let (size, listed) = look_through(&mut archive)?;
+    if listed > bounds.entries {
+        return Err(invalid(format!("it has more than {} entries", bounds.entries)));
+    }
     archive.rewind()?;
     unpack(root, path, bounds, Rc::new(Cell::new(size)), |target| {
         let mut archive = ZipArchive::new(archive).map_err(damaged)?;
@@ -75,6 +78,26 @@ pub(crate) fn unzip(root: &Dir, path: &str, mut archive: impl Read + Seek, bound
         }
         Ok(())
     })
+}
+
+/// The size of a zip archive, and how often it has what an entry of its directory begins with: the library keeps all of that in memory, and believes
+/// any of several directories.
+fn look_through(archive: &mut (impl Read + Seek)) -> io::Result<(u64, u64)> {
+    const ENTRY: &[u8; 4] = b"PK\x01\x02";
+    archive.rewind()?;
+    let (mut size, mut found, mut buffer, mut kept) = (0, 0, vec![0; 256 << 10], 0);
+    loop {
+        let count = archive.read(&mut buffer[kept..])?;
+        if count == 0 {
+            return Ok((size, found));
+        }
+        size += count as u64;
+        let filled = kept + count;
+        found += buffer[..filled].windows(ENTRY.len()).filter(|window| window == ENTRY).count() as u64;
+        // What may be the beginning of the next.
+        kept = filled.min(ENTRY.len() - 1);
+        buffer.copy_within(filled - kept..filled, 0);
+    }
 }
 
 fn untar_into(target: &mut Target<'_>, archive: impl Read, bounds: Bounds) -> io::Result<()> {
@@ -98,9 +121,9 @@ fn untar_into(target: &mut Target<'_>, archive: impl Read, bounds: Bounds) -> io
             (EntryType::Symlink, Some(name)) => target.link(&name, &link.unwrap_or_default())?,
             (EntryType::Link, Some(name)) => target.same(&name, &plain(link.unwrap_or_default().as_bytes())?)?,
             // Devices and the like: Argo leaves them out too.
-            (_, _) => {}
+            (_, _) => target.count_entry()?,
         }
-        io::copy(&mut entry, &mut io::sink())?;
+        target.skip(&mut entry)?;
         allowance.set(MAX_DESCRIPTION);
     }
     // To its very end, where the checksum is.
@@ -121,10 +144,14 @@ fn unpack(
     let beside = path.with_file_name(format!(".{name}.unpacking"));
     root.create_dir_all(&beside)?;
     let directory = root.open_dir(&beside)?;
-    let unpacked = work(&mut Target { directory: &directory, bounds, came, files: 0, entries: 0 });
+    let mut target = Target { directory: &directory, bounds, came, files: 0, entries: 0, links: Vec::new() };
+    let unpacked = work(&mut target).and_then(|()| target.check_links());
     let placed = unpacked.and_then(|()| {
         let mut entries = directory.entries()?;
         match (entries.next().transpose()?, entries.next()) {
+            (Some(only), None) if only.file_type()?.is_symlink() => {
+                Err(invalid("it is a link, and nothing else".to_owned()))
+            }
             (Some(only), None) => root.rename(beside.join(only.file_name()), root, path),
             (_, _) => return root.rename(&beside, root, path),
         }?;
@@ -144,6 +171,7 @@ struct Target<'a> {
     came: Rc<Cell<u64>>,
     files: u64,
     entries: u64,
+    links: Vec<PathBuf>,
 }
 
 impl Target<'_> {
@@ -174,16 +202,49 @@ impl Target<'_> {
         }
     }
 
+    /// Reads what nobody wants, and counts it.
+    fn skip(&mut self, content: &mut dyn Read) -> io::Result<()> {
+        let mut chunk = vec![0; 8 << 10];
+        loop {
+            match content.read(&mut chunk)? {
+                0 => return Ok(()),
+                count => self.count_bytes(count as u64)?,
+            }
+        }
+    }
+
     fn link(&mut self, name: &Path, target: &str) -> io::Result<()> {
         if leads_out(name, Path::new(target)) {
             return Err(invalid(format!("`{}` is a link that leads out of it, to `{target}`", name.display())));
         }
         self.make_room(name)?;
+        self.links.push(name.to_owned());
         self.directory.symlink(target, name)
+    }
+
+    /// A link through another link may lead out where neither alone does. Followed here, nothing leaves the directory: that is an error.
+    fn check_links(&self) -> io::Result<()> {
+        for link in &self.links {
+            match self.directory.metadata(link) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(invalid(format!(
+                        "`{}` is a link that leads out of it by way of others",
+                        link.display()
+                    )));
+                }
+                // It leads to nothing, or was replaced.
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// A second name for a file.
     fn same(&mut self, name: &Path, first: &Path) -> io::Result<()> {
+        // A link elsewhere leads elsewhere.
+        if !self.directory.symlink_metadata(first)?.is_file() {
+            return Err(invalid(format!("`{}` is a hard link to what is no file", name.display())));
+        }
         self.make_room(name)?;
         self.directory.hard_link(first, self.directory, name)
     }
@@ -252,13 +313,18 @@ fn damaged(error: zip::result::ZipError) -> io::Error {
 struct Counted<R> {
     inner: R,
     count: Rc<Cell<u64>>,
+    /// The most that may come.
+    limit: u64,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.count.update(|counted| counted + count as u64);
-        Ok(count)
+        match self.count.get() > self.limit {
+            true => Err(invalid(format!("it has more than {} bytes", self.limit))),
+            false => Ok(count),
+        }
     }
 }
 

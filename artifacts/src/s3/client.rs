@@ -26,10 +26,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Where nobody names a region, and the server has none.
 const NO_REGION: &str = "us-east-1";
 
-/// A store for the bucket, with the Secrets of a namespace.
+/// A store for the bucket, with the Secrets of a namespace; and with the executor's own credentials, if it may have those.
 pub(crate) async fn open(
     location: &S3Location,
     namespace: &str,
+    own: bool,
     surroundings: &dyn Surroundings,
 ) -> Result<S3Store, Error> {
     check(location)?;
@@ -50,7 +51,7 @@ pub(crate) async fn open(
         Some(AddressingStyle::VirtualHosted) => true,
         Some(AddressingStyle::Auto) | None => is_virtual_hosted(host, &location.bucket, secure),
     };
-    let credentials = credentials(location, region, &read).await?;
+    let credentials = credentials(location, region, own, &read).await?;
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(OverWeb(web))
@@ -114,6 +115,7 @@ impl Secrets<'_> {
 async fn credentials(
     location: &S3Location,
     region: &str,
+    own: bool,
     read: &Secrets<'_>,
 ) -> Result<SharedCredentialsProvider, Error> {
     let access = read.value(location.access_key_secret.as_ref()).await?;
@@ -125,6 +127,11 @@ async fn credentials(
             let keys =
                 Credentials::new(trimmed(&access), trimmed(&secret), token.as_ref().map(trimmed), None, "Secret");
             Ok(SharedCredentialsProvider::new(keys))
+        }
+        (None, None) if !own => {
+            let message = "the bucket names no keys, `accessKeySecret` and `secretKeySecret`: the executor's own credentials are for \
+                           workflows' own repositories and for the operator's bucket";
+            Err(Error::new(ErrorKind::InvalidConfig, message))
         }
         (None, None) => own_credentials(&location.role_arn, region, read.surroundings.cloud()?).await,
         (Some(_), None) | (None, Some(_)) => {

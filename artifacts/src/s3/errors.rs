@@ -79,7 +79,9 @@ fn named(code: &str, status: u16) -> String {
 
 fn kind(code: &str, status: u16) -> ErrorKind {
     match code {
-        "NoSuchKey" | "NoSuchBucket" | "NotFound" => ErrorKind::NotFound,
+        "NoSuchKey" | "NotFound" => ErrorKind::NotFound,
+        // No artifact is missing: an optional one is not, either.
+        "NoSuchBucket" => ErrorKind::InvalidConfig,
         "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling" | "OperationAborted" => {
             ErrorKind::Unavailable
         }

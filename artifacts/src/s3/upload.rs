@@ -24,6 +24,8 @@ const PART_BYTES: u64 = 8 << 20;
 const MAX_PARTS: u64 = 10_000;
 /// Parts of one object on their way at once.
 const IN_FLIGHT: usize = 2;
+/// More than that is no small object.
+const LARGE: usize = 1 << 20;
 /// Hashing more than that is not for a thread that others wait for.
 const QUICK: usize = 256 << 10;
 
@@ -199,6 +201,10 @@ impl Parts {
                 }
             }
             let fits = self.over.len().min(self.size - part.len());
+            // What is large by now is taken for a whole piece: growing by halves would take half as much again.
+            if part.len() >= LARGE && part.capacity() < self.size {
+                part.reserve(self.size - part.len());
+            }
             part.extend_from_slice(&self.over.split_to(fits));
         }
         Ok((!part.is_empty()).then(|| part.freeze()))
