@@ -24,7 +24,7 @@ use crate::yaml;
 const MAP: &str = "artifact-repositories";
 const DEFAULT_KEY: &str = "workflows.argoproj.io/default-artifact-repository";
 /// The controller writes the status soon after the first steps are given out.
-const LOOKS: u32 = 4;
+const LOOKS: u32 = 6;
 const BETWEEN: Duration = Duration::from_millis(500);
 const REMEMBER: Duration = Duration::from_mins(10);
 

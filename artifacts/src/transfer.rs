@@ -60,8 +60,13 @@ pub async fn download(
         fetched
     })
     .await?;
-    let Some((mode, recurse)) = what.mode else { return Ok(()) };
-    blocking(root, what.path, move |root, path| set_mode(root, Path::new(path), mode, recurse)).await
+    permit(root, what.path, what.mode).await
+}
+
+/// Sets the permissions of what was brought, and of everything in it if that is asked for.
+pub async fn permit(root: &Arc<Dir>, path: &str, mode: Option<(u32, bool)>) -> Result<(), Error> {
+    let Some((mode, recurse)) = mode else { return Ok(()) };
+    blocking(root, path, move |root, path| set_mode(root, Path::new(path), mode, recurse)).await
 }
 
 /// Puts what was brought to `incoming` at its path: into what is there already where both are directories, and over everything else.

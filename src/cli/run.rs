@@ -94,7 +94,8 @@ impl RunStep {
         let place = match &self.common.artifact_repository {
             Some(_) => {
                 let repositories = Repositories::new(None, config.artifacts.repository.clone());
-                runtime.block_on(repositories.place(&Workflow::default(), "run"))
+                runtime
+                    .block_on(repositories.place(&Workflow { name: "run".to_owned(), ..Workflow::default() }, "step"))
             }
             None => None,
         };
@@ -137,7 +138,10 @@ impl RunStep {
         for produced in &outcome.artifacts {
             let Location { repository, key, .. } = &produced.location;
             let place = match repository {
-                Repository::Directory(_) => self.output_directory().join(key).display().to_string(),
+                Repository::Directory(_) if self.common.artifact_repository.is_none() => {
+                    self.output_directory().join(key).display().to_string()
+                }
+                Repository::Directory(directory) => directory.path.join(key).display().to_string(),
                 Repository::S3(bucket) => format!("s3://{}/{key}", bucket.bucket),
                 _ => "its URL".to_owned(),
             };

@@ -96,8 +96,10 @@ async fn bring(step: &Step, index: usize, incoming: &Arc<Dir>, stores: &Stores) 
     match &input.content {
         None => Ok(false),
         Some(Content::Raw(text)) => {
-            let written = incoming.write(path, text).map(|()| true);
-            written.map_err(|error| (Fault::Ours, format!("`{}`: {error}", input.name)))
+            let failed = |error: &dyn std::fmt::Display| (Fault::Ours, format!("`{}`: {error}", input.name));
+            incoming.write(path, text).map_err(|error| failed(&error))?;
+            transfer::permit(incoming, path, input.mode).await.map_err(|error| failed(&error))?;
+            Ok(true)
         }
         Some(Content::Stored(location)) => {
             let failed = |error: artifacts::Error| ((&error).into(), said(&input.name, location, &error));

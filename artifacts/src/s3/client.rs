@@ -11,6 +11,7 @@ use aws_sdk_s3::config::{
     Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
     StalledStreamProtectionConfig,
 };
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::encryption::{CustomerKeys, Encryption};
@@ -70,7 +71,29 @@ pub(crate) async fn open(
         config = config.endpoint_url(format!("{scheme}://{}", location.endpoint));
     }
     let encryption = encryption(location, secure, &read).await?;
-    Ok(S3Store::new(Client::from_conf(config.build()), location, region, encryption))
+    let client = Client::from_conf(config.clone().build());
+    if location.region.is_empty() && amazon == Some(Amazon::Global) {
+        let region = region_of(&client, &location.bucket).await;
+        let client = Client::from_conf(config.region(Region::new(region.clone())).build());
+        return Ok(S3Store::new(client, location, &region, encryption));
+    }
+    Ok(S3Store::new(client, location, region, encryption))
+}
+
+/// Where Amazon keeps the bucket; where that is not said, the first region, as Argo's client has it.
+async fn region_of(client: &Client, bucket: &str) -> String {
+    match client.get_bucket_location().bucket(bucket).send().await {
+        Ok(answer) => match answer.location_constraint.map(|place| place.as_str().to_owned()).as_deref() {
+            None | Some("") => NO_REGION.to_owned(),
+            // Its name before there were names for regions.
+            Some("EU") => "eu-west-1".to_owned(),
+            Some(region) => region.to_owned(),
+        },
+        Err(error) => {
+            tracing::info!(bucket, error = error.code(), "the bucket's region is not said; set `region`");
+            NO_REGION.to_owned()
+        }
+    }
 }
 
 fn check(location: &S3Location) -> Result<(), Error> {

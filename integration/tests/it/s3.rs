@@ -393,3 +393,46 @@ async fn nothing_of_a_step_is_over_anything_else_of_it() {
     let node = executor.node(&copy(&elsewhere, &json!({}))).await;
     assert!(message(&node).contains("the executor's own credentials are for workflows' own repositories"), "{node}");
 }
+
+/// `run` with Argo's own repository in a file: what is not given with `-a` comes from there, and outputs go there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_uses_a_repository_too() {
+    let (s3, cli) = (S3::start().await, crate::cli::Cli::new());
+    s3.put("in/text", "one two");
+    std::fs::write(cli.at("repository.yaml"), json!({"s3": s3.bucket()}).to_string()).unwrap();
+    let template = json!({
+        "name": "t",
+        "inputs": {"artifacts": [{"name": "text", "path": "/in/text", "s3": {"key": "in/text"}, "mode": 0o444}]},
+        "outputs": {"artifacts": [{"name": "copy", "path": "/out/copy"}]},
+        "plugin": {"wasm": {"module": "a/b:1", "args": ["/in/text", "/out/copy"]}},
+    });
+    std::fs::write(cli.at("t.yaml"), template.to_string()).unwrap();
+    let module = wasm_workflow_integration::guests::guest("word-count");
+    let run = |more: &[&str]| {
+        let arguments = [&["run", "--template", "t.yaml", module.to_str().unwrap()], more].concat();
+        tokio::task::block_in_place(|| cli.command(&arguments).envs(S3::environment()).output().unwrap())
+    };
+    let output = run(&["--artifact-repository", "repository.yaml"]);
+    let said = crate::cli::stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let stored = s3.keys().into_iter().find(|key| key.ends_with("/copy.tgz")).unwrap();
+    assert!(
+        stored.starts_with("run/run-") && said.contains(&format!("artifact copy -> s3://artifacts/{stored}")),
+        "{said}"
+    );
+    assert_eq!(from_tar(&s3.object(&stored), "copy"), "one two");
+    std::fs::write(cli.at("mine"), "a b c d").unwrap();
+    let output = run(&["--artifact-repository", "repository.yaml", "-a", "text=mine"]);
+    assert_eq!(crate::cli::stdout(&output), "4\n", "{}", crate::cli::stderr(&output));
+    for (repository, expected) in [
+        ("s3: {endpoint: h}", "needs `endpoint` and `bucket`"),
+        ("gcs: {bucket: b}", "use `s3` with the endpoint storage.googleapis.com"),
+        ("{}", "it names no place"),
+        ("s3: {endpont: h}", "did you mean `endpoint`?"),
+    ] {
+        std::fs::write(cli.at("repository.yaml"), repository).unwrap();
+        let output = run(&["--artifact-repository", "repository.yaml"]);
+        assert_eq!(output.status.code(), Some(64), "{}", crate::cli::stderr(&output));
+        assert!(crate::cli::stderr(&output).contains(expected), "{}", crate::cli::stderr(&output));
+    }
+}
