@@ -36,6 +36,7 @@ use select::Choice;
 /// The registries' own limit on manifests, and ours on descriptions beside them.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 const MAYBE_PRIVATE: &str = "it may not exist, or need credentials: name a Secret under `pull.secrets`, or log in with `docker login` on your own machine";
+const MAY_NOT_WRITE: &str = "log in with `docker login`, as somebody who may write there";
 const TAGS_IN_PAGE: usize = 1000;
 const MAX_TAG_PAGES: usize = 20;
 
@@ -44,17 +45,19 @@ const MAX_TAG_PAGES: usize = 20;
 pub struct OciSource {
     headers: Headers,
     mirrors: BTreeMap<String, Vec<String>>,
+    /// What to do where nobody is known.
+    remedy: &'static str,
 }
 
 impl OciSource {
     /// A source that looks for a registry's content in its `mirrors` first.
     pub fn new(mirrors: BTreeMap<String, Vec<String>>) -> Self {
-        Self { headers: Headers::for_actions("pull"), mirrors }
+        Self { headers: Headers::for_actions("pull"), mirrors, remedy: MAYBE_PRIVATE }
     }
 
     /// One that publishes: its tokens are for that too.
     pub(crate) fn publisher() -> Self {
-        Self { headers: Headers::for_actions("pull,push"), mirrors: BTreeMap::new() }
+        Self { headers: Headers::for_actions("pull,push"), mirrors: BTreeMap::new(), remedy: MAY_NOT_WRITE }
     }
 }
 
@@ -320,7 +323,7 @@ impl OciSource {
         }
         Err(match refused {
             Some(answer) if answer.status.as_u16() == 404 && candidates.is_empty() => answer.error(what),
-            Some(answer) => direct::refused(&answer, what, &candidates, MAYBE_PRIVATE),
+            Some(answer) => direct::refused(&answer, what, &candidates, self.remedy),
             None => Error::new(ErrorKind::Protocol, format!("registry `{registry}` was not asked for {what}")),
         })
     }

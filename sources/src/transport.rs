@@ -374,10 +374,13 @@ fn unreachable_origin(url: &Url, error: reqwest::Error) -> Error {
         }
         cause = inner.source();
     }
+    let cause = innermost(&error);
     let message = if error.is_timeout() {
         format!("{origin} does not answer in time")
+    } else if cause.contains("InvalidContentType") {
+        format!("{origin} does not speak TLS: it is a server of plain HTTP, perhaps")
     } else {
-        format!("{origin} cannot be reached ({})", innermost(&error))
+        format!("{origin} cannot be reached ({cause})")
     };
     Error::new(ErrorKind::Unavailable, message)
         .hint("check the name and that the server is up and reachable from here")

@@ -75,7 +75,7 @@ impl CacheCommand {
                 let (store, config) = store(&common)?;
                 let removed = store.prune(max_size.unwrap_or(config.sources.max_store).0);
                 let (files, bytes, left) = (removed.files, removed.bytes, store.bytes());
-                output::say(&format!("removed {files} files, {bytes} bytes; {left} bytes are left"));
+                output::say(&format!("files removed: {files}, {bytes} bytes; {left} bytes are left"));
             }
             Self::Export(export) => export.run()?,
             Self::Import(Import { file, common }) => {
@@ -105,7 +105,7 @@ impl Export {
         }
         drop(fetcher);
         store.export(&resolved, &self.output)?;
-        output::say(&format!("{} modules are in {}", resolved.len(), self.output.display()));
+        output::say(&format!("modules in {}: {}", self.output.display(), resolved.len()));
         Ok(())
     }
 }

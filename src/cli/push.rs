@@ -50,6 +50,19 @@ impl Push {
         Ok(Exit::Succeeded)
     }
 
+    /// Now; or what the annotation says, or `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>), so that the same module has the
+    /// same digest again.
+    fn created(&self) -> Result<String, Failure> {
+        let annotation = self.annotations.iter().find(|(name, _)| name == "org.opencontainers.image.created");
+        if let Some((_, created)) = annotation {
+            return Ok(created.clone());
+        }
+        let Ok(seconds) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(jiff::Timestamp::now().to_string()) };
+        let time = seconds.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        let time = time.ok_or_else(|| Failure::usage("SOURCE_DATE_EPOCH is not a number of seconds since 1970"))?;
+        Ok(time.to_string())
+    }
+
     /// What is not WebAssembly is not published.
     fn publication(&self) -> Result<Publication, Failure> {
         let file = self.file.display();
@@ -58,7 +71,7 @@ impl Push {
         let interfaces = Interfaces { exports: inspection.exports, imports: inspection.imports };
         Ok(Publication {
             module: module.into(),
-            created: jiff::Timestamp::now().to_string(),
+            created: self.created()?,
             component: inspection.component.then_some(interfaces),
             annotations: self.annotations.iter().cloned().collect::<BTreeMap<_, _>>(),
         })

@@ -219,7 +219,7 @@ async fn the_cache_is_listed_bounded_and_pruned() {
     assert_eq!((names, &listed["bytes"]), (expected.iter().map(String::as_str).collect(), &json!(4 * (90 << 10))));
     assert!(
         stderr(&with(&["cache", "prune", "--max-size", "100Ki"]))
-            .contains("removed 3 files, 276480 bytes; 92160 bytes are left")
+            .contains("files removed: 3, 276480 bytes; 92160 bytes are left")
     );
     assert!(
         stdout(&with(&["cache", "list"])).starts_with(&format!("oci://{}/m:5  92160 bytes  sha256:", registry.host))

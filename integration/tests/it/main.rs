@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod artifact_forms;
 mod bad_input;
 mod bindle;
 mod cli;

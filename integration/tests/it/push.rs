@@ -117,3 +117,22 @@ fn what_cannot_be_pushed() {
         assert!(stderr(&output).contains(expected), "{reference}: {}", stderr(&output));
     }
 }
+
+/// The same module has the same digest again, where its time is said.
+#[tokio::test]
+async fn what_is_pushed_again_is_the_same() {
+    let (cli, registry) = (Cli::new(), Registry::start());
+    let module = guest("greeting");
+    let push = |epoch: &str| {
+        let arguments =
+            ["push", "--insecure-registry", &registry.host, text(&module), &format!("{}/g:1", registry.host)];
+        let output = cli.command(&arguments).env("SOURCE_DATE_EPOCH", epoch).output().unwrap();
+        (output.status.code(), stdout(&output).to_owned(), stderr(&output).to_owned())
+    };
+    let (code, first, said) = push("1700000000");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(push("1700000000").1, first);
+    assert_ne!(push("1700000001").1, first);
+    let (code, _, said) = push("yesterday");
+    assert!(code == Some(64) && said.contains("SOURCE_DATE_EPOCH is not a number of seconds"), "{said}");
+}

@@ -90,5 +90,7 @@ pub(crate) fn refused(answer: &Answer, what: &str, tried: &[Candidate], hint: &s
         return error.hint(hint);
     }
     let origins = tried.iter().map(|candidate| candidate.origin.as_str()).collect::<Vec<_>>().join(", ");
-    error.context(format_args!("with the credentials of {origins}")).hint("check that they are right and may read it")
+    error
+        .context(format_args!("with the credentials of {origins}"))
+        .hint("check that they are right, and that they allow it")
 }
