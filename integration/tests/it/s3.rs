@@ -189,6 +189,7 @@ async fn whole_locations_and_what_servers_refuse() {
         ("SignatureDoesNotMatch", 403, "the secret key is wrong"),
         ("ExpiredToken", 400, "the session token is expired"),
         ("NoSuchBucket", 404, "the bucket does not exist: make it"),
+        ("RequestTimeTooSkewed", 403, "the clocks of this machine and of the server differ too much"),
     ] {
         s3.fail("GET /artifacts/in/text", Fault::Error(status, code));
         let node = executor.node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({}))).await;
@@ -212,6 +213,8 @@ async fn servers_that_fail_for_a_while() {
     for fault in [Fault::Error(503, "SlowDown"), Fault::Status(500), Fault::Cut(1000), Fault::Cut(500_000)] {
         s3.fail("GET /artifacts/in/text", fault.clone());
         s3.fail("PUT /artifacts/wf/", Fault::Error(503, "SlowDown"));
+        // It is stored, and nobody hears of it.
+        s3.fail("PUT /artifacts/wf/", Fault::Cut(0));
         let node = executor.node(&step).await;
         assert_eq!(node["phase"], "Succeeded", "{fault:?}: {node}");
         assert_eq!(std::fs::read_to_string(s3.object(key(&node))).unwrap(), text, "{fault:?}");
@@ -434,5 +437,35 @@ async fn the_command_line_uses_a_repository_too() {
         let output = run(&["--artifact-repository", "repository.yaml"]);
         assert_eq!(output.status.code(), Some(64), "{}", crate::cli::stderr(&output));
         assert!(crate::cli::stderr(&output).contains(expected), "{}", crate::cli::stderr(&output));
+    }
+}
+
+/// All that failed is said, and what is in the store already; and an input that is larger than the step's disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_says_what_is_there_already() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let mut step = copy(&json!({"raw": {"data": "a b"}}), &json!({}));
+    for name in ["denied", "refused"] {
+        step["outputs"]["artifacts"].as_array_mut().unwrap().push(json!({"name": name, "path": "/out/copy"}));
+        for _ in 0..5 {
+            s3.fail(&format!("/{name}.tgz"), Fault::Error(403, "AccessDenied"));
+        }
+    }
+    let node = executor.node(&step).await;
+    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Error"), &json!("0")), "{node}");
+    for expected in
+        ["output artifact `denied` (key `wf/", "; `refused` (key `wf/", "; stored already: `copy` (key `wf/"]
+    {
+        assert!(message(&node).contains(expected), "{expected}: {node}");
+    }
+    s3.put("large", vec![b'x'; 3 << 20]);
+    s3.put("bomb.tgz", crate::packed("text", &vec![b'x'; 3 << 20]));
+    for key in ["large", "bomb.tgz"] {
+        let mut step = copy(&json!({"s3": {"key": key}}), &json!({}));
+        step["plugin"]["wasm"]["limits"] = json!({"disk": "2Mi"});
+        let node = executor.node(&step).await;
+        assert_eq!(node["phase"], "Error", "{node}");
+        assert!(message(&node).contains("2097152 bytes"), "{node}");
     }
 }
