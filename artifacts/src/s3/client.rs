@@ -60,7 +60,7 @@ pub(crate) async fn open(
         .force_path_style(!virtual_hosted)
         .credentials_provider(credentials)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_WAIT))
-        // Bodies are signed with their SHA-256 and sent with their MD5; other checksums are not understood everywhere.
+        // Bodies are sent with their MD5; other checksums are not understood everywhere.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenSupported)
         // The program's own client looks after that.

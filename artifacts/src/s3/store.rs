@@ -23,8 +23,6 @@ pub(crate) struct S3Store {
     pub(super) client: Client,
     pub(super) bucket: String,
     pub(super) encryption: Encryption,
-    /// Over TLS nobody changes a body on its way, and hashing it for its signature is spared.
-    pub(super) secure: bool,
     endpoint: String,
     region: String,
     create: Option<CreateBucket>,
@@ -37,7 +35,6 @@ impl S3Store {
             client,
             bucket: location.bucket.clone(),
             encryption,
-            secure: location.insecure != Some(true),
             endpoint: location.endpoint.clone(),
             region: region.to_owned(),
             create: location.create_bucket_if_not_present,
