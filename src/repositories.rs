@@ -10,6 +10,7 @@
 //! The first and the third need access to the Kubernetes API. Everything else works without.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use artifacts::ArtifactRepository;
@@ -33,11 +34,11 @@ const REMEMBER: Duration = Duration::from_mins(10);
 pub struct Repositories {
     kubernetes: Option<Kubernetes>,
     operator: Option<ArtifactRepository>,
-    known: Cache<String, Option<Known>>,
+    known: Cache<String, Option<Arc<Known>>>,
 }
 
 /// What is known of a workflow.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Known {
     repository: ArtifactRepository,
     /// What stands for Argo's variables in keys.
@@ -52,7 +53,8 @@ impl Repositories {
 
     /// The place for one execution of a template. `None` where nobody says one.
     pub async fn place(&self, workflow: &Workflow, template: &str) -> Option<Result<DefaultPlace, String>> {
-        let found = self.known.try_get_with(workflow.scope(), self.find(workflow)).await;
+        let find = async { self.find(workflow).await.map(|known| known.map(Arc::new)) };
+        let found = self.known.try_get_with(workflow.scope(), find).await;
         let known = match found {
             Ok(known) => known?,
             Err(error) => return Some(Err(format!("the workflow's artifact repository is not known: {error}"))),

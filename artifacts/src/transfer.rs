@@ -204,9 +204,7 @@ async fn unzip(
         let _ = root.remove_file(packed);
         unpacked
     };
-    let (root, owned) = (Arc::clone(root), packed);
-    let unpacked = tokio::task::spawn_blocking(move || unpack(&root, &owned)).await;
-    unpacked.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| in_archive("zip", error))
+    blocking_io(root, &packed, unpack).await.map_err(|error| in_archive("zip", error))
 }
 
 fn in_archive(kind: &str, error: io::Error) -> Error {
@@ -458,8 +456,16 @@ async fn blocking<T: Send + 'static>(
     path: &str,
     work: impl FnOnce(&Dir, &str) -> io::Result<T> + Send + 'static,
 ) -> Result<T, Error> {
+    blocking_io(root, path, work).await.map_err(|error| Error::local(format_args!("`/{path}`"), error))
+}
+
+/// The same, for who explains errors otherwise.
+async fn blocking_io<T: Send + 'static>(
+    root: &Arc<Dir>,
+    path: &str,
+    work: impl FnOnce(&Dir, &str) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let (root, owned) = (Arc::clone(root), path.to_owned());
     let done = tokio::task::spawn_blocking(move || work(&root, &owned)).await;
-    let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
-    done.map_err(|error| Error::local(format_args!("`/{path}`"), error))
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

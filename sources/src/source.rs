@@ -180,8 +180,7 @@ impl Resolved {
                 pinned.is_none_or(|pinned| Some(&pinned) == first)
                     && (expected.is_none() || expected == self.expected.as_ref())
             }
-            Reference::Wapm(_) => pinned.is_none_or(|pinned| Some(&pinned) == first),
-            Reference::Bindle(_) => pinned.is_none_or(|pinned| Some(&pinned) == first),
+            Reference::Wapm(_) | Reference::Bindle(_) => pinned.is_none_or(|pinned| Some(&pinned) == first),
         };
         kept && first.is_some()
     }

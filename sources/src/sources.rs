@@ -179,7 +179,8 @@ impl Sources {
 
     /// Finds out what exactly is wanted: once per request and scope.
     pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
-        let request = &Request { reference: self.inner.short(&request.reference), ..request.clone() };
+        let short = self.inner.short(&request.reference).map(|reference| Request { reference, ..request.clone() });
+        let request = short.as_ref().unwrap_or(request);
         // Whatever the pull policy: all steps of a workflow run the same bytes.
         let key = (request.scope.clone(), request.reference.clone(), request.asker.clone());
         if let Some(resolved) = self.inner.resolved.get(&key).await {
@@ -253,18 +254,18 @@ impl Inner {
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("there is no source `{name}`")))
     }
 
-    /// The reference without the name of a registry or server that is the operator's own, so that rules hold however it is written.
-    fn short(&self, reference: &Reference) -> Reference {
+    /// The reference without the name of a registry or server, where it has one that is the operator's own: rules hold however it is written.
+    fn short(&self, reference: &Reference) -> Option<Reference> {
         match reference {
             Reference::Wapm(package)
                 if package.registry().is_some_and(|registry| wapm::is_same(registry, self.endpoints.0.as_ref())) =>
             {
-                Reference::Wapm(package.clone().in_default_registry())
+                Some(Reference::Wapm(package.clone().in_default_registry()))
             }
             Reference::Bindle(bindle) if bindle.server().is_some() && bindle.server() == self.endpoints.1.as_ref() => {
-                Reference::Bindle(bindle.clone().on_default_server())
+                Some(Reference::Bindle(bindle.clone().on_default_server()))
             }
-            reference => reference.clone(),
+            _ => None,
         }
     }
 

@@ -36,6 +36,9 @@ pub async fn stage_in(
     stores: &Stores,
     handle: &Handle,
 ) -> Result<(), StepError> {
+    if step.inputs.iter().all(|input| input.content.is_none()) {
+        return directory.introduce(step);
+    }
     let incoming = directory.incoming()?;
     let mut transfers = Vec::new();
     for (index, input) in step.inputs.iter().enumerate().filter(|(_, input)| input.content.is_some()) {
