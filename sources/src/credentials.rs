@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use docker_config::{DockerConfig, helper_credential};
 pub use keyring::Keyring;
 
-use crate::{Digest, Error};
+use crate::{Digest, Error, ErrorKind};
 
 /// What proves who asks.
 #[derive(Clone)]
@@ -35,6 +35,8 @@ pub enum Credential {
     Bearer(SecretString),
     /// Headers of a server's own, by name.
     Headers(Vec<(String, SecretString)>),
+    /// One that a program on this machine should give, and why it does not.
+    Missing(String),
 }
 
 impl fmt::Debug for Credential {
@@ -44,6 +46,7 @@ impl fmt::Debug for Credential {
             Self::Identity(_) => "Identity",
             Self::Bearer(_) => "Bearer",
             Self::Headers(_) => "Headers",
+            Self::Missing(_) => "Missing",
         })
     }
 }
@@ -59,6 +62,7 @@ impl PartialEq for Credential {
             (Self::Headers(a), Self::Headers(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|((m, x), (n, y))| m == n && same(x, y))
             }
+            (Self::Missing(a), Self::Missing(b)) => a == b,
             _ => false,
         }
     }
@@ -75,6 +79,7 @@ impl Credential {
                 let headers = headers.iter().map(|(name, value)| format!("\0{name}\0{}", value.expose_secret()));
                 format!("headers{}", headers.collect::<String>())
             }
+            Self::Missing(why) => format!("missing\0\0{why}"),
         };
         Digest::of(text.as_bytes()).hex().to_owned()
     }
@@ -87,6 +92,13 @@ pub struct Candidate {
     pub credential: Credential,
     /// Where it was found, for errors: ``Secret `regcred` ``.
     pub origin: String,
+}
+
+impl Candidate {
+    /// The error for credentials that nobody could send.
+    pub(crate) fn unusable(&self, why: &str) -> Error {
+        Error::new(ErrorKind::InvalidConfig, format!("the credentials of {} {why}", self.origin))
+    }
 }
 
 /// Who asks for a module. Part of what a resolved reference is remembered by.

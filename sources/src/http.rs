@@ -1,7 +1,7 @@
 //! Modules on web servers. The digest in the reference covers the bytes as served, without content coding.
 //!
 //! What has no digest is asked for with what the server said to tell versions apart by (RFC 9110, 13.1), so that it is sent again only
-//! when it changed.
+//! when it changed; and not at all while the server promised that it does not. What must not be stored is not.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use async_trait::async_trait;
 
 use crate::credentials::direct;
 use crate::reference::HttpReference;
-use crate::source::{Arrived, Body, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
+use crate::source::{Arrived, Body, Context, Part, Resolution, Resolved, Source, Unpack};
 use crate::transport::{Answer, Request};
-use crate::{Error, ErrorKind, Reference};
+use crate::{Caching, Error, ErrorKind, Reference};
 
 /// The `http` source.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +48,7 @@ impl Source for HttpSource {
     }
 
     async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {
-        Ok(ask(expect(&resolved.origin)?, None, context).await?.body())
+        ask(expect(&resolved.origin)?, None, context).await?.decoded_body()
     }
 }
 
@@ -58,22 +58,23 @@ async fn revalidate(
     stored: Option<&Resolved>,
     context: &Context<'_>,
 ) -> Result<Resolution, Error> {
-    let known = stored.filter(|stored| stored.validators != Validators::default());
-    let answer = ask(http, known.map(|known| known.validators.clone()), context).await?;
+    let known = stored.filter(|stored| stored.caching.has_validators());
+    let answer = ask(http, known.map(|known| known.caching.clone()), context).await?;
+    let caching = answer.caching();
     if let Some(known) = known.filter(|_| answer.status.as_u16() == 304) {
-        return Ok(known.clone().into());
+        let fresh_until = caching.fresh_until;
+        return Ok(Resolved { caching: Caching { fresh_until, ..known.caching.clone() }, ..known.clone() }.into());
     }
-    let (validators, expected) = (answer.validators(), http.module_digest().cloned());
     Ok(Resolution::Arrived(Box::new(Arrived {
-        body: answer.body(),
+        body: answer.decoded_body()?,
         unpack: Unpack::File,
-        validators,
-        expected,
+        caching,
+        expected: http.module_digest().cloned(),
         origin: None,
     })))
 }
 
-async fn ask(http: &HttpReference, unless: Option<Validators>, context: &Context<'_>) -> Result<Answer, Error> {
+async fn ask(http: &HttpReference, unless: Option<Caching>, context: &Context<'_>) -> Result<Answer, Error> {
     let what = format!("file `{}`", http.url().path());
     let conditional = unless.is_some();
     let request = Request { headers: http.headers(), unless, ..Request::get(http.url().clone()) };

@@ -22,6 +22,7 @@
 //! | `file:///path` | [`file`](mod@file) |
 
 pub mod bindle;
+mod caching;
 pub mod config;
 pub mod credentials;
 pub mod digest;
@@ -44,6 +45,7 @@ mod unpack;
 pub mod wapm;
 pub mod wkg;
 
+pub use caching::Caching;
 pub use config::Config;
 pub use credentials::{Asker, CredentialProvider};
 pub use digest::Digest;

@@ -22,6 +22,7 @@ pub(crate) use oci::canonical_host;
 pub use oci::{OciReference, Select, canonical_registry};
 pub use wapm::WapmReference;
 
+use crate::transport::authority;
 use crate::wkg::WkgReference;
 use crate::{Digest, Error, ErrorKind};
 
@@ -53,6 +54,18 @@ impl Reference {
             Self::Wapm(_) => "wapm",
             Self::Bindle(_) => "bindle",
             Self::File(_) => "file",
+        }
+    }
+
+    /// The server that it names: `host` or `host:port`, or an empty text where that is the operator's choice or none.
+    pub(crate) fn server(&self) -> String {
+        let endpoint = |endpoint: Option<&Endpoint>| endpoint.map(Endpoint::authority).unwrap_or_default();
+        match self {
+            Self::Oci(oci) => oci.registry().to_owned(),
+            Self::Http(http) => authority(http.url()),
+            Self::Wapm(package) => endpoint(package.registry()),
+            Self::Bindle(bindle) => endpoint(bindle.server()),
+            Self::Wkg(_) | Self::File(_) => String::new(),
         }
     }
 

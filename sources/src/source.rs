@@ -12,7 +12,7 @@ use crate::credentials::{self, Candidate, Keyring};
 use crate::package::Defaults;
 use crate::reference::HttpReference;
 use crate::transport::Http;
-use crate::{Digest, Error, Reference};
+use crate::{Caching, Digest, Error, Reference};
 
 /// Understands one kind of [`Reference`].
 ///
@@ -80,22 +80,12 @@ pub struct Arrived {
     pub body: Body,
     /// How the module is taken out of them.
     pub unpack: Unpack,
-    /// What to ask with whether it changed.
-    pub validators: Validators,
+    /// What the server says about keeping it.
+    pub caching: Caching,
     /// The digest that the module in it must have, if the reference names one.
     pub expected: Option<Digest>,
     /// What the reference led to, where that says more: a version that it does not name.
     pub origin: Option<Reference>,
-}
-
-/// What to ask a web server with whether something changed (RFC 9110, 8.8).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Validators {
-    /// `ETag`
-    pub etag: Option<String>,
-    /// `Last-Modified`
-    pub last_modified: Option<String>,
 }
 
 /// What a reference names, exactly. Serialisable: the store keeps it beside the content.
@@ -120,9 +110,9 @@ pub struct Resolved {
     /// What the module is started with, where that is known before anything is downloaded.
     #[serde(default)]
     pub defaults: Defaults,
-    /// What to ask with whether it changed, where only that can be asked.
+    /// What the server said about keeping it, where that is a web server.
     #[serde(default)]
-    pub validators: Validators,
+    pub caching: Caching,
     /// What stands for the rules about signatures that it was found to keep, if there were any.
     #[serde(default)]
     pub signed: Option<Digest>,
@@ -146,7 +136,7 @@ impl Resolved {
             parts,
             unpack,
             defaults: Defaults::default(),
-            validators: Validators::default(),
+            caching: Caching::default(),
             signed: None,
         }
     }

@@ -1,17 +1,19 @@
 //! The way from a reference to verified bytes. Everything that holds for all sources is here, once.
 
 mod fetch;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use turns::Turns;
 
 use crate::bindle::BindleSource;
 use crate::credentials::{CredentialProvider, Keyring};
@@ -34,8 +36,6 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
 const FETCH_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long a workflow's resolved references are remembered after their last use.
 const REMEMBER: Duration = Duration::from_hours(6);
-/// At once, from all origins.
-const DOWNLOADS: usize = 16;
 /// Modules in memory at once, until they are compiled.
 const IN_MEMORY: usize = 4;
 
@@ -113,7 +113,7 @@ struct Inner {
     resolving: Flights<Request, Result<Arc<Resolved>, Error>>,
     fetching: Flights<(Reference, Digest, Asker), Result<Module, Error>>,
     /// Every one may put a file of the largest size into the store.
-    downloads: Semaphore,
+    downloads: Turns,
     /// Every one may be a module of the largest size in memory.
     places: Arc<Semaphore>,
 }
@@ -171,7 +171,7 @@ impl Sources {
             packages: Cache::new(10_000),
             resolving: Flights::default(),
             fetching: Flights::default(),
-            downloads: Semaphore::new(DOWNLOADS),
+            downloads: Turns::new(),
             places: Arc::new(Semaphore::new(IN_MEMORY)),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -223,6 +223,11 @@ impl Sources {
         let key = (resolved.reference.clone(), resolved.package_key(), asker.clone());
         self.inner.fetching.join(key, work).await.unwrap_or_else(|| Err(broke_off("fetching")))
     }
+}
+
+/// Whether its server promised that it is the same today. Who says `Always` has it asked all the same.
+fn is_fresh(resolved: &Resolved) -> bool {
+    resolved.caching.is_fresh(SystemTime::now())
 }
 
 /// Whether the content is on this machine already, so that the store need not hold it.
@@ -277,7 +282,9 @@ impl Inner {
         let stored = if local { None } else { self.stored(reference, &request.asker).await };
         let unchecked = stored.as_ref().is_some_and(|resolved| !self.signatures.held(resolved));
         let stored = match stored.filter(|_| !unchecked) {
-            Some(resolved) if policy != PullPolicy::Always => {
+            Some(resolved)
+                if policy != PullPolicy::Always || (request.pull_policy.is_none() && is_fresh(&resolved)) =>
+            {
                 tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
                 self.policy.check(&resolved.origin)?;
                 return Ok(resolved);
@@ -393,6 +400,9 @@ impl Inner {
 
     /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
     async fn remember(&self, resolved: &Resolved, asker: &Asker) {
+        if resolved.caching.no_store {
+            return;
+        }
         let (store, resolved, asker) = (self.store.clone(), resolved.clone(), asker.clone());
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.remember(&resolved, &asker)).await {
             tracing::warn!(%error, "the reference is not remembered");

@@ -127,6 +127,14 @@ impl Store {
         self.blob_path(digest).is_file()
     }
 
+    /// Takes the content with this digest away.
+    pub(crate) fn discard(&self, digest: &Digest) -> Result<(), Error> {
+        match fs::remove_file(self.blob_path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts writing content that must have the digest `expected`, if there is one.
     pub fn writer(&self, expected: Option<&Digest>) -> Result<Writer, Error> {
         let file = self.temporary().map_err(|error| self.failed(error))?;

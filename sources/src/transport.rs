@@ -3,6 +3,7 @@
 //! It adds to the HTTP library what an untrusted network needs: addresses are checked after name resolution, redirects are
 //! followed by our own rule, credentials never follow to another origin, and failures that may pass are retried.
 
+mod coding;
 mod guard;
 mod pace;
 
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use futures::StreamExt;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, LOCATION, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LOCATION, RETRY_AFTER,
 };
 use reqwest::{Certificate, Method, StatusCode};
 use url::Url;
@@ -22,8 +23,9 @@ pub use guard::{Hosts, forbidden_address, is_host};
 
 use pace::Pace;
 
+use crate::Caching;
 use crate::reference::display_url;
-use crate::source::{Body, Validators};
+use crate::source::Body;
 use crate::{Error, ErrorKind};
 
 const ATTEMPTS: u32 = 4;
@@ -88,7 +90,7 @@ pub struct Request {
     /// Whether a redirect is an error: of what has a password in it, or gives one.
     pub stays: bool,
     /// Asks for the content only if it is another.
-    pub unless: Option<Validators>,
+    pub unless: Option<Caching>,
     /// What is posted, and its type. It goes to `url` alone: a redirect is an error then.
     pub body: Option<(&'static str, Bytes)>,
 }
@@ -243,6 +245,8 @@ impl Http {
         own: Option<&HeaderMap>,
     ) -> Result<reqwest::Response, Error> {
         let mut headers = own.cloned().unwrap_or_default();
+        // Digests are of content as it is.
+        headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
         if !request.accept.is_empty()
             && let Ok(value) = HeaderValue::from_str(&request.accept.join(", "))
         {
@@ -285,10 +289,15 @@ impl Answer {
         Ok(bytes.into())
     }
 
-    /// What to ask with whether it changed.
-    pub fn validators(&self) -> Validators {
-        let text = |name: HeaderName| self.headers.get(name)?.to_str().ok().map(str::to_owned);
-        Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
+    /// What it says about keeping it.
+    pub fn caching(&self) -> Caching {
+        Caching::of(&self.headers, SystemTime::now())
+    }
+
+    /// The body as it arrives, without a content coding.
+    pub fn decoded_body(self) -> Result<Body, Error> {
+        let (headers, origin) = (self.headers.clone(), origin(&self.url));
+        coding::decoded(self.body(), &headers, &origin)
     }
 
     /// The body as it arrives.

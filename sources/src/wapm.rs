@@ -12,9 +12,9 @@ use url::Url;
 
 use crate::credentials::direct;
 use crate::reference::{Endpoint, WapmReference, display_url};
-use crate::source::{Arrived, Body, Context, Part, Resolution, Resolved, Source, Unpack, Validators};
+use crate::source::{Arrived, Body, Context, Part, Resolution, Resolved, Source, Unpack};
 use crate::transport::Request;
-use crate::{Digest, Error, ErrorKind, Reference};
+use crate::{Caching, Digest, Error, ErrorKind, Reference};
 
 /// The registry, unless the operator names another.
 pub const REGISTRY: &str = "registry.wasmer.io";
@@ -198,7 +198,7 @@ impl Source for WapmSource {
     async fn resolve(
         &self,
         reference: &Reference,
-        _stored: Option<&Resolved>,
+        stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolution, Error> {
         let package = expect(reference)?;
@@ -216,12 +216,16 @@ impl Source for WapmSource {
             }
             (Some(digest), _) => digest.clone(),
             (None, Some(digest)) => digest,
-            // Nobody says what an archive should be: what this registry sends counts, and is remembered.
+            // Nobody says what an archive should be: what this registry sends first counts, and is remembered. A version is published once.
             (None, None) => {
-                let origin = Some(Reference::Wapm(package.clone().at(found.version.clone())));
+                let origin = Reference::Wapm(package.clone().at(found.version.clone()));
+                if let Some(known) = stored.filter(|known| known.origin == origin) {
+                    return Ok(known.clone().into());
+                }
+                let origin = Some(origin);
                 let body = download(found, context).await?;
-                let validators = Validators::default();
-                let arrived = Arrived { body, unpack, validators, expected: None, origin };
+                let caching = Caching::default();
+                let arrived = Arrived { body, unpack, caching, expected: None, origin };
                 return Ok(Resolution::Arrived(Box::new(arrived)));
             }
         };

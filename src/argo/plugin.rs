@@ -142,10 +142,20 @@ pub struct BindleDetailed {
     parcel: Option<String>,
 }
 
-/// `module.http`
+/// `module.http`: an address, or a map.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Http {
+    /// `https://files.example.com/resize.wasm`, with `#sha256=…` for its digest.
+    Url(String),
+    /// The address, and more about it.
+    Detailed(HttpDetailed),
+}
+
+/// `module.http` as a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Http {
+pub struct HttpDetailed {
     /// The address.
     url: String,
     /// The digest of the file as served, `sha256:…`.
@@ -300,6 +310,7 @@ macro_rules! string_or_map {
 
 string_or_map!(Module, Uri, |keyed| Module::Keyed(Box::new(keyed)), "a URI, or a map with one key");
 string_or_map!(Oci, Reference, Oci::Selected, "a reference, or a map with `ref`");
+string_or_map!(Http, Url, Http::Detailed, "an address, or a map with `url`");
 string_or_map!(Wapm, Package, Wapm::Detailed, "a package, or a map with `package`");
 string_or_map!(Bindle, Id, Bindle::Detailed, "an id, or a map with `id`");
 
@@ -315,7 +326,7 @@ impl Wasm {
     /// The names of the Secrets with credentials for the module's origin.
     pub(super) fn secrets(&self) -> Result<Vec<String>, DocumentError> {
         let own = match &self.module {
-            Module::Keyed(keyed) => keyed.http.as_ref().and_then(|http| http.auth_secret.as_ref()),
+            Module::Keyed(keyed) => keyed.http.as_ref().and_then(Http::auth_secret),
             Module::Uri(_) => None,
         };
         let own = own.into_iter().map(|secret| secret.checked("module.http.authSecret"));
@@ -426,8 +437,18 @@ fn parse_digest(text: Option<&String>) -> Result<Option<Digest>, Error> {
 
 impl Http {
     fn reference(&self) -> Result<Reference, Error> {
-        let (digest, module) = (parse_digest(self.digest.as_ref())?, parse_digest(self.module_digest.as_ref())?);
-        let reference = HttpReference::new(&self.url, digest, module)?;
-        reference.with_headers(&self.headers).map(Reference::Http)
+        let HttpDetailed { url, digest, module_digest, auth_secret: _, headers } = match self {
+            Self::Url(url) => return HttpReference::new(url, None, None).map(Reference::Http),
+            Self::Detailed(detailed) => detailed,
+        };
+        let (digest, module) = (parse_digest(digest.as_ref())?, parse_digest(module_digest.as_ref())?);
+        HttpReference::new(url, digest, module)?.with_headers(headers).map(Reference::Http)
+    }
+
+    fn auth_secret(&self) -> Option<&SecretName> {
+        match self {
+            Self::Url(_) => None,
+            Self::Detailed(detailed) => detailed.auth_secret.as_ref(),
+        }
     }
 }

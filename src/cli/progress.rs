@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sources::source::Progress;
 
 /// A line on standard error that is gone when the work is done. Nothing when standard error is no terminal.
@@ -37,12 +37,9 @@ impl Line {
 
 impl Progress for Line {
     fn downloaded(&self, done: u64, total: Option<u64>) {
-        let mebibytes = |bytes: u64| bytes >> 20;
         let message = match total {
-            Some(total) if total > 0 => {
-                format!("downloading {} of {} MiB", mebibytes(done), mebibytes(total))
-            }
-            _ => format!("downloading {} MiB", mebibytes(done)),
+            Some(total) if total > 0 => format!("downloading {} of {}", BinaryBytes(done), BinaryBytes(total)),
+            _ => format!("downloading {}", BinaryBytes(done)),
         };
         // What follows a download is a compilation.
         self.bar.set_message(if total == Some(done) { "compiling".to_owned() } else { message });

@@ -25,12 +25,14 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let (_, module) = fetch(&self.common, &self.reference, PullPolicy::Always)?;
+        let (resolved, module) = fetch(&self.common, &self.reference, PullPolicy::Always)?;
         if let Some(file) = &self.output {
             std::fs::write(file, &module.bytes)
                 .map_err(|error| Failure::error(format!("--output `{}` cannot be written: {error}", file.display())))?;
         }
-        output::say(&format!("{} bytes", module.bytes.len()));
+        // What a template names, so that it runs this module and no other.
+        let pinned = resolved.pinned().map_or_else(String::new, |pinned| format!(" of {pinned}"));
+        output::say(&format!("{} bytes{pinned}", module.bytes.len()));
         output::data(&format!("{}\n", module.package.module));
         Ok(Exit::Succeeded)
     }

@@ -74,8 +74,8 @@ impl Compiler {
         }
     }
 
-    /// Compiles the module. Blocks for up to seconds, and uses every processor.
-    pub fn compile(&self, digest: &str, bytes: &[u8]) -> Result<Arc<Module>, CompileError> {
+    /// Compiles the module, and keeps it on disk too where that is `storable`. Blocks for up to seconds, and uses every processor.
+    pub fn compile(&self, digest: &str, bytes: &[u8], storable: bool) -> Result<Arc<Module>, CompileError> {
         // Cheap, and large modules take long to compile: a library is refused before.
         let inspection = inspect(bytes)?;
         if inspection.kind().is_none() {
@@ -84,7 +84,7 @@ impl Compiler {
         let component = inspection.component;
         let fresh = Fresh::compile(&self.engines.pooled.engine, bytes, component)
             .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
-        let kept = self.disk.as_ref().and_then(|disk| match disk.write(digest, &fresh) {
+        let kept = self.disk.as_ref().filter(|_| storable).and_then(|disk| match disk.write(digest, &fresh) {
             Ok(()) => disk.open_kept(digest),
             Err(error) => {
                 tracing::warn!(%error, "compiled code could not be kept on disk");

@@ -97,8 +97,10 @@ async fn make(
     let _permit = compiling.acquire().await;
     let started = Instant::now();
     let (name, reference) = (fetched.package.module.to_string(), resolved.reference.redacted());
+    let storable = !resolved.caching.no_store;
     let sources::Module { package, bytes, place } = fetched;
-    let module = blocking(move || compiler.compile(&name, &bytes).map_err(|error| refused(&reference, error))).await?;
+    let module =
+        blocking(move || compiler.compile(&name, &bytes, storable).map_err(|error| refused(&reference, error))).await?;
     drop(place);
     let (milliseconds, code_bytes, pooled) = (started.elapsed().as_millis(), module.code_bytes(), module.pooled());
     tracing::info!(module = %package.module, milliseconds, code_bytes, pooled, kind = ?module.kind(), "compiled");

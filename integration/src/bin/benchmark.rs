@@ -217,7 +217,7 @@ fn run(runtime: &tokio::runtime::Runtime, compiler: &Compiler, module: &runtime:
 fn in_process(name: &str, bytes: &[u8], budget: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let compiler = Compiler::new(16, None).unwrap();
-    let module = compiler.compile("sha256:bench", bytes).unwrap();
+    let module = compiler.compile("sha256:bench", bytes, true).unwrap();
     for _ in 0..1000 {
         run(&runtime, &compiler, &module, &[]);
     }
@@ -232,7 +232,7 @@ fn restart() {
     let code = tempfile::tempdir().unwrap();
     std::fs::set_permissions(code.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let started = Instant::now();
-    drop(Compiler::new(16, Some(code.path())).unwrap().compile(&digest, &bytes).unwrap());
+    drop(Compiler::new(16, Some(code.path())).unwrap().compile(&digest, &bytes, true).unwrap());
     println!("compile the 26 MB module                {:>9.0?}", started.elapsed());
     let mut times: Vec<Duration> = (0..9)
         .map(|_| {

@@ -179,6 +179,8 @@ async fn pull_and_inspect() {
     let output = cli.run(&["pull", &reference, "--insecure-registry", &registry.host, "--output", "got.wasm"]);
     assert_eq!(stdout(&output).trim(), sources::Digest::of(&module).to_string(), "{}", stderr(&output));
     assert_eq!(std::fs::read(cli.at("got.wasm")).unwrap(), module);
+    let pinned = reference.replace(":1", "@sha256:");
+    assert!(stderr(&output).contains(&format!("{} bytes of {pinned}", module.len())), "{}", stderr(&output));
     drop(registry);
     let output = cli.run(&["inspect", &reference, "--insecure-registry", "127.0.0.1", "--json"]);
     let shown: Value = serde_json::from_str(stdout(&output)).unwrap();

@@ -74,6 +74,9 @@ async fn with_a_password_from_a_login_and_from_a_helper() {
     push_and_run(&cli, "ferris-says", host, &flags);
     let cli = Cli::new();
     log_in(&cli, &json!({"credHelpers": {host: "here"}}));
+    let refused = cli.run(&[&["push", text(&guest("greeting")), &format!("{host}/acme/g:1")], &flags[..]].concat());
+    let expected = "the credentials of docker-credential-here are not had: it does not start: No such file";
+    assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
     let helper = cli.at("docker-credential-here");
     let script = format!("#!/bin/sh\ncat >asked\nprintf '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n");
     std::fs::write(&helper, script).unwrap();

@@ -105,6 +105,7 @@ fn the_schema_of_templates_and_the_program_agree() {
         wasm(json!({"module": {"wapm": "acme/a@1.0.0"}})),
         wasm(json!({"module": {"wapm": {"package": "acme/a", "command": "b", "registry": "r.example"}}})),
         wasm(json!({"module": {"bindle": {"id": "a/1.0.0", "parcels": "x"}}})),
+        wasm(json!({"module": {"http": "https://h/m"}})),
         wasm(
             json!({"module": {"http": {"url": "https://h/m", "authSecret": {"name": "s"}, "headers": {"accept": 1}}}}),
         ),

@@ -1,6 +1,7 @@
 //! Modules on web servers: with and without a digest, behind passwords, tokens and headers.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -25,6 +26,8 @@ struct Web {
     wanted: Mutex<Option<(&'static str, String)>>,
     asked: Mutex<Vec<(String, HeaderMap)>>,
     redirect: Mutex<Option<String>>,
+    /// Headers of every answer.
+    headers: Mutex<HeaderMap>,
 }
 
 impl Web {
@@ -42,12 +45,22 @@ impl Web {
         *self.wanted.lock().unwrap() = Some((name, value.to_owned()));
     }
 
+    fn say(&self, name: &'static str, value: &str) {
+        self.headers.lock().unwrap().insert(name, value.parse().unwrap());
+    }
+
     fn asked(&self) -> Vec<(String, HeaderMap)> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 }
 
 async fn answer(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
+    let (also, mut response) = (web.headers.lock().unwrap().clone(), answer_to(&web, &uri, &headers));
+    response.headers_mut().extend(also);
+    response
+}
+
+fn answer_to(web: &Web, uri: &Uri, headers: &HeaderMap) -> Response {
     web.asked.lock().unwrap().push((uri.path().to_owned(), headers.clone()));
     if let Some((name, value)) = &*web.wanted.lock().unwrap()
         && headers.get(*name).and_then(|given| given.to_str().ok()) != Some(value)
@@ -103,6 +116,66 @@ async fn without_a_digest_it_is_revalidated() {
     *web.module.lock().unwrap() = std::fs::read(guest("show")).unwrap();
     let node = start().node(&template).await;
     assert!(node["outputs"]["result"].as_str().unwrap().starts_with("args m.wasm"), "the new one: {node}");
+}
+
+/// Whose server promises that nothing changes is not asked; whose server wants nothing kept is asked each time, and nothing is.
+#[tokio::test]
+async fn what_the_server_says_of_keeping_it_counts() {
+    let (host, web) = Web::start().await;
+    let cache = tempfile::tempdir().unwrap();
+    let start = || Executor::start_with(Options { cache: Some(cache.path().to_owned()), ..options(&host) });
+    let template = at(&format!("http://{host}/m.wasm"));
+    let asked = async |template: &Value| {
+        assert_eq!(start().node(template).await["phase"], "Succeeded");
+        web.asked().len()
+    };
+    web.say("cache-control", "max-age=600");
+    assert_eq!(asked(&template).await, 1);
+    assert_eq!(asked(&template).await, 0, "the server promised");
+    let mut insisting = template.clone();
+    insisting["plugin"]["wasm"]["pull"] = json!({"policy": "Always"});
+    web.say("cache-control", "no-cache");
+    assert_eq!(asked(&insisting).await, 1, "the template wants it asked");
+    assert_eq!(asked(&template).await, 1, "and it took its promise back");
+
+    web.say("cache-control", "no-store");
+    *web.module.lock().unwrap() = std::fs::read(guest("show")).unwrap();
+    let before = files_below(cache.path());
+    assert_eq!((asked(&template).await, asked(&template).await), (1, 1));
+    let kept: Vec<_> = files_below(cache.path()).into_iter().filter(|file| !before.contains(file)).collect();
+    assert!(kept.iter().all(|file| file.to_str().unwrap().contains("/packages-v1/")), "{kept:?}");
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Nobody asks for a coding; where there is one all the same, the digest is of what is in it, and so are the bounds.
+#[tokio::test]
+async fn a_content_coding_is_undone() {
+    let (host, web) = Web::start().await;
+    let module = std::fs::read(guest("noop-command")).unwrap();
+    let gzipped = |bytes: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    };
+    *web.module.lock().unwrap() = gzipped(&module);
+    web.say("content-encoding", "gzip");
+    let executor = Executor::start_with(options(&host));
+    let pinned = at(&format!("http://{host}/m.wasm#sha256={}", sources::Digest::of(&module).hex()));
+    for template in [&pinned, &at(&format!("http://{host}/m.wasm"))] {
+        let node = executor.node(template).await;
+        assert_eq!(node["phase"], "Succeeded", "{node}");
+    }
+    assert!(web.asked().iter().all(|(_, headers)| headers["accept-encoding"] == "identity"));
+    *web.module.lock().unwrap() = gzipped(&vec![0; 300 << 20]);
+    let node = executor.node(&at(&format!("http://{host}/bomb.wasm"))).await;
+    assert!(message(&node).contains("the limit is 268435456"), "{node}");
+    web.say("content-encoding", "br");
+    let node = executor.node(&at(&format!("http://{host}/br.wasm"))).await;
+    assert!(message(&node).contains("sends the content coding `br`, which nobody asked for"), "{node}");
 }
 
 #[tokio::test]
@@ -216,7 +289,9 @@ async fn the_operators_credentials_count() {
     });
     assert_eq!(executor.node(&at(&format!("http://{host}/m.wasm"))).await["phase"], "Succeeded");
     let mut template = at(&format!("http://{host}/m.wasm"));
-    template["plugin"]["wasm"]["module"]["http"]["headers"] = json!({"Authorization": "Bearer x"});
-    let node = executor.node(&template).await;
-    assert!(message(&node).contains("must not stand in a template: its value goes into a Secret"), "{node}");
+    for (name, value) in [("Authorization", "Bearer x"), ("PRIVATE-TOKEN", "x"), ("X-Api-Key", "x")] {
+        template["plugin"]["wasm"]["module"]["http"]["headers"] = json!({name: value});
+        let node = executor.node(&template).await;
+        assert!(message(&node).contains("must not stand in a template: its value goes into a Secret"), "{node}");
+    }
 }

@@ -9,6 +9,7 @@ use crate::package::{is_module_name, listed};
 use crate::{Digest, Error, ErrorKind};
 
 /// Each of them is looked at once for each group that is needed.
+const ENTRYPOINT: &str = "entrypoint";
 const MAX_PARCELS: usize = 1000;
 /// In all conditions together: they are gone through once for each group that comes in.
 const MAX_CONDITIONS: usize = 10_000;
@@ -142,8 +143,26 @@ impl Parcel {
         self.conditions.as_ref().and_then(|conditions| conditions.member_of.as_deref()).unwrap_or_default()
     }
 
+    fn is_in(&self, group: &Group) -> bool {
+        self.groups().contains(&group.name)
+    }
+
     fn requires(&self) -> &[String] {
         self.conditions.as_ref().and_then(|conditions| conditions.requires.as_deref()).unwrap_or_default()
+    }
+}
+
+impl Group {
+    fn needs_parcels(&self) -> Result<bool, Error> {
+        match self.satisfied_by.as_deref() {
+            None | Some("allOf" | "oneOf") => Ok(true),
+            Some("optional" | "anyOf") => Ok(false),
+            Some(other) => {
+                let other: String = other.chars().take(50).collect();
+                let message = format!("a group of the bindle is satisfied by `{other}`, which is not known here");
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
+        }
     }
 }
 
@@ -173,43 +192,55 @@ impl Invoice {
             let message = format!("the conditions of the bindle's parcels name more than {MAX_CONDITIONS} groups");
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
-        let needed = self.needed();
-        let modules: Vec<&Label> =
-            needed.iter().map(|parcel| &parcel.label).filter(|label| label.is_module()).collect();
-        let entrypoints: Vec<&Label> =
-            modules.iter().copied().filter(|label| label.has("wasm", "entrypoint")).collect();
-        match (entrypoints.as_slice(), modules.as_slice()) {
-            ([only], _) | ([], [only]) => Ok(only),
-            ([], []) => Err(Error::new(ErrorKind::Unsupported, "the bindle has no parcel with a module")),
-            (many, all) => {
-                let candidates = if many.is_empty() { all } else { many };
-                let message = format!(
-                    "the bindle has several modules: {}",
-                    listed(candidates.iter().map(|label| label.name.as_str()))
-                );
-                Err(Error::new(ErrorKind::Ambiguous, message)
+        let modules: Vec<&Parcel> = self.needed()?.into_iter().filter(|parcel| parcel.label.is_module()).collect();
+        let entry_group = self.group(ENTRYPOINT).filter(|group| group.satisfied_by.as_deref() == Some("oneOf"));
+        let narrowed = [
+            modules.iter().copied().filter(|parcel| parcel.label.has("wasm", ENTRYPOINT)).collect(),
+            modules.iter().copied().filter(|parcel| entry_group.is_some_and(|group| parcel.is_in(group))).collect(),
+            modules,
+        ];
+        let candidates: Vec<&Parcel> = narrowed.into_iter().find(|some| !some.is_empty()).unwrap_or_default();
+        match candidates.as_slice() {
+            [only] => Ok(&only.label),
+            [] => {
+                let error = Error::new(ErrorKind::Unsupported, "no parcel that the bindle needs is a module");
+                Err(error.hint("one that it has and does not need is run by its name, `parcel`"))
+            }
+            many => {
+                let names = listed(many.iter().map(|parcel| parcel.label.name.as_str()));
+                Err(Error::new(ErrorKind::Ambiguous, format!("the bindle has several modules: {names}"))
                     .hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
             }
         }
     }
 
-    /// The parcels that are in no group or in a required one, and those in groups that they require.
-    fn needed(&self) -> Vec<&Parcel> {
+    fn group(&self, name: &str) -> Option<&Group> {
+        self.group.as_deref().unwrap_or_default().iter().find(|group| group.name == name)
+    }
+
+    /// The parcels that are in no group, or in one that is required and needs its parcels, and those in groups that they require. Of a group that
+    /// needs one of its parcels, any may be meant.
+    fn needed(&self) -> Result<Vec<&Parcel>, Error> {
         let parcels = self.parcel.as_deref().unwrap_or_default();
         let groups = self.group.as_deref().unwrap_or_default();
         let mut wanted: BTreeSet<&str> =
             groups.iter().filter(|group| group.required == Some(true)).map(|group| group.name.as_str()).collect();
+        let mut needing = BTreeSet::new();
+        for group in groups {
+            if group.needs_parcels()? {
+                needing.insert(group.name.as_str());
+            }
+        }
         loop {
+            let comes_in = |name: &String| wanted.contains(name.as_str()) && needing.contains(name.as_str());
             let needed: Vec<&Parcel> = parcels
                 .iter()
-                .filter(|parcel| {
-                    parcel.groups().is_empty() || parcel.groups().iter().any(|group| wanted.contains(group.as_str()))
-                })
+                .filter(|parcel| parcel.groups().is_empty() || parcel.groups().iter().any(comes_in))
                 .collect();
             let before = wanted.len();
             wanted.extend(needed.iter().flat_map(|parcel| parcel.requires()).map(String::as_str));
             if wanted.len() == before {
-                return needed;
+                return Ok(needed);
             }
         }
     }
@@ -267,6 +298,20 @@ mod tests {
             parcel("t", "text/plain", "}")
         );
         assert_eq!(chosen(&needs, None), Ok("b".to_owned()), "needed by what is needed");
+
+        let entry = |by: &str| group("entrypoint", true) + &format!("satisfiedBy = '{by}'\n");
+        let one = plain("a") + &of("b", "entrypoint");
+        assert_eq!(chosen(&(entry("oneOf") + &one), None), Ok("b".to_owned()), "the group says where to begin");
+        assert_eq!(chosen(&(entry("allOf") + &one), None), Err(ErrorKind::Ambiguous));
+        assert_eq!(chosen(&(entry("optional") + &one), None), Ok("a".to_owned()), "b is a recommendation");
+        assert_eq!(chosen(&(entry("anyOf") + &of("b", "entrypoint")), None), Err(ErrorKind::Unsupported));
+        assert_eq!(chosen(&(entry("twoOf") + &one), None), Err(ErrorKind::Unsupported));
+        let two = entry("oneOf") + &plain("a") + &of("b", "entrypoint") + &of("c", "entrypoint");
+        assert_eq!(chosen(&two, None), Err(ErrorKind::Ambiguous));
+        let message = invoice(&two).module(None).unwrap_err().to_string();
+        assert!(message.contains("`b`, `c`") && !message.contains("`a`"), "{message}");
+        let marked = entry("oneOf") + &feature("a", "entrypoint") + &of("b", "entrypoint");
+        assert_eq!(chosen(&marked, None), Ok("a".to_owned()), "its own mark counts more");
     }
 
     #[test]

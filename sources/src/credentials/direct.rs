@@ -54,8 +54,7 @@ fn candidates(url: &Url, context: &Context<'_>) -> Vec<Candidate> {
 
 fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
     let mut request = request.clone();
-    let unusable =
-        || Error::new(ErrorKind::InvalidConfig, format!("the credentials of {} cannot be sent", candidate.origin));
+    let unusable = || candidate.unusable("cannot be sent");
     match &candidate.credential {
         Credential::Basic { .. } => request.authorization = Some(basic(candidate).ok_or_else(unusable)?),
         Credential::Bearer(token) => {
@@ -69,10 +68,9 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
             }
         }
         Credential::Identity(_) => {
-            let message =
-                format!("the credentials of {} are a registry's refresh token, of no use elsewhere", candidate.origin);
-            return Err(Error::new(ErrorKind::InvalidConfig, message));
+            return Err(candidate.unusable("are a registry's refresh token, of no use elsewhere"));
         }
+        Credential::Missing(why) => return Err(candidate.unusable(why)),
     }
     Ok(request)
 }

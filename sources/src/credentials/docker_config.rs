@@ -7,8 +7,8 @@
 //! `.dockercfg` of old has the inside of `auths` alone. `auth` wins over `username` and `password`, as in the kubelet.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{self, Write};
+use std::process::{Command, Output, Stdio};
 
 use base64::Engine;
 use base64::alphabet;
@@ -137,22 +137,32 @@ struct Answer {
 }
 
 /// Asks `docker-credential-NAME`, a program that the user's own configuration names, for `host`'s credential
-/// (<https://github.com/docker/docker-credential-helpers>). Blocks. `None` when it has none, or is no such helper.
+/// (<https://github.com/docker/docker-credential-helpers>). Blocks. `None` when it has none; [`Credential::Missing`] when it cannot be asked.
 pub fn helper_credential(name: &str, host: &str) -> Option<Credential> {
     if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
-        return None;
+        return Some(Credential::Missing("are not had: its name is none of a credential helper".to_owned()));
     }
-    let mut command = Command::new(format!("docker-credential-{name}"));
-    let mut helper =
-        command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
-    helper.stdin.take()?.write_all(host.as_bytes()).ok()?;
-    let output = helper.wait_with_output().ok()?;
-    let answer: Answer = output.status.success().then(|| serde_json::from_slice(&output.stdout).ok())??;
-    let secret = SecretString::from(answer.secret);
-    Some(match answer.username.as_str() {
-        "<token>" => Credential::Identity(secret),
-        _ => Credential::Basic { username: answer.username, password: secret },
-    })
+    match ask_helper(&format!("docker-credential-{name}"), host) {
+        Ok(output) if output.status.success() => Some(match serde_json::from_slice::<Answer>(&output.stdout) {
+            Ok(Answer { username, secret }) if username == "<token>" => Credential::Identity(secret.into()),
+            Ok(Answer { username, secret }) => Credential::Basic { username, password: secret.into() },
+            Err(_) => Credential::Missing("are not had: it answers with something else".to_owned()),
+        }),
+        // Helpers say so in these words, on standard output.
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("credentials not found") => None,
+        Ok(output) => Some(Credential::Missing(format!("are not had: it ended with {}", output.status))),
+        Err(error) => Some(Credential::Missing(format!("are not had: it does not start: {error}"))),
+    }
+}
+
+fn ask_helper(program: &str, host: &str) -> io::Result<Output> {
+    let mut command = Command::new(program);
+    let mut helper = command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    if let Some(mut stdin) = helper.stdin.take() {
+        // One that does not read the name ends, and says more by that.
+        let _ = stdin.write_all(host.as_bytes());
+    }
+    helper.wait_with_output()
 }
 
 #[cfg(test)]
@@ -166,7 +176,7 @@ mod tests {
             Credential::Basic { username, password } => format!("{host} {username}:{}", password.expose_secret()),
             Credential::Identity(token) => format!("{host} identity {}", token.expose_secret()),
             Credential::Bearer(token) => format!("{host} bearer {}", token.expose_secret()),
-            Credential::Headers(_) => unreachable!("Docker has none"),
+            Credential::Headers(_) | Credential::Missing(_) => unreachable!("Docker has none"),
         };
         DockerConfig::parse(json.as_bytes()).unwrap().credentials.iter().map(show).collect()
     }
@@ -204,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_helper_is_named_without_a_path() {
-        assert!(helper_credential("../../bin/sh", "h").is_none());
-        assert!(helper_credential("not-there", "h").is_none());
+        for name in ["../../bin/sh", "not-there"] {
+            assert!(matches!(helper_credential(name, "h"), Some(Credential::Missing(_))), "{name}");
+        }
     }
 }

@@ -76,14 +76,16 @@ impl Headers {
         repository: Repository<'_>,
         who: Option<&Candidate>,
     ) -> Result<Option<HeaderValue>, Error> {
-        if let Some(Candidate { credential: Credential::Bearer(token), origin }) = who {
-            let header = sensitive(&format!("Bearer {}", token.expose_secret()));
-            let unusable = || Error::new(ErrorKind::InvalidConfig, format!("the token of {origin} cannot be sent"));
-            return header.map(Some).ok_or_else(unusable);
-        }
-        if let Some(Candidate { credential: Credential::Headers(_), origin }) = who {
-            let message = format!("the credentials of {origin} are headers, which registries do not take");
-            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        if let Some(who) = who {
+            match &who.credential {
+                Credential::Bearer(token) => {
+                    let header = sensitive(&format!("Bearer {}", token.expose_secret()));
+                    return header.map(Some).ok_or_else(|| who.unusable("cannot be sent"));
+                }
+                Credential::Headers(_) => return Err(who.unusable("are headers, which registries do not take")),
+                Credential::Missing(why) => return Err(who.unusable(why)),
+                Credential::Basic { .. } | Credential::Identity(_) => {}
+            }
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (_, until)| *until > Instant::now());

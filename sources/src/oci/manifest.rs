@@ -86,29 +86,33 @@ struct RawDescriptor {
     artifact_type: String,
 }
 
+impl RawDocument {
+    fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| Error::new(ErrorKind::Protocol, "the registry's manifest is not one").caused_by(error))
+    }
+}
+
 impl Document {
     /// Reads what was sent as `content_type`: two names for one document would be two documents to some.
     pub(super) fn parse_as(bytes: &[u8], content_type: Option<&str>) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Typed {
-            media_type: Option<String>,
-        }
+        let raw = RawDocument::parse(bytes)?;
         let sent = content_type.and_then(|sent| sent.split(';').next()).map(str::trim);
-        let said = serde_json::from_slice::<Typed>(bytes).ok().and_then(|typed| typed.media_type);
-        if let (Some(sent), Some(said)) = (sent.filter(|sent| MANIFEST_TYPES.contains(sent)), said)
+        if let (Some(sent), Some(said)) = (sent.filter(|sent| MANIFEST_TYPES.contains(sent)), &raw.media_type)
             && sent != said
         {
             let said: String = said.chars().take(100).collect();
             let message = format!("the registry sends the manifest as `{sent}`, and it says that it is `{said}`");
             return Err(Error::new(ErrorKind::Protocol, message));
         }
-        Self::parse(bytes)
+        Self::of(raw)
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let raw: RawDocument = serde_json::from_slice(bytes)
-            .map_err(|error| Error::new(ErrorKind::Protocol, "the registry's manifest is not one").caused_by(error))?;
+        RawDocument::parse(bytes).and_then(Self::of)
+    }
+
+    fn of(raw: RawDocument) -> Result<Self, Error> {
         if raw.schema_version != 2 {
             let version = raw.schema_version;
             return Err(Error::new(

@@ -10,6 +10,16 @@ use super::invalid;
 use crate::{Digest, Error, ErrorKind};
 
 const MAX_HEADERS: usize = 16;
+/// What they carry is a secret.
+const SECRET: [&str; 7] = [
+    "authorization",
+    "job-token",
+    "private-token",
+    "proxy-authorization",
+    "x-api-key",
+    "x-auth-token",
+    "x-jfrog-art-api",
+];
 /// What the program itself says in its requests, and what would have secrets in a template.
 const RESERVED: [&str; 14] = [
     "accept-encoding",
@@ -81,7 +91,7 @@ impl HttpReference {
             if HeaderName::from_bytes(name.as_bytes()).is_err() || HeaderValue::from_str(value).is_err() {
                 return refused("cannot be sent");
             }
-            if matches!(name.as_str(), "authorization" | "proxy-authorization") {
+            if SECRET.contains(&name.as_str()) {
                 return refused("must not stand in a template: its value goes into a Secret, named by `authSecret`");
             }
             if RESERVED.contains(&name.as_str()) {

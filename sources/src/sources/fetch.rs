@@ -42,16 +42,26 @@ impl Inner {
             }
             let module = module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
             self.remember(resolved, asker).await;
+            self.discard_unstorable(resolved).await?;
             module
         };
         self.packages.insert(resolved.package_key(), Arc::clone(&module.package)).await;
         Ok(module)
     }
 
+    /// Takes away what its server does not want on a disk, now that it is in memory.
+    async fn discard_unstorable(&self, resolved: &Resolved) -> Result<(), Error> {
+        if !resolved.caching.no_store {
+            return Ok(());
+        }
+        let (store, parts) = (self.store.clone(), resolved.parts.clone());
+        blocking(move || parts.iter().try_for_each(|part| store.discard(&part.digest))).await
+    }
+
     /// Stores content whose digest nobody said, and resolves the reference to it.
     pub(super) async fn keep(&self, reference: &Reference, arrived: Arrived) -> Result<Resolved, Error> {
-        let Arrived { body, unpack, validators, expected, origin } = arrived;
-        let _turn = self.downloads.acquire().await;
+        let Arrived { body, unpack, caching, expected, origin } = arrived;
+        let _turn = self.downloads.take(&reference.server()).await;
         let store = self.store.clone();
         let writer = blocking(move || store.writer(None)).await?;
         let writer = self.receive(body, writer, None).await?;
@@ -59,7 +69,7 @@ impl Inner {
         let digest = blocking(move || writer.commit()).await?;
         let part = Part { digest: digest.clone(), size: Some(size), media_type: None };
         let resolved = Resolved::packed(reference, digest, vec![part], unpack);
-        Ok(Resolved { expected, validators, origin: origin.unwrap_or_else(|| reference.clone()), ..resolved })
+        Ok(Resolved { expected, caching, origin: origin.unwrap_or_else(|| reference.clone()), ..resolved })
     }
 
     async fn download_missing(
@@ -92,7 +102,7 @@ impl Inner {
         part: &Part,
         context: &Context<'_>,
     ) -> Result<Result<(), Error>, Error> {
-        let _turn = self.downloads.acquire().await;
+        let _turn = self.downloads.take(&resolved.origin.server()).await;
         let body = match source.open_unverified(resolved, part, context).await {
             Ok(body) => body,
             Err(error) => return Ok(Err(error)),

@@ -1,0 +1,90 @@
+//! What a web server says about keeping what it sends (RFC 9111).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
+use serde::{Deserialize, Serialize};
+
+/// However long a server promises that nothing changes, it is asked after this time.
+const LONGEST_FRESH: Duration = Duration::from_hours(1);
+
+/// What a web server said about keeping what it sent, and what to ask it with whether that changed (RFC 9110, 8.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Caching {
+    /// `ETag`
+    pub etag: Option<String>,
+    /// `Last-Modified`
+    pub last_modified: Option<String>,
+    /// Until when nobody need ask, in seconds since 1970: `Cache-Control: max-age`.
+    pub fresh_until: Option<u64>,
+    /// Whether it must not be kept on disk: `Cache-Control: no-store`.
+    pub no_store: bool,
+}
+
+impl Caching {
+    /// What the headers of an answer that comes `now` say.
+    pub(crate) fn of(headers: &HeaderMap, now: SystemTime) -> Self {
+        let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        let directives: Vec<String> =
+            values.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()).collect();
+        let has = |name: &str| directives.iter().any(|directive| directive == name);
+        let max_age = directives.iter().find_map(|directive| directive.strip_prefix("max-age="));
+        let max_age = max_age.and_then(|seconds| seconds.trim_matches('"').parse().ok()).map(Duration::from_secs);
+        // Some of that time went by in caches before this one.
+        let age = text(AGE).and_then(|seconds| seconds.trim().parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+        let fresh = max_age.filter(|_| !has("no-cache")).map(|max_age| max_age.saturating_sub(age).min(LONGEST_FRESH));
+        let fresh_until = fresh.filter(|fresh| !fresh.is_zero()).map(|fresh| seconds(now + fresh));
+        Self { etag: text(ETAG), last_modified: text(LAST_MODIFIED), fresh_until, no_store: has("no-store") }
+    }
+
+    /// Whether the server can be asked for it only if it changed.
+    pub(crate) fn has_validators(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
+    }
+
+    /// Whether the server promised that it is the same `now`.
+    pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
+        // A clock that was set back must not make it fresh for ever.
+        let latest = seconds(now + LONGEST_FRESH);
+        self.fresh_until.is_some_and(|until| (seconds(now)..=latest).contains(&until))
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_long_as_the_server_says_and_an_hour_at_most() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let fresh_for = |headers: &[(&'static str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+            let caching = Caching::of(&headers.collect(), now);
+            caching.fresh_until.map(|until| until - 1_000_000)
+        };
+        assert_eq!(fresh_for(&[]), None);
+        assert_eq!(fresh_for(&[("cache-control", "public, Max-Age=60")]), Some(60));
+        assert_eq!(fresh_for(&[("cache-control", "max-age=60"), ("age", "50")]), Some(10));
+        assert_eq!(fresh_for(&[("cache-control", "max-age=60"), ("age", "60")]), None);
+        assert_eq!(fresh_for(&[("cache-control", "max-age=31536000, immutable")]), Some(3600));
+        assert_eq!(fresh_for(&[("cache-control", "max-age=60, no-cache")]), None);
+        assert_eq!(fresh_for(&[("cache-control", "max-age=-1")]), None);
+        assert_eq!(fresh_for(&[("cache-control", "max-age=18446744073709551615")]), Some(3600));
+    }
+
+    #[test]
+    fn fresh_ends() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let caching = Caching { fresh_until: Some(1_000_060), ..Caching::default() };
+        assert!(caching.is_fresh(now) && caching.is_fresh(now + Duration::from_mins(1)));
+        assert!(!caching.is_fresh(now + Duration::from_secs(61)));
+        assert!(!caching.is_fresh(now - Duration::from_hours(2)), "the clock was set back");
+        assert!(!Caching::default().is_fresh(now));
+    }
+}
