@@ -131,6 +131,12 @@ fn walk(root: &Path, directory: &Path, keys: &mut Vec<String>) {
     }
 }
 
+/// Whoever is refused before all is sent may find the connection gone, and not the answer.
+async fn read_all(request: Request) {
+    let mut body = request.into_body().into_data_stream();
+    while let Some(Ok(_)) = body.next().await {}
+}
+
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let asked = format!("{} {}", request.method(), request.uri());
     shared.asked.lock().expect("the list").push(asked.clone());
@@ -141,10 +147,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     match fault {
         Some(Fault::Error(status, code)) => {
+            read_all(request).await;
             let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told to</Message></Error>");
             return (http::StatusCode::from_u16(status).expect("a status"), body).into_response();
         }
         Some(Fault::Status(status)) => {
+            read_all(request).await;
             return (http::StatusCode::from_u16(status).expect("a status"), "").into_response();
         }
         _ => {}

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,10 +13,11 @@ use axum::routing::any;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::executor::{Executor, Options, program};
 use wasm_workflow_integration::guests::guest;
 use wasm_workflow_integration::kubernetes::Kubernetes;
 
+use crate::cli::{Cli, stdout};
 use crate::{message, template_of_module};
 
 /// What the server serves, wants, and was asked.
@@ -293,5 +295,30 @@ async fn the_operators_credentials_count() {
         template["plugin"]["wasm"]["module"]["http"]["headers"] = json!({name: value});
         let node = executor.node(&template).await;
         assert!(message(&node).contains("must not stand in a template: its value goes into a Secret"), "{node}");
+    }
+}
+
+/// A person at a terminal sees how far it is; `script` makes one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_shows_its_progress_on_a_terminal() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let slow = async || {
+        let chunks = futures::stream::unfold(0u8, async |sent| {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            (sent < 6).then(|| (Ok::<_, std::io::Error>(vec![sent; 512 << 10]), sent + 1))
+        });
+        ([("content-length", (3 << 20).to_string())], axum::body::Body::from_stream(chunks))
+    };
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/m.wasm", axum::routing::get(slow))).await });
+    let cli = Cli::new();
+    let pull = format!("{} pull http://{host}/m.wasm --insecure-registry {host}", program().display());
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &pull, "/dev/null"]).env("TERM", "xterm");
+    terminal.env("WASM_WORKFLOW_CACHE_DIR", cli.at("cache")).env("WASM_WORKFLOW_SCRATCH_DIR", cli.at("scratch"));
+    let output = tokio::task::spawn_blocking(move || terminal.output()).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    for part in ["downloading 1.00 MiB of 3.00 MiB", "downloading 2.50 MiB of 3.00 MiB", "3145728 bytes of http://"] {
+        assert!(stdout(&output).contains(part), "{part}: {}", stdout(&output));
     }
 }
