@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::s3::{self, S3Location};
 use crate::surroundings::Surroundings;
@@ -63,6 +65,8 @@ pub struct Stores {
     /// The operator's endpoint and bucket.
     own: Option<(String, String)>,
     open: Cache<(Repository, String, bool), Arc<dyn ArtifactStore>>,
+    /// Transfers, and uploads that are taken back where nobody waits for that.
+    left: TaskTracker,
 }
 
 impl fmt::Debug for Stores {
@@ -75,7 +79,24 @@ impl Stores {
     /// Stores with these surroundings. The executor's own credentials are for workflows' own repositories and for the operator's bucket, `own`: endpoint and
     /// name.
     pub fn new(surroundings: Arc<dyn Surroundings>, own: Option<(String, String)>) -> Self {
-        Self { surroundings, own, open: Cache::builder().max_capacity(MOST).time_to_live(REMEMBER).build() }
+        let open = Cache::builder().max_capacity(MOST).time_to_live(REMEMBER).build();
+        Self { surroundings, own, open, left: TaskTracker::new() }
+    }
+
+    /// Starts a transfer, which [`close`](Self::close) waits for.
+    pub fn spawn_on<T: Send + 'static>(
+        &self,
+        transfer: impl Future<Output = T> + Send + 'static,
+        handle: &Handle,
+    ) -> AbortOnDropHandle<T> {
+        // When nobody waits any more, the transfer ends too.
+        AbortOnDropHandle::new(self.left.spawn_on(transfer, handle))
+    }
+
+    /// Waits until nothing half-done is left in any store that could be taken back. Nothing may be begun after this.
+    pub async fn close(&self) {
+        self.left.close();
+        self.left.wait().await;
     }
 
     /// The store of a location, with the Secrets of a namespace.
@@ -89,7 +110,9 @@ impl Stores {
         let store: Arc<dyn ArtifactStore> = match repository {
             Repository::Directory(directory) => Arc::new(DirectoryStore::open(&directory.path)?),
             // Boxed: what it takes to open one is much, and seldom.
-            Repository::S3(bucket) => Arc::new(Box::pin(s3::open(bucket, namespace, own, &*self.surroundings)).await?),
+            Repository::S3(bucket) => {
+                Arc::new(Box::pin(s3::open(bucket, namespace, own, &*self.surroundings, self.left.clone())).await?)
+            }
             Repository::Http(url) => Arc::new(Box::pin(web::open(url, namespace, &*self.surroundings)).await?),
         };
         self.open.insert(key, Arc::clone(&store)).await;

@@ -2,6 +2,7 @@
 //! what they mean to Argo's own driver (`workflow/artifacts/s3/s3.go`).
 
 mod client;
+mod download;
 mod encryption;
 mod errors;
 mod host;

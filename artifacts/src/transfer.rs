@@ -18,7 +18,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 
-use crate::archive::{self, Bounds, Pack, Unpack};
+use crate::archive::{self, Amount, Bounds, Pack, Unpack};
 use crate::bridge;
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
@@ -44,14 +44,14 @@ pub struct Download<'a> {
     pub mode: Option<(u32, bool)>,
 }
 
-/// Brings what lies under a key.
+/// Brings what lies under a key. How much that was, where it is now.
 pub async fn download(
     store: &dyn ArtifactStore,
     what: &Download<'_>,
     root: &Arc<Dir>,
     bounds: Bounds,
-) -> Result<(), Error> {
-    again(|| async {
+) -> Result<Amount, Error> {
+    let amount = again(|| async {
         let fetched = fetch(store, what, root, bounds).await;
         if fetched.is_err() {
             // Nothing half-written stays, for the next attempt or for the guest.
@@ -60,7 +60,8 @@ pub async fn download(
         fetched
     })
     .await?;
-    permit(root, what.path, what.mode).await
+    permit(root, what.path, what.mode).await?;
+    Ok(amount)
 }
 
 /// Sets the permissions of what was brought, and of everything in it if that is asked for.
@@ -119,7 +120,12 @@ async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: impl FnMut() -
     }
 }
 
-async fn fetch(store: &dyn ArtifactStore, what: &Download<'_>, root: &Arc<Dir>, bounds: Bounds) -> Result<(), Error> {
+async fn fetch(
+    store: &dyn ArtifactStore,
+    what: &Download<'_>,
+    root: &Arc<Dir>,
+    bounds: Bounds,
+) -> Result<Amount, Error> {
     let Download { key, path, unpack, .. } = *what;
     let body = match store.get(key).await {
         Ok(body) => body,
@@ -131,17 +137,32 @@ async fn fetch(store: &dyn ArtifactStore, what: &Download<'_>, root: &Arc<Dir>, 
     let Body { stream, length, .. } = body;
     let stream = whole(stream, length);
     match unpack {
-        Unpack::None => write_file(stream, root, path, bounds.bytes).await.map(drop),
+        Unpack::None => plain(stream, length, root, path, bounds).await,
         Unpack::Tar => untar(stream, root, path, bounds).await,
         Unpack::Zip => unzip(stream, root, path, bounds).await,
         Unpack::Detect => {
             let (head, stream) = peek(stream).await?;
             match archive::is_tar_gz(&head) {
                 true => untar(stream, root, path, bounds).await,
-                false => write_file(stream, root, path, bounds.bytes).await.map(drop),
+                false => plain(stream, length, root, path, bounds).await,
             }
         }
     }
+}
+
+/// One file, as it is. One that is too large is not begun.
+async fn plain(
+    stream: BoxStream<'static, Result<Bytes, Error>>,
+    length: Option<u64>,
+    root: &Arc<Dir>,
+    path: &str,
+    bounds: Bounds,
+) -> Result<Amount, Error> {
+    if length.is_some_and(|length| length > bounds.bytes) {
+        return Err(too_large(bounds.bytes));
+    }
+    let bytes = write_file(stream, root, path, bounds.bytes).await?;
+    Ok(Amount { bytes, entries: 1 })
 }
 
 /// The same stream, which is an error where it is shorter than announced.
@@ -182,7 +203,7 @@ async fn untar(
     root: &Arc<Dir>,
     path: &str,
     bounds: Bounds,
-) -> Result<(), Error> {
+) -> Result<Amount, Error> {
     let (root, owned) = (Arc::clone(root), path.to_owned());
     let unpacked = bridge::reading(stream, move |reader| archive::untar(&root, &owned, reader, bounds)).await;
     unpacked.map_err(|error| in_archive("tar", error))
@@ -194,7 +215,7 @@ async fn unzip(
     root: &Arc<Dir>,
     path: &str,
     bounds: Bounds,
-) -> Result<(), Error> {
+) -> Result<Amount, Error> {
     let packed = format!("{path}.packed");
     write_file(stream, root, &packed, bounds.bytes).await?;
     let place = path.to_owned();
@@ -228,7 +249,7 @@ async fn fetch_directory(
     root: &Arc<Dir>,
     bounds: Bounds,
     missing: Error,
-) -> Result<(), Error> {
+) -> Result<Amount, Error> {
     let prefix = format!("{}/", what.key.trim_end_matches('/'));
     let (bytes, entries) = (AtomicU64::new(0), AtomicU64::new(0));
     let (bytes, entries) = (&bytes, &entries);
@@ -259,7 +280,7 @@ async fn fetch_directory(
             ErrorKind::Damaged,
             "an archive was expected, and the key is a directory: set `archive: {none: {}}`",
         )),
-        _ => Ok(()),
+        (entries, _) => Ok(Amount { bytes: bytes.load(Ordering::Relaxed), entries }),
     }
 }
 

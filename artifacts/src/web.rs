@@ -135,7 +135,7 @@ pub(crate) async fn open(
     surroundings: &dyn Surroundings,
 ) -> Result<HttpStore, Error> {
     let invalid = |message: &str| Error::new(ErrorKind::InvalidConfig, message);
-    let url = Url::parse(&location.url).map_err(|error| invalid("`http.url` is not a URL").caused_by(error))?;
+    let mut url = Url::parse(&location.url).map_err(|error| invalid("`http.url` is not a URL").caused_by(error))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(invalid("`http.url` must begin with `https://` or `http://`"));
     }
@@ -159,6 +159,12 @@ pub(crate) async fn open(
         let (name, mut value) = header.ok_or_else(|| invalid("one of `http.headers` cannot be a header"))?;
         value.set_sensitive(true);
         headers.append(name, value);
+    }
+    // As Argo's client has it: what is in the URL is a password too.
+    if !url.username().is_empty() || url.password().is_some() {
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        headers.insert(AUTHORIZATION, basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default()))?);
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
     }
     let (user, password) =
         (read(&auth.basic_auth.username_secret).await?, read(&auth.basic_auth.password_secret).await?);

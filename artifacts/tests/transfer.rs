@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
@@ -49,7 +50,7 @@ impl Fixture {
     }
 
     async fn down(&self, key: &str, path: &str, unpack: Unpack) -> Result<(), Error> {
-        download(&self.store, &Download { key, path, unpack, mode: None }, &self.root, BOUNDS).await
+        download(&self.store, &Download { key, path, unpack, mode: None }, &self.root, BOUNDS).await.map(drop)
     }
 
     /// Brings these bytes as an artifact.
@@ -344,4 +345,55 @@ async fn what_is_too_large_is_refused_whatever_its_blocks() {
         assert!(fs::read_dir(f.kept.path()).unwrap().next().is_none(), "{pack:?}: nothing half-written is kept");
     }
     assert_eq!(f.down("none", "x", Unpack::Detect).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// A guest's own thread could be at it still: what is a directory in one moment is a link out of it in the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_leaves_while_the_directory_changes() {
+    let f = Fixture::new();
+    let outside = tempfile::tempdir().unwrap();
+    fs::create_dir(outside.path().join("d")).unwrap();
+    for name in ["a", "b", "d/c"] {
+        fs::write(outside.path().join(name), "secret").unwrap();
+        f.write(&format!("out/{name}"), "inside");
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, out, elsewhere) = (Arc::clone(&stop), f.at("out"), outside.path().to_owned());
+    let changing = std::thread::spawn(move || {
+        let (file, directory, aside) = (out.join("a"), out.join("d"), out.with_file_name("aside"));
+        let mut swaps = 0u32;
+        while !stopped.load(Ordering::Relaxed) {
+            fs::rename(&directory, &aside).unwrap();
+            symlink(elsewhere.join("d"), &directory).unwrap();
+            fs::remove_file(&file).unwrap();
+            symlink(elsewhere.join("a"), &file).unwrap();
+            fs::remove_file(&directory).unwrap();
+            fs::rename(&aside, &directory).unwrap();
+            fs::remove_file(&file).unwrap();
+            fs::write(&file, "inside").unwrap();
+            swaps += 1;
+        }
+        swaps
+    });
+    let mut whole = 0;
+    for round in 0..300 {
+        let pack = [Pack::None, Pack::Tar(1), Pack::Zip][round % 3];
+        let key = format!("k{round}");
+        // It may fail, as what is gone cannot be taken.
+        whole += usize::from(f.up(&key, "out", pack).await.is_ok());
+        let _ = fs::remove_dir_all(f.at("back"));
+        let unpack = [Unpack::None, Unpack::Tar, Unpack::Zip][round % 3];
+        if f.down(&key, "back", unpack).await.is_err() {
+            continue;
+        }
+        for name in ["a", "b", "d/c"] {
+            // A link that was taken as one leads out: it is read here without being followed.
+            let path = f.at(&format!("back/{name}"));
+            if fs::symlink_metadata(&path).is_ok_and(|there| there.is_file()) {
+                assert_ne!(fs::read_to_string(&path).unwrap(), "secret", "{name} in round {round}");
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(changing.join().unwrap() > 100 && whole > 20, "both went on: {whole}");
 }

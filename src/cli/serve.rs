@@ -24,6 +24,8 @@ use crate::step::Executor;
 
 /// How long a stopping server waits for its last replies. Kubernetes kills it after 30 s.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long it waits then for uploads that are taken back.
+const TAKE_BACK: Duration = Duration::from_secs(3);
 
 /// Where Argo's init container writes the token, as the sidecar sees it.
 const TOKEN_FILE: &str = "/var/run/argo/token";
@@ -131,6 +133,7 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let mut server = tokio::spawn(async move { server.await });
 
     let stores = Common::stores(&config, kubernetes.clone());
+    let opened = stores.clone();
     let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
     let setting_up = tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
     let executor = setting_up.await.map_err(Failure::error)??;
@@ -146,6 +149,9 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     shutdown.cancel();
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         tracing::warn!("some callers did not take their replies in time");
+    }
+    if tokio::time::timeout(TAKE_BACK, opened.close()).await.is_err() {
+        tracing::warn!("uploads that were begun stay in their buckets, unfinished");
     }
     Ok(())
 }

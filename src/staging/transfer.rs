@@ -1,17 +1,17 @@
 //! Bringing inputs into a step's directory, and taking outputs out of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use artifacts::archive::{Bounds, Pack};
+use artifacts::archive::{Amount, Bounds, Pack};
 use artifacts::transfer::{Download, Upload};
 use artifacts::{ErrorKind, Location, Stores, transfer};
 use cap_std::fs::Dir;
 use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{GuestPath, StepDirectory};
-use crate::step::{Content, InputArtifact, Produced, Stage, Step, StepError};
+use crate::step::{Content, InputArtifact, Produced, Stage, Step, StepError, StepLimits};
 
 /// Artifacts of one step on their way at once.
 const AT_ONCE: usize = 4;
@@ -40,15 +40,18 @@ pub async fn stage_in(
         return directory.introduce(step);
     }
     let incoming = directory.incoming()?;
+    // The step's limits hold for all inputs together. Those on their way at once do not know of each other: the sum is looked at after each.
+    let came = Arc::new(Came::default());
     let mut transfers = Vec::new();
     for (index, input) in step.inputs.iter().enumerate().filter(|(_, input)| input.content.is_some()) {
         let (incoming, step, stores) = (Arc::clone(incoming.root()), Arc::clone(step), stores.clone());
-        let (name, handle) = (input.name.clone(), handle.clone());
+        let (name, handle, came) = (input.name.clone(), handle.clone(), Arc::clone(&came));
         transfers.push(async move {
-            // When nobody waits any more, the transfer ends too.
-            let bringing = handle.spawn(async move { bring(&step, index, &incoming, &stores).await });
-            let brought = AbortOnDropHandle::new(bringing).await;
-            brought
+            let opened = stores.clone();
+            let bringing = async move { bring(&step, index, &incoming, &opened, &came).await };
+            stores
+                .spawn_on(bringing, &handle)
+                .await
                 .unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))))
                 .map(|brought| (index, brought))
         });
@@ -69,6 +72,30 @@ pub async fn stage_in(
         Arc::make_mut(step).inputs[index].content = None;
     }
     directory.introduce(step)
+}
+
+/// How much came of the inputs that are here.
+#[derive(Debug, Default)]
+struct Came {
+    bytes: AtomicU64,
+    entries: AtomicU64,
+}
+
+impl Came {
+    /// What is left of the step's limits.
+    fn left(&self, limits: &StepLimits) -> Bounds {
+        Bounds {
+            bytes: limits.disk.saturating_sub(self.bytes.load(Ordering::Relaxed)),
+            entries: limits.entries.saturating_sub(self.entries.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Counts one more. `false` where that is too much.
+    fn add(&self, amount: Amount, limits: &StepLimits) -> bool {
+        let bytes = self.bytes.fetch_add(amount.bytes, Ordering::Relaxed).saturating_add(amount.bytes);
+        let entries = self.entries.fetch_add(amount.entries, Ordering::Relaxed).saturating_add(amount.entries);
+        bytes <= limits.disk && entries <= limits.entries
+    }
 }
 
 /// Whose fault a failed transfer is.
@@ -93,7 +120,13 @@ impl From<&artifacts::Error> for Fault {
 }
 
 /// Brings an input to where nobody else writes, called by its number. `false` when there is none, and it is optional.
-async fn bring(step: &Step, index: usize, incoming: &Arc<Dir>, stores: &Stores) -> Result<bool, (Fault, String)> {
+async fn bring(
+    step: &Step,
+    index: usize,
+    incoming: &Arc<Dir>,
+    stores: &Stores,
+    came: &Came,
+) -> Result<bool, (Fault, String)> {
     let input: &InputArtifact = &step.inputs[index];
     let path = &index.to_string();
     match &input.content {
@@ -108,9 +141,16 @@ async fn bring(step: &Step, index: usize, incoming: &Arc<Dir>, stores: &Stores) 
             let failed = |error: artifacts::Error| ((&error).into(), said(&input.name, location, &error));
             let store = stores.open(location, &step.workflow.namespace).await.map_err(failed)?;
             let what = Download { key: &location.key, path, unpack: input.unpack, mode: input.mode };
-            let bounds = Bounds { bytes: step.limits.disk, entries: step.limits.entries };
-            match transfer::download(&*store, &what, incoming, bounds).await {
-                Ok(()) => Ok(true),
+            match transfer::download(&*store, &what, incoming, came.left(&step.limits)).await {
+                Ok(amount) if came.add(amount, &step.limits) => Ok(true),
+                Ok(_) => {
+                    let limits = &step.limits;
+                    let message = format!(
+                        "the inputs together are more than the step's limits on its disk, {} bytes and {} entries",
+                        limits.disk, limits.entries
+                    );
+                    Err(failed(artifacts::Error::new(ErrorKind::Damaged, message)))
+                }
                 Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(failed(error)),
             }
@@ -141,9 +181,12 @@ pub async fn stage_out(
         let (made, name, limit) = (made.clone(), made.name.clone(), step.limits.disk);
         let namespace = step.workflow.namespace.clone();
         transfers.push(async move {
-            let storing = handle.spawn(async move { store(made, &root, limit, &stores, &namespace).await });
-            let stored = AbortOnDropHandle::new(storing).await;
-            stored.unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))))
+            let opened = stores.clone();
+            let storing = async move { store(made, &root, limit, &opened, &namespace).await };
+            stores
+                .spawn_on(storing, &handle)
+                .await
+                .unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))))
         });
     }
     let stored: Vec<Result<Produced, _>> = stream::iter(transfers).buffered(AT_ONCE).collect().await;

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use sources::{Defaults, Request, Sources};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::logs::Logs;
 use super::modules::{Modules, Ready};
@@ -244,13 +243,14 @@ impl OnRunner<'_> {
     async fn keep(&self, logs: std::io::Result<Logs>, outcome: &mut Outcome) {
         let (stores, namespace) = (self.executor.stores.clone(), self.step.workflow.namespace.clone());
         // Not on this runner: connections live on where they were made.
-        let storing = self.executor.handle.spawn(async move {
+        let opened = stores.clone();
+        let storing = async move {
             let logs = logs.map_err(|error| error.to_string())?;
-            logs.store(stores, namespace).await.map_err(|error| error.to_string())
-        });
+            logs.store(opened, namespace).await.map_err(|error| error.to_string())
+        };
         let stored = tokio::select! {
             biased;
-            stored = AbortOnDropHandle::new(storing) => stored.unwrap_or_else(|error| Err(error.to_string())),
+            stored = stores.spawn_on(storing, &self.executor.handle) => stored.unwrap_or_else(|error| Err(error.to_string())),
             () = self.cancel.cancelled() => Err("the step was cancelled".to_owned()),
             () = until(self.deadline) => Err("the step's time was over".to_owned()),
         };

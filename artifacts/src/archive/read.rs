@@ -22,6 +22,15 @@ pub struct Bounds {
     pub entries: u64,
 }
 
+/// What came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub entries: u64,
+}
+
 /// So much may come out of however little.
 const FREE_OF_RATIO: u64 = 128 << 20;
 /// How many times as large as the archive what comes out of it may be, beyond that.
@@ -44,7 +53,7 @@ fn is_header(block: &[u8; 512]) -> bool {
 }
 
 /// Unpacks a tar archive, in gzip or plain, to `path`.
-pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, bounds: Bounds) -> io::Result<()> {
+pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, bounds: Bounds) -> io::Result<Amount> {
     let came = Rc::new(Cell::new(0));
     let mut archive = Counted { inner: archive, count: Rc::clone(&came), limit: bounds.bytes };
     let mut head = Vec::new();
@@ -58,7 +67,7 @@ pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, bounds: Bounds) 
 }
 
 /// Unpacks a zip archive to `path`.
-pub(crate) fn unzip(root: &Dir, path: &str, mut archive: impl Read + Seek, bounds: Bounds) -> io::Result<()> {
+pub(crate) fn unzip(root: &Dir, path: &str, mut archive: impl Read + Seek, bounds: Bounds) -> io::Result<Amount> {
     let (size, listed) = look_through(&mut archive)?;
     if listed > bounds.entries {
         return Err(invalid(format!("it has more than {} entries", bounds.entries)));
@@ -138,7 +147,7 @@ fn unpack(
     bounds: Bounds,
     came: Rc<Cell<u64>>,
     work: impl FnOnce(&mut Target<'_>) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<Amount> {
     let path = Path::new(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.unpacking"));
@@ -146,6 +155,7 @@ fn unpack(
     let directory = root.open_dir(&beside)?;
     let mut target = Target { directory: &directory, bounds, came, files: 0, entries: 0, links: Vec::new() };
     let unpacked = work(&mut target).and_then(|()| target.check_links());
+    let amount = Amount { bytes: target.files, entries: target.entries };
     let placed = unpacked.and_then(|()| {
         let mut entries = directory.entries()?;
         match (entries.next().transpose()?, entries.next()) {
@@ -160,7 +170,7 @@ fn unpack(
     if placed.is_err() {
         let _ = root.remove_dir_all(&beside);
     }
-    placed
+    placed.map(|()| amount)
 }
 
 /// Where things come out, and how much did.

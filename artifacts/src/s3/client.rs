@@ -13,6 +13,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
+use tokio_util::task::TaskTracker;
 
 use super::encryption::{CustomerKeys, Encryption};
 use super::host::{Amazon, amazon, is_virtual_hosted};
@@ -33,6 +34,7 @@ pub(crate) async fn open(
     namespace: &str,
     own: bool,
     surroundings: &dyn Surroundings,
+    left: TaskTracker,
 ) -> Result<S3Store, Error> {
     check(location)?;
     let read = Secrets { namespace, surroundings };
@@ -75,9 +77,9 @@ pub(crate) async fn open(
     if location.region.is_empty() && amazon == Some(Amazon::Global) {
         let region = region_of(&client, &location.bucket).await;
         let client = Client::from_conf(config.region(Region::new(region.clone())).build());
-        return Ok(S3Store::new(client, location, &region, encryption));
+        return Ok(S3Store::new(client, location, &region, encryption, left));
     }
-    Ok(S3Store::new(client, location, region, encryption))
+    Ok(S3Store::new(client, location, region, encryption, left))
 }
 
 /// Where Amazon keeps the bucket; where that is not said, the first region, as Argo's client has it.

@@ -56,6 +56,18 @@ impl Encryption {
     }
 }
 
+/// Adds an object's own key to a request, where it has one.
+macro_rules! with_key {
+    ($request:expr, $customer:expr) => {{
+        let mut request = $request;
+        if let Some($crate::s3::encryption::CustomerKey { key, md5 }) = $customer {
+            request = request.sse_customer_algorithm("AES256").sse_customer_key(key).sse_customer_key_md5(md5);
+        }
+        request
+    }};
+}
+pub(super) use with_key;
+
 /// What objects' keys are made from.
 #[derive(Clone, Debug)]
 pub(super) struct CustomerKeys {

@@ -87,7 +87,8 @@ fn kind(code: &str, status: u16) -> ErrorKind {
         }
         _ => match status {
             404 => ErrorKind::NotFound,
-            429 | 500..=599 => ErrorKind::Unavailable,
+            // It changed while it was read: the next attempt reads one thing.
+            412 | 429 | 500..=599 => ErrorKind::Unavailable,
             _ => ErrorKind::Forbidden,
         },
     }
@@ -112,6 +113,7 @@ fn meaning(code: &str, status: u16, what: &str) -> Option<String> {
         ("RequestTimeTooSkewed", _) => {
             "the clocks of this machine and of the server differ too much: set them right".to_owned()
         }
+        ("PreconditionFailed", _) | ("", 412) => format!("{what} changed while it was read"),
         ("SlowDown" | "Throttling", _) => "the server asks to slow down, and did so again and again".to_owned(),
         ("PermanentRedirect" | "AuthorizationHeaderMalformed", _) | ("", 301 | 307) => {
             "the bucket is elsewhere: set its `endpoint` and `region`".to_owned()

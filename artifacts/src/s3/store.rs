@@ -12,6 +12,7 @@ use aws_sdk_s3::types::{
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::OnceCell;
+use tokio_util::task::TaskTracker;
 
 use super::encryption::Encryption;
 use super::errors::explain;
@@ -27,10 +28,18 @@ pub(crate) struct S3Store {
     region: String,
     create: Option<CreateBucket>,
     created: OnceCell<()>,
+    /// What is still to be done where nobody waits for it.
+    pub(super) left: TaskTracker,
 }
 
 impl S3Store {
-    pub(super) fn new(client: Client, location: &S3Location, region: &str, encryption: Encryption) -> Self {
+    pub(super) fn new(
+        client: Client,
+        location: &S3Location,
+        region: &str,
+        encryption: Encryption,
+        left: TaskTracker,
+    ) -> Self {
         Self {
             client,
             bucket: location.bucket.clone(),
@@ -39,6 +48,7 @@ impl S3Store {
             region: region.to_owned(),
             create: location.create_bucket_if_not_present,
             created: OnceCell::new(),
+            left,
         }
     }
 
@@ -98,25 +108,7 @@ pub(super) fn object(key: &str) -> String {
 #[async_trait]
 impl ArtifactStore for S3Store {
     async fn get(&self, key: &str) -> Result<Body, Error> {
-        let mut request = self.client.get_object().bucket(&self.bucket).key(key);
-        if let Some(customer) = self.encryption.customer_key(&self.bucket, key).await? {
-            request = request
-                .sse_customer_algorithm("AES256")
-                .sse_customer_key(customer.key)
-                .sse_customer_key_md5(customer.md5);
-        }
-        let object = request.send().await.map_err(|error| explain(&object(key), error))?;
-        let length = object.content_length().and_then(|length| u64::try_from(length).ok());
-        let stream = stream::try_unfold(object.body, |mut body| async move {
-            match body.try_next().await {
-                Ok(Some(bytes)) => Ok(Some((bytes, body))),
-                Ok(None) => Ok(None),
-                Err(error) => {
-                    Err(Error::new(ErrorKind::Unavailable, "the connection to the store broke off").caused_by(error))
-                }
-            }
-        });
-        Ok(Body::new(stream.boxed(), length))
+        self.download(key).await
     }
 
     async fn put(&self, key: &str, body: Body) -> Result<(), Error> {

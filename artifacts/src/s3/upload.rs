@@ -13,8 +13,9 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, Fuse};
 use futures::{StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
+use tokio_util::task::TaskTracker;
 
-use super::encryption::{CustomerKey, Encryption};
+use super::encryption::{CustomerKey, Encryption, with_key};
 use super::errors::explain;
 use super::store::{S3Store, object};
 use crate::{Body, Error, ErrorKind};
@@ -29,17 +30,6 @@ const IN_FLIGHT: usize = 2;
 const LARGE: usize = 1 << 20;
 /// Hashing more than that is not for a thread that others wait for.
 const QUICK: usize = 256 << 10;
-
-/// Adds an object's own key to a request, where it has one.
-macro_rules! with_key {
-    ($request:expr, $customer:expr) => {{
-        let mut request = $request;
-        if let Some(CustomerKey { key, md5 }) = $customer {
-            request = request.sse_customer_algorithm("AES256").sse_customer_key(key).sse_customer_key_md5(md5);
-        }
-        request
-    }};
-}
 
 /// Adds to a request how the object is encrypted.
 macro_rules! encrypted {
@@ -87,6 +77,7 @@ impl S3Store {
             bucket: self.bucket.clone(),
             key: key.to_owned(),
             id: Some(id.clone()),
+            left: self.left.clone(),
         };
         let rest = stream::try_unfold(rest, |mut rest| async move { Ok(rest.next().await?.map(|part| (part, rest))) });
         let numbered = stream::iter(begun.into_iter().map(Ok)).chain(rest).zip(stream::iter(1..));
@@ -101,18 +92,27 @@ impl S3Store {
                 return Err(error);
             }
         };
+        let e_tag = e_tag_of(&parts);
         let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(key).upload_id(&id);
-        match with_key!(request, customer).multipart_upload(all).send().await {
-            Ok(_) => {
-                pending.id = None;
-                Ok(())
-            }
-            Err(error) => {
+        let completed = with_key!(request, customer.clone()).multipart_upload(all).send().await;
+        match completed {
+            Err(error) if !self.is_there(key, e_tag, customer).await => {
                 pending.abort().await;
                 Err(explain(&object(key), error))
             }
+            _ => {
+                pending.id = None;
+                Ok(())
+            }
         }
+    }
+
+    /// Whether an object has this tag: the upload was finished, and the answer was lost.
+    async fn is_there(&self, key: &str, e_tag: Option<String>, customer: Option<CustomerKey>) -> bool {
+        let request = self.client.head_object().bucket(&self.bucket).key(key);
+        let there = with_key!(request, customer).send().await.ok().and_then(|there| there.e_tag);
+        e_tag.is_some() && there.map(|there| there.trim_matches('"').to_owned()) == e_tag
     }
 
     async fn put_part(
@@ -132,6 +132,15 @@ impl S3Store {
     }
 }
 
+/// The tag of an object of these parts, where they are tagged by their MD5: S3 makes it of those.
+fn e_tag_of(parts: &[CompletedPart]) -> Option<String> {
+    let mut all = Md5::new();
+    for part in parts {
+        all.update(hex::decode(part.e_tag()?.trim_matches('"')).ok().filter(|md5| md5.len() == 16)?);
+    }
+    Some(format!("{}-{}", hex::encode(all.finalize()), parts.len()))
+}
+
 async fn md5(bytes: &Bytes) -> String {
     let hash = |bytes: &[u8]| STANDARD.encode(Md5::digest(bytes));
     if bytes.len() <= QUICK {
@@ -147,6 +156,7 @@ struct Pending {
     bucket: String,
     key: String,
     id: Option<String>,
+    left: TaskTracker,
 }
 
 impl Pending {
@@ -166,8 +176,9 @@ impl Drop for Pending {
         }
         if let Ok(handle) = tokio::runtime::Handle::try_current() {
             let (client, bucket, key) = (self.client.clone(), self.bucket.clone(), self.key.clone());
-            let mut pending = Self { client, bucket, key, id: self.id.take() };
-            handle.spawn(async move { pending.abort().await });
+            let left = self.left.clone();
+            let mut pending = Self { client, bucket, key, id: self.id.take(), left: left.clone() };
+            left.spawn_on(async move { pending.abort().await }, &handle);
         }
     }
 }

@@ -24,6 +24,7 @@ mod packages;
 mod programs;
 mod push;
 mod s3;
+mod s3_faults;
 mod s3_requests;
 mod s3_tls;
 mod schemas;

@@ -11,7 +11,7 @@ use wasm_workflow_integration::s3::{ACCESS_KEY, Fault, S3, SECRET_KEY};
 use crate::message;
 
 /// An executor whose operator names the server's bucket, and has its keys.
-fn executor(s3: &S3) -> Executor {
+pub(crate) fn executor(s3: &S3) -> Executor {
     with(&json!({"s3": s3.bucket()}))
 }
 
@@ -22,7 +22,7 @@ fn with(repository: &Value) -> Executor {
 }
 
 /// `word-count /in/text /out/copy /out/count`
-fn copy(input: &Value, output: &Value) -> Value {
+pub(crate) fn copy(input: &Value, output: &Value) -> Value {
     let mut template = template("word-count");
     let merged = |own: Value, more: &Value| {
         let mut own = own;
@@ -35,7 +35,7 @@ fn copy(input: &Value, output: &Value) -> Value {
     template
 }
 
-fn key(node: &Value) -> &str {
+pub(crate) fn key(node: &Value) -> &str {
     node["outputs"]["artifacts"][0]["s3"]["key"].as_str().unwrap_or_else(|| panic!("{node}"))
 }
 
@@ -200,58 +200,6 @@ async fn whole_locations_and_what_servers_refuse() {
         let node = executor.node(&copy(&json!({kind: {"key": "k"}}), &json!({}))).await;
         assert!(message(&node).contains(&format!("artifacts of the kind `{kind}` are not supported; use")), "{node}");
     }
-}
-
-/// Nothing is lost by what passes, and nothing half-written is seen.
-#[tokio::test(flavor = "multi_thread")]
-async fn servers_that_fail_for_a_while() {
-    let s3 = S3::start().await;
-    let executor = executor(&s3);
-    let text = "word ".repeat(200_000);
-    s3.put("in/text", &text);
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
-    for fault in [Fault::Error(503, "SlowDown"), Fault::Status(500), Fault::Cut(1000), Fault::Cut(500_000)] {
-        s3.fail("GET /artifacts/in/text", fault.clone());
-        s3.fail("PUT /artifacts/wf/", Fault::Error(503, "SlowDown"));
-        // It is stored, and nobody hears of it.
-        s3.fail("PUT /artifacts/wf/", Fault::Cut(0));
-        let node = executor.node(&step).await;
-        assert_eq!(node["phase"], "Succeeded", "{fault:?}: {node}");
-        assert_eq!(std::fs::read_to_string(s3.object(key(&node))).unwrap(), text, "{fault:?}");
-    }
-    for _ in 0..20 {
-        s3.fail("GET /artifacts/in/text", Fault::Cut(1000));
-    }
-    let node = executor.node(&step).await;
-    assert_eq!(node["phase"], "Error", "{node}");
-    assert!(message(&node).contains("broke off, after 3 attempts"), "{node}");
-}
-
-/// In parts, which nobody sees before the last is there.
-#[tokio::test(flavor = "multi_thread")]
-async fn large_objects_go_in_parts() {
-    let s3 = S3::start().await;
-    let executor = executor(&s3);
-    let text = "0123456789abcde\n".repeat(1_300_000);
-    s3.put("in/text", &text);
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
-    s3.fail("partNumber=2", Fault::Error(503, "SlowDown"));
-    let node = executor.node(&step).await;
-    assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
-    let asked = s3.asked();
-    assert!(asked.iter().any(|asked| asked.contains("partNumber=3")), "{asked:?}");
-    let before = s3.keys();
-    for _ in 0..20 {
-        s3.fail("partNumber=2", Fault::Error(403, "AccessDenied"));
-    }
-    let node = executor.node(&step).await;
-    assert!(message(&node).contains("access to object"), "{node}");
-    assert_eq!(s3.keys(), before, "nothing of it is seen");
-    assert!(
-        s3.asked().iter().any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")),
-        "it is taken back"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -437,35 +385,5 @@ async fn the_command_line_uses_a_repository_too() {
         let output = run(&["--artifact-repository", "repository.yaml"]);
         assert_eq!(output.status.code(), Some(64), "{}", crate::cli::stderr(&output));
         assert!(crate::cli::stderr(&output).contains(expected), "{}", crate::cli::stderr(&output));
-    }
-}
-
-/// All that failed is said, and what is in the store already; and an input that is larger than the step's disk.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failure_says_what_is_there_already() {
-    let s3 = S3::start().await;
-    let executor = executor(&s3);
-    let mut step = copy(&json!({"raw": {"data": "a b"}}), &json!({}));
-    for name in ["denied", "refused"] {
-        step["outputs"]["artifacts"].as_array_mut().unwrap().push(json!({"name": name, "path": "/out/copy"}));
-        for _ in 0..5 {
-            s3.fail(&format!("/{name}.tgz"), Fault::Error(403, "AccessDenied"));
-        }
-    }
-    let node = executor.node(&step).await;
-    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Error"), &json!("0")), "{node}");
-    for expected in
-        ["output artifact `denied` (key `wf/", "; `refused` (key `wf/", "; stored already: `copy` (key `wf/"]
-    {
-        assert!(message(&node).contains(expected), "{expected}: {node}");
-    }
-    s3.put("large", vec![b'x'; 3 << 20]);
-    s3.put("bomb.tgz", crate::packed("text", &vec![b'x'; 3 << 20]));
-    for key in ["large", "bomb.tgz"] {
-        let mut step = copy(&json!({"s3": {"key": key}}), &json!({}));
-        step["plugin"]["wasm"]["limits"] = json!({"disk": "2Mi"});
-        let node = executor.node(&step).await;
-        assert_eq!(node["phase"], "Error", "{node}");
-        assert!(message(&node).contains("2097152 bytes"), "{node}");
     }
 }

@@ -1,0 +1,180 @@
+//! Stores that fail: for a while, in the middle, without a word; and what is left behind.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::guests;
+use wasm_workflow_integration::s3::{Fault, S3};
+
+use crate::message;
+use crate::s3::{copy, executor, key};
+
+/// Nothing is lost by what passes, and nothing half-written is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_fail_for_a_while() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let text = "word ".repeat(200_000);
+    s3.put("in/text", &text);
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    for fault in [Fault::Error(503, "SlowDown"), Fault::Status(500), Fault::Cut(1000), Fault::Cut(500_000)] {
+        s3.fail("GET /artifacts/in/text", fault.clone());
+        s3.fail("PUT /artifacts/wf/", Fault::Error(503, "SlowDown"));
+        // It is stored, and nobody hears of it.
+        s3.fail("PUT /artifacts/wf/", Fault::Cut(0));
+        let node = executor.node(&step).await;
+        assert_eq!(node["phase"], "Succeeded", "{fault:?}: {node}");
+        assert_eq!(std::fs::read_to_string(s3.object(key(&node))).unwrap(), text, "{fault:?}");
+    }
+    for _ in 0..20 {
+        s3.fail("GET /artifacts/in/text", Fault::Cut(1000));
+    }
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Error", "{node}");
+    // Broken off, or closed before it began: the server decides how much of a lost answer leaves it.
+    assert!(message(&node).contains(", after 3 attempts"), "{node}");
+}
+
+/// In parts, which nobody sees before the last is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_objects_go_in_parts() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let text = "0123456789abcde\n".repeat(1_300_000);
+    s3.put("in/text", &text);
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    s3.fail("partNumber=2", Fault::Error(503, "SlowDown"));
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
+    let asked = s3.asked();
+    assert!(asked.iter().any(|asked| asked.contains("partNumber=3")), "{asked:?}");
+    let before = s3.keys();
+    for _ in 0..20 {
+        s3.fail("partNumber=2", Fault::Error(403, "AccessDenied"));
+    }
+    let node = executor.node(&step).await;
+    assert!(message(&node).contains("access to object"), "{node}");
+    assert_eq!(s3.keys(), before, "nothing of it is seen");
+    assert!(
+        s3.asked().iter().any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")),
+        "it is taken back"
+    );
+}
+
+/// All that failed is said, and what is in the store already; and an input that is larger than the step's disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_says_what_is_there_already() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let mut step = copy(&json!({"raw": {"data": "a b"}}), &json!({}));
+    for name in ["denied", "refused"] {
+        step["outputs"]["artifacts"].as_array_mut().unwrap().push(json!({"name": name, "path": "/out/copy"}));
+        for _ in 0..5 {
+            s3.fail(&format!("/{name}.tgz"), Fault::Error(403, "AccessDenied"));
+        }
+    }
+    let node = executor.node(&step).await;
+    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Error"), &json!("0")), "{node}");
+    for expected in
+        ["output artifact `denied` (key `wf/", "; `refused` (key `wf/", "; stored already: `copy` (key `wf/"]
+    {
+        assert!(message(&node).contains(expected), "{expected}: {node}");
+    }
+    s3.put("large", vec![b'x'; 3 << 20]);
+    s3.put("bomb.tgz", crate::packed("text", &vec![b'x'; 3 << 20]));
+    for key in ["large", "bomb.tgz"] {
+        let mut step = copy(&json!({"s3": {"key": key}}), &json!({}));
+        step["plugin"]["wasm"]["limits"] = json!({"disk": "2Mi"});
+        let node = executor.node(&step).await;
+        assert_eq!(node["phase"], "Error", "{node}");
+        assert!(message(&node).contains("2097152 bytes"), "{node}");
+    }
+}
+
+/// Large objects come in parts. One that breaks off goes on where it was, and all are of one object.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_break_off_go_on() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let text = (0..3_000_000).map(|number| format!("{number:08}\n")).collect::<String>();
+    s3.put("in/text", &text);
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    // Three come whole, as none is larger than that. The fourth breaks off twice.
+    for length in [9_000_000, 9_000_000, 9_000_000, 1_000_000, 100_000] {
+        s3.fail("GET /artifacts/in/text", Fault::Cut(length));
+    }
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
+    let asked = s3.asked().iter().filter(|asked| asked.starts_with("GET /artifacts/in/text")).count();
+    assert_eq!(asked, 4 + 2, "27 MB in parts of 8 MiB, and twice more: {:?}", s3.asked());
+}
+
+/// The answer to the last request of an upload is lost: what is there counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_finished_without_a_word_is_finished() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let text = "0123456789abcde\n".repeat(1_300_000);
+    s3.put("in/text", &text);
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    s3.fail("?uploadId=", Fault::Cut(0));
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
+    let asked = s3.asked();
+    assert!(asked.iter().any(|asked| asked.starts_with("HEAD")), "it looked: {asked:?}");
+}
+
+/// Nothing that was begun stays in a bucket when the program is stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_takes_uploads_back() {
+    let s3 = S3::start().await;
+    let mut executor = executor(&s3);
+    let text = "0123456789abcde\n".repeat(2_000_000);
+    s3.put("in/text", &text);
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    // Parts that are asked for again and again: it is not done when the signal comes.
+    for _ in 0..50 {
+        s3.fail("partNumber=3", Fault::Error(503, "SlowDown"));
+    }
+    let stop = async {
+        while !s3.asked().iter().any(|asked| asked.contains("partNumber=3")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let id = executor.id().to_string();
+        assert!(std::process::Command::new("kill").arg(id).status().unwrap().success());
+    };
+    let (node, ()) = tokio::join!(executor.node(&step), stop);
+    assert!(message(&node).contains("the step was cancelled"), "{node}");
+    let (code, _) = tokio::task::spawn_blocking(move || executor.terminate()).await.unwrap();
+    assert_eq!(code, Some(0));
+    let asked = s3.asked();
+    assert!(asked.iter().any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")), "{asked:?}");
+}
+
+/// The step's limit on its disk is one for all that it brings.
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_share_the_limit_on_the_disk() {
+    let s3 = S3::start().await;
+    let config = json!({
+        "sources": {"files": guests::directory(), "insecure": [s3.endpoint]},
+        "artifacts": {"repository": {"s3": s3.bucket()}},
+        "limits": {"disk": "4Mi"},
+    });
+    let executor = Executor::start_with(Options {
+        config: Some(config.to_string()),
+        env: S3::environment(),
+        ..Options::default()
+    });
+    s3.put("in/a", &"a".repeat(3 << 20));
+    let mut step = copy(&json!({"s3": {"key": "in/a"}}), &json!({"archive": {"none": {}}}));
+    let node = executor.node(&step).await;
+    assert!(!message(&node).contains("the inputs together"), "{node}");
+    let inputs = step["inputs"]["artifacts"].as_array_mut().unwrap();
+    inputs.push(json!({"name": "more", "path": "/more", "s3": {"key": "in/a"}}));
+    let node: Value = executor.node(&step).await;
+    assert!(message(&node).contains("more than the step's limits on its disk"), "{node}");
+}
