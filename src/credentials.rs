@@ -262,7 +262,9 @@ fn personal_files() -> Vec<PathBuf> {
     let at = |name: &str, rest: &str| env::var_os(name).map(|directory| PathBuf::from(directory).join(rest));
     let docker = at("DOCKER_CONFIG", "config.json").or_else(|| at("HOME", ".docker/config.json"));
     let podman = env::var_os("REGISTRY_AUTH_FILE").map(PathBuf::from);
-    let running = at("XDG_RUNTIME_DIR", "containers/auth.json");
+    // Without a directory of the session, Podman has one for each user.
+    let users = || Some(PathBuf::from(format!("/run/containers/{}/auth.json", rustix::process::getuid().as_raw())));
+    let running = at("XDG_RUNTIME_DIR", "containers/auth.json").or_else(users);
     let kept = at("XDG_CONFIG_HOME", "containers/auth.json").or_else(|| at("HOME", ".config/containers/auth.json"));
     [docker, podman.or(running), kept].into_iter().flatten().collect()
 }

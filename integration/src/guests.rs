@@ -29,3 +29,15 @@ pub fn program(name: &str) -> PathBuf {
     );
     path
 }
+
+/// A module of so many bytes, that has nothing but a custom section of `fill`.
+pub fn padding(size: usize, fill: u8) -> Vec<u8> {
+    // The section's length in LEB128, in as many digits as it may have.
+    let length = size - 13;
+    let digit = |place: usize| u8::try_from((length >> (7 * place)) & 0x7f).expect("seven bits");
+    let mut module = b"\0asm\x01\0\0\0\0".to_vec();
+    module.extend([digit(0) | 0x80, digit(1) | 0x80, digit(2) | 0x80, digit(3)]);
+    module.extend([1, b'x']);
+    module.resize(size, fill);
+    module
+}

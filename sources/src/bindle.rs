@@ -104,7 +104,7 @@ impl Source for BindleSource {
         let bindle = expect(&resolved.origin)?;
         let path = format!("{}@{}", bindle.id(), part.digest.hex());
         let what = format!("parcel `{}` of `{}`", part.digest, bindle.id());
-        Ok(self.get(bindle, &path, "*/*", &what, context).await?.body())
+        self.get(bindle, &path, "*/*", &what, context).await?.decoded_body()
     }
 }
 

@@ -32,11 +32,24 @@ impl Caching {
         let has = |name: &str| directives.iter().any(|directive| directive == name);
         let max_age = directives.iter().find_map(|directive| directive.strip_prefix("max-age="));
         let max_age = max_age.and_then(|seconds| seconds.trim_matches('"').parse().ok()).map(Duration::from_secs);
-        // Some of that time went by in caches before this one.
-        let age = text(AGE).and_then(|seconds| seconds.trim().parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+        // Some of that time went by in caches before this one; how much, must be a number.
+        let age = text(AGE).map_or(0, |seconds| seconds.trim().parse().unwrap_or(u64::MAX));
+        let age = Duration::from_secs(age);
         let fresh = max_age.filter(|_| !has("no-cache")).map(|max_age| max_age.saturating_sub(age).min(LONGEST_FRESH));
         let fresh_until = fresh.filter(|fresh| !fresh.is_zero()).map(|fresh| seconds(now + fresh));
         Self { etag: text(ETAG), last_modified: text(LAST_MODIFIED), fresh_until, no_store: has("no-store") }
+    }
+
+    /// The newer word of the server, which need not repeat how versions are told apart (RFC 9111, 3.2).
+    pub(crate) fn over(self, older: &Self) -> Self {
+        let etag = self.etag.or_else(|| older.etag.clone());
+        let last_modified = self.last_modified.or_else(|| older.last_modified.clone());
+        Self { etag, last_modified, ..self }
+    }
+
+    /// The same without what was promised to somebody else.
+    pub(crate) fn without_promises(&self) -> Self {
+        Self { fresh_until: None, no_store: false, ..self.clone() }
     }
 
     /// Whether the server can be asked for it only if it changed.
@@ -72,6 +85,7 @@ mod tests {
         assert_eq!(fresh_for(&[("cache-control", "public, Max-Age=60")]), Some(60));
         assert_eq!(fresh_for(&[("cache-control", "max-age=60"), ("age", "50")]), Some(10));
         assert_eq!(fresh_for(&[("cache-control", "max-age=60"), ("age", "60")]), None);
+        assert_eq!(fresh_for(&[("cache-control", "max-age=60"), ("age", "99999999999999999999")]), None);
         assert_eq!(fresh_for(&[("cache-control", "max-age=31536000, immutable")]), Some(3600));
         assert_eq!(fresh_for(&[("cache-control", "max-age=60, no-cache")]), None);
         assert_eq!(fresh_for(&[("cache-control", "max-age=-1")]), None);

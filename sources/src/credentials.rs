@@ -36,7 +36,7 @@ pub enum Credential {
     /// Headers of a server's own, by name.
     Headers(Vec<(String, SecretString)>),
     /// One that a program on this machine should give, and why it does not.
-    Missing(String),
+    Unobtainable(String),
 }
 
 impl fmt::Debug for Credential {
@@ -46,7 +46,7 @@ impl fmt::Debug for Credential {
             Self::Identity(_) => "Identity",
             Self::Bearer(_) => "Bearer",
             Self::Headers(_) => "Headers",
-            Self::Missing(_) => "Missing",
+            Self::Unobtainable(_) => "Unobtainable",
         })
     }
 }
@@ -62,7 +62,7 @@ impl PartialEq for Credential {
             (Self::Headers(a), Self::Headers(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|((m, x), (n, y))| m == n && same(x, y))
             }
-            (Self::Missing(a), Self::Missing(b)) => a == b,
+            (Self::Unobtainable(a), Self::Unobtainable(b)) => a == b,
             _ => false,
         }
     }
@@ -79,7 +79,7 @@ impl Credential {
                 let headers = headers.iter().map(|(name, value)| format!("\0{name}\0{}", value.expose_secret()));
                 format!("headers{}", headers.collect::<String>())
             }
-            Self::Missing(why) => format!("missing\0\0{why}"),
+            Self::Unobtainable(why) => format!("unobtainable\0\0{why}"),
         };
         Digest::of(text.as_bytes()).hex().to_owned()
     }
@@ -97,7 +97,13 @@ pub struct Candidate {
 impl Candidate {
     /// The error for credentials that nobody could send.
     pub(crate) fn unusable(&self, why: &str) -> Error {
-        Error::new(ErrorKind::InvalidConfig, format!("the credentials of {} {why}", self.origin))
+        let error = Error::new(ErrorKind::InvalidConfig, format!("the credentials of {} {why}", self.origin));
+        match self.credential {
+            Credential::Unobtainable(_) => {
+                error.hint("mend it, or take it out of `credHelpers`, `credsStore` and `auths` in Docker's config.json")
+            }
+            _ => error,
+        }
     }
 }
 
@@ -125,7 +131,44 @@ impl CredentialProvider for () {
     }
 }
 
-/// The candidates for `target` (`host[:port]/path`) from the first keyring that has any.
+/// The candidates for `target` (`host[:port]/path`) from the first keyring that has any. That one cannot be obtained counts where there are no others.
 pub(crate) fn candidates(keyrings: &[Keyring], target: &str) -> Vec<Candidate> {
-    keyrings.iter().map(|keyring| keyring.lookup(target)).find(|found| !found.is_empty()).unwrap_or_default()
+    let mut unobtainable = Vec::new();
+    for keyring in keyrings {
+        let (without, found): (Vec<_>, Vec<_>) = keyring
+            .lookup(target)
+            .into_iter()
+            .partition(|candidate| matches!(candidate.credential, Credential::Unobtainable(_)));
+        if !found.is_empty() {
+            return found;
+        }
+        unobtainable.extend(without);
+    }
+    unobtainable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_cannot_be_obtained_hides_no_other() {
+        let keyring = |credentials: &[Credential]| {
+            let mut keyring = Keyring::default();
+            for credential in credentials {
+                keyring.insert("h", Candidate { credential: credential.clone(), origin: "here".to_owned() });
+            }
+            keyring
+        };
+        let (lost, good) = (Credential::Unobtainable("why".to_owned()), Credential::Bearer("t".into()));
+        let found = |keyrings: &[Keyring]| {
+            candidates(keyrings, "h/a").into_iter().map(|found| found.credential).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            found(&[keyring(std::slice::from_ref(&lost)), keyring(std::slice::from_ref(&good))]),
+            std::slice::from_ref(&good)
+        );
+        assert_eq!(found(&[keyring(&[lost.clone(), good.clone()])]), [good]);
+        assert_eq!(found(&[Keyring::default(), keyring(std::slice::from_ref(&lost))]), [lost]);
+    }
 }

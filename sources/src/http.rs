@@ -1,7 +1,7 @@
 //! Modules on web servers. The digest in the reference covers the bytes as served, without content coding.
 //!
 //! What has no digest is asked for with what the server said to tell versions apart by (RFC 9110, 13.1), so that it is sent again only
-//! when it changed; and not at all while the server promised that it does not. What must not be stored is not.
+//! when it changed; and not at all while the server promised that it does not. What must not be stored is not: digests in references outweigh that.
 
 use std::fmt;
 
@@ -60,10 +60,12 @@ async fn revalidate(
 ) -> Result<Resolution, Error> {
     let known = stored.filter(|stored| stored.caching.has_validators());
     let answer = ask(http, known.map(|known| known.caching.clone()), context).await?;
+    // What is said where a redirect led is of that, and nothing was said of the redirect.
+    let redirected = answer.url != *http.url();
     let caching = answer.caching();
+    let caching = Caching { fresh_until: caching.fresh_until.filter(|_| !redirected), ..caching };
     if let Some(known) = known.filter(|_| answer.status.as_u16() == 304) {
-        let fresh_until = caching.fresh_until;
-        return Ok(Resolved { caching: Caching { fresh_until, ..known.caching.clone() }, ..known.clone() }.into());
+        return Ok(Resolved { caching: caching.over(&known.caching), ..known.clone() }.into());
     }
     Ok(Resolution::Arrived(Box::new(Arrived {
         body: answer.decoded_body()?,

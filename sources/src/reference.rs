@@ -57,15 +57,15 @@ impl Reference {
         }
     }
 
-    /// The server that it names: `host` or `host:port`, or an empty text where that is the operator's choice or none.
+    /// The server that it names: `host` or `host:port`, or the name of the source where that is the operator's choice.
     pub(crate) fn server(&self) -> String {
-        let endpoint = |endpoint: Option<&Endpoint>| endpoint.map(Endpoint::authority).unwrap_or_default();
+        let endpoint = |named: Option<&Endpoint>| named.map_or_else(|| self.source().to_owned(), Endpoint::authority);
         match self {
             Self::Oci(oci) => oci.registry().to_owned(),
             Self::Http(http) => authority(http.url()),
             Self::Wapm(package) => endpoint(package.registry()),
             Self::Bindle(bindle) => endpoint(bindle.server()),
-            Self::Wkg(_) | Self::File(_) => String::new(),
+            Self::Wkg(_) | Self::File(_) => self.source().to_owned(),
         }
     }
 

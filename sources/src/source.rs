@@ -1,6 +1,9 @@
 //! What a source has to do, and what it is told.
 
 use std::fmt::{Debug, Display};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -113,6 +116,9 @@ pub struct Resolved {
     /// What the server said about keeping it, where that is a web server.
     #[serde(default)]
     pub caching: Caching,
+    /// The single part, where it must not be in the store.
+    #[serde(skip)]
+    pub unkept: Option<Unkept>,
     /// What stands for the rules about signatures that it was found to keep, if there were any.
     #[serde(default)]
     pub signed: Option<Digest>,
@@ -137,6 +143,7 @@ impl Resolved {
             unpack,
             defaults: Defaults::default(),
             caching: Caching::default(),
+            unkept: None,
             signed: None,
         }
     }
@@ -182,6 +189,29 @@ impl Resolved {
         Digest::of(format!("{parts:?}{unpack:?}{expected:?}{defaults:?}").as_bytes())
     }
 }
+
+/// Content in a file without a name: it is gone with the last who holds it, and with the process.
+#[derive(Clone, Debug)]
+pub struct Unkept(Arc<File>);
+
+impl Unkept {
+    pub(crate) fn new(file: File) -> Self {
+        Self(Arc::new(file))
+    }
+
+    /// Opens it, to be read from its beginning.
+    pub(crate) fn open(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
+impl PartialEq for Unkept {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Unkept {}
 
 /// One download.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -225,9 +225,9 @@ impl Sources {
     }
 }
 
-/// Whether its server promised that it is the same today. Who says `Always` has it asked all the same.
-fn is_fresh(resolved: &Resolved) -> bool {
-    resolved.caching.is_fresh(SystemTime::now())
+/// Whether its server promised that it is the same today. Who says `Always`, or shows a Secret of their own, has it asked all the same.
+fn is_fresh(resolved: &Resolved, request: &Request) -> bool {
+    request.pull_policy.is_none() && request.asker.secrets.is_empty() && resolved.caching.is_fresh(SystemTime::now())
 }
 
 /// Whether the content is on this machine already, so that the store need not hold it.
@@ -282,9 +282,7 @@ impl Inner {
         let stored = if local { None } else { self.stored(reference, &request.asker).await };
         let unchecked = stored.as_ref().is_some_and(|resolved| !self.signatures.held(resolved));
         let stored = match stored.filter(|_| !unchecked) {
-            Some(resolved)
-                if policy != PullPolicy::Always || (request.pull_policy.is_none() && is_fresh(&resolved)) =>
-            {
+            Some(resolved) if policy != PullPolicy::Always || is_fresh(&resolved, request) => {
                 tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
                 self.policy.check(&resolved.origin)?;
                 return Ok(resolved);
@@ -317,14 +315,19 @@ impl Inner {
         if self.is_mirrors_fault(&resolved, &origin) {
             resolved = self.resolve_at(source, &origin, stored.as_ref(), &context.without_mirrors()).await;
         }
-        let resolved = resolved?;
+        let resolved = resolved.map_err(|error| match (&stored, error.kind()) {
+            (Some(_), ErrorKind::Unavailable) => error.hint(
+                "what it was is in the store: with the pull policy `IfNotPresent` that runs, and nobody is asked",
+            ),
+            _ => error,
+        })?;
         let resolved = Resolved { reference: reference.clone(), ..resolved };
         // A name without a version led to one.
         self.policy.check(&resolved.origin)?;
         let resolved = self.check_signatures(resolved, &context).await?;
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
         // The content may be here under another reference, and then nobody fetches it.
-        if !local && self.holds(&resolved).await {
+        if !local && (resolved.caching.no_store || self.holds(&resolved).await) {
             self.remember(&resolved, &request.asker).await;
         }
         Ok(resolved)
@@ -337,6 +340,9 @@ impl Inner {
         stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
+        // The content may come at once.
+        let may_arrive = origin.pinned().is_none() && matches!(origin, Reference::Http(_) | Reference::Wapm(_));
+        let _turn = if may_arrive { Some(self.downloads.take(&origin.server()).await?) } else { None };
         let resolved = fetch::again(|| async {
             match in_time(RESOLVE_TIMEOUT, source.resolve(origin, stored, context)).await {
                 Ok(Resolution::Exact(resolved)) => Ok(Ok(*resolved)),
@@ -400,11 +406,12 @@ impl Inner {
 
     /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
     async fn remember(&self, resolved: &Resolved, asker: &Asker) {
-        if resolved.caching.no_store {
-            return;
-        }
         let (store, resolved, asker) = (self.store.clone(), resolved.clone(), asker.clone());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.remember(&resolved, &asker)).await {
+        let remember = move || match resolved.caching.no_store {
+            true => store.forget(&resolved.reference, &asker),
+            false => store.remember(&resolved, &asker),
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(remember).await {
             tracing::warn!(%error, "the reference is not remembered");
         }
     }

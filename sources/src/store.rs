@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
+use crate::source::Unkept;
 use crate::unpack::Content;
 use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved};
 
@@ -127,14 +128,6 @@ impl Store {
         self.blob_path(digest).is_file()
     }
 
-    /// Takes the content with this digest away.
-    pub(crate) fn discard(&self, digest: &Digest) -> Result<(), Error> {
-        match fs::remove_file(self.blob_path(digest)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
-            _ => Ok(()),
-        }
-    }
-
     /// Starts writing content that must have the digest `expected`, if there is one.
     pub fn writer(&self, expected: Option<&Digest>) -> Result<Writer, Error> {
         let file = self.temporary().map_err(|error| self.failed(error))?;
@@ -165,6 +158,14 @@ impl Store {
     /// Remembers what a reference resolved to.
     pub fn remember(&self, resolved: &Resolved, asker: &Asker) -> Result<(), Error> {
         self.write_json(&self.reference_path(&resolved.reference, asker), resolved)
+    }
+
+    /// Remembers nothing of the reference any more: what it was is out of date, and what it is must not be kept.
+    pub fn forget(&self, reference: &Reference, asker: &Asker) -> Result<(), Error> {
+        match fs::remove_file(self.reference_path(reference, asker)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
+            _ => Ok(()),
+        }
     }
 
     /// What was found in a package.
@@ -245,6 +246,11 @@ impl Writer {
     /// How many bytes were added.
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Its digest and its bytes, without making them visible to anybody.
+    pub(crate) fn keep_out(self) -> (Digest, Unkept) {
+        (self.hasher.finish(), Unkept::new(self.file.into_file()))
     }
 
     /// Checks the digest, if one was expected, and makes the content visible under it. Nothing is visible before.

@@ -304,12 +304,14 @@ impl Answer {
     pub fn body(self) -> Body {
         let length = self.response.content_length();
         let origin = origin(&self.url);
-        let mut pace = Pace::new(Instant::now());
+        let mut pace = None;
         let stream = self.response.bytes_stream().map(move |chunk| {
             let chunk = chunk.map_err(|error| {
                 Error::new(ErrorKind::Unavailable, format!("the connection to {origin} broke off"))
                     .caused_by(error.without_url())
             })?;
+            // Whoever waits for a turn does not read, and that is not the server's fault.
+            let pace = pace.get_or_insert_with(|| Pace::new(Instant::now()));
             pace.arrived(chunk.len(), Instant::now()).map_err(|(bytes, passed)| {
                 let message = format!("{origin} is too slow: {bytes} bytes in {} s", passed.as_secs());
                 Error::new(ErrorKind::Unavailable, message).permanent()
@@ -387,7 +389,14 @@ fn unreachable_origin(url: &Url, error: reqwest::Error) -> Error {
     let message = if error.is_timeout() {
         format!("{origin} does not answer in time")
     } else if cause.contains("InvalidContentType") {
-        format!("{origin} does not speak TLS: it is a server of plain HTTP, perhaps")
+        let message = format!("{origin} does not speak TLS: it is a server of plain HTTP, perhaps");
+        return Error::new(ErrorKind::Unavailable, message)
+            .hint("where that is so, the operator lists it under `sources.insecure`, and a URL begins with `http://`")
+            .permanent();
+    } else if cause.contains("invalid peer certificate") {
+        return Error::new(ErrorKind::Unavailable, format!("{origin} is not trusted ({cause})"))
+            .hint("where its authority is one of your own, the operator adds that under `sources.ca`; a certificate that signed itself is none")
+            .permanent();
     } else {
         format!("{origin} cannot be reached ({cause})")
     };

@@ -245,7 +245,7 @@ async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
     let what = format!("file `{}`", found.url.path());
     let (own, request) = (found.url.origin() == found.api.origin(), Request::get(found.url));
     let answer = if own { direct::send(&request, &what, context).await? } else { context.http.send(&request).await? };
-    if answer.status.as_u16() == 200 { Ok(answer.body()) } else { Err(answer.error(&what)) }
+    if answer.status.as_u16() == 200 { answer.decoded_body() } else { Err(answer.error(&what)) }
 }
 
 fn expect(reference: &Reference) -> Result<&WapmReference, Error> {

@@ -32,8 +32,8 @@ impl Auth {
             Self::Open => return true,
         };
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        given.as_bytes().ct_eq(token.as_bytes()).into()
+        let (scheme, given) = given.and_then(|value| value.split_once(' ')).unwrap_or_default();
+        scheme.eq_ignore_ascii_case("bearer") && bool::from(given.as_bytes().ct_eq(token.as_bytes()))
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
     fn only_the_token_opens() {
         let auth = Auth::Token("secret".to_owned());
         let with = |value: &str| HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
-        assert!(auth.allows(&with("Bearer secret")));
+        assert!(auth.allows(&with("Bearer secret")) && auth.allows(&with("bearer secret")));
         for value in ["Bearer secre", "Bearer secrets", "secret", "Basic secret", "Bearer "] {
             assert!(!auth.allows(&with(value)), "{value}");
         }

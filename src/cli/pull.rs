@@ -11,6 +11,7 @@ use super::progress::Line;
 use super::settings::{self, Common};
 use super::{Exit, Failure, output};
 use crate::config::Config;
+use crate::runtime;
 
 #[derive(Debug, Args)]
 pub(super) struct Pull {
@@ -26,6 +27,7 @@ pub(super) struct Pull {
 impl Pull {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let (resolved, module) = fetch(&self.common, &self.reference, PullPolicy::Always)?;
+        runtime::inspect(&module.bytes).map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
         if let Some(file) = &self.output {
             std::fs::write(file, &module.bytes)
                 .map_err(|error| Failure::error(format!("--output `{}` cannot be written: {error}", file.display())))?;

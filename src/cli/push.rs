@@ -28,8 +28,18 @@ pub(super) struct Push {
 
 impl Push {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let reference = match settings::reference(&self.reference)? {
-            Reference::Oci(oci) if oci.digest().is_none() && oci.select().is_none() => oci,
+        let registry = self.reference.split_once('/').map(|(host, _)| host);
+        let names_one = registry.is_some_and(|host| host.contains(['.', ':']) || host == "localhost");
+        let reference = match settings::reference(&self.reference) {
+            // What goes out goes where somebody said, and not to Docker Hub because nobody did.
+            Ok(Reference::Oci(oci)) if !names_one => {
+                return Err(Failure::usage(format!(
+                    "`{}` names no registry\nhint: that would be oci://{oci}",
+                    self.reference
+                )));
+            }
+            Err(failure) if names_one => return Err(failure),
+            Ok(Reference::Oci(oci)) if oci.digest().is_none() && oci.select().is_none() => oci,
             _ => {
                 return Err(Failure::usage(format!(
                     "`{}` is not a tag in a registry, oci://HOST/REPOSITORY:TAG",

@@ -27,6 +27,15 @@ pub enum CompileError {
     Load(#[from] LoadError),
 }
 
+/// Where compiled code may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retain {
+    /// In memory, and on disk for the next process.
+    OnDisk,
+    /// In memory alone.
+    InMemory,
+}
+
 /// Compiles modules and keeps what was compiled. Modules are named by the digest of their bytes.
 #[derive(Debug)]
 pub struct Compiler {
@@ -74,8 +83,8 @@ impl Compiler {
         }
     }
 
-    /// Compiles the module, and keeps it on disk too where that is `storable`. Blocks for up to seconds, and uses every processor.
-    pub fn compile(&self, digest: &str, bytes: &[u8], storable: bool) -> Result<Arc<Module>, CompileError> {
+    /// Compiles the module. Blocks for up to seconds, and uses every processor.
+    pub fn compile(&self, digest: &str, bytes: &[u8], retain: Retain) -> Result<Arc<Module>, CompileError> {
         // Cheap, and large modules take long to compile: a library is refused before.
         let inspection = inspect(bytes)?;
         if inspection.kind().is_none() {
@@ -84,13 +93,14 @@ impl Compiler {
         let component = inspection.component;
         let fresh = Fresh::compile(&self.engines.pooled.engine, bytes, component)
             .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
-        let kept = self.disk.as_ref().filter(|_| storable).and_then(|disk| match disk.write(digest, &fresh) {
-            Ok(()) => disk.open_kept(digest),
-            Err(error) => {
-                tracing::warn!(%error, "compiled code could not be kept on disk");
-                None
-            }
-        });
+        let kept =
+            self.disk.as_ref().filter(|_| retain == Retain::OnDisk).and_then(|disk| match disk.write(digest, &fresh) {
+                Ok(()) => disk.open_kept(digest),
+                Err(error) => {
+                    tracing::warn!(%error, "compiled code could not be kept on disk");
+                    None
+                }
+            });
         // Mapped from disk, code is shared and can be dropped from memory; loaded from bytes, it cannot.
         let mapped = kept.and_then(|kept| match Module::load(&self.engines, |engine| kept.load(engine)) {
             // A file system that allows no execution, perhaps.

@@ -28,7 +28,7 @@ mod ticker;
 mod wasi_0_1;
 
 pub use bindings::wasm_workflow::step::types as step_types;
-pub use compiler::{CompileError, Compiler};
+pub use compiler::{CompileError, Compiler, Retain};
 pub use inspect::{Inspection, NotWasm, inspect};
 pub use limits::{Limits, Stop};
 pub use module::{Kind, LoadError, Module};

@@ -7,7 +7,7 @@ use sources::{Asker, Defaults, Digest, Flights, Package, Resolved, Sources};
 use tokio::sync::Semaphore;
 
 use super::{Stage, StepError};
-use crate::runtime::{CompileError, Compiler, Module};
+use crate::runtime::{CompileError, Compiler, Module, Retain};
 
 /// A module, and what it was found in.
 #[derive(Clone, Debug)]
@@ -97,10 +97,10 @@ async fn make(
     let _permit = compiling.acquire().await;
     let started = Instant::now();
     let (name, reference) = (fetched.package.module.to_string(), resolved.reference.redacted());
-    let storable = !resolved.caching.no_store;
+    let retain = if resolved.caching.no_store { Retain::InMemory } else { Retain::OnDisk };
     let sources::Module { package, bytes, place } = fetched;
     let module =
-        blocking(move || compiler.compile(&name, &bytes, storable).map_err(|error| refused(&reference, error))).await?;
+        blocking(move || compiler.compile(&name, &bytes, retain).map_err(|error| refused(&reference, error))).await?;
     drop(place);
     let (milliseconds, code_bytes, pooled) = (started.elapsed().as_millis(), module.code_bytes(), module.pooled());
     tracing::info!(module = %package.module, milliseconds, code_bytes, pooled, kind = ?module.kind(), "compiled");

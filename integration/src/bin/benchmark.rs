@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sources::Digest;
 use tokio_util::sync::CancellationToken;
-use wasm_workflow_executor::runtime::{self, Compiler, Ending, Invocation, Limits, Run};
+use wasm_workflow_executor::runtime::{self, Compiler, Ending, Invocation, Limits, Retain, Run};
 use wasm_workflow_integration::executor::{Executor, Options, request, template};
 use wasm_workflow_integration::guests;
 
@@ -217,7 +217,7 @@ fn run(runtime: &tokio::runtime::Runtime, compiler: &Compiler, module: &runtime:
 fn in_process(name: &str, bytes: &[u8], budget: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let compiler = Compiler::new(16, None).unwrap();
-    let module = compiler.compile("sha256:bench", bytes, true).unwrap();
+    let module = compiler.compile("sha256:bench", bytes, Retain::OnDisk).unwrap();
     for _ in 0..1000 {
         run(&runtime, &compiler, &module, &[]);
     }
@@ -232,7 +232,7 @@ fn restart() {
     let code = tempfile::tempdir().unwrap();
     std::fs::set_permissions(code.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let started = Instant::now();
-    drop(Compiler::new(16, Some(code.path())).unwrap().compile(&digest, &bytes, true).unwrap());
+    drop(Compiler::new(16, Some(code.path())).unwrap().compile(&digest, &bytes, Retain::OnDisk).unwrap());
     println!("compile the 26 MB module                {:>9.0?}", started.elapsed());
     let mut times: Vec<Duration> = (0..9)
         .map(|_| {

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, program, template};
-use wasm_workflow_integration::guests::{guest, repository};
+use wasm_workflow_integration::guests::{guest, padding, repository};
 use wasm_workflow_integration::registry::Registry;
 
 pub(crate) struct Cli {
@@ -211,7 +211,7 @@ async fn the_cache_is_listed_bounded_and_pruned() {
     };
     let list = || serde_json::from_str::<Value>(stdout(&with(&["cache", "list", "--json"]))).unwrap();
     for number in 0..6u8 {
-        registry.push_module(&format!("m:{number}"), &vec![number; 90 << 10]).await;
+        registry.push_module(&format!("m:{number}"), &padding(90 << 10, number)).await;
         with(&["pull", &format!("oci://{}/m:{number}", registry.host)]);
     }
     let listed = list();

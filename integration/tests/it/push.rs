@@ -75,7 +75,7 @@ async fn with_a_password_from_a_login_and_from_a_helper() {
     let cli = Cli::new();
     log_in(&cli, &json!({"credHelpers": {host: "here"}}));
     let refused = cli.run(&[&["push", text(&guest("greeting")), &format!("{host}/acme/g:1")], &flags[..]].concat());
-    let expected = "the credentials of docker-credential-here are not had: it does not start: No such file";
+    let expected = "the credentials of docker-credential-here cannot be obtained: No such file";
     assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
     let helper = cli.at("docker-credential-here");
     let script = format!("#!/bin/sh\ncat >asked\nprintf '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n");
@@ -112,6 +112,10 @@ fn what_cannot_be_pushed() {
     for (file, reference, code, expected) in [
         (text(&module), "https://example.com/x", 64, "https"),
         (text(&module), digest.as_str(), 64, "is not a tag in a registry"),
+        (text(&module), "acme/g:1", 64, "names no registry\nhint: that would be oci://docker.io/acme/g:1"),
+        (text(&module), "localhost:5000", 64, "names no registry"),
+        (text(&module), "acme/g", 64, "`acme/g` is not a tag in a registry"),
+        (text(&module), "ghcr.io/Acme/g:1", 64, "lower case"),
         ("page.wasm", "oci://ghcr.io/a/b:1", 2, "this is not WebAssembly"),
         ("none.wasm", "oci://ghcr.io/a/b:1", 64, "`none.wasm`"),
     ] {

@@ -137,7 +137,7 @@ async fn an_authority_from_a_secret_and_keys_of_customers() {
         );
     }
     for (more, expected) in [
-        (json!({}), "cannot be reached"),
+        (json!({}), "is not trusted (invalid peer certificate: UnknownIssuer)"),
         (json!({"caSecret": select("none")}), "`caSecret` holds no certificates in PEM"),
         (json!({"caSecret": select("gone")}), "Secret `s3` of namespace `argo` has no key `gone`"),
         (

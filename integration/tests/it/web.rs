@@ -12,9 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt;
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options, program};
-use wasm_workflow_integration::guests::guest;
+use wasm_workflow_integration::executor::{Executor, Options, program, request};
+use wasm_workflow_integration::guests::{guest, padding};
 use wasm_workflow_integration::kubernetes::Kubernetes;
 
 use crate::cli::{Cli, stdout};
@@ -140,12 +141,44 @@ async fn what_the_server_says_of_keeping_it_counts() {
     assert_eq!(asked(&insisting).await, 1, "the template wants it asked");
     assert_eq!(asked(&template).await, 1, "and it took its promise back");
 
+    // It promised again, and then wants nothing kept: what was kept is not what runs.
+    web.say("cache-control", "max-age=600");
+    assert_eq!((asked(&template).await, asked(&template).await), (1, 0));
     web.say("cache-control", "no-store");
     *web.module.lock().unwrap() = std::fs::read(guest("show")).unwrap();
-    let before = files_below(cache.path());
+    assert_eq!(asked(&insisting).await, 1);
     assert_eq!((asked(&template).await, asked(&template).await), (1, 1));
+}
+
+/// What must not be stored is not, whoever runs it how often, and nothing that others need goes with it.
+#[tokio::test]
+async fn what_must_not_be_stored_is_not() {
+    let (host, web) = Web::start().await;
+    let cache = tempfile::tempdir().unwrap();
+    let executor = Executor::start_with(Options { cache: Some(cache.path().to_owned()), ..options(&host) });
+    let module = web.module.lock().unwrap().clone();
+    let pinned = at(&format!("http://{host}/pinned.wasm#sha256={}", sources::Digest::of(&module).hex()));
+    assert_eq!(executor.node(&pinned).await["phase"], "Succeeded");
+    let before = files_below(cache.path());
+    web.say("cache-control", "no-store");
+    let run = async |path: &str, workflow: &str| {
+        let mut request = request(&at(&format!("http://{host}/{path}")));
+        request["workflow"]["metadata"]["uid"] = json!(workflow);
+        let (_, answer) = executor.post(request.to_string(), &executor.token).await;
+        serde_json::from_str::<Value>(&answer).unwrap()["node"]["phase"].as_str().map(str::to_owned)
+    };
+    for workflow in ["u1", "u2", "u3"] {
+        assert_eq!(run("m.wasm", workflow).await.as_deref(), Some("Succeeded"));
+    }
+    *web.module.lock().unwrap() = std::fs::read(guest("show")).unwrap();
+    for workflow in ["u4", "u5"] {
+        assert_eq!(run("m.wasm", workflow).await.as_deref(), Some("Succeeded"));
+        assert_eq!(run("login.wasm", workflow).await.as_deref(), Some("Error"));
+    }
     let kept: Vec<_> = files_below(cache.path()).into_iter().filter(|file| !before.contains(file)).collect();
-    assert!(kept.iter().all(|file| file.to_str().unwrap().contains("/packages-v1/")), "{kept:?}");
+    assert!(kept.is_empty(), "{kept:?}");
+    let gone: Vec<_> = before.iter().filter(|file| !file.exists()).collect();
+    assert!(gone.is_empty(), "{gone:?}");
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
@@ -304,9 +337,11 @@ async fn a_download_shows_its_progress_on_a_terminal() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let slow = async || {
-        let chunks = futures::stream::unfold(0u8, async |sent| {
+        let module = padding(3 << 20, 7);
+        let chunks: Vec<_> = module.chunks(512 << 10).map(<[u8]>::to_vec).collect();
+        let chunks = futures::stream::iter(chunks).then(async |chunk| {
             tokio::time::sleep(Duration::from_millis(250)).await;
-            (sent < 6).then(|| (Ok::<_, std::io::Error>(vec![sent; 512 << 10]), sent + 1))
+            Ok::<_, std::io::Error>(chunk)
         });
         ([("content-length", (3 << 20).to_string())], axum::body::Body::from_stream(chunks))
     };

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::package::{is_module_name, listed};
 use crate::{Digest, Error, ErrorKind};
 
-/// Each of them is looked at once for each group that is needed.
+/// What marks where to begin: a feature of a parcel, or a group.
 const ENTRYPOINT: &str = "entrypoint";
+/// Each of them is looked at once for each group that is needed.
 const MAX_PARCELS: usize = 1000;
 /// In all conditions together: they are gone through once for each group that comes in.
 const MAX_CONDITIONS: usize = 10_000;
@@ -98,7 +99,7 @@ pub struct Group {
     pub name: String,
     /// Whether it is always needed.
     pub required: Option<bool>,
-    /// How many of its parcels are needed: `allOf`, `oneOf`, `optional`.
+    /// How many of its parcels are needed: `allOf`, `oneOf`, `optional` or `anyOf`.
     pub satisfied_by: Option<String>,
 }
 
@@ -204,7 +205,14 @@ impl Invoice {
             [only] => Ok(&only.label),
             [] => {
                 let error = Error::new(ErrorKind::Unsupported, "no parcel that the bindle needs is a module");
-                Err(error.hint("one that it has and does not need is run by its name, `parcel`"))
+                let modules = parcels.iter().map(|parcel| &parcel.label).filter(|label| label.is_module());
+                let names: Vec<&str> = modules.map(|label| label.name.as_str()).collect();
+                Err(match names.as_slice() {
+                    [] => error,
+                    names => {
+                        error.hint(format!("choose one that it has, by `parcel`: {}", listed(names.iter().copied())))
+                    }
+                })
             }
             many => {
                 let names = listed(many.iter().map(|parcel| parcel.label.name.as_str()));
@@ -225,14 +233,14 @@ impl Invoice {
         let groups = self.group.as_deref().unwrap_or_default();
         let mut wanted: BTreeSet<&str> =
             groups.iter().filter(|group| group.required == Some(true)).map(|group| group.name.as_str()).collect();
-        let mut needing = BTreeSet::new();
-        for group in groups {
-            if group.needs_parcels()? {
-                needing.insert(group.name.as_str());
-            }
-        }
         loop {
-            let comes_in = |name: &String| wanted.contains(name.as_str()) && needing.contains(name.as_str());
+            let mut needing = BTreeSet::new();
+            for group in groups.iter().filter(|group| wanted.contains(group.name.as_str())) {
+                if group.needs_parcels()? {
+                    needing.insert(group.name.as_str());
+                }
+            }
+            let comes_in = |name: &String| needing.contains(name.as_str());
             let needed: Vec<&Parcel> = parcels
                 .iter()
                 .filter(|parcel| parcel.groups().is_empty() || parcel.groups().iter().any(comes_in))
@@ -306,6 +314,8 @@ mod tests {
         assert_eq!(chosen(&(entry("optional") + &one), None), Ok("a".to_owned()), "b is a recommendation");
         assert_eq!(chosen(&(entry("anyOf") + &of("b", "entrypoint")), None), Err(ErrorKind::Unsupported));
         assert_eq!(chosen(&(entry("twoOf") + &one), None), Err(ErrorKind::Unsupported));
+        let unneeded = group("more", false) + "satisfiedBy = 'twoOf'\n" + &plain("a") + &of("b", "more");
+        assert_eq!(chosen(&unneeded, None), Ok("a".to_owned()), "nobody asks how it is satisfied");
         let two = entry("oneOf") + &plain("a") + &of("b", "entrypoint") + &of("c", "entrypoint");
         assert_eq!(chosen(&two, None), Err(ErrorKind::Ambiguous));
         let message = invoice(&two).module(None).unwrap_err().to_string();

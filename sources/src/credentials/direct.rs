@@ -70,7 +70,7 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
         Credential::Identity(_) => {
             return Err(candidate.unusable("are a registry's refresh token, of no use elsewhere"));
         }
-        Credential::Missing(why) => return Err(candidate.unusable(why)),
+        Credential::Unobtainable(why) => return Err(candidate.unusable(why)),
     }
     Ok(request)
 }
@@ -86,6 +86,9 @@ pub(crate) fn refused(answer: &Answer, what: &str, tried: &[Candidate], hint: &s
     let error = answer.error(what);
     if tried.is_empty() {
         return error.hint(hint);
+    }
+    if answer.status.as_u16() == 404 {
+        return error.hint("check the name; or whose credentials were tried may not see it");
     }
     let origins = tried.iter().map(|candidate| candidate.origin.as_str()).collect::<Vec<_>>().join(", ");
     error

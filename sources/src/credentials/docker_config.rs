@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::alphabet;
@@ -23,6 +24,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// How long a helper may take: some ask a person.
+const HELPER_TIMEOUT: Duration = Duration::from_mins(1);
+/// The most that is shown of what a helper says.
+const SAID: usize = 200;
 
 /// A parsed file. Helpers are only named: who runs them decides whether they may be run.
 #[derive(Clone, Debug, Default)]
@@ -137,21 +143,31 @@ struct Answer {
 }
 
 /// Asks `docker-credential-NAME`, a program that the user's own configuration names, for `host`'s credential
-/// (<https://github.com/docker/docker-credential-helpers>). Blocks. `None` when it has none; [`Credential::Missing`] when it cannot be asked.
+/// (<https://github.com/docker/docker-credential-helpers>). Blocks. `None` when it has none; [`Credential::Unobtainable`] when it cannot be asked.
 pub fn helper_credential(name: &str, host: &str) -> Option<Credential> {
     if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
-        return Some(Credential::Missing("are not had: its name is none of a credential helper".to_owned()));
+        return Some(Credential::Unobtainable(
+            "cannot be obtained: its name is none of a credential helper".to_owned(),
+        ));
     }
     match ask_helper(&format!("docker-credential-{name}"), host) {
         Ok(output) if output.status.success() => Some(match serde_json::from_slice::<Answer>(&output.stdout) {
             Ok(Answer { username, secret }) if username == "<token>" => Credential::Identity(secret.into()),
             Ok(Answer { username, secret }) => Credential::Basic { username, password: secret.into() },
-            Err(_) => Credential::Missing("are not had: it answers with something else".to_owned()),
+            Err(_) => Credential::Unobtainable("cannot be obtained: it answers with something else".to_owned()),
         }),
         // Helpers say so in these words, on standard output.
         Ok(output) if String::from_utf8_lossy(&output.stdout).contains("credentials not found") => None,
-        Ok(output) => Some(Credential::Missing(format!("are not had: it ended with {}", output.status))),
-        Err(error) => Some(Credential::Missing(format!("are not had: it does not start: {error}"))),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout);
+            let said: String =
+                said.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(SAID).collect();
+            Some(Credential::Unobtainable(format!(
+                "cannot be obtained: it ended with {} and says `{said}`",
+                output.status
+            )))
+        }
+        Err(error) => Some(Credential::Unobtainable(format!("cannot be obtained: {error}"))),
     }
 }
 
@@ -161,6 +177,17 @@ fn ask_helper(program: &str, host: &str) -> io::Result<Output> {
     if let Some(mut stdin) = helper.stdin.take() {
         // One that does not read the name ends, and says more by that.
         let _ = stdin.write_all(host.as_bytes());
+    }
+    let started = Instant::now();
+    while helper.try_wait()?.is_none() {
+        if started.elapsed() > HELPER_TIMEOUT {
+            helper.kill()?;
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("it says nothing for {} s", HELPER_TIMEOUT.as_secs()),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
     helper.wait_with_output()
 }
@@ -176,7 +203,7 @@ mod tests {
             Credential::Basic { username, password } => format!("{host} {username}:{}", password.expose_secret()),
             Credential::Identity(token) => format!("{host} identity {}", token.expose_secret()),
             Credential::Bearer(token) => format!("{host} bearer {}", token.expose_secret()),
-            Credential::Headers(_) | Credential::Missing(_) => unreachable!("Docker has none"),
+            Credential::Headers(_) | Credential::Unobtainable(_) => unreachable!("Docker has none"),
         };
         DockerConfig::parse(json.as_bytes()).unwrap().credentials.iter().map(show).collect()
     }
@@ -215,7 +242,7 @@ mod tests {
     #[test]
     fn a_helper_is_named_without_a_path() {
         for name in ["../../bin/sh", "not-there"] {
-            assert!(matches!(helper_credential(name, "h"), Some(Credential::Missing(_))), "{name}");
+            assert!(matches!(helper_credential(name, "h"), Some(Credential::Unobtainable(_))), "{name}");
         }
     }
 }

@@ -83,7 +83,7 @@ impl Headers {
                     return header.map(Some).ok_or_else(|| who.unusable("cannot be sent"));
                 }
                 Credential::Headers(_) => return Err(who.unusable("are headers, which registries do not take")),
-                Credential::Missing(why) => return Err(who.unusable(why)),
+                Credential::Unobtainable(why) => return Err(who.unusable(why)),
                 Credential::Basic { .. } | Credential::Identity(_) => {}
             }
         }

@@ -11,8 +11,9 @@ use crate::{Digest, Error, ErrorKind};
 
 const MAX_HEADERS: usize = 16;
 /// What they carry is a secret.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
     "authorization",
+    "deploy-token",
     "job-token",
     "private-token",
     "proxy-authorization",

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Inner, Module, broke_off, is_local};
 use crate::credentials::Keyring;
-use crate::source::{Arrived, Body, Context, Part, Unpack};
+use crate::source::{Arrived, Body, Context, Part, Unkept, Unpack};
 use crate::store::{Writer, mismatch};
 use crate::unpack::{self, Content, Unpacked};
 use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved, Source};
@@ -29,7 +29,9 @@ impl Inner {
         if all > self.max_module_bytes.saturating_mul(4) {
             return Err(too_large(all, self.max_module_bytes));
         }
-        let module = if is_local(&resolved.origin) {
+        let module = if let Some(unkept) = &resolved.unkept {
+            self.unpack_unkept(unkept, resolved).await?
+        } else if is_local(&resolved.origin) {
             self.unpack_local(source, resolved).await?
         } else {
             let keyrings = self.keyrings(&resolved.origin, asker).await?;
@@ -42,34 +44,28 @@ impl Inner {
             }
             let module = module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
             self.remember(resolved, asker).await;
-            self.discard_unstorable(resolved).await?;
             module
         };
         self.packages.insert(resolved.package_key(), Arc::clone(&module.package)).await;
         Ok(module)
     }
 
-    /// Takes away what its server does not want on a disk, now that it is in memory.
-    async fn discard_unstorable(&self, resolved: &Resolved) -> Result<(), Error> {
-        if !resolved.caching.no_store {
-            return Ok(());
-        }
-        let (store, parts) = (self.store.clone(), resolved.parts.clone());
-        blocking(move || parts.iter().try_for_each(|part| store.discard(&part.digest))).await
-    }
-
     /// Stores content whose digest nobody said, and resolves the reference to it.
     pub(super) async fn keep(&self, reference: &Reference, arrived: Arrived) -> Result<Resolved, Error> {
         let Arrived { body, unpack, caching, expected, origin } = arrived;
-        let _turn = self.downloads.take(&reference.server()).await;
         let store = self.store.clone();
         let writer = blocking(move || store.writer(None)).await?;
         let writer = self.receive(body, writer, None).await?;
-        let size = writer.written();
-        let digest = blocking(move || writer.commit()).await?;
+        let (size, no_store) = (writer.written(), caching.no_store);
+        let (digest, unkept) = blocking(move || match no_store {
+            true => Ok(writer.keep_out()).map(|(digest, unkept)| (digest, Some(unkept))),
+            false => writer.commit().map(|digest| (digest, None)),
+        })
+        .await?;
         let part = Part { digest: digest.clone(), size: Some(size), media_type: None };
         let resolved = Resolved::packed(reference, digest, vec![part], unpack);
-        Ok(Resolved { expected, caching, origin: origin.unwrap_or_else(|| reference.clone()), ..resolved })
+        let origin = origin.unwrap_or_else(|| reference.clone());
+        Ok(Resolved { origin, expected, caching, unkept, ..resolved })
     }
 
     async fn download_missing(
@@ -102,7 +98,7 @@ impl Inner {
         part: &Part,
         context: &Context<'_>,
     ) -> Result<Result<(), Error>, Error> {
-        let _turn = self.downloads.take(&resolved.origin.server()).await;
+        let _turn = self.downloads.take(&resolved.origin.server()).await?;
         let body = match source.open_unverified(resolved, part, context).await {
             Ok(body) => body,
             Err(error) => return Ok(Err(error)),
@@ -186,6 +182,17 @@ impl Inner {
             };
             store.remember_package(&resolved.package_key(), &module.package)?;
             Ok(Some(module))
+        })
+        .await
+    }
+
+    async fn unpack_unkept(&self, unkept: &Unkept, resolved: &Resolved) -> Result<Module, Error> {
+        let place = self.place().await?;
+        let (unkept, resolved) = (unkept.clone(), resolved.clone());
+        let limits = unpack::Limits { module: self.max_module_bytes };
+        blocking(move || {
+            let gone = |error| Error::new(ErrorKind::Store, "what is not kept cannot be read").caused_by(error);
+            unpack(&resolved, &mut |_| unkept.open().map(Content::File).map_err(gone), limits, place)
         })
         .await
     }

@@ -1,9 +1,14 @@
 //! How many downloads go on at once: so many in all, and fewer from one server, so that a slow one does not keep the others waiting.
+//!
+//! A server is what references name: one that is reached by many names has as many turns, and the bound on all holds.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::broke_off;
+use crate::Error;
 
 const ALL: usize = 16;
 const FROM_ONE: usize = 4;
@@ -18,8 +23,8 @@ pub(super) struct Turns {
 /// A download's turn, for as long as it is held.
 #[derive(Debug)]
 pub(super) struct Turn {
-    _one: Option<OwnedSemaphorePermit>,
-    _all: Option<OwnedSemaphorePermit>,
+    _one: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 impl Turns {
@@ -28,9 +33,13 @@ impl Turns {
     }
 
     /// Waits for a turn with `server`. Who waits for that takes none from others.
-    pub(super) async fn take(&self, server: &str) -> Turn {
-        let one = self.semaphore(server).acquire_owned().await.ok();
-        Turn { _one: one, _all: Arc::clone(&self.all).acquire_owned().await.ok() }
+    pub(super) async fn take(&self, server: &str) -> Result<Turn, Error> {
+        let one = self.semaphore(server).acquire_owned().await;
+        let all = Arc::clone(&self.all).acquire_owned().await;
+        match (one, all) {
+            (Ok(one), Ok(all)) => Ok(Turn { _one: one, _all: all }),
+            _ => Err(broke_off("waiting for a turn with")),
+        }
     }
 
     fn semaphore(&self, server: &str) -> Arc<Semaphore> {
@@ -52,16 +61,18 @@ mod tests {
         let turns = Turns::new();
         let mut held = Vec::new();
         for _ in 0..FROM_ONE {
-            held.push(turns.take("slow").now_or_never().unwrap());
+            held.push(turns.take("slow").now_or_never().unwrap().unwrap());
         }
-        assert!(turns.take("slow").now_or_never().is_none(), "four go on already");
+        // They wait, and go on waiting.
+        let mut waiting: Vec<_> = (0..ALL).map(|_| turns.take("slow").boxed()).collect();
+        assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()), "four go on already");
         for server in ["a", "b", "c"] {
             for _ in 0..FROM_ONE {
-                held.push(turns.take(server).now_or_never().unwrap());
+                held.push(turns.take(server).now_or_never().unwrap().unwrap());
             }
         }
         assert!(turns.take("d").now_or_never().is_none(), "sixteen go on already");
-        held.clear();
+        drop((waiting, held));
         assert!(turns.take("slow").now_or_never().is_some());
         assert_eq!(turns.servers.lock().unwrap().len(), 1, "what is over is forgotten");
     }

@@ -69,7 +69,8 @@ impl Store {
                 return Err(unreadable(file, &format!("a part of `{}` is missing", resolved.reference.redacted())));
             }
             // That it was checked is the file's word too.
-            self.remember(&Resolved { signed: None, ..resolved.clone() }, &Asker::default())?;
+            let caching = resolved.caching.without_promises();
+            self.remember(&Resolved { signed: None, caching, ..resolved.clone() }, &Asker::default())?;
         }
         Ok(references)
     }

@@ -4,13 +4,19 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
+use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
 use crate::source::Body;
 use crate::{Error, ErrorKind};
 
-/// Undoes a coding as the bytes arrive. A chunk of some kilobytes becomes a thousand times as much at most: whoever counts counts after it.
+/// So much is decoded at once: what comes of it is a thousand times as much at most, and is counted before more is.
+const SLICE: usize = 4 << 10;
+/// How much larger than what is in it a coded body may be. What comes out is bounded by whoever reads it.
+const OVERHEAD: u64 = 1 << 20;
+
+/// Undoes a coding as the bytes arrive.
 enum Decoder {
     Gzip(MultiGzDecoder<Vec<u8>>),
     Deflate(ZlibDecoder<Vec<u8>>),
@@ -37,7 +43,10 @@ impl Decoder {
 pub(super) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<Body, Error> {
     let named = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
     let named = named.flat_map(|value| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
-    let codings: Vec<String> = named.filter(|coding| !coding.is_empty() && coding != "identity").collect();
+    // Those are no codings, and some stores say them of what they keep.
+    let codings: Vec<String> = named
+        .filter(|coding| !matches!(coding.as_str(), "" | "identity" | "none" | "binary" | "aws-chunked"))
+        .collect();
     let decoder = match codings.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => return Ok(body),
         ["gzip" | "x-gzip"] => Decoder::Gzip(MultiGzDecoder::new(Vec::new())),
@@ -49,24 +58,67 @@ pub(super) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
         }
     };
     let damaged = format!("{origin} sends content whose coding `{}` is damaged", codings.join(", "));
-    let state = Some((body.stream, decoder));
-    let stream = stream::unfold(state, move |state| {
-        let damaged = damaged.clone();
-        async move {
-            let (mut stream, mut decoder) = state?;
-            let failed = |error: io::Error| Error::new(ErrorKind::Protocol, damaged).caused_by(error);
-            Some(match stream.next().await {
-                Some(Ok(chunk)) => match decoder.write(&chunk) {
-                    Ok(bytes) => (Ok(Bytes::from(bytes)), Some((stream, decoder))),
-                    Err(error) => (Err(failed(error)), None),
-                },
-                Some(Err(error)) => (Err(error), None),
-                None => (decoder.finish().map(Bytes::from).map_err(failed), None),
-            })
-        }
+    let coded = Coded { stream: body.stream, decoder, pending: Bytes::new(), read: 0, made: 0, damaged };
+    let stream = stream::try_unfold(Some(coded), |coded| async move {
+        let Some(mut coded) = coded else { return Ok(None) };
+        Ok(match coded.next().await? {
+            Some(bytes) => Some((bytes, Some(coded))),
+            None => Some((coded.finish()?, None)),
+        })
     });
     // What was announced is the length of what is coded.
     Ok(Body { stream: stream.boxed(), length: None })
+}
+
+struct Coded {
+    stream: BoxStream<'static, Result<Bytes, Error>>,
+    decoder: Decoder,
+    /// What came and is not decoded.
+    pending: Bytes,
+    read: u64,
+    made: u64,
+    damaged: String,
+}
+
+impl Coded {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.pending.is_empty() {
+                match self.stream.next().await.transpose()? {
+                    Some(chunk) => self.pending = chunk,
+                    None => return Ok(None),
+                }
+            }
+            let slice = self.pending.split_to(self.pending.len().min(SLICE));
+            let made = self.decoder.write(&slice).map_err(|error| self.failed(error))?;
+            self.read += slice.len() as u64;
+            self.made += made.len() as u64;
+            if self.read > self.made.saturating_add(OVERHEAD) {
+                return Err(Error::new(ErrorKind::Protocol, format!("{}: nothing comes of it", self.damaged)));
+            }
+            if !made.is_empty() {
+                return Ok(Some(made.into()));
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Bytes, Error> {
+        let Self { decoder, damaged, .. } = self;
+        decoder.finish().map(Bytes::from).map_err(|error| explain(error, damaged))
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        explain(error, self.damaged.clone())
+    }
+}
+
+/// What ends too soon may come whole the next time.
+fn explain(error: io::Error, damaged: String) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::UnexpectedEof => ErrorKind::Unavailable,
+        _ => ErrorKind::Protocol,
+    };
+    Error::new(kind, damaged).caused_by(error)
 }
 
 #[cfg(test)]
@@ -83,17 +135,31 @@ mod tests {
         let mut body = decoded(body, &headers, "`https://a`").map_err(|error| error.kind())?;
         let mut whole = Vec::new();
         while let Some(chunk) = body.stream.next().await {
-            whole.extend_from_slice(&chunk.map_err(|error| error.kind())?);
+            let chunk = chunk.map_err(|error| error.kind())?;
+            assert!(chunk.len() <= 1100 * SLICE, "{} bytes at once", chunk.len());
+            whole.extend_from_slice(&chunk);
         }
         Ok(whole)
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(content).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_bomb_in_one_chunk_comes_out_in_pieces() {
+        let bomb = gzip(&vec![0; 64 << 20]);
+        assert_eq!(decode("gzip", &bomb, usize::MAX).await.unwrap().len(), 64 << 20);
+        let nothing = gzip(b"").repeat(100_000);
+        assert_eq!(decode("gzip", &nothing, 64 << 10).await, Err(ErrorKind::Protocol), "members without end");
     }
 
     #[tokio::test]
     async fn what_is_coded_comes_out_as_it_was() {
         let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(&content).unwrap();
-        let gzip = gzip.finish().unwrap();
+        let gzip = gzip(&content);
         let mut deflate = ZlibEncoder::new(Vec::new(), Compression::fast());
         deflate.write_all(&content).unwrap();
         let deflate = deflate.finish().unwrap();
@@ -102,10 +168,13 @@ mod tests {
             assert_eq!(decode("identity, X-Gzip", &gzip, chunk).await.unwrap(), content);
             assert_eq!(decode("deflate", &deflate, chunk).await.unwrap(), content);
         }
-        assert_eq!(decode("identity", b"plain", 2).await.unwrap(), b"plain");
+        assert_eq!(decode("aws-chunked, none", b"plain", 2).await.unwrap(), b"plain");
         assert_eq!(decode("br", b"?", 1).await, Err(ErrorKind::Unsupported));
         assert_eq!(decode("gzip, gzip", &gzip, 1).await, Err(ErrorKind::Unsupported));
         assert_eq!(decode("gzip", b"\0asm, and no gzip", 3).await, Err(ErrorKind::Protocol));
-        assert_eq!(decode("gzip", &gzip[..gzip.len() / 2], 1000).await, Err(ErrorKind::Protocol), "cut off");
+        for (coding, coded) in [("gzip", &gzip), ("deflate", &deflate)] {
+            let half = &coded[..coded.len() / 2];
+            assert_eq!(decode(coding, half, 1000).await, Err(ErrorKind::Unavailable), "{coding}, cut off");
+        }
     }
 }
