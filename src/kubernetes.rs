@@ -81,10 +81,22 @@ pub struct WorkflowMetadata {
 
 /// `spec` of a Workflow.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct WorkflowSpec {
     /// Its arguments.
     pub arguments: WorkflowArguments,
+    /// Which of several repositories its artifacts are in.
+    pub artifact_repository_ref: Option<ArtifactRepositoryRef>,
+}
+
+/// `spec.artifactRepositoryRef` of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ArtifactRepositoryRef {
+    /// The `ConfigMap`; without one, `artifact-repositories`.
+    pub config_map: String,
+    /// The key in it; without one, the default that it names.
+    pub key: String,
 }
 
 /// `spec.arguments` of a Workflow.

@@ -3,11 +3,13 @@
 //! Argo tells a plugin nothing of it. It is found, in this order:
 //!
 //! 1. in the Workflow's status, where the controller writes the repository that it resolved (`workflow/controller/operator.go`)
-//! 2. in the operator's own configuration
-//! 3. in the `ConfigMap` `artifact-repositories` of the workflow's namespace, as the controller would find it
-//!    (`workflow/artifactrepositories/artifactrepositories.go`)
+//! 2. where the Workflow's `artifactRepositoryRef` says, in its namespace and then in the controller's
+//! 3. in the operator's own configuration
+//! 4. in the `ConfigMap` `artifact-repositories` of the workflow's namespace
+//! 5. in the controller's configuration, where the operator names its namespace
 //!
-//! The first and the third need access to the Kubernetes API. Everything else works without.
+//! All but the third are as the controller finds it (`workflow/artifactrepositories/artifactrepositories.go`), and need access to the Kubernetes
+//! API. Everything else works without.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +20,13 @@ use jiff::Timestamp;
 use moka::future::Cache;
 
 use crate::document;
-use crate::kubernetes::{self, Kubernetes, KubernetesError};
+use crate::kubernetes::{self, ArtifactRepositoryRef, ConfigMap, Kubernetes, KubernetesError};
 use crate::step::{DefaultPlace, Workflow};
 use crate::yaml;
 
 const MAP: &str = "artifact-repositories";
+/// The controller's configuration, as Argo's own manifests name it.
+const CONTROLLER: &str = "workflow-controller-configmap";
 const DEFAULT_KEY: &str = "workflows.argoproj.io/default-artifact-repository";
 /// The controller writes the status soon after the first steps are given out.
 const LOOKS: u32 = 6;
@@ -34,6 +38,7 @@ const REMEMBER: Duration = Duration::from_mins(10);
 pub struct Repositories {
     kubernetes: Option<Kubernetes>,
     operator: Option<ArtifactRepository>,
+    controller_namespace: Option<String>,
     known: Cache<String, Option<Arc<Known>>>,
 }
 
@@ -47,8 +52,13 @@ struct Known {
 
 impl Repositories {
     /// With access to the Kubernetes API, if there is any, and what the operator says.
-    pub fn new(kubernetes: Option<Kubernetes>, operator: Option<ArtifactRepository>) -> Self {
-        Self { kubernetes, operator, known: Cache::builder().max_capacity(10_000).time_to_live(REMEMBER).build() }
+    pub fn new(
+        kubernetes: Option<Kubernetes>,
+        operator: Option<ArtifactRepository>,
+        controller_namespace: Option<String>,
+    ) -> Self {
+        let known = Cache::builder().max_capacity(10_000).time_to_live(REMEMBER).build();
+        Self { kubernetes, operator, controller_namespace, known }
     }
 
     /// The place for one execution of a template. `None` where nobody says one.
@@ -77,17 +87,40 @@ impl Repositories {
             _ => None,
         };
         let variables = read.as_ref().map(variables).unwrap_or_default();
-        let of_status = read.and_then(|workflow| workflow.status.artifact_repository_ref?.artifact_repository);
-        if let Some(written) = of_status {
-            let repository = document::read(&written, "status.artifactRepositoryRef.artifactRepository");
-            return Ok(Some(Known { repository: repository.map_err(|error| error.to_string())?, variables }));
-        }
-        if let Some(operator) = &self.operator {
-            return Ok(Some(Known { repository: operator.clone(), variables }));
-        }
-        let Some(kubernetes) = &self.kubernetes else { return Ok(None) };
-        let repository = configured(kubernetes, &workflow.namespace).await?;
+        let repository = self.repository(workflow, read).await?;
         Ok(repository.map(|repository| Known { repository, variables }))
+    }
+
+    async fn repository(
+        &self,
+        workflow: &Workflow,
+        read: Option<kubernetes::Workflow>,
+    ) -> Result<Option<ArtifactRepository>, String> {
+        let (status, named) = read.map(|read| (read.status, read.spec.artifact_repository_ref)).unwrap_or_default();
+        if let Some(written) = status.artifact_repository_ref.and_then(|written| written.artifact_repository) {
+            let repository = document::read(&written, "status.artifactRepositoryRef.artifactRepository");
+            return repository.map(Some).map_err(|error| error.to_string());
+        }
+        let Some(kubernetes) = &self.kubernetes else { return Ok(self.operator.clone()) };
+        if let Some(named) = named {
+            for namespace in [Some(&workflow.namespace), self.controller_namespace.as_ref()].into_iter().flatten() {
+                if let Some(repository) = of_map(kubernetes, namespace, &named).await? {
+                    return Ok(Some(repository));
+                }
+            }
+            let ArtifactRepositoryRef { config_map, key } = named;
+            return Err(format!(
+                "`spec.artifactRepositoryRef` names ConfigMap `{config_map}` and key `{key}`, and neither is found"
+            ));
+        }
+        if self.operator.is_some() {
+            return Ok(self.operator.clone());
+        }
+        let of_namespace = of_map(kubernetes, &workflow.namespace, &ArtifactRepositoryRef::default()).await?;
+        match (of_namespace, &self.controller_namespace) {
+            (None, Some(namespace)) => of_controller(kubernetes, namespace).await,
+            (repository, _) => Ok(repository),
+        }
     }
 }
 
@@ -110,23 +143,49 @@ async fn read(kubernetes: &Kubernetes, workflow: &Workflow) -> Result<Option<kub
     }
 }
 
-/// The default of the workflow's namespace.
-async fn configured(kubernetes: &Kubernetes, namespace: &str) -> Result<Option<ArtifactRepository>, String> {
-    let map = match kubernetes.config_map(namespace, MAP).await {
-        Ok(map) => map,
-        Err(error @ KubernetesError::Unavailable(..)) => return Err(error.to_string()),
+/// The repository under a key of a `ConfigMap`; `None` where one of both is not there, or may not be read.
+async fn of_map(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    named: &ArtifactRepositoryRef,
+) -> Result<Option<ArtifactRepository>, String> {
+    let name = if named.config_map.is_empty() { MAP } else { &named.config_map };
+    let Some(map) = config_map(kubernetes, namespace, name).await? else { return Ok(None) };
+    let default = map.metadata.annotations.get(DEFAULT_KEY);
+    let key = if named.key.is_empty() { default } else { Some(&named.key) };
+    let Some(text) = key.and_then(|key| map.data.get(key)) else { return Ok(None) };
+    parse(text, &format!("ConfigMap `{name}` of namespace `{namespace}`")).map(Some)
+}
+
+/// The repository in the controller's configuration: a text of its own, or part of one (`config/controller.go`).
+async fn of_controller(kubernetes: &Kubernetes, namespace: &str) -> Result<Option<ArtifactRepository>, String> {
+    let Some(map) = config_map(kubernetes, namespace, CONTROLLER).await? else { return Ok(None) };
+    let at = format!("ConfigMap `{CONTROLLER}` of namespace `{namespace}`");
+    if let Some(text) = map.data.get("artifactRepository") {
+        return parse(text, &at).map(Some);
+    }
+    let Some(text) = map.data.get("config") else { return Ok(None) };
+    let documents = yaml::documents(text).map_err(|error| format!("{at}: {error}"))?;
+    let repository = documents.first().and_then(|config| config.get("artifactRepository"));
+    let read = repository.map(|value| document::read(value, "artifactRepository"));
+    read.transpose().map_err(|error| format!("{at}: {error}"))
+}
+
+async fn config_map(kubernetes: &Kubernetes, namespace: &str, name: &str) -> Result<Option<ConfigMap>, String> {
+    match kubernetes.config_map(namespace, name).await {
+        Ok(map) => Ok(Some(map)),
+        Err(error @ KubernetesError::Unavailable(..)) => Err(error.to_string()),
         Err(error) => {
-            tracing::info!(%error, "no artifact repository is known for this namespace");
-            return Ok(None);
+            tracing::info!(%error, "no artifact repository is known from there");
+            Ok(None)
         }
-    };
-    let Some(text) = map.metadata.annotations.get(DEFAULT_KEY).and_then(|key| map.data.get(key)) else {
-        return Ok(None);
-    };
-    let at = format!("ConfigMap `{MAP}` of namespace `{namespace}`");
+    }
+}
+
+fn parse(text: &str, at: &str) -> Result<ArtifactRepository, String> {
     let documents = yaml::documents(text).map_err(|error| format!("{at}: {error}"))?;
     let [value] = documents.as_slice() else { return Err(format!("{at}: it must be one YAML document")) };
-    document::read(value, "repository").map(Some).map_err(|error| format!("{at}: {error}"))
+    document::read(value, "repository").map_err(|error| format!("{at}: {error}"))
 }
 
 /// What Argo's variables stand for in keys (`docs/variables.md`), as far as the Workflow says it.

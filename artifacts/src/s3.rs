@@ -6,6 +6,7 @@ mod download;
 mod encryption;
 mod errors;
 mod host;
+mod multipart;
 mod store;
 mod upload;
 mod web;

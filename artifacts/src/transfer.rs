@@ -4,25 +4,31 @@
 //! object; a directory is an archive, or one object for each file in it, under `key/`, links and empty directories left out, as Argo's
 //! own S3 driver does it (`workflow/artifacts/s3/s3.go`).
 
+mod place;
+
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cap_std::fs::{Dir, Permissions, PermissionsExt};
+use cap_std::fs::Dir;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::io::ReaderStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use tokio::io::AsyncWriteExt;
+
+pub use place::{permit, place};
 
 use crate::archive::{self, Amount, Bounds, Pack, Unpack};
 use crate::bridge;
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
 const CHUNK_BYTES: usize = 256 << 10;
+/// What is read of a file at once: a part of an object in S3, so that nothing need be put together.
+const PIECE_BYTES: u64 = 1 << 20;
 /// Objects of one directory on their way at once.
 const AT_ONCE: usize = 16;
 /// A transfer that the network broke begins again.
@@ -62,44 +68,6 @@ pub async fn download(
     .await?;
     permit(root, what.path, what.mode).await?;
     Ok(amount)
-}
-
-/// Sets the permissions of what was brought, and of everything in it if that is asked for.
-pub async fn permit(root: &Arc<Dir>, path: &str, mode: Option<(u32, bool)>) -> Result<(), Error> {
-    let Some((mode, recurse)) = mode else { return Ok(()) };
-    blocking(root, path, move |root, path| set_mode(root, Path::new(path), mode, recurse)).await
-}
-
-/// Puts what was brought to `incoming` at its path: into what is there already where both are directories, and over everything else.
-pub fn place(incoming: &Dir, name: &str, root: &Dir, path: &str) -> Result<(), Error> {
-    let place = || {
-        if let Some(parent) = Path::new(path).parent() {
-            root.create_dir_all(parent)?;
-        }
-        put(incoming, Path::new(name), root, Path::new(path))
-    };
-    place().map_err(|error| Error::local(format_args!("`/{path}`"), error))
-}
-
-fn put(incoming: &Dir, from: &Path, root: &Dir, to: &Path) -> io::Result<()> {
-    match root.symlink_metadata(to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => incoming.rename(from, root, to),
-        Err(error) => Err(error),
-        Ok(there) if there.is_dir() && incoming.symlink_metadata(from)?.is_dir() => {
-            let names = incoming.read_dir(from)?.map(|entry| entry.map(|entry| entry.file_name()));
-            for name in names.collect::<io::Result<Vec<_>>>()? {
-                put(incoming, &from.join(&name), root, &to.join(&name))?;
-            }
-            Ok(())
-        }
-        Ok(there) if there.is_dir() => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a directory is there already"))
-        }
-        Ok(_) => {
-            root.remove_file(to)?;
-            incoming.rename(from, root, to)
-        }
-    }
 }
 
 async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: impl FnMut() -> F) -> Result<T, Error> {
@@ -365,13 +333,26 @@ async fn upload_plain(
             return Err(Error::new(ErrorKind::InvalidFile, format!("it is larger than {limit} bytes")));
         }
         let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
-        // Exactly as many bytes as were announced: a store that signs the length must not be surprised by a growing file.
-        let file = tokio::fs::File::from_std(file).take(length);
-        let stream = ReaderStream::with_capacity(file, CHUNK_BYTES).map(move |chunk| chunk.map_err(&failed));
+        let stream = pieces(file, length).map_err(failed);
         store.put(&key, Body::new(stream.boxed(), Some(length))).await
     });
     uploads.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     Ok(Uploaded { bytes: total.load(Ordering::Relaxed), links })
+}
+
+/// Exactly as many bytes of a file as were announced: a store that signs the length must not be surprised by one that grows.
+fn pieces(file: std::fs::File, length: u64) -> impl Stream<Item = io::Result<Bytes>> {
+    let file = Arc::new(file);
+    let starts = (0..length.div_ceil(PIECE_BYTES)).map(|number| number * PIECE_BYTES);
+    stream::iter(starts).then(move |start| {
+        let file = Arc::clone(&file);
+        let read = move || {
+            let size = usize::try_from(PIECE_BYTES.min(length - start)).unwrap_or(usize::MAX);
+            let mut piece = vec![0; size];
+            file.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece))
+        };
+        async { tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(io::Error::other(error))) }
+    })
 }
 
 async fn write_file(
@@ -454,22 +435,6 @@ fn remove(root: &Dir, path: &str) -> io::Result<()> {
     };
     let _ = root.remove_file(format!("{path}.packed"));
     removed
-}
-
-/// Directories stay open to whoever has to remove them.
-fn set_mode(root: &Dir, path: &Path, mode: u32, recurse: bool) -> io::Result<()> {
-    let metadata = root.symlink_metadata(path)?;
-    if metadata.is_symlink() {
-        return Ok(());
-    }
-    let least = if metadata.is_dir() { 0o700 } else { 0o400 };
-    root.set_permissions(path, Permissions::from_mode((mode | least) & 0o777))?;
-    if recurse && metadata.is_dir() {
-        for entry in root.read_dir(path)? {
-            set_mode(root, &path.join(entry?.file_name()), mode, true)?;
-        }
-    }
-    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

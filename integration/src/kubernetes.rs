@@ -45,7 +45,12 @@ impl Kubernetes {
 
     /// Adds an object: `path` is `secrets/regcred`, in the namespace `argo`.
     pub fn put(&self, path: &str, object: Value) {
-        self.shared.objects.lock().expect("the objects").insert(format!("argo/{path}"), object);
+        self.put_elsewhere("argo", path, object);
+    }
+
+    /// Adds an object to another namespace.
+    pub fn put_elsewhere(&self, namespace: &str, path: &str, object: Value) {
+        self.shared.objects.lock().expect("the objects").insert(format!("{namespace}/{path}"), object);
     }
 
     /// Adds a pull secret.
@@ -60,6 +65,11 @@ impl Kubernetes {
     /// Takes the right to read an object.
     pub fn forbid(&self, path: &str) {
         self.shared.forbidden.lock().expect("the rules").insert(format!("argo/{path}"));
+    }
+
+    /// Gives it back.
+    pub fn allow(&self, path: &str) {
+        self.shared.forbidden.lock().expect("the rules").remove(&format!("argo/{path}"));
     }
 
     /// What was asked for.

@@ -10,6 +10,8 @@
 //! | [`wasmer_registry`] | a Wasmer registry: graphql-core over its published schema |
 //! | [`kubernetes`] | an API server with RBAC |
 //! | [`token_server`] | a registry's token server |
+//! | [`s3`] | an S3 server in this process, and what can go wrong with one |
+//! | [`other_stores`] | S3 servers of others, as processes |
 //! | [`guests`] | the modules of `modules/`, built from source, and programs of others |
 #![allow(
     clippy::missing_panics_doc,
@@ -23,6 +25,7 @@ pub mod bindle_server;
 pub mod executor;
 pub mod guests;
 pub mod kubernetes;
+pub mod other_stores;
 pub mod registry;
 pub mod s3;
 pub mod taskset;

@@ -93,7 +93,7 @@ impl RunStep {
         let kubernetes = runtime.block_on(self.common.kubernetes())?;
         let place = match &self.common.artifact_repository {
             Some(_) => {
-                let repositories = Repositories::new(None, config.artifacts.repository.clone());
+                let repositories = Repositories::new(None, config.artifacts.repository.clone(), None);
                 runtime
                     .block_on(repositories.place(&Workflow { name: "run".to_owned(), ..Workflow::default() }, "step"))
             }

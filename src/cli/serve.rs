@@ -117,7 +117,11 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let api = Api {
         auth,
         limits: config.limits.step(),
-        repositories: Repositories::new(kubernetes.clone(), config.artifacts.repository.clone()),
+        repositories: Repositories::new(
+            kubernetes.clone(),
+            config.artifacts.repository.clone(),
+            config.artifacts.controller_namespace.clone(),
+        ),
         executor,
         shutdown: shutdown.clone(),
     };

@@ -178,6 +178,9 @@ pub struct Artifacts {
     /// Where artifacts are that have a key alone, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<ArtifactRepository>,
+    /// The namespace of Argo's controller: its `ConfigMap`s are looked at last, where the plugin may read them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller_namespace: Option<String>,
 }
 
 /// `telemetry`

@@ -14,15 +14,16 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::encryption::{CustomerKey, with_key};
 use super::errors::explain;
 use super::store::{S3Store, object};
 use crate::{Body, Error, ErrorKind};
 
-const PART_BYTES: u64 = 8 << 20;
+const PART_BYTES: u64 = 4 << 20;
 /// Parts of one object on their way at once. They are in memory.
-const IN_FLIGHT: usize = 3;
+const IN_FLIGHT: usize = 4;
 const ATTEMPTS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
@@ -45,9 +46,13 @@ impl S3Store {
         let starts = (1..whole.div_ceil(PART_BYTES)).map(|number| number * PART_BYTES);
         let parts = stream::iter(starts).map(move |start| {
             let (wanted, e_tag) = (Arc::clone(&wanted), e_tag.clone());
-            async move { wanted.part(start..(start + PART_BYTES).min(whole), e_tag).await }
+            // On its own, so that it goes on while another is written.
+            let part = async move { wanted.part(start..(start + PART_BYTES).min(whole), e_tag).await };
+            AbortOnDropHandle::new(tokio::spawn(part))
         });
-        let rest = parts.buffered(IN_FLIGHT).map_ok(|chunks| stream::iter(chunks).map(Ok)).try_flatten();
+        let parts =
+            parts.buffered(IN_FLIGHT).map(|part| part.unwrap_or_else(|error| Err(broke_off().caused_by(error))));
+        let rest = parts.map_ok(|chunks| stream::iter(chunks).map(Ok)).try_flatten();
         Ok(Body::new(begun.chain(rest).boxed(), Some(whole)))
     }
 }

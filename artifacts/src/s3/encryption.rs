@@ -68,6 +68,23 @@ macro_rules! with_key {
 }
 pub(super) use with_key;
 
+/// Adds to a request how the object is encrypted.
+macro_rules! encrypted {
+    ($request:expr, $encryption:expr) => {
+        match $encryption {
+            $crate::s3::encryption::Encryption::Server => {
+                $request.server_side_encryption(aws_sdk_s3::types::ServerSideEncryption::Aes256)
+            }
+            $crate::s3::encryption::Encryption::Kms { key, context } => $request
+                .server_side_encryption(aws_sdk_s3::types::ServerSideEncryption::AwsKms)
+                .ssekms_key_id(key)
+                .set_ssekms_encryption_context(context.clone()),
+            $crate::s3::encryption::Encryption::Default | $crate::s3::encryption::Encryption::Customer(_) => $request,
+        }
+    };
+}
+pub(super) use encrypted;
+
 /// What objects' keys are made from.
 #[derive(Clone, Debug)]
 pub(super) struct CustomerKeys {

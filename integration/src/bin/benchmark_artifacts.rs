@@ -1,10 +1,12 @@
 //! How fast artifacts come and go, beside what they are compared with, on the same server in one run: 1 GiB in and out, as it is and packed, against
-//! `curl` and `tar | gzip -6`; and 10,000 small files. Also how much memory that takes in this process, the server's included.
+//! `curl` and `tar | gzip -6`; and 10,000 small files. Also how much memory that takes in this process, the server's included. The server is one in this
+//! process, or where that program is named, Garage.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people")]
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,14 +16,15 @@ use artifacts::transfer::{Download, Upload, download, upload};
 use artifacts::{ArtifactRepository, ArtifactStore, Location, Stores};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use serde_json::json;
+use serde_json::{Value, json};
 use wasm_workflow_executor::surroundings::Surroundings;
+use wasm_workflow_integration::other_stores::OtherStore;
 use wasm_workflow_integration::s3::{ACCESS_KEY, S3, SECRET_KEY};
 
 const GIB: u64 = 1 << 30;
 const FILES: usize = 10_000;
 const BOUNDS: Bounds = Bounds { bytes: 4 * GIB, entries: 100_000 };
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 3;
 
 /// Half of it can be packed: no log and no picture.
 fn content() -> Vec<u8> {
@@ -63,20 +66,58 @@ async fn compare(what: &str, against: &str, ours: impl AsyncFn(), theirs: &str) 
     println!("{what}: {best:.2?}, {against}: {other:.2?}; {ratio:.0} % of its speed; memory so far {} MiB", resident());
 }
 
+/// The server, and what asks it beside us.
+enum Server {
+    Own(S3),
+    Garage(OtherStore),
+}
+
+impl Server {
+    async fn start() -> Self {
+        match std::env::args_os().nth(1) {
+            None => Self::Own(S3::start().await),
+            Some(garage) => Self::Garage(OtherStore::garage(Path::new(&garage))),
+        }
+    }
+
+    fn environment() -> Vec<(String, String)> {
+        if std::env::args_os().len() > 1 { OtherStore::environment() } else { S3::environment() }
+    }
+
+    fn bucket(&self) -> Value {
+        match self {
+            Self::Own(s3) => s3.bucket(),
+            Self::Garage(garage) => garage.bucket(),
+        }
+    }
+
+    fn curl(&self) -> String {
+        match self {
+            Self::Own(_) => format!(
+                "curl -sSf --aws-sigv4 aws:amz:us-east-1:s3 --user {ACCESS_KEY}:{SECRET_KEY} -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD'"
+            ),
+            Self::Garage(garage) => garage.curl(),
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() {
     // The store takes its keys from the environment, as an operator's does.
     if std::env::var("AWS_ACCESS_KEY_ID").is_err() {
         let program = std::env::current_exe().unwrap();
-        let ended = Command::new(program).envs(S3::environment()).status().unwrap();
+        let ended =
+            Command::new(program).args(std::env::args_os().skip(1)).envs(Server::environment()).status().unwrap();
         assert!(ended.success());
         return;
     }
-    let (s3, home) = (S3::start().await, tempfile::tempdir().unwrap());
+    let (server, home) = (Server::start().await, tempfile::tempdir().unwrap());
+    let bucket = server.bucket();
+    let endpoint = bucket["endpoint"].as_str().unwrap().to_owned();
     let root = Arc::new(Dir::open_ambient_dir(home.path(), ambient_authority()).unwrap());
-    let repository: ArtifactRepository = serde_json::from_value(json!({"s3": s3.bucket()})).unwrap();
+    let repository: ArtifactRepository = serde_json::from_value(json!({"s3": bucket})).unwrap();
     let (repository, _) = repository.place().unwrap().unwrap();
-    let surroundings = Surroundings::new(None, [s3.endpoint.clone()], Vec::new());
+    let surroundings = Surroundings::new(None, [endpoint.clone()], Vec::new());
     let stores = Stores::new(Arc::new(surroundings), None);
     let location = Location { repository, key: String::new(), default: true };
     let store: Arc<dyn ArtifactStore> = stores.open(&location, "default").await.unwrap();
@@ -85,7 +126,6 @@ async fn main() {
     for _ in 0..GIB >> 20 {
         big.write_all(&chunk).unwrap();
     }
-    fs::copy(home.path().join("big"), s3.object("big")).unwrap();
     let (store, root) = (&*store, &root);
     let up = async |key: &str, path: &str, pack: Pack| {
         upload(store, Upload { key, path, pack }, root, BOUNDS.bytes).await.unwrap();
@@ -95,11 +135,10 @@ async fn main() {
         download(store, &what, root, BOUNDS).await.unwrap();
         let _ = root.remove_file("in").or_else(|_| root.remove_dir_all("in"));
     };
-    let sign = format!(
-        "curl -sSf --aws-sigv4 aws:amz:us-east-1:s3 --user {ACCESS_KEY}:{SECRET_KEY} -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD'"
-    );
-    let (url, here) = (format!("http://{}/artifacts", s3.endpoint), home.path().display().to_string());
-    println!("1 GiB, {ROUNDS} times each, the best");
+    let sign = server.curl();
+    let (url, here) = (format!("http://{endpoint}/artifacts"), home.path().display().to_string());
+    shell(&format!("{sign} -T {here}/big {url}/big"));
+    println!("1 GiB, {ROUNDS} times each, the best; memory before {} MiB", resident());
     compare(
         "in, as it is",
         "curl",

@@ -162,7 +162,38 @@ async fn the_workflows_own_repository_and_its_secrets() {
     kubernetes.put("configmaps/artifact-repositories", map);
     let node = start().node(&step).await;
     assert!(key(&node).starts_with("of-map/wf/wf-word-count-"), "{node}");
+    // Which of several, before the controller has written it down.
+    kubernetes.allow("workflows/wf");
+    let reference = |key: &str| json!({"spec": {"artifactRepositoryRef": {"configMap": "more", "key": key}}});
+    let bucket = |prefix: &str| {
+        json!({"s3": {"endpoint": s3.endpoint, "bucket": "artifacts", "insecure": true, "keyPrefix": prefix,
+        "accessKeySecret": {"name": "s3", "key": "access"}, "secretKeySecret": {"name": "s3", "key": "secret"}}})
+    };
+    kubernetes.put("configmaps/more", json!({"data": {"b": bucket("of-ref").to_string()}}));
+    kubernetes.put("workflows/wf", reference("b"));
+    let node = start().node(&step).await;
+    assert!(key(&node).starts_with("of-ref/wf/wf-word-count-"), "{node}");
+    kubernetes.put("workflows/wf", reference("c"));
+    let node = start().node(&step).await;
+    assert!(message(&node).contains("names ConfigMap `more` and key `c`, and neither is found"), "{node}");
+    // Nobody says it in this namespace: the controller's own is left, where the operator says which that is.
+    kubernetes.put("workflows/wf", json!({}));
+    kubernetes.put("configmaps/artifact-repositories", json!({}));
+    let node = start().node(&step).await;
+    assert!(message(&node).contains("no artifact repository"), "{node}");
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["artifacts"] = json!({"controllerNamespace": "argo-system"});
+    for data in [
+        json!({"artifactRepository": bucket("of-controller").to_string()}),
+        json!({"config": json!({"artifactRepository": bucket("of-controller"), "parallelism": 4}).to_string()}),
+    ] {
+        kubernetes.put_elsewhere("argo-system", "configmaps/workflow-controller-configmap", json!({"data": data}));
+        let options = Options { config: Some(config.to_string()), flags: flags.clone(), ..Options::default() };
+        let node = Executor::start_with(options).node(&step).await;
+        assert!(key(&node).starts_with("of-controller/wf/wf-word-count-"), "{node}");
+    }
     kubernetes.forbid("secrets/s3");
+    kubernetes.put("workflows/wf", reference("b"));
     let node = start().node(&step).await;
     assert_eq!(node["phase"], "Error", "{node}");
     assert!(message(&node).contains("the service account needs the verb `get`"), "{node}");

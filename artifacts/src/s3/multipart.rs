@@ -1,0 +1,168 @@
+//! One upload in parts, from its beginning to its end or its abort.
+
+use std::sync::Arc;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum};
+use md5::{Digest, Md5};
+use tokio_util::task::TaskTracker;
+
+use super::encryption::{CustomerKey, Encryption, encrypted, with_key};
+use super::errors::explain;
+use super::store::object;
+use crate::{Error, ErrorKind};
+
+/// Hashing more than that is not for a thread that others wait for.
+const QUICK: usize = 256 << 10;
+
+/// An upload that was begun.
+pub(super) struct Multipart {
+    client: Client,
+    bucket: String,
+    key: String,
+    id: String,
+    held_by: HeldBy,
+    customer: Option<CustomerKey>,
+}
+
+/// What the server holds a part to.
+#[derive(Clone, Copy)]
+enum HeldBy {
+    Md5,
+    Crc32c,
+}
+
+impl Multipart {
+    pub(super) async fn begin(
+        client: &Client,
+        bucket: &str,
+        key: &str,
+        encryption: &Encryption,
+        customer: Option<CustomerKey>,
+    ) -> Result<Arc<Self>, Error> {
+        let create = async |algorithm: Option<ChecksumAlgorithm>| {
+            let request = client.create_multipart_upload().bucket(bucket).key(key).set_checksum_algorithm(algorithm);
+            encrypted!(with_key!(request, customer.clone()), encryption).send().await
+        };
+        let created = match create(Some(ChecksumAlgorithm::Crc32C)).await {
+            // Some do not let pass what they do not know.
+            Err(error) if matches!(status(&error), 400 | 501) => create(None).await,
+            created => created,
+        };
+        let created = created.map_err(|error| explain(&object(key), error))?;
+        let held_by = match created.checksum_algorithm {
+            Some(ChecksumAlgorithm::Crc32C) => HeldBy::Crc32c,
+            _ => HeldBy::Md5,
+        };
+        let id = created.upload_id.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the server begins no upload"))?;
+        let (client, bucket, key) = (client.clone(), bucket.to_owned(), key.to_owned());
+        Ok(Arc::new(Self { client, bucket, key, id, held_by, customer }))
+    }
+
+    /// Sends a part. Numbers begin with 1.
+    pub(super) async fn part(&self, number: i32, bytes: Bytes) -> Result<CompletedPart, Error> {
+        let (md5, crc) = match self.held_by {
+            HeldBy::Md5 => (Some(md5(&bytes).await), None),
+            HeldBy::Crc32c => (None, Some(crc32c(&bytes))),
+        };
+        let request = self.client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
+        let request = request.part_number(number).set_content_md5(md5).set_checksum_crc32_c(crc.clone());
+        let request = with_key!(request, self.customer.clone()).body(ByteStream::from(bytes));
+        let sent = request.customize().disable_payload_signing().send().await;
+        let sent = sent.map_err(|error| explain(&object(&self.key), error))?;
+        Ok(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).set_checksum_crc32_c(crc).build())
+    }
+
+    /// Makes the object of its parts.
+    pub(super) async fn complete(&self, parts: Vec<CompletedPart>) -> Result<(), Error> {
+        let e_tag = e_tag_of(&parts);
+        let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
+        match with_key!(request, self.customer.clone()).multipart_upload(all).send().await {
+            Err(error) if !self.is_there(e_tag).await => Err(explain(&object(&self.key), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the object has this tag: the upload was finished, and the answer was lost.
+    async fn is_there(&self, e_tag: Option<String>) -> bool {
+        let request = self.client.head_object().bucket(&self.bucket).key(&self.key);
+        let there = with_key!(request, self.customer.clone()).send().await.ok().and_then(|there| there.e_tag);
+        e_tag.is_some() && there.map(|there| there.trim_matches('"').to_owned()) == e_tag
+    }
+
+    async fn abort(&self) {
+        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
+        if let Err(error) = request.send().await {
+            tracing::warn!(bucket = self.bucket, key = self.key, %error, "an upload that was begun stays in the store, unfinished");
+        }
+    }
+}
+
+/// Takes an upload back that is dropped unfinished, because nobody waits any more.
+pub(super) struct Pending {
+    upload: Option<Arc<Multipart>>,
+    left: TaskTracker,
+}
+
+impl Pending {
+    pub(super) fn new(upload: &Arc<Multipart>, left: TaskTracker) -> Self {
+        Self { upload: Some(Arc::clone(upload)), left }
+    }
+
+    /// It is finished.
+    pub(super) fn forget(&mut self) {
+        self.upload = None;
+    }
+
+    /// Takes it back now.
+    pub(super) async fn abort(&mut self) {
+        if let Some(upload) = self.upload.clone() {
+            upload.abort().await;
+            self.upload = None;
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let (Some(upload), Ok(handle)) = (self.upload.take(), tokio::runtime::Handle::try_current()) {
+            self.left.spawn_on(async move { upload.abort().await }, &handle);
+        }
+    }
+}
+
+/// The tag of an object of these parts, where they are tagged by their MD5: S3 makes it of those.
+fn e_tag_of(parts: &[CompletedPart]) -> Option<String> {
+    let mut all = Md5::new();
+    for part in parts {
+        all.update(hex::decode(part.e_tag()?.trim_matches('"')).ok().filter(|md5| md5.len() == 16)?);
+    }
+    Some(format!("{}-{}", hex::encode(all.finalize()), parts.len()))
+}
+
+fn status<E>(error: &SdkError<E, HttpResponse>) -> u16 {
+    error.raw_response().map_or(0, |response| response.status().as_u16())
+}
+
+/// As S3 writes it: big-endian, base64.
+fn crc32c(bytes: &[u8]) -> String {
+    let crc = checksum(CrcAlgorithm::Crc32Iscsi, bytes);
+    STANDARD.encode(&crc.to_be_bytes()[4..])
+}
+
+pub(super) async fn md5(bytes: &Bytes) -> String {
+    let hash = |bytes: &[u8]| STANDARD.encode(Md5::digest(bytes));
+    if bytes.len() <= QUICK {
+        return hash(bytes);
+    }
+    let shared = bytes.clone();
+    tokio::task::spawn_blocking(move || hash(&shared)).await.unwrap_or_else(|_| hash(bytes))
+}
