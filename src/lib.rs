@@ -4,6 +4,7 @@
 //! POST /api/v1/template.execute
 //!   api      token, body bound                            │ 403
 //!   argo     parse the template                           │ not ours: {}     a mistake in it: Error
+//!   jobs     adopt the job of an earlier call, or start one │ not done: `requeue`
 //!   step     resolve ─ fetch ─ compile ─ stage in ─ run ─ collect ─ stage out  (step::pipeline)
 //!   argo     the reply
 //! ```
@@ -12,6 +13,7 @@
 //! |---|---|---|
 //! | [`api`] | HTTP | what a step is made of |
 //! | [`argo`] | Argo's messages | how a step is run |
+//! | [`jobs`] | which call gets which step | what a step is |
 //! | [`step`] | the order of the stages | HTTP, Argo |
 //! | [`staging`] | the step's directory | wasmtime |
 //! | [`runtime`] | wasmtime | all of the above |
@@ -27,6 +29,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod document;
+pub mod jobs;
 pub mod kubernetes;
 pub mod repositories;
 pub mod runtime;

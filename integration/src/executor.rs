@@ -119,11 +119,16 @@ impl Executor {
         (response.status().as_u16(), response.text().await.expect("a body"))
     }
 
-    /// Runs a template as the agent would, and returns the reply.
+    /// Runs a template as the agent would, and returns the last reply.
     pub async fn execute(&self, template: &Value) -> Value {
-        let (status, text) = self.post(request(template).to_string(), &self.token).await;
-        assert_eq!(status, 200, "{text}");
-        serde_json::from_str(&text).expect("JSON")
+        loop {
+            let (status, text) = self.post(request(template).to_string(), &self.token).await;
+            assert_eq!(status, 200, "{text}");
+            let reply: Value = serde_json::from_str(&text).expect("JSON");
+            let Some(requeue) = reply["requeue"].as_str() else { return reply };
+            let seconds = requeue.strip_suffix('s').and_then(|seconds| seconds.parse().ok()).expect("seconds");
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
     }
 
     /// The same, when it must be ours: the node.

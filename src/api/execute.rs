@@ -1,20 +1,24 @@
 //! `POST /api/v1/template.execute`
-//!
-//! A call waits for its step. Where steps outlive calls, the job table will stand between [`run`] and the executor.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt};
 
+use sources::Digest;
+use tokio_util::sync::CancellationToken;
+
 use super::Api;
 use crate::argo::{self, Call, Conversion, Placement, Reply};
+use crate::jobs::{Answer, Delivery, Finished};
 use crate::step::pipeline::Tees;
 
 /// A template cannot be larger: Kubernetes keeps no object over about 1.5 MB.
@@ -30,15 +34,11 @@ pub(super) async fn execute(State(api): State<Arc<Api>>, headers: HeaderMap, bod
         Ok(body) => body,
         Err(message) => return Json(refused(message)).into_response(),
     };
-    let reply = match argo::parse(&body) {
-        Ok(None) => Reply::not_mine(),
-        Ok(Some(call)) => {
-            let running = AssertUnwindSafe(run(&api, call)).catch_unwind().await;
-            running.unwrap_or_else(|_| Reply::error("this program has a defect: see its log"))
-        }
-        Err(error) => refused(error.to_string()),
-    };
-    Json(reply).into_response()
+    match argo::parse(&body) {
+        Ok(None) => Json(Reply::not_mine()).into_response(),
+        Ok(Some(call)) => answer(api, call, &body).await,
+        Err(error) => Json(refused(error.to_string())).into_response(),
+    }
 }
 
 /// The answer to a request that no step comes of.
@@ -47,7 +47,47 @@ fn refused(message: String) -> Reply {
     Reply::error(message)
 }
 
-async fn run(api: &Api, call: Call) -> Reply {
+/// What the step came to, or when to ask for that.
+async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
+    let scope = call.workflow.scope();
+    // Everything that tells one execution from another is in the bytes: the workflow's uid, and the `id` if there is one.
+    let (key, alone) = (Digest::of(body), call.wasm.id.is_some());
+    let running = Arc::clone(&api);
+    let start = |cancel| async move {
+        let began = Instant::now();
+        let done = AssertUnwindSafe(run(&running, call, cancel)).catch_unwind().await;
+        let (value, timeout) = done.unwrap_or_else(|_| (Reply::error("this program has a defect: see its log"), None));
+        Finished { value, timed_out: timeout.is_some_and(|timeout| began.elapsed() >= timeout) }
+    };
+    match api.jobs.call(key, alone, start).await {
+        Answer::Done(delivery) => deliver(&api, &scope, delivery),
+        Answer::Later(after) => Json(Reply::later(after)).into_response(),
+    }
+}
+
+/// The reply, unless the agent has got so much for this workflow already that it could not put it all into one object.
+fn deliver(api: &Api, workflow: &str, delivery: Delivery<Reply>) -> Response {
+    let Ok(bytes) = serde_json::to_vec(delivery.value()) else {
+        return Json(Reply::error("the reply cannot be written; this is a defect of this program")).into_response();
+    };
+    match api.pacing.give(workflow, bytes.len(), Instant::now()) {
+        Ok(()) => {
+            let body = Body::new(delivery.into_body(bytes.into()));
+            ([(CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        Err(after) => {
+            tracing::info!(
+                workflow,
+                ?after,
+                "the workflow's results are more than goes into one object: this one waits"
+            );
+            Json(Reply::later(after.max(Duration::from_secs(1)))).into_response()
+        }
+    }
+}
+
+/// The step from its template to its reply; and its own timeout.
+async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option<Duration>) {
     let place = api.repositories.place(&call.workflow, &call.template.name).await;
     let conversion = Conversion { limits: api.limits, placement: Placement { place, ..Placement::default() } };
     let (workflow, name) = (call.workflow.name.clone(), call.template.name.clone());
@@ -55,15 +95,15 @@ async fn run(api: &Api, call: Call) -> Reply {
         Ok(converted) => converted,
         Err(error) => {
             tracing::info!(workflow, template = name, said = %error, "template refused");
-            return Reply::error(error.to_string());
+            return (Reply::error(error.to_string()), None);
         }
     };
-    let Some(executor) = executor(api).await else { return Reply::error("the executor is not running: see its log") };
-    // When the caller goes away this is dropped, and the step ends.
-    let cancel = api.shutdown.child_token();
-    let _cancel_on_drop = cancel.clone().drop_guard();
+    let Some(executor) = executor(api).await else {
+        return (Reply::error("the executor is not running: see its log"), None);
+    };
+    let timeout = step.timeout;
     let outcome = executor.execute(step, cancel, Tees::default()).await;
-    Reply::outcome(outcome, &template)
+    (Reply::outcome(outcome, &template), timeout)
 }
 
 async fn executor(api: &Api) -> Option<Arc<crate::step::Executor>> {

@@ -13,8 +13,9 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
+use crate::argo::Reply;
+use crate::jobs::{Jobs, Pacing};
 use crate::repositories::Repositories;
 use crate::step::{Executor, StepLimits};
 
@@ -31,8 +32,10 @@ pub struct Api {
     pub repositories: Repositories,
     /// The executor, once it is set up: the port is open before that.
     pub executor: watch::Receiver<Option<Arc<Executor>>>,
-    /// Ends every step.
-    pub shutdown: CancellationToken,
+    /// The steps, which outlive the calls for them.
+    pub jobs: Jobs<Reply>,
+    /// How much is given to the agent at once.
+    pub pacing: Pacing,
 }
 
 /// The routes.

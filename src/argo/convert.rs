@@ -127,6 +127,7 @@ fn lower(asked: &super::plugin::Limits, allowed: &StepLimits) -> StepLimits {
         output: bytes(asked.output, allowed.output),
         disk: bytes(asked.disk, allowed.disk),
         entries: allowed.entries,
+        whole: allowed.whole,
     }
 }
 

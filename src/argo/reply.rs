@@ -1,5 +1,7 @@
 //! What the agent wants back.
 
+use std::time::Duration;
+
 use artifacts::s3::S3Location;
 use artifacts::{Location, Repository};
 use serde::{Deserialize, Serialize};
@@ -68,6 +70,13 @@ impl Reply {
     /// Some other plugin's template.
     pub fn not_mine() -> Self {
         Self::default()
+    }
+
+    /// The step goes on: ask again after that time. The phase is empty, so that Argo goes on watching the node's timeout, and writes nothing.
+    pub fn later(after: Duration) -> Self {
+        // Rounded up to what Go reads.
+        let requeue = format!("{}s", after.as_secs() + u64::from(after.subsec_nanos() > 0));
+        Self { node: Some(NodeResult::default()), requeue: Some(requeue) }
     }
 
     /// A step that never started.

@@ -19,6 +19,7 @@ use super::settings::{Common, Directories};
 use super::{Exit, Failure};
 use crate::api::{self, Api, Auth};
 use crate::config::Config;
+use crate::jobs::{Jobs, Pacing};
 use crate::repositories::Repositories;
 use crate::step::Executor;
 
@@ -123,7 +124,8 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
             config.artifacts.controller_namespace.clone(),
         ),
         executor,
-        shutdown: shutdown.clone(),
+        jobs: Jobs::new(config.jobs, shutdown.clone()),
+        pacing: Pacing::default(),
     };
     let stopping = shutdown.clone();
     let server = axum::serve(

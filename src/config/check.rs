@@ -39,6 +39,7 @@ fn limits(limits: &Limits) -> Result<(), DocumentError> {
         ("memory", limits.memory.0 <= MAX_MEMORY, "must be at most 4Gi, the most that a module can address"),
         ("entries", limits.entries >= 16, "must be at least 16: every step's directory has some"),
         ("time", !limits.time.0.is_zero(), "must be more than 0"),
+        ("whole", limits.whole >= limits.time, "must be at least `limits.time`, which is a part of it"),
     ];
     match rules.into_iter().find(|(_, holds, _)| !holds) {
         Some((name, _, why)) => Err(DocumentError::new(format!("limits.{name}"), why)),

@@ -16,6 +16,7 @@ use sources::policy::Policy;
 use sources::wkg::Registries;
 
 use crate::document::{self, DocumentError};
+use crate::jobs;
 use crate::step::StepLimits;
 use crate::step::pipeline::Bounds;
 use crate::units::{ByteSize, Time};
@@ -33,6 +34,8 @@ pub struct Config {
     pub sources: Sources,
     /// Where artifacts are kept.
     pub artifacts: Artifacts,
+    /// How steps outlive the agent's calls.
+    pub jobs: jobs::Settings,
     /// What is logged.
     pub telemetry: Telemetry,
 }
@@ -47,6 +50,8 @@ pub struct Limits {
     pub memory: ByteSize,
     /// A step's time in the module.
     pub time: Time,
+    /// A whole step's time: fetching, staging and running. A template's `timeout` can be less.
+    pub whole: Time,
     /// A step's standard output, and separately its standard error.
     pub output: ByteSize,
     /// Blocks in a step's directory.
@@ -69,6 +74,7 @@ impl Default for Limits {
             steps: 16,
             memory: ByteSize(512 << 20),
             time: Time(Duration::from_hours(1)),
+            whole: Time(Duration::from_hours(2)),
             output: ByteSize(16 << 20),
             disk: ByteSize(1 << 30),
             entries: 100_000,
@@ -262,6 +268,7 @@ impl Limits {
             output: self.output.0,
             disk: self.disk.0,
             entries: self.entries,
+            whole: self.whole.0,
         }
     }
 

@@ -181,6 +181,8 @@ pub struct StepLimits {
     pub disk: u64,
     /// Files and directories in the step's directory.
     pub entries: u64,
+    /// Fetching, staging and running together.
+    pub whole: Duration,
 }
 
 /// What a step came to.

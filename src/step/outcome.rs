@@ -1,6 +1,7 @@
 //! What a run came to. Everything a guest left is untrusted here: names, sizes and paths are checked before they are believed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use artifacts::Location;
 use artifacts::archive::Pack;
@@ -129,16 +130,28 @@ fn verdict(step: &Step, report: &Report) -> (Option<i32>, Result<(), (Phase, Str
     }
 }
 
+/// How long the step may take as a whole.
+pub(super) fn whole(step: &Step) -> Duration {
+    step.timeout.map_or(step.limits.whole, |timeout| timeout.min(step.limits.whole))
+}
+
 fn time_is_over(step: &Step) -> String {
-    match step.timeout {
-        Some(timeout) if timeout < step.limits.time => format!("timeout of {} exceeded", Time(timeout)),
+    match whole(step) {
+        whole if whole < step.limits.time => whole_is_over(step),
         _ => format!("time limit of {} exceeded", Time(step.limits.time)),
+    }
+}
+
+fn whole_is_over(step: &Step) -> String {
+    match step.timeout {
+        Some(timeout) if timeout <= step.limits.whole => format!("timeout of {} exceeded", Time(timeout)),
+        _ => format!("the operator's limit of {} on a whole step exceeded", Time(step.limits.whole)),
     }
 }
 
 /// The step's own timeout ended it outside the module.
 pub(super) fn timed_out(step: &Step, stage: Stage) -> StepError {
-    let message = format!("{} during {}", time_is_over(step), stage.name());
+    let message = format!("{} during {}", whole_is_over(step), stage.name());
     match stage {
         Stage::Collect | Stage::StageOut => StepError::failed(stage, message),
         _ => StepError::error(stage, message),

@@ -131,7 +131,7 @@ impl Executor {
         cancel: CancellationToken,
         tees: Tees,
     ) -> Result<Outcome, StepError> {
-        let deadline = step.timeout.and_then(|timeout| started.checked_add(timeout));
+        let deadline = started.checked_add(outcome::whole(&step));
         let request = step.request();
         let ready = tokio::select! {
             biased;

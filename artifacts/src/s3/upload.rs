@@ -21,7 +21,7 @@ use super::store::{S3Store, object};
 use crate::{Body, Error, ErrorKind};
 
 /// A part, and the largest object that is put at once. All parts have one size: some servers want that.
-const PART_BYTES: u64 = 8 << 20;
+const PART_BYTES: u64 = 5 << 20;
 /// The most parts that an object can have.
 const MAX_PARTS: u64 = 10_000;
 /// Parts of one object on their way at once.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::agent::{Agent, Options, Plugin, Status};
-use wasm_workflow_integration::executor::{Executor, template};
+use wasm_workflow_integration::eventually;
+use wasm_workflow_integration::executor::{self, Executor, template};
 
 fn options() -> Options {
     Options { patch_rate: Duration::from_millis(100), backoff: Duration::from_millis(50), ..Options::default() }
@@ -17,6 +18,13 @@ fn agent(executor: &Executor, options: Options) -> Agent {
 
 fn metadata() -> Value {
     json!({"metadata": {"name": "wf", "namespace": "argo", "uid": "5d3c7f6e-0000-4000-8000-000000000002"}})
+}
+
+/// So many steps ran, and no more: none twice, however often it is asked for. The log comes a little later than the replies.
+async fn ran(executor: &Executor, steps: usize) {
+    let count = || executor.log().matches("pipeline: step ").count();
+    eventually("the last step's line", async || count() >= steps).await;
+    assert_eq!(count(), steps, "none ran twice");
 }
 
 fn ferris() -> Value {
@@ -50,7 +58,7 @@ async fn a_workflow_of_every_kind_of_step() {
         let node = &status.nodes[&format!("wf-{number}")];
         assert_eq!(node["phase"], kinds[number % kinds.len()].1, "{node}");
     }
-    assert!(status.calls.values().all(|calls| *calls == 1), "no node was asked for twice");
+    ran(&executor, 4 * 20).await;
 }
 
 #[tokio::test]
@@ -74,6 +82,29 @@ async fn a_restarted_agent_asks_again() {
     assert_eq!(status.nodes.len(), 30);
     assert!(status.nodes.values().all(|node| node["phase"] == "Succeeded"), "{:?}", status.nodes);
     assert!(status.calls.values().any(|calls| *calls > 1), "the restart came too late to matter");
+}
+
+/// Steps outlive calls, and the agent itself: it forgets everything, asks again, and gets what goes on already. More of them than there are
+/// workers and places keep no short one waiting.
+#[tokio::test]
+async fn long_steps_are_adopted_and_keep_nobody_waiting() {
+    let config =
+        json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "jobs": {"wait": "300ms"}});
+    let executor =
+        Executor::start_with(executor::Options { config: Some(config.to_string()), ..executor::Options::default() });
+    let mut long = template("spin");
+    long["plugin"]["wasm"]["limits"] = json!({"time": "3s"});
+    let mut tasks: BTreeMap<String, Value> = (0..40).map(|number| (format!("wf-{number}"), long.clone())).collect();
+    tasks.insert("wf-short".to_owned(), ferris());
+    let options = Options { restart_after: Some(Duration::from_secs(2)), ..options() };
+    let status = agent(&executor, options).run(&metadata(), &tasks).await;
+    assert_eq!(status.nodes.len(), tasks.len(), "no node is lost");
+    for (name, node) in &status.nodes {
+        let expected = if name == "wf-short" { "Succeeded" } else { "Failed" };
+        assert_eq!(node["phase"], expected, "{name}: {node}");
+    }
+    assert!(status.calls.values().any(|calls| *calls > 2), "they were asked for again: {:?}", status.calls);
+    ran(&executor, tasks.len()).await;
 }
 
 /// The double itself: what it must be strict about.

@@ -63,18 +63,36 @@ fn request_for(guest: &str) -> String {
     request(&template(guest)).to_string()
 }
 
+/// A step outlives the call for it, and the next call with the same bytes gets it.
 #[tokio::test]
-async fn a_caller_that_leaves_ends_its_step() {
+async fn a_step_outlives_its_call() {
     let executor = Executor::start_with(Options { config: Some(one_at_a_time()), ..Options::default() });
-    let abandoned = tokio::time::timeout(Duration::from_millis(300), executor.node(&template("spin"))).await;
-    assert!(abandoned.is_err());
+    let mut template = template("spin");
+    template["timeout"] = json!("2s");
+    let body = executor::request(&template).to_string();
+    let abandoned = tokio::time::timeout(Duration::from_millis(50), executor.post(body.clone(), &executor.token)).await;
+    assert!(abandoned.is_err(), "the caller leaves");
+    let (status, text) = executor.post(body, &executor.token).await;
+    assert_eq!((status, text.as_str()), (200, r#"{"node":{},"requeue":"1s"}"#));
+    let node = executor.node(&template).await;
+    assert!(node["message"].as_str().unwrap().contains("timeout of 2s exceeded"), "{node}");
+    assert_eq!(executor.log().matches("pipeline: step ").count(), 1, "it ran once: {}", executor.log());
+}
+
+/// What nobody asks for any more is stopped, and its place is free for others.
+#[tokio::test]
+async fn a_step_that_nobody_asks_for_ends() {
+    let executor = Executor::start_with(Options { config: Some(one_at_a_time()), ..Options::default() });
+    let (_, text) = executor.post(executor::request(&template("spin")).to_string(), &executor.token).await;
+    assert!(text.contains("requeue"), "{text}");
     // With one runner, this waits until the spinning guest is gone.
-    let node = tokio::time::timeout(Duration::from_secs(10), executor.node(&template("noop-command"))).await;
+    let node = tokio::time::timeout(Duration::from_secs(20), executor.node(&template("noop-command"))).await;
     assert_eq!(node.expect("the runner is free again")["phase"], "Succeeded");
+    assert!(executor.log().contains("nobody asked for a step any more"), "{}", executor.log());
 }
 
 fn one_at_a_time() -> String {
-    json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": {"steps": 1}}).to_string()
+    json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": {"steps": 1}, "jobs": {"wait": "200ms", "orphan": "2s"}}).to_string()
 }
 
 /// Misconfigurations are said before a port is bound, with the exit code for usage.

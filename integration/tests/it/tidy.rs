@@ -7,7 +7,7 @@ use wasm_workflow_integration::guests::repository;
 
 /// Which folders of `src/` may name which. Everything may name `document`, `units` and `yaml`, which name nobody.
 const EDGES: &[(&str, &[&str])] = &[
-    ("api", &["argo", "repositories", "step"]),
+    ("api", &["argo", "jobs", "repositories", "step"]),
     ("argo", &["kubernetes", "staging", "step"]),
     (
         "cli",
@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "argo",
             "config",
             "credentials",
+            "jobs",
             "kubernetes",
             "repositories",
             "runtime",
@@ -24,8 +25,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("config", &["step"]),
+    ("config", &["jobs", "step"]),
     ("credentials.rs", &["config", "kubernetes"]),
+    ("jobs", &[]),
+    ("jobs.rs", &[]),
     ("repositories.rs", &["kubernetes", "step"]),
     ("runtime", &[]),
     ("staging", &["runtime", "step"]),

@@ -1,0 +1,313 @@
+//! Steps that outlive the calls for them.
+//!
+//! The agent ends a call after 30 s and makes it again with the same bytes, holds one of its sixteen workers for as long as a call lasts, and says
+//! nothing of which node it asks for (`workflow/executor/agent.go`). So a call waits for its step only briefly; the step goes on as a job, and the
+//! next call with the same bytes adopts it. Identical nodes send identical bytes: there are as many jobs as calls that found none, each is
+//! adopted by one call at a time, and none is run for two. What a job came to is consumed when it is delivered; an attempt that Argo makes again finds
+//! nothing, and runs.
+
+mod delivery;
+mod pacing;
+mod table;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::units::Time;
+pub use delivery::Delivery;
+pub use pacing::Pacing;
+use table::{Job, Parked, Table};
+
+/// Calls that wait at once: the agent has sixteen workers, and some must be free for what is answered at once.
+const WAITING: usize = 8;
+/// How long the calls beyond that wait: most steps are done by then.
+const BRIEF: Duration = Duration::from_millis(100);
+/// Jobs at once. The agent is asked to come back with what is beyond that.
+const MOST: usize = 20_000;
+/// How often what nobody asks for any more is looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How late the call may come that was asked for.
+const LATE: Duration = Duration::from_secs(30);
+
+/// `jobs`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// How long a step's first call waits for it.
+    pub wait: Time,
+    /// How long a step goes on that nobody asks for.
+    pub orphan: Time,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { wait: Time(Duration::from_secs(5)), orphan: Time(Duration::from_mins(5)) }
+    }
+}
+
+/// Which bytes were sent.
+pub type Key = sources::Digest;
+
+/// What a call is told.
+#[derive(Debug)]
+pub enum Answer<T> {
+    /// What the step came to.
+    Done(Delivery<T>),
+    /// Come again after that time.
+    Later(Duration),
+}
+
+/// What a job came to.
+#[derive(Clone, Debug)]
+pub struct Finished<T> {
+    /// What it came to.
+    pub value: T,
+    /// Whether its own timeout ended it: Argo has failed the node already.
+    pub timed_out: bool,
+}
+
+/// The jobs. Cheap to clone.
+#[derive(Debug)]
+pub struct Jobs<T> {
+    settings: Settings,
+    table: Arc<Table<T>>,
+    waiting: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl<T> Clone for Jobs<T> {
+    fn clone(&self) -> Self {
+        let (table, waiting) = (Arc::clone(&self.table), Arc::clone(&self.waiting));
+        Self { settings: self.settings, table, waiting, shutdown: self.shutdown.clone() }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Jobs<T> {
+    /// No jobs yet. `shutdown` ends all of them. Call it on a tokio runtime.
+    pub fn new(settings: Settings, shutdown: CancellationToken) -> Self {
+        let table = Arc::new(Table::default());
+        let (swept, stop) = (Arc::downgrade(&table), shutdown.clone());
+        let between = SWEEP.min(settings.orphan.0 / 2).max(Duration::from_millis(10));
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                tokio::time::sleep(between).await;
+                let Some(table) = swept.upgrade() else { return };
+                table.sweep(Instant::now());
+            }
+        });
+        Self { settings, table, waiting: Arc::new(Semaphore::new(WAITING)), shutdown }
+    }
+
+    /// Adopts the job for these bytes, or starts one. `alone` says that the bytes name one execution: then there is one job for them, whoever asks.
+    /// When the caller goes away, the job goes on.
+    pub async fn call<F>(&self, key: Key, alone: bool, start: impl FnOnce(CancellationToken) -> F) -> Answer<T>
+    where
+        F: Future<Output = Finished<T>> + Send + 'static,
+    {
+        if let Some(job) = self.table.adopt(&key, alone) {
+            let parked = self.park(key, job, alone);
+            return answer(parked);
+        }
+        if self.table.len() >= MOST {
+            return Answer::Later(LONGEST);
+        }
+        let job = self.start(start);
+        let parked = self.park(key, job, alone);
+        let permit = self.waiting.try_acquire();
+        let wait = if permit.is_ok() { self.settings.wait.0 } else { BRIEF.min(self.settings.wait.0) };
+        let mut finished = parked.job().finished.clone();
+        tokio::select! {
+            biased;
+            _ = finished.wait_for(Option::is_some) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        answer(parked)
+    }
+
+    fn start<F>(&self, start: impl FnOnce(CancellationToken) -> F) -> Arc<Job<T>>
+    where
+        F: Future<Output = Finished<T>> + Send + 'static,
+    {
+        let (publish, finished) = watch::channel(None);
+        let cancel = self.shutdown.child_token();
+        let work = start(cancel.clone());
+        tokio::spawn(async move {
+            let done = work.await;
+            publish.send_replace(Some(done));
+        });
+        Arc::new(Job::new(finished, cancel, self.table.count()))
+    }
+
+    /// Holds a job for a call; when that is over, or the caller goes away, the job is left for the next.
+    fn park(&self, key: Key, job: Arc<Job<T>>, alone: bool) -> Parked<T> {
+        Parked::new(Arc::clone(&self.table), key, job, alone, self.settings.orphan.0)
+    }
+}
+
+fn answer<T: Clone>(parked: Parked<T>) -> Answer<T> {
+    let finished = parked.job().finished.borrow().clone();
+    if let Some(Finished { value, .. }) = finished {
+        return Answer::Done(Delivery::new(value, parked));
+    }
+    let later = later(parked.job().started.elapsed());
+    parked.expect_within(later + LATE);
+    Answer::Later(later)
+}
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// When to ask again: the longer a step has taken, the longer it may take.
+fn later(age: Duration) -> Duration {
+    (age / 4).clamp(SHORTEST, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Jobs that end when they are told to, and how many were started.
+    struct Fixture {
+        jobs: Jobs<usize>,
+        started: Arc<AtomicUsize>,
+        gate: watch::Sender<bool>,
+        shutdown: CancellationToken,
+    }
+
+    impl Fixture {
+        fn new(orphan: Duration) -> Self {
+            let settings = Settings { wait: Time(Duration::from_millis(300)), orphan: Time(orphan) };
+            let (gate, shutdown) = (watch::channel(false).0, CancellationToken::new());
+            Self { jobs: Jobs::new(settings, shutdown.clone()), started: Arc::default(), gate, shutdown }
+        }
+
+        async fn call(&self, alone: bool) -> Answer<usize> {
+            let number = Arc::clone(&self.started);
+            let mut gate = self.gate.subscribe();
+            let start = move |cancel: CancellationToken| async move {
+                let number = number.fetch_add(1, Ordering::SeqCst);
+                let timed_out = tokio::select! {
+                    _ = gate.wait_for(|open| *open) => false,
+                    () = cancel.cancelled() => true,
+                };
+                Finished { value: number, timed_out }
+            };
+            self.jobs.call(Key::of(b"bytes"), alone, start).await
+        }
+
+        fn started(&self) -> usize {
+            self.started.load(Ordering::SeqCst)
+        }
+
+        async fn open(&self) {
+            self.gate.send_replace(true);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn deliver(answer: Answer<usize>) -> Option<usize> {
+        match answer {
+            Answer::Later(_) => None,
+            Answer::Done(delivery) => {
+                let value = *delivery.value();
+                let mut body = delivery.into_body("x".into());
+                let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                let _ = http_body::Body::poll_frame(std::pin::Pin::new(&mut body), context);
+                Some(value)
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_waits_briefly_and_the_next_adopts() {
+        let f = Fixture::new(LONG);
+        assert!(matches!(f.call(false).await, Answer::Later(SHORTEST)));
+        assert!(matches!(f.call(false).await, Answer::Later(_)));
+        f.open().await;
+        assert_eq!(deliver(f.call(false).await), Some(0));
+        assert_eq!(f.started(), 1);
+        assert_eq!(deliver(f.call(false).await), Some(1), "an attempt that is made again runs");
+        assert_eq!(f.jobs.table.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn identical_nodes_are_not_one() {
+        let f = Fixture::new(LONG);
+        let (first, second) = tokio::join!(f.call(false), f.call(false));
+        assert!(deliver(first).is_none() && deliver(second).is_none());
+        assert_eq!(f.started(), 2);
+        f.open().await;
+        let mut came: Vec<_> = [f.call(false).await, f.call(false).await].into_iter().filter_map(deliver).collect();
+        came.sort_unstable();
+        assert_eq!((came, f.started()), (vec![0, 1], 2));
+    }
+
+    #[tokio::test]
+    async fn bytes_with_an_id_are_one_execution() {
+        let f = Fixture::new(LONG);
+        let (first, second) = tokio::join!(f.call(true), f.call(true));
+        assert!(deliver(first).is_none() && deliver(second).is_none());
+        f.open().await;
+        assert_eq!((deliver(f.call(true).await), f.started()), (Some(0), 1));
+        assert_eq!((deliver(f.call(true).await), f.started()), (Some(1), 2), "it was consumed");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_delivered_is_left() {
+        let f = Fixture::new(LONG);
+        f.open().await;
+        drop(f.call(false).await);
+        let Answer::Done(delivery) = f.call(false).await else { panic!("it is done") };
+        drop(delivery.into_body("x".into()));
+        assert_eq!((deliver(f.call(false).await), f.started()), (Some(0), 1));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_takes_nothing_along() {
+        let f = Fixture::new(LONG);
+        let left = tokio::time::timeout(Duration::from_millis(10), f.call(false)).await;
+        assert!(left.is_err());
+        f.open().await;
+        assert_eq!((deliver(f.call(false).await), f.started()), (Some(0), 1));
+    }
+
+    #[tokio::test]
+    async fn few_calls_wait() {
+        let f = Fixture::new(LONG);
+        let began = Instant::now();
+        let waiting = futures::future::join_all((0..WAITING).map(|_| f.call(false)));
+        let beyond = async {
+            tokio::task::yield_now().await;
+            let answer = f.call(false).await;
+            (answer, began.elapsed())
+        };
+        let (_, (answer, took)) = tokio::join!(waiting, beyond);
+        assert!(matches!(answer, Answer::Later(_)) && took < Duration::from_millis(250), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_is_stopped() {
+        let f = Fixture::new(Duration::from_millis(100));
+        assert!(matches!(f.call(false).await, Answer::Later(_)));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert_eq!(f.jobs.table.len(), 0);
+        f.open().await;
+        assert_eq!(deliver(f.call(false).await), Some(1), "it was another");
+        f.shutdown.cancel();
+    }
+
+    #[test]
+    fn the_older_the_rarer() {
+        let seconds = |seconds| later(Duration::from_secs(seconds)).as_secs();
+        assert_eq!([seconds(0), seconds(5), seconds(20), seconds(60), seconds(6000)], [1, 1, 5, 15, 15]);
+    }
+}
