@@ -4,11 +4,11 @@
 //!
 //! 1. in the Workflow's status, where the controller writes the repository that it resolved (`workflow/controller/operator.go`)
 //! 2. where the Workflow's `artifactRepositoryRef` says, in its namespace and then in the controller's
-//! 3. in the operator's own configuration
-//! 4. in the `ConfigMap` `artifact-repositories` of the workflow's namespace
-//! 5. in the controller's configuration, where the operator names its namespace
+//! 3. in the `ConfigMap` `artifact-repositories` of the workflow's namespace
+//! 4. in the controller's configuration, where the operator names its namespace
+//! 5. in the operator's own configuration
 //!
-//! All but the third are as the controller finds it (`workflow/artifactrepositories/artifactrepositories.go`), and need access to the Kubernetes
+//! All but the last are as the controller finds it (`workflow/artifactrepositories/artifactrepositories.go`), and need access to the Kubernetes
 //! API. Everything else works without.
 
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ const DEFAULT_KEY: &str = "workflows.argoproj.io/default-artifact-repository";
 const LOOKS: u32 = 6;
 const BETWEEN: Duration = Duration::from_millis(500);
 const REMEMBER: Duration = Duration::from_mins(10);
+const PROVISIONAL: Duration = Duration::from_secs(5);
 
 /// Finds repositories, and remembers them for each workflow.
 #[derive(Debug)]
@@ -39,7 +40,9 @@ pub struct Repositories {
     kubernetes: Option<Kubernetes>,
     operator: Option<ArtifactRepository>,
     controller_namespace: Option<String>,
-    known: Cache<String, Option<Arc<Known>>>,
+    known: Cache<String, Arc<Known>>,
+    /// What was found for now: the controller may say something else in a moment.
+    provisional: Cache<String, Option<Arc<Known>>>,
 }
 
 /// What is known of a workflow.
@@ -48,6 +51,8 @@ struct Known {
     repository: ArtifactRepository,
     /// What stands for Argo's variables in keys.
     variables: BTreeMap<String, String>,
+    /// Whether that is the last word: the controller's own, or of somebody who cannot be asked again.
+    settled: bool,
 }
 
 impl Repositories {
@@ -58,13 +63,23 @@ impl Repositories {
         controller_namespace: Option<String>,
     ) -> Self {
         let known = Cache::builder().max_capacity(10_000).time_to_live(REMEMBER).build();
-        Self { kubernetes, operator, controller_namespace, known }
+        let provisional = Cache::builder().max_capacity(10_000).time_to_live(PROVISIONAL).build();
+        Self { kubernetes, operator, controller_namespace, known, provisional }
     }
 
     /// The place for one execution of a template. `None` where nobody says one.
     pub async fn place(&self, workflow: &Workflow, template: &str) -> Option<Result<DefaultPlace, String>> {
+        let scope = workflow.scope();
         let find = async { self.find(workflow).await.map(|known| known.map(Arc::new)) };
-        let found = self.known.try_get_with(workflow.scope(), find).await;
+        let found = match self.known.get(&scope).await {
+            Some(known) => Ok(Some(known)),
+            None => self.provisional.try_get_with(scope.clone(), find).await,
+        };
+        if let Ok(Some(known)) = &found
+            && known.settled
+        {
+            self.known.insert(scope, Arc::clone(known)).await;
+        }
         let known = match found {
             Ok(known) => known?,
             Err(error) => return Some(Err(format!("the workflow's artifact repository is not known: {error}"))),
@@ -87,8 +102,9 @@ impl Repositories {
             _ => None,
         };
         let variables = read.as_ref().map(variables).unwrap_or_default();
+        let settled = read.as_ref().is_none_or(|read| read.status.artifact_repository_ref.is_some());
         let repository = self.repository(workflow, read).await?;
-        Ok(repository.map(|repository| Known { repository, variables }))
+        Ok(repository.map(|repository| Known { repository, variables, settled }))
     }
 
     async fn repository(
@@ -113,14 +129,12 @@ impl Repositories {
                 "`spec.artifactRepositoryRef` names ConfigMap `{config_map}` and key `{key}`, and neither is found"
             ));
         }
-        if self.operator.is_some() {
-            return Ok(self.operator.clone());
-        }
         let of_namespace = of_map(kubernetes, &workflow.namespace, &ArtifactRepositoryRef::default()).await?;
-        match (of_namespace, &self.controller_namespace) {
-            (None, Some(namespace)) => of_controller(kubernetes, namespace).await,
-            (repository, _) => Ok(repository),
-        }
+        let found = match (of_namespace, &self.controller_namespace) {
+            (None, Some(namespace)) => of_controller(kubernetes, namespace).await?,
+            (repository, _) => repository,
+        };
+        Ok(found.or_else(|| self.operator.clone()))
     }
 }
 

@@ -1,11 +1,11 @@
-//! YAML as Kubernetes reads it: only `true` and `false` are booleans, so that a parameter may be called `n`.
+//! YAML as Kubernetes reads it: only `true` and `false` are booleans, so that a parameter may be called `n`, and `0755` is octal.
 
 use serde_json::Value;
 use serde_saphyr::UserMessageFormatter;
 
 /// The documents in a text. What expands without bound by aliases is refused.
 pub fn documents(text: &str) -> Result<Vec<Value>, String> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let options = serde_saphyr::options! { strict_booleans: true, legacy_octal_numbers: true, with_snippet: false };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         // Without the line itself: it may hold a secret, and its number is enough.
         error.render_with_formatter(&UserMessageFormatter)
@@ -21,6 +21,7 @@ mod tests {
     #[test]
     fn only_true_and_false_are_booleans() {
         assert_eq!(documents("{n: yes, a: true}\n---\n3\n").unwrap(), [json!({"n": "yes", "a": true}), json!(3)]);
+        assert_eq!(documents("mode: 0755").unwrap(), [json!({"mode": 493})]);
         assert!(documents("a: [").is_err());
         let twice = documents("a: 1\na: secret\n").unwrap_err();
         assert!(twice.contains("line 2") && twice.contains("`a`") && !twice.contains("secret"), "{twice}");

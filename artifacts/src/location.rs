@@ -8,7 +8,7 @@ use std::time::Duration;
 use moka::future::Cache;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::s3::{self, S3Location};
 use crate::surroundings::Surroundings;
@@ -65,8 +65,7 @@ pub struct Stores {
     /// The operator's endpoint and bucket.
     own: Option<(String, String)>,
     open: Cache<(Repository, String, bool), Arc<dyn ArtifactStore>>,
-    /// Transfers, and uploads that are taken back where nobody waits for that.
-    left: TaskTracker,
+    shared: s3::Shared,
 }
 
 impl fmt::Debug for Stores {
@@ -80,7 +79,7 @@ impl Stores {
     /// name.
     pub fn new(surroundings: Arc<dyn Surroundings>, own: Option<(String, String)>) -> Self {
         let open = Cache::builder().max_capacity(MOST).time_to_live(REMEMBER).build();
-        Self { surroundings, own, open, left: TaskTracker::new() }
+        Self { surroundings, own, open, shared: s3::Shared::new() }
     }
 
     /// Starts a transfer, which [`close`](Self::close) waits for.
@@ -90,13 +89,13 @@ impl Stores {
         handle: &Handle,
     ) -> AbortOnDropHandle<T> {
         // When nobody waits any more, the transfer ends too.
-        AbortOnDropHandle::new(self.left.spawn_on(transfer, handle))
+        AbortOnDropHandle::new(self.shared.left.spawn_on(transfer, handle))
     }
 
     /// Waits until nothing half-done is left in any store that could be taken back. Nothing may be begun after this.
     pub async fn close(&self) {
-        self.left.close();
-        self.left.wait().await;
+        self.shared.left.close();
+        self.shared.left.wait().await;
     }
 
     /// The store of a location, with the Secrets of a namespace.
@@ -111,7 +110,7 @@ impl Stores {
             Repository::Directory(directory) => Arc::new(DirectoryStore::open(&directory.path)?),
             // Boxed: what it takes to open one is much, and seldom.
             Repository::S3(bucket) => {
-                Arc::new(Box::pin(s3::open(bucket, namespace, own, &*self.surroundings, self.left.clone())).await?)
+                Arc::new(Box::pin(s3::open(bucket, namespace, own, &*self.surroundings, self.shared.clone())).await?)
             }
             Repository::Http(url) => Arc::new(Box::pin(web::open(url, namespace, &*self.surroundings)).await?),
         };
@@ -121,6 +120,8 @@ impl Stores {
 
     fn is_own(&self, repository: &Repository) -> bool {
         let Repository::S3(bucket) = repository else { return false };
-        self.own.as_ref().is_some_and(|(endpoint, name)| *endpoint == bucket.endpoint && *name == bucket.bucket)
+        // A role that a template names is not the operator's.
+        let is_own = |(endpoint, name): &(String, String)| *endpoint == bucket.endpoint && *name == bucket.bucket;
+        bucket.role_arn.is_empty() && self.own.as_ref().is_some_and(is_own)
     }
 }

@@ -11,12 +11,33 @@ mod store;
 mod upload;
 mod web;
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::SecretKeySelector;
 
 pub(crate) use client::open;
+
+/// The most parts in memory at once, of all transfers of this process: each has a few megabytes.
+const PARTS_IN_MEMORY: usize = 12;
+
+/// What the stores of a process share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// Transfers, and uploads that are taken back where nobody waits for that.
+    pub(crate) left: TaskTracker,
+    parts: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self { left: TaskTracker::new(), parts: Arc::new(Semaphore::new(PARTS_IN_MEMORY)) }
+    }
+}
 
 /// A bucket, and how to get there. In an artifact it has a `key`, in a repository `keyFormat` or `keyPrefix`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -27,8 +27,10 @@ use crate::bridge;
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
 const CHUNK_BYTES: usize = 256 << 10;
-/// What is read of a file at once: a part of an object in S3, so that nothing need be put together.
+/// What is read of a file at once.
 const PIECE_BYTES: u64 = 1 << 20;
+/// How deep a directory of objects may be.
+const MAX_DEPTH: usize = 32;
 /// Objects of one directory on their way at once.
 const AT_ONCE: usize = 16;
 /// A transfer that the network broke begins again.
@@ -129,8 +131,9 @@ async fn plain(
     if length.is_some_and(|length| length > bounds.bytes) {
         return Err(too_large(bounds.bytes));
     }
-    let bytes = write_file(stream, root, path, bounds.bytes).await?;
-    Ok(Amount { bytes, entries: 1 })
+    let bytes = AtomicU64::new(0);
+    write_file(stream, root, path, &bytes, bounds.bytes).await?;
+    Ok(Amount { bytes: bytes.into_inner(), entries: 1 })
 }
 
 /// The same stream, which is an error where it is shorter than announced.
@@ -185,7 +188,7 @@ async fn unzip(
     bounds: Bounds,
 ) -> Result<Amount, Error> {
     let packed = format!("{path}.packed");
-    write_file(stream, root, &packed, bounds.bytes).await?;
+    write_file(stream, root, &packed, &AtomicU64::new(0), bounds.bytes).await?;
     let place = path.to_owned();
     let unpack = move |root: &Dir, packed: &str| {
         let unpacked =
@@ -221,7 +224,8 @@ async fn fetch_directory(
     let prefix = format!("{}/", what.key.trim_end_matches('/'));
     let (bytes, entries) = (AtomicU64::new(0), AtomicU64::new(0));
     let (bytes, entries) = (&bytes, &entries);
-    let objects = store.list(&prefix).await?;
+    let objects = store.list(&prefix).await.map_err(|error| not_missing(error, "the list of what is below it"))?;
+    let objects = objects.map_err(|error| not_missing(error, "the list of what is below it"));
     // What a console makes of a directory ends in a slash, and is none.
     let objects = objects.try_filter(|object| std::future::ready(!object.key.ends_with('/')));
     let fetched = objects.map_ok(|object| {
@@ -231,13 +235,19 @@ async fn fetch_directory(
                 return Err(Error::new(ErrorKind::Damaged, format!("it has more than {} files", bounds.entries)));
             }
             let below = object.key.strip_prefix(prefix.as_str()).unwrap_or(&object.key);
-            let Body { stream, length, .. } = store.get(&object.key).await?;
-            let left = bounds.bytes.saturating_sub(bytes.load(Ordering::Relaxed));
-            let written = write_file(whole(stream, length), root, &format!("{}/{below}", what.path), left).await?;
-            match bytes.fetch_add(written, Ordering::Relaxed) + written > bounds.bytes {
-                true => Err(too_large(bounds.bytes)),
-                false => Ok(()),
+            // Every directory on the way is one more, and is counted nowhere.
+            if below.matches('/').count() > MAX_DEPTH {
+                return Err(Error::new(
+                    ErrorKind::Damaged,
+                    format!("`{below}` is more than {MAX_DEPTH} directories deep"),
+                ));
             }
+            if object.size > bounds.bytes {
+                return Err(too_large(bounds.bytes));
+            }
+            let Body { stream, length, .. } =
+                store.get(&object.key).await.map_err(|error| not_missing(error, below))?;
+            write_file(whole(stream, length), root, &format!("{}/{below}", what.path), bytes, bounds.bytes).await
         }
     });
     let count =
@@ -253,7 +263,18 @@ async fn fetch_directory(
 }
 
 fn too_large(limit: u64) -> Error {
-    Error::new(ErrorKind::Damaged, format!("it is larger than {limit} bytes, the step's limit on its disk"))
+    Error::new(
+        ErrorKind::Damaged,
+        format!("it is larger than {limit} bytes, which the step's limit on its disk leaves"),
+    )
+}
+
+/// What was listed, or should be a list, is not an artifact that is missing.
+fn not_missing(error: Error, what: &str) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => Error::new(ErrorKind::Unavailable, format!("{what}: {error}")).caused_by(error),
+        _ => error,
+    }
 }
 
 /// An artifact to be taken away.
@@ -359,8 +380,9 @@ async fn write_file(
     mut stream: BoxStream<'static, Result<Bytes, Error>>,
     root: &Arc<Dir>,
     path: &str,
+    bytes: &AtomicU64,
     limit: u64,
-) -> Result<u64, Error> {
+) -> Result<(), Error> {
     let create = |root: &Dir, path: &str| {
         if let Some(parent) = Path::new(path).parent() {
             root.create_dir_all(parent)?;
@@ -370,17 +392,16 @@ async fn write_file(
     let mut file = tokio::fs::File::from_std(blocking(root, path, create).await?);
     file.set_max_buf_size(CHUNK_BYTES);
     let failed = |error| Error::local(format_args!("writing `/{path}`"), error);
-    let mut written = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        written += chunk.len() as u64;
-        if written > limit {
+        let length = chunk.len() as u64;
+        // Before it is written, and with what others write: together they have one limit.
+        if bytes.fetch_add(length, Ordering::Relaxed).saturating_add(length) > limit {
             return Err(too_large(limit));
         }
         file.write_all(&chunk).await.map_err(failed)?;
     }
-    file.flush().await.map_err(failed)?;
-    Ok(written)
+    file.flush().await.map_err(failed)
 }
 
 /// The regular files at or below `path`, relative to it; `""` for a file itself. And how much else is there.

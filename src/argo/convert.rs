@@ -75,7 +75,8 @@ impl Call {
         let inputs = inputs(&template, placement)?;
         let place = placement.place.clone().and_then(Result::ok);
         let archive_logs = template.archive_location.as_ref().and_then(|location| location.archive_logs);
-        let logs = archive_logs.or(place.as_ref().map(|place| place.archive_logs)).unwrap_or_default();
+        // As Argo has it: the repository's yes cannot be taken back by a template.
+        let logs = place.as_ref().is_some_and(|place| place.archive_logs) || archive_logs.unwrap_or_default();
         let logs = logs
             .then(|| placement.place("template.archiveLocation").map(|place| place.below("main.log")))
             .transpose()?;

@@ -88,10 +88,10 @@ impl RunStep {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         // What the step came to is said in the end; the log would say it twice.
         let config = self.common.start(Some("off"))?;
-        self.check_output_directory()?;
+        self.check_output_directory(config.artifacts.repository.is_some())?;
         let runtime = settings::runtime()?;
         let kubernetes = runtime.block_on(self.common.kubernetes())?;
-        let place = match &self.common.artifact_repository {
+        let place = match &config.artifacts.repository {
             Some(_) => {
                 let repositories = Repositories::new(None, config.artifacts.repository.clone(), None);
                 runtime
@@ -109,7 +109,11 @@ impl RunStep {
             let sources = self.common.sources(&config, &directories, kubernetes, true, line.shared())?;
             let executor = Executor::new(sources, stores, directories.settings(&config, 1))
                 .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
-            Ok::<_, Failure>(execute(Arc::new(executor), step, &line, tees).await)
+            let executor = Arc::new(executor);
+            let outcome = execute(Arc::clone(&executor), step, &line, tees).await;
+            // Nobody comes after this process to remove what is left.
+            executor.clean_up();
+            Ok::<_, Failure>(outcome)
         })?;
         let exit = match outcome.phase {
             Phase::Succeeded => Exit::Succeeded,
@@ -121,13 +125,13 @@ impl RunStep {
             output::data(&format!("{}\n", serde_json::to_string(&reply.node).map_err(Failure::error)?));
         } else {
             let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
-            self.report(&outcome, &String::from_utf8_lossy(&printed));
+            self.report(&outcome, &String::from_utf8_lossy(&printed), config.artifacts.repository.is_some());
         }
         Ok(exit)
     }
 
     /// What the step came to, for a person. What it `printed` is there already; a result that it returned is not.
-    fn report(&self, outcome: &Outcome, printed: &str) {
+    fn report(&self, outcome: &Outcome, printed: &str, repository_named: bool) {
         let plain = printed.strip_suffix('\n').unwrap_or(printed);
         if let Some(result) = outcome.result.as_deref().filter(|result| !plain.ends_with(*result)) {
             output::say(&format!("result = {result}"));
@@ -138,7 +142,7 @@ impl RunStep {
         for produced in &outcome.artifacts {
             let Location { repository, key, .. } = &produced.location;
             let place = match repository {
-                Repository::Directory(_) if self.common.artifact_repository.is_none() => {
+                Repository::Directory(_) if !repository_named => {
                     self.output_directory().join(key).display().to_string()
                 }
                 Repository::Directory(directory) => directory.path.join(key).display().to_string(),
@@ -155,8 +159,11 @@ impl RunStep {
     }
 
     /// Before the module runs, and not after.
-    fn check_output_directory(&self) -> Result<(), Failure> {
+    fn check_output_directory(&self, repository: bool) -> Result<(), Failure> {
         let Some(directory) = &self.output_dir else { return Ok(()) };
+        if repository {
+            return Err(Failure::usage("--output-dir: outputs go to the artifact repository; name one of the two"));
+        }
         match directory.ancestors().find(|directory| directory.exists()) {
             Some(there) if !there.is_dir() => {
                 Err(Failure::usage(format!("--output-dir: `{}` is not a directory", there.display())))

@@ -1,6 +1,9 @@
 //! Removing steps' directories when their outcomes are on their way already.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use std::{fs, io};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,17 +21,24 @@ const STACK: usize = 256 << 20;
 #[derive(Debug)]
 pub struct Cleaner {
     queue: Sender<StepDirectory>,
+    /// How many are not removed yet.
+    left: Arc<AtomicUsize>,
 }
 
 impl Cleaner {
     /// Starts the threads.
     pub fn start() -> io::Result<Self> {
         let (queue, directories) = bounded(WAITING);
+        let left = Arc::new(AtomicUsize::new(0));
         for number in 0..THREADS {
-            let directories: Receiver<StepDirectory> = directories.clone();
-            thread(format!("cleaner-{number}"), move || directories.into_iter().for_each(StepDirectory::remove))?;
+            let (directories, left): (Receiver<StepDirectory>, _) = (directories.clone(), Arc::clone(&left));
+            let remove = move |directory: StepDirectory| {
+                directory.remove();
+                left.fetch_sub(1, Ordering::Release);
+            };
+            thread(format!("cleaner-{number}"), move || directories.into_iter().for_each(remove))?;
         }
-        Ok(Self { queue })
+        Ok(Self { queue, left })
     }
 
     /// Removes the directory: at once where that is quick, else later. Blocks while many others wait.
@@ -36,8 +46,16 @@ impl Cleaner {
         if directory.remove_plain() {
             return;
         }
+        self.left.fetch_add(1, Ordering::Relaxed);
         // The threads live as long as this.
         let _ = self.queue.send(directory);
+    }
+
+    /// Blocks until everything is removed.
+    pub fn finish(&self) {
+        while self.left.load(Ordering::Acquire) > 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 

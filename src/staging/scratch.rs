@@ -21,6 +21,8 @@ use super::cleaner;
 
 const PREFIX: &str = "process-";
 const LOCK: &str = "lock";
+/// What the names of directories begin with that are being removed.
+const REMOVED: &str = "removed-";
 
 /// A place for steps' directories. Nothing is made before the first step that needs it.
 #[derive(Debug)]
@@ -99,9 +101,13 @@ fn come(scratch: &Path) -> io::Result<Own> {
 
 fn remove_dead(scratch: &Path) -> io::Result<()> {
     for entry in fs::read_dir(scratch)?.flatten() {
-        let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_dead(&path) {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if name.starts_with(PREFIX) && is_dead(&path) {
             tracing::info!(directory = %path.display(), "removing what a process that is gone left");
+            // Under another name first: whoever ends while removing may have removed the lock already.
+            let removed = scratch.join(format!("{REMOVED}{name}"));
+            cleaner::remove_left(if fs::rename(&path, &removed).is_ok() { removed } else { path });
+        } else if name.starts_with(REMOVED) && is_own(&path) {
             cleaner::remove_left(path);
         }
     }
@@ -121,9 +127,12 @@ fn locked(path: &Path) -> io::Result<File> {
 fn is_dead(directory: &Path) -> bool {
     let mut options = OpenOptions::new();
     let lock = options.read(true).write(true).custom_flags(NO_FOLLOW).open(directory.join(LOCK));
+    is_own(directory) && lock.is_ok_and(|lock| lock.try_lock().is_ok())
+}
+
+fn is_own(directory: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     directory.symlink_metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user)
-        && lock.is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
 /// A link in the place of a lock leads anywhere.
@@ -147,7 +156,7 @@ mod tests {
         let (living, other) = (Scratch::new(&scratch), Scratch::new(&scratch));
         let step = living.make().unwrap();
         let started = std::time::Instant::now();
-        while scratch.join("process-dead").exists() {
+        while scratch.join("process-dead").exists() || scratch.join("removed-process-dead").exists() {
             assert!(started.elapsed().as_secs() < 10, "the dead process's directory stays");
             std::thread::yield_now();
         }

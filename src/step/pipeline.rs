@@ -113,6 +113,11 @@ impl Executor {
         outcome
     }
 
+    /// Blocks until nothing of steps that are over is left on disk.
+    pub fn clean_up(&self) {
+        self.cleaner.finish();
+    }
+
     /// Makes the module ready without running it.
     pub async fn prepare(&self, request: &Request) -> Result<(), StepError> {
         self.ready(request).await.map(drop)

@@ -6,20 +6,19 @@ use std::time::Duration;
 use aws_config::BehaviorVersion;
 use aws_config::sts::AssumeRoleProvider;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_s3::config::{
     Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
     StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
-use tokio_util::task::TaskTracker;
 
 use super::encryption::{CustomerKeys, Encryption};
 use super::host::{Amazon, amazon, is_virtual_hosted};
 use super::store::S3Store;
 use super::web::OverWeb;
-use super::{AddressingStyle, S3Location};
+use super::{AddressingStyle, S3Location, Shared};
 use crate::surroundings::{Surroundings, Trust, Web};
 use crate::{Error, ErrorKind, SecretKeySelector};
 
@@ -34,7 +33,7 @@ pub(crate) async fn open(
     namespace: &str,
     own: bool,
     surroundings: &dyn Surroundings,
-    left: TaskTracker,
+    shared: Shared,
 ) -> Result<S3Store, Error> {
     check(location)?;
     let read = Secrets { namespace, surroundings };
@@ -61,6 +60,8 @@ pub(crate) async fn open(
         .region(Region::new(region.to_owned()))
         .force_path_style(!virtual_hosted)
         .credentials_provider(credentials)
+        // A store that fails takes no patience from others.
+        .retry_partition(RetryPartition::new(format!("{}/{}", location.endpoint, location.bucket)))
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_WAIT))
         // Bodies are sent with their MD5; other checksums are not understood everywhere.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -77,9 +78,9 @@ pub(crate) async fn open(
     if location.region.is_empty() && amazon == Some(Amazon::Global) {
         let region = region_of(&client, &location.bucket).await;
         let client = Client::from_conf(config.region(Region::new(region.clone())).build());
-        return Ok(S3Store::new(client, location, &region, encryption, left));
+        return Ok(S3Store::new(client, location, &region, encryption, shared));
     }
-    Ok(S3Store::new(client, location, region, encryption, left))
+    Ok(S3Store::new(client, location, region, encryption, shared))
 }
 
 /// Where Amazon keeps the bucket; where that is not said, the first region, as Argo's client has it.

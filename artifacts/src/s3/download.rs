@@ -1,6 +1,7 @@
 //! Getting objects: in one request where they are small, in parts where they are not, several at a time.
 //!
-//! A part that breaks off goes on where it was. All parts are of the object as it was when the first was asked for.
+//! All parts are of one object: each must have the tag and the size that the first answer named, and begin where it was asked to. Where a server
+//! says neither, the object comes in one piece. A part after the first that breaks off goes on where it was.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::encryption::{CustomerKey, with_key};
@@ -33,27 +35,42 @@ impl S3Store {
         let (client, bucket) = (self.client.clone(), self.bucket.clone());
         let wanted = Arc::new(Wanted { client, bucket, key: key.to_owned(), customer });
         let first = match wanted.ask(Some(0..PART_BYTES), None).await {
-            Err(error) if is_unsatisfiable(&error) => wanted.ask(None, None).await,
-            answer => answer,
+            Err(error) if is_unsatisfiable(&error) => return wanted.whole().await,
+            answer => answer.map_err(|error| explain(&object(key), error))?,
         };
-        let first = first.map_err(|error| explain(&object(key), error))?;
-        // A server that knows no ranges sends everything, and does not say of how much this is a part.
-        let whole = first.content_range().and_then(|range| range.rsplit('/').next()?.parse::<u64>().ok());
-        let length = whole.or_else(|| first.content_length().and_then(|length| u64::try_from(length).ok()));
-        let e_tag = first.e_tag().map(str::to_owned);
-        let begun = stream(first.body);
-        let Some(whole) = whole.filter(|whole| *whole > PART_BYTES) else { return Ok(Body::new(begun, length)) };
-        let starts = (1..whole.div_ceil(PART_BYTES)).map(|number| number * PART_BYTES);
-        let parts = stream::iter(starts).map(move |start| {
-            let (wanted, e_tag) = (Arc::clone(&wanted), e_tag.clone());
-            // On its own, so that it goes on while another is written.
-            let part = async move { wanted.part(start..(start + PART_BYTES).min(whole), e_tag).await };
-            AbortOnDropHandle::new(tokio::spawn(part))
-        });
-        let parts =
-            parts.buffered(IN_FLIGHT).map(|part| part.unwrap_or_else(|error| Err(broke_off().caused_by(error))));
-        let rest = parts.map_ok(|chunks| stream::iter(chunks).map(Ok)).try_flatten();
-        Ok(Body::new(begun.chain(rest).boxed(), Some(whole)))
+        let length = first.content_length().and_then(|length| u64::try_from(length).ok());
+        let Some(said) = first.content_range() else {
+            // A server that knows no ranges sends everything; or something on the way took away what this is a part of.
+            return if length == Some(PART_BYTES) {
+                wanted.whole().await
+            } else {
+                Ok(Body::new(stream(first.body), length))
+            };
+        };
+        let span = Span::parse(said).filter(|span| span.start == 0);
+        let e_tag = first.e_tag().filter(|tag| !tag.starts_with("W/")).map(str::to_owned);
+        match (span, e_tag) {
+            (Some(span), _) if span.end == span.whole => Ok(Body::new(stream(first.body), Some(span.whole))),
+            (Some(span), Some(e_tag)) => Ok(wanted.in_parts(first.body, &span, e_tag, Arc::clone(&self.parts))),
+            _ => wanted.whole().await,
+        }
+    }
+}
+
+/// `Content-Range: bytes 0-3/10` (RFC 9110, 14.4); the end is the first byte that is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Span {
+    start: u64,
+    end: u64,
+    whole: u64,
+}
+
+impl Span {
+    fn parse(text: &str) -> Option<Self> {
+        let (range, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
+        let (start, last) = range.split_once('-')?;
+        let (start, last, whole) = (start.parse().ok()?, last.parse::<u64>().ok()?, whole.parse().ok()?);
+        (start <= last && last < whole).then_some(Self { start, end: last + 1, whole })
     }
 }
 
@@ -66,23 +83,62 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// A part, in the pieces in which it came.
-    async fn part(&self, part: Range<u64>, e_tag: Option<String>) -> Result<Vec<Bytes>, Error> {
-        let (mut chunks, mut next, mut attempt) = (Vec::new(), part.start, 1);
-        loop {
-            let answer = self.ask(Some(next..part.end), e_tag.clone()).await;
-            let mut body = stream(answer.map_err(|error| explain(&object(&self.key), error))?.body);
+    /// In one piece.
+    async fn whole(&self) -> Result<Body, Error> {
+        let answer = self.ask(None, None).await.map_err(|error| explain(&object(&self.key), error))?;
+        let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        Ok(Body::new(stream(answer.body), length))
+    }
+
+    /// The first part, and the others behind it.
+    fn in_parts(self: Arc<Self>, begun: ByteStream, first: &Span, e_tag: String, turns: Arc<Semaphore>) -> Body {
+        let (begin, whole) = (first.end, first.whole);
+        let e_tag: Arc<str> = e_tag.into();
+        let starts = (0..(whole - begin).div_ceil(PART_BYTES)).map(move |number| begin + number * PART_BYTES);
+        // Places in memory are taken in the order in which parts are needed: or those behind would keep the first from theirs.
+        let turned = stream::iter(starts).then(move |start| {
+            let turns = Arc::clone(&turns);
+            async move { (start, turns.acquire_owned().await.ok()) }
+        });
+        let parts = turned.map(move |(start, turn)| {
+            let (wanted, e_tag) = (Arc::clone(&self), Arc::clone(&e_tag));
+            let span = Span { start, end: (start + PART_BYTES).min(whole), whole };
+            // On its own, so that it goes on while another is written.
+            AbortOnDropHandle::new(tokio::spawn(
+                async move { wanted.part(span, &e_tag).await.map(|part| (part, turn)) },
+            ))
+        });
+        let rest = parts.buffered(IN_FLIGHT).map(|part| part.unwrap_or_else(|error| Err(broke_off(error))));
+        // The place is free when the part is handed on.
+        let rest = rest.map_ok(|(part, _turn)| part);
+        Body::new(stream(begun).chain(rest).boxed(), Some(whole))
+    }
+
+    /// A part, as often as it breaks off from where that was.
+    async fn part(&self, part: Span, e_tag: &str) -> Result<Bytes, Error> {
+        let size = usize::try_from(part.end - part.start).unwrap_or_default();
+        let (mut bytes, mut attempt) = (BytesMut::with_capacity(size), 1);
+        'asking: loop {
+            let span = Span { start: part.start + bytes.len() as u64, ..part };
+            let answer = self.ask(Some(span.start..span.end), Some(e_tag.to_owned())).await;
+            let answer = answer.map_err(|error| explain(&object(&self.key), error))?;
+            let said = answer.content_range().and_then(Span::parse);
+            let said = said.filter(|said| said.start == span.start && said.whole == span.whole);
+            let Some(said) = said.filter(|_| answer.e_tag() == Some(e_tag)) else {
+                let message = format!("{} is another than it was when it was begun", object(&self.key));
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            };
+            let mut body = stream(answer.body);
             let broken = loop {
                 match body.next().await {
-                    Some(Ok(chunk)) => {
-                        next += chunk.len() as u64;
-                        chunks.push(chunk);
-                    }
+                    Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
                     Some(Err(error)) => break error,
-                    None if next == part.end => return Ok(chunks),
-                    None => break broke_off(),
+                    None if bytes.len() == size => return Ok(bytes.freeze()),
+                    // It may send less than it was asked for, as long as that is what it says.
+                    None if part.start + bytes.len() as u64 == said.end => continue 'asking,
+                    None => break Error::new(ErrorKind::Unavailable, "the store sent less than it was asked for"),
                 }
-                if next > part.end {
+                if bytes.len() > size {
                     return Err(Error::new(ErrorKind::Unavailable, "the store sends more than it was asked for"));
                 }
             };
@@ -113,12 +169,25 @@ fn is_unsatisfiable(error: &SdkError<GetObjectError, HttpResponse>) -> bool {
 
 fn stream(body: ByteStream) -> BoxStream<'static, Result<Bytes, Error>> {
     let stream = stream::try_unfold(body, |mut body| async move {
-        let chunk = body.try_next().await.map_err(|error| broke_off().caused_by(error))?;
+        let chunk = body.try_next().await.map_err(broke_off)?;
         Ok(chunk.map(|chunk| (chunk, body)))
     });
     stream.boxed()
 }
 
-fn broke_off() -> Error {
-    Error::new(ErrorKind::Unavailable, "the connection to the store broke off")
+fn broke_off(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Unavailable, "the connection to the store broke off").caused_by(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_what_they_say_or_nothing() {
+        assert_eq!(Span::parse("bytes 0-3/10"), Some(Span { start: 0, end: 4, whole: 10 }));
+        for text in ["bytes 0-3/*", "bytes */10", "bytes 3-0/10", "bytes 0-10/10", "0-3/10", "bytes 0-3", ""] {
+            assert_eq!(Span::parse(text), None, "{text}");
+        }
+    }
 }

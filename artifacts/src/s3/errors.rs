@@ -23,6 +23,9 @@ where
             None if failure.is_timeout() => (ErrorKind::Unavailable, "the server does not answer in time".to_owned()),
             None => (ErrorKind::Forbidden, no_credentials(&error)),
         },
+        SdkError::ResponseError(_) => {
+            (ErrorKind::Unavailable, format!("the answer about {what} broke off, or is none"))
+        }
         answered => {
             let status = answered.raw_response().map_or(0, |response| response.status().as_u16());
             let code = answered.code().unwrap_or_default();
@@ -80,6 +83,8 @@ fn named(code: &str, status: u16) -> String {
 fn kind(code: &str, status: u16) -> ErrorKind {
     match code {
         "NoSuchKey" | "NotFound" => ErrorKind::NotFound,
+        // Somebody removed the upload, or it was finished: the whole of it may go the next time.
+        "NoSuchUpload" => ErrorKind::Unavailable,
         // No artifact is missing: an optional one is not, either.
         "NoSuchBucket" => ErrorKind::InvalidConfig,
         "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling" | "OperationAborted" => {

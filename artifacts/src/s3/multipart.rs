@@ -87,7 +87,12 @@ impl Multipart {
         let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
         match with_key!(request, self.customer.clone()).multipart_upload(all).send().await {
             Err(error) if !self.is_there(e_tag).await => Err(explain(&object(&self.key), error)),
-            _ => Ok(()),
+            Err(_) => {
+                // It may be there from an earlier attempt, and this one's parts too.
+                self.abort().await;
+                Ok(())
+            }
+            Ok(_) => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The store over a bucket.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -11,12 +12,12 @@ use aws_sdk_s3::types::{
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::encryption::Encryption;
 use super::errors::explain;
-use super::{CreateBucket, S3Location};
+use super::{CreateBucket, S3Location, Shared};
 use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 
 /// Objects of a bucket.
@@ -30,6 +31,8 @@ pub(crate) struct S3Store {
     created: OnceCell<()>,
     /// What is still to be done where nobody waits for it.
     pub(super) left: TaskTracker,
+    /// Places for parts in memory, of all stores.
+    pub(super) parts: Arc<Semaphore>,
 }
 
 impl S3Store {
@@ -38,8 +41,9 @@ impl S3Store {
         location: &S3Location,
         region: &str,
         encryption: Encryption,
-        left: TaskTracker,
+        shared: Shared,
     ) -> Self {
+        let Shared { left, parts } = shared;
         Self {
             client,
             bucket: location.bucket.clone(),
@@ -49,6 +53,7 @@ impl S3Store {
             create: location.create_bucket_if_not_present,
             created: OnceCell::new(),
             left,
+            parts,
         }
     }
 

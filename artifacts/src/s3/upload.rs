@@ -12,6 +12,7 @@ use aws_sdk_s3::types::CompletedPart;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, Fuse};
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::encryption::{encrypted, with_key};
@@ -29,15 +30,23 @@ const IN_FLIGHT: usize = 3;
 /// More than that is no small object.
 const LARGE: usize = 1 << 20;
 
+/// A part, and its place in memory.
+type Turned = (Bytes, Option<OwnedSemaphorePermit>);
+
 impl S3Store {
     pub(super) async fn upload(&self, key: &str, body: Body) -> Result<(), Error> {
         let most = body.length.or(body.at_most).unwrap_or(PART_BYTES * MAX_PARTS);
         let part_bytes = PART_BYTES.max(most.div_ceil(MAX_PARTS));
         let mut parts = Parts::new(body.stream, usize::try_from(part_bytes).unwrap_or(usize::MAX));
+        // Both places at once: two that have one each would wait for each other.
+        let mut turns = Arc::clone(&self.parts).acquire_many_owned(2).await.ok();
         let first = parts.next().await?.unwrap_or_default();
         match parts.next().await? {
             None => self.put_at_once(key, first).await,
-            Some(second) => self.put_in_parts(key, vec![first, second], parts).await,
+            Some(second) => {
+                let turn = turns.as_mut().and_then(|turns| turns.split(1));
+                self.put_in_parts(key, vec![(first, turn), (second, turns)], parts).await
+            }
         }
     }
 
@@ -50,17 +59,26 @@ impl S3Store {
         sent.map(drop).map_err(|error| explain(&object(key), error))
     }
 
-    async fn put_in_parts(&self, key: &str, begun: Vec<Bytes>, rest: Parts) -> Result<(), Error> {
+    async fn put_in_parts(&self, key: &str, begun: Vec<Turned>, rest: Parts) -> Result<(), Error> {
         let customer = self.encryption.customer_key(&self.bucket, key).await?;
         let upload = Multipart::begin(&self.client, &self.bucket, key, &self.encryption, customer).await?;
         let mut pending = Pending::new(&upload, self.left.clone());
-        let rest = stream::try_unfold(rest, |mut rest| async move { Ok(rest.next().await?.map(|part| (part, rest))) });
+        let turns = Arc::clone(&self.parts);
+        let rest = stream::try_unfold((rest, turns), |(mut rest, turns)| async move {
+            let turn = Arc::clone(&turns).acquire_owned().await.ok();
+            Ok(rest.next().await?.map(|part| ((part, turn), (rest, turns))))
+        });
         let numbered = stream::iter(begun.into_iter().map(Ok)).chain(rest).zip(stream::iter(1..));
         let sent = numbered
             .map(|(part, number)| {
                 let upload = Arc::clone(&upload);
                 // On its own, so that it goes on while the next is read.
-                part.map(|part| spawn(async move { upload.part(number, part).await }))
+                part.map(|(part, turn)| {
+                    spawn(async move {
+                        let _turn = turn;
+                        upload.part(number, part).await
+                    })
+                })
             })
             .try_buffered(IN_FLIGHT)
             .try_collect::<Vec<CompletedPart>>();
@@ -106,9 +124,6 @@ impl Parts {
                     Some(bytes) => self.over = bytes,
                     None => break,
                 }
-            }
-            if part.is_empty() && self.over.len() >= self.size {
-                return Ok(Some(self.over.split_to(self.size)));
             }
             let fits = self.over.len().min(self.size - part.len());
             // What is large by now is taken for a whole piece: growing by halves would take half as much again.

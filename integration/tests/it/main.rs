@@ -25,6 +25,7 @@ mod programs;
 mod push;
 mod s3;
 mod s3_faults;
+mod s3_ranges;
 mod s3_requests;
 mod s3_tls;
 mod schemas;
