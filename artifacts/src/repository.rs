@@ -61,12 +61,7 @@ impl ArtifactRepository {
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         if let Some(s3) = &self.s3 {
-            if s3.endpoint.is_empty() || s3.bucket.is_empty() {
-                return Err(Error::new(
-                    ErrorKind::InvalidConfig,
-                    "the repository's `s3` needs `endpoint` and `bucket`",
-                ));
-            }
+            s3.check()?;
             let format = match (s3.key_format.as_str(), s3.key_prefix.trim_matches('/')) {
                 ("", "") => DEFAULT_KEY_FORMAT.to_owned(),
                 ("", prefix) => format!("{prefix}/{DEFAULT_KEY_FORMAT}"),

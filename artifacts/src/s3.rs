@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::SecretKeySelector;
+use crate::{Error, ErrorKind, SecretKeySelector};
 
 pub(crate) use client::open;
 
@@ -140,9 +140,33 @@ impl S3Location {
         !self.endpoint.is_empty() && !self.bucket.is_empty() && !self.key.is_empty()
     }
 
+    /// Whether the names can be those of a server, a bucket and a region.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Self { endpoint, bucket, region, .. } = self;
+        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
+        let is_name = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        if endpoint.is_empty() || bucket.is_empty() {
+            return invalid("`s3` needs `endpoint` and `bucket`".to_owned());
+        }
+        if !is_name(endpoint, "-_.:[]") {
+            return invalid(format!("`endpoint` must be `host` or `host:port`, and not `{}`", shown(endpoint)));
+        }
+        if !is_name(bucket, "-_.") {
+            return invalid(format!("`{}` cannot be a bucket's name", shown(bucket)));
+        }
+        if !is_name(region, "-_") {
+            return invalid(format!("`{}` cannot be a region", shown(region)));
+        }
+        Ok(())
+    }
+
     /// The bucket alone.
     #[must_use]
     pub fn without_keys(&self) -> Self {
         Self { key: String::new(), key_format: String::new(), key_prefix: String::new(), ..self.clone() }
     }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
 }

@@ -322,7 +322,15 @@ mod tests {
             "the configuration in `c.yaml`: `limits`: unknown key `memroy`; did you mean `memory`?"
         );
         assert!(message("limits: {steps: 0}").contains("`limits.steps`: must be between"));
+        let s3 =
+            |fields: &str| message(&format!("artifacts: {{repository: {{s3: {{endpoint: h, bucket: b, {fields}}}}}}}"));
         assert!(message("artifacts: {repository: {s3: {}}}").contains("`s3` needs `endpoint` and `bucket`"));
+        assert!(s3("region: eu.evil.com/").contains("cannot be a region"));
+        let at = |endpoint: &str, bucket: &str| {
+            message(&format!("artifacts: {{repository: {{s3: {{endpoint: '{endpoint}', bucket: '{bucket}'}}}}}}"))
+        };
+        assert!(at("https://s3.example.com", "b").contains("`endpoint` must be `host` or `host:port`"));
+        assert!(at("h", "a/b").contains("cannot be a bucket's name"));
         assert!(message("artifacts: {repository: {archiveLogs: true}}").contains("it names no place"));
         assert!(message("artifacts: {repository: {gcs: {bucket: b}}}").contains("storage.googleapis.com"));
         assert!(message("artifacts: {repository: {s3: {buckt: b}}}").contains("did you mean `bucket`?"));

@@ -174,6 +174,12 @@ fn cancelled(stage: Stage) -> StepError {
     StepError::error(stage, "the step was cancelled")
 }
 
+/// Which artifacts a step waited for.
+fn on_their_way<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.take(10).map(|name| format!("`{name}`")).collect();
+    format!(", with artifacts on their way: {}", names.join(", "))
+}
+
 /// Guests' open files are this process's: the soft limit is for programs that use `select`.
 fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -271,7 +277,10 @@ impl OnRunner<'_> {
             biased;
             staged = staging::stage_in(&mut self.step, directory, &self.executor.stores, &self.executor.handle) => staged,
             () = self.cancel.cancelled() => Err(cancelled(Stage::StageIn)),
-            () = until(self.deadline) => Err(outcome::timed_out(&asked, Stage::StageIn)),
+            () = until(self.deadline) => {
+                let names = asked.inputs.iter().map(|input| input.name.as_str());
+                Err(outcome::timed_out(&asked, Stage::StageIn).and(&on_their_way(names)))
+            }
         }
     }
 
@@ -320,7 +329,10 @@ impl OnRunner<'_> {
                 biased;
                 stored = staging::stage_out(&self.step, &made, directory, &self.executor.stores, &self.executor.handle) => stored,
                 () = self.cancel.cancelled() => Err(cancelled(Stage::StageOut)),
-                () = until(self.deadline) => Err(outcome::timed_out(&self.step, Stage::StageOut)),
+                () = until(self.deadline) => {
+                    let names = made.iter().map(|made| made.name.as_str());
+                    Err(outcome::timed_out(&self.step, Stage::StageOut).and(&on_their_way(names)))
+                }
             };
             match stored {
                 Ok(artifacts) => outcome.stored(artifacts),

@@ -35,7 +35,7 @@ pub(crate) async fn open(
     surroundings: &dyn Surroundings,
     shared: Shared,
 ) -> Result<S3Store, Error> {
-    check(location)?;
+    location.check()?;
     let read = Secrets { namespace, surroundings };
     let authority = read.value(location.ca_secret.as_ref()).await?.map(|pem| pem.expose_secret().to_owned());
     let secure = location.insecure != Some(true);
@@ -97,29 +97,6 @@ async fn region_of(client: &Client, bucket: &str) -> String {
             NO_REGION.to_owned()
         }
     }
-}
-
-fn check(location: &S3Location) -> Result<(), Error> {
-    let S3Location { endpoint, bucket, region, .. } = location;
-    let invalid = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
-    let is_name = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-    if endpoint.is_empty() || bucket.is_empty() {
-        return invalid("the bucket needs `endpoint` and `bucket`".to_owned());
-    }
-    if !is_name(endpoint, "-_.:[]") {
-        return invalid(format!("`endpoint` must be `host` or `host:port`, and not `{}`", shown(endpoint)));
-    }
-    if !is_name(bucket, "-_.") {
-        return invalid(format!("`{}` cannot be a bucket's name", shown(bucket)));
-    }
-    if !is_name(region, "-_") {
-        return invalid(format!("`{}` cannot be a region", shown(region)));
-    }
-    Ok(())
-}
-
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 /// Reads Secrets of a namespace.

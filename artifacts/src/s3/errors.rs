@@ -29,14 +29,19 @@ where
         answered => {
             let status = answered.raw_response().map_or(0, |response| response.status().as_u16());
             let code = answered.code().unwrap_or_default();
-            let message = meaning(code, status, what).unwrap_or_else(|| {
-                let said = answered.message().unwrap_or("it gives no reason").chars().filter(|c| !c.is_control());
-                format!(
-                    "the server answers {} about {what}: {}",
-                    named(code, status),
-                    said.take(SHOWN).collect::<String>()
-                )
-            });
+            let said: Option<String> =
+                answered.message().map(|said| said.chars().filter(|c| !c.is_control()).take(SHOWN).collect());
+            let message = match (meaning(code, status, what), said) {
+                // These have many reasons, and some servers say which.
+                (Some(meaning), Some(said)) if matches!(code, "AccessDenied" | "AuthorizationHeaderMalformed") => {
+                    format!("{meaning} (it says: {said})")
+                }
+                (Some(meaning), _) => meaning,
+                (None, said) => {
+                    let said = said.as_deref().unwrap_or("it gives no reason");
+                    format!("the server answers {} about {what}: {said}", named(code, status))
+                }
+            };
             let request = answered.request_id().map(|id| format!(" (request {id})")).unwrap_or_default();
             (kind(code, status), message + &request)
         }
@@ -105,7 +110,7 @@ fn meaning(code: &str, status: u16, what: &str) -> Option<String> {
         ("NoSuchKey", _) => format!("there is no {what}"),
         ("NoSuchBucket", _) => "the bucket does not exist: make it, or set `createBucketIfNotPresent`".to_owned(),
         ("AccessDenied" | "AllAccessDisabled", _) | ("", 401 | 403) => {
-            format!("access to {what} is denied: these credentials may not do that")
+            format!("access to {what} is denied: these credentials may not do that, or are wrong")
         }
         ("InvalidAccessKeyId" | "NotSignedUp", _) => {
             "the access key is not known to the server: look at `accessKeySecret`".to_owned()
