@@ -2,8 +2,8 @@
 //!
 //! The agent ends a call after 30 s and makes it again with the same bytes, holds one of its sixteen workers for as long as a call lasts, and says
 //! nothing of which node it asks for (`workflow/executor/agent.go`). So a call waits for its step only briefly; the step goes on as a job, and the
-//! next call with the same bytes adopts it. Identical nodes send identical bytes: there are as many jobs as calls that found none, each is
-//! adopted by one call at a time, and none is run for two. What a job came to is consumed when it is delivered; an attempt that Argo makes again finds
+//! call that comes when it was asked to adopts it. Identical nodes send identical bytes: a call that comes before is another node's, and starts
+//! a job of its own. Each job is one call's at a time. What a job came to is consumed when it is delivered; an attempt that Argo makes again finds
 //! nothing, and runs.
 
 mod delivery;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::units::Time;
 pub use delivery::Delivery;
@@ -31,8 +32,8 @@ const BRIEF: Duration = Duration::from_millis(100);
 const MOST: usize = 20_000;
 /// How often what nobody asks for any more is looked for.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How late the call may come that was asked for.
-const LATE: Duration = Duration::from_secs(30);
+/// Longer than that nobody is waited for.
+const LONGEST_ORPHAN: Duration = Duration::from_hours(24);
 
 /// `jobs`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,13 +78,15 @@ pub struct Jobs<T> {
     settings: Settings,
     table: Arc<Table<T>>,
     waiting: Arc<Semaphore>,
+    running: TaskTracker,
     shutdown: CancellationToken,
 }
 
 impl<T> Clone for Jobs<T> {
     fn clone(&self) -> Self {
         let (table, waiting) = (Arc::clone(&self.table), Arc::clone(&self.waiting));
-        Self { settings: self.settings, table, waiting, shutdown: self.shutdown.clone() }
+        let (running, shutdown) = (self.running.clone(), self.shutdown.clone());
+        Self { settings: self.settings, table, waiting, running, shutdown }
     }
 }
 
@@ -100,7 +103,8 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
                 table.sweep(Instant::now());
             }
         });
-        Self { settings, table, waiting: Arc::new(Semaphore::new(WAITING)), shutdown }
+        let (waiting, running) = (Arc::new(Semaphore::new(WAITING)), TaskTracker::new());
+        Self { settings, table, waiting, running, shutdown }
     }
 
     /// Adopts the job for these bytes, or starts one. `alone` says that the bytes name one execution: then there is one job for them, whoever asks.
@@ -109,15 +113,16 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
     where
         F: Future<Output = Finished<T>> + Send + 'static,
     {
-        if let Some(job) = self.table.adopt(&key, alone) {
-            let parked = self.park(key, job, alone);
-            return answer(parked);
-        }
         if self.table.len() >= MOST {
             return Answer::Later(LONGEST);
         }
-        let job = self.start(start);
-        let parked = self.park(key, job, alone);
+        let orphan = self.settings.orphan.0.min(LONGEST_ORPHAN);
+        let (job, new) = self.table.adopt_or(&key, alone, orphan, || self.start(start));
+        // From here on it is left for the next call, whatever becomes of this one.
+        let parked = Parked::new(Arc::clone(&self.table), key, job, orphan);
+        if !new {
+            return answer(parked);
+        }
         let permit = self.waiting.try_acquire();
         let wait = if permit.is_ok() { self.settings.wait.0 } else { BRIEF.min(self.settings.wait.0) };
         let mut finished = parked.job().finished.clone();
@@ -136,16 +141,17 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         let (publish, finished) = watch::channel(None);
         let cancel = self.shutdown.child_token();
         let work = start(cancel.clone());
-        tokio::spawn(async move {
+        self.running.spawn(async move {
             let done = work.await;
             publish.send_replace(Some(done));
         });
         Arc::new(Job::new(finished, cancel, self.table.count()))
     }
 
-    /// Holds a job for a call; when that is over, or the caller goes away, the job is left for the next.
-    fn park(&self, key: Key, job: Arc<Job<T>>, alone: bool) -> Parked<T> {
-        Parked::new(Arc::clone(&self.table), key, job, alone, self.settings.orphan.0)
+    /// Waits until all jobs have ended, once they were told to.
+    pub async fn finish(&self) {
+        self.running.close();
+        self.running.wait().await;
     }
 }
 
@@ -155,7 +161,7 @@ fn answer<T: Clone>(parked: Parked<T>) -> Answer<T> {
         return Answer::Done(Delivery::new(value, parked));
     }
     let later = later(parked.job().started.elapsed());
-    parked.expect_within(later + LATE);
+    parked.leave_for(later);
     Answer::Later(later)
 }
 
@@ -164,7 +170,8 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// When to ask again: the longer a step has taken, the longer it may take.
 fn later(age: Duration) -> Duration {
-    (age / 4).clamp(SHORTEST, LONGEST)
+    // Whole seconds, as they are said.
+    Duration::from_secs((age / 4).clamp(SHORTEST, LONGEST).as_secs())
 }
 
 #[cfg(test)]
@@ -231,11 +238,15 @@ mod tests {
     async fn a_call_waits_briefly_and_the_next_adopts() {
         let f = Fixture::new(LONG);
         assert!(matches!(f.call(false).await, Answer::Later(SHORTEST)));
-        assert!(matches!(f.call(false).await, Answer::Later(_)));
-        f.open().await;
-        assert_eq!(deliver(f.call(false).await), Some(0));
+        tokio::time::sleep(SHORTEST).await;
+        assert!(matches!(f.call(false).await, Answer::Later(SHORTEST)));
         assert_eq!(f.started(), 1);
-        assert_eq!(deliver(f.call(false).await), Some(1), "an attempt that is made again runs");
+        assert!(matches!(f.call(false).await, Answer::Later(_)), "too early: another node's");
+        assert_eq!(f.started(), 2);
+        f.open().await;
+        tokio::time::sleep(SHORTEST).await;
+        assert_eq!((deliver(f.call(false).await), deliver(f.call(false).await)), (Some(0), Some(1)));
+        assert_eq!(deliver(f.call(false).await), Some(2), "an attempt that is made again runs");
         assert_eq!(f.jobs.table.len(), 0);
     }
 
@@ -246,9 +257,26 @@ mod tests {
         assert!(deliver(first).is_none() && deliver(second).is_none());
         assert_eq!(f.started(), 2);
         f.open().await;
+        tokio::time::sleep(SHORTEST).await;
         let mut came: Vec<_> = [f.call(false).await, f.call(false).await].into_iter().filter_map(deliver).collect();
         came.sort_unstable();
         assert_eq!((came, f.started()), (vec![0, 1], 2));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn bytes_with_an_id_are_one_execution_however_many_ask() {
+        let f = Arc::new(Fixture::new(LONG));
+        for round in 0..50 {
+            f.gate.send_replace(false);
+            let calls = (0..8).map(|_| {
+                let f = Arc::clone(&f);
+                tokio::spawn(async move { drop(tokio::time::timeout(Duration::from_millis(5), f.call(true)).await) })
+            });
+            futures::future::join_all(calls).await;
+            assert_eq!(f.started(), round + 1);
+            f.open().await;
+            assert_eq!(deliver(f.call(true).await), Some(round));
+        }
     }
 
     #[tokio::test]
@@ -297,8 +325,11 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_asks_for_is_stopped() {
         let f = Fixture::new(Duration::from_millis(100));
-        assert!(matches!(f.call(false).await, Answer::Later(_)));
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        let left = tokio::time::timeout(Duration::from_millis(10), f.call(false)).await;
+        assert!(left.is_err());
+        f.jobs.table.sweep(Instant::now() + Duration::from_secs(20));
+        assert_eq!(f.jobs.table.len(), 1, "the agent may come back");
+        f.jobs.table.sweep(Instant::now() + Duration::from_secs(31));
         assert_eq!(f.jobs.table.len(), 0);
         f.open().await;
         assert_eq!(deliver(f.call(false).await), Some(1), "it was another");

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Api;
 use crate::argo::{self, Call, Conversion, Placement, Reply};
-use crate::jobs::{Answer, Delivery, Finished};
+use crate::jobs::{Answer, Delivery, Finished, Key};
 use crate::step::pipeline::Tees;
 
 /// A template cannot be larger: Kubernetes keeps no object over about 1.5 MB.
@@ -51,7 +51,7 @@ fn refused(message: String) -> Reply {
 async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
     let scope = call.workflow.scope();
     // Everything that tells one execution from another is in the bytes: the workflow's uid, and the `id` if there is one.
-    let (key, alone) = (Digest::of(body), call.wasm.id.is_some());
+    let (key, alone) = (Digest::of(body), call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()));
     let running = Arc::clone(&api);
     let start = |cancel| async move {
         let began = Instant::now();
@@ -59,29 +59,27 @@ async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
         let (value, timeout) = done.unwrap_or_else(|_| (Reply::error("this program has a defect: see its log"), None));
         Finished { value, timed_out: timeout.is_some_and(|timeout| began.elapsed() >= timeout) }
     };
-    match api.jobs.call(key, alone, start).await {
-        Answer::Done(delivery) => deliver(&api, &scope, delivery),
+    match api.jobs.call(Key::clone(&key), alone, start).await {
+        Answer::Done(delivery) => deliver(&api, &scope, &key, delivery),
         Answer::Later(after) => Json(Reply::later(after)).into_response(),
     }
 }
 
 /// The reply, unless the agent has got so much for this workflow already that it could not put it all into one object.
-fn deliver(api: &Api, workflow: &str, delivery: Delivery<Reply>) -> Response {
+fn deliver(api: &Api, workflow: &str, key: &Key, delivery: Delivery<Reply>) -> Response {
     let Ok(bytes) = serde_json::to_vec(delivery.value()) else {
         return Json(Reply::error("the reply cannot be written; this is a defect of this program")).into_response();
     };
-    match api.pacing.give(workflow, bytes.len(), Instant::now()) {
+    match api.pacing.give(workflow, key, bytes.len(), Instant::now()) {
         Ok(()) => {
             let body = Body::new(delivery.into_body(bytes.into()));
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
         Err(after) => {
-            tracing::info!(
-                workflow,
-                ?after,
-                "the workflow's results are more than goes into one object: this one waits"
-            );
-            Json(Reply::later(after.max(Duration::from_secs(1)))).into_response()
+            let after = Duration::from_secs(after.as_secs() + 1);
+            tracing::debug!(workflow, ?after, "the workflow's results are more than goes into one object: one waits");
+            delivery.later(after);
+            Json(Reply::later(after)).into_response()
         }
     }
 }

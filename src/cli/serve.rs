@@ -115,6 +115,7 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let (publish, executor) = watch::channel(None);
     let shutdown = CancellationToken::new();
     let kubernetes = common.kubernetes().await?;
+    let jobs = Jobs::new(config.jobs, shutdown.clone());
     let api = Api {
         auth,
         limits: config.limits.step(),
@@ -124,7 +125,7 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
             config.artifacts.controller_namespace.clone(),
         ),
         executor,
-        jobs: Jobs::new(config.jobs, shutdown.clone()),
+        jobs: jobs.clone(),
         pacing: Pacing::default(),
     };
     let stopping = shutdown.clone();
@@ -139,6 +140,7 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let mut server = tokio::spawn(async move { server.await });
 
     let stores = Common::stores(&config, kubernetes.clone());
+    let ending = jobs.clone();
     let opened = stores.clone();
     let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
     let setting_up = tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
@@ -156,7 +158,11 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         tracing::warn!("some callers did not take their replies in time");
     }
-    if tokio::time::timeout(TAKE_BACK, opened.close()).await.is_err() {
+    let ended = async {
+        ending.finish().await;
+        opened.close().await;
+    };
+    if tokio::time::timeout(TAKE_BACK, ended).await.is_err() {
         tracing::warn!("uploads that were begun stay in their buckets, unfinished");
     }
     Ok(())

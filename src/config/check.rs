@@ -1,5 +1,7 @@
 //! What a configuration's types cannot say: values that would never work are errors before anything starts.
 
+use std::time::Duration;
+
 use sources::policy::check_pattern;
 use sources::reference::canonical_registry;
 use sources::transport::is_host;
@@ -10,12 +12,16 @@ use super::{Config, Limits, Sources};
 use crate::document::DocumentError;
 
 /// An engine's memories are this large, whether 32-bit or not: more could never be used at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 const MAX_MEMORY: u64 = 4 << 30;
 /// A page of linear memory: a module cannot have less, unless it has none.
 const MIN_MEMORY: u64 = 64 << 10;
 
 pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     limits(&config.limits)?;
+    if config.jobs.wait.0 > LONGEST_WAIT {
+        return Err(DocumentError::new("jobs.wait", "must be at most 20s: the agent ends a call after 30 s"));
+    }
     sources(&config.sources)?;
     if let Some(repository) = &config.artifacts.repository {
         let place = repository.place().map_err(|error| error.to_string());
@@ -39,7 +45,6 @@ fn limits(limits: &Limits) -> Result<(), DocumentError> {
         ("memory", limits.memory.0 <= MAX_MEMORY, "must be at most 4Gi, the most that a module can address"),
         ("entries", limits.entries >= 16, "must be at least 16: every step's directory has some"),
         ("time", !limits.time.0.is_zero(), "must be more than 0"),
-        ("whole", limits.whole >= limits.time, "must be at least `limits.time`, which is a part of it"),
     ];
     match rules.into_iter().find(|(_, holds, _)| !holds) {
         Some((name, _, why)) => Err(DocumentError::new(format!("limits.{name}"), why)),

@@ -268,7 +268,8 @@ impl Limits {
             output: self.output.0,
             disk: self.disk.0,
             entries: self.entries,
-            whole: self.whole.0,
+            // A part of it cannot be longer.
+            whole: self.whole.0.max(self.time.0),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -23,6 +24,11 @@ impl<T> Delivery<T> {
     /// What it is.
     pub fn value(&self) -> &T {
         &self.value
+    }
+
+    /// Leaves it for a call after that time.
+    pub fn later(self, after: Duration) {
+        self.parked.leave_for(after);
     }
 
     /// The body of a reply, which consumes it when it is taken to be sent.

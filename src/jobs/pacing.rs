@@ -7,34 +7,54 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Key;
+
 /// `ARGO_AGENT_PATCH_RATE`
 const INTERVAL: Duration = Duration::from_secs(10);
 /// The object may have 1.5 MB, with everything else that is in it.
 const MOST: usize = 512 << 10;
 
-/// What was given in the last interval, by workflow.
+/// Who was refused and is not seen for so long has gone away.
+const GONE: Duration = Duration::from_secs(30);
+
+/// What was given in the last interval, by workflow, and who waits.
 #[derive(Debug, Default)]
 pub struct Pacing {
-    given: Mutex<HashMap<String, VecDeque<(Instant, usize)>>>,
+    workflows: Mutex<HashMap<String, Workflow>>,
+}
+
+#[derive(Debug, Default)]
+struct Workflow {
+    given: VecDeque<(Instant, usize)>,
+    /// Who was refused, since when, and when they last asked; the first comes first.
+    refused: VecDeque<(Key, Instant, Instant)>,
 }
 
 impl Pacing {
-    /// Counts a reply of so many bytes; when to come again, where it is too much for now. What is too large by itself goes alone.
-    pub fn give(&self, workflow: &str, bytes: usize, now: Instant) -> Result<(), Duration> {
-        let mut all = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, given| {
-            given.retain(|(when, _)| now.duration_since(*when) < INTERVAL);
-            !given.is_empty()
+    /// Counts a reply of so many bytes; when to come again, where it is too much for now. What is too large by itself goes alone, and whoever
+    /// waited for longer than an interval goes before all others.
+    pub fn give(&self, workflow: &str, who: &Key, bytes: usize, now: Instant) -> Result<(), Duration> {
+        let mut all = self.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, workflow| {
+            workflow.given.retain(|(when, _)| now.duration_since(*when) < INTERVAL);
+            workflow.refused.retain(|(_, _, seen)| now.duration_since(*seen) < GONE);
+            !(workflow.given.is_empty() && workflow.refused.is_empty())
         });
-        let given = all.entry(workflow.to_owned()).or_default();
+        let Workflow { given, refused } = all.entry(workflow.to_owned()).or_default();
         let sum: usize = given.iter().map(|(_, bytes)| bytes).sum();
-        match given.front() {
-            Some((first, _)) if sum + bytes > MOST => Err(INTERVAL.saturating_sub(now.duration_since(*first))),
-            _ => {
-                given.push_back((now, bytes));
-                Ok(())
+        let others_turn =
+            refused.front().is_some_and(|(first, since, _)| first != who && now.duration_since(*since) >= INTERVAL);
+        if others_turn || (sum > 0 && sum + bytes > MOST) {
+            match refused.iter_mut().find(|(there, _, _)| there == who) {
+                Some((_, _, seen)) => *seen = now,
+                None => refused.push_back((who.clone(), now, now)),
             }
+            let first = given.front().map_or(now, |(first, _)| *first);
+            return Err(INTERVAL.saturating_sub(now.duration_since(first)));
         }
+        refused.retain(|(there, _, _)| there != who);
+        given.push_back((now, bytes));
+        Ok(())
     }
 }
 
@@ -45,14 +65,28 @@ mod tests {
     #[test]
     fn what_is_too_much_waits_for_its_workflow() {
         let (pacing, start) = (Pacing::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(pacing.give("a", MOST, start), Ok(()));
-        assert_eq!(pacing.give("a", 1, after(4)), Err(Duration::from_secs(6)));
-        assert_eq!(pacing.give("b", 1, after(4)), Ok(()), "another workflow has an object of its own");
-        assert_eq!(pacing.give("a", 2 * MOST, after(10)), Ok(()), "alone");
-        assert_eq!(pacing.give("a", 1, after(11)), Err(Duration::from_secs(9)));
-        for second in 20..40 {
-            assert_eq!(pacing.give("a", MOST / 10, after(second)), Ok(()));
+        let give = |workflow: &str, who: &str, bytes, second| {
+            pacing.give(workflow, &Key::of(who.as_bytes()), bytes, start + Duration::from_secs(second))
+        };
+        assert_eq!(give("a", "1", MOST, 0), Ok(()));
+        assert_eq!(give("a", "2", 1, 4), Err(Duration::from_secs(6)));
+        assert_eq!(give("b", "3", 1, 4), Ok(()), "another workflow has an object of its own");
+        assert_eq!(give("a", "2", 1, 10), Ok(()));
+        for second in 30..50 {
+            assert_eq!(give("a", "4", MOST / 10, second), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_large_one_gets_its_turn_among_many_small_ones() {
+        let (pacing, start) = (Pacing::default(), Instant::now());
+        let give = |who: &str, bytes, second| {
+            pacing.give("a", &Key::of(who.as_bytes()), bytes, start + Duration::from_secs(second))
+        };
+        let came = (0..60).find(|second| {
+            let _ = give(&format!("small {second}"), 60 << 10, *second);
+            give("large", MOST + 1, *second).is_ok()
+        });
+        assert!(came.is_some_and(|second| second <= 21), "{came:?}");
     }
 }

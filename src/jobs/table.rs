@@ -10,6 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Finished, Key};
 
+/// How much too early the call may come that was asked for: clocks are not one.
+const EARLY: Duration = Duration::from_millis(100);
+/// How late it may come.
+const LATE: Duration = Duration::from_secs(30);
+
 /// A step that runs, or has run.
 #[derive(Debug)]
 pub(super) struct Job<T> {
@@ -41,10 +46,12 @@ impl Drop for Counted {
     }
 }
 
-/// A job that no call holds.
+/// A job that waits for a call.
 #[derive(Debug)]
 struct Waiting<T> {
     job: Arc<Job<T>>,
+    /// When the call for it is to come. One that comes before is another node's.
+    due: Instant,
     /// When it is given up.
     until: Instant,
     /// The same, once its own timeout ended it: Argo has failed its node, and makes no call for that but the one that was asked for.
@@ -74,25 +81,45 @@ impl<T> Table<T> {
         Counted(Arc::clone(&self.count))
     }
 
-    /// The job for these bytes that has waited for longest. One that is alone stays for others.
-    pub(super) fn adopt(&self, key: &Key, alone: bool) -> Option<Arc<Job<T>>> {
+    /// The job for these bytes whose call is due, or a new one; and whether it is new. One that is alone stays for others, for as long as `orphan`.
+    pub(super) fn adopt_or(
+        &self,
+        key: &Key,
+        alone: bool,
+        orphan: Duration,
+        start: impl FnOnce() -> Arc<Job<T>>,
+    ) -> (Arc<Job<T>>, bool) {
+        let now = Instant::now();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let jobs = waiting.get_mut(key)?;
-        if alone {
-            return jobs.front().map(|waiting| Arc::clone(&waiting.job));
+        if !alone {
+            let due = |jobs: &mut VecDeque<Waiting<T>>| {
+                let at = jobs.iter().position(|waiting| waiting.due <= now + EARLY)?;
+                jobs.remove(at).map(|waiting| waiting.job)
+            };
+            let job = waiting.get_mut(key).and_then(due);
+            if waiting.get(key).is_some_and(VecDeque::is_empty) {
+                waiting.remove(key);
+            }
+            return job.map_or_else(|| (start(), true), |job| (job, false));
         }
-        // What is done is somebody's already.
-        let done = jobs.iter().position(|waiting| waiting.job.finished.borrow().is_some());
-        let job = jobs.remove(done.unwrap_or(0)).map(|waiting| waiting.job);
-        if jobs.is_empty() {
-            waiting.remove(key);
+        if let Some(there) = waiting.get_mut(key).and_then(|jobs| jobs.front_mut()) {
+            there.until = now + orphan;
+            there.until_timed_out = there.until;
+            return (Arc::clone(&there.job), false);
         }
-        job
+        let job = start();
+        let until = now + orphan;
+        let entry = Waiting { job: Arc::clone(&job), due: now, until, until_timed_out: until };
+        waiting.insert(key.clone(), VecDeque::from([entry]));
+        (job, true)
     }
 
-    /// Leaves it for the next call.
+    /// Leaves it for the next call, unless somebody got what it came to.
     fn put(&self, key: Key, waiting: Waiting<T>) {
         let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.job.consumed.load(Ordering::Relaxed) {
+            return;
+        }
         let jobs = all.entry(key).or_default();
         match jobs.iter_mut().find(|there| Arc::ptr_eq(&there.job, &waiting.job)) {
             Some(there) => *there = waiting,
@@ -101,8 +128,9 @@ impl<T> Table<T> {
     }
 
     /// It is over.
-    fn remove(&self, key: &Key, job: &Arc<Job<T>>) {
+    fn consume(&self, key: &Key, job: &Arc<Job<T>>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        job.consumed.store(true, Ordering::Relaxed);
         if let Some(jobs) = waiting.get_mut(key) {
             jobs.retain(|waiting| !Arc::ptr_eq(&waiting.job, job));
             if jobs.is_empty() {
@@ -135,53 +163,45 @@ impl<T> Table<T> {
     }
 }
 
-/// A job that a call holds. Dropped, it waits for the next call, unless it was consumed.
+/// A job that a call holds. Dropped, it waits for the next call, unless somebody got what it came to.
 #[derive(Debug)]
 pub(super) struct Parked<T> {
     table: Arc<Table<T>>,
     key: Key,
     job: Arc<Job<T>>,
     orphan: Duration,
-    /// When the next call is to come at the latest.
-    expected: Option<Duration>,
+    /// When the next call is to come, if it was told.
+    promised: Option<Duration>,
 }
 
 impl<T> Parked<T> {
-    pub(super) fn new(table: Arc<Table<T>>, key: Key, job: Arc<Job<T>>, alone: bool, orphan: Duration) -> Self {
-        let parked = Self { table, key, job, orphan, expected: None };
-        if alone {
-            // Whoever else asks for this execution finds it.
-            parked.leave();
-        }
-        parked
+    pub(super) fn new(table: Arc<Table<T>>, key: Key, job: Arc<Job<T>>, orphan: Duration) -> Self {
+        Self { table, key, job, orphan, promised: None }
     }
 
     pub(super) fn job(&self) -> &Job<T> {
         &self.job
     }
 
-    /// Leaves it; the next call was asked for.
-    pub(super) fn expect_within(mut self, time: Duration) {
-        self.expected = Some(time);
+    /// Leaves it; the next call was asked to come after that time.
+    pub(super) fn leave_for(mut self, time: Duration) {
+        self.promised = Some(time);
     }
 
     /// Nobody gets it any more.
     pub(super) fn consume(&self) {
-        self.job.consumed.store(true, Ordering::Relaxed);
-        self.table.remove(&self.key, &self.job);
-    }
-
-    fn leave(&self) {
-        let now = Instant::now();
-        let (until, expected) = (now + self.orphan, now + self.expected.unwrap_or(self.orphan).min(self.orphan));
-        self.table.put(self.key.clone(), Waiting { job: Arc::clone(&self.job), until, until_timed_out: expected });
+        self.table.consume(&self.key, &self.job);
     }
 }
 
 impl<T> Drop for Parked<T> {
     fn drop(&mut self) {
-        if !self.job.consumed.load(Ordering::Relaxed) {
-            self.leave();
-        }
+        let now = Instant::now();
+        // Where a connection broke, the call comes as soon as it can.
+        let due = self.promised.unwrap_or_default();
+        let until = now + self.orphan.max(due + LATE);
+        let until_timed_out = if self.promised.is_some() { now + due + LATE } else { until };
+        let waiting = Waiting { job: Arc::clone(&self.job), due: now + due, until, until_timed_out };
+        self.table.put(self.key.clone(), waiting);
     }
 }

@@ -136,18 +136,24 @@ impl Executor {
         cancel: CancellationToken,
         tees: Tees,
     ) -> Result<Outcome, StepError> {
-        let deadline = started.checked_add(outcome::whole(&step));
+        let whole = step.limits.whole;
+        let deadline = step.timeout.and_then(|timeout| started.checked_add(timeout));
         let request = step.request();
         let ready = tokio::select! {
             biased;
             ready = self.ready(&request) => ready?,
             () = cancel.cancelled() => return Err(cancelled(Stage::Fetch)),
             () = until(deadline) => return Err(outcome::timed_out(&step, Stage::Fetch)),
+            () = tokio::time::sleep(whole) => return Err(outcome::timed_out(&step, Stage::Fetch)),
         };
+        // Waiting for a place among others is not the step's own time.
+        let left = whole.saturating_sub(started.elapsed());
         let (this, step, gone) = (Arc::clone(self), Arc::new(step), cancel.clone());
         let waiting = Arc::clone(&step);
         let module = Arc::clone(&ready.module);
         let job = async move {
+            let own = Instant::now().checked_add(left);
+            let deadline = deadline.into_iter().chain(own).min();
             let on_runner = OnRunner { executor: &this, step, ready: &ready, deadline, cancel };
             on_runner.run(tees).await
         };

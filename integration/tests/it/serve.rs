@@ -70,13 +70,21 @@ async fn a_step_outlives_its_call() {
     let mut template = template("spin");
     template["timeout"] = json!("2s");
     let body = executor::request(&template).to_string();
-    let abandoned = tokio::time::timeout(Duration::from_millis(50), executor.post(body.clone(), &executor.token)).await;
-    assert!(abandoned.is_err(), "the caller leaves");
+    // The caller leaves, and not before the step is there.
+    let started = async || executor.log().contains("resolved reference=");
+    tokio::select! {
+        _ = executor.post(body.clone(), &executor.token) => panic!("it spins"),
+        () = wasm_workflow_integration::eventually("the step's start", started) => {}
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let (status, text) = executor.post(body, &executor.token).await;
     assert_eq!((status, text.as_str()), (200, r#"{"node":{},"requeue":"1s"}"#));
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let node = executor.node(&template).await;
     assert!(node["message"].as_str().unwrap().contains("timeout of 2s exceeded"), "{node}");
-    assert_eq!(executor.log().matches("pipeline: step ").count(), 1, "it ran once: {}", executor.log());
+    let ran = || executor.log().matches("pipeline: step ").count();
+    wasm_workflow_integration::eventually("the step's line", async || ran() > 0).await;
+    assert_eq!(ran(), 1, "it ran once: {}", executor.log());
 }
 
 /// What nobody asks for any more is stopped, and its place is free for others.
@@ -86,13 +94,13 @@ async fn a_step_that_nobody_asks_for_ends() {
     let (_, text) = executor.post(executor::request(&template("spin")).to_string(), &executor.token).await;
     assert!(text.contains("requeue"), "{text}");
     // With one runner, this waits until the spinning guest is gone.
-    let node = tokio::time::timeout(Duration::from_secs(20), executor.node(&template("noop-command"))).await;
+    let node = tokio::time::timeout(Duration::from_mins(1), executor.node(&template("noop-command"))).await;
     assert_eq!(node.expect("the runner is free again")["phase"], "Succeeded");
     assert!(executor.log().contains("nobody asked for a step any more"), "{}", executor.log());
 }
 
 fn one_at_a_time() -> String {
-    json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": {"steps": 1}, "jobs": {"wait": "200ms", "orphan": "2s"}}).to_string()
+    json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": {"steps": 1}, "jobs": {"wait": "1s", "orphan": "2s"}}).to_string()
 }
 
 /// Misconfigurations are said before a port is bound, with the exit code for usage.
