@@ -95,10 +95,9 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
     pub fn new(settings: Settings, shutdown: CancellationToken) -> Self {
         let table = Arc::new(Table::default());
         let (swept, stop) = (Arc::downgrade(&table), shutdown.clone());
-        let between = SWEEP.min(settings.orphan.0 / 2).max(Duration::from_millis(10));
         tokio::spawn(async move {
             while !stop.is_cancelled() {
-                tokio::time::sleep(between).await;
+                tokio::time::sleep(SWEEP).await;
                 let Some(table) = swept.upgrade() else { return };
                 table.sweep(Instant::now());
             }

@@ -73,13 +73,16 @@ impl Repositories {
         let find = async { self.find(workflow).await.map(|known| known.map(Arc::new)) };
         let found = match self.known.get(&scope).await {
             Some(known) => Ok(Some(known)),
-            None => self.provisional.try_get_with(scope.clone(), find).await,
+            None => {
+                let found = self.provisional.try_get_with(scope.clone(), find).await;
+                if let Ok(Some(known)) = &found
+                    && known.settled
+                {
+                    self.known.insert(scope, Arc::clone(known)).await;
+                }
+                found
+            }
         };
-        if let Ok(Some(known)) = &found
-            && known.settled
-        {
-            self.known.insert(scope, Arc::clone(known)).await;
-        }
         let known = match found {
             Ok(known) => known?,
             Err(error) => return Some(Err(format!("the workflow's artifact repository is not known: {error}"))),

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Server, free_port};
+use crate::{Server, free_port, s3};
 
 const ACCESS_KEY: &str = "GK31c2f218a2e44f485b94239e";
 const SECRET_KEY: &str = "b892c0665f0ada8a4755dae98baa3b133590e11dae3bcc1f9d769d67f16c3835";
@@ -81,12 +81,7 @@ impl OtherStore {
 
     /// The environment in which the server's keys are.
     pub fn environment() -> Vec<(String, String)> {
-        let pairs = [
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ];
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+        s3::keys(ACCESS_KEY, SECRET_KEY)
     }
 
     /// The beginning of a `curl` that signs, for a shell.

@@ -112,13 +112,15 @@ impl S3 {
 
     /// The environment in which the server's keys are.
     pub fn environment() -> Vec<(String, String)> {
-        let pairs = [
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ];
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+        keys(ACCESS_KEY, SECRET_KEY)
     }
+}
+
+/// The environment with these keys, and no others.
+pub(crate) fn keys(access: &str, secret: &str) -> Vec<(String, String)> {
+    let pairs =
+        [("AWS_ACCESS_KEY_ID", access), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_EC2_METADATA_DISABLED", "true")];
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }
 
 fn walk(root: &Path, directory: &Path, keys: &mut Vec<String>) {

@@ -12,8 +12,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt};
-
-use sources::Digest;
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
@@ -51,7 +49,7 @@ fn refused(message: String) -> Reply {
 async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
     let scope = call.workflow.scope();
     // Everything that tells one execution from another is in the bytes: the workflow's uid, and the `id` if there is one.
-    let (key, alone) = (Digest::of(body), call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()));
+    let (key, alone) = (Key::of(body), call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()));
     let running = Arc::clone(&api);
     let start = |cancel| async move {
         let began = Instant::now();
@@ -59,7 +57,7 @@ async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
         let (value, timeout) = done.unwrap_or_else(|_| (Reply::error("this program has a defect: see its log"), None));
         Finished { value, timed_out: timeout.is_some_and(|timeout| began.elapsed() >= timeout) }
     };
-    match api.jobs.call(Key::clone(&key), alone, start).await {
+    match api.jobs.call(key.clone(), alone, start).await {
         Answer::Done(delivery) => deliver(&api, &scope, &key, delivery),
         Answer::Later(after) => Json(Reply::later(after)).into_response(),
     }

@@ -140,7 +140,6 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let mut server = tokio::spawn(async move { server.await });
 
     let stores = Common::stores(&config, kubernetes.clone());
-    let ending = jobs.clone();
     let opened = stores.clone();
     let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
     let setting_up = tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
@@ -159,7 +158,7 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
         tracing::warn!("some callers did not take their replies in time");
     }
     let ended = async {
-        ending.finish().await;
+        jobs.finish().await;
         opened.close().await;
     };
     if tokio::time::timeout(TAKE_BACK, ended).await.is_err() {

@@ -11,8 +11,9 @@ use tracing_subscriber::filter::LevelFilter;
 use super::{Config, Limits, Sources};
 use crate::document::DocumentError;
 
-/// An engine's memories are this large, whether 32-bit or not: more could never be used at once.
+/// The agent's calls end after 30 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// An engine's memories are this large, whether 32-bit or not: more could never be used at once.
 const MAX_MEMORY: u64 = 4 << 30;
 /// A page of linear memory: a module cannot have less, unless it has none.
 const MIN_MEMORY: u64 = 64 << 10;
