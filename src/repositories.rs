@@ -71,17 +71,16 @@ impl Repositories {
     pub async fn place(&self, workflow: &Workflow, template: &str) -> Option<Result<DefaultPlace, String>> {
         let scope = workflow.scope();
         let find = async { self.find(workflow).await.map(|known| known.map(Arc::new)) };
-        let found = match self.known.get(&scope).await {
-            Some(known) => Ok(Some(known)),
-            None => {
-                let found = self.provisional.try_get_with(scope.clone(), find).await;
-                if let Ok(Some(known)) = &found
-                    && known.settled
-                {
-                    self.known.insert(scope, Arc::clone(known)).await;
-                }
-                found
+        let found = if let Some(known) = self.known.get(&scope).await {
+            Ok(Some(known))
+        } else {
+            let found = self.provisional.try_get_with(scope.clone(), find).await;
+            if let Ok(Some(known)) = &found
+                && known.settled
+            {
+                self.known.insert(scope, Arc::clone(known)).await;
             }
+            found
         };
         let known = match found {
             Ok(known) => known?,
