@@ -9,7 +9,6 @@ use std::path::{Component, Path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use read::{Amount, Bounds};
 pub(crate) use read::{is_tar_gz, untar, unzip};
 pub(crate) use write::{tar_gz, zip};
 

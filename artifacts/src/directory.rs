@@ -45,7 +45,7 @@ impl DirectoryStore {
         let (root, owned) = (Arc::clone(&self.root), key.to_owned());
         let done = tokio::task::spawn_blocking(move || work(&root, &owned)).await;
         let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
-        done.map_err(|error| Error::store(format_args!("`{key}` in {self}"), error))
+        done.map_err(|error| Error::store(format_args!("`{key}`"), error))
     }
 }
 
@@ -73,9 +73,9 @@ impl ArtifactStore for DirectoryStore {
             Ok((file.into_std(), metadata.len()))
         };
         let (file, length) = self.blocking(key, open).await?;
-        let (store, key) = (self.clone(), key.to_owned());
+        let key = key.to_owned();
         let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES)
-            .map(move |chunk| chunk.map_err(|error| Error::store(format_args!("reading `{key}` in {store}"), error)));
+            .map(move |chunk| chunk.map_err(|error| Error::store(format_args!("reading `{key}`"), error)));
         Ok(Body::new(stream.boxed(), Some(length)))
     }
 
@@ -93,9 +93,9 @@ impl ArtifactStore for DirectoryStore {
             let mut file = tokio::fs::File::from_std(file);
             while let Some(chunk) = body.stream.next().await {
                 let written = file.write_all(&chunk?).await;
-                written.map_err(|error| Error::store(format_args!("writing `{key}` in {self}"), error))?;
+                written.map_err(|error| Error::store(format_args!("writing `{key}`"), error))?;
             }
-            file.flush().await.map_err(|error| Error::store(format_args!("writing `{key}` in {self}"), error))
+            file.flush().await.map_err(|error| Error::store(format_args!("writing `{key}`"), error))
         };
         let written = written.await;
         let (keep, name) = (written.is_ok(), key.to_owned());

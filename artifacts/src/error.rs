@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Forbidden,
     /// The store cannot be reached or fails.
     Unavailable,
+    /// The store sends so little at a time that it keeps others waiting.
+    TooSlow,
     /// What is said of the store cannot be.
     InvalidConfig,
     /// The file or directory in the step's directory is not what an artifact can be.
@@ -69,6 +71,17 @@ impl Error {
             _ => ErrorKind::Unavailable,
         };
         Self::new(kind, format!("{what}: {source}")).caused_by(source)
+    }
+
+    /// A connection that broke; or the reason, where the program itself broke it off.
+    pub(crate) fn broken(what: impl Into<String>, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let mut causes =
+            std::iter::successors(Some(&cause as &(dyn std::error::Error + 'static)), |cause| cause.source());
+        let error = match causes.find_map(|cause| cause.downcast_ref::<Self>()) {
+            Some(own) => Self::new(own.kind, own.message.clone()),
+            None => Self::new(ErrorKind::Unavailable, what),
+        };
+        error.caused_by(cause)
     }
 
     /// What happened.

@@ -9,6 +9,7 @@ mod bridge;
 pub mod directory;
 pub mod error;
 pub mod location;
+pub mod quota;
 pub mod repository;
 pub mod s3;
 pub mod store;

@@ -13,11 +13,13 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::s3::{self, S3Location};
 use crate::surroundings::Surroundings;
 use crate::web::{self, HttpLocation};
-use crate::{ArtifactStore, DirectoryStore, Error};
+use crate::{ArtifactStore, DirectoryStore, Error, ErrorKind};
 
 /// Credentials are read again after that.
 const REMEMBER: Duration = Duration::from_mins(1);
 const MOST: u64 = 1000;
+/// S3's.
+const LONGEST_KEY: usize = 1024;
 
 /// A place that holds artifacts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +58,20 @@ pub struct Location {
     pub key: String,
     /// Whether the store is the workflow's own, so that a key is enough to find it again.
     pub default: bool,
+}
+
+impl Location {
+    /// Whether an object can be there, as far as that shows before it is.
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = if self.key.len() > LONGEST_KEY {
+            format!("the key has more than {LONGEST_KEY} bytes")
+        } else if self.key.split('/').any(|part| matches!(part, "." | "..")) {
+            format!("the key `{}` has `.` or `..` between its slashes", self.key)
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::InvalidConfig, wrong))
+    }
 }
 
 /// Opens stores, and keeps them open for a while. Cheap to clone.

@@ -1,12 +1,14 @@
 //! Artifacts in S3 and what speaks its protocol: the fields are those of Argo's `S3Bucket` (`pkg/apis/workflow/v1alpha1/workflow_types.go`), and mean
 //! what they mean to Argo's own driver (`workflow/artifacts/s3/s3.go`).
 
+mod checksum;
 mod client;
 mod download;
 mod encryption;
 mod errors;
 mod host;
 mod multipart;
+mod parts;
 mod store;
 mod upload;
 mod web;

@@ -22,8 +22,9 @@ use tokio::io::AsyncWriteExt;
 
 pub use place::{permit, place};
 
-use crate::archive::{self, Amount, Bounds, Pack, Unpack};
+use crate::archive::{self, Pack, Unpack};
 use crate::bridge;
+use crate::quota::{Quota, Share};
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
 const CHUNK_BYTES: usize = 256 << 10;
@@ -52,24 +53,25 @@ pub struct Download<'a> {
     pub mode: Option<(u32, bool)>,
 }
 
-/// Brings what lies under a key. How much that was, where it is now.
+/// Brings what lies under a key.
 pub async fn download(
     store: &dyn ArtifactStore,
     what: &Download<'_>,
     root: &Arc<Dir>,
-    bounds: Bounds,
-) -> Result<Amount, Error> {
-    let amount = again(|| async {
-        let fetched = fetch(store, what, root, bounds).await;
-        if fetched.is_err() {
+    quota: &Arc<Quota>,
+) -> Result<(), Error> {
+    again(|| async {
+        let share = Arc::new(quota.share());
+        let fetched = fetch(store, what, root, &share).await;
+        match (&fetched, Arc::into_inner(share)) {
+            (Ok(()), Some(share)) => share.keep(),
             // Nothing half-written stays, for the next attempt or for the guest.
-            let _ = blocking(root, what.path, remove).await;
+            _ => drop(blocking(root, what.path, remove).await),
         }
         fetched
     })
     .await?;
-    permit(root, what.path, what.mode).await?;
-    Ok(amount)
+    permit(root, what.path, what.mode).await
 }
 
 async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: impl FnMut() -> F) -> Result<T, Error> {
@@ -94,27 +96,27 @@ async fn fetch(
     store: &dyn ArtifactStore,
     what: &Download<'_>,
     root: &Arc<Dir>,
-    bounds: Bounds,
-) -> Result<Amount, Error> {
+    share: &Arc<Share>,
+) -> Result<(), Error> {
     let Download { key, path, unpack, .. } = *what;
     let body = match store.get(key).await {
         Ok(body) => body,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return fetch_directory(store, what, root, bounds, error).await;
+            return fetch_directory(store, what, root, share, error).await;
         }
         Err(error) => return Err(error),
     };
     let Body { stream, length, .. } = body;
     let stream = whole(stream, length);
     match unpack {
-        Unpack::None => plain(stream, length, root, path, bounds).await,
-        Unpack::Tar => untar(stream, root, path, bounds).await,
-        Unpack::Zip => unzip(stream, root, path, bounds).await,
+        Unpack::None => plain(stream, length, root, path, share).await,
+        Unpack::Tar => untar(stream, root, path, share).await,
+        Unpack::Zip => unzip(stream, root, path, share).await,
         Unpack::Detect => {
             let (head, stream) = peek(stream).await?;
             match archive::is_tar_gz(&head) {
-                true => untar(stream, root, path, bounds).await,
-                false => plain(stream, length, root, path, bounds).await,
+                true => untar(stream, root, path, share).await,
+                false => plain(stream, length, root, path, share).await,
             }
         }
     }
@@ -126,14 +128,11 @@ async fn plain(
     length: Option<u64>,
     root: &Arc<Dir>,
     path: &str,
-    bounds: Bounds,
-) -> Result<Amount, Error> {
-    if length.is_some_and(|length| length > bounds.bytes) {
-        return Err(too_large(bounds.bytes));
-    }
-    let bytes = AtomicU64::new(0);
-    write_file(stream, root, path, &bytes, bounds.bytes).await?;
-    Ok(Amount { bytes: bytes.into_inner(), entries: 1 })
+    share: &Arc<Share>,
+) -> Result<(), Error> {
+    fits(length, share)?;
+    share.take_entries(1).map_err(too_many)?;
+    write_file(stream, root, path, share).await
 }
 
 /// The same stream, which is an error where it is shorter than announced.
@@ -173,26 +172,26 @@ async fn untar(
     stream: BoxStream<'static, Result<Bytes, Error>>,
     root: &Arc<Dir>,
     path: &str,
-    bounds: Bounds,
-) -> Result<Amount, Error> {
-    let (root, owned) = (Arc::clone(root), path.to_owned());
-    let unpacked = bridge::reading(stream, move |reader| archive::untar(&root, &owned, reader, bounds)).await;
+    share: &Arc<Share>,
+) -> Result<(), Error> {
+    let (root, owned, share) = (Arc::clone(root), path.to_owned(), Arc::clone(share));
+    let unpacked = bridge::reading(stream, move |reader| archive::untar(&root, &owned, reader, &share)).await;
     unpacked.map_err(|error| in_archive("tar", error))
 }
 
-/// A zip begins at its end: it is here as a whole before.
+/// A zip begins at its end: it is here as a whole before, and its own size is none of what comes out of it.
 async fn unzip(
     stream: BoxStream<'static, Result<Bytes, Error>>,
     root: &Arc<Dir>,
     path: &str,
-    bounds: Bounds,
-) -> Result<Amount, Error> {
+    share: &Arc<Share>,
+) -> Result<(), Error> {
     let packed = format!("{path}.packed");
-    write_file(stream, root, &packed, &AtomicU64::new(0), bounds.bytes).await?;
-    let place = path.to_owned();
+    write_file(stream, root, &packed, &Quota::new(share.bounds()).share()).await?;
+    let (place, share) = (path.to_owned(), Arc::clone(share));
     let unpack = move |root: &Dir, packed: &str| {
         let unpacked =
-            root.open(packed).and_then(|file| archive::unzip(root, &place, io::BufReader::new(file), bounds));
+            root.open(packed).and_then(|file| archive::unzip(root, &place, io::BufReader::new(file), &share));
         let _ = root.remove_file(packed);
         unpacked
     };
@@ -218,12 +217,10 @@ async fn fetch_directory(
     store: &dyn ArtifactStore,
     what: &Download<'_>,
     root: &Arc<Dir>,
-    bounds: Bounds,
+    share: &Arc<Share>,
     missing: Error,
-) -> Result<Amount, Error> {
+) -> Result<(), Error> {
     let prefix = format!("{}/", what.key.trim_end_matches('/'));
-    let (bytes, entries) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (bytes, entries) = (&bytes, &entries);
     let objects = store.list(&prefix).await.map_err(|error| not_missing(error, "the list of what is below it"))?;
     let objects = objects.map_err(|error| not_missing(error, "the list of what is below it"));
     // What a console makes of a directory ends in a slash, and is none.
@@ -231,9 +228,7 @@ async fn fetch_directory(
     let fetched = objects.map_ok(|object| {
         let prefix = &prefix;
         async move {
-            if entries.fetch_add(1, Ordering::Relaxed) >= bounds.entries {
-                return Err(Error::new(ErrorKind::Damaged, format!("it has more than {} files", bounds.entries)));
-            }
+            share.take_entries(1).map_err(too_many)?;
             let below = object.key.strip_prefix(prefix.as_str()).unwrap_or(&object.key);
             // Every directory on the way is one more, and is counted nowhere.
             if below.matches('/').count() > MAX_DEPTH {
@@ -242,12 +237,10 @@ async fn fetch_directory(
                     format!("`{below}` is more than {MAX_DEPTH} directories deep"),
                 ));
             }
-            if object.size > bounds.bytes {
-                return Err(too_large(bounds.bytes));
-            }
+            fits(Some(object.size), share)?;
             let Body { stream, length, .. } =
                 store.get(&object.key).await.map_err(|error| not_missing(error, below))?;
-            write_file(whole(stream, length), root, &format!("{}/{below}", what.path), bytes, bounds.bytes).await
+            write_file(whole(stream, length), root, &format!("{}/{below}", what.path), share).await
         }
     });
     let count =
@@ -258,15 +251,23 @@ async fn fetch_directory(
             ErrorKind::Damaged,
             "an archive was expected, and the key is a directory: set `archive: {none: {}}`",
         )),
-        (entries, _) => Ok(Amount { bytes: bytes.load(Ordering::Relaxed), entries }),
+        _ => Ok(()),
     }
 }
 
-fn too_large(limit: u64) -> Error {
-    Error::new(
-        ErrorKind::Damaged,
-        format!("it is larger than {limit} bytes, which the step's limit on its disk leaves"),
-    )
+/// What cannot fit is not begun.
+fn fits(length: Option<u64>, share: &Share) -> Result<(), Error> {
+    let limit = share.bounds().bytes;
+    if length.is_some_and(|length| length > limit) { Err(too_large(limit)) } else { Ok(()) }
+}
+
+fn too_large(left: u64) -> Error {
+    let message = format!("it is larger than {left} bytes, which the step's limit on its disk leaves");
+    Error::new(ErrorKind::Damaged, message)
+}
+
+fn too_many(left: u64) -> Error {
+    Error::new(ErrorKind::Damaged, format!("it has more than {left} entries"))
 }
 
 /// What was listed, or should be a list, is not an artifact that is missing.
@@ -380,8 +381,7 @@ async fn write_file(
     mut stream: BoxStream<'static, Result<Bytes, Error>>,
     root: &Arc<Dir>,
     path: &str,
-    bytes: &AtomicU64,
-    limit: u64,
+    share: &Share,
 ) -> Result<(), Error> {
     let create = |root: &Dir, path: &str| {
         if let Some(parent) = Path::new(path).parent() {
@@ -394,11 +394,7 @@ async fn write_file(
     let failed = |error| Error::local(format_args!("writing `/{path}`"), error);
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        let length = chunk.len() as u64;
-        // Before it is written, and with what others write: together they have one limit.
-        if bytes.fetch_add(length, Ordering::Relaxed).saturating_add(length) > limit {
-            return Err(too_large(limit));
-        }
+        share.take_bytes(chunk.len() as u64).map_err(too_large)?;
         file.write_all(&chunk).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)

@@ -295,10 +295,7 @@ impl ArtifactStore for HttpStore {
         };
         let (length, name) = (answer.content_length(), self.to_string());
         let stream = answer.bytes_stream().map(move |chunk| {
-            chunk.map_err(|error| {
-                Error::new(ErrorKind::Unavailable, format!("the connection to {name} broke off"))
-                    .caused_by(error.without_url())
-            })
+            chunk.map_err(|error| Error::broken(format!("the connection to {name} broke off"), error.without_url()))
         });
         Ok(Body::new(stream.boxed(), length))
     }

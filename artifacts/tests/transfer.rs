@@ -14,7 +14,8 @@ use cap_std::fs::Dir;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
-use wasm_workflow_artifacts::archive::{Bounds, Pack, Unpack};
+use wasm_workflow_artifacts::archive::{Pack, Unpack};
+use wasm_workflow_artifacts::quota::{Bounds, Quota};
 use wasm_workflow_artifacts::transfer::{Download, Upload, Uploaded, download, place, upload};
 use wasm_workflow_artifacts::{DirectoryStore, Error, ErrorKind};
 
@@ -50,7 +51,7 @@ impl Fixture {
     }
 
     async fn down(&self, key: &str, path: &str, unpack: Unpack) -> Result<(), Error> {
-        download(&self.store, &Download { key, path, unpack, mode: None }, &self.root, BOUNDS).await.map(drop)
+        download(&self.store, &Download { key, path, unpack, mode: None }, &self.root, &Quota::new(BOUNDS)).await
     }
 
     /// Brings these bytes as an artifact.
@@ -258,6 +259,21 @@ async fn a_zip_of_many_entries_is_not_opened() {
     assert!(error.to_string().contains("more than 100 entries"), "{error}");
 }
 
+/// Directories that only a name asks for are entries too.
+#[tokio::test]
+async fn a_name_of_many_directories_is_many_entries() {
+    for (depth, fits) in [(90, true), (150, false)] {
+        let mut builder = Builder::new(Vec::new());
+        let mut header = Header::new_gnu();
+        header.set_size(1);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, "d/".repeat(depth) + "file", &b"x"[..]).unwrap();
+        let came = Fixture::new().bring(&builder.into_inner().unwrap(), Unpack::Tar).await;
+        let too_many = came.as_ref().is_err_and(|error| error.to_string().contains("more than 100 entries"));
+        assert_eq!((came.is_ok(), too_many), (fits, !fits), "{came:?}");
+    }
+}
+
 /// What is there already, parents of outputs for example, stays; what is in the way goes.
 #[test]
 fn what_came_is_put_over_what_is_there() {
@@ -304,7 +320,8 @@ async fn what_grows_too_much_is_a_bomb() {
     let f = Fixture::new();
     fs::write(f.kept.path().join("bomb"), &packed).unwrap();
     let what = Download { key: "bomb", path: "in", unpack: Unpack::Detect, mode: None };
-    let error = download(&f.store, &what, &f.root, Bounds { bytes: 1 << 30, entries: 10 }).await.unwrap_err();
+    let error =
+        download(&f.store, &what, &f.root, &Quota::new(Bounds { bytes: 1 << 30, entries: 10 })).await.unwrap_err();
     assert!(error.to_string().contains("more than 250 times as much"), "{error}");
 }
 
@@ -316,7 +333,7 @@ async fn permissions_are_set_on_what_came() {
     let mode = |path: &str| fs::metadata(f.at(path)).unwrap().permissions().mode() & 0o777;
     for (recurse, directory, file) in [(false, 0o755, 0o644), (true, 0o755, 0o555)] {
         let what = Download { key: "k", path: "in", unpack: Unpack::Detect, mode: Some((0o555, recurse)) };
-        download(&f.store, &what, &f.root, BOUNDS).await.unwrap();
+        download(&f.store, &what, &f.root, &Quota::new(BOUNDS)).await.unwrap();
         assert_eq!((mode("in"), mode("in/d/file")), (directory, file), "{recurse}");
         fs::remove_dir_all(f.at("in")).unwrap();
     }

@@ -29,6 +29,10 @@ pub enum Fault {
     Status(u16),
     /// The connection breaks after so many bytes of the answer.
     Cut(usize),
+    /// The answer comes a byte at a time.
+    Drip,
+    /// The answer has these headers too.
+    Headers(&'static [(&'static str, &'static str)]),
 }
 
 /// A running server. It ends with the test's runtime.
@@ -45,7 +49,7 @@ struct Shared {
     service: Option<S3Service>,
     root: PathBuf,
     faults: Mutex<VecDeque<(String, Fault)>>,
-    asked: Mutex<Vec<String>>,
+    asked: Mutex<Vec<(String, http::HeaderMap)>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -81,7 +85,14 @@ impl S3 {
 
     /// What was asked for since the last time: methods and paths.
     pub fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.shared.asked.lock().expect("the list"))
+        let asked = std::mem::take(&mut *self.shared.asked.lock().expect("the list"));
+        asked.into_iter().map(|(asked, _)| asked).collect()
+    }
+
+    /// The headers of what was asked for, where the method and path contain `matching`, since [`asked`](Self::asked) was called.
+    pub fn headers(&self, matching: &str) -> Vec<http::HeaderMap> {
+        let asked = self.shared.asked.lock().expect("the list");
+        asked.iter().filter(|(asked, _)| asked.contains(matching)).map(|(_, headers)| headers.clone()).collect()
     }
 
     /// Where an object of the bucket `artifacts` is.
@@ -141,7 +152,7 @@ async fn read_all(request: Request) {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let asked = format!("{} {}", request.method(), request.uri());
-    shared.asked.lock().expect("the list").push(asked.clone());
+    shared.asked.lock().expect("the list").push((asked.clone(), request.headers().clone()));
     let fault = {
         let mut faults = shared.faults.lock().expect("the faults");
         let at = faults.iter().position(|(matching, _)| asked.contains(matching.as_str()));
@@ -168,8 +179,31 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return (http::StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code></Error>").into_response();
     }
     let mut service = shared.service.clone().expect("a service");
-    let answered = Service::call(&mut service, request).await.expect("an answer").map(Body::new);
-    let Some(Fault::Cut(length)) = fault else { return answered };
+    let mut answered = Service::call(&mut service, request).await.expect("an answer").map(Body::new);
+    match fault {
+        Some(Fault::Cut(length)) => cut(answered, length),
+        Some(Fault::Drip) => answered.map(drip),
+        Some(Fault::Headers(headers)) => {
+            let header = |(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value));
+            answered.headers_mut().extend(headers.iter().copied().map(header));
+            answered
+        }
+        _ => answered,
+    }
+}
+
+fn drip(body: Body) -> Body {
+    let bytes = body.into_data_stream().flat_map(|chunk| {
+        let chunk = chunk.unwrap_or_default();
+        futures::stream::iter((0..chunk.len()).map(move |at| chunk.slice(at..=at)))
+    });
+    Body::from_stream(bytes.then(|byte| async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        Ok::<_, axum::Error>(byte)
+    }))
+}
+
+fn cut(answered: Response, length: usize) -> Response {
     let mut left = length;
     let cut = move |chunk: Result<bytes::Bytes, axum::Error>| {
         let chunk = chunk?;

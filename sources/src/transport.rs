@@ -20,8 +20,7 @@ use url::Url;
 
 pub(crate) use guard::split_port;
 pub use guard::{Hosts, forbidden_address, is_host};
-
-use pace::Pace;
+pub use pace::Pace;
 
 use crate::Caching;
 use crate::reference::display_url;

@@ -80,6 +80,10 @@ fn whole(s3: &S3Location) -> Option<Location> {
     s3.has_location().then(|| Location { repository: repository(), key: s3.key.clone(), default: false })
 }
 
+fn check(location: &Location, at: &str) -> Result<(), DocumentError> {
+    location.check().map_err(|error| DocumentError::new(at, error.to_string()))
+}
+
 impl ArchiveLocation {
     /// The place, where the template names a whole one.
     pub(super) fn place(&self, at: &str) -> Result<Option<Location>, DocumentError> {
@@ -117,18 +121,22 @@ impl Artifact {
         if let Some(supplied) = placement.supplied.get(&self.name) {
             return Ok(Some(Content::Stored(supplied.clone())));
         }
+        // What else a workflow's own repository and Secrets would lead to is not on this machine.
+        let url = || self.http.as_ref().and_then(|_| self.whole()).map(Content::Stored);
         if placement.personal {
-            return Ok(raw);
+            return Ok(raw.or_else(url));
         }
         if self.deleted == Some(true) && raw.is_none() {
             return Err(DocumentError::new(at, "the artifact's content was deleted: its `artifactGC` says when"));
         }
-        match (raw, self.whole(), self.key()) {
-            (Some(raw), ..) => Ok(Some(raw)),
-            (None, Some(location), _) => Ok(Some(Content::Stored(location))),
-            (None, None, Some(key)) => Ok(Some(Content::Stored(placement.place(at)?.at(key)))),
-            (None, None, None) => Ok(None),
-        }
+        let location = match (raw, self.whole(), self.key()) {
+            (Some(raw), ..) => return Ok(Some(raw)),
+            (None, Some(location), _) => location,
+            (None, None, Some(key)) => placement.place(at)?.at(key),
+            (None, None, None) => return Ok(None),
+        };
+        check(&location, at)?;
+        Ok(Some(Content::Stored(location)))
     }
 
     /// How an input is unpacked.
@@ -168,14 +176,12 @@ impl Artifact {
         if placement.personal {
             return Ok((placement.place(at)?.at(&self.name), Pack::None));
         }
-        if let Some(location) = self.whole() {
-            return Ok((location, pack));
-        }
-        let place = placement.place(at)?;
-        let location = match self.key() {
-            Some(key) => place.at(key),
-            None => place.below(&pack.file_name(&self.name, path.relative())),
+        let location = match (self.whole(), self.key()) {
+            (Some(location), _) => location,
+            (None, Some(key)) => placement.place(at)?.at(key),
+            (None, None) => placement.place(at)?.below(&pack.file_name(&self.name, path.relative())),
         };
+        check(&location, at)?;
         Ok((location, pack))
     }
 }

@@ -157,6 +157,7 @@ fn guest_path(at: &str, path: Option<&str>) -> Result<GuestPath, DocumentError> 
 }
 
 fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifact>, DocumentError> {
+    unique(&template.inputs.artifacts, "template.inputs.artifacts")?;
     let convert = |artifact: &super::artifact::Artifact| {
         let at = format!("template.inputs.artifacts.{}", artifact.name);
         let (content, optional) = (artifact.content(&at, placement)?, artifact.optional == Some(true));
@@ -180,11 +181,21 @@ fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifac
     template.inputs.artifacts.iter().map(convert).collect()
 }
 
+/// Names are what artifacts are found by.
+fn unique(artifacts: &[super::artifact::Artifact], at: &str) -> Result<(), DocumentError> {
+    let mut names = HashSet::new();
+    match artifacts.iter().find(|artifact| !names.insert(&artifact.name)) {
+        Some(twice) => Err(DocumentError::new(format!("{at}.{}", twice.name), "another artifact has this name too")),
+        None => Ok(()),
+    }
+}
+
 fn output_artifacts(
     template: &Template,
     placement: &Placement,
     logs: Option<&Location>,
 ) -> Result<Vec<OutputArtifact>, DocumentError> {
+    unique(&template.outputs.artifacts, "template.outputs.artifacts")?;
     let mut taken: HashSet<Location> = logs.into_iter().cloned().collect();
     let convert = |artifact: &super::artifact::Artifact| {
         let at = format!("template.outputs.artifacts.{}", artifact.name);

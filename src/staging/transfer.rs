@@ -1,17 +1,17 @@
 //! Bringing inputs into a step's directory, and taking outputs out of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use artifacts::archive::{Amount, Bounds, Pack};
+use artifacts::archive::Pack;
+use artifacts::quota::{Bounds, Quota};
 use artifacts::transfer::{Download, Upload};
-use artifacts::{ErrorKind, Location, Stores, transfer};
+use artifacts::{ArtifactStore, ErrorKind, Location, Stores, transfer};
 use cap_std::fs::Dir;
 use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 
 use super::{GuestPath, StepDirectory};
-use crate::step::{Content, InputArtifact, Produced, Stage, Step, StepError, StepLimits};
+use crate::step::{Content, InputArtifact, Produced, Stage, Step, StepError};
 
 /// Artifacts of one step on their way at once.
 const AT_ONCE: usize = 4;
@@ -40,15 +40,15 @@ pub async fn stage_in(
         return directory.introduce(step);
     }
     let incoming = directory.incoming()?;
-    // The step's limits hold for all inputs together. Those on their way at once do not know of each other: the sum is looked at after each.
-    let came = Arc::new(Came::default());
+    // The step's limits hold for all inputs together.
+    let quota = Quota::new(Bounds { bytes: step.limits.disk, entries: step.limits.entries });
     let mut transfers = Vec::new();
     for (index, input) in step.inputs.iter().enumerate().filter(|(_, input)| input.content.is_some()) {
         let (incoming, step, stores) = (Arc::clone(incoming.root()), Arc::clone(step), stores.clone());
-        let (name, handle, came) = (input.name.clone(), handle.clone(), Arc::clone(&came));
+        let (name, handle, quota) = (input.name.clone(), handle.clone(), Arc::clone(&quota));
         transfers.push(async move {
             let opened = stores.clone();
-            let bringing = async move { bring(&step, index, &incoming, &opened, &came).await };
+            let bringing = async move { bring(&step, index, &incoming, &opened, &quota).await };
             stores
                 .spawn_on(bringing, &handle)
                 .await
@@ -72,30 +72,6 @@ pub async fn stage_in(
         Arc::make_mut(step).inputs[index].content = None;
     }
     directory.introduce(step)
-}
-
-/// How much came of the inputs that are here.
-#[derive(Debug, Default)]
-struct Came {
-    bytes: AtomicU64,
-    entries: AtomicU64,
-}
-
-impl Came {
-    /// What is left of the step's limits.
-    fn left(&self, limits: &StepLimits) -> Bounds {
-        Bounds {
-            bytes: limits.disk.saturating_sub(self.bytes.load(Ordering::Relaxed)),
-            entries: limits.entries.saturating_sub(self.entries.load(Ordering::Relaxed)),
-        }
-    }
-
-    /// Counts one more. `false` where that is too much.
-    fn add(&self, amount: Amount, limits: &StepLimits) -> bool {
-        let bytes = self.bytes.fetch_add(amount.bytes, Ordering::Relaxed).saturating_add(amount.bytes);
-        let entries = self.entries.fetch_add(amount.entries, Ordering::Relaxed).saturating_add(amount.entries);
-        bytes <= limits.disk && entries <= limits.entries
-    }
 }
 
 /// Whose fault a failed transfer is.
@@ -125,7 +101,7 @@ async fn bring(
     index: usize,
     incoming: &Arc<Dir>,
     stores: &Stores,
-    came: &Came,
+    quota: &Arc<Quota>,
 ) -> Result<bool, (Fault, String)> {
     let input: &InputArtifact = &step.inputs[index];
     let path = &index.to_string();
@@ -133,24 +109,22 @@ async fn bring(
         None => Ok(false),
         Some(Content::Raw(text)) => {
             let failed = |error: &dyn std::fmt::Display| (Fault::Ours, format!("`{}`: {error}", input.name));
+            let share = quota.share();
+            let taken = share.take_entries(1).and_then(|()| share.take_bytes(text.len() as u64));
+            taken.map_err(|_| failed(&"the inputs together are more than the step's limit on its disk"))?;
+            share.keep();
             incoming.write(path, text).map_err(|error| failed(&error))?;
             transfer::permit(incoming, path, input.mode).await.map_err(|error| failed(&error))?;
             Ok(true)
         }
         Some(Content::Stored(location)) => {
-            let failed = |error: artifacts::Error| ((&error).into(), said(&input.name, location, &error));
+            let failed = |error: artifacts::Error| ((&error).into(), said(&input.name, location, None, &error));
             let store = stores.open(location, &step.workflow.namespace).await.map_err(failed)?;
+            let failed =
+                |error: artifacts::Error| ((&error).into(), said(&input.name, location, Some(&*store), &error));
             let what = Download { key: &location.key, path, unpack: input.unpack, mode: input.mode };
-            match transfer::download(&*store, &what, incoming, came.left(&step.limits)).await {
-                Ok(amount) if came.add(amount, &step.limits) => Ok(true),
-                Ok(_) => {
-                    let limits = &step.limits;
-                    let message = format!(
-                        "the inputs together are more than the step's limits on its disk, {} bytes and {} entries",
-                        limits.disk, limits.entries
-                    );
-                    Err(failed(artifacts::Error::new(ErrorKind::Damaged, message)))
-                }
+            match transfer::download(&*store, &what, incoming, quota).await {
+                Ok(()) => Ok(true),
                 Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(failed(error)),
             }
@@ -159,10 +133,12 @@ async fn bring(
 }
 
 /// What went wrong with an artifact, and which it is.
-fn said(name: &str, location: &Location, error: &artifacts::Error) -> String {
-    match location.key.as_str() {
-        "" => format!("`{name}`: {error}"),
-        key => format!("`{name}` (key `{key}`): {error}"),
+fn said(name: &str, location: &Location, store: Option<&dyn ArtifactStore>, error: &artifacts::Error) -> String {
+    match (location.key.as_str(), store) {
+        // An URL is its store's name, and in the message.
+        ("", _) => format!("`{name}`: {error}"),
+        (key, None) => format!("`{name}` (key `{key}`): {error}"),
+        (key, Some(store)) => format!("`{name}` (key `{key}` in {store}): {error}"),
     }
 }
 
@@ -207,8 +183,9 @@ async fn store(
     namespace: &str,
 ) -> Result<Produced, (Fault, String)> {
     let Made { name, path, location, pack } = made;
-    let failed = |error: artifacts::Error| ((&error).into(), said(&name, &location, &error));
+    let failed = |error: artifacts::Error| ((&error).into(), said(&name, &location, None, &error));
     let store = stores.open(&location, namespace).await.map_err(failed)?;
+    let failed = |error: artifacts::Error| ((&error).into(), said(&name, &location, Some(&*store), &error));
     let what = Upload { key: &location.key, path: path.relative(), pack };
     let uploaded = transfer::upload(&*store, what, root, limit).await.map_err(failed)?;
     Ok(Produced { name, path: path.to_string(), location, links_left_out: uploaded.links })

@@ -12,24 +12,7 @@ use tar::EntryType;
 use zip::ZipArchive;
 
 use super::leads_out;
-
-/// What may come out of an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Bytes of files.
-    pub bytes: u64,
-    /// Files, directories and links.
-    pub entries: u64,
-}
-
-/// What came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// Bytes of files.
-    pub bytes: u64,
-    /// Files, directories and links.
-    pub entries: u64,
-}
+use crate::quota::Share;
 
 /// So much may come out of however little.
 const FREE_OF_RATIO: u64 = 128 << 20;
@@ -53,27 +36,28 @@ fn is_header(block: &[u8; 512]) -> bool {
 }
 
 /// Unpacks a tar archive, in gzip or plain, to `path`.
-pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, bounds: Bounds) -> io::Result<Amount> {
+pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, share: &Share) -> io::Result<()> {
     let came = Rc::new(Cell::new(0));
-    let mut archive = Counted { inner: archive, count: Rc::clone(&came), limit: bounds.bytes };
+    let limit = share.bounds().bytes;
+    let mut archive = Counted { inner: archive, count: Rc::clone(&came), limit };
     let mut head = Vec::new();
     (&mut archive).take(GZIP.len() as u64).read_to_end(&mut head)?;
     let zipped = head == GZIP;
     let whole = io::Cursor::new(head).chain(archive);
-    unpack(root, path, bounds, came, |target| match zipped {
-        true => untar_into(target, MultiGzDecoder::new(whole), bounds),
-        false => untar_into(target, whole, bounds),
+    unpack(root, path, share, came, |target| match zipped {
+        true => untar_into(target, MultiGzDecoder::new(whole), limit),
+        false => untar_into(target, whole, limit),
     })
 }
 
 /// Unpacks a zip archive to `path`.
-pub(crate) fn unzip(root: &Dir, path: &str, mut archive: impl Read + Seek, bounds: Bounds) -> io::Result<Amount> {
+pub(crate) fn unzip(root: &Dir, path: &str, mut archive: impl Read + Seek, share: &Share) -> io::Result<()> {
     let (size, listed) = look_through(&mut archive)?;
-    if listed > bounds.entries {
-        return Err(invalid(format!("it has more than {} entries", bounds.entries)));
+    if listed > share.bounds().entries {
+        return Err(too_many(share.bounds().entries));
     }
     archive.rewind()?;
-    unpack(root, path, bounds, Rc::new(Cell::new(size)), |target| {
+    unpack(root, path, share, Rc::new(Cell::new(size)), |target| {
         let mut archive = ZipArchive::new(archive).map_err(damaged)?;
         for index in 0..archive.len() {
             let mut entry = archive.by_index(index).map_err(damaged)?;
@@ -109,7 +93,7 @@ fn look_through(archive: &mut (impl Read + Seek)) -> io::Result<(u64, u64)> {
     }
 }
 
-fn untar_into(target: &mut Target<'_>, archive: impl Read, bounds: Bounds) -> io::Result<()> {
+fn untar_into(target: &mut Target<'_>, archive: impl Read, limit: u64) -> io::Result<()> {
     let allowance = Rc::new(Cell::new(MAX_DESCRIPTION));
     let mut archive = tar::Archive::new(Metered { inner: archive, allowance: Rc::clone(&allowance) });
     for entry in archive.entries()? {
@@ -136,7 +120,7 @@ fn untar_into(target: &mut Target<'_>, archive: impl Read, bounds: Bounds) -> io
         allowance.set(MAX_DESCRIPTION);
     }
     // To its very end, where the checksum is.
-    io::copy(&mut archive.into_inner().inner.take(bounds.bytes), &mut io::sink())?;
+    io::copy(&mut archive.into_inner().inner.take(limit), &mut io::sink())?;
     Ok(())
 }
 
@@ -144,18 +128,17 @@ fn untar_into(target: &mut Target<'_>, archive: impl Read, bounds: Bounds) -> io
 fn unpack(
     root: &Dir,
     path: &str,
-    bounds: Bounds,
+    share: &Share,
     came: Rc<Cell<u64>>,
     work: impl FnOnce(&mut Target<'_>) -> io::Result<()>,
-) -> io::Result<Amount> {
+) -> io::Result<()> {
     let path = Path::new(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.unpacking"));
     root.create_dir_all(&beside)?;
     let directory = root.open_dir(&beside)?;
-    let mut target = Target { directory: &directory, bounds, came, files: 0, entries: 0, links: Vec::new() };
+    let mut target = Target { directory: &directory, share, came, files: 0, links: Vec::new(), parent: PathBuf::new() };
     let unpacked = work(&mut target).and_then(|()| target.check_links());
-    let amount = Amount { bytes: target.files, entries: target.entries };
     let placed = unpacked.and_then(|()| {
         let mut entries = directory.entries()?;
         match (entries.next().transpose()?, entries.next()) {
@@ -170,27 +153,44 @@ fn unpack(
     if placed.is_err() {
         let _ = root.remove_dir_all(&beside);
     }
-    placed.map(|()| amount)
+    placed
 }
 
 /// Where things come out, and how much did.
 struct Target<'a> {
     directory: &'a Dir,
-    bounds: Bounds,
+    share: &'a Share,
     /// How much of the archive was read.
     came: Rc<Cell<u64>>,
     files: u64,
-    entries: u64,
     links: Vec<PathBuf>,
+    /// The directory that was made last, for what is beside each other in it.
+    parent: PathBuf,
 }
 
 impl Target<'_> {
     fn directory(&mut self, name: &Path) -> io::Result<()> {
         self.count_entry()?;
-        match name == Path::new("") {
-            true => Ok(()),
-            false => self.directory.create_dir_all(name),
+        self.make_directories(name)
+    }
+
+    /// Makes it and what is above it, and counts each: a name can have thousands.
+    fn make_directories(&mut self, name: &Path) -> io::Result<()> {
+        if name == self.parent {
+            return Ok(());
         }
+        let mut path = PathBuf::new();
+        for part in name.components() {
+            path.push(part);
+            match self.directory.create_dir(&path) {
+                Ok(()) => self.count_entry()?,
+                // Another entry made it; or it is a link to one, which leads out nowhere.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.parent = path;
+        Ok(())
     }
 
     fn file(&mut self, name: &Path, content: &mut dyn Read, mode: Option<u32>) -> io::Result<()> {
@@ -265,8 +265,8 @@ impl Target<'_> {
         if name == Path::new("") {
             return Err(invalid("an entry of it has no name".to_owned()));
         }
-        if let Some(parent) = name.parent().filter(|parent| *parent != Path::new("")) {
-            self.directory.create_dir_all(parent)?;
+        if let Some(parent) = name.parent() {
+            self.make_directories(parent)?;
         }
         match self.directory.remove_file(name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -274,19 +274,14 @@ impl Target<'_> {
         }
     }
 
-    fn count_entry(&mut self) -> io::Result<()> {
-        self.entries += 1;
-        match self.entries > self.bounds.entries {
-            true => Err(invalid(format!("it has more than {} entries", self.bounds.entries))),
-            false => Ok(()),
-        }
+    fn count_entry(&self) -> io::Result<()> {
+        self.share.take_entries(1).map_err(too_many)
     }
 
     fn count_bytes(&mut self, count: u64) -> io::Result<()> {
         self.files += count;
-        if self.files > self.bounds.bytes {
-            return Err(invalid(format!("more than {} bytes come out of it", self.bounds.bytes)));
-        }
+        let taken = self.share.take_bytes(count);
+        taken.map_err(|left| invalid(format!("more than {left} bytes come out of it")))?;
         if self.files > FREE_OF_RATIO && self.files / MAX_RATIO > self.came.get() {
             return Err(invalid(format!("more than {MAX_RATIO} times as much comes out of it as it has")));
         }
@@ -306,6 +301,10 @@ fn plain(path: &[u8]) -> io::Result<PathBuf> {
         }
     }
     Ok(name)
+}
+
+fn too_many(left: u64) -> io::Error {
+    invalid(format!("it has more than {left} entries"))
 }
 
 fn invalid(message: String) -> io::Error {

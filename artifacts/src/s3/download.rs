@@ -12,12 +12,14 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::checksum::Checksum;
 use super::encryption::{CustomerKey, with_key};
 use super::errors::explain;
 use super::store::{S3Store, object};
@@ -51,7 +53,14 @@ impl S3Store {
         let e_tag = first.e_tag().filter(|tag| !tag.starts_with("W/")).map(str::to_owned);
         match (span, e_tag) {
             (Some(span), _) if span.end == span.whole => Ok(Body::new(stream(first.body), Some(span.whole))),
-            (Some(span), Some(e_tag)) => Ok(wanted.in_parts(first.body, &span, e_tag, Arc::clone(&self.parts))),
+            (Some(span), Some(e_tag)) => {
+                let checksum = wanted.checksum(&e_tag).await;
+                let body = wanted.in_parts(first.body, &span, e_tag, Arc::clone(&self.parts));
+                Ok(match checksum {
+                    Some(checksum) => Body { stream: checksum.hold(body.stream), ..body },
+                    None => body,
+                })
+            }
             _ => wanted.whole().await,
         }
     }
@@ -88,6 +97,13 @@ impl Wanted {
         let answer = self.ask(None, None).await.map_err(|error| explain(&object(&self.key), error))?;
         let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
         Ok(Body::new(stream(answer.body), length))
+    }
+
+    /// What the server knows of the whole. Without that, it comes all the same.
+    async fn checksum(&self, e_tag: &str) -> Option<Checksum> {
+        let request = self.client.head_object().bucket(&self.bucket).key(&self.key).if_match(e_tag);
+        let head = with_key!(request.checksum_mode(ChecksumMode::Enabled), self.customer.clone()).send().await;
+        Checksum::of(&head.ok()?)
     }
 
     /// The first part, and the others behind it.
@@ -142,7 +158,7 @@ impl Wanted {
                     return Err(Error::new(ErrorKind::Unavailable, "the store sends more than it was asked for"));
                 }
             };
-            if attempt == ATTEMPTS {
+            if attempt == ATTEMPTS || !broken.retryable() {
                 return Err(broken);
             }
             tracing::debug!(key = self.key, attempt, "a part broke off, going on where it was");
@@ -176,7 +192,7 @@ fn stream(body: ByteStream) -> BoxStream<'static, Result<Bytes, Error>> {
 }
 
 fn broke_off(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Unavailable, "the connection to the store broke off").caused_by(cause)
+    Error::broken("the connection to the store broke off", cause)
 }
 
 #[cfg(test)]

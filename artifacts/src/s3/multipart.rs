@@ -5,22 +5,15 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, checksum};
 use md5::{Digest, Md5};
 use tokio_util::task::TaskTracker;
 
 use super::encryption::{CustomerKey, Encryption, encrypted, with_key};
 use super::errors::explain;
-use super::store::object;
+use super::parts::Part;
+use super::store::{S3Store, object};
 use crate::{Error, ErrorKind};
-
-/// Hashing more than that is not for a thread that others wait for.
-const QUICK: usize = 256 << 10;
 
 /// An upload that was begun.
 pub(super) struct Multipart {
@@ -40,41 +33,40 @@ enum HeldBy {
 }
 
 impl Multipart {
-    pub(super) async fn begin(
-        client: &Client,
-        bucket: &str,
-        key: &str,
-        encryption: &Encryption,
+    async fn begin(
+        client: Client,
+        bucket: String,
+        key: String,
+        encryption: Encryption,
         customer: Option<CustomerKey>,
-    ) -> Result<Arc<Self>, Error> {
+    ) -> Result<Self, Error> {
         let create = async |algorithm: Option<ChecksumAlgorithm>| {
-            let request = client.create_multipart_upload().bucket(bucket).key(key).set_checksum_algorithm(algorithm);
-            encrypted!(with_key!(request, customer.clone()), encryption).send().await
+            let request = client.create_multipart_upload().bucket(&bucket).key(&key).set_checksum_algorithm(algorithm);
+            encrypted!(with_key!(request, customer.clone()), &encryption).send().await
         };
         let created = match create(Some(ChecksumAlgorithm::Crc32C)).await {
             // Some do not let pass what they do not know.
             Err(error) if matches!(status(&error), 400 | 501) => create(None).await,
             created => created,
         };
-        let created = created.map_err(|error| explain(&object(key), error))?;
+        let created = created.map_err(|error| explain(&object(&key), error))?;
         let held_by = match created.checksum_algorithm {
             Some(ChecksumAlgorithm::Crc32C) => HeldBy::Crc32c,
             _ => HeldBy::Md5,
         };
         let id = created.upload_id.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the server begins no upload"))?;
-        let (client, bucket, key) = (client.clone(), bucket.to_owned(), key.to_owned());
-        Ok(Arc::new(Self { client, bucket, key, id, held_by, customer }))
+        Ok(Self { client, bucket, key, id, held_by, customer })
     }
 
     /// Sends a part. Numbers begin with 1.
-    pub(super) async fn part(&self, number: i32, bytes: Bytes) -> Result<CompletedPart, Error> {
+    pub(super) async fn part(&self, number: i32, part: Part) -> Result<CompletedPart, Error> {
         let (md5, crc) = match self.held_by {
-            HeldBy::Md5 => (Some(md5(&bytes).await), None),
-            HeldBy::Crc32c => (None, Some(crc32c(&bytes))),
+            HeldBy::Md5 => (Some(part.md5().await), None),
+            HeldBy::Crc32c => (None, Some(part.crc32c())),
         };
         let request = self.client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
         let request = request.part_number(number).set_content_md5(md5).set_checksum_crc32_c(crc.clone());
-        let request = with_key!(request, self.customer.clone()).body(ByteStream::from(bytes));
+        let request = with_key!(request, self.customer.clone()).body(part.body());
         let sent = request.customize().disable_payload_signing().send().await;
         let sent = sent.map_err(|error| explain(&object(&self.key), error))?;
         Ok(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).set_checksum_crc32_c(crc).build())
@@ -118,8 +110,19 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(upload: &Arc<Multipart>, left: TaskTracker) -> Self {
-        Self { upload: Some(Arc::clone(upload)), left }
+    /// Begins an upload. Where nobody waits for that any more, it is taken back as soon as it has begun.
+    pub(super) async fn begin(
+        store: &S3Store,
+        key: &str,
+        customer: Option<CustomerKey>,
+    ) -> Result<(Arc<Multipart>, Self), Error> {
+        let (client, encryption, left) = (store.client.clone(), store.encryption.clone(), store.left.clone());
+        let beginning = Multipart::begin(client, store.bucket.clone(), key.to_owned(), encryption, customer);
+        let begun = store.left.spawn(async move {
+            let upload = Arc::new(beginning.await?);
+            Ok((Arc::clone(&upload), Self { upload: Some(upload), left }))
+        });
+        begun.await.unwrap_or_else(|error| Err(Error::broken("an upload was not begun", error)))
     }
 
     /// It is finished.
@@ -155,19 +158,4 @@ fn e_tag_of(parts: &[CompletedPart]) -> Option<String> {
 
 fn status<E>(error: &SdkError<E, HttpResponse>) -> u16 {
     error.raw_response().map_or(0, |response| response.status().as_u16())
-}
-
-/// As S3 writes it: big-endian, base64.
-fn crc32c(bytes: &[u8]) -> String {
-    let crc = checksum(CrcAlgorithm::Crc32Iscsi, bytes);
-    STANDARD.encode(&crc.to_be_bytes()[4..])
-}
-
-pub(super) async fn md5(bytes: &Bytes) -> String {
-    let hash = |bytes: &[u8]| STANDARD.encode(Md5::digest(bytes));
-    if bytes.len() <= QUICK {
-        return hash(bytes);
-    }
-    let shared = bytes.clone();
-    tokio::task::spawn_blocking(move || hash(&shared)).await.unwrap_or_else(|_| hash(bytes))
 }

@@ -7,17 +7,16 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::CompletedPart;
-use bytes::{Bytes, BytesMut};
-use futures::stream::{self, BoxStream, Fuse};
+use futures::stream;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::encryption::{encrypted, with_key};
 use super::errors::explain;
-use super::multipart::{Multipart, Pending, md5};
+use super::multipart::Pending;
+use super::parts::{Part, Parts};
 use super::store::{S3Store, object};
 use crate::{Body, Error, ErrorKind};
 
@@ -27,11 +26,9 @@ const PART_BYTES: u64 = 5 << 20;
 const MAX_PARTS: u64 = 10_000;
 /// Parts of one object on their way at once.
 const IN_FLIGHT: usize = 3;
-/// More than that is no small object.
-const LARGE: usize = 1 << 20;
 
 /// A part, and its place in memory.
-type Turned = (Bytes, Option<OwnedSemaphorePermit>);
+type Turned = (Part, Option<OwnedSemaphorePermit>);
 
 impl S3Store {
     pub(super) async fn upload(&self, key: &str, body: Body) -> Result<(), Error> {
@@ -50,19 +47,18 @@ impl S3Store {
         }
     }
 
-    async fn put_at_once(&self, key: &str, bytes: Bytes) -> Result<(), Error> {
+    async fn put_at_once(&self, key: &str, whole: Part) -> Result<(), Error> {
         let customer = self.encryption.customer_key(&self.bucket, key).await?;
-        let md5 = md5(&bytes).await;
+        let md5 = whole.md5().await;
         let request = self.client.put_object().bucket(&self.bucket).key(key).content_md5(md5);
-        let request = encrypted!(with_key!(request, customer), &self.encryption).body(ByteStream::from(bytes));
+        let request = encrypted!(with_key!(request, customer), &self.encryption).body(whole.body());
         let sent = request.customize().disable_payload_signing().send().await;
         sent.map(drop).map_err(|error| explain(&object(key), error))
     }
 
     async fn put_in_parts(&self, key: &str, begun: Vec<Turned>, rest: Parts) -> Result<(), Error> {
         let customer = self.encryption.customer_key(&self.bucket, key).await?;
-        let upload = Multipart::begin(&self.client, &self.bucket, key, &self.encryption, customer).await?;
-        let mut pending = Pending::new(&upload, self.left.clone());
+        let (upload, mut pending) = Pending::begin(self, key, customer).await?;
         let turns = Arc::clone(&self.parts);
         let rest = stream::try_unfold((rest, turns), |(mut rest, turns)| async move {
             let turn = Arc::clone(&turns).acquire_owned().await.ok();
@@ -100,38 +96,4 @@ async fn spawn<T: Send + 'static>(work: impl Future<Output = Result<T, Error>> +
     done.unwrap_or_else(
         |error| Err(Error::new(ErrorKind::Local, "a part broke off; this is a defect").caused_by(error)),
     )
-}
-
-/// A stream, in pieces of one size.
-struct Parts {
-    stream: Fuse<BoxStream<'static, Result<Bytes, Error>>>,
-    size: usize,
-    /// What came and did not fit.
-    over: Bytes,
-}
-
-impl Parts {
-    fn new(stream: BoxStream<'static, Result<Bytes, Error>>, size: usize) -> Self {
-        Self { stream: stream.fuse(), size, over: Bytes::new() }
-    }
-
-    /// The next piece, full unless it is the last; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let mut part = BytesMut::new();
-        while part.len() < self.size {
-            if self.over.is_empty() {
-                match self.stream.next().await.transpose()? {
-                    Some(bytes) => self.over = bytes,
-                    None => break,
-                }
-            }
-            let fits = self.over.len().min(self.size - part.len());
-            // What is large by now is taken for a whole piece: growing by halves would take half as much again.
-            if part.len() >= LARGE && part.capacity() < self.size {
-                part.reserve(self.size - part.len());
-            }
-            part.extend_from_slice(&self.over.split_to(fits));
-        }
-        Ok((!part.is_empty()).then(|| part.freeze()))
-    }
 }

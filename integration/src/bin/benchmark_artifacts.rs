@@ -11,7 +11,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artifacts::archive::{Bounds, Pack, Unpack};
+use artifacts::archive::{Pack, Unpack};
+use artifacts::quota::{Bounds, Quota};
 use artifacts::transfer::{Download, Upload, download, upload};
 use artifacts::{ArtifactRepository, ArtifactStore, Location, Stores};
 use cap_std::ambient_authority;
@@ -132,7 +133,7 @@ async fn main() {
     };
     let down = async |key: &str, unpack: Unpack| {
         let what = Download { key, path: "in", unpack, mode: None };
-        download(store, &what, root, BOUNDS).await.unwrap();
+        download(store, &what, root, &Quota::new(BOUNDS)).await.unwrap();
         let _ = root.remove_file("in").or_else(|_| root.remove_dir_all("in"));
     };
     let sign = server.curl();

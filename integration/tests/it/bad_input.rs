@@ -97,6 +97,20 @@ async fn templates_with_mistakes() {
         ),
         (
             with(&|template| {
+                let artifact = json!({"name": "a", "path": "/in/a", "raw": {"data": "x"}});
+                template["inputs"] = json!({"artifacts": [artifact, artifact]});
+            }),
+            "`template.inputs.artifacts.a`: another artifact has this name too",
+        ),
+        (
+            with(&|template| {
+                let artifact = json!({"name": "a", "path": "/out/a", "s3": {"key": "a/../b"}});
+                template["outputs"] = json!({"artifacts": [artifact]});
+            }),
+            "`template.outputs.artifacts.a`: the key `a/../b` has `.` or `..` between its slashes",
+        ),
+        (
+            with(&|template| {
                 template["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a", "gcs": {"key": "x"}}]})
             }),
             "artifacts of the kind `gcs` are not supported",

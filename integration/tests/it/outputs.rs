@@ -105,5 +105,5 @@ async fn an_optional_input_that_is_missing_is_not_there() {
     template["inputs"]["artifacts"][0]["optional"] = json!(false);
     let node = executor.node(&template).await;
     assert_eq!(node["phase"], "Error");
-    assert!(message(&node).contains("input artifact `in` (key `nowhere`)"), "{node}");
+    assert!(message(&node).contains("input artifact `in` (key `nowhere` in directory `"), "{node}");
 }

@@ -211,7 +211,11 @@ async fn whole_locations_and_what_servers_refuse() {
     assert_eq!(from_tar(&s3.object("mine/result.tgz"), "copy"), "x");
     let node = executor.node(&copy(&json!({"s3": {"key": "none"}}), &json!({}))).await;
     assert_eq!(node["phase"], "Error", "{node}");
-    assert!(message(&node).contains("input artifact `text` (key `none`): there is no object `none`"), "{node}");
+    let said = format!(
+        "input artifact `text` (key `none` in bucket `artifacts` at `{}`): there is no object `none`",
+        s3.endpoint
+    );
+    assert!(message(&node).contains(&said), "{node}");
     let node = executor.node(&copy(&json!({"s3": {"key": "none"}, "optional": true}), &json!({}))).await;
     assert_eq!(node["phase"], "Failed", "it is not there, and the module wants it: {node}");
     for (code, status, expected) in [

@@ -125,7 +125,7 @@ async fn an_upload_that_was_finished_without_a_word_is_finished() {
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
     let asked = s3.asked();
-    assert!(asked.iter().any(|asked| asked.starts_with("HEAD")), "it looked: {asked:?}");
+    assert!(asked.iter().any(|asked| asked.starts_with("HEAD /artifacts/wf/")), "it looked: {asked:?}");
 }
 
 /// Nothing that was begun stays in a bucket when the program is stopped.
@@ -172,9 +172,68 @@ async fn inputs_share_the_limit_on_the_disk() {
     s3.put("in/a", "a".repeat(3 << 20));
     let mut step = copy(&json!({"s3": {"key": "in/a"}}), &json!({"archive": {"none": {}}}));
     let node = executor.node(&step).await;
-    assert!(!message(&node).contains("the inputs together"), "{node}");
+    assert!(!message(&node).contains("the step's limit on its disk"), "{node}");
     let inputs = step["inputs"]["artifacts"].as_array_mut().unwrap();
     inputs.push(json!({"name": "more", "path": "/more", "s3": {"key": "in/a"}}));
     let node: Value = executor.node(&step).await;
-    assert!(message(&node).contains("more than the step's limits on its disk"), "{node}");
+    assert!(message(&node).contains("bytes, which the step's limit on its disk leaves"), "{node}");
+    step["inputs"]["artifacts"][1] = json!({"name": "more", "path": "/more", "raw": {"data": "a".repeat(2 << 20)}});
+    let node: Value = executor.node(&step).await;
+    assert!(message(&node).contains("the step's limit on its disk"), "{node}");
+}
+
+/// A byte a second: nobody waits for the end of that, and it is not tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_drips() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    s3.put("in/text", "a".repeat(10_000));
+    s3.fail("GET /artifacts/in/text", Fault::Drip);
+    let node = executor.node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({}))).await;
+    assert_eq!(node["phase"], "Error", "{node}");
+    assert!(message(&node).contains("(key `in/text` in bucket `artifacts` at `127.0.0.1:"), "{node}");
+    assert!(message(&node).contains(" is too slow: 3"), "{node}");
+    assert_eq!(s3.asked().len(), 1);
+}
+
+/// Parts are of the object that the server keeps a checksum of. The CRC-32 of the text is from another program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_object_is_held_to_its_checksum() {
+    const FULL: (&str, &str) = ("x-amz-checksum-type", "FULL_OBJECT");
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    s3.put("in/text", "0123456789abcde\n".repeat(1_300_000));
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    s3.fail("HEAD /artifacts/in/text", Fault::Headers(&[FULL, ("x-amz-checksum-crc32", "iacyug==")]));
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    for _ in 0..3 {
+        s3.fail("HEAD /artifacts/in/text", Fault::Headers(&[FULL, ("x-amz-checksum-crc32", "AAAAAA==")]));
+    }
+    let node = executor.node(&step).await;
+    assert!(message(&node).contains("not what the store keeps a checksum of, after 3 attempts"), "{node}");
+}
+
+/// Where the server says that it looks at CRC-32C, each part has that, and no MD5.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_have_the_checksum_that_the_server_knows() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let text = "0123456789abcde\n".repeat(1_300_000);
+    s3.put("in/text", &text);
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    for (known, header, other) in [
+        (Fault::Headers(&[("x-amz-checksum-algorithm", "CRC32C")]), "x-amz-checksum-crc32c", "content-md5"),
+        // It knows no checksums, and refuses what asks for one.
+        (Fault::Error(501, "NotImplemented"), "content-md5", "x-amz-checksum-crc32c"),
+    ] {
+        s3.asked();
+        s3.fail("?uploads", known);
+        let node = executor.node(&step).await;
+        assert_eq!(node["phase"], "Succeeded", "{node}");
+        assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
+        let parts = s3.headers("partNumber=");
+        assert_eq!(parts.len(), 4);
+        assert!(parts.iter().all(|headers| headers.contains_key(header) && !headers.contains_key(other)), "{parts:?}");
+    }
 }

@@ -33,7 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("runtime", &[]),
     ("staging", &["runtime", "step"]),
     ("step", &["runtime", "staging"]),
-    ("surroundings.rs", &["kubernetes"]),
+    ("surroundings", &["kubernetes"]),
     ("telemetry.rs", &["config"]),
     ("document.rs", &[]),
     ("kubernetes.rs", &[]),

@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_secs(30);
 const LEAST: usize = 4 << 10;
 
-/// Counts what arrives.
+/// Counts what arrives: 4 KiB in 30 s are the least.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     since: Instant,
     bytes: usize,
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
+    /// It begins.
+    pub fn new(now: Instant) -> Self {
         Self { since: now, bytes: 0 }
     }
 
     /// Takes note of `bytes` more; what came in how long, where that was too little.
-    pub(super) fn arrived(&mut self, bytes: usize, now: Instant) -> Result<(), (usize, Duration)> {
+    pub fn arrived(&mut self, bytes: usize, now: Instant) -> Result<(), (usize, Duration)> {
         self.bytes += bytes;
         let passed = now.duration_since(self.since);
         if passed < WINDOW {

@@ -1,5 +1,7 @@
 //! What artifact stores need of this program: Secrets of the workflow's namespace, and guarded ways to other machines.
 
+mod paced;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sources::transport::{Guarded, Hosts};
 
 use crate::kubernetes::{Kubernetes, KubernetesError};
+use paced::paced;
 
 /// The longest wait for an answer. It runs while a part is being sent too, on however slow a line.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -130,7 +133,7 @@ struct To(Guarded);
 #[async_trait]
 impl Web for To {
     async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
-        self.0.execute(request).await.map_err(refused)
+        self.0.execute(request).await.map(paced).map_err(refused)
     }
 }
 
