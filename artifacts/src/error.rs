@@ -75,13 +75,16 @@ impl Error {
 
     /// A connection that broke; or the reason, where the program itself broke it off.
     pub(crate) fn broken(what: impl Into<String>, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
-        let mut causes =
-            std::iter::successors(Some(&cause as &(dyn std::error::Error + 'static)), |cause| cause.source());
-        let error = match causes.find_map(|cause| cause.downcast_ref::<Self>()) {
+        let error = match Self::within(&cause) {
             Some(own) => Self::new(own.kind, own.message.clone()),
             None => Self::new(ErrorKind::Unavailable, what),
         };
         error.caused_by(cause)
+    }
+
+    /// The one of our own that another came from.
+    pub(crate) fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
     }
 
     /// What happened.

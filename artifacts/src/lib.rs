@@ -6,6 +6,7 @@
 
 pub mod archive;
 mod bridge;
+mod directories;
 pub mod directory;
 pub mod error;
 pub mod location;

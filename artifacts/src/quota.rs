@@ -12,10 +12,16 @@ pub struct Bounds {
     pub entries: u64,
 }
 
-/// How much of the bounds is taken.
+/// How much of the bounds is taken. Archives that have to be whole before they are unpacked are counted apart, within the same bounds.
 #[derive(Debug)]
 pub struct Quota {
     bounds: Bounds,
+    files: Taken,
+    archives: Taken,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
     bytes: AtomicU64,
     entries: AtomicU64,
 }
@@ -23,12 +29,12 @@ pub struct Quota {
 impl Quota {
     /// Nothing is taken yet.
     pub fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self { bounds, bytes: AtomicU64::new(0), entries: AtomicU64::new(0) })
+        Arc::new(Self { bounds, files: Taken::default(), archives: Taken::default() })
     }
 
     /// For one input, or one attempt to bring it.
     pub fn share(self: &Arc<Self>) -> Share {
-        Share { quota: Arc::clone(self), bytes: AtomicU64::new(0), entries: AtomicU64::new(0) }
+        Share { quota: Arc::clone(self), archive: false, own: Taken::default() }
     }
 }
 
@@ -36,11 +42,16 @@ impl Quota {
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
-    bytes: AtomicU64,
-    entries: AtomicU64,
+    archive: bool,
+    own: Taken,
 }
 
 impl Share {
+    /// For the same input, as an archive that is still to be unpacked.
+    pub(crate) fn of_archive(&self) -> Self {
+        Self { quota: Arc::clone(&self.quota), archive: true, own: Taken::default() }
+    }
+
     /// The bounds, whatever is taken of them.
     pub(crate) fn bounds(&self) -> Bounds {
         self.quota.bounds
@@ -48,32 +59,36 @@ impl Share {
 
     /// Takes bytes before they are written. How many there were for this input, where that is too many.
     pub fn take_bytes(&self, more: u64) -> Result<(), u64> {
-        take(&self.quota.bytes, &self.bytes, more, self.quota.bounds.bytes)
+        take(&self.all().bytes, &self.own.bytes, more, self.quota.bounds.bytes)
     }
 
     /// The same of files, directories and links.
     pub fn take_entries(&self, more: u64) -> Result<(), u64> {
-        take(&self.quota.entries, &self.entries, more, self.quota.bounds.entries)
+        take(&self.all().entries, &self.own.entries, more, self.quota.bounds.entries)
     }
 
     /// What was taken stays taken.
-    pub fn keep(self) {
-        self.bytes.store(0, Ordering::Relaxed);
-        self.entries.store(0, Ordering::Relaxed);
+    pub fn keep(&self) {
+        self.own.bytes.store(0, Ordering::Relaxed);
+        self.own.entries.store(0, Ordering::Relaxed);
+    }
+
+    fn all(&self) -> &Taken {
+        if self.archive { &self.quota.archives } else { &self.quota.files }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.quota.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
-        self.quota.entries.fetch_sub(*self.entries.get_mut(), Ordering::Relaxed);
+        self.all().bytes.fetch_sub(self.own.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.all().entries.fetch_sub(self.own.entries.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
 fn take(all: &AtomicU64, own: &AtomicU64, more: u64, most: u64) -> Result<(), u64> {
-    let taken = own.fetch_add(more, Ordering::Relaxed) + more;
-    let all = all.fetch_add(more, Ordering::Relaxed) + more;
-    if all > most { Err(most.saturating_sub(all - taken)) } else { Ok(()) }
+    let all = all.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+    let taken = own.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+    if all > most { Err(most.saturating_sub(all.saturating_sub(taken))) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -86,6 +101,7 @@ mod tests {
         let (first, second) = (quota.share(), quota.share());
         assert_eq!((first.take_bytes(6), first.take_entries(1)), (Ok(()), Ok(())));
         assert_eq!(second.take_bytes(5), Err(4), "together they are too many");
+        assert_eq!(second.of_archive().take_bytes(10), Ok(()), "archives are counted apart");
         drop(second);
         first.keep();
         let third = quota.share();

@@ -10,34 +10,29 @@ mod host;
 mod multipart;
 mod parts;
 mod store;
+mod turns;
 mod upload;
 mod web;
 
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{Error, ErrorKind, SecretKeySelector};
 
 pub(crate) use client::open;
 
-/// The most parts in memory at once, of all transfers of this process: each has a few megabytes.
-const PARTS_IN_MEMORY: usize = 12;
-
 /// What the stores of a process share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     /// Transfers, and uploads that are taken back where nobody waits for that.
     pub(crate) left: TaskTracker,
-    parts: Arc<Semaphore>,
+    turns: turns::Turns,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
-        Self { left: TaskTracker::new(), parts: Arc::new(Semaphore::new(PARTS_IN_MEMORY)) }
+        Self { left: TaskTracker::new(), turns: turns::Turns::new() }
     }
 }
 

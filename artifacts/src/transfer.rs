@@ -24,14 +24,13 @@ pub use place::{permit, place};
 
 use crate::archive::{self, Pack, Unpack};
 use crate::bridge;
+use crate::directories::make_directories;
 use crate::quota::{Quota, Share};
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
 const CHUNK_BYTES: usize = 256 << 10;
 /// What is read of a file at once.
 const PIECE_BYTES: u64 = 1 << 20;
-/// How deep a directory of objects may be.
-const MAX_DEPTH: usize = 32;
 /// Objects of one directory on their way at once.
 const AT_ONCE: usize = 16;
 /// A transfer that the network broke begins again.
@@ -63,10 +62,10 @@ pub async fn download(
     again(|| async {
         let share = Arc::new(quota.share());
         let fetched = fetch(store, what, root, &share).await;
-        match (&fetched, Arc::into_inner(share)) {
-            (Ok(()), Some(share)) => share.keep(),
+        match fetched {
+            Ok(()) => share.keep(),
             // Nothing half-written stays, for the next attempt or for the guest.
-            _ => drop(blocking(root, what.path, remove).await),
+            Err(_) => drop(blocking(root, what.path, remove).await),
         }
         fetched
     })
@@ -187,7 +186,8 @@ async fn unzip(
     share: &Arc<Share>,
 ) -> Result<(), Error> {
     let packed = format!("{path}.packed");
-    write_file(stream, root, &packed, &Quota::new(share.bounds()).share()).await?;
+    let archive = Arc::new(share.of_archive());
+    write_file(stream, root, &packed, &archive).await?;
     let (place, share) = (path.to_owned(), Arc::clone(share));
     let unpack = move |root: &Dir, packed: &str| {
         let unpacked =
@@ -223,28 +223,25 @@ async fn fetch_directory(
     let prefix = format!("{}/", what.key.trim_end_matches('/'));
     let objects = store.list(&prefix).await.map_err(|error| not_missing(error, "the list of what is below it"))?;
     let objects = objects.map_err(|error| not_missing(error, "the list of what is below it"));
-    // What a console makes of a directory ends in a slash, and is none.
-    let objects = objects.try_filter(|object| std::future::ready(!object.key.ends_with('/')));
     let fetched = objects.map_ok(|object| {
         let prefix = &prefix;
         async move {
             share.take_entries(1).map_err(too_many)?;
-            let below = object.key.strip_prefix(prefix.as_str()).unwrap_or(&object.key);
-            // Every directory on the way is one more, and is counted nowhere.
-            if below.matches('/').count() > MAX_DEPTH {
-                return Err(Error::new(
-                    ErrorKind::Damaged,
-                    format!("`{below}` is more than {MAX_DEPTH} directories deep"),
-                ));
+            // What a console makes of a directory ends in a slash, and is none.
+            if object.key.ends_with('/') {
+                return Ok(0);
             }
+            let below = object.key.strip_prefix(prefix.as_str()).unwrap_or(&object.key);
             fits(Some(object.size), share)?;
             let Body { stream, length, .. } =
                 store.get(&object.key).await.map_err(|error| not_missing(error, below))?;
-            write_file(whole(stream, length), root, &format!("{}/{below}", what.path), share).await
+            write_file(whole(stream, length), root, &format!("{}/{below}", what.path), share).await.map(|()| 1)
         }
     });
-    let count =
-        fetched.try_buffer_unordered(AT_ONCE).try_fold(0u64, |count, ()| std::future::ready(Ok(count + 1))).await?;
+    let count = fetched
+        .try_buffer_unordered(AT_ONCE)
+        .try_fold(0u64, |count, came| std::future::ready(Ok(count + came)))
+        .await?;
     match (count, what.unpack) {
         (0, _) => Err(missing),
         (_, Unpack::Tar | Unpack::Zip) => Err(Error::new(
@@ -368,11 +365,10 @@ fn pieces(file: std::fs::File, length: u64) -> impl Stream<Item = io::Result<Byt
     let starts = (0..length.div_ceil(PIECE_BYTES)).map(|number| number * PIECE_BYTES);
     stream::iter(starts).then(move |start| {
         let file = Arc::clone(&file);
-        let read = move || {
-            let size = usize::try_from(PIECE_BYTES.min(length - start)).unwrap_or(usize::MAX);
-            let mut piece = vec![0; size];
-            file.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece))
-        };
+        // Made here: the allocator keeps memory for each thread that asks for some, and the threads below are many.
+        let size = usize::try_from(PIECE_BYTES.min(length - start)).unwrap_or(usize::MAX);
+        let mut piece = vec![0; size];
+        let read = move || file.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece));
         async { tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(io::Error::other(error))) }
     })
 }
@@ -381,17 +377,17 @@ async fn write_file(
     mut stream: BoxStream<'static, Result<Bytes, Error>>,
     root: &Arc<Dir>,
     path: &str,
-    share: &Share,
+    share: &Arc<Share>,
 ) -> Result<(), Error> {
-    let create = |root: &Dir, path: &str| {
-        if let Some(parent) = Path::new(path).parent() {
-            root.create_dir_all(parent)?;
-        }
+    let counting = Arc::clone(share);
+    let create = move |root: &Dir, path: &str| {
+        let made = Path::new(path).parent().map_or(Ok(0), |parent| make_directories(root, parent))?;
+        counting.take_entries(made).map_err(|left| io::Error::other(too_many(left)))?;
         Ok(root.create(path)?.into_std())
     };
     let mut file = tokio::fs::File::from_std(blocking(root, path, create).await?);
     file.set_max_buf_size(CHUNK_BYTES);
-    let failed = |error| Error::local(format_args!("writing `/{path}`"), error);
+    let failed = |error| Error::local("writing it", error);
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         share.take_bytes(chunk.len() as u64).map_err(too_large)?;

@@ -257,17 +257,16 @@ impl HttpStore {
             }
             let next =
                 answer.headers().get(LOCATION).and_then(|next| next.to_str().ok()).and_then(|next| url.join(next).ok());
-            let next =
-                next.ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("{self} redirects to nowhere")))?;
+            let next = next.ok_or_else(|| Error::new(ErrorKind::Unavailable, "it redirects to nowhere"))?;
             if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(Error::new(ErrorKind::Forbidden, format!("{self} redirects from HTTPS to plain HTTP")));
+                return Err(Error::new(ErrorKind::Forbidden, "it redirects from HTTPS to plain HTTP"));
             }
             url = next;
         }
-        Err(Error::new(ErrorKind::Unavailable, format!("{self} redirects more than {REDIRECTS} times")))
+        Err(Error::new(ErrorKind::Unavailable, format!("it redirects more than {REDIRECTS} times")))
     }
 
-    fn check(&self, answer: Response) -> Result<Response, Error> {
+    fn check(answer: Response) -> Result<Response, Error> {
         let status = answer.status();
         let kind = match status.as_u16() {
             200..=299 => return Ok(answer),
@@ -275,7 +274,7 @@ impl HttpStore {
             408 | 429 | 500..=599 => ErrorKind::Unavailable,
             _ => ErrorKind::Forbidden,
         };
-        Err(Error::new(kind, format!("{self} answers {status}")))
+        Err(Error::new(kind, format!("it answers {status}")))
     }
 }
 
@@ -284,7 +283,7 @@ impl ArtifactStore for HttpStore {
     async fn get(&self, _key: &str) -> Result<Body, Error> {
         let mut attempt = 1;
         let answer = loop {
-            let answer = self.fetch().await.and_then(|answer| self.check(answer));
+            let answer = self.fetch().await.and_then(Self::check);
             match answer {
                 Err(error) if error.retryable() && attempt < ATTEMPTS => {
                     tokio::time::sleep(Duration::from_millis(250 << attempt)).await;
@@ -309,7 +308,7 @@ impl ArtifactStore for HttpStore {
             request.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         *request.body_mut() = Some(reqwest::Body::wrap_stream(body.stream));
-        self.web.execute(request).await.and_then(|answer| self.check(answer)).map(drop)
+        self.web.execute(request).await.and_then(Self::check).map(drop)
     }
 
     async fn list(&self, _prefix: &str) -> Result<BoxStream<'static, Result<Object, Error>>, Error> {

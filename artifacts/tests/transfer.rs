@@ -274,6 +274,27 @@ async fn a_name_of_many_directories_is_many_entries() {
     }
 }
 
+/// Each directory is one entry, however it is made; what is in the way of one is an error.
+#[tokio::test]
+async fn directories_are_counted_once() {
+    let header = |kind: EntryType| {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o755);
+        header
+    };
+    let mut builder = Builder::new(Vec::new());
+    for number in 0..98 {
+        builder.append_data(&mut header(EntryType::Directory), format!("d/{number}"), &b""[..]).unwrap();
+    }
+    Fixture::new().bring(&builder.into_inner().unwrap(), Unpack::Tar).await.unwrap();
+    let mut builder = Builder::new(Vec::new());
+    builder.append_data(&mut header(EntryType::Regular), "a/f", &b""[..]).unwrap();
+    builder.append_data(&mut header(EntryType::Directory), "a/f", &b""[..]).unwrap();
+    Fixture::new().bring(&builder.into_inner().unwrap(), Unpack::Tar).await.unwrap_err();
+}
+
 /// What is there already, parents of outputs for example, stays; what is in the way goes.
 #[test]
 fn what_came_is_put_over_what_is_there() {

@@ -80,7 +80,7 @@ fn whole(s3: &S3Location) -> Option<Location> {
     s3.has_location().then(|| Location { repository: repository(), key: s3.key.clone(), default: false })
 }
 
-fn check(location: &Location, at: &str) -> Result<(), DocumentError> {
+pub(super) fn check(location: &Location, at: &str) -> Result<(), DocumentError> {
     location.check().map_err(|error| DocumentError::new(at, error.to_string()))
 }
 
@@ -122,7 +122,7 @@ impl Artifact {
             return Ok(Some(Content::Stored(supplied.clone())));
         }
         // What else a workflow's own repository and Secrets would lead to is not on this machine.
-        let url = || self.http.as_ref().and_then(|_| self.whole()).map(Content::Stored);
+        let url = || self.http.as_ref().filter(|_| self.s3.is_none()).and_then(|_| self.whole()).map(Content::Stored);
         if placement.personal {
             return Ok(raw.or_else(url));
         }

@@ -80,6 +80,13 @@ impl Call {
         let logs = logs
             .then(|| placement.place("template.archiveLocation").map(|place| place.below("main.log")))
             .transpose()?;
+        let undeclared = place.map(|place| match placement.personal {
+            true => place.at(&place.key),
+            false => place.below("undeclared"),
+        });
+        for location in logs.iter().chain(&undeclared) {
+            super::artifact::check(location, "template.archiveLocation")?;
+        }
         let output_artifacts = output_artifacts(&template, placement, logs.as_ref())?;
         let step = Step {
             parameters: parameters(&template)?,
@@ -87,10 +94,7 @@ impl Call {
             inputs,
             output_artifacts,
             // Apart from declared ones, whatever the module calls them; on one's own machine they are called by their names.
-            undeclared_artifacts: place.map(|place| match placement.personal {
-                true => place.at(&place.key),
-                false => place.below("undeclared"),
-            }),
+            undeclared_artifacts: undeclared,
             logs,
             limits: lower(&wasm.limits, &conversion.limits),
             timeout: timeout(&template),

@@ -111,7 +111,7 @@ async fn bring(
             let failed = |error: &dyn std::fmt::Display| (Fault::Ours, format!("`{}`: {error}", input.name));
             let share = quota.share();
             let taken = share.take_entries(1).and_then(|()| share.take_bytes(text.len() as u64));
-            taken.map_err(|_| failed(&"the inputs together are more than the step's limit on its disk"))?;
+            taken.map_err(|_| failed(&"the inputs together are more than the step's limits on its disk"))?;
             share.keep();
             incoming.write(path, text).map_err(|error| failed(&error))?;
             transfer::permit(incoming, path, input.mode).await.map_err(|error| failed(&error))?;
@@ -135,8 +135,8 @@ async fn bring(
 /// What went wrong with an artifact, and which it is.
 fn said(name: &str, location: &Location, store: Option<&dyn ArtifactStore>, error: &artifacts::Error) -> String {
     match (location.key.as_str(), store) {
-        // An URL is its store's name, and in the message.
-        ("", _) => format!("`{name}`: {error}"),
+        ("", None) => format!("`{name}`: {error}"),
+        ("", Some(store)) => format!("`{name}` ({store}): {error}"),
         (key, None) => format!("`{name}` (key `{key}`): {error}"),
         (key, Some(store)) => format!("`{name}` (key `{key}` in {store}): {error}"),
     }

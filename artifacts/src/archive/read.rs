@@ -12,6 +12,7 @@ use tar::EntryType;
 use zip::ZipArchive;
 
 use super::leads_out;
+use crate::directories::make_directories;
 use crate::quota::Share;
 
 /// So much may come out of however little.
@@ -114,7 +115,7 @@ fn untar_into(target: &mut Target<'_>, archive: impl Read, limit: u64) -> io::Re
             (EntryType::Symlink, Some(name)) => target.link(&name, &link.unwrap_or_default())?,
             (EntryType::Link, Some(name)) => target.same(&name, &plain(link.unwrap_or_default().as_bytes())?)?,
             // Devices and the like: Argo leaves them out too.
-            (_, _) => target.count_entry()?,
+            (_, _) => target.count_entries(1)?,
         }
         target.skip(&mut entry)?;
         allowance.set(MAX_DESCRIPTION);
@@ -170,27 +171,18 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn directory(&mut self, name: &Path) -> io::Result<()> {
-        self.count_entry()?;
-        self.make_directories(name)
+        // One that is there already is an entry all the same.
+        if self.make_directories(name)? == 0 { self.count_entries(1) } else { Ok(()) }
     }
 
-    /// Makes it and what is above it, and counts each: a name can have thousands.
-    fn make_directories(&mut self, name: &Path) -> io::Result<()> {
+    fn make_directories(&mut self, name: &Path) -> io::Result<u64> {
         if name == self.parent {
-            return Ok(());
+            return Ok(0);
         }
-        let mut path = PathBuf::new();
-        for part in name.components() {
-            path.push(part);
-            match self.directory.create_dir(&path) {
-                Ok(()) => self.count_entry()?,
-                // Another entry made it; or it is a link to one, which leads out nowhere.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.parent = path;
-        Ok(())
+        let made = make_directories(self.directory, name)?;
+        self.count_entries(made)?;
+        name.clone_into(&mut self.parent);
+        Ok(made)
     }
 
     fn file(&mut self, name: &Path, content: &mut dyn Read, mode: Option<u32>) -> io::Result<()> {
@@ -261,7 +253,7 @@ impl Target<'_> {
 
     /// Makes the directories above, and takes away what an earlier entry put there. Nothing here follows a link out of the directory.
     fn make_room(&mut self, name: &Path) -> io::Result<()> {
-        self.count_entry()?;
+        self.count_entries(1)?;
         if name == Path::new("") {
             return Err(invalid("an entry of it has no name".to_owned()));
         }
@@ -274,8 +266,8 @@ impl Target<'_> {
         }
     }
 
-    fn count_entry(&self) -> io::Result<()> {
-        self.share.take_entries(1).map_err(too_many)
+    fn count_entries(&self, count: u64) -> io::Result<()> {
+        self.share.take_entries(count).map_err(too_many)
     }
 
     fn count_bytes(&mut self, count: u64) -> io::Result<()> {

@@ -16,19 +16,23 @@ use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::checksum::Checksum;
 use super::encryption::{CustomerKey, with_key};
 use super::errors::explain;
 use super::store::{S3Store, object};
+use super::turns::Turns;
 use crate::{Body, Error, ErrorKind};
 
 const PART_BYTES: u64 = 4 << 20;
 /// Parts of one object on their way at once. They are in memory.
 const IN_FLIGHT: usize = 4;
+/// An answer with less of a part than that is one that broke off.
+const LEAST: u64 = 64 << 10;
 const ATTEMPTS: u32 = 4;
+/// The longest wait for what only makes sure.
+const CHECKSUM_WAIT: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
 impl S3Store {
@@ -55,7 +59,7 @@ impl S3Store {
             (Some(span), _) if span.end == span.whole => Ok(Body::new(stream(first.body), Some(span.whole))),
             (Some(span), Some(e_tag)) => {
                 let checksum = wanted.checksum(&e_tag).await;
-                let body = wanted.in_parts(first.body, &span, e_tag, Arc::clone(&self.parts));
+                let body = wanted.in_parts(first.body, &span, e_tag, self.turns.clone());
                 Ok(match checksum {
                     Some(checksum) => Body { stream: checksum.hold(body.stream), ..body },
                     None => body,
@@ -102,19 +106,20 @@ impl Wanted {
     /// What the server knows of the whole. Without that, it comes all the same.
     async fn checksum(&self, e_tag: &str) -> Option<Checksum> {
         let request = self.client.head_object().bucket(&self.bucket).key(&self.key).if_match(e_tag);
-        let head = with_key!(request.checksum_mode(ChecksumMode::Enabled), self.customer.clone()).send().await;
-        Checksum::of(&head.ok()?)
+        let request = with_key!(request.checksum_mode(ChecksumMode::Enabled), self.customer.clone());
+        let head = tokio::time::timeout(CHECKSUM_WAIT, request.send()).await.ok()?.ok()?;
+        if head.e_tag() == Some(e_tag) { Checksum::of(&head) } else { None }
     }
 
     /// The first part, and the others behind it.
-    fn in_parts(self: Arc<Self>, begun: ByteStream, first: &Span, e_tag: String, turns: Arc<Semaphore>) -> Body {
+    fn in_parts(self: Arc<Self>, begun: ByteStream, first: &Span, e_tag: String, turns: Turns) -> Body {
         let (begin, whole) = (first.end, first.whole);
         let e_tag: Arc<str> = e_tag.into();
         let starts = (0..(whole - begin).div_ceil(PART_BYTES)).map(move |number| begin + number * PART_BYTES);
-        // Places in memory are taken in the order in which parts are needed: or those behind would keep the first from theirs.
+        // Memory is taken in the order in which parts are needed: or those behind would keep the first from theirs.
         let turned = stream::iter(starts).then(move |start| {
-            let turns = Arc::clone(&turns);
-            async move { (start, turns.acquire_owned().await.ok()) }
+            let turns = turns.clone();
+            async move { (start, turns.take(PART_BYTES).await) }
         });
         let parts = turned.map(move |(start, turn)| {
             let (wanted, e_tag) = (Arc::clone(&self), Arc::clone(&e_tag));
@@ -125,7 +130,7 @@ impl Wanted {
             ))
         });
         let rest = parts.buffered(IN_FLIGHT).map(|part| part.unwrap_or_else(|error| Err(broke_off(error))));
-        // The place is free when the part is handed on.
+        // The memory is free when the part is handed on.
         let rest = rest.map_ok(|(part, _turn)| part);
         Body::new(stream(begun).chain(rest).boxed(), Some(whole))
     }
@@ -150,8 +155,10 @@ impl Wanted {
                     Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
                     Some(Err(error)) => break error,
                     None if bytes.len() == size => return Ok(bytes.freeze()),
-                    // It may send less than it was asked for, as long as that is what it says.
-                    None if part.start + bytes.len() as u64 == said.end => continue 'asking,
+                    // It may send less than it was asked for, as long as that is what it says, and not next to nothing.
+                    None if part.start + bytes.len() as u64 == said.end && said.end - said.start >= LEAST => {
+                        continue 'asking;
+                    }
                     None => break Error::new(ErrorKind::Unavailable, "the store sent less than it was asked for"),
                 }
                 if bytes.len() > size {

@@ -18,14 +18,16 @@ where
 {
     let (kind, message) = match &error {
         SdkError::TimeoutError(_) => (ErrorKind::Unavailable, "the server does not answer in time".to_owned()),
-        SdkError::DispatchFailure(failure) => match failure.as_connector_error().and_then(|error| ours(error)) {
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error().and_then(|error| Error::within(error))
+        {
             Some(ours) => (ours.kind(), ours.to_string()),
             None if failure.is_timeout() => (ErrorKind::Unavailable, "the server does not answer in time".to_owned()),
             None => (ErrorKind::Forbidden, no_credentials(&error)),
         },
-        SdkError::ResponseError(_) => {
-            (ErrorKind::Unavailable, format!("the answer about {what} broke off, or is none"))
-        }
+        SdkError::ResponseError(_) => match Error::within(&error) {
+            Some(ours) => (ours.kind(), ours.to_string()),
+            None => (ErrorKind::Unavailable, format!("the answer about {what} broke off, or is none")),
+        },
         answered => {
             let status = answered.raw_response().map_or(0, |response| response.status().as_u16());
             let code = answered.code().unwrap_or_default();
@@ -51,18 +53,6 @@ where
         Ok(source) => explained.caused_by(source),
         Err(_) => explained,
     }
-}
-
-/// The error of our own that sending ended with.
-fn ours<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(ours) = error.downcast_ref::<Error>() {
-            return Some(ours);
-        }
-        cause = error.source();
-    }
-    None
 }
 
 /// Nothing was sent: what is left is that there was nothing to sign with.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use md5::{Digest, Md5};
 use tokio_util::task::TaskTracker;
 
@@ -41,7 +41,10 @@ impl Multipart {
         customer: Option<CustomerKey>,
     ) -> Result<Self, Error> {
         let create = async |algorithm: Option<ChecksumAlgorithm>| {
-            let request = client.create_multipart_upload().bucket(&bucket).key(&key).set_checksum_algorithm(algorithm);
+            let request =
+                client.create_multipart_upload().bucket(&bucket).key(&key).set_checksum_algorithm(algorithm.clone());
+            // Of the whole, so that whoever gets it in other parts can check it too.
+            let request = request.set_checksum_type(algorithm.map(|_| ChecksumType::FullObject));
             encrypted!(with_key!(request, customer.clone()), &encryption).send().await
         };
         let created = match create(Some(ChecksumAlgorithm::Crc32C)).await {
@@ -118,11 +121,19 @@ impl Pending {
     ) -> Result<(Arc<Multipart>, Self), Error> {
         let (client, encryption, left) = (store.client.clone(), store.encryption.clone(), store.left.clone());
         let beginning = Multipart::begin(client, store.bucket.clone(), key.to_owned(), encryption, customer);
-        let begun = store.left.spawn(async move {
-            let upload = Arc::new(beginning.await?);
-            Ok((Arc::clone(&upload), Self { upload: Some(upload), left }))
+        let (hand_over, begun) = tokio::sync::oneshot::channel();
+        store.left.spawn(async move {
+            let begun = beginning.await.map(|upload| Self { upload: Some(Arc::new(upload)), left });
+            // Here and now: whoever waits for all that is left does not wait for what is begun by dropping.
+            if let Err(Ok(mut pending)) = hand_over.send(begun) {
+                pending.abort().await;
+            }
         });
-        begun.await.unwrap_or_else(|error| Err(Error::broken("an upload was not begun", error)))
+        let defect = |_| Err(Error::new(ErrorKind::Local, "an upload was not begun; this is a defect"));
+        let pending = begun.await.unwrap_or_else(defect)?;
+        let upload = pending.upload.clone();
+        let upload = upload.ok_or_else(|| Error::new(ErrorKind::Local, "an upload is not there; this is a defect"))?;
+        Ok((upload, pending))
     }
 
     /// It is finished.

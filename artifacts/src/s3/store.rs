@@ -1,7 +1,6 @@
 //! The store over a bucket.
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -12,11 +11,12 @@ use aws_sdk_s3::types::{
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
 use super::encryption::Encryption;
 use super::errors::explain;
+use super::turns::Turns;
 use super::{CreateBucket, S3Location, Shared};
 use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 
@@ -31,8 +31,7 @@ pub(crate) struct S3Store {
     created: OnceCell<()>,
     /// What is still to be done where nobody waits for it.
     pub(super) left: TaskTracker,
-    /// Places for parts in memory, of all stores.
-    pub(super) parts: Arc<Semaphore>,
+    pub(super) turns: Turns,
 }
 
 impl S3Store {
@@ -43,7 +42,7 @@ impl S3Store {
         encryption: Encryption,
         shared: Shared,
     ) -> Self {
-        let Shared { left, parts } = shared;
+        let Shared { left, turns } = shared;
         Self {
             client,
             bucket: location.bucket.clone(),
@@ -53,7 +52,7 @@ impl S3Store {
             create: location.create_bucket_if_not_present,
             created: OnceCell::new(),
             left,
-            parts,
+            turns: turns.of_one(),
         }
     }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use aws_sdk_s3::types::CompletedPart;
 use futures::stream;
 use futures::{StreamExt, TryStreamExt};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::encryption::{encrypted, with_key};
@@ -18,6 +17,7 @@ use super::errors::explain;
 use super::multipart::Pending;
 use super::parts::{Part, Parts};
 use super::store::{S3Store, object};
+use super::turns::Turn;
 use crate::{Body, Error, ErrorKind};
 
 /// A part, and the largest object that is put at once. All parts have one size: some servers want that.
@@ -27,22 +27,22 @@ const MAX_PARTS: u64 = 10_000;
 /// Parts of one object on their way at once.
 const IN_FLIGHT: usize = 3;
 
-/// A part, and its place in memory.
-type Turned = (Part, Option<OwnedSemaphorePermit>);
+/// A part, and its memory.
+type Turned = (Part, Turn);
 
 impl S3Store {
     pub(super) async fn upload(&self, key: &str, body: Body) -> Result<(), Error> {
         let most = body.length.or(body.at_most).unwrap_or(PART_BYTES * MAX_PARTS);
         let part_bytes = PART_BYTES.max(most.div_ceil(MAX_PARTS));
         let mut parts = Parts::new(body.stream, usize::try_from(part_bytes).unwrap_or(usize::MAX));
-        // Both places at once: two that have one each would wait for each other.
-        let mut turns = Arc::clone(&self.parts).acquire_many_owned(2).await.ok();
+        // Memory for both at once: two that have it for one would wait for each other.
+        let mut turn = self.turns.take(most.min(2 * part_bytes)).await;
         let first = parts.next().await?.unwrap_or_default();
         match parts.next().await? {
             None => self.put_at_once(key, first).await,
             Some(second) => {
-                let turn = turns.as_mut().and_then(|turns| turns.split(1));
-                self.put_in_parts(key, vec![(first, turn), (second, turns)], parts).await
+                let half = turn.split();
+                self.put_in_parts(key, vec![(first, half), (second, turn)], parts, part_bytes).await
             }
         }
     }
@@ -56,12 +56,12 @@ impl S3Store {
         sent.map(drop).map_err(|error| explain(&object(key), error))
     }
 
-    async fn put_in_parts(&self, key: &str, begun: Vec<Turned>, rest: Parts) -> Result<(), Error> {
+    async fn put_in_parts(&self, key: &str, begun: Vec<Turned>, rest: Parts, size: u64) -> Result<(), Error> {
         let customer = self.encryption.customer_key(&self.bucket, key).await?;
         let (upload, mut pending) = Pending::begin(self, key, customer).await?;
-        let turns = Arc::clone(&self.parts);
-        let rest = stream::try_unfold((rest, turns), |(mut rest, turns)| async move {
-            let turn = Arc::clone(&turns).acquire_owned().await.ok();
+        let turns = self.turns.clone();
+        let rest = stream::try_unfold((rest, turns), move |(mut rest, turns)| async move {
+            let turn = turns.take(size).await;
             Ok(rest.next().await?.map(|part| ((part, turn), (rest, turns))))
         });
         let numbered = stream::iter(begun.into_iter().map(Ok)).chain(rest).zip(stream::iter(1..));

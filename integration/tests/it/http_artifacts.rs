@@ -110,7 +110,7 @@ async fn urls_in_and_out_with_the_credentials_of_secrets() {
     for (path, expected) in [("none", "answers 404 Not Found"), ("broken", "answers 502 Bad Gateway, after 3 attempts")]
     {
         let node = executor.node(&step(at(path), out.clone())).await;
-        assert!(message(&node).contains(&format!("`http://{host}/{path}` {expected}")), "{node}");
+        assert!(message(&node).contains(&format!("(`http://{host}/{path}`): it {expected}")), "{node}");
     }
     let node = executor.node(&step(json!({"url": "http://169.254.169.254/latest"}), out)).await;
     assert!(message(&node).contains("a link-local address, which requests may not reach"), "{node}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::executor::{Executor, Options, request};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::s3::{Fault, S3};
 
@@ -147,8 +147,8 @@ async fn a_stop_takes_uploads_back() {
         let id = executor.id().to_string();
         assert!(std::process::Command::new("kill").arg(id).status().unwrap().success());
     };
-    let (node, ()) = tokio::join!(executor.node(&step), stop);
-    assert!(message(&node).contains("the step was cancelled"), "{node}");
+    let ((status, reply), ()) = tokio::join!(executor.post(request(&step).to_string(), &executor.token), stop);
+    assert_eq!((status, reply.as_str()), (200, r#"{"node":{},"requeue":"1s"}"#));
     let (code, _) = tokio::task::spawn_blocking(move || executor.terminate()).await.unwrap();
     assert_eq!(code, Some(0));
     let asked = s3.asked();
@@ -179,7 +179,7 @@ async fn inputs_share_the_limit_on_the_disk() {
     assert!(message(&node).contains("bytes, which the step's limit on its disk leaves"), "{node}");
     step["inputs"]["artifacts"][1] = json!({"name": "more", "path": "/more", "raw": {"data": "a".repeat(2 << 20)}});
     let node: Value = executor.node(&step).await;
-    assert!(message(&node).contains("the step's limit on its disk"), "{node}");
+    assert!(message(&node).contains("on its disk"), "{node}");
 }
 
 /// A byte a second: nobody waits for the end of that, and it is not tried again.
@@ -192,7 +192,7 @@ async fn a_store_that_drips() {
     let node = executor.node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({}))).await;
     assert_eq!(node["phase"], "Error", "{node}");
     assert!(message(&node).contains("(key `in/text` in bucket `artifacts` at `127.0.0.1:"), "{node}");
-    assert!(message(&node).contains(" is too slow: 3"), "{node}");
+    assert!(message(&node).contains(" is too slow: "), "{node}");
     assert_eq!(s3.asked().len(), 1);
 }
 

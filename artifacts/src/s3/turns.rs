@@ -1,0 +1,83 @@
+//! Memory for what is on its way: parts are whole in it.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What is shared out, in pieces of 1 MiB, among all transfers of this process.
+const ALL: u32 = 48;
+/// The most that one store has of it: one that keeps what it got leaves the others theirs.
+const OF_ONE: u32 = 24;
+const PIECE: u64 = 1 << 20;
+
+/// The memory of one store.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns {
+    all: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
+
+/// Memory for a part. Free for others when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    all: Option<OwnedSemaphorePermit>,
+    own: Option<OwnedSemaphorePermit>,
+}
+
+impl Turns {
+    /// For all stores.
+    pub(crate) fn new() -> Self {
+        Self { all: permits(ALL), own: permits(OF_ONE) }
+    }
+
+    /// For one more store.
+    pub(crate) fn of_one(&self) -> Self {
+        Self { all: Arc::clone(&self.all), own: permits(OF_ONE) }
+    }
+
+    /// Waits until there is so much. More than a store may have is as much as it may have.
+    pub(super) async fn take(&self, bytes: u64) -> Turn {
+        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(OF_ONE).clamp(1, OF_ONE);
+        // Nobody closes them.
+        let own = Arc::clone(&self.own).acquire_many_owned(pieces).await.ok();
+        let all = Arc::clone(&self.all).acquire_many_owned(pieces).await.ok();
+        Turn { all, own }
+    }
+}
+
+impl Turn {
+    /// Half of it, for somebody else.
+    pub(super) fn split(&mut self) -> Self {
+        let half = |permit: &mut Option<OwnedSemaphorePermit>| {
+            permit.as_mut().and_then(|permit| permit.split(permit.num_permits() / 2))
+        };
+        Self { all: half(&mut self.all), own: half(&mut self.own) }
+    }
+}
+
+fn permits(count: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_keeps_its_memory_leaves_others_theirs() {
+        let all = Turns::new();
+        let (hostile, other) = (all.of_one(), all.of_one());
+        let mut kept: Vec<Turn> = Vec::new();
+        while let Some(turn) = hostile.take(4 << 20).now_or_never() {
+            kept.push(turn);
+        }
+        assert_eq!(kept.len(), 6);
+        let mut two = other.take(10 << 20).now_or_never().expect("its own");
+        drop(two.split());
+        assert!(other.take(19 << 20).now_or_never().is_some(), "half of it is free again");
+        drop(kept);
+        assert!(hostile.take(u64::MAX).now_or_never().is_some());
+    }
+}
