@@ -8,6 +8,7 @@
 
 mod delivery;
 mod pacing;
+mod running;
 mod table;
 
 use std::future::Future;
@@ -22,14 +23,17 @@ use tokio_util::task::TaskTracker;
 use crate::units::Time;
 pub use delivery::Delivery;
 pub use pacing::Pacing;
+use running::Register;
+pub use running::{Owner, Running};
 use table::{Job, Parked, Table};
 
 /// Calls that wait at once: the agent has sixteen workers, and some must be free for what is answered at once.
 const WAITING: usize = 8;
 /// How long the calls beyond that wait: most steps are done by then.
-const BRIEF: Duration = Duration::from_millis(100);
-/// Jobs at once. The agent is asked to come back with what is beyond that.
+const BRIEF: Duration = Duration::from_millis(25);
+/// Jobs at once, and bytes of what they came to. The agent is asked to come back with what is beyond that.
 const MOST: usize = 20_000;
+const MOST_BYTES: usize = 256 << 20;
 /// How often what nobody asks for any more is looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Longer than that nobody is waited for.
@@ -43,11 +47,20 @@ pub struct Settings {
     pub wait: Time,
     /// How long a step goes on that nobody asks for.
     pub orphan: Time,
+    /// How often a Workflow with running steps is looked at, where it may be read.
+    pub watch: Time,
+    /// How often the agent puts results into its object, `ARGO_AGENT_PATCH_RATE`.
+    pub patch_rate: Time,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { wait: Time(Duration::from_secs(5)), orphan: Time(Duration::from_mins(5)) }
+        Self {
+            wait: Time(Duration::from_secs(5)),
+            orphan: Time(Duration::from_mins(5)),
+            watch: Time(Duration::from_secs(10)),
+            patch_rate: Time(Duration::from_secs(10)),
+        }
     }
 }
 
@@ -68,6 +81,8 @@ pub enum Answer<T> {
 pub struct Finished<T> {
     /// What it came to.
     pub value: T,
+    /// How many bytes that are.
+    pub bytes: usize,
     /// Whether its own timeout ended it: Argo has failed the node already.
     pub timed_out: bool,
 }
@@ -78,6 +93,7 @@ pub struct Jobs<T> {
     settings: Settings,
     table: Arc<Table<T>>,
     waiting: Arc<Semaphore>,
+    register: Register,
     running: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -85,8 +101,8 @@ pub struct Jobs<T> {
 impl<T> Clone for Jobs<T> {
     fn clone(&self) -> Self {
         let (table, waiting) = (Arc::clone(&self.table), Arc::clone(&self.waiting));
-        let (running, shutdown) = (self.running.clone(), self.shutdown.clone());
-        Self { settings: self.settings, table, waiting, running, shutdown }
+        let (register, running, shutdown) = (self.register.clone(), self.running.clone(), self.shutdown.clone());
+        Self { settings: self.settings, table, waiting, register, running, shutdown }
     }
 }
 
@@ -103,20 +119,33 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
             }
         });
         let (waiting, running) = (Arc::new(Semaphore::new(WAITING)), TaskTracker::new());
-        Self { settings, table, waiting, running, shutdown }
+        Self { settings, table, waiting, register: Register::default(), running, shutdown }
+    }
+
+    /// Those that run.
+    pub fn running(&self) -> Vec<Running> {
+        self.register.all()
     }
 
     /// Adopts the job for these bytes, or starts one. `alone` says that the bytes name one execution: then there is one job for them, whoever asks.
     /// When the caller goes away, the job goes on.
-    pub async fn call<F>(&self, key: Key, alone: bool, start: impl FnOnce(CancellationToken) -> F) -> Answer<T>
+    ///
+    /// Where the program stops, the caller is told to come again: whoever is there then runs the step anew.
+    pub async fn call<F>(
+        &self,
+        key: Key,
+        alone: bool,
+        owner: Owner,
+        start: impl FnOnce(CancellationToken) -> F,
+    ) -> Answer<T>
     where
         F: Future<Output = Finished<T>> + Send + 'static,
     {
-        if self.table.len() >= MOST {
+        if self.table.len() >= MOST || self.table.bytes() >= MOST_BYTES {
             return Answer::Later(LONGEST);
         }
         let orphan = self.settings.orphan.0.min(LONGEST_ORPHAN);
-        let (job, new) = self.table.adopt_or(&key, alone, orphan, || self.start(start));
+        let (job, new) = self.table.adopt_or(&key, alone, orphan, || self.start(owner, start));
         // From here on it is left for the next call, whatever becomes of this one.
         let parked = Parked::new(Arc::clone(&self.table), key, job, orphan);
         if !new {
@@ -127,24 +156,32 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         let mut finished = parked.job().finished.clone();
         tokio::select! {
             biased;
+            () = self.shutdown.cancelled() => {}
             _ = finished.wait_for(Option::is_some) => {}
             () = tokio::time::sleep(wait) => {}
+        }
+        if self.shutdown.is_cancelled() {
+            return Answer::Later(SHORTEST);
         }
         answer(parked)
     }
 
-    fn start<F>(&self, start: impl FnOnce(CancellationToken) -> F) -> Arc<Job<T>>
+    fn start<F>(&self, owner: Owner, start: impl FnOnce(CancellationToken) -> F) -> Arc<Job<T>>
     where
         F: Future<Output = Finished<T>> + Send + 'static,
     {
         let (publish, finished) = watch::channel(None);
         let cancel = self.shutdown.child_token();
         let work = start(cancel.clone());
+        let counted = self.table.count();
+        let (entry, kept) = (self.register.enter(Running::new(owner, cancel.clone())), counted.bytes());
         self.running.spawn(async move {
             let done = work.await;
+            drop(entry);
+            kept.add(done.bytes);
             publish.send_replace(Some(done));
         });
-        Arc::new(Job::new(finished, cancel, self.table.count()))
+        Arc::new(Job::new(finished, cancel, counted))
     }
 
     /// Waits until all jobs have ended, once they were told to.
@@ -189,7 +226,8 @@ mod tests {
 
     impl Fixture {
         fn new(orphan: Duration) -> Self {
-            let settings = Settings { wait: Time(Duration::from_millis(300)), orphan: Time(orphan) };
+            let settings =
+                Settings { wait: Time(Duration::from_millis(300)), orphan: Time(orphan), ..Settings::default() };
             let (gate, shutdown) = (watch::channel(false).0, CancellationToken::new());
             Self { jobs: Jobs::new(settings, shutdown.clone()), started: Arc::default(), gate, shutdown }
         }
@@ -203,9 +241,9 @@ mod tests {
                     _ = gate.wait_for(|open| *open) => false,
                     () = cancel.cancelled() => true,
                 };
-                Finished { value: number, timed_out }
+                Finished { value: number, bytes: 0, timed_out }
             };
-            self.jobs.call(Key::of(b"bytes"), alone, start).await
+            self.jobs.call(Key::of(b"bytes"), alone, Owner::default(), start).await
         }
 
         fn started(&self) -> usize {

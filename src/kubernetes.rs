@@ -71,6 +71,8 @@ pub struct Workflow {
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkflowMetadata {
+    /// Which of several with this name, one after the other, it is.
+    pub uid: String,
     /// When it was made (RFC 3339).
     pub creation_timestamp: String,
     /// Its labels.
@@ -87,6 +89,8 @@ pub struct WorkflowSpec {
     pub arguments: WorkflowArguments,
     /// Which of several repositories its artifacts are in.
     pub artifact_repository_ref: Option<ArtifactRepositoryRef>,
+    /// `Stop` or `Terminate`, once somebody asked for that.
+    pub shutdown: String,
 }
 
 /// `spec.artifactRepositoryRef` of a Workflow.
@@ -123,6 +127,35 @@ pub struct WorkflowParameter {
 pub struct WorkflowStatus {
     /// Where its artifacts are.
     pub artifact_repository_ref: Option<ArtifactRepositoryStatus>,
+    /// `Succeeded`, `Failed` or `Error`, once it is over.
+    pub phase: String,
+    /// Its nodes, by their ids.
+    pub nodes: BTreeMap<String, WorkflowNode>,
+    /// The same in gzip and base64, where they are many.
+    pub compressed_nodes: String,
+}
+
+/// `status.nodes.*` of a Workflow.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkflowNode {
+    /// `Plugin`, `Pod`, `Steps` and the like.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Empty or `Pending` before it runs.
+    pub phase: String,
+    /// The template's name.
+    pub template_name: String,
+    /// Where the template is in another object.
+    pub template_ref: Option<TemplateRef>,
+}
+
+/// `templateRef` of a node.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct TemplateRef {
+    /// The template's name there.
+    pub template: String,
 }
 
 /// `status.artifactRepositoryRef` of a Workflow.

@@ -20,6 +20,7 @@
 //! | [`kubernetes`] | its API | what it is read for |
 //! | [`credentials`] | where credentials are | what they are for |
 //! | [`repositories`] | where workflows' artifacts are | how they get there |
+//! | [`workflows`] | which steps nobody wants any more | what a step is |
 //! | [`surroundings`] | what artifact stores need | stores |
 //! | [`config`], [`cli`] | what the operator says | |
 
@@ -38,4 +39,5 @@ pub mod step;
 pub mod surroundings;
 pub mod telemetry;
 pub mod units;
+pub mod workflows;
 pub mod yaml;

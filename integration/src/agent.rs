@@ -1,18 +1,20 @@
 //! A double of Argo's agent.
 //!
-//! It does what `workflow/executor/agent.go`, `workflow/executor/plugins/rpc/plugin.go` and `workflow/util/plugin/plugin.go` of Argo 4.1 do:
-//! sixteen workers that each hold a call to its end, plugins asked in turn until one returns a node, 404 switching a plugin off, calls that
-//! end after 30 s and are repeated with the same bytes, `requeue`, results patched together at a tick, and one bad result turning
-//! every node of its batch into an error. Waits can be shortened; nothing else is milder than the real one.
+//! It does what `workflow/executor/agent.go`, `workflow/executor/plugins/rpc/plugin.go` and `workflow/util/plugin/plugin.go` of Argo 4.1 do: a watch of the task
+//! set whose every event asks for all tasks that are not known yet, sixteen workers that each hold a call to its end, plugins asked in turn until one
+//! returns a node, 404 switching a plugin off, calls that end after 30 s and are repeated with the same bytes, `requeue`, results patched together at a tick,
+//! and one bad result turning every node of its batch into an error. Waits can be shortened; nothing else is milder than the real one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
-use crate::taskset;
+use crate::task_sets::TaskSets;
 
 /// A plugin as the agent knows it.
 #[derive(Clone, Debug)]
@@ -24,7 +26,7 @@ pub struct Plugin {
 }
 
 /// How the agent is set up. The defaults are Argo's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// `ARGO_AGENT_TASK_WORKERS`
     pub workers: usize,
@@ -34,8 +36,10 @@ pub struct Options {
     pub call_timeout: Duration,
     /// The first wait between two tries; each next is twice as long.
     pub backoff: Duration,
-    /// Stop after this long and begin again, having forgotten everything but the patched status, as a restarted container does.
-    pub restart_after: Option<Duration>,
+    /// How many nodes the controller asks for at once.
+    pub parallelism: usize,
+    /// How long each life of the container is before the last. It is killed, and begins again knowing nothing.
+    pub lives: Vec<Duration>,
 }
 
 impl Default for Options {
@@ -45,7 +49,8 @@ impl Default for Options {
             patch_rate: Duration::from_secs(10),
             call_timeout: Duration::from_secs(30),
             backoff: Duration::from_secs(1),
-            restart_after: None,
+            parallelism: usize::MAX,
+            lives: Vec::new(),
         }
     }
 }
@@ -85,70 +90,121 @@ impl Agent {
         Self { plugins, options, client: crate::http() }
     }
 
-    /// Runs every task of the task set, until each node has ended.
-    pub async fn run(&self, workflow: &Value, tasks: &BTreeMap<String, Value>) -> Status {
-        let status = Arc::new(Mutex::new(Status::default()));
-        if let Some(after) = self.options.restart_after {
+    /// Runs a workflow of these nodes, until each of them has ended.
+    pub async fn run(&self, workflow: &Value, nodes: &BTreeMap<String, Value>) -> Status {
+        let sets = TaskSets::start(workflow, nodes, self.options.parallelism).await;
+        self.work_on(&sets, workflow).await
+    }
+
+    /// Works on the workflow's task set, life after life, until it is over.
+    pub async fn work_on(&self, sets: &TaskSets, workflow: &Value) -> Status {
+        let calls = Arc::default();
+        for life in &self.options.lives {
             // Whatever was not patched by then is asked again.
-            let _ = tokio::time::timeout(after, self.session(workflow, tasks, &status)).await;
+            let _ = tokio::time::timeout(*life, self.live(sets, workflow, &calls)).await;
         }
-        self.session(workflow, tasks, &status).await;
-        status.lock().expect("the status").clone()
+        self.live(sets, workflow, &calls).await;
+        let ended = sets.ended();
+        let calls = calls.lock().expect("the calls").clone();
+        Status { nodes: ended.nodes, calls, refused: ended.refused }
     }
 
-    /// One life of the agent's container.
-    async fn session(&self, workflow: &Value, tasks: &BTreeMap<String, Value>, status: &Arc<Mutex<Status>>) {
-        let session = Session {
-            agent: self,
-            workflow,
-            workers: Semaphore::new(self.options.workers),
+    /// One life of the agent's container. Dropped, it dies with all that it does.
+    async fn live(&self, sets: &TaskSets, workflow: &Value, calls: &Arc<Mutex<BTreeMap<String, u32>>>) {
+        let session = Arc::new(Session {
+            plugins: self.plugins.clone(),
+            options: self.options.clone(),
+            client: self.client.clone(),
+            sets: sets.url.clone(),
+            workflow: workflow.clone(),
+            workers: Arc::new(Semaphore::new(self.options.workers)),
+            considered: Mutex::default(),
             switched_off: Mutex::default(),
-            batch: Mutex::default(),
-            status: Arc::clone(status),
-        };
-        let unfinished: Vec<_> = {
-            let status = status.lock().expect("the status");
-            tasks.iter().filter(|(id, _)| !status.nodes.contains_key(*id)).collect()
-        };
-        let running = futures::future::join_all(unfinished.into_iter().map(|(id, task)| session.task(id, task)));
-        let patching = session.patch_every_tick();
+            results: Mutex::default(),
+            calls: Arc::clone(calls),
+        });
         tokio::select! {
-            _ = running => session.patch(),
-            () = patching => unreachable!("patching never ends"),
+            () = session.patch_every_tick() => unreachable!("patching never ends"),
+            () = session.watch() => {}
         }
     }
 }
 
-struct Session<'a> {
-    agent: &'a Agent,
-    workflow: &'a Value,
-    workers: Semaphore,
+struct Session {
+    plugins: Vec<Plugin>,
+    options: Options,
+    client: reqwest::Client,
+    sets: String,
+    workflow: Value,
+    workers: Arc<Semaphore>,
+    /// Nodes that were asked for, and do not wait to be asked for again.
+    considered: Mutex<BTreeSet<String>>,
     switched_off: Mutex<BTreeSet<usize>>,
-    batch: Mutex<BTreeMap<String, Value>>,
-    status: Arc<Mutex<Status>>,
+    results: Mutex<BTreeMap<String, Value>>,
+    calls: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
-impl Session<'_> {
+impl Session {
+    fn path(&self) -> String {
+        let namespace = self.workflow["metadata"]["namespace"].as_str().expect("a namespace");
+        format!("{}/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflowtasksets", self.sets)
+    }
+
+    fn name(&self) -> &str {
+        self.workflow["metadata"]["name"].as_str().expect("a name")
+    }
+
+    /// Takes every task of every event to a worker, until the workflow is completed.
+    async fn watch(self: &Arc<Self>) {
+        let query = [("fieldSelector", format!("metadata.name={}", self.name())), ("watch", "true".to_owned())];
+        let url = reqwest::Url::parse_with_params(&self.path(), &query).expect("a URL");
+        let answer = self.client.get(url).send().await.expect("the API server");
+        let mut body = answer.bytes_stream();
+        let (mut text, mut tasks) = (Vec::new(), JoinSet::new());
+        while let Some(chunk) = body.next().await {
+            text.extend_from_slice(&chunk.expect("an event"));
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let event: Value = serde_json::from_slice(&line).expect("JSON");
+                let object = &event["object"];
+                if event["type"] == "DELETED"
+                    || object["metadata"]["labels"]["workflows.argoproj.io/completed"] == "true"
+                {
+                    return;
+                }
+                for (id, template) in object["spec"]["tasks"].as_object().expect("tasks") {
+                    // Nobody takes the next before a worker is free.
+                    let worker = Arc::clone(&self.workers).acquire_owned().await.expect("workers");
+                    if self.considered.lock().expect("the set").insert(id.clone()) {
+                        tasks.spawn(Arc::clone(self).task(id.clone(), template.clone(), worker));
+                    }
+                    while tasks.try_join_next().is_some() {}
+                }
+            }
+        }
+    }
+
     /// One task, as often as it asks to be asked again.
-    async fn task(&self, id: &str, template: &Value) {
+    async fn task(self: Arc<Self>, id: String, template: Value, worker: tokio::sync::OwnedSemaphorePermit) {
         // The bytes are the same each time: nothing in them says which time it is.
         let body = json!({"workflow": self.workflow, "template": template}).to_string();
+        let mut worker = Some(worker);
         loop {
-            let worker = self.workers.acquire().await.expect("workers");
-            *self.status.lock().expect("the status").calls.entry(id.to_owned()).or_default() += 1;
+            let held = match worker.take() {
+                Some(worker) => worker,
+                None => Arc::clone(&self.workers).acquire_owned().await.expect("workers"),
+            };
+            *self.calls.lock().expect("the calls").entry(id.clone()).or_default() += 1;
             let (node, requeue) = match self.ask_all(&body).await {
-                Ok(reply) => {
-                    let requeue = reply["requeue"].as_str().map(go_duration);
-                    (reply["node"].clone(), requeue)
-                }
+                Ok(reply) => (reply["node"].clone(), reply["requeue"].as_str().map(go_duration)),
                 Err(message) => (json!({"phase": "Failed", "message": message}), None),
             };
-            drop(worker);
             let phase = node["phase"].as_str().unwrap_or_default().to_owned();
             if !phase.is_empty() {
                 // A later result of the same node within one tick replaces the earlier.
-                self.batch.lock().expect("the batch").insert(id.to_owned(), node);
+                self.results.lock().expect("the results").insert(id.clone(), node);
             }
+            drop(held);
             match requeue.filter(|requeue| !requeue.is_zero() && phase != "Succeeded") {
                 Some(requeue) => tokio::time::sleep(requeue).await,
                 None => return,
@@ -158,13 +214,13 @@ impl Session<'_> {
 
     /// Asks one plugin after the other, in random order, until one returns a node.
     async fn ask_all(&self, body: &str) -> Result<Value, String> {
-        let mut order: Vec<usize> = (0..self.agent.plugins.len()).collect();
+        let mut order: Vec<usize> = (0..self.plugins.len()).collect();
         fastrand::shuffle(&mut order);
         for index in order {
             if self.switched_off.lock().expect("the set").contains(&index) {
                 continue;
             }
-            match self.ask(&self.agent.plugins[index], body).await {
+            match self.ask(&self.plugins[index], body).await {
                 Answer::Reply(reply) if reply["node"].is_object() => return Ok(reply),
                 Answer::Reply(_) => {}
                 Answer::NotImplemented => {
@@ -178,7 +234,7 @@ impl Session<'_> {
 
     /// One plugin, repeated while its faults are transient.
     async fn ask(&self, plugin: &Plugin, body: &str) -> Answer {
-        let mut wait = self.agent.options.backoff;
+        let mut wait = self.options.backoff;
         for attempt in 1..=TRIES {
             let answer = self.ask_once(plugin, body).await;
             if attempt == TRIES || !matches!(answer, Answer::Transient(_)) {
@@ -192,13 +248,13 @@ impl Session<'_> {
 
     async fn ask_once(&self, plugin: &Plugin, body: &str) -> Answer {
         let url = format!("{}/api/v1/template.execute", plugin.url);
-        let request = self.agent.client.post(url).bearer_auth(&plugin.token).header("content-type", "application/json");
+        let request = self.client.post(url).bearer_auth(&plugin.token).header("content-type", "application/json");
         let answered = async {
             let response = request.body(body.to_owned()).send().await?;
             let status = response.status();
             Ok::<_, reqwest::Error>((status, response.text().await?))
         };
-        let (status, text) = match tokio::time::timeout(self.agent.options.call_timeout, answered).await {
+        let (status, text) = match tokio::time::timeout(self.options.call_timeout, answered).await {
             // Timeouts, refused and reset connections, and broken replies are all transient for Go's client.
             Err(_) => return Answer::Transient("context deadline exceeded".to_owned()),
             Ok(Err(error)) => return Answer::Transient(error.to_string()),
@@ -219,26 +275,52 @@ impl Session<'_> {
 
     async fn patch_every_tick(&self) {
         loop {
-            tokio::time::sleep(self.agent.options.patch_rate).await;
-            self.patch();
+            tokio::time::sleep(self.options.patch_rate).await;
+            let batch = self.results.lock().expect("the results").clone();
+            if batch.is_empty() {
+                continue;
+            }
+            match self.patch(&batch).await {
+                Ok(()) => {
+                    let mut results = self.results.lock().expect("the results");
+                    // What came meanwhile waits for the next tick.
+                    results.retain(|id, node| batch.get(id) != Some(node));
+                }
+                // In the next tick again.
+                Err((true, _)) => {}
+                // And with the next tick every node of the batch is an error.
+                Err((false, why)) => {
+                    let message = format!(
+                        "HTTP request completed successfully but an error occurred when patching its result: {why}"
+                    );
+                    let errors = batch.into_keys().map(|id| (id, json!({"phase": "Error", "message": message})));
+                    self.results.lock().expect("the results").extend(errors);
+                }
+            }
         }
     }
 
-    /// Sends the batch. When it is refused, every node in it becomes an error.
-    fn patch(&self) {
-        let batch = std::mem::take(&mut *self.batch.lock().expect("the batch"));
-        let mut status = self.status.lock().expect("the status");
-        match taskset::refuse(&status.nodes, &batch) {
-            None => status.nodes.extend(batch),
-            Some(why) => {
-                let message = format!(
-                    "HTTP request completed successfully but an error occurred when patching its result: {why}"
-                );
-                let errors = batch.into_keys().map(|id| (id, json!({"phase": "Error", "message": message})));
-                status.nodes.extend(errors.collect::<Vec<_>>());
-                status.refused.push(why);
+    /// Sends the batch, up to five times. Whether the failure may pass, and what it was.
+    async fn patch(&self, batch: &BTreeMap<String, Value>) -> Result<(), (bool, String)> {
+        let url = format!("{}/{}/status", self.path(), self.name());
+        let body = json!({"status": {"nodes": batch}}).to_string();
+        let mut wait = self.options.backoff;
+        for attempt in 1..=TRIES {
+            let request = self.client.patch(&url).header("content-type", "application/merge-patch+json");
+            let answer = request.body(body.clone()).send().await.expect("the API server");
+            if answer.status().is_success() {
+                return Ok(());
             }
+            let said: Value = answer.json().await.expect("a status");
+            let message = said["message"].as_str().unwrap_or_default().to_owned();
+            let passes = message.contains("leader changed");
+            if !passes || attempt == TRIES {
+                return Err((passes, message));
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
         }
+        unreachable!("the last attempt returns")
     }
 }
 

@@ -31,6 +31,52 @@ pub struct Executor {
     log: Arc<Mutex<Vec<String>>>,
     directory: TempDir,
     client: reqwest::Client,
+    options: Options,
+}
+
+/// Starts the program, and waits until it says where it listens.
+fn spawn(directory: &Path, options: &Options, bind: &str, log: &Arc<Mutex<Vec<String>>>) -> (Child, String) {
+    let at = |name: &str| directory.join(name);
+    let config = options.config.clone().unwrap_or_else(|| default_config(&at("artifacts")));
+    let mut command = match options.wrapper.split_first() {
+        Some((wrapper, arguments)) => {
+            let mut command = Command::new(wrapper);
+            command.args(arguments).arg(program());
+            command
+        }
+        None => Command::new(program()),
+    };
+    let mut child = command
+        .args(["serve", "--bind", bind, "--token-file"])
+        .arg(at("token"))
+        .arg("--cache-dir")
+        .arg(options.cache.clone().unwrap_or_else(|| at("cache")))
+        .arg("--scratch-dir")
+        .arg(options.scratch.clone().unwrap_or_else(|| at("scratch")))
+        .args(&options.flags)
+        .env("WASM_WORKFLOW_CONFIG", config)
+        .env_remove("RUST_LOG")
+        .env_remove("DOCKER_AUTH_CONFIG")
+        .envs(options.env.clone())
+        .stderr(Stdio::piped())
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let (found, address) = mpsc::channel();
+    let (lines, stderr) = (Arc::clone(log), child.stderr.take().expect("its standard error"));
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("address=") {
+                let _ = found.send(rest.split_whitespace().next().unwrap_or_default().to_owned());
+            }
+            lines.lock().expect("the log").push(line);
+        }
+    });
+    let Ok(address) = address.recv_timeout(Duration::from_secs(20)) else {
+        let _ = child.kill();
+        panic!("it does not listen: {:?}", log.lock().expect("the log"));
+    };
+    (child, address)
 }
 
 /// How to start it.
@@ -46,6 +92,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Environment variables.
     pub env: Vec<(String, String)>,
+    /// What to start it with: a program and its arguments, in front of its own.
+    pub wrapper: Vec<String>,
 }
 
 impl Executor {
@@ -57,44 +105,33 @@ impl Executor {
     /// Starts it.
     pub fn start_with(options: Options) -> Self {
         let directory = TempDir::new().expect("a directory");
-        let at = |name: &str| directory.path().join(name);
         let token = "0123456789abcdef0123456789abcdef".to_owned();
         // Argo's own file has no newline; people's often have.
-        std::fs::write(at("token"), format!("{token}\n")).expect("a token file");
-        let config = options.config.unwrap_or_else(|| default_config(&at("artifacts")));
-        let mut child = Command::new(program())
-            .args(["serve", "--bind", "127.0.0.1:0", "--token-file"])
-            .arg(at("token"))
-            .arg("--cache-dir")
-            .arg(options.cache.unwrap_or_else(|| at("cache")))
-            .arg("--scratch-dir")
-            .arg(options.scratch.unwrap_or_else(|| at("scratch")))
-            .args(&options.flags)
-            .env("WASM_WORKFLOW_CONFIG", config)
-            .env_remove("RUST_LOG")
-            .env_remove("DOCKER_AUTH_CONFIG")
-            .envs(options.env)
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let (found, address) = mpsc::channel();
+        std::fs::write(directory.path().join("token"), format!("{token}\n")).expect("a token file");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (lines, stderr) = (Arc::clone(&log), child.stderr.take().expect("its standard error"));
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("address=") {
-                    let _ = found.send(rest.split_whitespace().next().unwrap_or_default().to_owned());
-                }
-                lines.lock().expect("the log").push(line);
-            }
-        });
-        let Ok(address) = address.recv_timeout(Duration::from_secs(20)) else {
-            let _ = child.kill();
-            panic!("it does not listen: {:?}", log.lock().expect("the log"));
-        };
+        let (child, address) = spawn(directory.path(), &options, "127.0.0.1:0", &log);
         let client = crate::http();
-        Self { child, url: format!("http://{address}"), token, log, directory, client }
+        Self { child, url: format!("http://{address}"), token, log, directory, client, options }
+    }
+
+    /// Kills it, and starts another in its place, at the same address and with the same directories.
+    pub fn replace(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.start_again();
+    }
+
+    /// The same after its end, at which it is still asked to.
+    pub fn start_again(&mut self) {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        (self.child, _) = spawn(self.directory.path(), &self.options, &address, &self.log);
+    }
+
+    /// Kilobytes of its memory that are resident.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("kilobytes")
     }
 
     /// What it has logged so far.

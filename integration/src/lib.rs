@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`executor`] | the program itself, as a process |
 //! | [`agent`] | Argo's agent, as strict as the real one |
-//! | [`taskset`] | the API server's side of the agent: what it refuses |
+//! | [`task_sets`] | the API server that the agent talks to, with the controller's part |
+//! | [`taskset`] | what that refuses |
 //! | [`registry`] | Debian's `docker-registry`, as a process |
 //! | [`bindle_server`] | the original Bindle crate's server, as a process |
 //! | [`wasmer_registry`] | a Wasmer registry: graphql-core over its published schema |
@@ -28,6 +29,7 @@ pub mod kubernetes;
 pub mod other_stores;
 pub mod registry;
 pub mod s3;
+pub mod task_sets;
 pub mod taskset;
 pub mod token_server;
 pub mod wasmer_registry;

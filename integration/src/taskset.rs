@@ -9,14 +9,20 @@ use serde_json::Value;
 /// etcd's limit, which the API server passes on.
 pub const MAX_OBJECT: usize = 1_500_000;
 
-/// Why the API server refuses a patch, if it does. `status` is what the object holds already.
-pub fn refuse(status: &BTreeMap<String, Value>, patch: &BTreeMap<String, Value>) -> Option<String> {
+/// Why the API server refuses a patch, if it does. `tasks` and `status` are what the object holds already.
+pub fn refuse(
+    tasks: &BTreeMap<String, Value>,
+    status: &BTreeMap<String, Value>,
+    patch: &BTreeMap<String, Value>,
+) -> Option<String> {
     for (id, node) in patch {
         if let Some(why) = refuse_node(node) {
             return Some(format!("status.nodes.{id}: {why}"));
         }
     }
-    let size: usize = status.iter().chain(patch).map(|(id, node)| id.len() + node.to_string().len() + 8).sum();
+    let kept = status.iter().filter(|(id, _)| !patch.contains_key(*id));
+    let all = tasks.iter().chain(kept).chain(patch);
+    let size: usize = all.map(|(id, value)| id.len() + value.to_string().len() + 8).sum();
     (size > MAX_OBJECT).then(|| format!("etcdserver: request is too large ({size} bytes)"))
 }
 

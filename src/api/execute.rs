@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Api;
 use crate::argo::{self, Call, Conversion, Placement, Reply};
-use crate::jobs::{Answer, Delivery, Finished, Key};
+use crate::jobs::{Answer, Delivery, Finished, Key, Owner};
 use crate::step::pipeline::Tees;
 
 /// A template cannot be larger: Kubernetes keeps no object over about 1.5 MB.
@@ -45,32 +45,42 @@ fn refused(message: String) -> Reply {
     Reply::error(message)
 }
 
+fn text(reply: &Reply) -> Bytes {
+    serde_json::to_vec(reply).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
+}
+
 /// What the step came to, or when to ask for that.
 async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
     let scope = call.workflow.scope();
     // Everything that tells one execution from another is in the bytes: the workflow's uid, and the `id` if there is one.
     let (key, alone) = (Key::of(body), call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()));
+    let owner = Owner {
+        namespace: call.workflow.namespace.clone(),
+        workflow: call.workflow.name.clone(),
+        uid: call.workflow.uid.clone(),
+        template: call.template.name.clone(),
+    };
     let running = Arc::clone(&api);
     let start = |cancel| async move {
         let began = Instant::now();
         let done = AssertUnwindSafe(run(&running, call, cancel)).catch_unwind().await;
-        let (value, timeout) = done.unwrap_or_else(|_| (Reply::error("this program has a defect: see its log"), None));
-        Finished { value, timed_out: timeout.is_some_and(|timeout| began.elapsed() >= timeout) }
+        let (reply, timeout) = done.unwrap_or_else(|_| (Reply::error("this program has a defect: see its log"), None));
+        let value = text(&reply);
+        let timed_out = timeout.is_some_and(|timeout| began.elapsed() >= timeout);
+        Finished { bytes: value.len(), value, timed_out }
     };
-    match api.jobs.call(key.clone(), alone, start).await {
+    match api.jobs.call(key.clone(), alone, owner, start).await {
         Answer::Done(delivery) => deliver(&api, &scope, &key, delivery),
         Answer::Later(after) => Json(Reply::later(after)).into_response(),
     }
 }
 
 /// The reply, unless the agent has got so much for this workflow already that it could not put it all into one object.
-fn deliver(api: &Api, workflow: &str, key: &Key, delivery: Delivery<Reply>) -> Response {
-    let Ok(bytes) = serde_json::to_vec(delivery.value()) else {
-        return Json(Reply::error("the reply cannot be written; this is a defect of this program")).into_response();
-    };
+fn deliver(api: &Api, workflow: &str, key: &Key, delivery: Delivery<Bytes>) -> Response {
+    let bytes = delivery.value().clone();
     match api.pacing.give(workflow, key, bytes.len(), Instant::now()) {
         Ok(()) => {
-            let body = Body::new(delivery.into_body(bytes.into()));
+            let body = Body::new(delivery.into_body(bytes));
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
         Err(after) => {

@@ -12,9 +12,9 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::argo::Reply;
 use crate::jobs::{Jobs, Pacing};
 use crate::repositories::Repositories;
 use crate::step::{Executor, StepLimits};
@@ -33,7 +33,7 @@ pub struct Api {
     /// The executor, once it is set up: the port is open before that.
     pub executor: watch::Receiver<Option<Arc<Executor>>>,
     /// The steps, which outlive the calls for them.
-    pub jobs: Jobs<Reply>,
+    pub jobs: Jobs<Bytes>,
     /// How much is given to the agent at once.
     pub pacing: Pacing,
 }

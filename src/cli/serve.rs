@@ -22,11 +22,15 @@ use crate::config::Config;
 use crate::jobs::{Jobs, Pacing};
 use crate::repositories::Repositories;
 use crate::step::Executor;
+use crate::workflows;
 
 /// How long a stopping server waits for its last replies. Kubernetes kills it after 30 s.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long it waits then for uploads that are taken back.
 const TAKE_BACK: Duration = Duration::from_secs(3);
+
+/// How long for steps' directories to be removed.
+const CLEAN_UP: Duration = Duration::from_secs(3);
 
 /// Where Argo's init container writes the token, as the sidecar sees it.
 const TOKEN_FILE: &str = "/var/run/argo/token";
@@ -126,8 +130,11 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
         ),
         executor,
         jobs: jobs.clone(),
-        pacing: Pacing::default(),
+        pacing: Pacing::new(config.jobs.patch_rate.0),
     };
+    if let Some(kubernetes) = kubernetes.clone() {
+        tokio::spawn(workflows::watch(kubernetes, jobs.clone(), config.jobs.watch.0, shutdown.clone()));
+    }
     let stopping = shutdown.clone();
     let server = axum::serve(
         listener.tap_io(|stream| {
@@ -143,8 +150,8 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let opened = stores.clone();
     let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
     let setting_up = tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
-    let executor = setting_up.await.map_err(Failure::error)??;
-    publish.send_replace(Some(Arc::new(executor)));
+    let executor = Arc::new(setting_up.await.map_err(Failure::error)??);
+    publish.send_replace(Some(Arc::clone(&executor)));
     tracing::info!("ready");
 
     tokio::select! {
@@ -163,6 +170,10 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     };
     if tokio::time::timeout(TAKE_BACK, ended).await.is_err() {
         tracing::warn!("uploads that were begun stay in their buckets, unfinished");
+    }
+    let cleaning = tokio::task::spawn_blocking(move || executor.clean_up());
+    if tokio::time::timeout(CLEAN_UP, cleaning).await.is_err() {
+        tracing::warn!("directories of steps are left; whoever starts next with this scratch directory removes them");
     }
     Ok(())
 }

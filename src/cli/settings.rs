@@ -17,6 +17,7 @@ use super::Failure;
 use crate::config::{self, Config, LogFormat};
 use crate::credentials::Credentials;
 use crate::kubernetes::Kubernetes;
+use crate::runtime::Capacity;
 use crate::step::pipeline::Settings;
 use crate::surroundings::Surroundings;
 use crate::{document, telemetry, yaml};
@@ -217,7 +218,7 @@ impl Directories {
     /// What the executor needs to know.
     pub(super) fn settings(&self, config: &Config, steps: u32) -> Settings {
         Settings {
-            steps,
+            capacity: Capacity { steps, memory: config.limits.steps_memory.0 },
             scratch: self.scratch.clone(),
             code: Some(self.code.clone()),
             disk_free: config.limits.disk_free.0,

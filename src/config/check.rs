@@ -23,6 +23,12 @@ pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     if config.jobs.wait.0 > LONGEST_WAIT {
         return Err(DocumentError::new("jobs.wait", "must be at most 20s: the agent ends a call after 30 s"));
     }
+    if config.jobs.watch.0.is_zero() {
+        return Err(DocumentError::new("jobs.watch", "must be more than 0"));
+    }
+    if config.jobs.patch_rate.0.is_zero() {
+        return Err(DocumentError::new("jobs.patchRate", "must be more than 0, as ARGO_AGENT_PATCH_RATE is"));
+    }
     sources(&config.sources)?;
     if let Some(repository) = &config.artifacts.repository {
         let place = repository.place().map_err(|error| error.to_string());
@@ -44,6 +50,7 @@ fn limits(limits: &Limits) -> Result<(), DocumentError> {
         ("message", limits.message.0 >= 64, "must be at least 64 bytes"),
         ("memory", limits.memory.0 >= MIN_MEMORY, "must be at least 64Ki, the least that a module can have"),
         ("memory", limits.memory.0 <= MAX_MEMORY, "must be at most 4Gi, the most that a module can address"),
+        ("stepsMemory", limits.steps_memory.0 >= MIN_MEMORY, "must be at least 64Ki, the least that a module can have"),
         ("entries", limits.entries >= 16, "must be at least 16: every step's directory has some"),
         ("time", !limits.time.0.is_zero(), "must be more than 0"),
     ];

@@ -4,6 +4,7 @@
 //! the document; [`check`] has what its types cannot say. Unknown keys are errors. How the document may change is written in `docs/compatibility.md`.
 
 mod check;
+mod machine;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ pub struct Config {
 pub struct Limits {
     /// Steps that run at once.
     pub steps: u32,
+    /// The linear memory of all steps that run at once. Steps for which there is none wait.
+    pub steps_memory: ByteSize,
     /// A step's linear memory.
     pub memory: ByteSize,
     /// A step's time in the module.
@@ -71,7 +74,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            steps: 16,
+            steps: machine::steps(),
+            steps_memory: ByteSize(machine::steps_memory()),
             memory: ByteSize(512 << 20),
             time: Time(Duration::from_hours(1)),
             whole: Time(Duration::from_hours(2)),
@@ -263,7 +267,8 @@ impl Limits {
     /// Those of each step.
     pub fn step(&self) -> StepLimits {
         StepLimits {
-            memory: self.memory.0,
+            // More than all may have together would be the end of the container.
+            memory: self.memory.0.min(self.steps_memory.0),
             time: self.time.0,
             output: self.output.0,
             disk: self.disk.0,

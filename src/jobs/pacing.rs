@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::Key;
 
-/// `ARGO_AGENT_PATCH_RATE`
-const INTERVAL: Duration = Duration::from_secs(10);
 /// The object may have 1.5 MB, with everything else that is in it.
 const MOST: usize = 512 << 10;
 
@@ -18,8 +16,10 @@ const MOST: usize = 512 << 10;
 const GONE: Duration = Duration::from_secs(30);
 
 /// What was given in the last interval, by workflow, and who waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pacing {
+    /// `ARGO_AGENT_PATCH_RATE`
+    interval: Duration,
     workflows: Mutex<HashMap<String, Workflow>>,
 }
 
@@ -31,26 +31,32 @@ struct Workflow {
 }
 
 impl Pacing {
+    /// For an agent that hands on what it got at this interval.
+    pub fn new(interval: Duration) -> Self {
+        Self { interval, workflows: Mutex::default() }
+    }
+
     /// Counts a reply of so many bytes; when to come again, where it is too much for now. What is too large by itself goes alone, and whoever
     /// waited for longer than an interval goes before all others.
     pub fn give(&self, workflow: &str, who: &Key, bytes: usize, now: Instant) -> Result<(), Duration> {
         let mut all = self.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, workflow| {
-            workflow.given.retain(|(when, _)| now.duration_since(*when) < INTERVAL);
+            workflow.given.retain(|(when, _)| now.duration_since(*when) < self.interval);
             workflow.refused.retain(|(_, _, seen)| now.duration_since(*seen) < GONE);
             !(workflow.given.is_empty() && workflow.refused.is_empty())
         });
         let Workflow { given, refused } = all.entry(workflow.to_owned()).or_default();
         let sum: usize = given.iter().map(|(_, bytes)| bytes).sum();
-        let others_turn =
-            refused.front().is_some_and(|(first, since, _)| first != who && now.duration_since(*since) >= INTERVAL);
+        let others_turn = refused
+            .front()
+            .is_some_and(|(first, since, _)| first != who && now.duration_since(*since) >= self.interval);
         if others_turn || (sum > 0 && sum + bytes > MOST) {
             match refused.iter_mut().find(|(there, _, _)| there == who) {
                 Some((_, _, seen)) => *seen = now,
                 None => refused.push_back((who.clone(), now, now)),
             }
             let first = given.front().map_or(now, |(first, _)| *first);
-            return Err(INTERVAL.saturating_sub(now.duration_since(first)));
+            return Err(self.interval.saturating_sub(now.duration_since(first)));
         }
         refused.retain(|(there, _, _)| there != who);
         given.push_back((now, bytes));
@@ -64,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_waits_for_its_workflow() {
-        let (pacing, start) = (Pacing::default(), Instant::now());
+        let (pacing, start) = (Pacing::new(Duration::from_secs(10)), Instant::now());
         let give = |workflow: &str, who: &str, bytes, second| {
             pacing.give(workflow, &Key::of(who.as_bytes()), bytes, start + Duration::from_secs(second))
         };
@@ -79,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_large_one_gets_its_turn_among_many_small_ones() {
-        let (pacing, start) = (Pacing::default(), Instant::now());
+        let (pacing, start) = (Pacing::new(Duration::from_secs(10)), Instant::now());
         let give = |who: &str, bytes, second| {
             pacing.give("a", &Key::of(who.as_bytes()), bytes, start + Duration::from_secs(second))
         };

@@ -38,11 +38,42 @@ impl<T> Job<T> {
 
 /// One of the jobs that there are, wherever it is.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<AtomicUsize>);
+pub(super) struct Counted {
+    all: Arc<Count>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// How many bytes of a job's result are kept.
+#[derive(Debug)]
+pub(super) struct Kept {
+    all: Arc<Count>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// How many jobs there are, and how much they came to.
+#[derive(Debug, Default)]
+struct Count {
+    jobs: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Counted {
+    pub(super) fn bytes(&self) -> Kept {
+        Kept { all: Arc::clone(&self.all), bytes: Arc::clone(&self.bytes) }
+    }
+}
+
+impl Kept {
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.all.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.all.jobs.fetch_sub(1, Ordering::Relaxed);
+        self.all.bytes.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -62,7 +93,7 @@ struct Waiting<T> {
 pub(super) struct Table<T> {
     waiting: Mutex<HashMap<Key, VecDeque<Waiting<T>>>>,
     /// All jobs, those that calls hold too.
-    count: Arc<AtomicUsize>,
+    count: Arc<Count>,
 }
 
 impl<T> Default for Table<T> {
@@ -73,12 +104,17 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     pub(super) fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.count.jobs.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes they came to that nobody has got yet.
+    pub(super) fn bytes(&self) -> usize {
+        self.count.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn count(&self) -> Counted {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(&self.count))
+        self.count.jobs.fetch_add(1, Ordering::Relaxed);
+        Counted { all: Arc::clone(&self.count), bytes: Arc::default() }
     }
 
     /// The job for these bytes whose call is due, or a new one; and whether it is new. One that is alone stays for others, for as long as `orphan`.

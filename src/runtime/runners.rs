@@ -13,7 +13,9 @@ use std::task::{Context, Poll, Waker};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::places::{Capacity, Claim, Place, Places};
 
 type Job = Box<dyn FnOnce(&Runtime) + Send>;
 
@@ -22,38 +24,37 @@ type Job = Box<dyn FnOnce(&Runtime) + Send>;
 #[derive(Debug)]
 pub struct Runners {
     /// One for each thread: a job that has a place finds a thread, and so many run at once, wherever they do.
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     /// How many jobs may begin on callers' threads at once: one of those threads is always free for other work.
     beginnings: Semaphore,
     queue: Sender<Job>,
 }
 
 impl Runners {
-    /// Starts `count` threads, for callers on `callers` threads.
-    pub fn start(count: u32, callers: usize) -> std::io::Result<Self> {
+    /// Starts a thread for each step that there is a place for, for callers on `callers` threads.
+    pub fn start(capacity: Capacity, callers: usize) -> std::io::Result<Self> {
         let (queue, jobs) = unbounded();
-        for number in 0..count {
+        for number in 0..capacity.steps {
             let jobs = jobs.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
             let thread = std::thread::Builder::new().name(format!("runner-{number}"));
             thread.spawn(move || work(&jobs, &runtime))?;
         }
-        let (places, beginnings) =
-            (Arc::new(Semaphore::new(count as usize)), Semaphore::new(callers.saturating_sub(1)));
-        Ok(Self { places, beginnings, queue })
+        Ok(Self { places: Places::new(capacity), beginnings: Semaphore::new(callers.saturating_sub(1)), queue })
     }
 
-    /// Runs `job` as soon as there is a place, first come, first served. `None` when it panicked. When the caller goes away, a job
+    /// Runs `job` as soon as there is a place for what it claims. `None` when it panicked. When the caller goes away, a job
     /// that waits for a place is dropped, and one that has a thread goes on to its end.
     ///
     /// A job that is `short`, when it gets its place, begins on the caller's own thread. `overran` is called when it was not done there.
     pub async fn run<T: Send + 'static>(
         &self,
+        claim: Claim,
         short: impl Fn() -> bool,
         overran: impl Fn(),
         job: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let place = self.places.take(claim).await;
         let mut job = Box::pin(job);
         if short()
             && let Ok(_beginning) = self.beginnings.try_acquire()
@@ -68,7 +69,7 @@ impl Runners {
 
     async fn go_on<T: Send + 'static>(
         &self,
-        place: OwnedSemaphorePermit,
+        place: Place,
         job: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Option<T> {
         let (send, receive) = oneshot::channel();
@@ -89,7 +90,14 @@ fn begin<T>(job: Pin<&mut impl Future<Output = T>>) -> Option<Poll<T>> {
     catch_unwind(AssertUnwindSafe(poll)).ok()
 }
 
+/// Guests give way to what answers the agent: however many of them spin, calls are answered.
+const NICE: i32 = 10;
+
 fn work(jobs: &Receiver<Job>, runtime: &Runtime) {
+    // On Linux this is the thread's own (setpriority(2), BUGS).
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "guests have the priority of everything else");
+    }
     for job in jobs {
         // A defect in one step must not take the thread from the next ones.
         if catch_unwind(AssertUnwindSafe(|| job(runtime))).is_err() {
@@ -105,17 +113,23 @@ mod tests {
 
     use super::*;
 
+    const CLAIM: Claim = Claim { class: 0, memory: 0 };
+
+    fn runners(steps: u32, callers: usize) -> Runners {
+        Runners::start(Capacity { steps, memory: 0 }, callers).unwrap()
+    }
+
     async fn run<T: Send + 'static>(
         runners: &Runners,
         short: bool,
         job: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        runners.run(|| short, || (), job).await
+        runners.run(CLAIM, || short, || (), job).await
     }
 
     #[tokio::test]
     async fn a_panic_costs_no_place_and_no_thread() {
-        let runners = Runners::start(1, 2).unwrap();
+        let runners = runners(1, 2);
         for short in [true, false] {
             assert_eq!(run(&runners, short, async { panic!("on purpose") }).await, None::<()>);
             assert_eq!(run(&runners, short, async { 5 }).await, Some(5));
@@ -124,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_blocks_holds_up_nobody_but_the_next_job() {
-        let runners = Arc::new(Runners::start(1, 2).unwrap());
+        let runners = Arc::new(runners(1, 2));
         let (open, gate) = std::sync::mpsc::channel();
         let blocking = {
             let runners = Arc::clone(&runners);
@@ -154,8 +168,8 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
             here != std::thread::current().id()
         };
-        let runners = Runners::start(1, 2).unwrap();
-        let elsewhere = runners.run(|| true, || overran.store(1, Ordering::SeqCst), job).await;
+        let runners = runners(1, 2);
+        let elsewhere = runners.run(CLAIM, || true, || overran.store(1, Ordering::SeqCst), job).await;
         assert_eq!((elsewhere, overran.into_inner()), (Some(true), 1));
     }
 
@@ -164,7 +178,7 @@ mod tests {
     async fn one_thread_stays_free() {
         let here = std::thread::current().id();
         let job = || async { std::thread::current().id() };
-        assert_ne!(run(&Runners::start(1, 1).unwrap(), true, job()).await, Some(here));
-        assert_eq!(run(&Runners::start(1, 2).unwrap(), true, job()).await, Some(here));
+        assert_ne!(run(&runners(1, 1), true, job()).await, Some(here));
+        assert_eq!(run(&runners(1, 2), true, job()).await, Some(here));
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use super::modules::{Modules, Ready};
 use super::{Outcome, Phase, Stage, Step, StepError, outcome};
 
 pub use super::outcome::Bounds;
-use crate::runtime::{self, Compiler, Limits, Report, Run, Runners, Tee};
+use crate::runtime::{self, Capacity, Claim, Compiler, Limits, Report, Run, Runners, Tee};
 use crate::staging::{self, Cleaner, Scratch, StepDirectory};
 
 /// What every step shares. Made once for each process.
@@ -43,8 +44,8 @@ pub struct Executor {
 /// What the operator decided for all steps.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many steps run at once.
-    pub steps: u32,
+    /// How many steps run at once, and in how much memory.
+    pub capacity: Capacity,
     /// Where step directories are made.
     pub scratch: PathBuf,
     /// Where compiled code is kept, if anywhere.
@@ -78,10 +79,10 @@ impl Executor {
     /// The machine refuses threads or address space.
     pub fn new(sources: Sources, stores: Stores, settings: Settings) -> wasmtime::Result<Self> {
         raise_open_files();
-        let compiler = Arc::new(Compiler::new(settings.steps, settings.code.as_deref())?);
+        let compiler = Arc::new(Compiler::new(settings.capacity.steps, settings.code.as_deref())?);
         let modules = Modules::new(sources.clone(), Arc::clone(&compiler));
         let handle = Handle::current();
-        let runners = Runners::start(settings.steps, handle.metrics().num_workers())?;
+        let runners = Runners::start(settings.capacity, handle.metrics().num_workers())?;
         let scratch = Scratch::new(&settings.scratch);
         Ok(Self { sources, stores, modules, compiler, runners, scratch, cleaner: Cleaner::start()?, settings, handle })
     }
@@ -148,6 +149,7 @@ impl Executor {
         };
         // Waiting for a place among others is not the step's own time.
         let left = whole.saturating_sub(started.elapsed());
+        let claim = claim(&step);
         let (this, step, gone) = (Arc::clone(self), Arc::new(step), cancel.clone());
         let waiting = Arc::clone(&step);
         let module = Arc::clone(&ready.module);
@@ -157,7 +159,7 @@ impl Executor {
             let on_runner = OnRunner { executor: &this, step, ready: &ready, deadline, cancel };
             on_runner.run(tees).await
         };
-        let ran = self.runners.run(|| module.is_short(), || module.overran(), job);
+        let ran = self.runners.run(claim, || module.is_short(), || module.overran(), job);
         // On a runner the step looks at both by itself, and says more. Here they end the waiting for one.
         tokio::select! {
             biased;
@@ -174,6 +176,13 @@ const GRACE: Duration = Duration::from_secs(1);
 async fn after(event: impl Future<Output = ()>) {
     event.await;
     tokio::time::sleep(GRACE).await;
+}
+
+/// Steps of one template of one workflow are of a kind.
+fn claim(step: &Step) -> Claim {
+    let mut class = DefaultHasher::new();
+    (&step.workflow.namespace, &step.workflow.name, &step.workflow.uid, &step.template).hash(&mut class);
+    Claim { class: class.finish(), memory: step.limits.memory }
 }
 
 fn cancelled(stage: Stage) -> StepError {

@@ -77,7 +77,7 @@ async fn a_wrong_token_fails_the_node_with_what_was_said() {
 async fn a_restarted_agent_asks_again() {
     let executor = Executor::start();
     let tasks: BTreeMap<String, Value> = (0..30).map(|number| (format!("wf-{number}"), ferris())).collect();
-    let options = Options { restart_after: Some(Duration::from_millis(5)), ..options() };
+    let options = Options { lives: vec![Duration::from_millis(60)], ..options() };
     let status: Status = agent(&executor, options).run(&metadata(), &tasks).await;
     assert_eq!(status.nodes.len(), 30);
     assert!(status.nodes.values().all(|node| node["phase"] == "Succeeded"), "{:?}", status.nodes);
@@ -102,7 +102,7 @@ async fn long_steps_are_adopted_and_keep_nobody_waiting() {
     };
     let mut tasks: BTreeMap<String, Value> = (0..40).map(named).collect();
     tasks.insert("wf-short".to_owned(), ferris());
-    let options = Options { restart_after: Some(Duration::from_secs(2)), ..options() };
+    let options = Options { lives: vec![Duration::from_secs(2)], ..options() };
     let status = agent(&executor, options).run(&metadata(), &tasks).await;
     assert_eq!(status.nodes.len(), tasks.len(), "no node is lost");
     for (name, node) in &status.nodes {

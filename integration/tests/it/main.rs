@@ -13,6 +13,7 @@ mod agent;
 mod artifact_forms;
 mod bad_input;
 mod bindle;
+mod chaos;
 mod cli;
 mod credentials;
 mod hostile;

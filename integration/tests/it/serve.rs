@@ -1,9 +1,12 @@
 //! The HTTP side: who may call, what is not ours, health, and the end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{self, Executor, Options, request, template};
+use wasm_workflow_integration::kubernetes::Kubernetes;
 
 #[tokio::test]
 async fn only_the_token_opens() {
@@ -55,8 +58,65 @@ async fn sigterm_interrupts_and_exits_0() {
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(5), "{took:?}");
     let reply = spinning.await.unwrap();
-    assert_eq!(reply["node"]["phase"], "Error", "{reply}");
-    assert!(reply["node"]["message"].as_str().unwrap().starts_with("the step was cancelled"), "{reply}");
+    assert_eq!(reply, json!({"node": {}, "requeue": "1s"}), "whoever is there then runs it anew");
+}
+
+/// Whatever a step does when the signal comes, the program ends in time, tells the caller to come again, and leaves nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_at_every_stage() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let silent = axum::Router::new().fallback(async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<()>().await;
+    });
+    tokio::spawn(async move { axum::serve(listener, silent).await });
+    let at = |path: &str| json!({"http": {"url": format!("http://{host}/{path}"), "digest": format!("sha256:{}", "0".repeat(64))}});
+    let mut fetch = template("noop-command");
+    fetch["plugin"]["wasm"]["module"] = at("module.wasm");
+    let mut stage_in = template("cat");
+    stage_in["inputs"] =
+        json!({"artifacts": [{"name": "a", "path": "/a", "http": {"url": format!("http://{host}/a")}}]});
+    let mut stage_out = template("work-artifacts");
+    stage_out["outputs"] = json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": {"none": {}}, "http": {"url": format!("http://{host}/b")}}]});
+    stage_out["plugin"]["wasm"]["module"] = template("word-count")["plugin"]["wasm"]["module"].clone();
+    stage_out["plugin"]["wasm"]["args"] = json!(["/in", "/out/a"]);
+    stage_out["inputs"] = json!({"artifacts": [{"name": "in", "path": "/in", "raw": {"data": "x"}}]});
+    let config = json!({
+        "sources": {"files": wasm_workflow_integration::guests::directory(), "insecure": [host]},
+        "jobs": {"wait": "20s"},
+    });
+    for (stage, template, requests) in
+        [("fetch", fetch, 1), ("stage in", stage_in, 1), ("run", template("spin"), 0), ("stage out", stage_out, 1)]
+    {
+        asked.store(0, Ordering::SeqCst);
+        let mut executor = Executor::start_with(Options { config: Some(config.to_string()), ..Options::default() });
+        let (body, client) = (request(&template).to_string(), wasm_workflow_integration::http());
+        let call =
+            client.post(format!("{}/api/v1/template.execute", executor.url)).bearer_auth(&executor.token).body(body);
+        let call = tokio::spawn(async move { call.send().await.unwrap().text().await.unwrap() });
+        wasm_workflow_integration::eventually(stage, async || asked.load(Ordering::SeqCst) >= requests).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let scratch = executor.directory().join("scratch");
+        let (executor, code, took) = tokio::task::spawn_blocking(move || {
+            let (code, took) = executor.terminate();
+            (executor, code, took)
+        })
+        .await
+        .unwrap();
+        assert!(
+            code == Some(0) && took < Duration::from_secs(8),
+            "{stage}: {code:?} after {took:?}: {}",
+            executor.log()
+        );
+        assert_eq!(call.await.unwrap(), r#"{"node":{},"requeue":"1s"}"#, "{stage}");
+        let steps = std::fs::read_dir(&scratch).into_iter().flatten().flatten();
+        let steps = steps.flat_map(|process| std::fs::read_dir(process.path()).into_iter().flatten().flatten());
+        let left: Vec<_> = steps.map(|step| step.path()).filter(|path| path.is_dir()).collect();
+        assert!(left.is_empty(), "{stage}: {left:?} are left");
+    }
 }
 
 fn request_for(guest: &str) -> String {
@@ -97,6 +157,74 @@ async fn a_step_that_nobody_asks_for_ends() {
     let node = tokio::time::timeout(Duration::from_mins(1), executor.node(&template("noop-command"))).await;
     assert_eq!(node.expect("the runner is free again")["phase"], "Succeeded");
     assert!(executor.log().contains("nobody asked for a step any more"), "{}", executor.log());
+}
+
+/// However many long steps there are of one template, those of another begin at once; and a call for what cannot begin waits for next to nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_steps_of_one_template_leave_places_to_others() {
+    let executor = Executor::start();
+    let mut long = template("spin");
+    long["plugin"]["wasm"]["limits"] = json!({"time": "5m"});
+    let calls = (0..100).map(|number| {
+        long["plugin"]["wasm"]["args"] = json!([number.to_string()]);
+        executor.post(executor::request(&long).to_string(), &executor.token)
+    });
+    for (status, text) in futures::future::join_all(calls).await {
+        assert!(status == 200 && text.contains("requeue"), "{text}");
+    }
+    for _ in 0..3 {
+        assert_eq!(
+            executor.execute(&template("noop-command")).await["node"]["phase"],
+            "Succeeded",
+            "in its first call"
+        );
+    }
+}
+
+/// Where the Workflow can be read, steps that it waits for no more are stopped. A handler on exit is none of those.
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_of_stopped_workflows_are_stopped() {
+    let kubernetes = Kubernetes::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let config = json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "jobs": {"wait": "1s", "watch": "500ms"}});
+    let kubeconfig = kubernetes.kubeconfig(directory.path());
+    let flags = vec!["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
+    let executor = Executor::start_with(Options { config: Some(config.to_string()), flags, ..Options::default() });
+    let request = |name: &str| {
+        let mut template = template("spin");
+        template["name"] = json!(name);
+        executor::request(&template).to_string()
+    };
+    let node = |template: &str, phase: &str| json!({"type": "Plugin", "templateName": template, "phase": phase});
+    let workflow = |main: &str| json!({"spec": {"shutdown": "Stop"}, "status": {"phase": "Running", "nodes": {"1": node("main", main), "2": node("cleanup", "Pending")}}});
+    kubernetes.put("workflows/wf", workflow("Pending"));
+    for name in ["main", "cleanup"] {
+        let (_, text) = executor.post(request(name), &executor.token).await;
+        assert!(text.contains("requeue"), "{text}");
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!executor.log().contains("a step is stopped"), "both are wanted: {}", executor.log());
+    kubernetes.forbid("workflows/wf");
+    kubernetes.put("workflows/wf", workflow("Failed"));
+    wasm_workflow_integration::eventually("a word about the permission", async || {
+        executor.log().contains("steps of workflows that are stopped go on until their limits end them")
+    })
+    .await;
+    assert!(!executor.log().contains("a step is stopped"), "{}", executor.log());
+    // The same with the permission, for another executor.
+    kubernetes.allow("workflows/wf");
+    let flags = vec!["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
+    let executor = Executor::start_with(Options { config: Some(config.to_string()), flags, ..Options::default() });
+    for name in ["main", "cleanup"] {
+        executor.post(request(name), &executor.token).await;
+    }
+    wasm_workflow_integration::eventually("the end of one", async || executor.log().contains("a step is stopped"))
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stopped = |template: &str| {
+        executor.log().contains(&format!("template=\"{template}\" why=\"the workflow waits for no step"))
+    };
+    assert!(stopped("main") && !stopped("cleanup"), "{}", executor.log());
 }
 
 fn one_at_a_time() -> String {

@@ -1,0 +1,82 @@
+//! Which steps run, and for whom.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+/// Whose step a job is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The Workflow's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub workflow: String,
+    /// Its uid; empty where Argo does not say it.
+    pub uid: String,
+    /// The template's name.
+    pub template: String,
+}
+
+/// A job that runs.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// Whose it is.
+    pub owner: Arc<Owner>,
+    since: Instant,
+    cancel: CancellationToken,
+}
+
+impl Running {
+    pub(super) fn new(owner: Owner, cancel: CancellationToken) -> Self {
+        Self { owner: Arc::new(owner), since: Instant::now(), cancel }
+    }
+
+    /// How long it has been running.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Ends it.
+    pub fn stop(&self) {
+        self.cancel.cancel();
+    }
+}
+
+/// All that run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Register(Arc<Mutex<Entries>>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    last: u64,
+    running: HashMap<u64, Running>,
+}
+
+/// An entry, for as long as it is kept.
+#[derive(Debug)]
+pub(super) struct Entry {
+    register: Register,
+    number: u64,
+}
+
+impl Register {
+    pub(super) fn enter(&self, running: Running) -> Entry {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.last += 1;
+        let number = entries.last;
+        entries.running.insert(number, running);
+        Entry { register: self.clone(), number }
+    }
+
+    pub(super) fn all(&self) -> Vec<Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).running.values().cloned().collect()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.register.0.lock().unwrap_or_else(PoisonError::into_inner).running.remove(&self.number);
+    }
+}

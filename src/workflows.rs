@@ -1,0 +1,173 @@
+//! Workflows that are stopped, and their steps.
+//!
+//! Argo tells a plugin nothing of that. Where the Kubernetes API may be read, the Workflow is looked at while its steps run: when it is gone or over, or when it
+//! has no node any more that waits for a template, the steps of that are stopped. So are steps that Argo has failed for their timeout. Handlers on exit have
+//! nodes of their own, and go on. Without the API, a step's limits and `jobs.orphan` end it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::GzDecoder;
+use tokio_util::sync::CancellationToken;
+
+use crate::jobs::{Jobs, Owner, Running};
+use crate::kubernetes::{Kubernetes, KubernetesError, Workflow, WorkflowNode};
+
+/// How long a workflow is left alone that may not be read.
+const FORBIDDEN: Duration = Duration::from_mins(10);
+/// The nodes of the largest workflows, uncompressed.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Looks at workflows with running steps until `shutdown`. Younger ones than the interval are left alone: most are over by then.
+pub async fn watch<T: Clone + Send + Sync + 'static>(
+    kubernetes: Kubernetes,
+    jobs: Jobs<T>,
+    every: Duration,
+    shutdown: CancellationToken,
+) {
+    let mut watcher = Watcher { kubernetes, forbidden: HashMap::new(), unwanted: HashSet::new() };
+    while shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        let old = jobs.running().into_iter().filter(|job| job.age() >= every);
+        watcher.look(old.collect()).await;
+    }
+}
+
+struct Watcher {
+    kubernetes: Kubernetes,
+    /// Which namespaces' workflows may not be read, until they are tried again.
+    forbidden: HashMap<String, Instant>,
+    /// Whose steps nothing waited for the last time. The controller writes nodes down after it asked for them: only the second time counts.
+    unwanted: HashSet<Arc<Owner>>,
+}
+
+impl Watcher {
+    async fn look(&mut self, running: Vec<Running>) {
+        let mut workflows: HashMap<(String, String), Vec<Running>> = HashMap::new();
+        for job in running {
+            let owner = &job.owner;
+            workflows.entry((owner.namespace.clone(), owner.workflow.clone())).or_default().push(job);
+        }
+        let before = std::mem::take(&mut self.unwanted);
+        for ((namespace, name), jobs) in workflows {
+            if self.forbidden.get(&namespace).is_some_and(|until| *until > Instant::now()) {
+                continue;
+            }
+            let workflow = match self.kubernetes.workflow(&namespace, &name).await {
+                Ok(workflow) => Some(workflow),
+                Err(KubernetesError::NotFound(_)) => None,
+                Err(error @ KubernetesError::Forbidden(_)) => {
+                    tracing::info!(%error, "steps of workflows that are stopped go on until their limits end them");
+                    self.forbidden.insert(namespace, Instant::now() + FORBIDDEN);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a workflow was not looked at");
+                    continue;
+                }
+            };
+            let nodes = workflow.as_ref().and_then(nodes);
+            for job in jobs {
+                let Some(why) = unwanted(workflow.as_ref(), nodes.as_ref(), &job.owner) else { continue };
+                if before.contains(&job.owner) {
+                    let Owner { workflow, template, .. } = &*job.owner;
+                    tracing::info!(workflow, template, why, "a step is stopped");
+                    job.stop();
+                } else {
+                    self.unwanted.insert(Arc::clone(&job.owner));
+                }
+            }
+        }
+    }
+}
+
+/// Why nobody wants the step any more, if nobody does.
+fn unwanted(
+    workflow: Option<&Workflow>,
+    nodes: Option<&BTreeMap<String, WorkflowNode>>,
+    owner: &Owner,
+) -> Option<&'static str> {
+    let Some(workflow) = workflow else { return Some("the workflow is gone") };
+    let uid = &workflow.metadata.uid;
+    if !uid.is_empty() && !owner.uid.is_empty() && *uid != owner.uid {
+        return Some("the workflow is gone, and another has its name");
+    }
+    if matches!(workflow.status.phase.as_str(), "Succeeded" | "Failed" | "Error") {
+        return Some("the workflow is over");
+    }
+    // No node can be told by its template where that has no name, or where nodes are kept elsewhere.
+    match nodes.filter(|_| !owner.template.is_empty()) {
+        Some(nodes) if nodes.values().any(|node| waits(node, &owner.template)) => None,
+        Some(_) => Some("the workflow waits for no step of this template"),
+        None if workflow.spec.shutdown == "Terminate" => Some("the workflow was terminated"),
+        None => None,
+    }
+}
+
+fn waits(node: &WorkflowNode, template: &str) -> bool {
+    let named = node.template_ref.as_ref().map_or(node.template_name.as_str(), |there| there.template.as_str());
+    node.kind == "Plugin" && named == template && matches!(node.phase.as_str(), "" | "Pending" | "Running")
+}
+
+/// The nodes, if they are in the object.
+fn nodes(workflow: &Workflow) -> Option<BTreeMap<String, WorkflowNode>> {
+    let status = &workflow.status;
+    if status.compressed_nodes.is_empty() {
+        return Some(&status.nodes).filter(|nodes| !nodes.is_empty()).cloned();
+    }
+    let packed = STANDARD.decode(&status.compressed_nodes).ok()?;
+    serde_json::from_reader(GzDecoder::new(packed.as_slice()).take(MOST_BYTES)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
+    use serde_json::json;
+
+    use super::*;
+
+    fn owner(template: &str) -> Owner {
+        Owner { namespace: "n".into(), workflow: "wf".into(), uid: "u".into(), template: template.into() }
+    }
+
+    fn why(workflow: &serde_json::Value, template: &str) -> Option<&'static str> {
+        let workflow: Workflow = serde_json::from_value(workflow.clone()).unwrap();
+        unwanted(Some(&workflow), nodes(&workflow).as_ref(), &owner(template))
+    }
+
+    #[test]
+    fn only_what_waits_is_wanted() {
+        let node =
+            |kind: &str, template: &str, phase: &str| json!({"type": kind, "templateName": template, "phase": phase});
+        let there =
+            json!({"type": "Plugin", "templateRef": {"name": "others", "template": "there"}, "phase": "Pending"});
+        let nodes = json!({
+            "1": node("Plugin", "waits", "Pending"), "2": node("Plugin", "over", "Failed"),
+            "3": node("Plugin", "again", "Failed"), "4": node("Plugin", "again", ""),
+            "5": node("Pod", "pod", "Running"), "6": there,
+        });
+        let stopped = json!({"metadata": {"uid": "u"}, "spec": {"shutdown": "Stop"}, "status": {"phase": "Running", "nodes": nodes}});
+        let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(nodes.to_string().as_bytes()).unwrap();
+        let packed = STANDARD.encode(packed.finish().unwrap());
+        let large = json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "compressedNodes": packed}});
+        for workflow in [stopped, large] {
+            for template in ["waits", "again", "there", ""] {
+                assert_eq!(why(&workflow, template), None, "{template}");
+            }
+            for template in ["over", "pod", "unknown"] {
+                assert_eq!(why(&workflow, template), Some("the workflow waits for no step of this template"));
+            }
+        }
+        let elsewhere = |shutdown: &str| json!({"spec": {"shutdown": shutdown}, "status": {"phase": "Running", "offloadNodeStatusVersion": "v"}});
+        assert_eq!((why(&elsewhere("Stop"), "a"), why(&elsewhere("Terminate"), "a").is_some()), (None, true));
+        assert_eq!(why(&json!({"status": {"phase": "Failed"}}), "a"), Some("the workflow is over"));
+        assert!(why(&json!({"metadata": {"uid": "v"}}), "a").is_some_and(|why| why.contains("another has its name")));
+        assert_eq!(unwanted(None, None, &owner("a")), Some("the workflow is gone"));
+    }
+}
