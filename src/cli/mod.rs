@@ -5,6 +5,7 @@ mod cache;
 mod config;
 mod exit;
 mod inspect;
+mod manifest;
 mod output;
 mod progress;
 mod pull;
@@ -39,6 +40,8 @@ enum Command {
     Push(push::Push),
     /// Show what a module is, wants and offers
     Inspect(inspect::Inspect),
+    /// Print what an operator applies to a cluster, filled in
+    Manifest(manifest::Manifest),
     /// Look into the store of fetched modules, or make room in it
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -65,6 +68,7 @@ pub fn main() -> Exit {
         Command::Pull(pull) => pull.run(),
         Command::Push(push) => push.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Manifest(manifest) => manifest.run(),
         Command::Cache(cache) => cache.run(),
         Command::Config(config) => config.run(),
     };

@@ -22,6 +22,7 @@ mod http_artifacts;
 mod layouts;
 mod outputs;
 mod packages;
+mod plugin;
 mod programs;
 mod push;
 mod s3;

@@ -187,6 +187,42 @@ fn the_documented_configuration_is_one() {
     assert_eq!(config.limits, defaults, "the documented defaults are the defaults");
 }
 
+/// Messages that people look up are messages that the program says.
+#[test]
+fn troubleshooting_has_messages_of_the_program() {
+    let sources: String = ["src", "sources/src", "artifacts/src"]
+        .iter()
+        .flat_map(|name| rust_files(&repository().join(name)))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let text = fs::read_to_string(repository().join("docs/troubleshooting.md")).unwrap();
+    let table = text.split("## A node says").nth(1).unwrap().split("## Argo says").next().unwrap();
+    let messages = table.lines().skip(4).filter_map(|line| line.strip_prefix('|')?.split('|').next());
+    let mut looked_up = 0;
+    for message in messages.flat_map(|message| message.split('`').skip(1).step_by(2)) {
+        assert!(sources.contains(message), "nothing says `{message}`");
+        looked_up += 1;
+    }
+    assert!(looked_up > 30, "{looked_up}");
+}
+
+/// Every key below `plugin.wasm` is in the page on the template.
+#[test]
+fn the_template_page_has_every_key() {
+    let schema = serde_json::to_value(wasm_workflow_executor::argo::schema()).unwrap();
+    let wasm = &schema["$defs"]["Wasm"]["properties"];
+    let keys: Vec<&String> = wasm.as_object().expect("the keys below `plugin.wasm`").keys().collect();
+    let text = fs::read_to_string(repository().join("docs/template.md")).unwrap();
+    for key in keys {
+        assert!(
+            text.contains(&format!("`{key}`"))
+                || text.contains(&format!("`{key}."))
+                || text.contains(&format!("`{key}[")),
+            "`{key}` is not in docs/template.md"
+        );
+    }
+}
+
 #[test]
 fn the_manifest_and_the_program_agree() {
     let text = fs::read_to_string(repository().join("plugin/plugin.yaml")).unwrap();
@@ -205,7 +241,8 @@ fn the_manifest_and_the_program_agree() {
     assert!(help.contains("[default: 0.0.0.0:7884]") && help.contains("[default: /var/run/argo/token]"), "{help}");
     // Every flag and variable of the operators' table exists.
     let documented = fs::read_to_string(repository().join("docs/operating.md")).unwrap();
-    for word in documented.split('`').filter(|word| word.starts_with("--")) {
+    let flags = documented.split("## Flags").nth(1).unwrap();
+    for word in flags.split('`').filter(|word| word.starts_with("--")) {
         assert!(help.contains(word.split(' ').next().unwrap()), "`{word}` is not a flag");
     }
 }
