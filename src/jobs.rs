@@ -74,6 +74,8 @@ pub enum Answer<T> {
     Done(Delivery<T>),
     /// Come again after that time.
     Later(Duration),
+    /// Nobody wants to know: what Argo has of the node stays.
+    Unwanted,
 }
 
 /// What a job came to.
@@ -85,6 +87,14 @@ pub struct Finished<T> {
     pub bytes: usize,
     /// Whether its own timeout ended it: Argo has failed the node already.
     pub timed_out: bool,
+}
+
+/// The same, once it has ended.
+#[derive(Clone, Debug)]
+struct Done<T> {
+    finished: Finished<T>,
+    /// Whether the program was stopping: then it may be what that made of it.
+    interrupted: bool,
 }
 
 /// The jobs. Cheap to clone.
@@ -141,29 +151,28 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
     where
         F: Future<Output = Finished<T>> + Send + 'static,
     {
-        if self.table.len() >= MOST || self.table.bytes() >= MOST_BYTES {
-            return Answer::Later(LONGEST);
-        }
         let orphan = self.settings.orphan.0.min(LONGEST_ORPHAN);
-        let (job, new) = self.table.adopt_or(&key, alone, orphan, || self.start(owner, start));
+        // What is there is always adopted: that is how it becomes less.
+        let full = self.table.len() >= MOST || self.table.bytes() >= MOST_BYTES || self.shutdown.is_cancelled();
+        let start = (!full).then_some(|| self.start(owner, start));
+        let Some((job, new)) = self.table.adopt_or(&key, alone, orphan, start) else {
+            return Answer::Later(if self.shutdown.is_cancelled() { SHORTEST } else { LONGEST });
+        };
         // From here on it is left for the next call, whatever becomes of this one.
         let parked = Parked::new(Arc::clone(&self.table), key, job, orphan);
         if !new {
-            return answer(parked);
+            return self.answer(parked);
         }
         let permit = self.waiting.try_acquire();
         let wait = if permit.is_ok() { self.settings.wait.0 } else { BRIEF.min(self.settings.wait.0) };
         let mut finished = parked.job().finished.clone();
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => {}
             _ = finished.wait_for(Option::is_some) => {}
+            () = self.shutdown.cancelled() => {}
             () = tokio::time::sleep(wait) => {}
         }
-        if self.shutdown.is_cancelled() {
-            return Answer::Later(SHORTEST);
-        }
-        answer(parked)
+        self.answer(parked)
     }
 
     fn start<F>(&self, owner: Owner, start: impl FnOnce(CancellationToken) -> F) -> Arc<Job<T>>
@@ -174,14 +183,31 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         let cancel = self.shutdown.child_token();
         let work = start(cancel.clone());
         let counted = self.table.count();
-        let (entry, kept) = (self.register.enter(Running::new(owner, cancel.clone())), counted.bytes());
+        let running = Running::new(owner, cancel.clone());
+        let unwanted = running.unwanted();
+        let (entry, kept, stop) = (self.register.enter(running), Arc::clone(&counted), self.shutdown.clone());
         self.running.spawn(async move {
-            let done = work.await;
+            let finished = work.await;
             drop(entry);
-            kept.add(done.bytes);
-            publish.send_replace(Some(done));
+            kept.add(finished.bytes);
+            publish.send_replace(Some(Done { interrupted: stop.is_cancelled(), finished }));
         });
-        Arc::new(Job::new(finished, cancel, counted))
+        Arc::new(Job::new(finished, cancel, unwanted, counted))
+    }
+
+    fn answer(&self, parked: Parked<T>) -> Answer<T> {
+        if parked.job().is_unwanted() {
+            parked.consume();
+            return Answer::Unwanted;
+        }
+        let done = parked.job().finished.borrow().clone();
+        let later = match done {
+            Some(Done { finished, interrupted: false }) => return Answer::Done(Delivery::new(finished.value, parked)),
+            _ if self.shutdown.is_cancelled() => SHORTEST,
+            _ => later(parked.job().started.elapsed()),
+        };
+        parked.leave_for(later);
+        Answer::Later(later)
     }
 
     /// Waits until all jobs have ended, once they were told to.
@@ -189,16 +215,6 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         self.running.close();
         self.running.wait().await;
     }
-}
-
-fn answer<T: Clone>(parked: Parked<T>) -> Answer<T> {
-    let finished = parked.job().finished.borrow().clone();
-    if let Some(Finished { value, .. }) = finished {
-        return Answer::Done(Delivery::new(value, parked));
-    }
-    let later = later(parked.job().started.elapsed());
-    parked.leave_for(later);
-    Answer::Later(later)
 }
 
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -260,7 +276,7 @@ mod tests {
 
     fn deliver(answer: Answer<usize>) -> Option<usize> {
         match answer {
-            Answer::Later(_) => None,
+            Answer::Later(_) | Answer::Unwanted => None,
             Answer::Done(delivery) => {
                 let value = *delivery.value();
                 let mut body = delivery.into_body("x".into());
@@ -345,6 +361,45 @@ mod tests {
         assert_eq!((deliver(f.call(false).await), f.started()), (Some(0), 1));
     }
 
+    /// However much is kept, those who ask get theirs; only what is new waits.
+    #[tokio::test]
+    async fn what_is_too_much_keeps_nobody_from_what_is_there() {
+        let f = Fixture::new(LONG);
+        let counted = f.jobs.table.count();
+        assert!(matches!(f.call(false).await, Answer::Later(SHORTEST)));
+        counted.add(MOST_BYTES);
+        f.open().await;
+        tokio::time::sleep(SHORTEST).await;
+        assert_eq!(deliver(f.call(false).await), Some(0));
+        assert!(matches!(f.call(false).await, Answer::Later(LONGEST)));
+        drop(counted);
+        assert_eq!((f.jobs.table.bytes(), deliver(f.call(false).await)), (0, Some(1)));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_not_told() {
+        let f = Fixture::new(LONG);
+        assert!(matches!(f.call(false).await, Answer::Later(_)));
+        let [running] = f.jobs.running().try_into().unwrap();
+        running.stop();
+        tokio::time::sleep(SHORTEST).await;
+        assert!(matches!(f.call(false).await, Answer::Unwanted));
+        assert_eq!((f.jobs.table.len(), f.jobs.running().len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_stop_made_of_it_is_not_told() {
+        let f = Fixture::new(LONG);
+        let (first, ()) = tokio::join!(f.call(false), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            f.shutdown.cancel();
+        });
+        assert!(matches!(first, Answer::Later(SHORTEST)));
+        tokio::time::sleep(SHORTEST).await;
+        assert!(matches!(f.call(false).await, Answer::Later(SHORTEST)), "an adopting one");
+        assert_eq!(f.started(), 1, "and nothing is begun");
+    }
+
     #[tokio::test]
     async fn few_calls_wait() {
         let f = Fixture::new(LONG);
@@ -367,6 +422,7 @@ mod tests {
         f.jobs.table.sweep(Instant::now() + Duration::from_secs(20));
         assert_eq!(f.jobs.table.len(), 1, "the agent may come back");
         f.jobs.table.sweep(Instant::now() + Duration::from_secs(31));
+        tokio::time::sleep(Duration::from_millis(30)).await;
         assert_eq!(f.jobs.table.len(), 0);
         f.open().await;
         assert_eq!(deliver(f.call(false).await), Some(1), "it was another");

@@ -2,7 +2,7 @@
 //!
 //! Argo tells a plugin nothing of that. Where the Kubernetes API may be read, the Workflow is looked at while its steps run: when it is gone or over, or when it
 //! has no node any more that waits for a template, the steps of that are stopped. So are steps that Argo has failed for their timeout. Handlers on exit have
-//! nodes of their own, and go on. Without the API, a step's limits and `jobs.orphan` end it.
+//! nodes of their own, and go on. Without the API, a step's limits end it: the agent asks for it as long as its pod lives.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::jobs::{Jobs, Owner, Running};
 use crate::kubernetes::{Kubernetes, KubernetesError, Workflow, WorkflowNode};
 
-/// How long a workflow is left alone that may not be read.
+/// How long workflows are left alone that may not be read, and how long where the API does not answer.
 const FORBIDDEN: Duration = Duration::from_mins(10);
+const UNREACHABLE: Duration = Duration::from_mins(1);
 /// The nodes of the largest workflows, uncompressed.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -29,7 +30,8 @@ pub async fn watch<T: Clone + Send + Sync + 'static>(
     every: Duration,
     shutdown: CancellationToken,
 ) {
-    let mut watcher = Watcher { kubernetes, forbidden: HashMap::new(), unwanted: HashSet::new() };
+    let mut watcher =
+        Watcher { kubernetes, left_alone: HashMap::new(), unwanted: HashSet::new(), seen: HashSet::new() };
     while shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
         let old = jobs.running().into_iter().filter(|job| job.age() >= every);
         watcher.look(old.collect()).await;
@@ -38,8 +40,10 @@ pub async fn watch<T: Clone + Send + Sync + 'static>(
 
 struct Watcher {
     kubernetes: Kubernetes,
-    /// Which namespaces' workflows may not be read, until they are tried again.
-    forbidden: HashMap<String, Instant>,
+    /// Which namespaces' workflows cannot be read, until they are tried again.
+    left_alone: HashMap<String, Instant>,
+    /// Which workflows were there once: one that never was is not gone.
+    seen: HashSet<(String, String)>,
     /// Whose steps nothing waited for the last time. The controller writes nodes down after it asked for them: only the second time counts.
     unwanted: HashSet<Arc<Owner>>,
 }
@@ -52,24 +56,31 @@ impl Watcher {
             workflows.entry((owner.namespace.clone(), owner.workflow.clone())).or_default().push(job);
         }
         let before = std::mem::take(&mut self.unwanted);
+        self.seen.retain(|workflow| workflows.contains_key(workflow));
         for ((namespace, name), jobs) in workflows {
-            if self.forbidden.get(&namespace).is_some_and(|until| *until > Instant::now()) {
+            if self.left_alone.get(&namespace).is_some_and(|until| *until > Instant::now()) {
                 continue;
             }
-            let workflow = match self.kubernetes.workflow(&namespace, &name).await {
+            let id = (namespace, name);
+            let workflow = match self.kubernetes.workflow(&id.0, &id.1).await {
                 Ok(workflow) => Some(workflow),
-                Err(KubernetesError::NotFound(_)) => None,
-                Err(error @ KubernetesError::Forbidden(_)) => {
-                    tracing::info!(%error, "steps of workflows that are stopped go on until their limits end them");
-                    self.forbidden.insert(namespace, Instant::now() + FORBIDDEN);
-                    continue;
-                }
+                Err(KubernetesError::NotFound(_)) if self.seen.contains(&id) => None,
                 Err(error) => {
-                    tracing::debug!(%error, "a workflow was not looked at");
+                    tracing::info!(%error, "steps of workflows that are stopped go on until their limits end them");
+                    let forbidden = matches!(error, KubernetesError::Forbidden(_));
+                    self.left_alone.insert(id.0, Instant::now() + if forbidden { FORBIDDEN } else { UNREACHABLE });
                     continue;
                 }
             };
-            let nodes = workflow.as_ref().and_then(nodes);
+            let Ok((workflow, nodes)) = tokio::task::spawn_blocking(move || {
+                let nodes = workflow.as_ref().and_then(nodes);
+                (workflow, nodes)
+            })
+            .await
+            else {
+                continue;
+            };
+            self.seen.insert(id);
             for job in jobs {
                 let Some(why) = unwanted(workflow.as_ref(), nodes.as_ref(), &job.owner) else { continue };
                 if before.contains(&job.owner) {
@@ -119,7 +130,9 @@ fn nodes(workflow: &Workflow) -> Option<BTreeMap<String, WorkflowNode>> {
         return Some(&status.nodes).filter(|nodes| !nodes.is_empty()).cloned();
     }
     let packed = STANDARD.decode(&status.compressed_nodes).ok()?;
-    serde_json::from_reader(GzDecoder::new(packed.as_slice()).take(MOST_BYTES)).ok()
+    let mut text = Vec::new();
+    GzDecoder::new(packed.as_slice()).take(MOST_BYTES).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 #[cfg(test)]

@@ -27,12 +27,12 @@ pub(crate) use client::open;
 pub(crate) struct Shared {
     /// Transfers, and uploads that are taken back where nobody waits for that.
     pub(crate) left: TaskTracker,
-    turns: turns::Turns,
+    memory: turns::Memory,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
-        Self { left: TaskTracker::new(), turns: turns::Turns::new() }
+        Self { left: TaskTracker::new(), memory: turns::Memory::new() }
     }
 }
 

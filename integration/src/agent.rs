@@ -38,8 +38,10 @@ pub struct Options {
     pub backoff: Duration,
     /// How many nodes the controller asks for at once.
     pub parallelism: usize,
-    /// How long each life of the container is before the last. It is killed, and begins again knowing nothing.
+    /// How long the first lives of the container are. It is killed, and begins again knowing nothing.
     pub lives: Vec<Duration>,
+    /// How long the later ones are.
+    pub life: Duration,
 }
 
 impl Default for Options {
@@ -51,6 +53,7 @@ impl Default for Options {
             backoff: Duration::from_secs(1),
             parallelism: usize::MAX,
             lives: Vec::new(),
+            life: Duration::from_hours(24),
         }
     }
 }
@@ -99,11 +102,13 @@ impl Agent {
     /// Works on the workflow's task set, life after life, until it is over.
     pub async fn work_on(&self, sets: &TaskSets, workflow: &Value) -> Status {
         let calls = Arc::default();
-        for life in &self.options.lives {
+        let lives = self.options.lives.iter().copied().chain(std::iter::repeat(self.options.life));
+        for life in lives {
             // Whatever was not patched by then is asked again.
-            let _ = tokio::time::timeout(*life, self.live(sets, workflow, &calls)).await;
+            if tokio::time::timeout(life, self.live(sets, workflow, &calls)).await.is_ok() {
+                break;
+            }
         }
-        self.live(sets, workflow, &calls).await;
         let ended = sets.ended();
         let calls = calls.lock().expect("the calls").clone();
         Status { nodes: ended.nodes, calls, refused: ended.refused }
@@ -111,7 +116,11 @@ impl Agent {
 
     /// One life of the agent's container. Dropped, it dies with all that it does.
     async fn live(&self, sets: &TaskSets, workflow: &Value, calls: &Arc<Mutex<BTreeMap<String, u32>>>) {
+        // The pod's order, whatever that is.
+        let mut order: Vec<usize> = (0..self.plugins.len()).collect();
+        fastrand::shuffle(&mut order);
         let session = Arc::new(Session {
+            order,
             plugins: self.plugins.clone(),
             options: self.options.clone(),
             client: self.client.clone(),
@@ -120,7 +129,7 @@ impl Agent {
             workers: Arc::new(Semaphore::new(self.options.workers)),
             considered: Mutex::default(),
             switched_off: Mutex::default(),
-            results: Mutex::default(),
+            results: tokio::sync::Mutex::default(),
             calls: Arc::clone(calls),
         });
         tokio::select! {
@@ -131,6 +140,7 @@ impl Agent {
 }
 
 struct Session {
+    order: Vec<usize>,
     plugins: Vec<Plugin>,
     options: Options,
     client: reqwest::Client,
@@ -140,7 +150,8 @@ struct Session {
     /// Nodes that were asked for, and do not wait to be asked for again.
     considered: Mutex<BTreeSet<String>>,
     switched_off: Mutex<BTreeSet<usize>>,
-    results: Mutex<BTreeMap<String, Value>>,
+    /// What goes into the next patch. Nobody hands in more while one is sent: in Go that is a channel without room.
+    results: tokio::sync::Mutex<BTreeMap<String, Value>>,
     calls: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
@@ -154,23 +165,27 @@ impl Session {
         self.workflow["metadata"]["name"].as_str().expect("a name")
     }
 
-    /// Takes every task of every event to a worker, until the workflow is completed.
+    /// Takes every task of every event to a worker, until the workflow is completed. A watch that ends is begun again.
     async fn watch(self: &Arc<Self>) {
+        let mut tasks = JoinSet::new();
+        while !self.watch_once(&mut tasks).await {}
+    }
+
+    async fn watch_once(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> bool {
         let query = [("fieldSelector", format!("metadata.name={}", self.name())), ("watch", "true".to_owned())];
         let url = reqwest::Url::parse_with_params(&self.path(), &query).expect("a URL");
         let answer = self.client.get(url).send().await.expect("the API server");
         let mut body = answer.bytes_stream();
-        let (mut text, mut tasks) = (Vec::new(), JoinSet::new());
+        let mut text = Vec::new();
         while let Some(chunk) = body.next().await {
             text.extend_from_slice(&chunk.expect("an event"));
             while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = text.drain(..=end).collect();
                 let event: Value = serde_json::from_slice(&line).expect("JSON");
                 let object = &event["object"];
-                if event["type"] == "DELETED"
-                    || object["metadata"]["labels"]["workflows.argoproj.io/completed"] == "true"
-                {
-                    return;
+                let completed = &object["metadata"]["labels"]["workflows.argoproj.io/completed"];
+                if event["type"] == "DELETED" || *completed == "true" {
+                    return true;
                 }
                 for (id, template) in object["spec"]["tasks"].as_object().expect("tasks") {
                     // Nobody takes the next before a worker is free.
@@ -178,10 +193,13 @@ impl Session {
                     if self.considered.lock().expect("the set").insert(id.clone()) {
                         tasks.spawn(Arc::clone(self).task(id.clone(), template.clone(), worker));
                     }
-                    while tasks.try_join_next().is_some() {}
+                    while let Some(done) = tasks.try_join_next() {
+                        done.expect("a task that does not panic");
+                    }
                 }
             }
         }
+        false
     }
 
     /// One task, as often as it asks to be asked again.
@@ -202,7 +220,7 @@ impl Session {
             let phase = node["phase"].as_str().unwrap_or_default().to_owned();
             if !phase.is_empty() {
                 // A later result of the same node within one tick replaces the earlier.
-                self.results.lock().expect("the results").insert(id.clone(), node);
+                self.results.lock().await.insert(id.clone(), node);
             }
             drop(held);
             match requeue.filter(|requeue| !requeue.is_zero() && phase != "Succeeded") {
@@ -212,11 +230,9 @@ impl Session {
         }
     }
 
-    /// Asks one plugin after the other, in random order, until one returns a node.
+    /// Asks one plugin after the other until one returns a node.
     async fn ask_all(&self, body: &str) -> Result<Value, String> {
-        let mut order: Vec<usize> = (0..self.plugins.len()).collect();
-        fastrand::shuffle(&mut order);
-        for index in order {
+        for &index in &self.order {
             if self.switched_off.lock().expect("the set").contains(&index) {
                 continue;
             }
@@ -276,25 +292,19 @@ impl Session {
     async fn patch_every_tick(&self) {
         loop {
             tokio::time::sleep(self.options.patch_rate).await;
-            let batch = self.results.lock().expect("the results").clone();
-            if batch.is_empty() {
+            let mut results = self.results.lock().await;
+            if results.is_empty() {
                 continue;
             }
-            match self.patch(&batch).await {
-                Ok(()) => {
-                    let mut results = self.results.lock().expect("the results");
-                    // What came meanwhile waits for the next tick.
-                    results.retain(|id, node| batch.get(id) != Some(node));
-                }
-                // In the next tick again.
-                Err((true, _)) => {}
+            match self.patch(&results).await {
+                // What failed for a reason that passes is dropped like what was written, whatever the comment there says.
+                Ok(()) | Err((true, _)) => results.clear(),
                 // And with the next tick every node of the batch is an error.
                 Err((false, why)) => {
                     let message = format!(
                         "HTTP request completed successfully but an error occurred when patching its result: {why}"
                     );
-                    let errors = batch.into_keys().map(|id| (id, json!({"phase": "Error", "message": message})));
-                    self.results.lock().expect("the results").extend(errors);
+                    results.values_mut().for_each(|node| *node = json!({"phase": "Error", "message": message}));
                 }
             }
         }

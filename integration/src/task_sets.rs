@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -49,6 +50,10 @@ struct TaskSet {
     /// What the controller knows of nodes that have ended.
     ended: BTreeMap<String, Value>,
     refused: Vec<String>,
+    /// How late the controller is, at most.
+    late: Duration,
+    /// How long a watch lasts before the server ends it.
+    watches: Option<Duration>,
     /// How many patches fail, one after the other, as they do while etcd changes its leader.
     failing: usize,
 }
@@ -91,6 +96,12 @@ impl TaskSets {
     pub fn fail(&self, patches: usize) {
         self.shared.set().failing = patches;
     }
+
+    /// The controller is so late at most, and watches end after so long.
+    pub fn delay(&self, controller: Duration, watches: Duration) {
+        let mut set = self.shared.set();
+        (set.late, set.watches) = (controller, Some(watches));
+    }
 }
 
 impl Shared {
@@ -113,9 +124,13 @@ impl TaskSet {
     }
 
     fn fill(&mut self) {
+        let mut size: usize = self.tasks.iter().map(|(id, task)| id.len() + task.to_string().len() + 8).sum();
         while self.tasks.len() < self.parallelism
             && let Some((id, template)) = self.waiting.pop_front()
         {
+            size += id.len() + template.to_string().len() + 8;
+            // What the API server refuses of the controller is for the workflow's author to make smaller.
+            assert!(size < taskset::MAX_OBJECT, "the tasks are too large for one object: lower the parallelism");
             self.tasks.insert(id, template);
         }
     }
@@ -149,9 +164,14 @@ async fn watched(
     assert_eq!(query.get("fieldSelector"), Some(&format!("metadata.name={name}")), "and its own workflow");
     assert_eq!(query.get("watch").map(String::as_str), Some("true"));
     let versions = shared.version.subscribe();
-    let events = futures::stream::unfold((shared, versions, "ADDED"), |(shared, mut versions, kind)| async move {
+    let ends = shared.set().watches.map(|after| Instant::now() + after);
+    let events = futures::stream::unfold((shared, versions, "ADDED"), move |(shared, mut versions, kind)| async move {
         if kind == "MODIFIED" {
-            versions.changed().await.ok()?;
+            let changed = versions.changed();
+            match ends {
+                Some(ends) => tokio::time::timeout_at(ends.into(), changed).await.ok()?.ok()?,
+                None => changed.await.ok()?,
+            }
         }
         let version = *versions.borrow_and_update();
         let object = shared.set().object(version);
@@ -174,8 +194,8 @@ async fn patched(
         (StatusCode::from_u16(code).expect("a code"), Json(text)).into_response()
     };
     let nodes: BTreeMap<String, Value> = serde_json::from_value(patch["status"]["nodes"].clone()).unwrap_or_default();
+    let mut set = shared.set();
     let object = {
-        let mut set = shared.set();
         if set.name != name {
             return status(404, &format!("workflowtasksets.argoproj.io \"{name}\" not found"));
         }
@@ -188,10 +208,17 @@ async fn patched(
             return status(if why.contains("too large") { 413 } else { 422 }, &why);
         }
         set.status.extend(nodes);
-        let object = set.object(*shared.version.borrow());
-        set.reconcile();
-        object
+        set.object(*shared.version.borrow())
     };
+    let late = set.late;
+    drop(set);
+    let controller = Arc::clone(&shared);
+    // The controller comes to it when it has time: until then what was patched stays in the object.
+    tokio::spawn(async move {
+        tokio::time::sleep(late.mul_f64(fastrand::f64())).await;
+        controller.set().reconcile();
+        controller.version.send_modify(|version| *version += 1);
+    });
     shared.version.send_modify(|version| *version += 1);
     Json(object).into_response()
 }

@@ -72,6 +72,7 @@ async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
     match api.jobs.call(key.clone(), alone, owner, start).await {
         Answer::Done(delivery) => deliver(&api, &scope, &key, delivery),
         Answer::Later(after) => Json(Reply::later(after)).into_response(),
+        Answer::Unwanted => Json(Reply::nothing()).into_response(),
     }
 }
 
@@ -94,7 +95,11 @@ fn deliver(api: &Api, workflow: &str, key: &Key, delivery: Delivery<Bytes>) -> R
 
 /// The step from its template to its reply; and its own timeout.
 async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option<Duration>) {
-    let place = api.repositories.place(&call.workflow, &call.template.name).await;
+    let place = tokio::select! {
+        biased;
+        place = api.repositories.place(&call.workflow, &call.template.name) => place,
+        () = cancel.cancelled() => return (Reply::error("the step was cancelled"), None),
+    };
     let conversion = Conversion { limits: api.limits, placement: Placement { place, ..Placement::default() } };
     let (workflow, name) = (call.workflow.name.clone(), call.template.name.clone());
     let (step, template) = match call.into_step(&conversion) {

@@ -228,6 +228,11 @@ fn output_artifacts(
 }
 
 fn output_parameters(template: &Template) -> Result<Vec<OutputParameter>, DocumentError> {
+    let mut names = HashSet::new();
+    if let Some(twice) = template.outputs.parameters.iter().find(|declared| !names.insert(&declared.name)) {
+        let at = format!("template.outputs.parameters.{}", twice.name);
+        return Err(DocumentError::new(at, "another parameter has this name too"));
+    }
     let convert = |declared: &DeclaredParameter| {
         let at = format!("template.outputs.parameters.{}", declared.name);
         let from = declared.value_from.clone().unwrap_or_default();

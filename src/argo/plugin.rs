@@ -345,8 +345,15 @@ impl Wasm {
             ("permissions.config", !permissions.config.is_empty()),
             ("permissions.sockets", !permissions.sockets.is_empty()),
         ];
-        match asked.into_iter().find(|(_, asked)| *asked) {
-            Some((name, _)) => Err(DocumentError::new(format!("{PATH}.{name}"), "not supported by this version")),
+        if let Some((name, _)) = asked.into_iter().find(|(_, asked)| *asked) {
+            return Err(DocumentError::new(format!("{PATH}.{name}"), "not supported by this version"));
+        }
+        let none = [
+            ("limits.memory", self.limits.memory.is_some_and(|memory| memory.0 == 0)),
+            ("limits.time", self.limits.time.is_some_and(|time| time.0.is_zero())),
+        ];
+        match none.into_iter().find(|(_, none)| *none) {
+            Some((name, _)) => Err(DocumentError::new(format!("{PATH}.{name}"), "must be more than 0")),
             None => Ok(()),
         }
     }

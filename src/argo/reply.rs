@@ -72,6 +72,11 @@ impl Reply {
         Self::default()
     }
 
+    /// Ours, and there is nothing to say of it: the agent writes nothing, and asks no more.
+    pub fn nothing() -> Self {
+        Self { node: Some(NodeResult::default()), requeue: None }
+    }
+
     /// The step goes on: ask again after that time. The phase is empty, so that Argo goes on watching the node's timeout, and writes nothing.
     pub fn later(after: Duration) -> Self {
         // Rounded up to what Go reads.

@@ -228,6 +228,11 @@ impl RunStep {
     /// The files given with `-a`, as a directory store sees them; adds to the template those it does not declare.
     fn supply(&self, template: &mut Value) -> Result<BTreeMap<String, Location>, Failure> {
         let mut supplied = BTreeMap::new();
+        for side in ["/inputs/artifacts", "/outputs/artifacts"] {
+            if template.pointer(side).is_some_and(|list| !list.is_array() && !list.is_null()) {
+                return Err(Failure::usage(format!("`template{}`: expected a list", side.replace('/', "."))));
+            }
+        }
         for (name, paths) in &self.artifacts {
             let declared = named(template, "/inputs/artifacts", name);
             let (host, guest) = match paths.rsplit_once(':') {

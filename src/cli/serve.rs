@@ -150,7 +150,11 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let opened = stores.clone();
     let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
     let setting_up = tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
-    let executor = Arc::new(setting_up.await.map_err(Failure::error)??);
+    let executor = tokio::select! {
+        set_up = setting_up => Arc::new(set_up.map_err(Failure::error)??),
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     publish.send_replace(Some(Arc::clone(&executor)));
     tracing::info!("ready");
 
@@ -169,7 +173,7 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
         opened.close().await;
     };
     if tokio::time::timeout(TAKE_BACK, ended).await.is_err() {
-        tracing::warn!("uploads that were begun stay in their buckets, unfinished");
+        tracing::warn!("not everything ended in time: uploads that were begun may stay in their buckets, unfinished");
     }
     let cleaning = tokio::task::spawn_blocking(move || executor.clean_up());
     if tokio::time::timeout(CLEAN_UP, cleaning).await.is_err() {

@@ -1,6 +1,7 @@
 //! Which steps run, and for whom.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,11 +27,16 @@ pub struct Running {
     pub owner: Arc<Owner>,
     since: Instant,
     cancel: CancellationToken,
+    unwanted: Arc<AtomicBool>,
 }
 
 impl Running {
     pub(super) fn new(owner: Owner, cancel: CancellationToken) -> Self {
-        Self { owner: Arc::new(owner), since: Instant::now(), cancel }
+        Self { owner: Arc::new(owner), since: Instant::now(), cancel, unwanted: Arc::default() }
+    }
+
+    pub(super) fn unwanted(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unwanted)
     }
 
     /// How long it has been running.
@@ -38,8 +44,9 @@ impl Running {
         self.since.elapsed()
     }
 
-    /// Ends it.
+    /// Ends it: nobody wants to know what it comes to.
     pub fn stop(&self) {
+        self.unwanted.store(true, Ordering::Relaxed);
         self.cancel.cancel();
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Finished, Key};
+use super::{Done, Key};
 
 /// How much too early the call may come that was asked for: clocks are not one.
 const EARLY: Duration = Duration::from_millis(100);
@@ -18,36 +18,37 @@ const LATE: Duration = Duration::from_secs(30);
 /// A step that runs, or has run.
 #[derive(Debug)]
 pub(super) struct Job<T> {
-    pub(super) finished: watch::Receiver<Option<Finished<T>>>,
+    pub(super) finished: watch::Receiver<Option<Done<T>>>,
     pub(super) cancel: CancellationToken,
     pub(super) started: Instant,
+    /// Whether Argo waits for it no more.
+    unwanted: Arc<AtomicBool>,
     /// Whether somebody got what it came to.
     consumed: AtomicBool,
-    _counted: Counted,
+    _counted: Arc<Counted>,
 }
 
 impl<T> Job<T> {
     pub(super) fn new(
-        finished: watch::Receiver<Option<Finished<T>>>,
+        finished: watch::Receiver<Option<Done<T>>>,
         cancel: CancellationToken,
-        counted: Counted,
+        unwanted: Arc<AtomicBool>,
+        counted: Arc<Counted>,
     ) -> Self {
-        Self { finished, cancel, started: Instant::now(), consumed: AtomicBool::new(false), _counted: counted }
+        let consumed = AtomicBool::new(false);
+        Self { finished, cancel, started: Instant::now(), unwanted, consumed, _counted: counted }
+    }
+
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.unwanted.load(Ordering::Relaxed)
     }
 }
 
-/// One of the jobs that there are, wherever it is.
+/// One of the jobs that there are, wherever it is, and how many bytes of its result are kept.
 #[derive(Debug)]
 pub(super) struct Counted {
     all: Arc<Count>,
-    bytes: Arc<AtomicUsize>,
-}
-
-/// How many bytes of a job's result are kept.
-#[derive(Debug)]
-pub(super) struct Kept {
-    all: Arc<Count>,
-    bytes: Arc<AtomicUsize>,
+    bytes: AtomicUsize,
 }
 
 /// How many jobs there are, and how much they came to.
@@ -58,12 +59,6 @@ struct Count {
 }
 
 impl Counted {
-    pub(super) fn bytes(&self) -> Kept {
-        Kept { all: Arc::clone(&self.all), bytes: Arc::clone(&self.bytes) }
-    }
-}
-
-impl Kept {
     pub(super) fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.all.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -73,7 +68,7 @@ impl Kept {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.all.jobs.fetch_sub(1, Ordering::Relaxed);
-        self.all.bytes.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.all.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -112,19 +107,20 @@ impl<T> Table<T> {
         self.count.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count(&self) -> Counted {
+    pub(super) fn count(&self) -> Arc<Counted> {
         self.count.jobs.fetch_add(1, Ordering::Relaxed);
-        Counted { all: Arc::clone(&self.count), bytes: Arc::default() }
+        Arc::new(Counted { all: Arc::clone(&self.count), bytes: AtomicUsize::new(0) })
     }
 
-    /// The job for these bytes whose call is due, or a new one; and whether it is new. One that is alone stays for others, for as long as `orphan`.
+    /// The job for these bytes whose call is due, or a new one if one may be started; and whether it is new. One that is alone stays for others, for as long
+    /// as `orphan`.
     pub(super) fn adopt_or(
         &self,
         key: &Key,
         alone: bool,
         orphan: Duration,
-        start: impl FnOnce() -> Arc<Job<T>>,
-    ) -> (Arc<Job<T>>, bool) {
+        start: Option<impl FnOnce() -> Arc<Job<T>>>,
+    ) -> Option<(Arc<Job<T>>, bool)> {
         let now = Instant::now();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if !alone {
@@ -136,18 +132,18 @@ impl<T> Table<T> {
             if waiting.get(key).is_some_and(VecDeque::is_empty) {
                 waiting.remove(key);
             }
-            return job.map_or_else(|| (start(), true), |job| (job, false));
+            return job.map(|job| (job, false)).or_else(|| start.map(|start| (start(), true)));
         }
         if let Some(there) = waiting.get_mut(key).and_then(|jobs| jobs.front_mut()) {
             there.until = now + orphan;
             there.until_timed_out = there.until;
-            return (Arc::clone(&there.job), false);
+            return Some((Arc::clone(&there.job), false));
         }
-        let job = start();
+        let job = start?();
         let until = now + orphan;
         let entry = Waiting { job: Arc::clone(&job), due: now, until, until_timed_out: until };
         waiting.insert(key.clone(), VecDeque::from([entry]));
-        (job, true)
+        Some((job, true))
     }
 
     /// Leaves it for the next call, unless somebody got what it came to.
@@ -181,7 +177,7 @@ impl<T> Table<T> {
         let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, jobs| {
             jobs.retain(|waiting| {
-                let timed_out = waiting.job.finished.borrow().as_ref().is_some_and(|finished| finished.timed_out);
+                let timed_out = waiting.job.finished.borrow().as_ref().is_some_and(|done| done.finished.timed_out);
                 let until = if timed_out { waiting.until_timed_out } else { waiting.until };
                 if until <= now {
                     gone.push(Arc::clone(&waiting.job));

@@ -42,6 +42,9 @@ pub enum Stop {
     /// Its time is over.
     #[error("time limit exceeded")]
     Time,
+    /// The time of all that it is a part of is over.
+    #[error("the whole step's time is over")]
+    Whole,
     /// It wrote more to standard output or error than allowed.
     #[error("output limit exceeded")]
     Output,
@@ -57,7 +60,8 @@ pub enum Stop {
 }
 
 impl Stop {
-    const ALL: [Self; 6] = [Self::Memory, Self::Time, Self::Output, Self::Disk, Self::DiskFree, Self::Cancelled];
+    const ALL: [Self; 7] =
+        [Self::Memory, Self::Time, Self::Whole, Self::Output, Self::Disk, Self::DiskFree, Self::Cancelled];
 }
 
 /// Watches one step's limits. The guest's thread asks it at every tick of the epoch.
@@ -65,6 +69,8 @@ impl Stop {
 pub(super) struct Watch {
     limits: Limits,
     deadline: Instant,
+    /// Whose deadline that is.
+    late: Stop,
     cancel: CancellationToken,
     directory: Option<PathBuf>,
     /// When the directory is to be measured next.
@@ -76,12 +82,12 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(
         limits: Limits,
-        deadline: Instant,
+        (deadline, late): (Instant, Stop),
         cancel: CancellationToken,
         directory: Option<PathBuf>,
     ) -> Self {
         let sample = Mutex::new(Instant::now() + SAMPLE);
-        Self { limits, deadline, cancel, directory, sample, stopped: AtomicU8::new(0) }
+        Self { limits, deadline, late, cancel, directory, sample, stopped: AtomicU8::new(0) }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -90,6 +96,11 @@ impl Watch {
 
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// Notes that its time is over.
+    pub(super) fn is_late(&self) -> Stop {
+        self.stop(self.late)
     }
 
     pub(super) fn cancel(&self) -> &CancellationToken {
@@ -120,7 +131,7 @@ impl Watch {
         }
         let now = Instant::now();
         if now >= self.deadline {
-            return Err(self.stop(Stop::Time));
+            return Err(self.is_late());
         }
         self.check_disk(now)
     }
@@ -202,7 +213,7 @@ mod tests {
     pub(crate) fn watch(memory: u64) -> Arc<Watch> {
         let limits = Limits { memory, time: Duration::from_secs(1), output: 10, disk: 10, entries: 10, disk_free: 0 };
         let deadline = Instant::now() + limits.time;
-        Arc::new(Watch::new(limits, deadline, CancellationToken::new(), None))
+        Arc::new(Watch::new(limits, (deadline, Stop::Time), CancellationToken::new(), None))
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Who runs next: so many steps at once, in so much memory.
 //!
-//! Steps of one template are one class. A class that holds fewer places goes before one that holds more, and a few places are left to classes that hold none:
-//! however many long steps of one template there are, a step of another begins at once. Within a class it is first come, first served. Nobody overtakes
-//! who would be next and waits for memory alone.
+//! Steps of one kind are a class. A class that holds fewer places goes before one that holds more, and within a class it is first come, first served. A few places,
+//! and memory for one more of its kind, are left by a class that holds some to those that hold none: however many long steps there are of one kind, a step
+//! of another begins at once. Who would be next and waits for memory is overtaken by those who leave what it needs: it begins when those end who ran before.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,13 +39,16 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct State {
-    taken: u32,
+    /// Claims of those who run, by when they began.
+    running: HashMap<u64, Claim>,
     memory: u64,
     /// Places that a class holds; none that holds no place.
     held: HashMap<u64, u32>,
     waiting: HashMap<u64, VecDeque<Waiter>>,
-    /// Numbers waiters in the order in which they came.
-    came: u64,
+    /// Numbers who comes and who begins, in this order.
+    clock: u64,
+    /// Who is next and waits for memory, and since when.
+    blocked: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -59,7 +62,16 @@ struct Waiter {
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
-    claim: Claim,
+    began: u64,
+}
+
+/// Whoever stops waiting may have been in the way of others.
+struct Waiting<'a>(&'a Arc<Places>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.hand_out();
+    }
 }
 
 impl Places {
@@ -71,60 +83,112 @@ impl Places {
     /// Waits for a place. Whoever stops waiting holds none.
     pub(super) async fn take(self: &Arc<Self>, claim: Claim) -> Place {
         let claim = Claim { memory: claim.memory.min(self.capacity.memory), ..claim };
-        let waiting = {
-            let mut state = self.lock();
-            if state.waiting.is_empty() && self.fits(&state, claim) {
-                state.take(claim);
-                return Place { places: Arc::clone(self), claim };
-            }
-            let (go, gone) = oneshot::channel();
-            state.came += 1;
-            let waiter = Waiter { came: state.came, memory: claim.memory, go };
-            state.waiting.entry(claim.class).or_default().push_back(waiter);
-            gone
-        };
-        self.hand_out();
+        if let Some(place) = self.take_now(claim) {
+            return place;
+        }
+        // Dropped after what it is called with, where this is dropped while it waits.
+        let leaving = Waiting(self);
+        let place = self.queue(claim).await;
+        std::mem::forget(leaving);
         // The sender is in the queue until it is used.
-        waiting.await.unwrap_or_else(|_| unreachable!("a waiter was forgotten"))
+        place.unwrap_or_else(|_| unreachable!("a waiter was forgotten"))
+    }
+
+    fn take_now(self: &Arc<Self>, claim: Claim) -> Option<Place> {
+        let mut state = self.lock();
+        let now = state.waiting.is_empty() && self.has_place(&state, claim) && self.has_memory(&state, claim);
+        now.then(|| Place { places: Arc::clone(self), began: state.begin(claim) })
+    }
+
+    fn queue(self: &Arc<Self>, claim: Claim) -> oneshot::Receiver<Place> {
+        let (go, gone) = oneshot::channel();
+        let mut state = self.lock();
+        let came = state.tick();
+        state.waiting.entry(claim.class).or_default().push_back(Waiter { came, memory: claim.memory, go });
+        drop(state);
+        self.hand_out();
+        gone
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fits(&self, state: &State, claim: Claim) -> bool {
-        let free = self.capacity.steps - state.taken;
-        let others = if state.held.contains_key(&claim.class) { self.spare } else { 0 };
-        free > others && (state.memory + claim.memory <= self.capacity.memory)
+    fn has_place(&self, state: &State, claim: Claim) -> bool {
+        let free = self.capacity.steps as usize - state.running.len();
+        free > if state.held.contains_key(&claim.class) { self.spare as usize } else { 0 }
+    }
+
+    fn has_memory(&self, state: &State, claim: Claim) -> bool {
+        let left = if state.held.contains_key(&claim.class) { claim.memory } else { 0 };
+        state.memory + claim.memory + left <= self.capacity.memory
     }
 
     /// Gives what is free to those whose turn it is.
     fn hand_out(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();
-            let Some((class, memory)) = state.next() else { return };
+            let Some((class, memory)) = self.next(&mut state) else { return };
             let claim = Claim { class, memory };
-            if !self.fits(&state, claim) {
-                return;
-            }
             let Some(waiter) = state.pop(class) else { return };
-            state.take(claim);
+            let began = state.begin(claim);
             drop(state);
             // Where nobody waits any more, it is dropped, and free again.
-            drop(waiter.go.send(Place { places: Arc::clone(self), claim }));
+            drop(waiter.go.send(Place { places: Arc::clone(self), began }));
         }
+    }
+
+    /// Who begins now, if anybody can.
+    fn next(&self, state: &mut State) -> Option<(u64, u64)> {
+        state.forget_those_who_left();
+        let mut heads: Vec<(u32, u64, u64, u64)> = Vec::with_capacity(state.waiting.len());
+        for (class, queue) in &state.waiting {
+            let held = state.held.get(class).copied().unwrap_or_default();
+            heads.extend(queue.front().map(|waiter| (held, waiter.came, *class, waiter.memory)));
+        }
+        heads.sort_unstable();
+        let (_, came, class, memory) = *heads.first()?;
+        if !self.has_place(state, Claim { class, memory }) {
+            return None;
+        }
+        if self.has_memory(state, Claim { class, memory }) {
+            return Some((class, memory));
+        }
+        // Others may go meanwhile, as long as it can when those end who ran before it was next.
+        let now = state.clock;
+        let since = match state.blocked {
+            Some((blocked, since)) if blocked == came => since,
+            _ => now,
+        };
+        state.blocked = Some((came, since));
+        let overtook: u64 =
+            state.running.iter().filter(|(began, _)| **began > since).map(|(_, claim)| claim.memory).sum();
+        let fits = |claim: Claim| {
+            self.has_place(state, claim)
+                && self.has_memory(state, claim)
+                && overtook + claim.memory + memory <= self.capacity.memory
+        };
+        let others = heads.into_iter().skip(1).map(|(_, _, class, memory)| Claim { class, memory });
+        others.into_iter().find(|claim| fits(*claim)).map(|claim| (claim.class, claim.memory))
     }
 }
 
 impl State {
-    fn take(&mut self, claim: Claim) {
-        self.taken += 1;
-        self.memory += claim.memory;
-        *self.held.entry(claim.class).or_default() += 1;
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
     }
 
-    fn give_back(&mut self, claim: Claim) {
-        self.taken -= 1;
+    fn begin(&mut self, claim: Claim) -> u64 {
+        let began = self.tick();
+        self.running.insert(began, claim);
+        self.memory += claim.memory;
+        *self.held.entry(claim.class).or_default() += 1;
+        began
+    }
+
+    fn end(&mut self, began: u64) {
+        let Some(claim) = self.running.remove(&began) else { return };
         self.memory -= claim.memory;
         if let Some(held) = self.held.get_mut(&claim.class) {
             *held -= 1;
@@ -134,20 +198,13 @@ impl State {
         }
     }
 
-    /// The class whose turn it is, and what its first asks for. Those who stopped waiting are passed over.
-    fn next(&mut self) -> Option<(u64, u64)> {
+    fn forget_those_who_left(&mut self) {
         self.waiting.retain(|_, queue| {
             while queue.front().is_some_and(|waiter| waiter.go.is_closed()) {
                 queue.pop_front();
             }
             !queue.is_empty()
         });
-        let held = &self.held;
-        let order = |(class, queue): &(&u64, &VecDeque<Waiter>)| {
-            (held.get(class).copied().unwrap_or_default(), queue.front().map(|waiter| waiter.came))
-        };
-        let (class, queue) = self.waiting.iter().min_by_key(order)?;
-        queue.front().map(|waiter| (*class, waiter.memory))
     }
 
     fn pop(&mut self, class: u64) -> Option<Waiter> {
@@ -163,7 +220,7 @@ impl State {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.lock();
-        state.give_back(self.claim);
+        state.end(self.began);
         let nobody = state.waiting.is_empty();
         drop(state);
         if !nobody {
@@ -230,20 +287,47 @@ mod tests {
         assert_eq!(came, [3, 0, 1, 2], "a class that holds none, then in the order in which they came");
     }
 
+    fn taken(places: &Arc<Places>, class: u64, mib: u64) -> Option<Place> {
+        places.take(claim(class, mib * MIB)).now_or_never()
+    }
+
     #[tokio::test]
-    async fn memory_is_shared_out_and_nobody_is_overtaken() {
+    async fn who_waits_for_memory_is_overtaken_by_what_leaves_it() {
         let places = places(16, 100 * MIB);
-        let first = places.take(claim(1, 60 * MIB)).await;
-        let mut large = Box::pin(places.take(claim(2, 200 * MIB)));
-        assert!(futures::poll!(&mut large).is_pending(), "more than there is: alone");
+        let long = taken(&places, 1, 50).unwrap();
+        let mut large = Box::pin(places.take(claim(2, 60 * MIB)));
+        assert!(futures::poll!(&mut large).is_pending());
+        let small = [taken(&places, 3, 10).unwrap(), taken(&places, 4, 30).unwrap()];
+        assert!(taken(&places, 5, 10).is_none(), "then there would not be enough for the large one");
+        drop(long);
+        let large = futures::poll!(&mut large);
+        assert!(large.is_ready(), "it waits for none of those who came after it");
+        drop((large, small));
+        assert!(taken(&places, 5, 200).is_some(), "more than there is: alone");
+        let state = places.lock();
+        assert!(state.held.is_empty() && state.memory == 0 && state.running.is_empty());
+    }
+
+    #[tokio::test]
+    async fn memory_is_left_to_classes_that_have_none() {
+        let places = places(16, 300 * MIB);
+        let mut long = vec![taken(&places, 1, 100).unwrap(), taken(&places, 1, 100).unwrap()];
+        assert!(taken(&places, 1, 100).is_none());
+        long.push(taken(&places, 2, 100).unwrap());
+        assert!(taken(&places, 3, 100).is_none(), "all of it is taken");
+    }
+
+    /// Nobody has to come for those behind to go.
+    #[tokio::test]
+    async fn who_leaves_is_in_nobodys_way() {
+        let places = places(16, 100 * MIB);
+        let _long = taken(&places, 1, 50).unwrap();
+        let mut large = Box::pin(places.take(claim(2, 100 * MIB)));
+        assert!(futures::poll!(&mut large).is_pending());
         let mut small = Box::pin(places.take(claim(3, MIB)));
-        assert!(futures::poll!(&mut small).is_pending(), "it would fit, and it is not its turn");
-        drop(first);
-        let large = large.await;
-        assert!(futures::poll!(&mut small).is_pending());
+        assert!(futures::poll!(&mut small).is_pending(), "the large one needs all of it");
         drop(large);
-        drop(small.await);
-        assert!(places.lock().held.is_empty() && places.lock().memory == 0 && places.lock().taken == 0);
+        assert!(futures::poll!(&mut small).is_ready());
     }
 
     #[tokio::test]

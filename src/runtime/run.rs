@@ -87,7 +87,10 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
     let engines = compiler.engines();
     let now = Instant::now();
     let end = now.checked_add(run.limits.time).unwrap_or(now + FOREVER);
-    let deadline = run.deadline.map_or(end, |deadline| deadline.min(end));
+    let deadline = match run.deadline {
+        Some(whole) if whole < end => (whole, Stop::Whole),
+        _ => (end, Stop::Time),
+    };
     let directory = run.directory.map(Path::to_owned);
     let watch = Arc::new(Watch::new(run.limits.clone(), deadline, run.cancel.clone(), directory));
     let stdout = Output::new(Arc::clone(&watch), run.stdout.take());
@@ -112,7 +115,7 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
         biased;
         result = call(&mut store, &module.entry, run.invocation) => result,
         () = watch.cancel().cancelled() => Err(watch.stop(Stop::Cancelled).into()),
-        () = tokio::time::sleep_until(watch.deadline().into()) => Err(watch.stop(Stop::Time).into()),
+        () = tokio::time::sleep_until(watch.deadline().into()) => Err(watch.is_late().into()),
     };
     drop(ticking);
 

@@ -90,7 +90,7 @@ fn begin<T>(job: Pin<&mut impl Future<Output = T>>) -> Option<Poll<T>> {
     catch_unwind(AssertUnwindSafe(poll)).ok()
 }
 
-/// Guests give way to what answers the agent: however many of them spin, calls are answered.
+/// Guests give way to what answers the agent, as far as they share processors; a quota on those counts for all threads.
 const NICE: i32 = 10;
 
 fn work(jobs: &Receiver<Job>, runtime: &Runtime) {

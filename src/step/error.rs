@@ -16,6 +16,8 @@ pub enum Stage {
     Fetch,
     /// From bytes to machine code.
     Compile,
+    /// Waiting for a place among other steps.
+    Queue,
     /// Putting inputs into the step's directory.
     StageIn,
     /// Running the module.
@@ -34,6 +36,7 @@ impl Stage {
             Self::Resolve => "resolve",
             Self::Fetch => "fetch",
             Self::Compile => "compile",
+            Self::Queue => "queue",
             Self::StageIn => "stage_in",
             Self::Run => "run",
             Self::Collect => "collect",

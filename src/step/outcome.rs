@@ -1,7 +1,6 @@
 //! What a run came to. Everything a guest left is untrusted here: names, sizes and paths are checked before they are believed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use artifacts::Location;
 use artifacts::archive::Pack;
@@ -121,24 +120,13 @@ fn verdict(step: &Step, report: &Report) -> (Option<i32>, Result<(), (Phase, Str
             let limits = &step.limits;
             let (code, message) = match stop {
                 Stop::Memory => (137, format!("memory limit of {} exceeded", ByteSize(limits.memory))),
-                Stop::Time => (124, time_is_over(step)),
+                Stop::Time => (124, format!("time limit of {} exceeded", Time(step.limits.time))),
+                Stop::Whole => (124, format!("{} during {}", whole_is_over(step), Stage::Run.name())),
                 Stop::Output => (153, format!("output limit of {} exceeded", ByteSize(limits.output))),
                 _ => (153, format!("disk limit of {} or {} files exceeded", ByteSize(limits.disk), limits.entries)),
             };
             (Some(code), failed(message))
         }
-    }
-}
-
-/// How long the step may take as a whole.
-pub(super) fn whole(step: &Step) -> Duration {
-    step.timeout.map_or(step.limits.whole, |timeout| timeout.min(step.limits.whole))
-}
-
-fn time_is_over(step: &Step) -> String {
-    match whole(step) {
-        whole if whole < step.limits.time => whole_is_over(step),
-        _ => format!("time limit of {} exceeded", Time(step.limits.time)),
     }
 }
 

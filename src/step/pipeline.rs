@@ -164,8 +164,8 @@ impl Executor {
         tokio::select! {
             biased;
             ran = ran => ran.unwrap_or_else(|| Err(StepError::error(Stage::Run, "the step panicked; this is a defect of this program"))),
-            () = after(until(deadline)) => Err(outcome::timed_out(&waiting, Stage::StageIn)),
-            () = after(gone.cancelled()) => Err(cancelled(Stage::StageIn)),
+            () = after(until(deadline)) => Err(outcome::timed_out(&waiting, Stage::Queue)),
+            () = after(gone.cancelled()) => Err(cancelled(Stage::Queue)),
         }
     }
 }
@@ -178,10 +178,11 @@ async fn after(event: impl Future<Output = ()>) {
     tokio::time::sleep(GRACE).await;
 }
 
-/// Steps of one template of one workflow are of a kind.
+/// Steps of one template of one workflow with one module are of a kind.
 fn claim(step: &Step) -> Claim {
     let mut class = DefaultHasher::new();
     (&step.workflow.namespace, &step.workflow.name, &step.workflow.uid, &step.template).hash(&mut class);
+    step.module.hash(&mut class);
     Claim { class: class.finish(), memory: step.limits.memory }
 }
 
@@ -234,10 +235,10 @@ impl OnRunner<'_> {
     async fn run(mut self, tees: Tees) -> Result<Outcome, StepError> {
         // It may have waited for its place for long.
         if self.cancel.is_cancelled() {
-            return Err(cancelled(Stage::StageIn));
+            return Err(cancelled(Stage::Queue));
         }
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(outcome::timed_out(&self.step, Stage::StageIn));
+            return Err(outcome::timed_out(&self.step, Stage::Queue));
         }
         let began = Instant::now();
         let directory = match self.ready.module.uses_file_system() {

@@ -22,7 +22,7 @@ where
         {
             Some(ours) => (ours.kind(), ours.to_string()),
             None if failure.is_timeout() => (ErrorKind::Unavailable, "the server does not answer in time".to_owned()),
-            None => (ErrorKind::Forbidden, no_credentials(&error)),
+            None => (ErrorKind::Forbidden, NO_CREDENTIALS.to_owned()),
         },
         SdkError::ResponseError(_) => match Error::within(&error) {
             Some(ours) => (ours.kind(), ours.to_string()),
@@ -55,17 +55,9 @@ where
     }
 }
 
-/// Nothing was sent: what is left is that there was nothing to sign with.
-fn no_credentials(error: &(dyn StdError + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    format!(
-        "there are no credentials: name `accessKeySecret` and `secretKeySecret`, or give the executor some of its own, such as \
-         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role ({innermost})"
-    )
-}
+/// Nothing was sent: what is left is that there was nothing to sign with. Why, is in the log.
+const NO_CREDENTIALS: &str = "there are no credentials: name `accessKeySecret` and `secretKeySecret`, or give the executor some of its own, such as \
+                              AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role";
 
 fn named(code: &str, status: u16) -> String {
     match (code, status) {
@@ -103,9 +95,9 @@ fn meaning(code: &str, status: u16, what: &str) -> Option<String> {
             format!("access to {what} is denied: these credentials may not do that, or are wrong")
         }
         ("InvalidAccessKeyId" | "NotSignedUp", _) => {
-            "the access key is not known to the server: look at `accessKeySecret`".to_owned()
+            "the access key is not known to the server: look at `accessKeySecret`, or at the executor's own where the bucket names none".to_owned()
         }
-        ("SignatureDoesNotMatch", _) => "the secret key is wrong: look at `secretKeySecret`".to_owned(),
+        ("SignatureDoesNotMatch", _) => "the secret key is wrong: look at `secretKeySecret`, or at the executor's own where the bucket names none".to_owned(),
         ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => {
             "the session token is expired: put a new one into the Secret".to_owned()
         }

@@ -42,7 +42,7 @@ impl S3Store {
         encryption: Encryption,
         shared: Shared,
     ) -> Self {
-        let Shared { left, turns } = shared;
+        let Shared { left, memory } = shared;
         Self {
             client,
             bucket: location.bucket.clone(),
@@ -52,7 +52,7 @@ impl S3Store {
             create: location.create_bucket_if_not_present,
             created: OnceCell::new(),
             left,
-            turns: turns.of_one(),
+            turns: memory.of(&location.endpoint),
         }
     }
 

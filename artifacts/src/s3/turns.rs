@@ -1,16 +1,25 @@
 //! Memory for what is on its way: parts are whole in it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What is shared out, in pieces of 1 MiB, among all transfers of this process.
 const ALL: u32 = 48;
-/// The most that one store has of it: one that keeps what it got leaves the others theirs.
+/// The most that one server has of it: one that keeps what it got leaves the others theirs.
 const OF_ONE: u32 = 24;
 const PIECE: u64 = 1 << 20;
 
-/// The memory of one store.
+/// The memory for all servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    all: Arc<Semaphore>,
+    /// Those in use, by their names.
+    servers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+}
+
+/// The memory of one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns {
     all: Arc<Semaphore>,
@@ -24,18 +33,22 @@ pub(super) struct Turn {
     own: Option<OwnedSemaphorePermit>,
 }
 
-impl Turns {
-    /// For all stores.
+impl Memory {
     pub(crate) fn new() -> Self {
-        Self { all: permits(ALL), own: permits(OF_ONE) }
+        Self { all: permits(ALL), servers: Arc::default() }
     }
 
-    /// For one more store.
-    pub(crate) fn of_one(&self) -> Self {
-        Self { all: Arc::clone(&self.all), own: permits(OF_ONE) }
+    /// The part of one server, of whichever of its buckets.
+    pub(crate) fn of(&self, server: &str) -> Turns {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.retain(|_, own| Arc::strong_count(own) > 1);
+        let own = servers.entry(server.to_owned()).or_insert_with(|| permits(OF_ONE));
+        Turns { all: Arc::clone(&self.all), own: Arc::clone(own) }
     }
+}
 
-    /// Waits until there is so much. More than a store may have is as much as it may have.
+impl Turns {
+    /// Waits until there is so much. More than a server may have is as much as it may have.
     pub(super) async fn take(&self, bytes: u64) -> Turn {
         let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(OF_ONE).clamp(1, OF_ONE);
         // Nobody closes them.
@@ -66,14 +79,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_store_that_keeps_its_memory_leaves_others_theirs() {
-        let all = Turns::new();
-        let (hostile, other) = (all.of_one(), all.of_one());
+    async fn a_server_that_keeps_its_memory_leaves_others_theirs() {
+        let all = Memory::new();
+        let (hostile, other) = (all.of("hostile"), all.of("other"));
         let mut kept: Vec<Turn> = Vec::new();
         while let Some(turn) = hostile.take(4 << 20).now_or_never() {
             kept.push(turn);
         }
         assert_eq!(kept.len(), 6);
+        assert!(all.of("hostile").take(1).now_or_never().is_none(), "another bucket is the same server");
         let mut two = other.take(10 << 20).now_or_never().expect("its own");
         drop(two.split());
         assert!(other.take(19 << 20).now_or_never().is_some(), "half of it is free again");

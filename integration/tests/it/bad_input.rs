@@ -75,6 +75,7 @@ async fn templates_with_mistakes() {
             wasm("limits", json!({"memory": "lots"})),
             "`template.plugin.wasm.limits.memory`: `lots` is not a number of bytes; write it like `256Mi`",
         ),
+        (wasm("limits", json!({"time": "0s"})), "`template.plugin.wasm.limits.time`: must be more than 0"),
         (wasm("module", json!({"oci": "a/b", "http": {"url": "https://x"}})), "give exactly one of `oci`, `http`"),
         (wasm("module", json!({"wapm": "a/b@1"})), "its version must be exact"),
         (wasm("module", json!({"http": {"url": "ftp://example.com/m.wasm"}})), "it must start with `https://`"),
@@ -174,7 +175,7 @@ async fn a_timeout_counts_while_waiting() {
         node = async { tokio::time::sleep(std::time::Duration::from_millis(300)).await; executor.node(&waiting).await } => node,
         node = &mut spinning => panic!("{node}"),
     };
-    error(&node, "timeout of 1s exceeded during stage_in");
+    error(&node, "timeout of 1s exceeded during queue");
 }
 
 #[tokio::test]

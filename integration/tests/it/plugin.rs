@@ -94,6 +94,36 @@ fn a_manifest_is_filled_in() {
     let container = read(printed[4].clone())["data"]["sidecar.container"].clone();
     assert_eq!(container["image"], "r.example.com/x:2");
     assert_eq!(env(&container), [("WASM_WORKFLOW_CONFIG", "limits: {memory: 1Gi}\n")]);
+    let repository = "artifacts: {repository: {s3: {endpoint: h, bucket: b, accessKeySecret: {name: keys, key: a}, secretKeySecret: {name: keys, key: s}}}}\n";
+    let credentials =
+        "sources: {files: /modules, credentials: [{host: ghcr.io, username: u, passwordFrom: {env: PASSWORD}}]}\n";
+    fs::write(&file, format!("{repository}{credentials}")).unwrap();
+    let with = |flags: &[&str]| {
+        let output = Command::new(program()).args(["manifest", "--config"]).arg(&file).args(flags).output().unwrap();
+        (
+            yaml::documents(&String::from_utf8(output.stdout).unwrap()).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (_, warnings) = with(&[]);
+    for expected in [
+        "add --env PASSWORD=SECRET/KEY",
+        "`/modules`, and a plugin can mount nothing",
+        "Secrets keys, which",
+        "no image of this",
+    ] {
+        assert!(warnings.contains(expected), "{expected}: {warnings}");
+    }
+    let (printed, warnings) = with(&["--api-access", "--env", "PASSWORD=ghcr/password", "--image", "x:1"]);
+    assert!(!warnings.contains("PASSWORD") && !warnings.contains("Secrets keys"), "{warnings}");
+    assert_eq!(printed[2]["rules"][0]["resourceNames"], json!(["regcred", "keys"]));
+    let container = read(printed[4].clone())["data"]["sidecar.container"].clone();
+    assert_eq!(container["env"][1]["valueFrom"], json!({"secretKeyRef": {"name": "ghcr", "key": "password"}}));
+    for (flag, value) in
+        [("--image", "Foo Bar"), ("--image", ""), ("--image", "r/UPPER:1"), ("--namespace", "a.b"), ("--env", "A=b")]
+    {
+        assert!(manifest(&[flag, value]).unwrap_err().contains("it must"), "{flag} {value}");
+    }
     fs::write(&file, "limits: {memroy: 1Gi}\n").unwrap();
     assert!(manifest(&["--config", file.to_str().unwrap()]).unwrap_err().contains("did you mean `memory`?"));
     assert!(manifest(&["--namespace", "A b"]).unwrap_err().contains("must be the name of an object"));
@@ -172,7 +202,7 @@ fn examples_are_what_the_program_takes() {
             }
         }
     }
-    assert!(taken >= 18 && ran >= 9, "{taken} are taken, {ran} ran");
+    assert!(taken >= 18 && ran >= 11, "{taken} are taken, {ran} ran");
 }
 
 /// Runs it as a person would who has the module on their machine; `false` where it needs something else.
@@ -181,16 +211,19 @@ fn run(file: &Path, template: &Value) -> bool {
         .as_str()
         .and_then(|module| module.strip_prefix("oci://ghcr.io/wasm-workflow-executor/"));
     let Some(module) = module.and_then(|module| module.strip_suffix(":0.1.0")) else { return false };
+    // What other steps, or servers, would supply.
     let artifacts = template["inputs"]["artifacts"].as_array().into_iter().flatten();
-    if artifacts.into_iter().any(|artifact| artifact.get("raw").is_none() && artifact["optional"] != true) {
-        return false;
-    }
+    let missing = artifacts.filter(|artifact| artifact.get("raw").is_none() && artifact["optional"] != true);
+    let supplied =
+        missing.flat_map(|artifact| ["-a".to_owned(), format!("{}=LICENSE.txt", artifact["name"].as_str().unwrap())]);
     let directory = tempfile::tempdir().unwrap();
     let at = format!("{}#{}", file.display(), template["name"].as_str().unwrap());
     let module = repository().join(format!("modules/prebuilt/{module}.wasm"));
     let output = Command::new(program())
         .args(["run", "--template", &at])
         .arg(module)
+        .args(supplied)
+        .current_dir(repository())
         .arg("--output-dir")
         .arg(directory.path())
         .env("XDG_CACHE_HOME", directory.path())

@@ -237,3 +237,38 @@ async fn parts_have_the_checksum_that_the_server_knows() {
         assert!(parts.iter().all(|headers| headers.contains_key(header) && !headers.contains_key(other)), "{parts:?}");
     }
 }
+
+/// The machine's disk is full before the step's own limit is reached: which artifact met it is said, and nothing of it is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full() {
+    let s3 = S3::start().await;
+    let scratch = tempfile::tempdir().unwrap();
+    let config = json!({
+        "sources": {"files": guests::directory(), "insecure": [s3.endpoint]},
+        "artifacts": {"repository": {"s3": s3.bucket()}},
+        "limits": {"diskFree": "1Ki"},
+    });
+    let mount = "mount -t tmpfs -o size=4m tmpfs \"$SCRATCH\" && exec \"$@\"";
+    let executor = Executor::start_with(Options {
+        config: Some(config.to_string()),
+        env: S3::environment()
+            .into_iter()
+            .chain([("SCRATCH".to_owned(), scratch.path().display().to_string())])
+            .collect(),
+        scratch: Some(scratch.path().to_owned()),
+        wrapper: ["unshare", "--mount", "sh", "-c", mount, "sh"].map(str::to_owned).to_vec(),
+        ..Options::default()
+    });
+    s3.put("in/large", vec![b'x'; 8 << 20]);
+    s3.put("in/small", "a b");
+    s3.put("in/packed.tgz", crate::packed("text", &vec![b'x'; 8 << 20]));
+    for key in ["in/large", "in/packed.tgz"] {
+        let node = executor.node(&copy(&json!({"s3": {"key": key}}), &json!({}))).await;
+        assert_eq!(node["phase"], "Error", "{node}");
+        let said = message(&node);
+        assert!(said.contains(&format!("input artifact `text` (key `{key}` in bucket")), "{node}");
+        assert!(said.contains("No space left on device"), "{node}");
+    }
+    let node = executor.node(&copy(&json!({"s3": {"key": "in/small"}}), &json!({}))).await;
+    assert_eq!(node["phase"], "Succeeded", "there is room again: {node}");
+}

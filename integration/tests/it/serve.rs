@@ -100,7 +100,7 @@ async fn sigterm_at_every_stage() {
         wasm_workflow_integration::eventually(stage, async || asked.load(Ordering::SeqCst) >= requests).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let scratch = executor.directory().join("scratch");
-        let (executor, code, took) = tokio::task::spawn_blocking(move || {
+        let (mut executor, code, took) = tokio::task::spawn_blocking(move || {
             let (code, took) = executor.terminate();
             (executor, code, took)
         })
@@ -116,6 +116,12 @@ async fn sigterm_at_every_stage() {
         let steps = steps.flat_map(|process| std::fs::read_dir(process.path()).into_iter().flatten().flatten());
         let left: Vec<_> = steps.map(|step| step.path()).filter(|path| path.is_dir()).collect();
         assert!(left.is_empty(), "{stage}: {left:?} are left");
+        executor.start_again();
+        assert_eq!(
+            executor.node(&self::template("noop-command")).await["phase"],
+            "Succeeded",
+            "{stage}, and then again"
+        );
     }
 }
 
@@ -162,7 +168,10 @@ async fn a_step_that_nobody_asks_for_ends() {
 /// However many long steps there are of one template, those of another begin at once; and a call for what cannot begin waits for next to nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_steps_of_one_template_leave_places_to_others() {
-    let executor = Executor::start();
+    // Memory for four at once, and places for many more.
+    let limits = json!({"steps": 16, "memory": "512Mi", "stepsMemory": "2Gi"});
+    let config = json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": limits});
+    let executor = Executor::start_with(Options { config: Some(config.to_string()), ..Options::default() });
     let mut long = template("spin");
     long["plugin"]["wasm"]["limits"] = json!({"time": "5m"});
     let calls = (0..100).map(|number| {
