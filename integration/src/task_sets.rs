@@ -3,14 +3,14 @@
 //! The agent makes two calls: a watch of one object, and merge patches of its status (`workflow/executor/agent.go`). The controller takes over what is patched,
 //! removes nodes that have ended from the object (`workflow/controller/taskset.go`), and adds others, so many at once as the workflow's `parallelism` allows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
 use axum::{Json, Router};
@@ -34,6 +34,7 @@ pub struct TaskSets {
 struct Shared {
     set: Mutex<TaskSet>,
     version: watch::Sender<u64>,
+    asked: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +76,7 @@ impl TaskSets {
         let mut set =
             TaskSet { name: text("name"), namespace: text("namespace"), waiting, parallelism, ..TaskSet::default() };
         set.fill();
-        let shared = Arc::new(Shared { set: Mutex::new(set), version: watch::channel(1).0 });
+        let shared = Arc::new(Shared { set: Mutex::new(set), version: watch::channel(1).0, asked: Mutex::default() });
         let router = Router::new()
             .route(SETS, get(watched))
             .route(&format!("{SETS}/{{name}}/status"), patch(patched))
@@ -90,6 +91,11 @@ impl TaskSets {
     pub fn ended(&self) -> Ended {
         let set = self.shared.set();
         Ended { nodes: set.ended.clone(), refused: set.refused.clone() }
+    }
+
+    /// What was asked of it: methods and paths, each once.
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.shared.asked.lock().expect("the list").clone()
     }
 
     /// The next patches fail for reasons that pass.
@@ -155,7 +161,9 @@ async fn watched(
     State(shared): State<Arc<Shared>>,
     Path(namespace): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
+    uri: Uri,
 ) -> Response {
+    shared.asked.lock().expect("the list").insert(format!("GET {uri}"));
     let name = {
         let set = shared.set();
         assert_eq!(namespace, set.namespace, "the agent watches its own namespace");
@@ -184,9 +192,13 @@ async fn watched(
 async fn patched(
     State(shared): State<Arc<Shared>>,
     Path((_, name)): Path<(String, String)>,
+    uri: Uri,
     headers: HeaderMap,
-    Json(patch): Json<Value>,
+    // Argo says what it is in a type that is none of JSON's usual ones.
+    body: Bytes,
 ) -> Response {
+    shared.asked.lock().expect("the list").insert(format!("PATCH {uri}"));
+    let patch: Value = serde_json::from_slice(&body).expect("JSON");
     let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok());
     assert_eq!(kind, Some("application/merge-patch+json"), "what the status is patched with");
     let status = |code: u16, message: &str| {

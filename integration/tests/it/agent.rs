@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use wasm_workflow_integration::agent::{Agent, Options, Plugin, Status};
 use wasm_workflow_integration::eventually;
 use wasm_workflow_integration::executor::{self, Executor, template};
+use wasm_workflow_integration::guests;
+use wasm_workflow_integration::task_sets::TaskSets;
 
 fn options() -> Options {
     Options { patch_rate: Duration::from_millis(100), backoff: Duration::from_millis(50), ..Options::default() }
@@ -114,6 +116,52 @@ async fn long_steps_are_adopted_and_keep_nobody_waiting() {
     eventually("the last step's line", async || count() >= tasks.len()).await;
     // What an agent got and had not written down when it stopped runs again.
     assert!(count() <= tasks.len() + 3, "{} ran for {}", count(), tasks.len());
+}
+
+/// Sends bytes as they are, and reads what comes until `end` is in it.
+async fn exchange(address: &str, request: &str, end: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
+    let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let text = format!("{}\r\nHost: localhost\r\n{length}\r\n{body}", head.trim_end().replace('\n', "\r\n"));
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let (mut answer, mut chunk) = (String::new(), [0; 4096]);
+    let reading = async {
+        while !answer.contains(end) {
+            let count = stream.read(&mut chunk).await.unwrap();
+            assert!(count > 0, "{request}: {answer}");
+            answer.push_str(&String::from_utf8_lossy(&chunk[..count]));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap();
+    answer
+}
+
+/// What Argo's own agent sends is understood by the program and by the API server of these tests; and what the double sends is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_calls_of_the_real_agent() {
+    let executor = Executor::start();
+    let text = std::fs::read_to_string(guests::repository().join("integration/fixtures/agent-calls.txt")).unwrap();
+    let modules = guests::directory().display().to_string();
+    let text = text.replace("TOKEN", &executor.token).replace("/MODULES", &modules);
+    let [execute, watch, patch] =
+        text.split("\n###\n").skip(1).map(str::trim_end).collect::<Vec<_>>().try_into().unwrap();
+    let answer = exchange(&executor.url, execute, "}}}").await;
+    assert!(answer.contains("\"phase\":\"Succeeded\"") && answer.contains("step 6"), "{answer}");
+    let workflow =
+        json!({"metadata": {"name": "wf", "namespace": "argo", "uid": "5d3c7f6e-0000-4000-8000-000000000009"}});
+    let nodes = BTreeMap::from([("wf-spin".to_owned(), ferris())]);
+    let sets = TaskSets::start(&workflow, &nodes, 1).await;
+    let answer = exchange(&sets.url, watch, "\n\r\n").await;
+    assert!(answer.contains("\"type\":\"ADDED\"") && answer.contains("\"wf-spin\":{"), "{answer}");
+    let answer = exchange(&sets.url, patch, "WorkflowTaskSet").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    eventually("the controller's turn", async || sets.ended().nodes.contains_key("wf-spin")).await;
+    let real = sets.asked();
+    let sets = TaskSets::start(&workflow, &nodes, 1).await;
+    let status = agent(&executor, options()).work_on(&sets, &workflow).await;
+    assert_eq!((status.nodes["wf-spin"]["phase"].as_str(), sets.asked()), (Some("Succeeded"), real));
 }
 
 /// The double itself: what it must be strict about.
