@@ -198,6 +198,11 @@ async fn pull_secrets_of_the_executors_own_pod() {
     let count = |path: &str| kubernetes.asked().iter().filter(|asked| *asked == path).count();
     assert_eq!((count("argo/pods/agent-pod"), count("argo/secrets/regcred")), (1, 1), "once for all steps");
 
+    kubernetes.forbid("serviceaccounts/agent");
+    let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
+    assert!(message(&executor.node(&of(&reference)).await).contains("401 Unauthorized"));
+    logs(&executor, "only the pod's own pull secrets are used").await;
+
     kubernetes.forbid("pods/agent-pod");
     let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
     assert!(message(&executor.node(&of(&reference)).await).contains("401 Unauthorized"));

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use wasm_workflow_integration::eventually;
 use wasm_workflow_integration::executor::{Executor, Options, template};
 use wasm_workflow_integration::kubernetes::Kubernetes;
 use wasm_workflow_integration::s3::{ACCESS_KEY, Fault, S3, SECRET_KEY};
@@ -162,6 +163,14 @@ async fn the_workflows_own_repository_and_its_secrets() {
     kubernetes.put("configmaps/artifact-repositories", map);
     let node = start().node(&step).await;
     assert!(key(&node).starts_with("of-map/wf/wf-word-count-"), "{node}");
+    // Where neither may be read, there is no repository; the log says which, and what follows.
+    kubernetes.forbid("configmaps/artifact-repositories");
+    let executor = start();
+    assert!(message(&executor.node(&step).await).contains("no artifact repository"));
+    for said in ["the Workflow's own artifact repository is not used", "no artifact repository is known from there"] {
+        eventually(said, async || executor.log().contains(said)).await;
+    }
+    kubernetes.allow("configmaps/artifact-repositories");
     // Which of several, before the controller has written it down.
     kubernetes.allow("workflows/wf");
     let reference = |key: &str| json!({"spec": {"artifactRepositoryRef": {"configMap": "more", "key": key}}});
