@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{self, Executor, Options, request, template};
+use wasm_workflow_integration::guests;
 use wasm_workflow_integration::kubernetes::Kubernetes;
 
 #[tokio::test]
@@ -84,15 +85,43 @@ async fn sigterm_at_every_stage() {
     stage_out["plugin"]["wasm"]["module"] = template("word-count")["plugin"]["wasm"]["module"].clone();
     stage_out["plugin"]["wasm"]["args"] = json!(["/in", "/out/a"]);
     stage_out["inputs"] = json!({"artifacts": [{"name": "in", "path": "/in", "raw": {"data": "x"}}]});
+    // Takes seconds to compile.
+    let modules = tempfile::tempdir().unwrap();
+    for name in ["noop-command", "spin", "cat", "word-count"] {
+        std::fs::copy(guests::guest(name), modules.path().join(format!("{name}.wasm"))).unwrap();
+    }
+    std::fs::copy(guests::program("python.wasm"), modules.path().join("python.wasm")).unwrap();
+    let here = |template: &Value| {
+        let (there, here) = (guests::directory().display().to_string(), modules.path().display().to_string());
+        serde_json::from_str::<Value>(&template.to_string().replace(&there, &here)).unwrap()
+    };
+    let mut compile = template("noop-command");
+    compile["plugin"]["wasm"]["module"] = json!(format!("file://{}/python.wasm", guests::directory().display()));
     let config = json!({
-        "sources": {"files": wasm_workflow_integration::guests::directory(), "insecure": [host]},
+        "sources": {"files": modules.path(), "insecure": [host]},
         "jobs": {"wait": "20s"},
+        "limits": {"steps": 1},
     });
-    for (stage, template, requests) in
-        [("fetch", fetch, 1), ("stage in", stage_in, 1), ("run", template("spin"), 0), ("stage out", stage_out, 1)]
-    {
+    for (stage, template, requests) in [
+        ("fetch", fetch, 1),
+        ("compile", compile, 0),
+        ("stage in", stage_in, 1),
+        ("queue", template("noop-command"), 0),
+        ("run", template("spin"), 0),
+        ("stage out", stage_out, 1),
+    ] {
+        let template = here(&template);
         asked.store(0, Ordering::SeqCst);
         let mut executor = Executor::start_with(Options { config: Some(config.to_string()), ..Options::default() });
+        if stage == "queue" {
+            let (url, token) = (executor.url.clone(), executor.token.clone());
+            let body = request(&here(&self::template("spin"))).to_string();
+            let client = wasm_workflow_integration::http();
+            let call = client.post(format!("{url}/api/v1/template.execute")).bearer_auth(token).body(body);
+            tokio::spawn(async move { call.send().await });
+            let compiled = async || executor.log().contains("compiled");
+            wasm_workflow_integration::eventually("the spinning one's start", compiled).await;
+        }
         let (body, client) = (request(&template).to_string(), wasm_workflow_integration::http());
         let call =
             client.post(format!("{}/api/v1/template.execute", executor.url)).bearer_auth(&executor.token).body(body);
@@ -117,11 +146,8 @@ async fn sigterm_at_every_stage() {
         let left: Vec<_> = steps.map(|step| step.path()).filter(|path| path.is_dir()).collect();
         assert!(left.is_empty(), "{stage}: {left:?} are left");
         executor.start_again();
-        assert_eq!(
-            executor.node(&self::template("noop-command")).await["phase"],
-            "Succeeded",
-            "{stage}, and then again"
-        );
+        let again = executor.node(&here(&self::template("noop-command"))).await;
+        assert_eq!(again["phase"], "Succeeded", "{stage}, and then again: {again}");
     }
 }
 
@@ -170,7 +196,7 @@ async fn a_step_that_nobody_asks_for_ends() {
 async fn long_steps_of_one_template_leave_places_to_others() {
     // Memory for four at once, and places for many more.
     let limits = json!({"steps": 16, "memory": "512Mi", "stepsMemory": "2Gi"});
-    let config = json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": limits});
+    let config = json!({"sources": {"files": guests::directory()}, "limits": limits});
     let executor = Executor::start_with(Options { config: Some(config.to_string()), ..Options::default() });
     let mut long = template("spin");
     long["plugin"]["wasm"]["limits"] = json!({"time": "5m"});
@@ -195,7 +221,7 @@ async fn long_steps_of_one_template_leave_places_to_others() {
 async fn steps_of_stopped_workflows_are_stopped() {
     let kubernetes = Kubernetes::start().await;
     let directory = tempfile::tempdir().unwrap();
-    let config = json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "jobs": {"wait": "1s", "watch": "500ms"}});
+    let config = json!({"sources": {"files": guests::directory()}, "jobs": {"wait": "1s", "watch": "500ms"}});
     let kubeconfig = kubernetes.kubeconfig(directory.path());
     let flags = vec!["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
     let executor = Executor::start_with(Options { config: Some(config.to_string()), flags, ..Options::default() });
@@ -237,7 +263,8 @@ async fn steps_of_stopped_workflows_are_stopped() {
 }
 
 fn one_at_a_time() -> String {
-    json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": {"steps": 1}, "jobs": {"wait": "1s", "orphan": "2s"}}).to_string()
+    json!({"sources": {"files": guests::directory()}, "limits": {"steps": 1}, "jobs": {"wait": "1s", "orphan": "2s"}})
+        .to_string()
 }
 
 /// Misconfigurations are said before a port is bound, with the exit code for usage.
