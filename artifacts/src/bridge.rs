@@ -3,16 +3,20 @@
 //! A channel of few chunks is between the two sides. Its end is said with an empty chunk: a side that just goes away has not finished.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, ErrorKind};
 
 const CHUNKS: usize = 4;
 const CHUNK_BYTES: usize = 256 << 10;
+/// The most that is between the two sides, or one chunk.
+const MOST_BYTES: usize = 1 << 20;
 
 type Chunk = Result<Bytes, Error>;
 
@@ -26,16 +30,24 @@ pub(crate) async fn reading<T: Send + 'static>(
     read: impl FnOnce(Reader) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = channel(CHUNKS);
-    let reader = tokio::task::spawn_blocking(move || read(Reader { receiver, chunk: Bytes::new(), ended: false }));
+    let reader = Reader { receiver, chunk: Bytes::new(), room: None, ended: false };
+    let reader = tokio::task::spawn_blocking(move || read(reader));
+    let room = Arc::new(Semaphore::new(MOST_BYTES));
     let feeding = async {
         while let Some(chunk) = stream.next().await {
+            let length = chunk.as_ref().map_or(0, Bytes::len);
             // An empty chunk would be the end.
-            let empty = matches!(&chunk, Ok(bytes) if bytes.is_empty());
-            if !empty && sender.send(chunk).await.is_err() {
+            if chunk.is_ok() && length == 0 {
+                continue;
+            }
+            // Some chunks are whole parts: as many of those as of small ones would be too much.
+            let room = u32::try_from(length.min(MOST_BYTES)).map(|bytes| Arc::clone(&room).acquire_many_owned(bytes));
+            let Ok(room) = room else { return };
+            if sender.send((chunk, room.await.ok())).await.is_err() {
                 return;
             }
         }
-        let _ = sender.send(Ok(Bytes::new())).await;
+        let _ = sender.send((Ok(Bytes::new()), None)).await;
     };
     let ((), read) = tokio::join!(feeding, reader);
     read.unwrap_or_else(|error| Err(io::Error::other(error)))
@@ -43,8 +55,10 @@ pub(crate) async fn reading<T: Send + 'static>(
 
 /// The reading side.
 pub(crate) struct Reader {
-    receiver: Receiver<Chunk>,
+    receiver: Receiver<(Chunk, Option<OwnedSemaphorePermit>)>,
     chunk: Bytes,
+    /// What the chunk takes of the memory for those on their way.
+    room: Option<OwnedSemaphorePermit>,
     ended: bool,
 }
 
@@ -52,14 +66,17 @@ impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() && !self.ended {
             match self.receiver.blocking_recv() {
-                Some(Ok(chunk)) if chunk.is_empty() => self.ended = true,
-                Some(Ok(chunk)) => self.chunk = chunk,
-                Some(Err(error)) => return Err(io::Error::other(error)),
+                Some((Ok(chunk), _)) if chunk.is_empty() => self.ended = true,
+                Some((Ok(chunk), room)) => (self.chunk, self.room) = (chunk, room),
+                Some((Err(error), _)) => return Err(io::Error::other(error)),
                 None => return Err(io::Error::other(broken())),
             }
         }
         let count = self.chunk.len().min(buffer.len());
         self.chunk.copy_to_slice(&mut buffer[..count]);
+        if self.chunk.is_empty() {
+            (self.chunk, self.room) = (Bytes::new(), None);
+        }
         Ok(count)
     }
 }

@@ -32,6 +32,15 @@ const TAKE_BACK: Duration = Duration::from_secs(3);
 /// How long for steps' directories to be removed.
 const CLEAN_UP: Duration = Duration::from_secs(3);
 
+/// By which the AWS SDK finds credentials in the environment.
+const CREDENTIALS: [&str; 5] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_PROFILE",
+];
+
 /// Where Argo's init container writes the token, as the sidecar sees it.
 const TOKEN_FILE: &str = "/var/run/argo/token";
 
@@ -199,6 +208,18 @@ pub(super) fn set_up(
     if let Err(error) = executor.check_scratch() {
         let directory = directories.scratch.display();
         tracing::warn!(%directory, %error, "steps that use files cannot run: their directories cannot be made here");
+    }
+    if config.limits.memory > config.limits.steps_memory {
+        let limit = config.limits.steps_memory;
+        tracing::warn!(%limit, "a step gets at most `limits.stepsMemory`, and then runs alone");
+    }
+    let bucket = config.artifacts.repository.as_ref().and_then(|repository| repository.s3.as_ref());
+    if bucket.is_some_and(|bucket| bucket.access_key_secret.is_none())
+        && CREDENTIALS.iter().all(|name| env::var_os(name).is_none())
+    {
+        tracing::warn!(
+            "the artifact repository names no keys, and the environment has none: a role of this machine is what is left"
+        );
     }
     if let Err(error) = directories.store(config).check() {
         tracing::warn!(%error, "modules cannot be fetched: there is no place to keep them");

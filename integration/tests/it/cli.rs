@@ -322,6 +322,24 @@ fn config_check_warns_of_a_scratch_directory_that_cannot_be_written() {
 }
 
 #[test]
+fn config_check_warns_of_what_will_not_do() {
+    let cli = Cli::new();
+    let config = "limits: {memory: 1Gi, stepsMemory: 64Mi}\nartifacts: {repository: {s3: {endpoint: h, bucket: b}}}\n";
+    let run = |key: &str| {
+        let mut command = cli.command(&["config", "check"]);
+        command.env("WASM_WORKFLOW_CONFIG", config).env_remove("AWS_ACCESS_KEY_ID");
+        if !key.is_empty() {
+            command.env("AWS_ACCESS_KEY_ID", key);
+        }
+        stderr(&command.output().unwrap()).to_owned()
+    };
+    let said = run("");
+    assert!(said.contains("a step gets at most `limits.stepsMemory`"), "{said}");
+    assert!(said.contains("the artifact repository names no keys, and the environment has none"), "{said}");
+    assert!(!run("key").contains("names no keys"));
+}
+
+#[test]
 fn values_of_the_environment_are_named_by_their_variables() {
     let cli = Cli::new();
     let run = |arguments: &[&str]| cli.command(arguments).env("WASM_WORKFLOW_LOG_FORMAT", "xml").output().unwrap();
