@@ -151,7 +151,8 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
     where
         F: Future<Output = Finished<T>> + Send + 'static,
     {
-        let orphan = self.settings.orphan.0.min(LONGEST_ORPHAN);
+        // A call that waits holds its step longer than that, and the next may be late.
+        let orphan = self.settings.orphan.0.clamp(table::LATE, LONGEST_ORPHAN);
         // What is there is always adopted: that is how it becomes less.
         let full = self.table.len() >= MOST || self.table.bytes() >= MOST_BYTES || self.shutdown.is_cancelled();
         let start = (!full).then_some(|| self.start(owner, start));
@@ -381,7 +382,7 @@ mod tests {
         let f = Fixture::new(LONG);
         assert!(matches!(f.call(false).await, Answer::Later(_)));
         let [running] = f.jobs.running().try_into().unwrap();
-        running.stop();
+        running.forget();
         tokio::time::sleep(SHORTEST).await;
         assert!(matches!(f.call(false).await, Answer::Unwanted));
         assert_eq!((f.jobs.table.len(), f.jobs.running().len()), (0, 0));

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -44,8 +43,8 @@ struct Watcher {
     left_alone: HashMap<String, Instant>,
     /// Which workflows were there once: one that never was is not gone.
     seen: HashSet<(String, String)>,
-    /// Whose steps nothing waited for the last time. The controller writes nodes down after it asked for them: only the second time counts.
-    unwanted: HashSet<Arc<Owner>>,
+    /// The steps that nothing waited for the last time. The controller writes nodes down after it asked for them: only the second time counts.
+    unwanted: HashSet<u64>,
 }
 
 impl Watcher {
@@ -83,37 +82,55 @@ impl Watcher {
             self.seen.insert(id);
             for job in jobs {
                 let Some(why) = unwanted(workflow.as_ref(), nodes.as_ref(), &job.owner) else { continue };
-                if before.contains(&job.owner) {
-                    let Owner { workflow, template, .. } = &*job.owner;
-                    tracing::info!(workflow, template, why, "a step is stopped");
-                    job.stop();
-                } else {
-                    self.unwanted.insert(Arc::clone(&job.owner));
+                if !before.contains(&job.number) {
+                    self.unwanted.insert(job.number);
+                    continue;
+                }
+                let Owner { workflow, template, .. } = &*job.owner;
+                tracing::info!(workflow, template, why = why.message(), "a step is stopped");
+                match why {
+                    Why::Over(_) => job.forget(),
+                    // A later attempt can have the same bytes: whoever asks has to be told something.
+                    Why::Template => job.stop(),
                 }
             }
         }
     }
 }
 
+/// Why nobody wants a step any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Nothing of the workflow runs any more.
+    Over(&'static str),
+    /// The workflow goes on without it.
+    Template,
+}
+
+impl Why {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Over(why) => why,
+            Self::Template => "the workflow waits for no step of this template",
+        }
+    }
+}
+
 /// Why nobody wants the step any more, if nobody does.
-fn unwanted(
-    workflow: Option<&Workflow>,
-    nodes: Option<&BTreeMap<String, WorkflowNode>>,
-    owner: &Owner,
-) -> Option<&'static str> {
-    let Some(workflow) = workflow else { return Some("the workflow is gone") };
+fn unwanted(workflow: Option<&Workflow>, nodes: Option<&BTreeMap<String, WorkflowNode>>, owner: &Owner) -> Option<Why> {
+    let Some(workflow) = workflow else { return Some(Why::Over("the workflow is gone")) };
     let uid = &workflow.metadata.uid;
     if !uid.is_empty() && !owner.uid.is_empty() && *uid != owner.uid {
-        return Some("the workflow is gone, and another has its name");
+        return Some(Why::Over("the workflow is gone, and another has its name"));
     }
     if matches!(workflow.status.phase.as_str(), "Succeeded" | "Failed" | "Error") {
-        return Some("the workflow is over");
+        return Some(Why::Over("the workflow is over"));
     }
     // No node can be told by its template where that has no name, or where nodes are kept elsewhere.
     match nodes.filter(|_| !owner.template.is_empty()) {
         Some(nodes) if nodes.values().any(|node| waits(node, &owner.template)) => None,
-        Some(_) => Some("the workflow waits for no step of this template"),
-        None if workflow.spec.shutdown == "Terminate" => Some("the workflow was terminated"),
+        Some(_) => Some(Why::Template),
+        None if workflow.spec.shutdown == "Terminate" => Some(Why::Over("the workflow was terminated")),
         None => None,
     }
 }
@@ -150,7 +167,7 @@ mod tests {
 
     fn why(workflow: &serde_json::Value, template: &str) -> Option<&'static str> {
         let workflow: Workflow = serde_json::from_value(workflow.clone()).unwrap();
-        unwanted(Some(&workflow), nodes(&workflow).as_ref(), &owner(template))
+        unwanted(Some(&workflow), nodes(&workflow).as_ref(), &owner(template)).map(Why::message)
     }
 
     #[test]
@@ -181,6 +198,6 @@ mod tests {
         assert_eq!((why(&elsewhere("Stop"), "a"), why(&elsewhere("Terminate"), "a").is_some()), (None, true));
         assert_eq!(why(&json!({"status": {"phase": "Failed"}}), "a"), Some("the workflow is over"));
         assert!(why(&json!({"metadata": {"uid": "v"}}), "a").is_some_and(|why| why.contains("another has its name")));
-        assert_eq!(unwanted(None, None, &owner("a")), Some("the workflow is gone"));
+        assert_eq!(unwanted(None, None, &owner("a")), Some(Why::Over("the workflow is gone")));
     }
 }

@@ -34,7 +34,14 @@ pub(crate) async fn reading<T: Send + 'static>(
     let reader = tokio::task::spawn_blocking(move || read(reader));
     let room = Arc::new(Semaphore::new(MOST_BYTES));
     let feeding = async {
-        while let Some(chunk) = stream.next().await {
+        loop {
+            // Who has read enough does not wait for the next.
+            let chunk = tokio::select! {
+                biased;
+                () = sender.closed() => return,
+                chunk = stream.next() => chunk,
+            };
+            let Some(chunk) = chunk else { break };
             let length = chunk.as_ref().map_or(0, Bytes::len);
             // An empty chunk would be the end.
             if chunk.is_ok() && length == 0 {

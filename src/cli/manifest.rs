@@ -59,10 +59,15 @@ fn image(text: &str) -> Result<String, String> {
     }
 }
 
+fn is_variable(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.chars().all(plain) && name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
 fn variable(text: &str) -> Result<(String, String, String), String> {
     let parts = text.split_once('=').and_then(|(variable, from)| Some((variable, from.split_once('/')?)));
     match parts {
-        Some((variable, (secret, key))) if !variable.is_empty() && is_dns_subdomain(secret) && !key.is_empty() => {
+        Some((variable, (secret, key))) if is_variable(variable) && is_dns_subdomain(secret) && !key.is_empty() => {
             Ok((variable.to_owned(), secret.to_owned(), key.to_owned()))
         }
         _ => Err("it must look like NAME=SECRET/KEY, such as AWS_ACCESS_KEY_ID=artifacts/accessKey".to_owned()),

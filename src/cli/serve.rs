@@ -159,10 +159,15 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let opened = stores.clone();
     let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
     let setting_up = tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
-    let executor = tokio::select! {
-        set_up = setting_up => Arc::new(set_up.map_err(Failure::error)??),
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+    let set_up = tokio::select! {
+        set_up = setting_up => Some(set_up.map_err(Failure::error)??),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    let Some(executor) = set_up.map(Arc::new) else {
+        shutdown.cancel();
+        let _ = tokio::time::timeout(DRAIN, &mut server).await;
+        return Ok(());
     };
     publish.send_replace(Some(Arc::clone(&executor)));
     tracing::info!("ready");

@@ -12,7 +12,7 @@ use super::Key;
 /// The object may have 1.5 MB, with everything else that is in it.
 const MOST: usize = 512 << 10;
 
-/// Who was refused and is not seen for so long has gone away.
+/// Who was refused and is so late has gone away.
 const GONE: Duration = Duration::from_secs(30);
 
 /// What was given in the last interval, by workflow, and who waits.
@@ -36,8 +36,8 @@ struct Refused {
     who: Key,
     bytes: usize,
     since: Instant,
-    /// When they last asked.
-    seen: Instant,
+    /// When they are to come again.
+    due: Instant,
 }
 
 impl Pacing {
@@ -52,7 +52,7 @@ impl Pacing {
         let mut all = self.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, workflow| {
             workflow.given.retain(|(when, _)| now.duration_since(*when) < self.interval);
-            workflow.refused.retain(|refused| now.duration_since(refused.seen) < GONE);
+            workflow.refused.retain(|refused| now.duration_since(refused.due) < GONE);
             !(workflow.given.is_empty() && workflow.refused.is_empty())
         });
         let Workflow { given, refused } = all.entry(workflow.to_owned()).or_default();
@@ -61,12 +61,13 @@ impl Pacing {
         let waited = |refused: &&Refused| refused.who != *who && now.duration_since(refused.since) >= self.interval;
         let kept = refused.front().filter(waited).map_or(0, |first| first.bytes);
         if sum + kept > 0 && sum + kept + bytes > MOST {
-            match refused.iter_mut().find(|there| there.who == *who) {
-                Some(there) => there.seen = now,
-                None => refused.push_back(Refused { who: who.clone(), bytes, since: now, seen: now }),
-            }
             let first = given.front().map_or(now, |(first, _)| *first);
-            return Err(self.interval.saturating_sub(now.duration_since(first)));
+            let after = self.interval.saturating_sub(now.duration_since(first));
+            match refused.iter_mut().find(|there| there.who == *who) {
+                Some(there) => there.due = now + after,
+                None => refused.push_back(Refused { who: who.clone(), bytes, since: now, due: now + after }),
+            }
+            return Err(after);
         }
         if let Some(at) = refused.iter().position(|there| there.who == *who) {
             refused.remove(at);

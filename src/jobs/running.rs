@@ -25,6 +25,8 @@ pub struct Owner {
 pub struct Running {
     /// Whose it is.
     pub owner: Arc<Owner>,
+    /// Which of all it is.
+    pub number: u64,
     since: Instant,
     cancel: CancellationToken,
     unwanted: Arc<AtomicBool>,
@@ -32,7 +34,7 @@ pub struct Running {
 
 impl Running {
     pub(super) fn new(owner: Owner, cancel: CancellationToken) -> Self {
-        Self { owner: Arc::new(owner), since: Instant::now(), cancel, unwanted: Arc::default() }
+        Self { owner: Arc::new(owner), number: 0, since: Instant::now(), cancel, unwanted: Arc::default() }
     }
 
     pub(super) fn unwanted(&self) -> Arc<AtomicBool> {
@@ -44,8 +46,13 @@ impl Running {
         self.since.elapsed()
     }
 
-    /// Ends it: nobody wants to know what it comes to.
+    /// Ends it.
     pub fn stop(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Ends it, where nobody can want to know what it comes to, or what any other of its bytes does: whoever asks is told nothing, and asks no more.
+    pub fn forget(&self) {
         self.unwanted.store(true, Ordering::Relaxed);
         self.cancel.cancel();
     }
@@ -73,7 +80,7 @@ impl Register {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.last += 1;
         let number = entries.last;
-        entries.running.insert(number, running);
+        entries.running.insert(number, Running { number, ..running });
         Entry { register: self.clone(), number }
     }
 

@@ -13,7 +13,7 @@ use super::{Done, Key};
 /// How much too early the call may come that was asked for: clocks are not one.
 const EARLY: Duration = Duration::from_millis(100);
 /// How late it may come.
-const LATE: Duration = Duration::from_secs(30);
+pub(super) const LATE: Duration = Duration::from_secs(30);
 
 /// A step that runs, or has run.
 #[derive(Debug)]

@@ -141,6 +141,9 @@ impl Places {
     /// Who begins now, if anybody can.
     fn next(&self, state: &mut State) -> Option<(u64, u64)> {
         state.forget_those_who_left();
+        if state.running.len() >= self.capacity.steps as usize {
+            return None;
+        }
         let mut heads: Vec<(u32, u64, u64, u64)> = Vec::with_capacity(state.waiting.len());
         for (class, queue) in &state.waiting {
             let held = state.held.get(class).copied().unwrap_or_default();
@@ -163,10 +166,14 @@ impl Places {
         state.blocked = Some((came, since));
         let overtook: u64 =
             state.running.iter().filter(|(began, _)| **began > since).map(|(_, claim)| claim.memory).sum();
+        // With what its class leaves to others. Where it could begin but for those who overtook it, they take nothing more of what it needs.
+        let wanted = if state.held.contains_key(&class) { 2 * memory } else { memory };
+        let before = state.memory - overtook;
+        let kept = if before + wanted <= self.capacity.memory { before + wanted } else { wanted };
         let fits = |claim: Claim| {
             self.has_place(state, claim)
                 && self.has_memory(state, claim)
-                && overtook + claim.memory + memory <= self.capacity.memory
+                && overtook + claim.memory + kept <= self.capacity.memory
         };
         let others = heads.into_iter().skip(1).map(|(_, _, class, memory)| Claim { class, memory });
         others.into_iter().find(|claim| fits(*claim)).map(|claim| (claim.class, claim.memory))
@@ -315,6 +322,23 @@ mod tests {
         assert!(taken(&places, 1, 100).is_none());
         long.push(taken(&places, 2, 100).unwrap());
         assert!(taken(&places, 3, 100).is_none(), "all of it is taken");
+    }
+
+    /// Small steps that come and go do not keep a second large one of its class waiting.
+    #[tokio::test]
+    async fn a_class_that_holds_some_is_not_overtaken_for_ever() {
+        let places = places(16, 100 * MIB);
+        let _long = taken(&places, 1, 30).unwrap();
+        let mut small: Vec<Place> = (0..4).map(|_| taken(&places, 2, 10).unwrap()).collect();
+        let mut large = Box::pin(places.take(claim(1, 30 * MIB)));
+        assert!(futures::poll!(&mut large).is_pending());
+        for _ in 0..20 {
+            if !small.is_empty() {
+                small.remove(0);
+            }
+            small.extend(taken(&places, 2, 10));
+        }
+        assert!(futures::poll!(&mut large).is_ready());
     }
 
     /// Nobody has to come for those behind to go.

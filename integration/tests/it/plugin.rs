@@ -119,9 +119,14 @@ fn a_manifest_is_filled_in() {
     assert_eq!(printed[2]["rules"][0]["resourceNames"], json!(["regcred", "keys"]));
     let container = read(printed[4].clone())["data"]["sidecar.container"].clone();
     assert_eq!(container["env"][1]["valueFrom"], json!({"secretKeyRef": {"name": "ghcr", "key": "password"}}));
-    for (flag, value) in
-        [("--image", "Foo Bar"), ("--image", ""), ("--image", "r/UPPER:1"), ("--namespace", "a.b"), ("--env", "A=b")]
-    {
+    for (flag, value) in [
+        ("--image", "Foo Bar"),
+        ("--image", ""),
+        ("--image", "r/UPPER:1"),
+        ("--namespace", "a.b"),
+        ("--env", "A=b"),
+        ("--env", "A B=s/k"),
+    ] {
         assert!(manifest(&[flag, value]).unwrap_err().contains("it must"), "{flag} {value}");
     }
     fs::write(&file, "limits: {memroy: 1Gi}\n").unwrap();

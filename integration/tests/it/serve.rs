@@ -260,6 +260,15 @@ async fn steps_of_stopped_workflows_are_stopped() {
         executor.log().contains(&format!("template=\"{template}\" why=\"the workflow waits for no step"))
     };
     assert!(stopped("main") && !stopped("cleanup"), "{}", executor.log());
+    let (_, text) = executor.post(request("main"), &executor.token).await;
+    assert!(text.contains("the step was cancelled"), "a later attempt may have the same bytes: {text}");
+    // Over: whoever asks is told nothing, so that Argo keeps what it knows of the node, and asks no more.
+    kubernetes.put("workflows/wf", json!({"status": {"phase": "Failed"}}));
+    let over = async || executor.log().contains("the workflow is over");
+    wasm_workflow_integration::eventually("the end of the other", over).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (_, text) = executor.post(request("cleanup"), &executor.token).await;
+    assert_eq!(text, r#"{"node":{}}"#);
 }
 
 fn one_at_a_time() -> String {
