@@ -1,6 +1,6 @@
 //! Many steps, and everything that Argo, its agent and this program's container can do to them.
 //!
-//! `WASM_WORKFLOW_TEST_STEPS` says how many, `WASM_WORKFLOW_TEST_SEED` from which seed; `integration/load` runs this with thousands.
+//! `WASM_WORKFLOW_TEST_STEPS` says how many, `WASM_WORKFLOW_TEST_SEED` from which seed; `integration/load` runs this with thousands, and another seed each time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -213,7 +213,7 @@ async fn neighbour(seed: u64) -> Plugin {
 /// Steps may run more than once then, and every node ends as it must.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_goes_wrong_no_node_is_lost() {
-    let seed = setting("WASM_WORKFLOW_TEST_SEED", fastrand::u64(..1 << 32));
+    let seed = setting("WASM_WORKFLOW_TEST_SEED", 1);
     println!("WASM_WORKFLOW_TEST_SEED={seed}");
     let count = usize::try_from(setting("WASM_WORKFLOW_TEST_STEPS", 1500) / 3).unwrap();
     let mut rng = Rng::with_seed(seed);
@@ -223,7 +223,7 @@ async fn whatever_goes_wrong_no_node_is_lost() {
     let lives = (0..6).map(|_| Duration::from_millis(rng.u64(200..4000))).collect();
     let options = Options {
         patch_rate: Duration::from_millis(200),
-        backoff: Duration::from_millis(500),
+        backoff: Duration::from_secs(1),
         // Shorter than a first call waits: some are broken off and made again.
         call_timeout: Duration::from_millis(rng.u64(500..900)),
         parallelism: rng.usize(16..200),

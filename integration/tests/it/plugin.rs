@@ -266,7 +266,7 @@ set -eu
 mount --make-rprivate /
 mount --bind "$ROOT" "$ROOT"
 cd "$ROOT"
-mount -t proc proc proc
+mount -t proc proc proc || mount --rbind /proc proc
 mount --bind "$TOKEN" var/run/argo
 mount --bind "$MODULES" modules
 if [ "$READ_ONLY" = true ]; then
