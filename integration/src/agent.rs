@@ -36,6 +36,8 @@ pub struct Options {
     pub call_timeout: Duration,
     /// The first wait between two tries; each next is twice as long.
     pub backoff: Duration,
+    /// How many answers are lost on their way, of one.
+    pub lost: f64,
     /// How many nodes the controller asks for at once.
     pub parallelism: usize,
     /// How long the first lives of the container are. It is killed, and begins again knowing nothing.
@@ -51,6 +53,7 @@ impl Default for Options {
             patch_rate: Duration::from_secs(10),
             call_timeout: Duration::from_secs(30),
             backoff: Duration::from_secs(1),
+            lost: 0.0,
             parallelism: usize::MAX,
             lives: Vec::new(),
             life: Duration::from_hours(24),
@@ -276,6 +279,9 @@ impl Session {
             Ok(Err(error)) => return Answer::Transient(error.to_string()),
             Ok(Ok(answered)) => answered,
         };
+        if fastrand::f64() < self.options.lost {
+            return Answer::Transient("connection reset by peer".to_owned());
+        }
         match status.as_u16() {
             200 if text.is_empty() => Answer::Fatal("EOF".to_owned()),
             200 => match serde_json::from_str::<Value>(&text) {

@@ -195,12 +195,17 @@ async fn eventually_long(what: &str, condition: impl Fn() -> bool) {
 async fn neighbour(seed: u64) -> Plugin {
     let rng = Arc::new(Mutex::new(Rng::with_seed(seed)));
     let answer = async move || {
-        let (pause, busy) = {
+        let (pause, mood) = {
             let mut rng = rng.lock().unwrap();
-            (Duration::from_millis(rng.u64(..20)), rng.u8(..) < 8)
+            (Duration::from_millis(rng.u64(..20)), rng.u8(..))
         };
         tokio::time::sleep(pause).await;
-        if busy { StatusCode::SERVICE_UNAVAILABLE.into_response() } else { axum::Json(json!({})).into_response() }
+        match mood {
+            0..8 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            // Not asked again in this life of the agent.
+            8 => StatusCode::NOT_FOUND.into_response(),
+            _ => axum::Json(json!({})).into_response(),
+        }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -209,7 +214,7 @@ async fn neighbour(seed: u64) -> Plugin {
     Plugin { url, token: String::new() }
 }
 
-/// The agent dies and comes back, its calls end too early, its patches fail for a while, a neighbour is slow; and this program is killed, or told to stop, and comes back.
+/// The agent dies and comes back, its calls end too early, answers to it are lost, its patches fail for a while, a neighbour is slow; and this program is killed, or told to stop, and comes back.
 /// Steps may run more than once then, and every node ends as it must.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_goes_wrong_no_node_is_lost() {
@@ -226,6 +231,7 @@ async fn whatever_goes_wrong_no_node_is_lost() {
         backoff: Duration::from_secs(1),
         // Shorter than a first call waits: some are broken off and made again.
         call_timeout: Duration::from_millis(rng.u64(500..900)),
+        lost: 0.02,
         parallelism: rng.usize(16..200),
         lives,
         // What a patch lost is asked for by the next.

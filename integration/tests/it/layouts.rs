@@ -27,24 +27,24 @@ async fn succeeds(executor: &Executor, module: Value) -> String {
     node["outputs"]["result"].as_str().unwrap().to_owned()
 }
 
-/// Runs buildah, or skopeo, with everything that they keep in `home`.
-fn run(home: &Path, program: &str, arguments: &[&str]) -> String {
+/// Buildah, or skopeo, with everything that they keep in `home`.
+pub(crate) fn tool(home: &Path, program: &str) -> Command {
     let (run, graph) = (home.join("run"), home.join("graph"));
     let storage =
         format!("[storage]\ndriver=\"vfs\"\nrunroot=\"{}\"\ngraphroot=\"{}\"\n", run.display(), graph.display());
     std::fs::write(home.join("storage.conf"), storage).unwrap();
     std::fs::write(home.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
-    let output = Command::new(program)
-        .args(arguments)
-        .env("STORAGE_DRIVER", "vfs")
-        .env("BUILDAH_ISOLATION", "chroot")
-        .env("CONTAINERS_STORAGE_CONF", home.join("storage.conf"))
-        .env("HOME", home)
-        .env("TMPDIR", home)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("{program} is missing: apt-get install {program}, or integration/test: {error}")
-        });
+    let mut command = Command::new(program);
+    command.env("STORAGE_DRIVER", "vfs").env("BUILDAH_ISOLATION", "chroot").env("HOME", home).env("TMPDIR", home);
+    command.env("CONTAINERS_STORAGE_CONF", home.join("storage.conf"));
+    command
+}
+
+/// What it prints.
+fn run(home: &Path, program: &str, arguments: &[&str]) -> String {
+    let output = tool(home, program).args(arguments).output().unwrap_or_else(|error| {
+        panic!("{program} is missing: apt-get install {program}, or integration/test: {error}")
+    });
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -15,6 +15,8 @@ use wasm_workflow_executor::yaml;
 use wasm_workflow_integration::executor::{program, request, template};
 use wasm_workflow_integration::guests::{guest, repository};
 
+use crate::layouts::tool;
+
 fn documents(path: impl AsRef<Path>) -> Vec<Value> {
     let path = repository().join("plugin").join(path);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -244,16 +246,6 @@ fn env(container: &Value) -> Vec<(&str, &str)> {
     env.map(|variable| (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap())).collect()
 }
 
-/// Everything of buildah's is in `home`.
-fn buildah(home: &Path) -> Command {
-    let storage = format!("[storage]\ndriver=\"vfs\"\nrunroot=\"{0}/run\"\ngraphroot=\"{0}/graph\"\n", home.display());
-    fs::write(home.join("storage.conf"), storage).unwrap();
-    let mut command = Command::new("buildah");
-    command.env("STORAGE_DRIVER", "vfs").env("BUILDAH_ISOLATION", "chroot").env("HOME", home).env("TMPDIR", home);
-    command.env("CONTAINERS_STORAGE_CONF", home.join("storage.conf"));
-    command
-}
-
 fn said(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}: integration/test installs it"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -291,14 +283,15 @@ async fn the_image_starts_as_each_manifest_says() {
     let home = tempfile::tempdir().unwrap();
     let built = Command::new(repository().join("plugin/image/build"))
         .args(["--program".as_ref(), program().as_os_str(), "localhost/executor:test".as_ref()])
-        .envs(buildah(home.path()).get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .envs(tool(home.path(), "buildah").get_envs().filter_map(|(name, value)| Some((name, value?))))
         .env("BUILDER", "buildah")
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let container = said(buildah(home.path()).args(["from", "--pull-never", "localhost/executor:test"]));
-    let root = PathBuf::from(said(buildah(home.path()).args(["mount", &container])));
-    let config: Value = serde_json::from_str(&said(buildah(home.path()).args(["inspect", &container]))).unwrap();
+    let container = said(tool(home.path(), "buildah").args(["from", "--pull-never", "localhost/executor:test"]));
+    let root = PathBuf::from(said(tool(home.path(), "buildah").args(["mount", &container])));
+    let config: Value =
+        serde_json::from_str(&said(tool(home.path(), "buildah").args(["inspect", &container]))).unwrap();
     let config = &config["OCIv1"]["config"];
     assert_eq!(
         (&config["User"], &config["Entrypoint"], &config["Cmd"]),
