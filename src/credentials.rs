@@ -41,24 +41,48 @@ pub struct Credentials {
 
 impl Credentials {
     /// Reads the operator's, and a person's own where `personal` says so.
-    pub fn load(configured: &[HostCredential], kubernetes: Option<Kubernetes>, personal: bool) -> Result<Self, Error> {
+    pub fn load(
+        configured: &[HostCredential],
+        kubernetes: Option<Kubernetes>,
+        personal: bool,
+    ) -> Result<Self, Error> {
         let mut operator = vec![configured_keyring(configured)?];
         // Set to nothing is not set.
-        if let Some(text) = env::var(AUTH_CONFIG).ok().filter(|text| !text.trim().is_empty()) {
+        if let Some(text) = env::var(AUTH_CONFIG)
+            .ok()
+            .filter(|text| !text.trim().is_empty())
+        {
             let config = DockerConfig::parse(text.as_bytes()).map_err(|error| {
-                Error::new(ErrorKind::InvalidConfig, format!("{AUTH_CONFIG} cannot be used: {error}"))
+                Error::new(
+                    ErrorKind::InvalidConfig,
+                    format!("{AUTH_CONFIG} cannot be used: {error}"),
+                )
             })?;
             operator.push(Keyring::of(config, AUTH_CONFIG));
         }
-        let personal = if personal { personal_keyrings() } else { Vec::new() };
-        let secrets = Cache::builder().max_capacity(1000).time_to_live(FRESH).build();
+        let personal = if personal {
+            personal_keyrings()
+        } else {
+            Vec::new()
+        };
+        let secrets = Cache::builder()
+            .max_capacity(1000)
+            .time_to_live(FRESH)
+            .build();
         let own = Cache::builder().time_to_live(OWN_FRESH).build();
-        Ok(Self { kubernetes, operator, personal, secrets, own })
+        Ok(Self {
+            kubernetes,
+            operator,
+            personal,
+            secrets,
+            own,
+        })
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Keyring, Error> {
         let Some(kubernetes) = &self.kubernetes else {
-            let message = format!("Secret `{name}` cannot be read: there is no access to the Kubernetes API");
+            let message =
+                format!("Secret `{name}` cannot be read: there is no access to the Kubernetes API");
             return Err(Error::new(ErrorKind::InvalidConfig, message).hint(
                 "the operator gives the plugin a service account, or passes credentials with `sources.credentials` or DOCKER_AUTH_CONFIG",
             ));
@@ -67,7 +91,10 @@ impl Credentials {
         if let Some(keyring) = self.secrets.get(&key).await {
             return Ok(keyring);
         }
-        let secret = kubernetes.secret(namespace, name).await.map_err(|error| unreadable(&error))?;
+        let secret = kubernetes
+            .secret(namespace, name)
+            .await
+            .map_err(|error| unreadable(&error))?;
         let keyring = secret_keyring(&secret, name)?;
         self.secrets.insert(key, keyring.clone()).await;
         Ok(keyring)
@@ -75,7 +102,9 @@ impl Credentials {
 
     /// What cannot be read here is no error: nobody asked for it. Where the API does not answer, it is asked again the next time.
     async fn own(&self) -> Keyring {
-        let Some(kubernetes) = &self.kubernetes else { return Keyring::default() };
+        let Some(kubernetes) = &self.kubernetes else {
+            return Keyring::default();
+        };
         let read = async {
             let (namespace, names) = match kubernetes.own_pull_secrets().await {
                 Ok(found) => found,
@@ -95,10 +124,13 @@ impl Credentials {
             }
             Ok(keyring)
         };
-        self.own.try_get_with((), read).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the pod's own pull secrets are not used this time");
-            Keyring::default()
-        })
+        self.own
+            .try_get_with((), read)
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "the pod's own pull secrets are not used this time");
+                Keyring::default()
+            })
     }
 }
 
@@ -123,10 +155,11 @@ fn unreadable(error: &KubernetesError) -> Error {
     match error {
         KubernetesError::NotFound(_) => Error::new(ErrorKind::NotFound, message)
             .hint("create it in the workflow's namespace, or mend `pull.secrets`"),
-        KubernetesError::Forbidden(_) => {
-            Error::new(ErrorKind::Unauthorized, message).hint("the operator adds it to the plugin's Role")
+        KubernetesError::Forbidden(_) => Error::new(ErrorKind::Unauthorized, message)
+            .hint("the operator adds it to the plugin's Role"),
+        KubernetesError::Unusable(_) | KubernetesError::Malformed(_) => {
+            Error::new(ErrorKind::InvalidConfig, message)
         }
-        KubernetesError::Unusable(_) | KubernetesError::Malformed(_) => Error::new(ErrorKind::InvalidConfig, message),
         KubernetesError::Unavailable(..) => Error::new(ErrorKind::Unavailable, message),
     }
 }
@@ -136,16 +169,32 @@ const HOSTS: &str = "wasm-workflow-executor/hosts";
 
 /// The kubelet takes two types of Secret, each with its own key. Others are for web servers and the like.
 fn secret_keyring(secret: &Secret, name: &str) -> Result<Keyring, Error> {
-    let invalid = |why: String| Error::new(ErrorKind::InvalidConfig, format!("Secret `{name}` cannot be used: {why}"));
-    if matches!(secret.kind.as_str(), "kubernetes.io/basic-auth" | "Opaque" | "") {
+    let invalid = |why: String| {
+        Error::new(
+            ErrorKind::InvalidConfig,
+            format!("Secret `{name}` cannot be used: {why}"),
+        )
+    };
+    if matches!(
+        secret.kind.as_str(),
+        "kubernetes.io/basic-auth" | "Opaque" | ""
+    ) {
         let credential = plain_credential(secret).map_err(invalid)?;
         let hosts = secret.annotation(HOSTS).unwrap_or_default();
         let mut keyring = Keyring::default();
         for host in hosts.split([',', ' ']).filter(|host| !host.is_empty()) {
-            keyring.insert(host, Candidate { credential: credential.clone(), origin: format!("Secret `{name}`") });
+            keyring.insert(
+                host,
+                Candidate {
+                    credential: credential.clone(),
+                    origin: format!("Secret `{name}`"),
+                },
+            );
         }
         if keyring.is_empty() {
-            let hint = format!("annotate it with `{HOSTS}: HOST[:PORT][/PATH],…`: a password goes to no other host");
+            let hint = format!(
+                "annotate it with `{HOSTS}: HOST[:PORT][/PATH],…`: a password goes to no other host"
+            );
             return Err(invalid("it does not say for which hosts it is".to_owned()).hint(hint));
         }
         return Ok(keyring);
@@ -160,7 +209,9 @@ fn secret_keyring(secret: &Secret, name: &str) -> Result<Keyring, Error> {
             )));
         }
     };
-    let json = secret.get(key).ok_or_else(|| invalid(format!("it has no key `{key}`")))?;
+    let json = secret
+        .get(key)
+        .ok_or_else(|| invalid(format!("it has no key `{key}`")))?;
     let config = parse(json).map_err(|error| invalid(error.to_string()))?;
     Ok(Keyring::of(config, &format!("Secret `{name}`")))
 }
@@ -174,20 +225,34 @@ fn plain_credential(secret: &Secret) -> Result<Credential, String> {
             .map(|text| text.map(|text| text.trim_end_matches(['\r', '\n'])))
             .map_err(|_| format!("`{key}` is not UTF-8"))
     };
-    match (text("username")?, text("password")?, text("token")?, text("headers")?) {
-        (Some(username), Some(password), None, None) => {
-            Ok(Credential::Basic { username: username.to_owned(), password: SecretString::from(password) })
-        }
+    match (
+        text("username")?,
+        text("password")?,
+        text("token")?,
+        text("headers")?,
+    ) {
+        (Some(username), Some(password), None, None) => Ok(Credential::Basic {
+            username: username.to_owned(),
+            password: SecretString::from(password),
+        }),
         (None, None, Some(token), None) => Ok(Credential::Bearer(SecretString::from(token))),
         (None, None, None, Some(headers)) => {
             let pair = |line: &str| {
-                let (name, value) = line.split_once(':').ok_or("a line of `headers` is not `NAME: VALUE`")?;
+                let (name, value) = line
+                    .split_once(':')
+                    .ok_or("a line of `headers` is not `NAME: VALUE`")?;
                 Ok((name.trim().to_owned(), SecretString::from(value.trim())))
             };
             let lines = headers.lines().filter(|line| !line.trim().is_empty());
-            lines.map(pair).collect::<Result<_, &str>>().map(Credential::Headers).map_err(str::to_owned)
+            lines
+                .map(pair)
+                .collect::<Result<_, &str>>()
+                .map(Credential::Headers)
+                .map_err(str::to_owned)
         }
-        _ => Err("it needs `username` and `password`, or `token` alone, or `headers` alone".to_owned()),
+        _ => Err(
+            "it needs `username` and `password`, or `token` alone, or `headers` alone".to_owned(),
+        ),
     }
 }
 
@@ -196,12 +261,14 @@ fn configured_keyring(configured: &[HostCredential]) -> Result<Keyring, Error> {
     for (index, entry) in configured.iter().enumerate() {
         let origin = format!("`sources.credentials[{index}]`");
         let credential = match (&entry.username, &entry.password_from, &entry.token_from) {
-            (Some(username), Some(password), None) => {
-                Credential::Basic { username: username.clone(), password: read(password, &origin)? }
-            }
+            (Some(username), Some(password), None) => Credential::Basic {
+                username: username.clone(),
+                password: read(password, &origin)?,
+            },
             (None, None, Some(token)) => Credential::Bearer(read(token, &origin)?),
             _ => {
-                let message = format!("{origin} needs `username` and `passwordFrom`, or `tokenFrom` alone");
+                let message =
+                    format!("{origin} needs `username` and `passwordFrom`, or `tokenFrom` alone");
                 return Err(Error::new(ErrorKind::InvalidConfig, message));
             }
         };
@@ -220,14 +287,23 @@ fn read(source: &SecretSource, origin: &str) -> Result<SecretString, Error> {
             }),
             name.clone(),
         ),
-        (None, Some(file)) => {
-            (std::fs::read_to_string(file).map_err(|error| error.to_string()), file.display().to_string())
+        (None, Some(file)) => (
+            std::fs::read_to_string(file).map_err(|error| error.to_string()),
+            file.display().to_string(),
+        ),
+        _ => {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("{origin} needs `env` or `file`, one of them"),
+            ));
         }
-        _ => return Err(Error::new(ErrorKind::InvalidConfig, format!("{origin} needs `env` or `file`, one of them"))),
     };
     let text = text.map_err(|error| {
-        Error::new(ErrorKind::InvalidConfig, format!("{origin}: `{from}`: {error}"))
-            .hint("the secret is read from there when the program starts")
+        Error::new(
+            ErrorKind::InvalidConfig,
+            format!("{origin}: `{from}`: {error}"),
+        )
+        .hint("the secret is read from there when the program starts")
     })?;
     // A file's last line ends, and a token's does not.
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
@@ -238,33 +314,65 @@ fn personal_keyrings() -> Vec<Keyring> {
     let keyring = |path: PathBuf| {
         let json = std::fs::read(&path).ok()?;
         let origin = path.display().to_string();
-        let config = DockerConfig::parse(&json).inspect_err(|error| tracing::warn!(origin, %error, "not used")).ok()?;
+        let config = DockerConfig::parse(&json)
+            .inspect_err(|error| tracing::warn!(origin, %error, "not used"))
+            .ok()?;
         let mut keyring = Keyring::default();
         for (host, helper) in config.helpers() {
             if let Some(credential) = helper_credential(&helper, &host) {
-                keyring.insert(&host, Candidate { credential, origin: format!("docker-credential-{helper}") });
+                keyring.insert(
+                    &host,
+                    Candidate {
+                        credential,
+                        origin: format!("docker-credential-{helper}"),
+                    },
+                );
             }
         }
         keyring.merge(Keyring::of(config, &origin));
         Some(keyring)
     };
-    let wasmer = env::var("WASMER_TOKEN").ok().filter(|token| !token.is_empty()).map(|token| {
-        let mut keyring = Keyring::default();
-        let credential = Credential::Bearer(SecretString::from(token));
-        keyring.insert(sources::wapm::REGISTRY, Candidate { credential, origin: "WASMER_TOKEN".to_owned() });
-        keyring
-    });
-    personal_files().into_iter().filter_map(keyring).chain(wasmer).collect()
+    let wasmer = env::var("WASMER_TOKEN")
+        .ok()
+        .filter(|token| !token.is_empty())
+        .map(|token| {
+            let mut keyring = Keyring::default();
+            let credential = Credential::Bearer(SecretString::from(token));
+            keyring.insert(
+                sources::wapm::REGISTRY,
+                Candidate {
+                    credential,
+                    origin: "WASMER_TOKEN".to_owned(),
+                },
+            );
+            keyring
+        });
+    personal_files()
+        .into_iter()
+        .filter_map(keyring)
+        .chain(wasmer)
+        .collect()
 }
 
 /// Docker's file and then Podman's, where they look for them themselves.
 fn personal_files() -> Vec<PathBuf> {
-    let at = |name: &str, rest: &str| env::var_os(name).map(|directory| PathBuf::from(directory).join(rest));
+    let at = |name: &str, rest: &str| {
+        env::var_os(name).map(|directory| PathBuf::from(directory).join(rest))
+    };
     let docker = at("DOCKER_CONFIG", "config.json").or_else(|| at("HOME", ".docker/config.json"));
     let podman = env::var_os("REGISTRY_AUTH_FILE").map(PathBuf::from);
     // Without a directory of the session, Podman has one for each user.
-    let users = || Some(PathBuf::from(format!("/run/containers/{}/auth.json", rustix::process::getuid().as_raw())));
+    let users = || {
+        Some(PathBuf::from(format!(
+            "/run/containers/{}/auth.json",
+            rustix::process::getuid().as_raw()
+        )))
+    };
     let running = at("XDG_RUNTIME_DIR", "containers/auth.json").or_else(users);
-    let kept = at("XDG_CONFIG_HOME", "containers/auth.json").or_else(|| at("HOME", ".config/containers/auth.json"));
-    [docker, podman.or(running), kept].into_iter().flatten().collect()
+    let kept = at("XDG_CONFIG_HOME", "containers/auth.json")
+        .or_else(|| at("HOME", ".config/containers/auth.json"));
+    [docker, podman.or(running), kept]
+        .into_iter()
+        .flatten()
+        .collect()
 }

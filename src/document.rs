@@ -20,7 +20,11 @@ pub struct DocumentError {
 impl DocumentError {
     /// An error at a path.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), unknown_key: None }
+        Self {
+            path: path.into(),
+            message: message.into(),
+            unknown_key: None,
+        }
     }
 
     /// Where it is.
@@ -52,7 +56,11 @@ impl DocumentError {
 
 impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "`{}`: {}", self.path, self.message) }
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "`{}`: {}", self.path, self.message)
+        }
     }
 }
 
@@ -68,11 +76,17 @@ impl de::Error for DocumentError {
             Some(known) => format!("unknown key `{field}`; did you mean `{known}`?"),
             None => format!("unknown key `{field}`; known keys are {}", quoted(expected)),
         };
-        Self { unknown_key: Some(field.to_owned()), ..Self::new("", message) }
+        Self {
+            unknown_key: Some(field.to_owned()),
+            ..Self::new("", message)
+        }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new("", format!("`{variant}` is not one of {}", quoted(expected)))
+        Self::new(
+            "",
+            format!("`{variant}` is not one of {}", quoted(expected)),
+        )
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -108,12 +122,21 @@ fn nearest<'a>(field: &str, known: &'a [&'a str]) -> Option<&'a str> {
 }
 
 fn quoted(keys: &[&str]) -> String {
-    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+    keys.iter()
+        .map(|key| format!("`{key}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Reads a value. `root` is where the value itself is, and begins every error's path.
 pub fn read<T: DeserializeOwned>(value: &Value, root: &str) -> Result<T, DocumentError> {
-    T::deserialize(Reader(value)).map_err(|error| if root.is_empty() { error } else { error.below(root) })
+    T::deserialize(Reader(value)).map_err(|error| {
+        if root.is_empty() {
+            error
+        } else {
+            error.below(root)
+        }
+    })
 }
 
 struct Reader<'a>(&'a Value);
@@ -124,17 +147,26 @@ impl Reader<'_> {
     }
 
     /// Where a map or a list should be, a text may be a secret in the wrong place: it is not quoted.
-    fn unexpected_text<T>(&self, visitor: &dyn de::Expected, quote: bool) -> Result<T, DocumentError> {
+    fn unexpected_text<T>(
+        &self,
+        visitor: &dyn de::Expected,
+        quote: bool,
+    ) -> Result<T, DocumentError> {
         let found = match self.0 {
             Value::Null => "nothing".to_owned(),
             Value::Bool(value) => format!("`{value}`"),
             Value::Number(value) => format!("`{value}`"),
-            Value::String(value) if quote => format!("`{}`", value.chars().take(60).collect::<String>()),
+            Value::String(value) if quote => {
+                format!("`{}`", value.chars().take(60).collect::<String>())
+            }
             Value::String(_) => "a text".to_owned(),
             Value::Array(_) => "a list".to_owned(),
             Value::Object(_) => "a map".to_owned(),
         };
-        Err(DocumentError::new("", format!("expected {}, found {found}", plain(visitor))))
+        Err(DocumentError::new(
+            "",
+            format!("expected {}, found {found}", plain(visitor)),
+        ))
     }
 }
 
@@ -168,8 +200,13 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 _ => self.unexpected(&visitor),
             },
             Value::String(text) => visitor.visit_str(text),
-            Value::Array(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
-            Value::Object(map) => visitor.visit_map(Entries { entries: map.iter(), value: None }),
+            Value::Array(items) => visitor.visit_seq(Items {
+                items: items.iter().enumerate(),
+            }),
+            Value::Object(map) => visitor.visit_map(Entries {
+                entries: map.iter(),
+                value: None,
+            }),
         }
     }
 
@@ -199,7 +236,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.0.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -210,9 +251,15 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     ) -> Result<V::Value, DocumentError> {
         static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
         match self.0 {
-            Value::Object(map) => visitor.visit_map(Entries { entries: map.iter(), value: None }),
+            Value::Object(map) => visitor.visit_map(Entries {
+                entries: map.iter(),
+                value: None,
+            }),
             // `limits:` with nothing after it is an empty block in YAML.
-            Value::Null => visitor.visit_map(Entries { entries: EMPTY.iter(), value: None }),
+            Value::Null => visitor.visit_map(Entries {
+                entries: EMPTY.iter(),
+                value: None,
+            }),
             _ => self.unexpected_text(&"a map", false),
         }
     }
@@ -226,7 +273,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         match self.0 {
             Value::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
             Value::Object(map) if map.len() == 1 => {
-                visitor.visit_enum(de::value::MapAccessDeserializer::new(Entries { entries: map.iter(), value: None }))
+                visitor.visit_enum(de::value::MapAccessDeserializer::new(Entries {
+                    entries: map.iter(),
+                    value: None,
+                }))
             }
             Value::Object(_) => Err(DocumentError::new("", "expected exactly one key")),
             _ => self.unexpected(&visitor),
@@ -243,7 +293,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
         match self.0 {
-            Value::Array(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
+            Value::Array(items) => visitor.visit_seq(Items {
+                items: items.iter().enumerate(),
+            }),
             _ => self.unexpected_text(&"a list", false),
         }
     }
@@ -260,9 +312,16 @@ struct Items<'a> {
 impl<'de> de::SeqAccess<'de> for Items<'_> {
     type Error = DocumentError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, DocumentError> {
-        let Some((index, item)) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Reader(item)).map(Some).map_err(|error| error.below(&format!("[{index}]")))
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DocumentError> {
+        let Some((index, item)) = self.items.next() else {
+            return Ok(None);
+        };
+        seed.deserialize(Reader(item))
+            .map(Some)
+            .map_err(|error| error.below(&format!("[{index}]")))
     }
 }
 
@@ -274,16 +333,26 @@ struct Entries<'a> {
 impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = DocumentError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DocumentError> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, DocumentError> {
+        let Some((key, value)) = self.entries.next() else {
+            return Ok(None);
+        };
         self.value = Some((key, value));
         let key: StringDeserializer<DocumentError> = key.clone().into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DocumentError> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, DocumentError> {
         match self.value.take() {
-            Some((key, value)) => seed.deserialize(Reader(value)).map_err(|error| error.below(key)),
+            Some((key, value)) => seed
+                .deserialize(Reader(value))
+                .map_err(|error| error.below(key)),
             None => Err(DocumentError::new("", "a value without a key")),
         }
     }
@@ -323,10 +392,17 @@ mod tests {
 
     #[test]
     fn scalars_may_be_strings_and_back() {
-        let value =
-            json!({"count": "5", "enabled": "true", "label": 7, "maybe": "-1", "kind": "Never", "any": {"a": [1]}});
+        let value = json!({"count": "5", "enabled": "true", "label": 7, "maybe": "-1", "kind": "Never", "any": {"a": [1]}});
         let outer: Outer = read(&value, "").unwrap();
-        assert_eq!((outer.count, outer.enabled, outer.label.as_str(), outer.maybe), (5, true, "7", Some(-1)));
+        assert_eq!(
+            (
+                outer.count,
+                outer.enabled,
+                outer.label.as_str(),
+                outer.maybe
+            ),
+            (5, true, "7", Some(-1))
+        );
         assert_eq!(outer.kind, Kind::Never);
         assert_eq!(outer.any["a"], json!([1]));
         assert_eq!(read::<Outer>(&json!(null), "").unwrap(), Outer::default());
@@ -335,15 +411,30 @@ mod tests {
     #[test]
     fn errors_say_where() {
         let message = |value: Value| read::<Outer>(&value, "root").unwrap_err().to_string();
-        assert_eq!(message(json!({"cuont": 1})), "`root`: unknown key `cuont`; did you mean `count`?");
+        assert_eq!(
+            message(json!({"cuont": 1})),
+            "`root`: unknown key `cuont`; did you mean `count`?"
+        );
         assert_eq!(
             message(json!({"list": [{"name": "a"}, {"nmae": "b"}]})),
             "`root.list[1]`: unknown key `nmae`; did you mean `name`?"
         );
-        assert_eq!(message(json!({"list": [{}]})), "`root.list[0]`: the key `name` is missing");
-        assert_eq!(message(json!({"count": "many"})), "`root.count`: expected a whole number, 0 or more, found `many`");
-        assert_eq!(message(json!({"kind": "Often"})), "`root.kind`: `Often` is not one of `Always`, `Never`");
-        assert_eq!(message(json!({"list": {}})), "`root.list`: expected a list, found a map");
+        assert_eq!(
+            message(json!({"list": [{}]})),
+            "`root.list[0]`: the key `name` is missing"
+        );
+        assert_eq!(
+            message(json!({"count": "many"})),
+            "`root.count`: expected a whole number, 0 or more, found `many`"
+        );
+        assert_eq!(
+            message(json!({"kind": "Often"})),
+            "`root.kind`: `Often` is not one of `Always`, `Never`"
+        );
+        assert_eq!(
+            message(json!({"list": {}})),
+            "`root.list`: expected a list, found a map"
+        );
         assert!(message(json!({"zzzzzzzz": 1})).contains("known keys are `count`, `enabled`"));
     }
 }

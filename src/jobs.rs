@@ -111,8 +111,19 @@ pub struct Jobs<T> {
 impl<T> Clone for Jobs<T> {
     fn clone(&self) -> Self {
         let (table, waiting) = (Arc::clone(&self.table), Arc::clone(&self.waiting));
-        let (register, running, shutdown) = (self.register.clone(), self.running.clone(), self.shutdown.clone());
-        Self { settings: self.settings, table, waiting, register, running, shutdown }
+        let (register, running, shutdown) = (
+            self.register.clone(),
+            self.running.clone(),
+            self.shutdown.clone(),
+        );
+        Self {
+            settings: self.settings,
+            table,
+            waiting,
+            register,
+            running,
+            shutdown,
+        }
     }
 }
 
@@ -129,7 +140,14 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
             }
         });
         let (waiting, running) = (Arc::new(Semaphore::new(WAITING)), TaskTracker::new());
-        Self { settings, table, waiting, register: Register::default(), running, shutdown }
+        Self {
+            settings,
+            table,
+            waiting,
+            register: Register::default(),
+            running,
+            shutdown,
+        }
     }
 
     /// Those that run.
@@ -154,10 +172,16 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         // A call that waits holds its step longer than that, and the next may be late.
         let orphan = self.settings.orphan.0.clamp(table::LATE, LONGEST_ORPHAN);
         // What is there is always adopted: that is how it becomes less.
-        let full = self.table.len() >= MOST || self.table.bytes() >= MOST_BYTES || self.shutdown.is_cancelled();
+        let full = self.table.len() >= MOST
+            || self.table.bytes() >= MOST_BYTES
+            || self.shutdown.is_cancelled();
         let start = (!full).then_some(|| self.start(owner, start));
         let Some((job, new)) = self.table.adopt_or(&key, alone, orphan, start) else {
-            return Answer::Later(if self.shutdown.is_cancelled() { SHORTEST } else { LONGEST });
+            return Answer::Later(if self.shutdown.is_cancelled() {
+                SHORTEST
+            } else {
+                LONGEST
+            });
         };
         // From here on it is left for the next call, whatever becomes of this one.
         let parked = Parked::new(Arc::clone(&self.table), key, job, orphan);
@@ -165,7 +189,11 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
             return self.answer(parked);
         }
         let permit = self.waiting.try_acquire();
-        let wait = if permit.is_ok() { self.settings.wait.0 } else { BRIEF.min(self.settings.wait.0) };
+        let wait = if permit.is_ok() {
+            self.settings.wait.0
+        } else {
+            BRIEF.min(self.settings.wait.0)
+        };
         let mut finished = parked.job().finished.clone();
         tokio::select! {
             biased;
@@ -186,12 +214,19 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         let counted = self.table.count();
         let running = Running::new(owner, cancel.clone());
         let unwanted = running.unwanted();
-        let (entry, kept, stop) = (self.register.enter(running), Arc::clone(&counted), self.shutdown.clone());
+        let (entry, kept, stop) = (
+            self.register.enter(running),
+            Arc::clone(&counted),
+            self.shutdown.clone(),
+        );
         self.running.spawn(async move {
             let finished = work.await;
             drop(entry);
             kept.add(finished.bytes);
-            publish.send_replace(Some(Done { interrupted: stop.is_cancelled(), finished }));
+            publish.send_replace(Some(Done {
+                interrupted: stop.is_cancelled(),
+                finished,
+            }));
         });
         Arc::new(Job::new(finished, cancel, unwanted, counted))
     }
@@ -203,7 +238,10 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         }
         let done = parked.job().finished.borrow().clone();
         let later = match done {
-            Some(Done { finished, interrupted: false }) => return Answer::Done(Delivery::new(finished.value, parked)),
+            Some(Done {
+                finished,
+                interrupted: false,
+            }) => return Answer::Done(Delivery::new(finished.value, parked)),
             _ if self.shutdown.is_cancelled() => SHORTEST,
             _ => later(parked.job().started.elapsed()),
         };
@@ -243,10 +281,18 @@ mod tests {
 
     impl Fixture {
         fn new(orphan: Duration) -> Self {
-            let settings =
-                Settings { wait: Time(Duration::from_millis(300)), orphan: Time(orphan), ..Settings::default() };
+            let settings = Settings {
+                wait: Time(Duration::from_millis(300)),
+                orphan: Time(orphan),
+                ..Settings::default()
+            };
             let (gate, shutdown) = (watch::channel(false).0, CancellationToken::new());
-            Self { jobs: Jobs::new(settings, shutdown.clone()), started: Arc::default(), gate, shutdown }
+            Self {
+                jobs: Jobs::new(settings, shutdown.clone()),
+                started: Arc::default(),
+                gate,
+                shutdown,
+            }
         }
 
         async fn call(&self, alone: bool) -> Answer<usize> {
@@ -258,9 +304,15 @@ mod tests {
                     _ = gate.wait_for(|open| *open) => false,
                     () = cancel.cancelled() => true,
                 };
-                Finished { value: number, bytes: 0, timed_out }
+                Finished {
+                    value: number,
+                    bytes: 0,
+                    timed_out,
+                }
             };
-            self.jobs.call(Key::of(b"bytes"), alone, Owner::default(), start).await
+            self.jobs
+                .call(Key::of(b"bytes"), alone, Owner::default(), start)
+                .await
         }
 
         fn started(&self) -> usize {
@@ -295,12 +347,22 @@ mod tests {
         tokio::time::sleep(SHORTEST).await;
         assert!(matches!(f.call(false).await, Answer::Later(SHORTEST)));
         assert_eq!(f.started(), 1);
-        assert!(matches!(f.call(false).await, Answer::Later(_)), "too early: another node's");
+        assert!(
+            matches!(f.call(false).await, Answer::Later(_)),
+            "too early: another node's"
+        );
         assert_eq!(f.started(), 2);
         f.open().await;
         tokio::time::sleep(SHORTEST).await;
-        assert_eq!((deliver(f.call(false).await), deliver(f.call(false).await)), (Some(0), Some(1)));
-        assert_eq!(deliver(f.call(false).await), Some(2), "an attempt that is made again runs");
+        assert_eq!(
+            (deliver(f.call(false).await), deliver(f.call(false).await)),
+            (Some(0), Some(1))
+        );
+        assert_eq!(
+            deliver(f.call(false).await),
+            Some(2),
+            "an attempt that is made again runs"
+        );
         assert_eq!(f.jobs.table.len(), 0);
     }
 
@@ -312,7 +374,10 @@ mod tests {
         assert_eq!(f.started(), 2);
         f.open().await;
         tokio::time::sleep(SHORTEST).await;
-        let mut came: Vec<_> = [f.call(false).await, f.call(false).await].into_iter().filter_map(deliver).collect();
+        let mut came: Vec<_> = [f.call(false).await, f.call(false).await]
+            .into_iter()
+            .filter_map(deliver)
+            .collect();
         came.sort_unstable();
         assert_eq!((came, f.started()), (vec![0, 1], 2));
     }
@@ -324,7 +389,9 @@ mod tests {
             f.gate.send_replace(false);
             let calls = (0..8).map(|_| {
                 let f = Arc::clone(&f);
-                tokio::spawn(async move { drop(tokio::time::timeout(Duration::from_millis(5), f.call(true)).await) })
+                tokio::spawn(async move {
+                    drop(tokio::time::timeout(Duration::from_millis(5), f.call(true)).await)
+                })
             });
             futures::future::join_all(calls).await;
             assert_eq!(f.started(), round + 1);
@@ -340,7 +407,11 @@ mod tests {
         assert!(deliver(first).is_none() && deliver(second).is_none());
         f.open().await;
         assert_eq!((deliver(f.call(true).await), f.started()), (Some(0), 1));
-        assert_eq!((deliver(f.call(true).await), f.started()), (Some(1), 2), "it was consumed");
+        assert_eq!(
+            (deliver(f.call(true).await), f.started()),
+            (Some(1), 2),
+            "it was consumed"
+        );
     }
 
     #[tokio::test]
@@ -348,7 +419,9 @@ mod tests {
         let f = Fixture::new(LONG);
         f.open().await;
         drop(f.call(false).await);
-        let Answer::Done(delivery) = f.call(false).await else { panic!("it is done") };
+        let Answer::Done(delivery) = f.call(false).await else {
+            panic!("it is done")
+        };
         drop(delivery.into_body("x".into()));
         assert_eq!((deliver(f.call(false).await), f.started()), (Some(0), 1));
     }
@@ -374,7 +447,10 @@ mod tests {
         assert_eq!(deliver(f.call(false).await), Some(0));
         assert!(matches!(f.call(false).await, Answer::Later(LONGEST)));
         drop(counted);
-        assert_eq!((f.jobs.table.bytes(), deliver(f.call(false).await)), (0, Some(1)));
+        assert_eq!(
+            (f.jobs.table.bytes(), deliver(f.call(false).await)),
+            (0, Some(1))
+        );
     }
 
     #[tokio::test]
@@ -397,7 +473,10 @@ mod tests {
         });
         assert!(matches!(first, Answer::Later(SHORTEST)));
         tokio::time::sleep(SHORTEST).await;
-        assert!(matches!(f.call(false).await, Answer::Later(SHORTEST)), "an adopting one");
+        assert!(
+            matches!(f.call(false).await, Answer::Later(SHORTEST)),
+            "an adopting one"
+        );
         assert_eq!(f.started(), 1, "and nothing is begun");
     }
 
@@ -412,7 +491,10 @@ mod tests {
             (answer, began.elapsed())
         };
         let (_, (answer, took)) = tokio::join!(waiting, beyond);
-        assert!(matches!(answer, Answer::Later(_)) && took < Duration::from_millis(250), "{took:?}");
+        assert!(
+            matches!(answer, Answer::Later(_)) && took < Duration::from_millis(250),
+            "{took:?}"
+        );
     }
 
     #[tokio::test]
@@ -433,6 +515,15 @@ mod tests {
     #[test]
     fn the_older_the_rarer() {
         let seconds = |seconds| later(Duration::from_secs(seconds)).as_secs();
-        assert_eq!([seconds(0), seconds(5), seconds(20), seconds(60), seconds(6000)], [1, 1, 5, 15, 15]);
+        assert_eq!(
+            [
+                seconds(0),
+                seconds(5),
+                seconds(20),
+                seconds(60),
+                seconds(6000)
+            ],
+            [1, 1, 5, 15, 15]
+        );
     }
 }

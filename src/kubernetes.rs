@@ -31,7 +31,9 @@ pub struct Kubernetes {
 
 impl fmt::Debug for Kubernetes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kubernetes").field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Kubernetes")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -199,14 +201,20 @@ struct Base64(Vec<u8>);
 impl<'de> serde::Deserialize<'de> for Base64 {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        STANDARD.decode(text).map(Self).map_err(|_| serde::de::Error::custom("not base64"))
+        STANDARD
+            .decode(text)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("not base64"))
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&String> = self.data.keys().collect();
-        f.debug_struct("Secret").field("kind", &self.kind).field("keys", &keys).finish_non_exhaustive()
+        f.debug_struct("Secret")
+            .field("kind", &self.kind)
+            .field("keys", &keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -257,7 +265,11 @@ impl Kubernetes {
         };
         let kubeconfig = Kubeconfig::read_from(file).map_err(unusable)?;
         let options = KubeConfigOptions::default();
-        Self::new(Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)?)
+        Self::new(
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .map_err(unusable)?,
+        )
     }
 
     /// The API as the pod's service account may use it. `None` outside a cluster, and in a pod that has no such account's token.
@@ -279,13 +291,21 @@ impl Kubernetes {
         config.default_retry = false;
         config.connect_timeout = Some(TIMEOUT);
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(|error| KubernetesError::Unusable(error.to_string()))?;
+        let client = Client::try_from(config)
+            .map_err(|error| KubernetesError::Unusable(error.to_string()))?;
         Ok(Self { client, namespace })
     }
 
     /// Reads a Secret.
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<Secret, KubernetesError> {
-        self.get(&format!("Secret `{name}` of namespace `{namespace}`"), CORE, namespace, "secrets", name).await
+        self.get(
+            &format!("Secret `{name}` of namespace `{namespace}`"),
+            CORE,
+            namespace,
+            "secrets",
+            name,
+        )
+        .await
     }
 
     /// Reads a Workflow.
@@ -295,22 +315,44 @@ impl Kubernetes {
     }
 
     /// Reads a `ConfigMap`.
-    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<ConfigMap, KubernetesError> {
-        self.get(&format!("ConfigMap `{name}` of namespace `{namespace}`"), CORE, namespace, "configmaps", name).await
+    pub async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<ConfigMap, KubernetesError> {
+        self.get(
+            &format!("ConfigMap `{name}` of namespace `{namespace}`"),
+            CORE,
+            namespace,
+            "configmaps",
+            name,
+        )
+        .await
     }
 
     /// The namespace of the executor's own pod, and the names of the Secrets that its images are pulled with: its own and its service account's.
     pub async fn own_pull_secrets(&self) -> Result<(String, Vec<String>), KubernetesError> {
         // The kubelet makes the pod's name the host's.
-        let Ok(pod) = env::var("HOSTNAME") else { return Ok((self.namespace.clone(), Vec::new())) };
+        let Ok(pod) = env::var("HOSTNAME") else {
+            return Ok((self.namespace.clone(), Vec::new()));
+        };
         let namespace = &self.namespace;
         let spec = self
-            .get::<Pod>(&format!("pod `{pod}` of namespace `{namespace}`"), CORE, namespace, "pods", &pod)
+            .get::<Pod>(
+                &format!("pod `{pod}` of namespace `{namespace}`"),
+                CORE,
+                namespace,
+                "pods",
+                &pod,
+            )
             .await?
             .spec;
         let account = spec.service_account_name.as_deref().unwrap_or("default");
         let what = format!("service account `{account}` of namespace `{namespace}`");
-        let of_account = match self.get::<ServiceAccount>(&what, CORE, namespace, "serviceaccounts", account).await {
+        let of_account = match self
+            .get::<ServiceAccount>(&what, CORE, namespace, "serviceaccounts", account)
+            .await
+        {
             Ok(account) => account.image_pull_secrets,
             Err(error) => {
                 tracing::info!(%error, "only the pod's own pull secrets are used");
@@ -339,22 +381,38 @@ impl Kubernetes {
             return Err(KubernetesError::NotFound(what.to_owned()));
         }
         let text = tokio::time::timeout(TIMEOUT, self.text(api, namespace, resource, name)).await;
-        let text = text.map_err(|_| KubernetesError::Unavailable(what.to_owned(), "no answer in time".to_owned()))?;
+        let text = text.map_err(|_| {
+            KubernetesError::Unavailable(what.to_owned(), "no answer in time".to_owned())
+        })?;
         let text = text.map_err(|error| match error {
-            kube::Error::Api(status) if status.code == 404 => KubernetesError::NotFound(what.to_owned()),
-            kube::Error::Api(status) if matches!(status.code, 401 | 403) => KubernetesError::Forbidden(what.to_owned()),
+            kube::Error::Api(status) if status.code == 404 => {
+                KubernetesError::NotFound(what.to_owned())
+            }
+            kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+                KubernetesError::Forbidden(what.to_owned())
+            }
             error => KubernetesError::Unavailable(what.to_owned(), error.to_string()),
         })?;
         serde_json::from_slice(&text).map_err(|_| KubernetesError::Malformed(what.to_owned()))
     }
 
-    async fn text(&self, api: &str, namespace: &str, resource: &str, name: &str) -> kube::Result<Vec<u8>> {
+    async fn text(
+        &self,
+        api: &str,
+        namespace: &str,
+        resource: &str,
+        name: &str,
+    ) -> kube::Result<Vec<u8>> {
         let request = kube::core::Request::new(format!("{api}/namespaces/{namespace}/{resource}"));
-        let request =
-            request.get(name, &kube::core::params::GetParams::default()).map_err(kube::Error::BuildRequest)?;
+        let request = request
+            .get(name, &kube::core::params::GetParams::default())
+            .map_err(kube::Error::BuildRequest)?;
         let mut text = Vec::new();
         let body = std::pin::pin!(self.client.request_stream(request).await?);
-        body.take(MAX_OBJECT_BYTES).read_to_end(&mut text).await.map_err(kube::Error::ReadEvents)?;
+        body.take(MAX_OBJECT_BYTES)
+            .read_to_end(&mut text)
+            .await
+            .map_err(kube::Error::ReadEvents)?;
         Ok(text)
     }
 }
@@ -363,7 +421,10 @@ impl Kubernetes {
 pub fn is_dns_subdomain(name: &str) -> bool {
     let label = |label: &str| {
         let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !label.is_empty() && label.chars().all(inside) && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && label.chars().all(inside)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     name.len() <= 253 && name.split('.').all(label)
 }
@@ -377,16 +438,33 @@ mod tests {
         for name in ["regcred", "a.b-c", "0"] {
             assert!(is_dns_subdomain(name), "{name}");
         }
-        for name in ["", ".", "..", "a/b", "../x", "A", "a_b", "-a", "a-", "a..b", "ä", &"a".repeat(254)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../x",
+            "A",
+            "a_b",
+            "-a",
+            "a-",
+            "a..b",
+            "ä",
+            &"a".repeat(254),
+        ] {
             assert!(!is_dns_subdomain(name), "{name}");
         }
     }
 
     #[test]
     fn secrets_are_not_shown() {
-        let secret: Secret = serde_json::from_str(r#"{"type":"Opaque","data":{"k":"c2VjcmV0"}}"#).unwrap();
+        let secret: Secret =
+            serde_json::from_str(r#"{"type":"Opaque","data":{"k":"c2VjcmV0"}}"#).unwrap();
         assert_eq!(secret.get("k"), Some(&b"secret"[..]));
         let shown = format!("{secret:?}");
-        assert!(shown.contains('k') && !shown.contains("secret\""), "{shown}");
+        assert!(
+            shown.contains('k') && !shown.contains("secret\""),
+            "{shown}"
+        );
     }
 }

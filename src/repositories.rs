@@ -62,13 +62,29 @@ impl Repositories {
         operator: Option<ArtifactRepository>,
         controller_namespace: Option<String>,
     ) -> Self {
-        let known = Cache::builder().max_capacity(10_000).time_to_live(REMEMBER).build();
-        let provisional = Cache::builder().max_capacity(10_000).time_to_live(PROVISIONAL).build();
-        Self { kubernetes, operator, controller_namespace, known, provisional }
+        let known = Cache::builder()
+            .max_capacity(10_000)
+            .time_to_live(REMEMBER)
+            .build();
+        let provisional = Cache::builder()
+            .max_capacity(10_000)
+            .time_to_live(PROVISIONAL)
+            .build();
+        Self {
+            kubernetes,
+            operator,
+            controller_namespace,
+            known,
+            provisional,
+        }
     }
 
     /// The place for one execution of a template. `None` where nobody says one.
-    pub async fn place(&self, workflow: &Workflow, template: &str) -> Option<Result<DefaultPlace, String>> {
+    pub async fn place(
+        &self,
+        workflow: &Workflow,
+        template: &str,
+    ) -> Option<Result<DefaultPlace, String>> {
         let scope = workflow.scope();
         let find = async { self.find(workflow).await.map(|known| known.map(Arc::new)) };
         let found = if let Some(known) = self.known.get(&scope).await {
@@ -84,7 +100,11 @@ impl Repositories {
         };
         let known = match found {
             Ok(known) => known?,
-            Err(error) => return Some(Err(format!("the workflow's artifact repository is not known: {error}"))),
+            Err(error) => {
+                return Some(Err(format!(
+                    "the workflow's artifact repository is not known: {error}"
+                )));
+            }
         };
         match known.repository.place() {
             Ok(None) => None,
@@ -104,9 +124,15 @@ impl Repositories {
             _ => None,
         };
         let variables = read.as_ref().map(variables).unwrap_or_default();
-        let settled = read.as_ref().is_none_or(|read| read.status.artifact_repository_ref.is_some());
+        let settled = read
+            .as_ref()
+            .is_none_or(|read| read.status.artifact_repository_ref.is_some());
         let repository = self.repository(workflow, read).await?;
-        Ok(repository.map(|repository| Known { repository, variables, settled }))
+        Ok(repository.map(|repository| Known {
+            repository,
+            variables,
+            settled,
+        }))
     }
 
     async fn repository(
@@ -114,14 +140,28 @@ impl Repositories {
         workflow: &Workflow,
         read: Option<kubernetes::Workflow>,
     ) -> Result<Option<ArtifactRepository>, String> {
-        let (status, named) = read.map(|read| (read.status, read.spec.artifact_repository_ref)).unwrap_or_default();
-        if let Some(written) = status.artifact_repository_ref.and_then(|written| written.artifact_repository) {
-            let repository = document::read(&written, "status.artifactRepositoryRef.artifactRepository");
+        let (status, named) = read
+            .map(|read| (read.status, read.spec.artifact_repository_ref))
+            .unwrap_or_default();
+        if let Some(written) = status
+            .artifact_repository_ref
+            .and_then(|written| written.artifact_repository)
+        {
+            let repository =
+                document::read(&written, "status.artifactRepositoryRef.artifactRepository");
             return repository.map(Some).map_err(|error| error.to_string());
         }
-        let Some(kubernetes) = &self.kubernetes else { return Ok(self.operator.clone()) };
+        let Some(kubernetes) = &self.kubernetes else {
+            return Ok(self.operator.clone());
+        };
         if let Some(named) = named {
-            for namespace in [Some(&workflow.namespace), self.controller_namespace.as_ref()].into_iter().flatten() {
+            for namespace in [
+                Some(&workflow.namespace),
+                self.controller_namespace.as_ref(),
+            ]
+            .into_iter()
+            .flatten()
+            {
                 if let Some(repository) = of_map(kubernetes, namespace, &named).await? {
                     return Ok(Some(repository));
                 }
@@ -131,7 +171,12 @@ impl Repositories {
                 "`spec.artifactRepositoryRef` names ConfigMap `{config_map}` and key `{key}`, and neither is found"
             ));
         }
-        let of_namespace = of_map(kubernetes, &workflow.namespace, &ArtifactRepositoryRef::default()).await?;
+        let of_namespace = of_map(
+            kubernetes,
+            &workflow.namespace,
+            &ArtifactRepositoryRef::default(),
+        )
+        .await?;
         let found = match (of_namespace, &self.controller_namespace) {
             (None, Some(namespace)) => of_controller(kubernetes, namespace).await?,
             (repository, _) => repository,
@@ -141,12 +186,20 @@ impl Repositories {
 }
 
 /// The Workflow, with its repository if the controller has written that.
-async fn read(kubernetes: &Kubernetes, workflow: &Workflow) -> Result<Option<kubernetes::Workflow>, String> {
+async fn read(
+    kubernetes: &Kubernetes,
+    workflow: &Workflow,
+) -> Result<Option<kubernetes::Workflow>, String> {
     let mut look = 1;
     loop {
         let last = look == LOOKS;
-        match kubernetes.workflow(&workflow.namespace, &workflow.name).await {
-            Ok(read) if last || read.status.artifact_repository_ref.is_some() => return Ok(Some(read)),
+        match kubernetes
+            .workflow(&workflow.namespace, &workflow.name)
+            .await
+        {
+            Ok(read) if last || read.status.artifact_repository_ref.is_some() => {
+                return Ok(Some(read));
+            }
             Err(error @ KubernetesError::Unavailable(..)) if last => return Err(error.to_string()),
             Ok(_) | Err(KubernetesError::Unavailable(..)) => {}
             Err(error) => {
@@ -165,29 +218,58 @@ async fn of_map(
     namespace: &str,
     named: &ArtifactRepositoryRef,
 ) -> Result<Option<ArtifactRepository>, String> {
-    let name = if named.config_map.is_empty() { MAP } else { &named.config_map };
-    let Some(map) = config_map(kubernetes, namespace, name).await? else { return Ok(None) };
+    let name = if named.config_map.is_empty() {
+        MAP
+    } else {
+        &named.config_map
+    };
+    let Some(map) = config_map(kubernetes, namespace, name).await? else {
+        return Ok(None);
+    };
     let default = map.metadata.annotations.get(DEFAULT_KEY);
-    let key = if named.key.is_empty() { default } else { Some(&named.key) };
-    let Some(text) = key.and_then(|key| map.data.get(key)) else { return Ok(None) };
-    parse(text, &format!("ConfigMap `{name}` of namespace `{namespace}`")).map(Some)
+    let key = if named.key.is_empty() {
+        default
+    } else {
+        Some(&named.key)
+    };
+    let Some(text) = key.and_then(|key| map.data.get(key)) else {
+        return Ok(None);
+    };
+    parse(
+        text,
+        &format!("ConfigMap `{name}` of namespace `{namespace}`"),
+    )
+    .map(Some)
 }
 
 /// The repository in the controller's configuration: a text of its own, or part of one (`config/controller.go`).
-async fn of_controller(kubernetes: &Kubernetes, namespace: &str) -> Result<Option<ArtifactRepository>, String> {
-    let Some(map) = config_map(kubernetes, namespace, CONTROLLER).await? else { return Ok(None) };
+async fn of_controller(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+) -> Result<Option<ArtifactRepository>, String> {
+    let Some(map) = config_map(kubernetes, namespace, CONTROLLER).await? else {
+        return Ok(None);
+    };
     let at = format!("ConfigMap `{CONTROLLER}` of namespace `{namespace}`");
     if let Some(text) = map.data.get("artifactRepository") {
         return parse(text, &at).map(Some);
     }
-    let Some(text) = map.data.get("config") else { return Ok(None) };
+    let Some(text) = map.data.get("config") else {
+        return Ok(None);
+    };
     let documents = yaml::documents(text).map_err(|error| format!("{at}: {error}"))?;
-    let repository = documents.first().and_then(|config| config.get("artifactRepository"));
+    let repository = documents
+        .first()
+        .and_then(|config| config.get("artifactRepository"));
     let read = repository.map(|value| document::read(value, "artifactRepository"));
     read.transpose().map_err(|error| format!("{at}: {error}"))
 }
 
-async fn config_map(kubernetes: &Kubernetes, namespace: &str, name: &str) -> Result<Option<ConfigMap>, String> {
+async fn config_map(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<ConfigMap>, String> {
     match kubernetes.config_map(namespace, name).await {
         Ok(map) => Ok(Some(map)),
         Err(error @ KubernetesError::Unavailable(..)) => Err(error.to_string()),
@@ -200,7 +282,9 @@ async fn config_map(kubernetes: &Kubernetes, namespace: &str, name: &str) -> Res
 
 fn parse(text: &str, at: &str) -> Result<ArtifactRepository, String> {
     let documents = yaml::documents(text).map_err(|error| format!("{at}: {error}"))?;
-    let [value] = documents.as_slice() else { return Err(format!("{at}: it must be one YAML document")) };
+    let [value] = documents.as_slice() else {
+        return Err(format!("{at}: it must be one YAML document"));
+    };
     document::read(value, "repository").map_err(|error| format!("{at}: {error}"))
 }
 
@@ -212,25 +296,50 @@ fn variables(workflow: &kubernetes::Workflow) -> BTreeMap<String, String> {
         variables.insert(format!("workflow.parameters.{}", parameter.name), value);
     }
     let metadata = &workflow.metadata;
-    for (kind, texts) in [("labels", &metadata.labels), ("annotations", &metadata.annotations)] {
-        variables.extend(texts.iter().map(|(name, value)| (format!("workflow.{kind}.{name}"), value.clone())));
+    for (kind, texts) in [
+        ("labels", &metadata.labels),
+        ("annotations", &metadata.annotations),
+    ] {
+        variables.extend(
+            texts
+                .iter()
+                .map(|(name, value)| (format!("workflow.{kind}.{name}"), value.clone())),
+        );
     }
     if let Ok(created) = metadata.creation_timestamp.parse::<Timestamp>() {
-        variables.insert("workflow.creationTimestamp".to_owned(), metadata.creation_timestamp.clone());
+        variables.insert(
+            "workflow.creationTimestamp".to_owned(),
+            metadata.creation_timestamp.clone(),
+        );
         // Those of strftime that Argo has.
         for letter in "aAbBcdDFhHIjkLlmMnprRsStTuUvVwWxXyYzZ".chars() {
             let text = created.strftime(&format!("%{letter}")).to_string();
             variables.insert(format!("workflow.creationTimestamp.{letter}"), text);
         }
-        variables.insert("workflow.creationTimestamp.RFC3339".to_owned(), metadata.creation_timestamp.clone());
+        variables.insert(
+            "workflow.creationTimestamp.RFC3339".to_owned(),
+            metadata.creation_timestamp.clone(),
+        );
     }
     variables
 }
 
 /// The beginning of one execution's keys. A step has no pod: what stands for its name is this execution's own, so that no attempt overwrites another's.
-fn key(format: &str, known: &BTreeMap<String, String>, workflow: &Workflow, template: &str) -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    let pod = format!("{}-{template}-{since:x}{:06x}", workflow.name, fastrand::u32(..1 << 24));
+fn key(
+    format: &str,
+    known: &BTreeMap<String, String>,
+    workflow: &Workflow,
+    template: &str,
+) -> String {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_micros();
+    let pod = format!(
+        "{}-{template}-{since:x}{:06x}",
+        workflow.name,
+        fastrand::u32(..1 << 24)
+    );
     let value = |name: &str| match name {
         "workflow.name" => Some(workflow.name.clone()),
         "workflow.namespace" => Some(workflow.namespace.clone()),
@@ -269,7 +378,11 @@ mod tests {
 
     #[test]
     fn keys_follow_the_format_and_are_each_executions_own() {
-        let workflow = Workflow { name: "wf".to_owned(), namespace: "argo".to_owned(), uid: "u".to_owned() };
+        let workflow = Workflow {
+            name: "wf".to_owned(),
+            namespace: "argo".to_owned(),
+            uid: "u".to_owned(),
+        };
         let read: kubernetes::Workflow = serde_json::from_value(serde_json::json!({
             "metadata": {"creationTimestamp": "2026-03-09T07:05:00Z", "labels": {"team": "a"}},
             "spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}]}},

@@ -25,8 +25,10 @@ impl<W: Write> Write for Forgiving<W> {
 pub fn start(log: &Log) -> Result<(), String> {
     let filter = log_filter(&log.level)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Forgiving(io::stderr())).with_ansi(colours);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Forgiving(io::stderr()))
+        .with_ansi(colours);
     let started = match log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

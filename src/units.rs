@@ -48,7 +48,11 @@ impl FromStr for ByteSize {
             .iter()
             .find_map(|(suffix, factor)| text.strip_suffix(suffix).map(|digits| (digits, *factor)))
             .unwrap_or((text, 1));
-        let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
+        let number = digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse::<u64>().ok())
+            .flatten();
         number
             .and_then(|number| number.checked_mul(factor))
             .map(Self)
@@ -58,7 +62,10 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = BYTE_UNITS[..4].iter().rev().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
+        let unit = BYTE_UNITS[..4]
+            .iter()
+            .rev()
+            .find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
         match unit {
             Some((suffix, factor)) => write!(f, "{}{suffix}", self.0 / factor),
             None => write!(f, "{}", self.0),
@@ -78,10 +85,14 @@ impl FromStr for Time {
         }
         let mut total = 0.0;
         while !rest.is_empty() {
-            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
+            let end = rest
+                .find(|c: char| !c.is_ascii_digit() && c != '.')
+                .ok_or_else(invalid)?;
             let number: f64 = rest[..end].parse().map_err(|_| invalid())?;
             rest = &rest[end..];
-            let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(rest.len());
             total += number
                 * match &rest[..end] {
                     "h" => 3600.0,
@@ -97,7 +108,9 @@ impl FromStr for Time {
         if text.trim().is_empty() {
             return Err(invalid());
         }
-        Duration::try_from_secs_f64(total).map(Self).map_err(|_| invalid())
+        Duration::try_from_secs_f64(total)
+            .map(Self)
+            .map_err(|_| invalid())
     }
 }
 
@@ -160,7 +173,12 @@ macro_rules! amount {
     };
 }
 
-amount!(ByteSize, "a number of bytes", ByteSize, r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$|\{\{");
+amount!(
+    ByteSize,
+    "a number of bytes",
+    ByteSize,
+    r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$|\{\{"
+);
 amount!(
     Time,
     "a duration",
@@ -174,13 +192,24 @@ mod tests {
 
     #[test]
     fn bytes() {
-        for (text, bytes, printed) in
-            [("256Mi", 256 << 20, "256Mi"), ("1G", 1_000_000_000, "1000000000"), ("1024", 1024, "1Ki"), ("0", 0, "0")]
-        {
+        for (text, bytes, printed) in [
+            ("256Mi", 256 << 20, "256Mi"),
+            ("1G", 1_000_000_000, "1000000000"),
+            ("1024", 1024, "1Ki"),
+            ("0", 0, "0"),
+        ] {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!((size.0, size.to_string().as_str()), (bytes, printed));
         }
-        for text in ["", "Mi", "-1", "1.5Gi", "10 MB", "99999999999999999999", "99999999Ti"] {
+        for text in [
+            "",
+            "Mi",
+            "-1",
+            "1.5Gi",
+            "10 MB",
+            "99999999999999999999",
+            "99999999Ti",
+        ] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
     }
@@ -196,7 +225,10 @@ mod tests {
             ("0", 0, "0s"),
         ] {
             let time: Time = text.parse().unwrap();
-            assert_eq!((time.0.as_millis(), time.to_string().as_str()), (millis, printed));
+            assert_eq!(
+                (time.0.as_millis(), time.to_string().as_str()),
+                (millis, printed)
+            );
         }
         for text in ["", "s", "5 minutes", "-1s", "1d", "1.2.3s", "1e400h"] {
             assert!(text.parse::<Time>().is_err(), "{text}");

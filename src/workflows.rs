@@ -29,9 +29,17 @@ pub async fn watch<T: Clone + Send + Sync + 'static>(
     every: Duration,
     shutdown: CancellationToken,
 ) {
-    let mut watcher =
-        Watcher { kubernetes, left_alone: HashMap::new(), unwanted: HashSet::new(), seen: HashSet::new() };
-    while shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+    let mut watcher = Watcher {
+        kubernetes,
+        left_alone: HashMap::new(),
+        unwanted: HashSet::new(),
+        seen: HashSet::new(),
+    };
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(every))
+        .await
+        .is_some()
+    {
         let old = jobs.running().into_iter().filter(|job| job.age() >= every);
         watcher.look(old.collect()).await;
     }
@@ -52,12 +60,20 @@ impl Watcher {
         let mut workflows: HashMap<(String, String), Vec<Running>> = HashMap::new();
         for job in running {
             let owner = &job.owner;
-            workflows.entry((owner.namespace.clone(), owner.workflow.clone())).or_default().push(job);
+            workflows
+                .entry((owner.namespace.clone(), owner.workflow.clone()))
+                .or_default()
+                .push(job);
         }
         let before = std::mem::take(&mut self.unwanted);
-        self.seen.retain(|workflow| workflows.contains_key(workflow));
+        self.seen
+            .retain(|workflow| workflows.contains_key(workflow));
         for ((namespace, name), jobs) in workflows {
-            if self.left_alone.get(&namespace).is_some_and(|until| *until > Instant::now()) {
+            if self
+                .left_alone
+                .get(&namespace)
+                .is_some_and(|until| *until > Instant::now())
+            {
                 continue;
             }
             let id = (namespace, name);
@@ -67,7 +83,10 @@ impl Watcher {
                 Err(error) => {
                     tracing::info!(%error, "steps of workflows that are stopped go on until their limits end them");
                     let forbidden = matches!(error, KubernetesError::Forbidden(_));
-                    self.left_alone.insert(id.0, Instant::now() + if forbidden { FORBIDDEN } else { UNREACHABLE });
+                    self.left_alone.insert(
+                        id.0,
+                        Instant::now() + if forbidden { FORBIDDEN } else { UNREACHABLE },
+                    );
                     continue;
                 }
             };
@@ -81,12 +100,16 @@ impl Watcher {
             };
             self.seen.insert(id);
             for job in jobs {
-                let Some(why) = unwanted(workflow.as_ref(), nodes.as_ref(), &job.owner) else { continue };
+                let Some(why) = unwanted(workflow.as_ref(), nodes.as_ref(), &job.owner) else {
+                    continue;
+                };
                 if !before.contains(&job.number) {
                     self.unwanted.insert(job.number);
                     continue;
                 }
-                let Owner { workflow, template, .. } = &*job.owner;
+                let Owner {
+                    workflow, template, ..
+                } = &*job.owner;
                 tracing::info!(workflow, template, why = why.message(), "a step is stopped");
                 match why {
                     Why::Over(_) => job.forget(),
@@ -117,38 +140,59 @@ impl Why {
 }
 
 /// Why nobody wants the step any more, if nobody does.
-fn unwanted(workflow: Option<&Workflow>, nodes: Option<&BTreeMap<String, WorkflowNode>>, owner: &Owner) -> Option<Why> {
-    let Some(workflow) = workflow else { return Some(Why::Over("the workflow is gone")) };
+fn unwanted(
+    workflow: Option<&Workflow>,
+    nodes: Option<&BTreeMap<String, WorkflowNode>>,
+    owner: &Owner,
+) -> Option<Why> {
+    let Some(workflow) = workflow else {
+        return Some(Why::Over("the workflow is gone"));
+    };
     let uid = &workflow.metadata.uid;
     if !uid.is_empty() && !owner.uid.is_empty() && *uid != owner.uid {
         return Some(Why::Over("the workflow is gone, and another has its name"));
     }
-    if matches!(workflow.status.phase.as_str(), "Succeeded" | "Failed" | "Error") {
+    if matches!(
+        workflow.status.phase.as_str(),
+        "Succeeded" | "Failed" | "Error"
+    ) {
         return Some(Why::Over("the workflow is over"));
     }
     // No node can be told by its template where that has no name, or where nodes are kept elsewhere.
     match nodes.filter(|_| !owner.template.is_empty()) {
         Some(nodes) if nodes.values().any(|node| waits(node, &owner.template)) => None,
         Some(_) => Some(Why::Template),
-        None if workflow.spec.shutdown == "Terminate" => Some(Why::Over("the workflow was terminated")),
+        None if workflow.spec.shutdown == "Terminate" => {
+            Some(Why::Over("the workflow was terminated"))
+        }
         None => None,
     }
 }
 
 fn waits(node: &WorkflowNode, template: &str) -> bool {
-    let named = node.template_ref.as_ref().map_or(node.template_name.as_str(), |there| there.template.as_str());
-    node.kind == "Plugin" && named == template && matches!(node.phase.as_str(), "" | "Pending" | "Running")
+    let named = node
+        .template_ref
+        .as_ref()
+        .map_or(node.template_name.as_str(), |there| there.template.as_str());
+    node.kind == "Plugin"
+        && named == template
+        && matches!(node.phase.as_str(), "" | "Pending" | "Running")
 }
 
 /// The nodes, if they are in the object.
 fn nodes(workflow: &Workflow) -> Option<BTreeMap<String, WorkflowNode>> {
     let status = &workflow.status;
     if status.compressed_nodes.is_empty() {
-        return Some(&status.nodes).filter(|nodes| !nodes.is_empty()).cloned();
+        return Some(&status.nodes)
+            .filter(|nodes| !nodes.is_empty())
+            .cloned();
     }
     let packed = STANDARD.decode(&status.compressed_nodes).ok()?;
     let mut text = Vec::new();
-    GzDecoder::new(packed.as_slice()).take(MOST_BYTES).read_to_end(&mut text).ok()?;
+    GzDecoder::new(packed.as_slice())
+        .take(MOST_BYTES)
+        .read_to_end(&mut text)
+        .ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -162,7 +206,12 @@ mod tests {
     use super::*;
 
     fn owner(template: &str) -> Owner {
-        Owner { namespace: "n".into(), workflow: "wf".into(), uid: "u".into(), template: template.into() }
+        Owner {
+            namespace: "n".into(),
+            workflow: "wf".into(),
+            uid: "u".into(),
+            template: template.into(),
+        }
     }
 
     fn why(workflow: &serde_json::Value, template: &str) -> Option<&'static str> {
@@ -172,10 +221,8 @@ mod tests {
 
     #[test]
     fn only_what_waits_is_wanted() {
-        let node =
-            |kind: &str, template: &str, phase: &str| json!({"type": kind, "templateName": template, "phase": phase});
-        let there =
-            json!({"type": "Plugin", "templateRef": {"name": "others", "template": "there"}, "phase": "Pending"});
+        let node = |kind: &str, template: &str, phase: &str| json!({"type": kind, "templateName": template, "phase": phase});
+        let there = json!({"type": "Plugin", "templateRef": {"name": "others", "template": "there"}, "phase": "Pending"});
         let nodes = json!({
             "1": node("Plugin", "waits", "Pending"), "2": node("Plugin", "over", "Failed"),
             "3": node("Plugin", "again", "Failed"), "4": node("Plugin", "again", ""),
@@ -191,13 +238,31 @@ mod tests {
                 assert_eq!(why(&workflow, template), None, "{template}");
             }
             for template in ["over", "pod", "unknown"] {
-                assert_eq!(why(&workflow, template), Some("the workflow waits for no step of this template"));
+                assert_eq!(
+                    why(&workflow, template),
+                    Some("the workflow waits for no step of this template")
+                );
             }
         }
         let elsewhere = |shutdown: &str| json!({"spec": {"shutdown": shutdown}, "status": {"phase": "Running", "offloadNodeStatusVersion": "v"}});
-        assert_eq!((why(&elsewhere("Stop"), "a"), why(&elsewhere("Terminate"), "a").is_some()), (None, true));
-        assert_eq!(why(&json!({"status": {"phase": "Failed"}}), "a"), Some("the workflow is over"));
-        assert!(why(&json!({"metadata": {"uid": "v"}}), "a").is_some_and(|why| why.contains("another has its name")));
-        assert_eq!(unwanted(None, None, &owner("a")), Some(Why::Over("the workflow is gone")));
+        assert_eq!(
+            (
+                why(&elsewhere("Stop"), "a"),
+                why(&elsewhere("Terminate"), "a").is_some()
+            ),
+            (None, true)
+        );
+        assert_eq!(
+            why(&json!({"status": {"phase": "Failed"}}), "a"),
+            Some("the workflow is over")
+        );
+        assert!(
+            why(&json!({"metadata": {"uid": "v"}}), "a")
+                .is_some_and(|why| why.contains("another has its name"))
+        );
+        assert_eq!(
+            unwanted(None, None, &owner("a")),
+            Some(Why::Over("the workflow is gone"))
+        );
     }
 }

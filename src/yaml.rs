@@ -20,11 +20,17 @@ mod tests {
 
     #[test]
     fn only_true_and_false_are_booleans() {
-        assert_eq!(documents("{n: yes, a: true}\n---\n3\n").unwrap(), [json!({"n": "yes", "a": true}), json!(3)]);
+        assert_eq!(
+            documents("{n: yes, a: true}\n---\n3\n").unwrap(),
+            [json!({"n": "yes", "a": true}), json!(3)]
+        );
         assert_eq!(documents("mode: 0755").unwrap(), [json!({"mode": 493})]);
         assert!(documents("a: [").is_err());
         let twice = documents("a: 1\na: secret\n").unwrap_err();
-        assert!(twice.contains("line 2") && twice.contains("`a`") && !twice.contains("secret"), "{twice}");
+        assert!(
+            twice.contains("line 2") && twice.contains("`a`") && !twice.contains("secret"),
+            "{twice}"
+        );
     }
 
     #[test]

@@ -76,22 +76,25 @@ impl Pack {
             None => Ok(Self::Tar(6)),
             Some(ArchiveStrategy { none: Some(_), .. }) => Ok(Self::None),
             Some(ArchiveStrategy { zip: Some(_), .. }) => Ok(Self::Zip),
-            Some(ArchiveStrategy { tar, .. }) => match tar.map(|tar| tar.compression_level.unwrap_or(-1)) {
-                None => Ok(Self::Tar(0)),
-                Some(-1) => Ok(Self::Tar(6)),
-                Some(-2) => Ok(Self::Tar(1)),
-                Some(level @ 0..=9) => Ok(Self::Tar(level.unsigned_abs())),
-                Some(level) => Err(level),
-            },
+            Some(ArchiveStrategy { tar, .. }) => {
+                match tar.map(|tar| tar.compression_level.unwrap_or(-1)) {
+                    None => Ok(Self::Tar(0)),
+                    Some(-1) => Ok(Self::Tar(6)),
+                    Some(-2) => Ok(Self::Tar(1)),
+                    Some(level @ 0..=9) => Ok(Self::Tar(level.unsigned_abs())),
+                    Some(level) => Err(level),
+                }
+            }
         }
     }
 
     /// What Argo calls the object of an artifact that has no key of its own.
     pub fn file_name(self, artifact: &str, path: &str) -> String {
         match self {
-            Self::None => Path::new(path)
-                .file_name()
-                .map_or_else(|| artifact.to_owned(), |name| name.to_string_lossy().into_owned()),
+            Self::None => Path::new(path).file_name().map_or_else(
+                || artifact.to_owned(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
             Self::Tar(_) => format!("{artifact}.tgz"),
             Self::Zip => format!("{artifact}.zip"),
         }

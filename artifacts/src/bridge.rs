@@ -30,7 +30,12 @@ pub(crate) async fn reading<T: Send + 'static>(
     read: impl FnOnce(Reader) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = channel(CHUNKS);
-    let reader = Reader { receiver, chunk: Bytes::new(), room: None, ended: false };
+    let reader = Reader {
+        receiver,
+        chunk: Bytes::new(),
+        room: None,
+        ended: false,
+    };
     let reader = tokio::task::spawn_blocking(move || read(reader));
     let room = Arc::new(Semaphore::new(MOST_BYTES));
     let feeding = async {
@@ -48,7 +53,8 @@ pub(crate) async fn reading<T: Send + 'static>(
                 continue;
             }
             // Some chunks are whole parts: as many of those as of small ones would be too much.
-            let room = u32::try_from(length.min(MOST_BYTES)).map(|bytes| Arc::clone(&room).acquire_many_owned(bytes));
+            let room = u32::try_from(length.min(MOST_BYTES))
+                .map(|bytes| Arc::clone(&room).acquire_many_owned(bytes));
             let Ok(room) = room else { return };
             if sender.send((chunk, room.await.ok())).await.is_err() {
                 return;
@@ -91,10 +97,16 @@ impl Read for Reader {
 /// A stream of what `write` writes, on a thread that blocks; and how that ended, once the stream has.
 pub(crate) fn writing<T: Send + 'static>(
     write: impl FnOnce(&mut Writer) -> io::Result<T> + Send + 'static,
-) -> (BoxStream<'static, Chunk>, tokio::task::JoinHandle<Option<T>>) {
+) -> (
+    BoxStream<'static, Chunk>,
+    tokio::task::JoinHandle<Option<T>>,
+) {
     let (sender, receiver) = channel::<Chunk>(CHUNKS);
     let written = tokio::task::spawn_blocking(move || {
-        let mut writer = Writer { sender, chunk: BytesMut::with_capacity(CHUNK_BYTES) };
+        let mut writer = Writer {
+            sender,
+            chunk: BytesMut::with_capacity(CHUNK_BYTES),
+        };
         let written = write(&mut writer).and_then(|written| writer.flush().map(|()| written));
         let (last, written) = match written {
             Ok(written) => (Ok(Bytes::new()), Some(written)),
@@ -137,6 +149,8 @@ impl Write for Writer {
             return Ok(());
         }
         let full = std::mem::replace(&mut self.chunk, BytesMut::with_capacity(CHUNK_BYTES));
-        self.sender.blocking_send(Ok(full.freeze())).map_err(|_| io::Error::other(broken()))
+        self.sender
+            .blocking_send(Ok(full.freeze()))
+            .map_err(|_| io::Error::other(broken()))
     }
 }

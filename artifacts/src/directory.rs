@@ -31,10 +31,18 @@ pub struct DirectoryStore {
 impl DirectoryStore {
     /// Opens the directory, and makes it if it is missing.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |error| Error::store(format_args!("the directory `{}` cannot be opened", path.display()), error);
+        let failed = |error| {
+            Error::store(
+                format_args!("the directory `{}` cannot be opened", path.display()),
+                error,
+            )
+        };
         std::fs::create_dir_all(path).map_err(failed)?;
         let root = Dir::open_ambient_dir(path, ambient_authority()).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), root: Arc::new(root) })
+        Ok(Self {
+            path: path.to_owned(),
+            root: Arc::new(root),
+        })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -74,8 +82,11 @@ impl ArtifactStore for DirectoryStore {
         };
         let (file, length) = self.blocking(key, open).await?;
         let key = key.to_owned();
-        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES)
-            .map(move |chunk| chunk.map_err(|error| Error::store(format_args!("reading `{key}`"), error)));
+        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES).map(
+            move |chunk| {
+                chunk.map_err(|error| Error::store(format_args!("reading `{key}`"), error))
+            },
+        );
         Ok(Body::new(stream.boxed(), Some(length)))
     }
 
@@ -95,12 +106,18 @@ impl ArtifactStore for DirectoryStore {
                 let written = file.write_all(&chunk?).await;
                 written.map_err(|error| Error::store(format_args!("writing `{key}`"), error))?;
             }
-            file.flush().await.map_err(|error| Error::store(format_args!("writing `{key}`"), error))
+            file.flush()
+                .await
+                .map_err(|error| Error::store(format_args!("writing `{key}`"), error))
         };
         let written = written.await;
         let (keep, name) = (written.is_ok(), key.to_owned());
         let finish = move |root: &Dir, partial: &str| {
-            if keep { root.rename(partial, root, &name) } else { root.remove_file(partial) }
+            if keep {
+                root.rename(partial, root, &name)
+            } else {
+                root.remove_file(partial)
+            }
         };
         let finished = self.blocking(&partial, finish).await;
         written.and(finished)
@@ -110,7 +127,9 @@ impl ArtifactStore for DirectoryStore {
         let walk = |root: &Dir, prefix: &str| {
             let mut objects = Vec::new();
             // Only whole path segments can be directories: `a/b` is looked for in `a`.
-            let directory = prefix.rsplit_once('/').map_or("", |(directory, _)| directory);
+            let directory = prefix
+                .rsplit_once('/')
+                .map_or("", |(directory, _)| directory);
             walk(root, directory, &mut objects)?;
             objects.retain(|object| object.key.starts_with(prefix));
             Ok(objects)
@@ -123,18 +142,34 @@ impl ArtifactStore for DirectoryStore {
 fn walk(root: &Dir, directory: &str, objects: &mut Vec<Object>) -> io::Result<()> {
     let entries = match root.read_dir(if directory.is_empty() { "." } else { directory }) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     for entry in entries {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let key = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let key = if directory.is_empty() {
+            name
+        } else {
+            format!("{directory}/{name}")
+        };
         let kind = entry.file_type()?;
         if kind.is_dir() {
             walk(root, &key, objects)?;
         } else if kind.is_file() && !key.contains(PARTIAL_MARK) {
-            objects.push(Object { key, size: entry.metadata()?.len() });
+            objects.push(Object {
+                key,
+                size: entry.metadata()?.len(),
+            });
         }
     }
     Ok(())

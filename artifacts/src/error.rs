@@ -38,13 +38,20 @@ pub struct Error {
 impl Error {
     /// An error with a message for people: a lower-case fragment without secrets.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The same, with what it came from.
     #[must_use]
     pub fn caused_by(self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { source: Some(source.into()), ..self }
+        Self {
+            source: Some(source.into()),
+            ..self
+        }
     }
 
     /// An error of the step's directory; or the one that made reading or writing it fail.
@@ -74,7 +81,10 @@ impl Error {
     }
 
     /// A connection that broke; or the reason, where the program itself broke it off.
-    pub(crate) fn broken(what: impl Into<String>, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn broken(
+        what: impl Into<String>,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
         let error = match Self::within(&cause) {
             Some(own) => Self::new(own.kind, own.message.clone()),
             None => Self::new(ErrorKind::Unavailable, what),
@@ -84,7 +94,8 @@ impl Error {
 
     /// The one of our own that another came from.
     pub(crate) fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+        std::iter::successors(Some(error), |error| error.source())
+            .find_map(|error| error.downcast_ref())
     }
 
     /// What happened.

@@ -86,7 +86,9 @@ pub struct Stores {
 
 impl fmt::Debug for Stores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stores").field("surroundings", &self.surroundings).finish_non_exhaustive()
+        f.debug_struct("Stores")
+            .field("surroundings", &self.surroundings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,8 +96,16 @@ impl Stores {
     /// Stores with these surroundings. The executor's own credentials are for workflows' own repositories and for the operator's bucket, `own`: endpoint and
     /// name.
     pub fn new(surroundings: Arc<dyn Surroundings>, own: Option<(String, String)>) -> Self {
-        let open = Cache::builder().max_capacity(MOST).time_to_live(REMEMBER).build();
-        Self { surroundings, own, open, shared: s3::Shared::new() }
+        let open = Cache::builder()
+            .max_capacity(MOST)
+            .time_to_live(REMEMBER)
+            .build();
+        Self {
+            surroundings,
+            own,
+            open,
+            shared: s3::Shared::new(),
+        }
     }
 
     /// Starts a transfer, which [`close`](Self::close) waits for.
@@ -115,7 +125,11 @@ impl Stores {
     }
 
     /// The store of a location, with the Secrets of a namespace.
-    pub async fn open(&self, location: &Location, namespace: &str) -> Result<Arc<dyn ArtifactStore>, Error> {
+    pub async fn open(
+        &self,
+        location: &Location,
+        namespace: &str,
+    ) -> Result<Arc<dyn ArtifactStore>, Error> {
         let repository = &location.repository;
         let own = location.default || self.is_own(repository);
         let key = (repository.clone(), namespace.to_owned(), own);
@@ -125,19 +139,32 @@ impl Stores {
         let store: Arc<dyn ArtifactStore> = match repository {
             Repository::Directory(directory) => Arc::new(DirectoryStore::open(&directory.path)?),
             // Boxed: what it takes to open one is much, and seldom.
-            Repository::S3(bucket) => {
-                Arc::new(Box::pin(s3::open(bucket, namespace, own, &*self.surroundings, self.shared.clone())).await?)
+            Repository::S3(bucket) => Arc::new(
+                Box::pin(s3::open(
+                    bucket,
+                    namespace,
+                    own,
+                    &*self.surroundings,
+                    self.shared.clone(),
+                ))
+                .await?,
+            ),
+            Repository::Http(url) => {
+                Arc::new(Box::pin(web::open(url, namespace, &*self.surroundings)).await?)
             }
-            Repository::Http(url) => Arc::new(Box::pin(web::open(url, namespace, &*self.surroundings)).await?),
         };
         self.open.insert(key, Arc::clone(&store)).await;
         Ok(store)
     }
 
     fn is_own(&self, repository: &Repository) -> bool {
-        let Repository::S3(bucket) = repository else { return false };
+        let Repository::S3(bucket) = repository else {
+            return false;
+        };
         // A role that a template names is not the operator's.
-        let is_own = |(endpoint, name): &(String, String)| *endpoint == bucket.endpoint && *name == bucket.bucket;
+        let is_own = |(endpoint, name): &(String, String)| {
+            *endpoint == bucket.endpoint && *name == bucket.bucket
+        };
         bucket.role_arn.is_empty() && self.own.as_ref().is_some_and(is_own)
     }
 }

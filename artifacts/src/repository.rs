@@ -81,7 +81,9 @@ pub fn instead_of(kind: &str) -> &'static str {
         "oss" => "use `s3` with the endpoint of the service and its keys",
         "azure" => "use `http` with a shared access signature, or a gateway that speaks S3",
         "artifactory" => "use `http` with `auth.basicAuth`",
-        "git" => "use `http` with the archive that the Git server makes of a revision, or a container step that clones",
+        "git" => {
+            "use `http` with the archive that the Git server makes of a revision, or a container step that clones"
+        }
         "hdfs" => "use `http` with WebHDFS",
         _ => "use `s3`, `http` or `raw`",
     }

@@ -32,7 +32,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new() -> Self {
-        Self { left: TaskTracker::new(), memory: turns::Memory::new() }
+        Self {
+            left: TaskTracker::new(),
+            memory: turns::Memory::new(),
+        }
     }
 }
 
@@ -139,14 +142,25 @@ impl S3Location {
 
     /// Whether the names can be those of a server, a bucket and a region.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let Self { endpoint, bucket, region, .. } = self;
+        let Self {
+            endpoint,
+            bucket,
+            region,
+            ..
+        } = self;
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
-        let is_name = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        let is_name = |text: &str, more: &str| {
+            text.chars()
+                .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        };
         if endpoint.is_empty() || bucket.is_empty() {
             return invalid("`s3` needs `endpoint` and `bucket`".to_owned());
         }
         if !is_name(endpoint, "-_.:[]") {
-            return invalid(format!("`endpoint` must be `host` or `host:port`, and not `{}`", shown(endpoint)));
+            return invalid(format!(
+                "`endpoint` must be `host` or `host:port`, and not `{}`",
+                shown(endpoint)
+            ));
         }
         if !is_name(bucket, "-_.") {
             return invalid(format!("`{}` cannot be a bucket's name", shown(bucket)));
@@ -160,7 +174,12 @@ impl S3Location {
     /// The bucket alone.
     #[must_use]
     pub fn without_keys(&self) -> Self {
-        Self { key: String::new(), key_format: String::new(), key_prefix: String::new(), ..self.clone() }
+        Self {
+            key: String::new(),
+            key_format: String::new(),
+            key_prefix: String::new(),
+            ..self.clone()
+        }
     }
 }
 

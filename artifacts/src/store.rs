@@ -47,12 +47,18 @@ pub struct Body {
 impl Body {
     /// Content of a length that is known, or not.
     pub fn new(stream: BoxStream<'static, Result<Bytes, Error>>, length: Option<u64>) -> Self {
-        Self { stream, length, at_most: None }
+        Self {
+            stream,
+            length,
+            at_most: None,
+        }
     }
 }
 
 impl Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("Body")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }

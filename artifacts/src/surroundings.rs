@@ -37,7 +37,11 @@ pub struct Trust {
 #[async_trait]
 pub trait Surroundings: Debug + Send + Sync + 'static {
     /// The value of a key of a Secret in a namespace.
-    async fn secret(&self, namespace: &str, secret: &SecretKeySelector) -> Result<SecretString, Error>;
+    async fn secret(
+        &self,
+        namespace: &str,
+        secret: &SecretKeySelector,
+    ) -> Result<SecretString, Error>;
 
     /// A way to machines that workflows name.
     fn web(&self, trust: &Trust) -> Result<Arc<dyn Web>, Error>;

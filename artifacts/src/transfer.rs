@@ -73,7 +73,9 @@ pub async fn download(
     permit(root, what.path, what.mode).await
 }
 
-async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: impl FnMut() -> F) -> Result<T, Error> {
+async fn again<T, F: Future<Output = Result<T, Error>>>(
+    mut work: impl FnMut() -> F,
+) -> Result<T, Error> {
     let mut attempt = 1;
     loop {
         match work().await {
@@ -97,7 +99,9 @@ async fn fetch(
     root: &Arc<Dir>,
     share: &Arc<Share>,
 ) -> Result<(), Error> {
-    let Download { key, path, unpack, .. } = *what;
+    let Download {
+        key, path, unpack, ..
+    } = *what;
     let body = match store.get(key).await {
         Ok(body) => body,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -148,7 +152,10 @@ fn whole(
     let end = stream::once(async move {
         match came.load(Ordering::Relaxed) {
             came if came == length => Ok(Bytes::new()),
-            came => Err(Error::new(ErrorKind::Unavailable, format!("{came} of {length} bytes arrived"))),
+            came => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("{came} of {length} bytes arrived"),
+            )),
         }
     });
     stream.chain(end).boxed()
@@ -160,7 +167,9 @@ async fn peek(
 ) -> Result<(Vec<u8>, BoxStream<'static, Result<Bytes, Error>>), Error> {
     let (mut head, mut chunks) = (Vec::new(), Vec::new());
     while head.len() < HEAD {
-        let Some(chunk) = stream.next().await.transpose()? else { break };
+        let Some(chunk) = stream.next().await.transpose()? else {
+            break;
+        };
         head.extend_from_slice(&chunk);
         chunks.push(Ok(chunk));
     }
@@ -174,7 +183,10 @@ async fn untar(
     share: &Arc<Share>,
 ) -> Result<(), Error> {
     let (root, owned, share) = (Arc::clone(root), path.to_owned(), Arc::clone(share));
-    let unpacked = bridge::reading(stream, move |reader| archive::untar(&root, &owned, reader, &share)).await;
+    let unpacked = bridge::reading(stream, move |reader| {
+        archive::untar(&root, &owned, reader, &share)
+    })
+    .await;
     unpacked.map_err(|error| in_archive("tar", error))
 }
 
@@ -190,24 +202,32 @@ async fn unzip(
     write_file(stream, root, &packed, &archive).await?;
     let (place, share) = (path.to_owned(), Arc::clone(share));
     let unpack = move |root: &Dir, packed: &str| {
-        let unpacked =
-            root.open(packed).and_then(|file| archive::unzip(root, &place, io::BufReader::new(file), &share));
+        let unpacked = root
+            .open(packed)
+            .and_then(|file| archive::unzip(root, &place, io::BufReader::new(file), &share));
         let _ = root.remove_file(packed);
         unpacked
     };
-    blocking_io(root, &packed, unpack).await.map_err(|error| in_archive("zip", error))
+    blocking_io(root, &packed, unpack)
+        .await
+        .map_err(|error| in_archive("zip", error))
 }
 
 fn in_archive(kind: &str, error: io::Error) -> Error {
     let is_archives = matches!(
         error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::Other
     );
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) if is_archives => {
-            Error::new(ErrorKind::Damaged, format!("the {kind} archive cannot be unpacked: {error}")).caused_by(error)
-        }
+        Err(error) if is_archives => Error::new(
+            ErrorKind::Damaged,
+            format!("the {kind} archive cannot be unpacked: {error}"),
+        )
+        .caused_by(error),
         Err(error) => Error::local(format_args!("unpacking the {kind} archive"), error),
     }
 }
@@ -221,7 +241,10 @@ async fn fetch_directory(
     missing: Error,
 ) -> Result<(), Error> {
     let prefix = format!("{}/", what.key.trim_end_matches('/'));
-    let objects = store.list(&prefix).await.map_err(|error| not_missing(error, "the list of what is below it"))?;
+    let objects = store
+        .list(&prefix)
+        .await
+        .map_err(|error| not_missing(error, "the list of what is below it"))?;
     let objects = objects.map_err(|error| not_missing(error, "the list of what is below it"));
     let fetched = objects.map_ok(|object| {
         let prefix = &prefix;
@@ -231,11 +254,23 @@ async fn fetch_directory(
             if object.key.ends_with('/') {
                 return Ok(0);
             }
-            let below = object.key.strip_prefix(prefix.as_str()).unwrap_or(&object.key);
+            let below = object
+                .key
+                .strip_prefix(prefix.as_str())
+                .unwrap_or(&object.key);
             fits(Some(object.size), share)?;
-            let Body { stream, length, .. } =
-                store.get(&object.key).await.map_err(|error| not_missing(error, below))?;
-            write_file(whole(stream, length), root, &format!("{}/{below}", what.path), share).await.map(|()| 1)
+            let Body { stream, length, .. } = store
+                .get(&object.key)
+                .await
+                .map_err(|error| not_missing(error, below))?;
+            write_file(
+                whole(stream, length),
+                root,
+                &format!("{}/{below}", what.path),
+                share,
+            )
+            .await
+            .map(|()| 1)
         }
     });
     let count = fetched
@@ -255,22 +290,32 @@ async fn fetch_directory(
 /// What cannot fit is not begun.
 fn fits(length: Option<u64>, share: &Share) -> Result<(), Error> {
     let limit = share.bounds().bytes;
-    if length.is_some_and(|length| length > limit) { Err(too_large(limit)) } else { Ok(()) }
+    if length.is_some_and(|length| length > limit) {
+        Err(too_large(limit))
+    } else {
+        Ok(())
+    }
 }
 
 fn too_large(left: u64) -> Error {
-    let message = format!("it is larger than {left} bytes, which the step's limit on its disk leaves");
+    let message =
+        format!("it is larger than {left} bytes, which the step's limit on its disk leaves");
     Error::new(ErrorKind::Damaged, message)
 }
 
 fn too_many(left: u64) -> Error {
-    Error::new(ErrorKind::Damaged, format!("it has more than {left} entries"))
+    Error::new(
+        ErrorKind::Damaged,
+        format!("it has more than {left} entries"),
+    )
 }
 
 /// What was listed, or should be a list, is not an artifact that is missing.
 fn not_missing(error: Error, what: &str) -> Error {
     match error.kind() {
-        ErrorKind::NotFound => Error::new(ErrorKind::Unavailable, format!("{what}: {error}")).caused_by(error),
+        ErrorKind::NotFound => {
+            Error::new(ErrorKind::Unavailable, format!("{what}: {error}")).caused_by(error)
+        }
         _ => error,
     }
 }
@@ -327,10 +372,23 @@ async fn upload_packed(
     });
     // What cannot be made smaller grows a little.
     let at_most = Some(limit.saturating_add(limit / 100).saturating_add(1 << 20));
-    store.put(what.key, Body { stream, length: None, at_most }).await?;
+    store
+        .put(
+            what.key,
+            Body {
+                stream,
+                length: None,
+                at_most,
+            },
+        )
+        .await?;
     let packed = written.await.ok().flatten();
-    let packed = packed.ok_or_else(|| Error::new(ErrorKind::Local, "packing it broke off; this is a defect"))?;
-    Ok(Uploaded { bytes: packed.bytes, links: packed.left_out })
+    let packed = packed
+        .ok_or_else(|| Error::new(ErrorKind::Local, "packing it broke off; this is a defect"))?;
+    Ok(Uploaded {
+        bytes: packed.bytes,
+        links: packed.left_out,
+    })
 }
 
 async fn upload_plain(
@@ -345,18 +403,32 @@ async fn upload_plain(
     let uploads = stream::iter(files).map(|below| async move {
         let (path, key) = match below.as_str() {
             "" => (what.path.to_owned(), what.key.to_owned()),
-            below => (format!("{}/{below}", what.path), format!("{}/{below}", what.key.trim_end_matches('/'))),
+            below => (
+                format!("{}/{below}", what.path),
+                format!("{}/{below}", what.key.trim_end_matches('/')),
+            ),
         };
         let (file, length) = blocking(root, &path, open_regular).await?;
         if total.fetch_add(length, Ordering::Relaxed) + length > limit {
-            return Err(Error::new(ErrorKind::InvalidFile, format!("it is larger than {limit} bytes")));
+            return Err(Error::new(
+                ErrorKind::InvalidFile,
+                format!("it is larger than {limit} bytes"),
+            ));
         }
         let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
         let stream = pieces(file, length).map_err(failed);
-        store.put(&key, Body::new(stream.boxed(), Some(length))).await
+        store
+            .put(&key, Body::new(stream.boxed(), Some(length)))
+            .await
     });
-    uploads.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-    Ok(Uploaded { bytes: total.load(Ordering::Relaxed), links })
+    uploads
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    Ok(Uploaded {
+        bytes: total.load(Ordering::Relaxed),
+        links,
+    })
 }
 
 /// Exactly as many bytes of a file as were announced: a store that signs the length must not be surprised by one that grows.
@@ -368,8 +440,15 @@ fn pieces(file: std::fs::File, length: u64) -> impl Stream<Item = io::Result<Byt
         // Made here: the allocator keeps memory for each thread that asks for some, and the threads below are many.
         let size = usize::try_from(PIECE_BYTES.min(length - start)).unwrap_or(usize::MAX);
         let mut piece = vec![0; size];
-        let read = move || file.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece));
-        async { tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(io::Error::other(error))) }
+        let read = move || {
+            file.read_exact_at(&mut piece, start)
+                .map(|()| Bytes::from(piece))
+        };
+        async {
+            tokio::task::spawn_blocking(read)
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+        }
     })
 }
 
@@ -381,8 +460,12 @@ async fn write_file(
 ) -> Result<(), Error> {
     let counting = Arc::clone(share);
     let create = move |root: &Dir, path: &str| {
-        let made = Path::new(path).parent().map_or(Ok(0), |parent| make_directories(root, parent))?;
-        counting.take_entries(made).map_err(|left| io::Error::other(too_many(left)))?;
+        let made = Path::new(path)
+            .parent()
+            .map_or(Ok(0), |parent| make_directories(root, parent))?;
+        counting
+            .take_entries(made)
+            .map_err(|left| io::Error::other(too_many(left)))?;
         Ok(root.create(path)?.into_std())
     };
     let mut file = tokio::fs::File::from_std(blocking(root, path, create).await?);
@@ -403,7 +486,10 @@ fn files_at(root: &Dir, path: &str) -> io::Result<(Vec<String>, usize)> {
         return Ok((vec![String::new()], 0));
     }
     if !metadata.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a directory"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is neither a file nor a directory",
+        ));
     }
     let (mut files, mut others) = (Vec::new(), 0);
     let mut pending = vec![String::new()];
@@ -412,9 +498,16 @@ fn files_at(root: &Dir, path: &str) -> io::Result<(Vec<String>, usize)> {
             let entry = entry?;
             let name = entry.file_name().into_string();
             let name = name.map_err(|name| {
-                io::Error::new(io::ErrorKind::InvalidInput, format!("the name `{}` is not UTF-8", name.display()))
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("the name `{}` is not UTF-8", name.display()),
+                )
             })?;
-            let below = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            let below = if directory.is_empty() {
+                name
+            } else {
+                format!("{directory}/{name}")
+            };
             let kind = entry.file_type()?;
             if kind.is_dir() {
                 pending.push(below);
@@ -435,7 +528,10 @@ fn open_regular(root: &Dir, path: &str) -> io::Result<(std::fs::File, u64)> {
     if metadata.is_file() {
         Ok((file.into_std(), metadata.len()))
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ))
     }
 }
 
@@ -455,7 +551,9 @@ async fn blocking<T: Send + 'static>(
     path: &str,
     work: impl FnOnce(&Dir, &str) -> io::Result<T> + Send + 'static,
 ) -> Result<T, Error> {
-    blocking_io(root, path, work).await.map_err(|error| Error::local(format_args!("`/{path}`"), error))
+    blocking_io(root, path, work)
+        .await
+        .map_err(|error| Error::local(format_args!("`/{path}`"), error))
 }
 
 /// The same, for who explains errors otherwise.

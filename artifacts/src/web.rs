@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use reqwest::{Method, Request, Response};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -135,9 +137,12 @@ pub(crate) async fn open(
     surroundings: &dyn Surroundings,
 ) -> Result<HttpStore, Error> {
     let invalid = |message: &str| Error::new(ErrorKind::InvalidConfig, message);
-    let mut url = Url::parse(&location.url).map_err(|error| invalid("`http.url` is not a URL").caused_by(error))?;
+    let mut url = Url::parse(&location.url)
+        .map_err(|error| invalid("`http.url` is not a URL").caused_by(error))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid("`http.url` must begin with `https://` or `http://`"));
+        return Err(invalid(
+            "`http.url` must begin with `https://` or `http://`",
+        ));
     }
     let auth = location.auth.clone().unwrap_or_default();
     let read = async |selector: &Option<SecretKeySelector>| match selector {
@@ -145,39 +150,70 @@ pub(crate) async fn open(
         None => Ok(None),
     };
     let certificate = read(&auth.client_cert.client_cert_secret).await?;
-    let identity = match (certificate, read(&auth.client_cert.client_key_secret).await?) {
-        (Some(certificate), Some(key)) => {
-            Some(SecretString::from(format!("{}\n{}", certificate.expose_secret(), key.expose_secret())))
-        }
+    let identity = match (
+        certificate,
+        read(&auth.client_cert.client_key_secret).await?,
+    ) {
+        (Some(certificate), Some(key)) => Some(SecretString::from(format!(
+            "{}\n{}",
+            certificate.expose_secret(),
+            key.expose_secret()
+        ))),
         _ => None,
     };
-    let web = surroundings.web(&Trust { authority: None, identity })?;
+    let web = surroundings.web(&Trust {
+        authority: None,
+        identity,
+    })?;
     let mut headers = HeaderMap::new();
     for Header { name, value } in &location.headers {
-        let name = HeaderName::try_from(name.as_str()).ok().filter(|name| *name != CONTENT_LENGTH);
+        let name = HeaderName::try_from(name.as_str())
+            .ok()
+            .filter(|name| *name != CONTENT_LENGTH);
         let header = name.zip(HeaderValue::from_str(value).ok());
-        let (name, mut value) = header.ok_or_else(|| invalid("one of `http.headers` cannot be a header"))?;
+        let (name, mut value) =
+            header.ok_or_else(|| invalid("one of `http.headers` cannot be a header"))?;
         value.set_sensitive(true);
         headers.append(name, value);
     }
     // As Argo's client has it: what is in the URL is a password too.
     if !url.username().is_empty() || url.password().is_some() {
-        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        headers.insert(AUTHORIZATION, basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default()))?);
+        let decoded = |text: &str| {
+            percent_encoding::percent_decode_str(text)
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        headers.insert(
+            AUTHORIZATION,
+            basic(
+                &decoded(url.username()),
+                &decoded(url.password().unwrap_or_default()),
+            )?,
+        );
         let _ = url.set_username("").and_then(|()| url.set_password(None));
     }
-    let (user, password) =
-        (read(&auth.basic_auth.username_secret).await?, read(&auth.basic_auth.password_secret).await?);
+    let (user, password) = (
+        read(&auth.basic_auth.username_secret).await?,
+        read(&auth.basic_auth.password_secret).await?,
+    );
     if user.is_some() || password.is_some() {
         let part = |secret: &Option<SecretString>| {
-            secret.as_ref().map(|text| text.expose_secret().to_owned()).unwrap_or_default()
+            secret
+                .as_ref()
+                .map(|text| text.expose_secret().to_owned())
+                .unwrap_or_default()
         };
         headers.insert(AUTHORIZATION, basic(&part(&user), &part(&password))?);
     }
     let id = read(&auth.oauth2.client_id_secret).await?;
     let secret = read(&auth.oauth2.client_secret_secret).await?;
-    if let (Some(id), Some(secret), Some(server)) = (id, secret, read(&auth.oauth2.token_url_secret).await?) {
-        headers.insert(AUTHORIZATION, token(&auth.oauth2, &id, &secret, &server, &*web).await?);
+    if let (Some(id), Some(secret), Some(server)) =
+        (id, secret, read(&auth.oauth2.token_url_secret).await?)
+    {
+        headers.insert(
+            AUTHORIZATION,
+            token(&auth.oauth2, &id, &secret, &server, &*web).await?,
+        );
     }
     Ok(HttpStore { url, headers, web })
 }
@@ -189,8 +225,12 @@ fn basic(user: &str, password: &str) -> Result<HeaderValue, Error> {
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| Error::new(ErrorKind::InvalidConfig, "a credential in `http.auth` cannot be in a header"))?;
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        Error::new(
+            ErrorKind::InvalidConfig,
+            "a credential in `http.auth` cannot be in a header",
+        )
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -207,7 +247,12 @@ async fn token(
     struct Token {
         access_token: String,
     }
-    let failed = |why: &str| Error::new(ErrorKind::Forbidden, format!("the token server of `http.auth.oauth2` {why}"));
+    let failed = |why: &str| {
+        Error::new(
+            ErrorKind::Forbidden,
+            format!("the token server of `http.auth.oauth2` {why}"),
+        )
+    };
     let url = Url::parse(server.expose_secret().trim()).map_err(|_| failed("has no URL"))?;
     let form = {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -215,12 +260,22 @@ async fn token(
         if !auth.scopes.is_empty() {
             form.append_pair("scope", &auth.scopes.join(" "));
         }
-        form.extend_pairs(auth.endpoint_params.iter().map(|param| (&param.key, &param.value)));
+        form.extend_pairs(
+            auth.endpoint_params
+                .iter()
+                .map(|param| (&param.key, &param.value)),
+        );
         form.finish()
     };
     let mut request = Request::new(Method::POST, url);
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    request.headers_mut().insert(AUTHORIZATION, basic(id.expose_secret().trim(), secret.expose_secret().trim())?);
+    request.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    );
+    request.headers_mut().insert(
+        AUTHORIZATION,
+        basic(id.expose_secret().trim(), secret.expose_secret().trim())?,
+    );
     *request.body_mut() = Some(form.into());
     let answer = web.execute(request).await?;
     if !answer.status().is_success() {
@@ -234,7 +289,8 @@ async fn token(
             return Err(failed("sends too much"));
         }
     }
-    let token: Token = serde_json::from_slice(&bytes).map_err(|_| failed("sends no `access_token`"))?;
+    let token: Token =
+        serde_json::from_slice(&bytes).map_err(|_| failed("sends no `access_token`"))?;
     sensitive(&format!("Bearer {}", token.access_token))
 }
 
@@ -255,15 +311,25 @@ impl HttpStore {
             if !answer.status().is_redirection() {
                 return Ok(answer);
             }
+            let next = answer
+                .headers()
+                .get(LOCATION)
+                .and_then(|next| next.to_str().ok())
+                .and_then(|next| url.join(next).ok());
             let next =
-                answer.headers().get(LOCATION).and_then(|next| next.to_str().ok()).and_then(|next| url.join(next).ok());
-            let next = next.ok_or_else(|| Error::new(ErrorKind::Unavailable, "it redirects to nowhere"))?;
+                next.ok_or_else(|| Error::new(ErrorKind::Unavailable, "it redirects to nowhere"))?;
             if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(Error::new(ErrorKind::Forbidden, "it redirects from HTTPS to plain HTTP"));
+                return Err(Error::new(
+                    ErrorKind::Forbidden,
+                    "it redirects from HTTPS to plain HTTP",
+                ));
             }
             url = next;
         }
-        Err(Error::new(ErrorKind::Unavailable, format!("it redirects more than {REDIRECTS} times")))
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("it redirects more than {REDIRECTS} times"),
+        ))
     }
 
     fn check(answer: Response) -> Result<Response, Error> {
@@ -294,24 +360,39 @@ impl ArtifactStore for HttpStore {
         };
         let (length, name) = (answer.content_length(), self.to_string());
         let stream = answer.bytes_stream().map(move |chunk| {
-            chunk.map_err(|error| Error::broken(format!("the connection to {name} broke off"), error.without_url()))
+            chunk.map_err(|error| {
+                Error::broken(
+                    format!("the connection to {name} broke off"),
+                    error.without_url(),
+                )
+            })
         });
         Ok(Body::new(stream.boxed(), length))
     }
 
     async fn put(&self, key: &str, body: Body) -> Result<(), Error> {
         if !key.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidFile, "a directory cannot go to a URL: pack it with `archive`"));
+            return Err(Error::new(
+                ErrorKind::InvalidFile,
+                "a directory cannot go to a URL: pack it with `archive`",
+            ));
         }
         let mut request = self.request(Method::PUT, &self.url);
         if let Some(length) = body.length {
             request.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         *request.body_mut() = Some(reqwest::Body::wrap_stream(body.stream));
-        self.web.execute(request).await.and_then(Self::check).map(drop)
+        self.web
+            .execute(request)
+            .await
+            .and_then(Self::check)
+            .map(drop)
     }
 
-    async fn list(&self, _prefix: &str) -> Result<BoxStream<'static, Result<Object, Error>>, Error> {
+    async fn list(
+        &self,
+        _prefix: &str,
+    ) -> Result<BoxStream<'static, Result<Object, Error>>, Error> {
         Ok(stream::empty().boxed())
     }
 }
@@ -319,7 +400,12 @@ impl ArtifactStore for HttpStore {
 /// Without what may be a password in it.
 impl fmt::Display for HttpStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}{}`", self.url.origin().ascii_serialization(), self.url.path())
+        write!(
+            f,
+            "`{}{}`",
+            self.url.origin().ascii_serialization(),
+            self.url.path()
+        )
     }
 }
 

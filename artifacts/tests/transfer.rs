@@ -20,7 +20,10 @@ use wasm_workflow_artifacts::transfer::{Download, Upload, Uploaded, download, pl
 use wasm_workflow_artifacts::{DirectoryStore, Error, ErrorKind};
 
 const LIMIT: u64 = 2 << 20;
-const BOUNDS: Bounds = Bounds { bytes: LIMIT, entries: 100 };
+const BOUNDS: Bounds = Bounds {
+    bytes: LIMIT,
+    entries: 100,
+};
 
 struct Fixture {
     step: tempfile::TempDir,
@@ -34,7 +37,12 @@ impl Fixture {
         let (step, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let root = Arc::new(Dir::open_ambient_dir(step.path(), ambient_authority()).unwrap());
         let store = DirectoryStore::open(kept.path()).unwrap();
-        Self { step, root, kept, store }
+        Self {
+            step,
+            root,
+            kept,
+            store,
+        }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -51,7 +59,18 @@ impl Fixture {
     }
 
     async fn down(&self, key: &str, path: &str, unpack: Unpack) -> Result<(), Error> {
-        download(&self.store, &Download { key, path, unpack, mode: None }, &self.root, &Quota::new(BOUNDS)).await
+        download(
+            &self.store,
+            &Download {
+                key,
+                path,
+                unpack,
+                mode: None,
+            },
+            &self.root,
+            &Quota::new(BOUNDS),
+        )
+        .await
     }
 
     /// Brings these bytes as an artifact.
@@ -66,7 +85,14 @@ impl Fixture {
         let mut pending = vec![self.step.path().to_owned()];
         while let Some(directory) = pending.pop() {
             for entry in fs::read_dir(directory).unwrap().flatten() {
-                found.push(entry.path().strip_prefix(self.step.path()).unwrap().display().to_string());
+                found.push(
+                    entry
+                        .path()
+                        .strip_prefix(self.step.path())
+                        .unwrap()
+                        .display()
+                        .to_string(),
+                );
                 if entry.file_type().unwrap().is_dir() {
                     pending.push(entry.path());
                 }
@@ -121,15 +147,30 @@ async fn every_way_of_packing_makes_the_round_trip() {
         f.write(&long, "long");
         symlink("/etc/passwd", f.at("out/link")).unwrap();
         let uploaded = f.up("k/dir", "out", pack).await.unwrap();
-        assert_eq!(uploaded, Uploaded { bytes: 3 + (1 << 20) + 4, links: 1 }, "{pack:?}");
+        assert_eq!(
+            uploaded,
+            Uploaded {
+                bytes: 3 + (1 << 20) + 4,
+                links: 1
+            },
+            "{pack:?}"
+        );
         f.up("k/file", "out/a", pack).await.unwrap();
         f.down("k/dir", "in/dir", unpack).await.unwrap();
         f.down("k/file", "in/file", unpack).await.unwrap();
-        assert_eq!(fs::read(f.at("in/dir/deep/b")).unwrap(), vec![7; 1 << 20], "{pack:?}");
+        assert_eq!(
+            fs::read(f.at("in/dir/deep/b")).unwrap(),
+            vec![7; 1 << 20],
+            "{pack:?}"
+        );
         assert_eq!(fs::read(f.at("in/file")).unwrap(), b"one", "{pack:?}");
-        assert_eq!(fs::read(f.at(&long.replace("out/", "in/dir/"))).unwrap(), b"long");
+        assert_eq!(
+            fs::read(f.at(&long.replace("out/", "in/dir/"))).unwrap(),
+            b"long"
+        );
         assert!(
-            !f.at("in/dir/link").exists() && f.all().iter().all(|path| !path.contains(".unpacking")),
+            !f.at("in/dir/link").exists()
+                && f.all().iter().all(|path| !path.contains(".unpacking")),
             "{:?}",
             f.all()
         );
@@ -146,7 +187,10 @@ async fn links_and_empty_directories_stay_in_archives() {
     symlink("../../elsewhere", f.at("out/outside")).unwrap();
     assert_eq!(f.up("k", "out", Pack::Tar(6)).await.unwrap().links, 1);
     f.down("k", "in", Unpack::Detect).await.unwrap();
-    assert_eq!(fs::read_link(f.at("in/here")).unwrap(), PathBuf::from("a/file"));
+    assert_eq!(
+        fs::read_link(f.at("in/here")).unwrap(),
+        PathBuf::from("a/file")
+    );
     assert_eq!(fs::read(f.at("in/empty/inside")).unwrap(), b"x");
     assert!(fs::symlink_metadata(f.at("in/outside")).is_err());
 }
@@ -154,11 +198,18 @@ async fn links_and_empty_directories_stay_in_archives() {
 #[tokio::test]
 async fn one_entry_becomes_the_artifact_and_several_a_directory() {
     let f = Fixture::new();
-    f.bring(&tar_gz(&[("only", FILE, "x")]), Unpack::Detect).await.unwrap();
+    f.bring(&tar_gz(&[("only", FILE, "x")]), Unpack::Detect)
+        .await
+        .unwrap();
     assert_eq!(fs::read(f.at("in")).unwrap(), b"x");
     let f = Fixture::new();
     f.bring(
-        &tar_gz(&[("./", DIRECTORY, ""), ("./a", FILE, "1"), ("/b/c", FILE, "2"), ("same", SAME, "a")]),
+        &tar_gz(&[
+            ("./", DIRECTORY, ""),
+            ("./a", FILE, "1"),
+            ("/b/c", FILE, "2"),
+            ("same", SAME, "a"),
+        ]),
         Unpack::Tar,
     )
     .await
@@ -166,7 +217,12 @@ async fn one_entry_becomes_the_artifact_and_several_a_directory() {
     assert_eq!(f.all(), ["in", "in/a", "in/b", "in/b/c", "in/same"]);
     assert_eq!(fs::read(f.at("in/same")).unwrap(), b"1");
     let f = Fixture::new();
-    f.bring(&tar_gz(&[("a", FILE, "first"), ("a", FILE, "last"), ("b", FILE, "")]), Unpack::Tar).await.unwrap();
+    f.bring(
+        &tar_gz(&[("a", FILE, "first"), ("a", FILE, "last"), ("b", FILE, "")]),
+        Unpack::Tar,
+    )
+    .await
+    .unwrap();
     assert_eq!(fs::read(f.at("in/a")).unwrap(), b"last");
 }
 
@@ -175,13 +231,31 @@ async fn what_wants_out_is_refused_and_leaves_nothing() {
     for (entries, expected) in [
         (vec![("../x", FILE, "x")], "leads out of it"),
         (vec![("a/../../x", FILE, "x")], "leads out of it"),
-        (vec![("l", LINK, "/etc/passwd")], "a link that leads out of it"),
-        (vec![("d/l", LINK, "../../x")], "a link that leads out of it"),
-        (vec![("d", LINK, "."), ("d/x", FILE, "x")], "a link that leads out of it"),
-        (vec![("a", FILE, "1"), ("h", SAME, "../../etc/passwd")], "leads out of it"),
+        (
+            vec![("l", LINK, "/etc/passwd")],
+            "a link that leads out of it",
+        ),
+        (
+            vec![("d/l", LINK, "../../x")],
+            "a link that leads out of it",
+        ),
+        (
+            vec![("d", LINK, "."), ("d/x", FILE, "x")],
+            "a link that leads out of it",
+        ),
+        (
+            vec![("a", FILE, "1"), ("h", SAME, "../../etc/passwd")],
+            "leads out of it",
+        ),
         (vec![("a", FILE, "1"), ("h", SAME, "none")], "cannot be"),
-        (vec![("a", FILE, "1"), ("l", LINK, "a"), ("h", SAME, "l")], "a hard link to what is no file"),
-        (vec![("l", LINK, "elsewhere")], "it is a link, and nothing else"),
+        (
+            vec![("a", FILE, "1"), ("l", LINK, "a"), ("h", SAME, "l")],
+            "a hard link to what is no file",
+        ),
+        (
+            vec![("l", LINK, "elsewhere")],
+            "it is a link, and nothing else",
+        ),
         // Lexically inside, each of them.
         (
             vec![
@@ -193,31 +267,57 @@ async fn what_wants_out_is_refused_and_leaves_nothing() {
         ),
     ] {
         let f = Fixture::new();
-        let error = f.bring(&tar_gz(&entries), Unpack::Detect).await.unwrap_err();
-        assert!(error.to_string().contains(expected) || error.kind() == ErrorKind::Local, "{entries:?}: {error}");
+        let error = f
+            .bring(&tar_gz(&entries), Unpack::Detect)
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains(expected) || error.kind() == ErrorKind::Local,
+            "{entries:?}: {error}"
+        );
         assert!(!error.retryable(), "{error}");
         assert!(f.all().is_empty(), "{entries:?}: {:?}", f.all());
     }
     // Millions of headers of nothing are entries too.
-    let none: Vec<(String, EntryType, &str)> =
-        (0..200).map(|number| (format!("f{number}"), EntryType::Fifo, "")).collect();
-    let none: Vec<(&str, EntryType, &str)> =
-        none.iter().map(|(name, kind, text)| (name.as_str(), *kind, *text)).collect();
-    let error = Fixture::new().bring(&tar_gz(&none), Unpack::Tar).await.unwrap_err();
-    assert!(error.to_string().contains("more than 100 entries"), "{error}");
+    let none: Vec<(String, EntryType, &str)> = (0..200)
+        .map(|number| (format!("f{number}"), EntryType::Fifo, ""))
+        .collect();
+    let none: Vec<(&str, EntryType, &str)> = none
+        .iter()
+        .map(|(name, kind, text)| (name.as_str(), *kind, *text))
+        .collect();
+    let error = Fixture::new()
+        .bring(&tar_gz(&none), Unpack::Tar)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("more than 100 entries"),
+        "{error}"
+    );
     // A device is nothing that a module can use: it is left out, as by Argo.
     let f = Fixture::new();
-    f.bring(&tar_gz(&[("null", EntryType::Char, ""), ("fifo", EntryType::Fifo, ""), ("a", FILE, "x")]), Unpack::Tar)
-        .await
-        .unwrap();
+    f.bring(
+        &tar_gz(&[
+            ("null", EntryType::Char, ""),
+            ("fifo", EntryType::Fifo, ""),
+            ("a", FILE, "x"),
+        ]),
+        Unpack::Tar,
+    )
+    .await
+    .unwrap();
     assert_eq!(fs::read(f.at("in")).unwrap(), b"x");
 }
 
 #[tokio::test]
 async fn bombs_and_damage_are_errors() {
-    let many: Vec<(String, EntryType, &str)> = (0..200).map(|number| (number.to_string(), FILE, "")).collect();
-    let many: Vec<(&str, EntryType, &str)> =
-        many.iter().map(|(name, kind, text)| (name.as_str(), *kind, *text)).collect();
+    let many: Vec<(String, EntryType, &str)> = (0..200)
+        .map(|number| (number.to_string(), FILE, ""))
+        .collect();
+    let many: Vec<(&str, EntryType, &str)> = many
+        .iter()
+        .map(|(name, kind, text)| (name.as_str(), *kind, *text))
+        .collect();
     let large = "x".repeat(3 << 20);
     let good = tar_gz(&[("a", FILE, &"text ".repeat(1000)), ("b", FILE, "x")]);
     let mut corrupt = good.clone();
@@ -228,16 +328,41 @@ async fn bombs_and_damage_are_errors() {
     name.set_size(LIMIT);
     name.set_cksum();
     let mut long = GzEncoder::new(Vec::new(), Compression::fast());
-    long.write_all(&[name.as_bytes().as_slice(), &vec![b'n'; 2 << 20], &[0; 1024]].concat()).unwrap();
+    long.write_all(&[name.as_bytes().as_slice(), &vec![b'n'; 2 << 20], &[0; 1024]].concat())
+        .unwrap();
     for (archive, unpack, expected) in [
         (tar_gz(&many), Unpack::Tar, "more than 100 entries"),
-        (tar_gz(&[("a", FILE, &large)]), Unpack::Tar, "more than 2097152 bytes come out of it"),
-        (long.finish().unwrap(), Unpack::Tar, "what describes an entry"),
-        (good[..good.len() - 20].to_vec(), Unpack::Tar, "cannot be unpacked"),
+        (
+            tar_gz(&[("a", FILE, &large)]),
+            Unpack::Tar,
+            "more than 2097152 bytes come out of it",
+        ),
+        (
+            long.finish().unwrap(),
+            Unpack::Tar,
+            "what describes an entry",
+        ),
+        (
+            good[..good.len() - 20].to_vec(),
+            Unpack::Tar,
+            "cannot be unpacked",
+        ),
         (corrupt, Unpack::Tar, "cannot be unpacked"),
-        (b"not an archive at all, and long enough to be looked at".repeat(20), Unpack::Tar, "cannot be unpacked"),
-        (b"PK\x03\x04 but no more".to_vec(), Unpack::Zip, "the zip archive cannot be unpacked"),
-        (large.clone().into_bytes(), Unpack::None, "larger than 2097152 bytes"),
+        (
+            b"not an archive at all, and long enough to be looked at".repeat(20),
+            Unpack::Tar,
+            "cannot be unpacked",
+        ),
+        (
+            b"PK\x03\x04 but no more".to_vec(),
+            Unpack::Zip,
+            "the zip archive cannot be unpacked",
+        ),
+        (
+            large.clone().into_bytes(),
+            Unpack::None,
+            "larger than 2097152 bytes",
+        ),
     ] {
         let f = Fixture::new();
         let error = f.bring(&archive, unpack).await.unwrap_err();
@@ -252,11 +377,16 @@ async fn bombs_and_damage_are_errors() {
 async fn a_zip_of_many_entries_is_not_opened() {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for number in 0..200 {
-        writer.start_file(number.to_string(), zip::write::SimpleFileOptions::default()).unwrap();
+        writer
+            .start_file(number.to_string(), zip::write::SimpleFileOptions::default())
+            .unwrap();
     }
     let zip = writer.finish().unwrap().into_inner();
     let error = Fixture::new().bring(&zip, Unpack::Zip).await.unwrap_err();
-    assert!(error.to_string().contains("more than 100 entries"), "{error}");
+    assert!(
+        error.to_string().contains("more than 100 entries"),
+        "{error}"
+    );
 }
 
 /// Directories that only a name asks for are entries too.
@@ -267,9 +397,15 @@ async fn a_name_of_many_directories_is_many_entries() {
         let mut header = Header::new_gnu();
         header.set_size(1);
         header.set_mode(0o644);
-        builder.append_data(&mut header, "d/".repeat(depth) + "file", &b"x"[..]).unwrap();
-        let came = Fixture::new().bring(&builder.into_inner().unwrap(), Unpack::Tar).await;
-        let too_many = came.as_ref().is_err_and(|error| error.to_string().contains("more than 100 entries"));
+        builder
+            .append_data(&mut header, "d/".repeat(depth) + "file", &b"x"[..])
+            .unwrap();
+        let came = Fixture::new()
+            .bring(&builder.into_inner().unwrap(), Unpack::Tar)
+            .await;
+        let too_many = came
+            .as_ref()
+            .is_err_and(|error| error.to_string().contains("more than 100 entries"));
         assert_eq!((came.is_ok(), too_many), (fits, !fits), "{came:?}");
     }
 }
@@ -286,13 +422,29 @@ async fn directories_are_counted_once() {
     };
     let mut builder = Builder::new(Vec::new());
     for number in 0..98 {
-        builder.append_data(&mut header(EntryType::Directory), format!("d/{number}"), &b""[..]).unwrap();
+        builder
+            .append_data(
+                &mut header(EntryType::Directory),
+                format!("d/{number}"),
+                &b""[..],
+            )
+            .unwrap();
     }
-    Fixture::new().bring(&builder.into_inner().unwrap(), Unpack::Tar).await.unwrap();
+    Fixture::new()
+        .bring(&builder.into_inner().unwrap(), Unpack::Tar)
+        .await
+        .unwrap();
     let mut builder = Builder::new(Vec::new());
-    builder.append_data(&mut header(EntryType::Regular), "a/f", &b""[..]).unwrap();
-    builder.append_data(&mut header(EntryType::Directory), "a/f", &b""[..]).unwrap();
-    Fixture::new().bring(&builder.into_inner().unwrap(), Unpack::Tar).await.unwrap_err();
+    builder
+        .append_data(&mut header(EntryType::Regular), "a/f", &b""[..])
+        .unwrap();
+    builder
+        .append_data(&mut header(EntryType::Directory), "a/f", &b""[..])
+        .unwrap();
+    Fixture::new()
+        .bring(&builder.into_inner().unwrap(), Unpack::Tar)
+        .await
+        .unwrap_err();
 }
 
 /// What is there already, parents of outputs for example, stays; what is in the way goes.
@@ -305,7 +457,10 @@ fn what_came_is_put_over_what_is_there() {
     f.write("out/src/c", "old");
     symlink("/etc/passwd", f.at("out/src/l")).unwrap();
     f.write("in/8", "plain");
-    let (incoming, root) = (f.root.open_dir("in").unwrap(), f.root.open_dir("out").unwrap());
+    let (incoming, root) = (
+        f.root.open_dir("in").unwrap(),
+        f.root.open_dir("out").unwrap(),
+    );
     place(&incoming, "7", &root, "src").unwrap();
     place(&incoming, "8", &root, "src/l").unwrap();
     assert_eq!(
@@ -326,7 +481,10 @@ fn what_came_is_put_over_what_is_there() {
     assert_eq!(fs::read(f.at("out/src/c")).unwrap(), b"new");
     assert_eq!(fs::read(f.at("out/src/l")).unwrap(), b"plain");
     f.write("in/9", "file");
-    assert!(place(&incoming, "9", &root, "src/a").is_err(), "no directory is removed for a file");
+    assert!(
+        place(&incoming, "9", &root, "src/a").is_err(),
+        "no directory is removed for a file"
+    );
 }
 
 /// 300 MB of zeros in 300 kB: within the limits on the disk, and no archive that anybody means.
@@ -336,14 +494,37 @@ async fn what_grows_too_much_is_a_bomb() {
     let mut header = Header::new_gnu();
     header.set_size(300 << 20);
     header.set_mode(0o644);
-    builder.append_data(&mut header, "zeros", std::io::Read::take(std::io::repeat(0), 300 << 20)).unwrap();
+    builder
+        .append_data(
+            &mut header,
+            "zeros",
+            std::io::Read::take(std::io::repeat(0), 300 << 20),
+        )
+        .unwrap();
     let packed = builder.into_inner().unwrap().finish().unwrap();
     let f = Fixture::new();
     fs::write(f.kept.path().join("bomb"), &packed).unwrap();
-    let what = Download { key: "bomb", path: "in", unpack: Unpack::Detect, mode: None };
-    let error =
-        download(&f.store, &what, &f.root, &Quota::new(Bounds { bytes: 1 << 30, entries: 10 })).await.unwrap_err();
-    assert!(error.to_string().contains("more than 250 times as much"), "{error}");
+    let what = Download {
+        key: "bomb",
+        path: "in",
+        unpack: Unpack::Detect,
+        mode: None,
+    };
+    let error = download(
+        &f.store,
+        &what,
+        &f.root,
+        &Quota::new(Bounds {
+            bytes: 1 << 30,
+            entries: 10,
+        }),
+    )
+    .await
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("more than 250 times as much"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -353,9 +534,20 @@ async fn permissions_are_set_on_what_came() {
     f.up("k", "out", Pack::Tar(6)).await.unwrap();
     let mode = |path: &str| fs::metadata(f.at(path)).unwrap().permissions().mode() & 0o777;
     for (recurse, directory, file) in [(false, 0o755, 0o644), (true, 0o755, 0o555)] {
-        let what = Download { key: "k", path: "in", unpack: Unpack::Detect, mode: Some((0o555, recurse)) };
-        download(&f.store, &what, &f.root, &Quota::new(BOUNDS)).await.unwrap();
-        assert_eq!((mode("in"), mode("in/d/file")), (directory, file), "{recurse}");
+        let what = Download {
+            key: "k",
+            path: "in",
+            unpack: Unpack::Detect,
+            mode: Some((0o555, recurse)),
+        };
+        download(&f.store, &what, &f.root, &Quota::new(BOUNDS))
+            .await
+            .unwrap();
+        assert_eq!(
+            (mode("in"), mode("in/d/file")),
+            (directory, file),
+            "{recurse}"
+        );
         fs::remove_dir_all(f.at("in")).unwrap();
     }
 }
@@ -367,22 +559,44 @@ async fn nothing_leaves_by_a_link_or_a_climbing_key() {
     for pack in [Pack::None, Pack::Tar(6), Pack::Zip] {
         assert!(f.up("k", "link", pack).await.is_err());
         assert!(f.up("k", "../../etc/passwd", pack).await.is_err());
-        assert_eq!(f.up("k", "none", pack).await.unwrap_err().kind(), ErrorKind::Local);
+        assert_eq!(
+            f.up("k", "none", pack).await.unwrap_err().kind(),
+            ErrorKind::Local
+        );
     }
-    assert!(f.down("../../../etc/passwd", "x", Unpack::None).await.is_err());
-    assert!(fs::read_dir(f.kept.path()).unwrap().next().is_none(), "no object was begun");
+    assert!(
+        f.down("../../../etc/passwd", "x", Unpack::None)
+            .await
+            .is_err()
+    );
+    assert!(
+        fs::read_dir(f.kept.path()).unwrap().next().is_none(),
+        "no object was begun"
+    );
 }
 
 #[tokio::test]
 async fn what_is_too_large_is_refused_whatever_its_blocks() {
     let f = Fixture::new();
-    fs::File::create(f.at("sparse")).unwrap().set_len(1 << 40).unwrap();
+    fs::File::create(f.at("sparse"))
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
     for pack in [Pack::None, Pack::Tar(0), Pack::Zip] {
         let error = f.up("k", "sparse", pack).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidFile, "{error}");
-        assert!(fs::read_dir(f.kept.path()).unwrap().next().is_none(), "{pack:?}: nothing half-written is kept");
+        assert!(
+            fs::read_dir(f.kept.path()).unwrap().next().is_none(),
+            "{pack:?}: nothing half-written is kept"
+        );
     }
-    assert_eq!(f.down("none", "x", Unpack::Detect).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        f.down("none", "x", Unpack::Detect)
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::NotFound
+    );
 }
 
 /// A guest's own thread could be at it still: what is a directory in one moment is a link out of it in the next.
@@ -428,10 +642,17 @@ async fn nothing_leaves_while_the_directory_changes() {
             // A link that was taken as one leads out: it is read here without being followed.
             let path = f.at(&format!("back/{name}"));
             if fs::symlink_metadata(&path).is_ok_and(|there| there.is_file()) {
-                assert_ne!(fs::read_to_string(&path).unwrap(), "secret", "{name} in round {round}");
+                assert_ne!(
+                    fs::read_to_string(&path).unwrap(),
+                    "secret",
+                    "{name} in round {round}"
+                );
             }
         }
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(changing.join().unwrap() > 100 && whole > 20, "both went on: {whole}");
+    assert!(
+        changing.join().unwrap() > 100 && whole > 20,
+        "both went on: {whole}"
+    );
 }

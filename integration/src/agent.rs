@@ -93,7 +93,11 @@ enum Answer {
 impl Agent {
     /// An agent for these plugins.
     pub fn new(plugins: Vec<Plugin>, options: Options) -> Self {
-        Self { plugins, options, client: crate::http() }
+        Self {
+            plugins,
+            options,
+            client: crate::http(),
+        }
     }
 
     /// Runs a workflow of these nodes, until each of them has ended.
@@ -105,20 +109,37 @@ impl Agent {
     /// Works on the workflow's task set, life after life, until it is over.
     pub async fn work_on(&self, sets: &TaskSets, workflow: &Value) -> Status {
         let calls = Arc::default();
-        let lives = self.options.lives.iter().copied().chain(std::iter::repeat(self.options.life));
+        let lives = self
+            .options
+            .lives
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(self.options.life));
         for life in lives {
             // Whatever was not patched by then is asked again.
-            if tokio::time::timeout(life, self.live(sets, workflow, &calls)).await.is_ok() {
+            if tokio::time::timeout(life, self.live(sets, workflow, &calls))
+                .await
+                .is_ok()
+            {
                 break;
             }
         }
         let ended = sets.ended();
         let calls = calls.lock().expect("the calls").clone();
-        Status { nodes: ended.nodes, calls, refused: ended.refused }
+        Status {
+            nodes: ended.nodes,
+            calls,
+            refused: ended.refused,
+        }
     }
 
     /// One life of the agent's container. Dropped, it dies with all that it does.
-    async fn live(&self, sets: &TaskSets, workflow: &Value, calls: &Arc<Mutex<BTreeMap<String, u32>>>) {
+    async fn live(
+        &self,
+        sets: &TaskSets,
+        workflow: &Value,
+        calls: &Arc<Mutex<BTreeMap<String, u32>>>,
+    ) {
         // The pod's order, whatever that is.
         let mut order: Vec<usize> = (0..self.plugins.len()).collect();
         fastrand::shuffle(&mut order);
@@ -160,8 +181,13 @@ struct Session {
 
 impl Session {
     fn path(&self) -> String {
-        let namespace = self.workflow["metadata"]["namespace"].as_str().expect("a namespace");
-        format!("{}/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflowtasksets", self.sets)
+        let namespace = self.workflow["metadata"]["namespace"]
+            .as_str()
+            .expect("a namespace");
+        format!(
+            "{}/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflowtasksets",
+            self.sets
+        )
     }
 
     fn name(&self) -> &str {
@@ -175,7 +201,10 @@ impl Session {
     }
 
     async fn watch_once(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> bool {
-        let query = [("fieldSelector", format!("metadata.name={}", self.name())), ("watch", "true".to_owned())];
+        let query = [
+            ("fieldSelector", format!("metadata.name={}", self.name())),
+            ("watch", "true".to_owned()),
+        ];
         let url = reqwest::Url::parse_with_params(&self.path(), &query).expect("a URL");
         let answer = self.client.get(url).send().await.expect("the API server");
         let mut body = answer.bytes_stream();
@@ -192,7 +221,10 @@ impl Session {
                 }
                 for (id, template) in object["spec"]["tasks"].as_object().expect("tasks") {
                     // Nobody takes the next before a worker is free.
-                    let worker = Arc::clone(&self.workers).acquire_owned().await.expect("workers");
+                    let worker = Arc::clone(&self.workers)
+                        .acquire_owned()
+                        .await
+                        .expect("workers");
                     if self.considered.lock().expect("the set").insert(id.clone()) {
                         tasks.spawn(Arc::clone(self).task(id.clone(), template.clone(), worker));
                     }
@@ -206,18 +238,34 @@ impl Session {
     }
 
     /// One task, as often as it asks to be asked again.
-    async fn task(self: Arc<Self>, id: String, template: Value, worker: tokio::sync::OwnedSemaphorePermit) {
+    async fn task(
+        self: Arc<Self>,
+        id: String,
+        template: Value,
+        worker: tokio::sync::OwnedSemaphorePermit,
+    ) {
         // The bytes are the same each time: nothing in them says which time it is.
         let body = json!({"workflow": self.workflow, "template": template}).to_string();
         let mut worker = Some(worker);
         loop {
             let held = match worker.take() {
                 Some(worker) => worker,
-                None => Arc::clone(&self.workers).acquire_owned().await.expect("workers"),
+                None => Arc::clone(&self.workers)
+                    .acquire_owned()
+                    .await
+                    .expect("workers"),
             };
-            *self.calls.lock().expect("the calls").entry(id.clone()).or_default() += 1;
+            *self
+                .calls
+                .lock()
+                .expect("the calls")
+                .entry(id.clone())
+                .or_default() += 1;
             let (node, requeue) = match self.ask_all(&body).await {
-                Ok(reply) => (reply["node"].clone(), reply["requeue"].as_str().map(go_duration)),
+                Ok(reply) => (
+                    reply["node"].clone(),
+                    reply["requeue"].as_str().map(go_duration),
+                ),
                 Err(message) => (json!({"phase": "Failed", "message": message}), None),
             };
             let phase = node["phase"].as_str().unwrap_or_default().to_owned();
@@ -267,7 +315,11 @@ impl Session {
 
     async fn ask_once(&self, plugin: &Plugin, body: &str) -> Answer {
         let url = format!("{}/api/v1/template.execute", plugin.url);
-        let request = self.client.post(url).bearer_auth(&plugin.token).header("content-type", "application/json");
+        let request = self
+            .client
+            .post(url)
+            .bearer_auth(&plugin.token)
+            .header("content-type", "application/json");
         let answered = async {
             let response = request.body(body.to_owned()).send().await?;
             let status = response.status();
@@ -310,7 +362,9 @@ impl Session {
                     let message = format!(
                         "HTTP request completed successfully but an error occurred when patching its result: {why}"
                     );
-                    results.values_mut().for_each(|node| *node = json!({"phase": "Error", "message": message}));
+                    results
+                        .values_mut()
+                        .for_each(|node| *node = json!({"phase": "Error", "message": message}));
                 }
             }
         }
@@ -322,8 +376,15 @@ impl Session {
         let body = json!({"status": {"nodes": batch}}).to_string();
         let mut wait = self.options.backoff;
         for attempt in 1..=TRIES {
-            let request = self.client.patch(&url).header("content-type", "application/merge-patch+json");
-            let answer = request.body(body.clone()).send().await.expect("the API server");
+            let request = self
+                .client
+                .patch(&url)
+                .header("content-type", "application/merge-patch+json");
+            let answer = request
+                .body(body.clone())
+                .send()
+                .await
+                .expect("the API server");
             if answer.status().is_success() {
                 return Ok(());
             }
@@ -350,15 +411,23 @@ fn check_types(reply: Value) -> Answer {
         "/node/outputs/result",
         "/node/outputs/exitCode",
     ];
-    let wrong = |path: &&&str| reply.pointer(path).is_some_and(|value| !value.is_string() && !value.is_null());
+    let wrong = |path: &&&str| {
+        reply
+            .pointer(path)
+            .is_some_and(|value| !value.is_string() && !value.is_null())
+    };
     match strings.iter().find(wrong) {
         Some(path) => Answer::Fatal(format!("json: cannot unmarshal {path} into Go struct")),
-        None if !reply.is_object() && !reply.is_null() => Answer::Fatal("json: cannot unmarshal".to_owned()),
+        None if !reply.is_object() && !reply.is_null() => {
+            Answer::Fatal("json: cannot unmarshal".to_owned())
+        }
         None => Answer::Reply(reply),
     }
 }
 
 /// `time.ParseDuration`
 fn go_duration(text: &str) -> Duration {
-    text.parse::<wasm_workflow_executor::units::Time>().unwrap_or_else(|_| panic!("`{text}` is no Go duration")).0
+    text.parse::<wasm_workflow_executor::units::Time>()
+        .unwrap_or_else(|_| panic!("`{text}` is no Go duration"))
+        .0
 }

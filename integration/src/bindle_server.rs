@@ -35,12 +35,19 @@ impl BindleServer {
             std::fs::write(&file, htpasswd).expect("the passwords");
             command.arg(file);
         }
-        Self { _server: Server::start(command, &host), host, directory }
+        Self {
+            _server: Server::start(command, &host),
+            host,
+            directory,
+        }
     }
 
     /// Puts an invoice where the server looks for that of `id`, as it is.
     pub fn put_invoice(&self, id: &str, invoice: &str) {
-        self.put(&format!("invoices/{}/invoice.toml", Digest::of(id.as_bytes()).hex()), invoice.as_bytes());
+        self.put(
+            &format!("invoices/{}/invoice.toml", Digest::of(id.as_bytes()).hex()),
+            invoice.as_bytes(),
+        );
     }
 
     /// Puts a parcel where the server looks for that of `digest`, whatever it is.
@@ -61,10 +68,18 @@ pub fn original(command: &str, invoice: &str) -> String {
     let file: PathBuf = directory.path().join("invoice.toml");
     std::fs::write(&file, invoice).expect("a file");
     let output = run(command, &file);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).expect("text")
 }
 
 fn run(command: &str, file: &Path) -> std::process::Output {
-    Command::new(program("bindle-server")).arg(command).arg(file).output().expect("integration/fetch-programs")
+    Command::new(program("bindle-server"))
+        .arg(command)
+        .arg(file)
+        .output()
+        .expect("integration/fetch-programs")
 }

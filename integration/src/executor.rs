@@ -16,8 +16,12 @@ use crate::guests;
 pub fn program() -> PathBuf {
     // Tests are in `target/<profile>/deps`, the program is one level up.
     let test = std::env::current_exe().expect("the test's own path");
-    let directory = test.ancestors().find(|path| path.join("wasm-workflow-executor").is_file());
-    directory.expect("the program is not built: cargo build").join("wasm-workflow-executor")
+    let directory = test
+        .ancestors()
+        .find(|path| path.join("wasm-workflow-executor").is_file());
+    directory
+        .expect("the program is not built: cargo build")
+        .join("wasm-workflow-executor")
 }
 
 /// A running `serve`. Killed when dropped.
@@ -35,9 +39,17 @@ pub struct Executor {
 }
 
 /// Starts the program, and waits until it says where it listens.
-fn spawn(directory: &Path, options: &Options, bind: &str, log: &Arc<Mutex<Vec<String>>>) -> (Child, String) {
+fn spawn(
+    directory: &Path,
+    options: &Options,
+    bind: &str,
+    log: &Arc<Mutex<Vec<String>>>,
+) -> (Child, String) {
     let at = |name: &str| directory.join(name);
-    let config = options.config.clone().unwrap_or_else(|| default_config(&at("artifacts")));
+    let config = options
+        .config
+        .clone()
+        .unwrap_or_else(|| default_config(&at("artifacts")));
     let mut command = match options.wrapper.split_first() {
         Some((wrapper, arguments)) => {
             let mut command = Command::new(wrapper);
@@ -63,11 +75,19 @@ fn spawn(directory: &Path, options: &Options, bind: &str, log: &Arc<Mutex<Vec<St
         .spawn()
         .expect("the program starts");
     let (found, address) = mpsc::channel();
-    let (lines, stderr) = (Arc::clone(log), child.stderr.take().expect("its standard error"));
+    let (lines, stderr) = (
+        Arc::clone(log),
+        child.stderr.take().expect("its standard error"),
+    );
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let Some((_, rest)) = line.split_once("address=") {
-                let _ = found.send(rest.split_whitespace().next().unwrap_or_default().to_owned());
+                let _ = found.send(
+                    rest.split_whitespace()
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned(),
+                );
             }
             lines.lock().expect("the log").push(line);
         }
@@ -111,7 +131,15 @@ impl Executor {
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let (child, address) = spawn(directory.path(), &options, "127.0.0.1:0", &log);
         let client = crate::http();
-        Self { child, url: format!("http://{address}"), token, log, directory, client, options }
+        Self {
+            child,
+            url: format!("http://{address}"),
+            token,
+            log,
+            directory,
+            client,
+            options,
+        }
     }
 
     /// Kills it, and starts another in its place, at the same address and with the same directories.
@@ -129,9 +157,16 @@ impl Executor {
 
     /// Kilobytes of its memory that are resident.
     pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse().expect("kilobytes")
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("its status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("its memory");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("kilobytes")
     }
 
     /// What it has logged so far.
@@ -151,9 +186,20 @@ impl Executor {
 
     /// Sends a raw body, and returns status and text.
     pub async fn post(&self, body: impl Into<reqwest::Body>, token: &str) -> (u16, String) {
-        let request = self.client.post(format!("{}/api/v1/template.execute", self.url)).bearer_auth(token).body(body);
-        let response = request.header("content-type", "application/json").send().await.expect("an answer");
-        (response.status().as_u16(), response.text().await.expect("a body"))
+        let request = self
+            .client
+            .post(format!("{}/api/v1/template.execute", self.url))
+            .bearer_auth(token)
+            .body(body);
+        let response = request
+            .header("content-type", "application/json")
+            .send()
+            .await
+            .expect("an answer");
+        (
+            response.status().as_u16(),
+            response.text().await.expect("a body"),
+        )
     }
 
     /// Runs a template as the agent would, and returns the last reply.
@@ -162,8 +208,13 @@ impl Executor {
             let (status, text) = self.post(request(template).to_string(), &self.token).await;
             assert_eq!(status, 200, "{text}");
             let reply: Value = serde_json::from_str(&text).expect("JSON");
-            let Some(requeue) = reply["requeue"].as_str() else { return reply };
-            let seconds = requeue.strip_suffix('s').and_then(|seconds| seconds.parse().ok()).expect("seconds");
+            let Some(requeue) = reply["requeue"].as_str() else {
+                return reply;
+            };
+            let seconds = requeue
+                .strip_suffix('s')
+                .and_then(|seconds| seconds.parse().ok())
+                .expect("seconds");
             tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
     }
@@ -177,13 +228,22 @@ impl Executor {
 
     /// `GET path`
     pub async fn get(&self, path: &str) -> u16 {
-        self.client.get(format!("{}{path}", self.url)).send().await.expect("an answer").status().as_u16()
+        self.client
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .expect("an answer")
+            .status()
+            .as_u16()
     }
 
     /// Sends SIGTERM and waits. Returns the exit code and how long it took.
     pub fn terminate(&mut self) -> (Option<i32>, Duration) {
         let started = std::time::Instant::now();
-        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
+        let status = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status()
+            .expect("kill");
         assert!(status.success());
         let code = self.child.wait().expect("it ends").code();
         (code, started.elapsed())

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 /// The repository's root.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a parent")
+        .to_owned()
 }
 
 /// Where `modules/build` puts the guests.
@@ -15,7 +18,11 @@ pub fn directory() -> PathBuf {
 /// A guest of `modules/`, built from source.
 pub fn guest(name: &str) -> PathBuf {
     let path = directory().join(format!("{name}.wasm"));
-    assert!(path.is_file(), "there is no `{}`: run modules/build, or integration/test, which does", path.display());
+    assert!(
+        path.is_file(),
+        "there is no `{}`: run modules/build, or integration/test, which does",
+        path.display()
+    );
     path
 }
 

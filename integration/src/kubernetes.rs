@@ -37,7 +37,9 @@ impl Kubernetes {
             .route(&format!("/api/v1/{below}"), get(answer))
             .route(&format!("/apis/argoproj.io/v1alpha1/{below}"), get(answer))
             .with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, shared }
@@ -50,7 +52,11 @@ impl Kubernetes {
 
     /// Adds an object to another namespace.
     pub fn put_elsewhere(&self, namespace: &str, path: &str, object: Value) {
-        self.shared.objects.lock().expect("the objects").insert(format!("{namespace}/{path}"), object);
+        self.shared
+            .objects
+            .lock()
+            .expect("the objects")
+            .insert(format!("{namespace}/{path}"), object);
     }
 
     /// Adds a pull secret.
@@ -64,12 +70,20 @@ impl Kubernetes {
 
     /// Takes the right to read an object.
     pub fn forbid(&self, path: &str) {
-        self.shared.forbidden.lock().expect("the rules").insert(format!("argo/{path}"));
+        self.shared
+            .forbidden
+            .lock()
+            .expect("the rules")
+            .insert(format!("argo/{path}"));
     }
 
     /// Gives it back.
     pub fn allow(&self, path: &str) {
-        self.shared.forbidden.lock().expect("the rules").remove(&format!("argo/{path}"));
+        self.shared
+            .forbidden
+            .lock()
+            .expect("the rules")
+            .remove(&format!("argo/{path}"));
     }
 
     /// What was asked for.
@@ -103,7 +117,9 @@ async fn answer(
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code.as_u16()});
         (code, Json(status))
     };
-    let bearer = headers.get("authorization").and_then(|value| value.to_str().ok());
+    let bearer = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
     if bearer != Some(&format!("Bearer {TOKEN}")) {
         return status(StatusCode::UNAUTHORIZED, "Unauthorized");
     }

@@ -52,7 +52,10 @@ pub fn http() -> reqwest::Client {
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !condition().await {
-        assert!(started.elapsed() < Duration::from_secs(10), "{what} did not happen in ten seconds");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{what} did not happen in ten seconds"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -65,11 +68,18 @@ impl Server {
     /// Starts it, and waits until it listens on `host`.
     fn start(mut command: std::process::Command, host: &str) -> Self {
         let name = command.get_program().display().to_string();
-        let silent = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let child = silent.spawn().unwrap_or_else(|error| panic!("{name}: {error}: integration/test installs it"));
+        let silent = command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let child = silent
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}: integration/test installs it"));
         let (server, started) = (Self(child), Instant::now());
         while std::net::TcpStream::connect(host).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "{name} does not listen");
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "{name} does not listen"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         server

@@ -24,7 +24,9 @@ pub struct OtherStore {
 
 /// Where `integration/other-stores` puts a program.
 pub fn fetched(name: &str) -> PathBuf {
-    crate::guests::repository().join("target/other-stores/bin").join(name)
+    crate::guests::repository()
+        .join("target/other-stores/bin")
+        .join(name)
 }
 
 fn host() -> String {
@@ -46,20 +48,53 @@ impl OtherStore {
         );
         std::fs::write(&config, text).expect("a file");
         let garage = |arguments: &[&str]| {
-            let output = Command::new(program).arg("-c").arg(&config).args(arguments).output().expect("garage runs");
-            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            let output = Command::new(program)
+                .arg("-c")
+                .arg(&config)
+                .args(arguments)
+                .output()
+                .expect("garage runs");
+            assert!(
+                output.status.success(),
+                "{arguments:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             String::from_utf8(output.stdout).expect("a text")
         };
         let mut server = Command::new(program);
         server.arg("-c").arg(&config).arg("server");
         let server = Server::start(server, &endpoint);
         let node = garage(&["node", "id", "-q"]);
-        garage(&["layout", "assign", "-z", "here", "-c", "10G", node.split('@').next().expect("an id")]);
+        garage(&[
+            "layout",
+            "assign",
+            "-z",
+            "here",
+            "-c",
+            "10G",
+            node.split('@').next().expect("an id"),
+        ]);
         garage(&["layout", "apply", "--version", "1"]);
-        garage(&["key", "import", "--yes", "-n", "test", ACCESS_KEY, SECRET_KEY]);
+        garage(&[
+            "key", "import", "--yes", "-n", "test", ACCESS_KEY, SECRET_KEY,
+        ]);
         garage(&["bucket", "create", "artifacts"]);
-        garage(&["bucket", "allow", "--read", "--write", "--owner", "artifacts", "--key", ACCESS_KEY]);
-        Self { endpoint, region: "garage", _server: server, _directory: directory }
+        garage(&[
+            "bucket",
+            "allow",
+            "--read",
+            "--write",
+            "--owner",
+            "artifacts",
+            "--key",
+            ACCESS_KEY,
+        ]);
+        Self {
+            endpoint,
+            region: "garage",
+            _server: server,
+            _directory: directory,
+        }
     }
 
     /// `rclone serve s3`
@@ -68,10 +103,22 @@ impl OtherStore {
         std::fs::create_dir(directory.path().join("artifacts")).expect("a bucket");
         let endpoint = host();
         let mut server = Command::new(program);
-        server.args(["serve", "s3", "--addr", &endpoint, "--auth-key", &format!("{ACCESS_KEY},{SECRET_KEY}")]);
+        server.args([
+            "serve",
+            "s3",
+            "--addr",
+            &endpoint,
+            "--auth-key",
+            &format!("{ACCESS_KEY},{SECRET_KEY}"),
+        ]);
         server.arg(directory.path());
         let server = Server::start(server, &endpoint);
-        Self { endpoint, region: "us-east-1", _server: server, _directory: directory }
+        Self {
+            endpoint,
+            region: "us-east-1",
+            _server: server,
+            _directory: directory,
+        }
     }
 
     /// The bucket as Argo writes it, without keys: those are in the environment.
@@ -93,9 +140,20 @@ impl OtherStore {
     }
 
     fn ask(&self, key: &str, more: &str) -> Vec<u8> {
-        let command = format!("{} http://{}/artifacts/{key} {more}", self.curl(), self.endpoint);
-        let output = Command::new("sh").args(["-c", &command]).output().expect("a shell");
-        assert!(output.status.success(), "{key}: {}", String::from_utf8_lossy(&output.stderr));
+        let command = format!(
+            "{} http://{}/artifacts/{key} {more}",
+            self.curl(),
+            self.endpoint
+        );
+        let output = Command::new("sh")
+            .args(["-c", &command])
+            .output()
+            .expect("a shell");
+        assert!(
+            output.status.success(),
+            "{key}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.stdout
     }
 

@@ -53,7 +53,10 @@ impl Registry {
             Access::Password => {
                 let file = directory.path().join("htpasswd");
                 std::fs::write(&file, HTPASSWD).expect("the passwords");
-                format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display())
+                format!(
+                    "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+                    file.display()
+                )
             }
             Access::Token(server) => server.registry_config(),
         };
@@ -66,54 +69,115 @@ impl Registry {
         std::fs::write(&config, text).expect("its configuration");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
-        Self { _server: Server::start(command, &host), host, _directory: directory }
+        Self {
+            _server: Server::start(command, &host),
+            host,
+            _directory: directory,
+        }
     }
 
     /// Puts a document under a tag or digest; returns its digest.
-    pub async fn put_manifest(&self, name: &str, reference: &str, media_type: &str, document: &Value) -> String {
-        self.put_bytes(name, reference, media_type, document.to_string().into_bytes()).await
+    pub async fn put_manifest(
+        &self,
+        name: &str,
+        reference: &str,
+        media_type: &str,
+        document: &Value,
+    ) -> String {
+        self.put_bytes(
+            name,
+            reference,
+            media_type,
+            document.to_string().into_bytes(),
+        )
+        .await
     }
 
     /// The same with the document's very bytes.
-    pub async fn put_bytes(&self, name: &str, reference: &str, media_type: &str, body: Vec<u8>) -> String {
+    pub async fn put_bytes(
+        &self,
+        name: &str,
+        reference: &str,
+        media_type: &str,
+        body: Vec<u8>,
+    ) -> String {
         let url = format!("http://{}/v2/{name}/manifests/{reference}", self.host);
-        let request = crate::http().put(url).basic_auth(USER, Some(PASSWORD)).header("content-type", media_type);
+        let request = crate::http()
+            .put(url)
+            .basic_auth(USER, Some(PASSWORD))
+            .header("content-type", media_type);
         let answer = request.body(body.clone()).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+        assert!(
+            answer.status().is_success(),
+            "{}",
+            answer.text().await.unwrap_or_default()
+        );
         sources::Digest::of(&body).to_string()
     }
 
     /// Puts a blob; returns its descriptor, without annotations.
     pub async fn put_blob(&self, name: &str, media_type: &str, bytes: &[u8]) -> Value {
         let (client, digest) = (crate::http(), sources::Digest::of(bytes).to_string());
-        let start =
-            client.post(format!("http://{}/v2/{name}/blobs/uploads/", self.host)).basic_auth(USER, Some(PASSWORD));
-        let location = start.send().await.expect("an answer").headers()["location"].to_str().expect("a URL").to_owned();
+        let start = client
+            .post(format!("http://{}/v2/{name}/blobs/uploads/", self.host))
+            .basic_auth(USER, Some(PASSWORD));
+        let location = start.send().await.expect("an answer").headers()["location"]
+            .to_str()
+            .expect("a URL")
+            .to_owned();
         let joint = if location.contains('?') { '&' } else { '?' };
-        let finish = client.put(format!("{location}{joint}digest={digest}")).basic_auth(USER, Some(PASSWORD));
+        let finish = client
+            .put(format!("{location}{joint}digest={digest}"))
+            .basic_auth(USER, Some(PASSWORD));
         let answer = finish.body(bytes.to_vec()).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+        assert!(
+            answer.status().is_success(),
+            "{}",
+            answer.text().await.unwrap_or_default()
+        );
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     }
 
     /// Pushes an artifact with these layers and this configuration type; returns the manifest's digest.
     pub async fn push(&self, name: &str, config_type: &str, layers: &[(&str, &[u8])]) -> String {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
+        let config = ClientConfig {
+            protocol: ClientProtocol::Http,
+            ..ClientConfig::default()
+        };
         let client = Client::try_from(config).expect("a client");
-        let reference: Reference = format!("{}/{name}", self.host).parse().expect("a reference");
+        let reference: Reference = format!("{}/{name}", self.host)
+            .parse()
+            .expect("a reference");
         let layers: Vec<ImageLayer> = layers
             .iter()
-            .map(|(media_type, bytes)| ImageLayer::new(Bytes::copy_from_slice(bytes), (*media_type).to_owned(), None))
+            .map(|(media_type, bytes)| {
+                ImageLayer::new(
+                    Bytes::copy_from_slice(bytes),
+                    (*media_type).to_owned(),
+                    None,
+                )
+            })
             .collect();
         let config = Config::new(Bytes::from_static(b"{}"), config_type.to_owned(), None);
         let auth = RegistryAuth::Basic(USER.to_owned(), PASSWORD.to_owned());
-        client.push(&reference, &layers, config, &auth, None).await.expect("the push");
-        client.fetch_manifest_digest(&reference, &auth).await.expect("a digest")
+        client
+            .push(&reference, &layers, config, &auth, None)
+            .await
+            .expect("the push");
+        client
+            .fetch_manifest_digest(&reference, &auth)
+            .await
+            .expect("a digest")
     }
 
     /// Pushes a module in the CNCF layout.
     pub async fn push_module(&self, name: &str, module: &[u8]) -> String {
-        self.push(name, "application/vnd.wasm.config.v0+json", &[("application/wasm", module)]).await
+        self.push(
+            name,
+            "application/vnd.wasm.config.v0+json",
+            &[("application/wasm", module)],
+        )
+        .await
     }
 }

@@ -67,20 +67,36 @@ impl S3 {
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(s3s::auth::SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let (service, directory) = (Some(builder.build()), root.path().to_owned());
-        let shared = Arc::new(Shared { service, root: directory, ..Shared::default() });
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let shared = Arc::new(Shared {
+            service,
+            root: directory,
+            ..Shared::default()
+        });
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&shared));
         let router = router.layer(axum::extract::DefaultBodyLimit::disable());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let endpoint = listener.local_addr().expect("an address").to_string();
         // Without waiting for more to send: small answers come in two pieces.
         let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { endpoint, root, shared }
+        Self {
+            endpoint,
+            root,
+            shared,
+        }
     }
 
     /// The next request that contains `matching`, `GET /artifacts/key`, goes wrong.
     pub fn fail(&self, matching: &str, fault: Fault) {
-        self.shared.faults.lock().expect("the faults").push_back((matching.to_owned(), fault));
+        self.shared
+            .faults
+            .lock()
+            .expect("the faults")
+            .push_back((matching.to_owned(), fault));
     }
 
     /// What was asked for since the last time: methods and paths.
@@ -92,7 +108,11 @@ impl S3 {
     /// The headers of what was asked for, where the method and path contain `matching`, since [`asked`](Self::asked) was called.
     pub fn headers(&self, matching: &str) -> Vec<http::HeaderMap> {
         let asked = self.shared.asked.lock().expect("the list");
-        asked.iter().filter(|(asked, _)| asked.contains(matching)).map(|(_, headers)| headers.clone()).collect()
+        asked
+            .iter()
+            .filter(|(asked, _)| asked.contains(matching))
+            .map(|(_, headers)| headers.clone())
+            .collect()
     }
 
     /// Where an object of the bucket `artifacts` is.
@@ -129,9 +149,14 @@ impl S3 {
 
 /// The environment with these keys, and no others.
 pub(crate) fn keys(access: &str, secret: &str) -> Vec<(String, String)> {
-    let pairs =
-        [("AWS_ACCESS_KEY_ID", access), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_EC2_METADATA_DISABLED", "true")];
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    let pairs = [
+        ("AWS_ACCESS_KEY_ID", access),
+        ("AWS_SECRET_ACCESS_KEY", secret),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
 }
 
 fn walk(root: &Path, directory: &Path, keys: &mut Vec<String>) {
@@ -139,7 +164,12 @@ fn walk(root: &Path, directory: &Path, keys: &mut Vec<String>) {
         let path = entry.path();
         match path.is_dir() {
             true => walk(root, &path, keys),
-            false => keys.push(path.strip_prefix(root).expect("below").display().to_string()),
+            false => keys.push(
+                path.strip_prefix(root)
+                    .expect("below")
+                    .display()
+                    .to_string(),
+            ),
         }
     }
 }
@@ -152,16 +182,24 @@ async fn read_all(request: Request) {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let asked = format!("{} {}", request.method(), request.uri());
-    shared.asked.lock().expect("the list").push((asked.clone(), request.headers().clone()));
+    shared
+        .asked
+        .lock()
+        .expect("the list")
+        .push((asked.clone(), request.headers().clone()));
     let fault = {
         let mut faults = shared.faults.lock().expect("the faults");
-        let at = faults.iter().position(|(matching, _)| asked.contains(matching.as_str()));
+        let at = faults
+            .iter()
+            .position(|(matching, _)| asked.contains(matching.as_str()));
         at.and_then(|at| faults.remove(at)).map(|(_, fault)| fault)
     };
     match fault {
         Some(Fault::Error(status, code)) => {
             read_all(request).await;
-            let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told to</Message></Error>");
+            let body = format!(
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told to</Message></Error>"
+            );
             return (http::StatusCode::from_u16(status).expect("a status"), body).into_response();
         }
         Some(Fault::Status(status)) => {
@@ -173,19 +211,36 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     // S3 has no directories, and this server cannot read its own.
     let key = request.uri().path().trim_start_matches('/');
     if request.method() == http::Method::GET
-        && request.uri().query().is_none_or(|query| query.starts_with("x-id"))
+        && request
+            .uri()
+            .query()
+            .is_none_or(|query| query.starts_with("x-id"))
         && shared.root.join(key).is_dir()
     {
-        return (http::StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code></Error>").into_response();
+        return (
+            http::StatusCode::NOT_FOUND,
+            "<Error><Code>NoSuchKey</Code></Error>",
+        )
+            .into_response();
     }
     let mut service = shared.service.clone().expect("a service");
-    let mut answered = Service::call(&mut service, request).await.expect("an answer").map(Body::new);
+    let mut answered = Service::call(&mut service, request)
+        .await
+        .expect("an answer")
+        .map(Body::new);
     match fault {
         Some(Fault::Cut(length)) => cut(answered, length),
         Some(Fault::Drip) => answered.map(drip),
         Some(Fault::Headers(headers)) => {
-            let header = |(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value));
-            answered.headers_mut().extend(headers.iter().copied().map(header));
+            let header = |(name, value)| {
+                (
+                    http::HeaderName::from_static(name),
+                    http::HeaderValue::from_static(value),
+                )
+            };
+            answered
+                .headers_mut()
+                .extend(headers.iter().copied().map(header));
             answered
         }
         _ => answered,
@@ -219,6 +274,8 @@ fn cut(answered: Response, length: usize) -> Response {
     let pieces = body
         .into_data_stream()
         .map(cut)
-        .chain(futures::stream::once(async { Err(axum::Error::new(std::io::Error::other("cut"))) }));
+        .chain(futures::stream::once(async {
+            Err(axum::Error::new(std::io::Error::other("cut")))
+        }));
     Response::from_parts(parts, Body::from_stream(pieces))
 }

@@ -70,18 +70,41 @@ pub struct Ended {
 
 impl TaskSets {
     /// Starts it with these nodes, so many of them in the object at once.
-    pub async fn start(workflow: &Value, nodes: &BTreeMap<String, Value>, parallelism: usize) -> Self {
-        let text = |key: &str| workflow["metadata"][key].as_str().unwrap_or_default().to_owned();
-        let waiting = nodes.iter().map(|(id, template)| (id.clone(), template.clone())).collect();
-        let mut set =
-            TaskSet { name: text("name"), namespace: text("namespace"), waiting, parallelism, ..TaskSet::default() };
+    pub async fn start(
+        workflow: &Value,
+        nodes: &BTreeMap<String, Value>,
+        parallelism: usize,
+    ) -> Self {
+        let text = |key: &str| {
+            workflow["metadata"][key]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let waiting = nodes
+            .iter()
+            .map(|(id, template)| (id.clone(), template.clone()))
+            .collect();
+        let mut set = TaskSet {
+            name: text("name"),
+            namespace: text("namespace"),
+            waiting,
+            parallelism,
+            ..TaskSet::default()
+        };
         set.fill();
-        let shared = Arc::new(Shared { set: Mutex::new(set), version: watch::channel(1).0, asked: Mutex::default() });
+        let shared = Arc::new(Shared {
+            set: Mutex::new(set),
+            version: watch::channel(1).0,
+            asked: Mutex::default(),
+        });
         let router = Router::new()
             .route(SETS, get(watched))
             .route(&format!("{SETS}/{{name}}/status"), patch(patched))
             .with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, shared }
@@ -90,7 +113,10 @@ impl TaskSets {
     /// What became of the nodes so far.
     pub fn ended(&self) -> Ended {
         let set = self.shared.set();
-        Ended { nodes: set.ended.clone(), refused: set.refused.clone() }
+        Ended {
+            nodes: set.ended.clone(),
+            refused: set.refused.clone(),
+        }
     }
 
     /// What was asked of it: methods and paths, each once.
@@ -130,13 +156,20 @@ impl TaskSet {
     }
 
     fn fill(&mut self) {
-        let mut size: usize = self.tasks.iter().map(|(id, task)| id.len() + task.to_string().len() + 8).sum();
+        let mut size: usize = self
+            .tasks
+            .iter()
+            .map(|(id, task)| id.len() + task.to_string().len() + 8)
+            .sum();
         while self.tasks.len() < self.parallelism
             && let Some((id, template)) = self.waiting.pop_front()
         {
             size += id.len() + template.to_string().len() + 8;
             // What the API server refuses of the controller is for the workflow's author to make smaller.
-            assert!(size < taskset::MAX_OBJECT, "the tasks are too large for one object: lower the parallelism");
+            assert!(
+                size < taskset::MAX_OBJECT,
+                "the tasks are too large for one object: lower the parallelism"
+            );
             self.tasks.insert(id, template);
         }
     }
@@ -144,9 +177,17 @@ impl TaskSet {
     /// The controller's part. A result that comes late replaces the earlier, as Argo has it.
     fn reconcile(&mut self) {
         let over = |node: &Value| {
-            matches!(node["phase"].as_str(), Some("Succeeded" | "Failed" | "Error" | "Skipped" | "Omitted"))
+            matches!(
+                node["phase"].as_str(),
+                Some("Succeeded" | "Failed" | "Error" | "Skipped" | "Omitted")
+            )
         };
-        let ended: Vec<String> = self.status.iter().filter(|(_, node)| over(node)).map(|(id, _)| id.clone()).collect();
+        let ended: Vec<String> = self
+            .status
+            .iter()
+            .filter(|(_, node)| over(node))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ended {
             self.tasks.remove(&id);
             if let Some(node) = self.status.remove(&id) {
@@ -163,30 +204,51 @@ async fn watched(
     Query(query): Query<BTreeMap<String, String>>,
     uri: Uri,
 ) -> Response {
-    shared.asked.lock().expect("the list").insert(format!("GET {uri}"));
+    shared
+        .asked
+        .lock()
+        .expect("the list")
+        .insert(format!("GET {uri}"));
     let name = {
         let set = shared.set();
-        assert_eq!(namespace, set.namespace, "the agent watches its own namespace");
+        assert_eq!(
+            namespace, set.namespace,
+            "the agent watches its own namespace"
+        );
         set.name.clone()
     };
-    assert_eq!(query.get("fieldSelector"), Some(&format!("metadata.name={name}")), "and its own workflow");
+    assert_eq!(
+        query.get("fieldSelector"),
+        Some(&format!("metadata.name={name}")),
+        "and its own workflow"
+    );
     assert_eq!(query.get("watch").map(String::as_str), Some("true"));
     let versions = shared.version.subscribe();
     let ends = shared.set().watches.map(|after| Instant::now() + after);
-    let events = futures::stream::unfold((shared, versions, "ADDED"), move |(shared, mut versions, kind)| async move {
-        if kind == "MODIFIED" {
-            let changed = versions.changed();
-            match ends {
-                Some(ends) => tokio::time::timeout_at(ends.into(), changed).await.ok()?.ok()?,
-                None => changed.await.ok()?,
+    let events = futures::stream::unfold(
+        (shared, versions, "ADDED"),
+        move |(shared, mut versions, kind)| async move {
+            if kind == "MODIFIED" {
+                let changed = versions.changed();
+                match ends {
+                    Some(ends) => tokio::time::timeout_at(ends.into(), changed)
+                        .await
+                        .ok()?
+                        .ok()?,
+                    None => changed.await.ok()?,
+                }
             }
-        }
-        let version = *versions.borrow_and_update();
-        let object = shared.set().object(version);
-        let line = format!("{}\n", json!({"type": kind, "object": object}));
-        Some((Ok::<_, Infallible>(line), (shared, versions, "MODIFIED")))
-    });
-    ([("content-type", "application/json")], Body::from_stream(events)).into_response()
+            let version = *versions.borrow_and_update();
+            let object = shared.set().object(version);
+            let line = format!("{}\n", json!({"type": kind, "object": object}));
+            Some((Ok::<_, Infallible>(line), (shared, versions, "MODIFIED")))
+        },
+    );
+    (
+        [("content-type", "application/json")],
+        Body::from_stream(events),
+    )
+        .into_response()
 }
 
 async fn patched(
@@ -197,19 +259,33 @@ async fn patched(
     // Argo says what it is in a type that is none of JSON's usual ones.
     body: Bytes,
 ) -> Response {
-    shared.asked.lock().expect("the list").insert(format!("PATCH {uri}"));
+    shared
+        .asked
+        .lock()
+        .expect("the list")
+        .insert(format!("PATCH {uri}"));
     let patch: Value = serde_json::from_slice(&body).expect("JSON");
-    let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok());
-    assert_eq!(kind, Some("application/merge-patch+json"), "what the status is patched with");
+    let kind = headers
+        .get("content-type")
+        .and_then(|kind| kind.to_str().ok());
+    assert_eq!(
+        kind,
+        Some("application/merge-patch+json"),
+        "what the status is patched with"
+    );
     let status = |code: u16, message: &str| {
         let text = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code});
         (StatusCode::from_u16(code).expect("a code"), Json(text)).into_response()
     };
-    let nodes: BTreeMap<String, Value> = serde_json::from_value(patch["status"]["nodes"].clone()).unwrap_or_default();
+    let nodes: BTreeMap<String, Value> =
+        serde_json::from_value(patch["status"]["nodes"].clone()).unwrap_or_default();
     let mut set = shared.set();
     let object = {
         if set.name != name {
-            return status(404, &format!("workflowtasksets.argoproj.io \"{name}\" not found"));
+            return status(
+                404,
+                &format!("workflowtasksets.argoproj.io \"{name}\" not found"),
+            );
         }
         if set.failing > 0 {
             set.failing -= 1;

@@ -22,13 +22,18 @@ pub fn refuse(
     }
     let kept = status.iter().filter(|(id, _)| !patch.contains_key(*id));
     let all = tasks.iter().chain(kept).chain(patch);
-    let size: usize = all.map(|(id, value)| id.len() + value.to_string().len() + 8).sum();
+    let size: usize = all
+        .map(|(id, value)| id.len() + value.to_string().len() + 8)
+        .sum();
     (size > MAX_OBJECT).then(|| format!("etcdserver: request is too large ({size} bytes)"))
 }
 
 fn refuse_node(node: &Value) -> Option<String> {
     let phase = node["phase"].as_str();
-    if !matches!(phase, Some("Pending" | "Running" | "Succeeded" | "Skipped" | "Failed" | "Error" | "Omitted")) {
+    if !matches!(
+        phase,
+        Some("Pending" | "Running" | "Succeeded" | "Skipped" | "Failed" | "Error" | "Omitted")
+    ) {
         return Some(format!("phase: unsupported value {}", node["phase"]));
     }
     if !node["message"].is_string() && !node["message"].is_null() {
@@ -43,21 +48,49 @@ fn refuse_node(node: &Value) -> Option<String> {
     let list = |key: &str| outputs[key].as_array().cloned().unwrap_or_default();
     for parameter in list("parameters") {
         if !is_name(&parameter["name"], "-_") {
-            return Some(format!("outputs.parameters: bad name {}", parameter["name"]));
+            return Some(format!(
+                "outputs.parameters: bad name {}",
+                parameter["name"]
+            ));
         }
         if !parameter["value"].is_string() {
-            return Some(format!("outputs.parameters.{}: must be a string", parameter["name"]));
+            return Some(format!(
+                "outputs.parameters.{}: must be a string",
+                parameter["name"]
+            ));
         }
     }
     for artifact in list("artifacts") {
         if !is_name(&artifact["name"], "-_{}.") {
             return Some(format!("outputs.artifacts: bad name {}", artifact["name"]));
         }
-        let locations = ["s3", "raw", "http", "git", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin"];
-        if locations.iter().filter(|kind| !artifact[**kind].is_null()).count() > 1 {
-            return Some(format!("outputs.artifacts.{}: at most one location", artifact["name"]));
+        let locations = [
+            "s3",
+            "raw",
+            "http",
+            "git",
+            "gcs",
+            "azure",
+            "oss",
+            "hdfs",
+            "artifactory",
+            "plugin",
+        ];
+        if locations
+            .iter()
+            .filter(|kind| !artifact[**kind].is_null())
+            .count()
+            > 1
+        {
+            return Some(format!(
+                "outputs.artifacts.{}: at most one location",
+                artifact["name"]
+            ));
         }
-        if artifact["mode"].as_i64().is_some_and(|mode| !(0..=511).contains(&mode)) {
+        if artifact["mode"]
+            .as_i64()
+            .is_some_and(|mode| !(0..=511).contains(&mode))
+        {
             return Some(format!("outputs.artifacts.{}: bad mode", artifact["name"]));
         }
     }
@@ -65,6 +98,10 @@ fn refuse_node(node: &Value) -> Option<String> {
 }
 
 fn is_name(name: &Value, signs: &str) -> bool {
-    name.as_str()
-        .is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c)))
+    name.as_str().is_some_and(|name| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+    })
 }

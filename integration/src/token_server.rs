@@ -49,22 +49,46 @@ impl TokenServer {
     pub async fn start() -> Self {
         let directory = TempDir::new().expect("a directory");
         let openssl = |arguments: &str| {
-            let done = Command::new("openssl").args(arguments.split(' ')).current_dir(directory.path()).output();
-            assert!(done.expect("openssl is missing").status.success(), "{arguments}");
+            let done = Command::new("openssl")
+                .args(arguments.split(' '))
+                .current_dir(directory.path())
+                .output();
+            assert!(
+                done.expect("openssl is missing").status.success(),
+                "{arguments}"
+            );
         };
         openssl("ecparam -name prime256v1 -genkey -noout -out key.pem");
         openssl("pkcs8 -topk8 -nocrypt -in key.pem -outform DER -out key.der");
         openssl("req -x509 -new -key key.pem -subj /CN=test -days 2 -out certificate.pem");
         let read = |name: &str| std::fs::read(directory.path().join(name)).expect("a file");
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &read("key.der"), &SystemRandom::new());
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            &read("key.der"),
+            &SystemRandom::new(),
+        );
         let certificate = String::from_utf8(read("certificate.pem")).expect("PEM");
-        let certificate = certificate.lines().filter(|line| !line.starts_with("---")).collect();
+        let certificate = certificate
+            .lines()
+            .filter(|line| !line.starts_with("---"))
+            .collect();
         let (key, asked) = (key.expect("a key"), Mutex::default());
-        let shared = Arc::new(Shared { key, certificate, directory, asked });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let realm = format!("http://{}/token", listener.local_addr().expect("an address"));
-        let router =
-            Router::new().route("/token", get(by_password).post(by_refresh_token)).with_state(Arc::clone(&shared));
+        let shared = Arc::new(Shared {
+            key,
+            certificate,
+            directory,
+            asked,
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let realm = format!(
+            "http://{}/token",
+            listener.local_addr().expect("an address")
+        );
+        let router = Router::new()
+            .route("/token", get(by_password).post(by_refresh_token))
+            .with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { realm, shared }
     }
@@ -89,7 +113,9 @@ async fn by_password(
     headers: HeaderMap,
 ) -> (StatusCode, Json<Value>) {
     let scope = query.get("scope").cloned().unwrap_or_default();
-    let given = headers.get("authorization").and_then(|value| value.to_str().ok());
+    let given = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
     let right = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
     match given {
         None => shared.answer("anonymous", &scope, &[]),
@@ -104,7 +130,10 @@ async fn by_refresh_token(
 ) -> (StatusCode, Json<Value>) {
     let scope = form.get("scope").cloned().unwrap_or_default();
     let is = |name: &str, value: &str| form.get(name).is_some_and(|given| given == value);
-    if is("grant_type", "refresh_token") && is("refresh_token", REFRESH_TOKEN) && is("service", SERVICE) {
+    if is("grant_type", "refresh_token")
+        && is("refresh_token", REFRESH_TOKEN)
+        && is("service", SERVICE)
+    {
         shared.answer("refresh", &scope, &["pull"])
     } else {
         shared.refuse("wrong refresh token", &scope)
@@ -114,35 +143,56 @@ async fn by_refresh_token(
 impl Shared {
     fn answer(&self, how: &str, scope: &str, actions: &[&str]) -> (StatusCode, Json<Value>) {
         self.note(how, scope);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("a time")
+            .as_secs();
         let access: Vec<Value> = scope
             .split(' ')
             .filter_map(|one| {
                 let mut parts = one.split(':').skip(1);
                 let (name, asked) = (parts.next()?, parts.next()?);
                 // No more than was asked for, and no more than is allowed.
-                let granted: Vec<&str> = asked.split(',').filter(|action| actions.contains(action)).collect();
+                let granted: Vec<&str> = asked
+                    .split(',')
+                    .filter(|action| actions.contains(action))
+                    .collect();
                 Some(json!({"type": "repository", "name": name, "actions": granted}))
             })
             .collect();
         let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [self.certificate]});
-        let claims =
-            json!({"iss": ISSUER, "sub": USER, "aud": SERVICE, "exp": now + 300, "nbf": now - 10, "access": access});
+        let claims = json!({"iss": ISSUER, "sub": USER, "aud": SERVICE, "exp": now + 300, "nbf": now - 10, "access": access});
         let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(header), part(claims));
-        let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).expect("a signature");
+        let signature = self
+            .key
+            .sign(&SystemRandom::new(), message.as_bytes())
+            .expect("a signature");
         let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
         // The older name of the field, or the newer: both are in use.
-        let name = if how == "refresh" { "access_token" } else { "token" };
-        (StatusCode::OK, Json(json!({name: token, "expires_in": 300})))
+        let name = if how == "refresh" {
+            "access_token"
+        } else {
+            "token"
+        };
+        (
+            StatusCode::OK,
+            Json(json!({name: token, "expires_in": 300})),
+        )
     }
 
     fn refuse(&self, how: &str, scope: &str) -> (StatusCode, Json<Value>) {
         self.note(how, scope);
-        (StatusCode::UNAUTHORIZED, Json(json!({"errors": [{"code": "UNAUTHORIZED"}]})))
+        (
+            StatusCode::UNAUTHORIZED,
+            Json(json!({"errors": [{"code": "UNAUTHORIZED"}]})),
+        )
     }
 
     fn note(&self, how: &str, scope: &str) {
-        self.asked.lock().expect("the list").push(format!("{how} {scope}"));
+        self.asked
+            .lock()
+            .expect("the list")
+            .push(format!("{how} {scope}"));
     }
 }

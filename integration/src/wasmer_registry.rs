@@ -25,20 +25,32 @@ impl WasmerRegistry {
         let directory = TempDir::new().expect("a directory");
         let port = crate::free_port();
         let host = format!("127.0.0.1:{port}");
-        std::fs::write(directory.path().join("fixture.json"), r#"{"packages": {}}"#).expect("a file");
+        std::fs::write(directory.path().join("fixture.json"), r#"{"packages": {}}"#)
+            .expect("a file");
         let mut command = Command::new("python3");
         command
             .arg(repository().join("integration/wasmer/registry.py"))
             .arg(port.to_string())
-            .args([directory.path().join("fixture.json"), directory.path().join("log")])
+            .args([
+                directory.path().join("fixture.json"),
+                directory.path().join("log"),
+            ])
             .env("PYTHONPATH", program("graphql"));
-        Self { _server: Server::start(command, &host), host, directory }
+        Self {
+            _server: Server::start(command, &host),
+            host,
+            directory,
+        }
     }
 
     /// Has these packages, and wants this token if there is one.
     pub fn set(&self, packages: &Value, token: Option<&str>) {
         let fixture = json!({"packages": packages, "token": token});
-        std::fs::write(self.directory.path().join("fixture.json"), fixture.to_string()).expect("a file");
+        std::fs::write(
+            self.directory.path().join("fixture.json"),
+            fixture.to_string(),
+        )
+        .expect("a file");
     }
 
     /// Serves a file; returns its URL.
@@ -60,7 +72,10 @@ impl WasmerRegistry {
         let _ = std::fs::remove_file(file);
         let line = |line: &str| {
             let line: Value = serde_json::from_str(line).expect("a line of JSON");
-            (line["path"].as_str().unwrap_or_default().to_owned(), line["authorization"].as_str().map(str::to_owned))
+            (
+                line["path"].as_str().unwrap_or_default().to_owned(),
+                line["authorization"].as_str().map(str::to_owned),
+            )
         };
         log.lines().map(line).collect()
     }
@@ -76,6 +91,10 @@ pub fn pack(version: &str, manifest: &Value, modules: &[(&str, &Path)]) -> Vec<u
         command.arg(format!("{name}={}", file.display()));
     }
     let output = command.output().expect("integration/fetch-programs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     std::fs::read(out).expect("a file")
 }

@@ -9,7 +9,8 @@ use wasm_workflow_integration::other_stores::{OtherStore, fetched};
 
 fn executor(store: &OtherStore) -> Executor {
     let repository = json!({"s3": store.bucket()});
-    let config = json!({"artifacts": {"repository": repository}, "sources": {"files": guests::directory()}});
+    let config =
+        json!({"artifacts": {"repository": repository}, "sources": {"files": guests::directory()}});
     Executor::start_with(Options {
         config: Some(config.to_string()),
         env: OtherStore::environment(),
@@ -21,7 +22,8 @@ fn executor(store: &OtherStore) -> Executor {
 fn copy(input: &Value, archive: &Value) -> Value {
     let mut template = template("word-count");
     template["inputs"] = json!({"artifacts": [{"name": "text", "path": "/in/text", "s3": input}]});
-    template["outputs"] = json!({"artifacts": [{"name": "copy", "path": "/out/copy", "archive": archive}]});
+    template["outputs"] =
+        json!({"artifacts": [{"name": "copy", "path": "/out/copy", "archive": archive}]});
     template["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/copy"]);
     template
 }
@@ -30,14 +32,21 @@ fn copy(input: &Value, archive: &Value) -> Value {
 async fn run(executor: &Executor, template: &Value) -> String {
     let node = executor.node(template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    node["outputs"]["artifacts"][0]["s3"]["key"].as_str().unwrap().to_owned()
+    node["outputs"]["artifacts"][0]["s3"]["key"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// Files and archives both ways, and what is said of what is not there.
 async fn small_ones(store: &OtherStore) {
     let (executor, text) = (executor(store), b"one two three".repeat(1000));
     store.put("in/text", &text);
-    let key = run(&executor, &copy(&json!({"key": "in/text"}), &json!({"none": {}}))).await;
+    let key = run(
+        &executor,
+        &copy(&json!({"key": "in/text"}), &json!({"none": {}})),
+    )
+    .await;
     assert_eq!(store.get(&key), text);
     for archive in [json!({"tar": {}}), json!({"zip": {}})] {
         let key = run(&executor, &copy(&json!({"key": "in/text"}), &archive)).await;
@@ -45,11 +54,26 @@ async fn small_ones(store: &OtherStore) {
         again["inputs"]["artifacts"][0]["archive"] = archive;
         assert_eq!(store.get(&run(&executor, &again).await), text);
     }
-    let missing = executor.node(&copy(&json!({"key": "none"}), &json!({"none": {}}))).await;
-    assert!(missing["message"].as_str().unwrap().contains("there is no object `none`"), "{missing}");
-    let elsewhere = json!({"key": "in/text", "bucket": "other", "endpoint": store.endpoint, "insecure": true});
+    let missing = executor
+        .node(&copy(&json!({"key": "none"}), &json!({"none": {}})))
+        .await;
+    assert!(
+        missing["message"]
+            .as_str()
+            .unwrap()
+            .contains("there is no object `none`"),
+        "{missing}"
+    );
+    let elsewhere =
+        json!({"key": "in/text", "bucket": "other", "endpoint": store.endpoint, "insecure": true});
     let node = executor.node(&copy(&elsewhere, &json!({"none": {}}))).await;
-    assert!(node["message"].as_str().unwrap().contains("the bucket names no keys"), "{node}");
+    assert!(
+        node["message"]
+            .as_str()
+            .unwrap()
+            .contains("the bucket names no keys"),
+        "{node}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,8 +88,16 @@ async fn garage() {
     // In parts, both ways.
     let large: Vec<u8> = (0..5_000_000u64).flat_map(u64::to_le_bytes).collect();
     store.put("in/large", &large);
-    let key = run(&executor(&store), &copy(&json!({"key": "in/large"}), &json!({"none": {}}))).await;
+    let key = run(
+        &executor(&store),
+        &copy(&json!({"key": "in/large"}), &json!({"none": {}})),
+    )
+    .await;
     assert!(store.get(&key) == large);
-    let again = run(&executor(&store), &copy(&json!({"key": key}), &json!({"none": {}}))).await;
+    let again = run(
+        &executor(&store),
+        &copy(&json!({"key": key}), &json!({"none": {}})),
+    )
+    .await;
     assert!(store.get(&again) == large, "what went in parts comes back");
 }

@@ -51,27 +51,54 @@ impl BindleSource {
         let mut url = server.url(API_PATH, context.http)?;
         // The last part of the API's path belongs to it, whether a slash follows or not.
         url.set_path(&format!("{}/_i/{path}", url.path().trim_end_matches('/')));
-        let request = Request { accept: vec![accept], ..Request::get(url) };
-        let answer = direct::send(&request, what, context).await.map_err(|error| match error.kind() {
-            ErrorKind::Unauthorized => error.hint("it may have been yanked, or need other credentials than these"),
-            _ => error,
-        })?;
-        if answer.status.is_success() { Ok(answer) } else { Err(answer.error(what)) }
+        let request = Request {
+            accept: vec![accept],
+            ..Request::get(url)
+        };
+        let answer = direct::send(&request, what, context)
+            .await
+            .map_err(|error| match error.kind() {
+                ErrorKind::Unauthorized => {
+                    error.hint("it may have been yanked, or need other credentials than these")
+                }
+                _ => error,
+            })?;
+        if answer.status.is_success() {
+            Ok(answer)
+        } else {
+            Err(answer.error(what))
+        }
     }
 
-    async fn invoice(&self, bindle: &BindleReference, context: &Context<'_>) -> Result<Invoice, Error> {
+    async fn invoice(
+        &self,
+        bindle: &BindleReference,
+        context: &Context<'_>,
+    ) -> Result<Invoice, Error> {
         let what = format!("bindle `{}`", bindle.id());
-        let answer = self.get(bindle, &bindle.id(), "application/toml", &what, context).await?;
-        let bytes = answer.bytes(MAX_INVOICE, &format!("the invoice of {what}")).await?;
-        let malformed = |why: &str| Error::new(ErrorKind::Protocol, format!("the invoice of {what} {why}"));
-        let text = std::str::from_utf8(&bytes).map_err(|error| malformed("is not UTF-8").caused_by(error))?;
-        let invoice: Invoice = toml::from_str(text).map_err(|error| malformed("is malformed").caused_by(error))?;
-        if invoice.bindle.name != bindle.name() || invoice.bindle.version != bindle.version().to_string() {
+        let answer = self
+            .get(bindle, &bindle.id(), "application/toml", &what, context)
+            .await?;
+        let bytes = answer
+            .bytes(MAX_INVOICE, &format!("the invoice of {what}"))
+            .await?;
+        let malformed =
+            |why: &str| Error::new(ErrorKind::Protocol, format!("the invoice of {what} {why}"));
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|error| malformed("is not UTF-8").caused_by(error))?;
+        let invoice: Invoice =
+            toml::from_str(text).map_err(|error| malformed("is malformed").caused_by(error))?;
+        if invoice.bindle.name != bindle.name()
+            || invoice.bindle.version != bindle.version().to_string()
+        {
             return Err(malformed("is that of another"));
         }
         if invoice.yanked == Some(true) {
-            return Err(Error::new(ErrorKind::NotFound, format!("{what} was yanked by its author"))
-                .hint("choose another version"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{what} was yanked by its author"),
+            )
+            .hint("choose another version"));
         }
         Ok(invoice)
     }
@@ -96,21 +123,35 @@ impl Source for BindleSource {
         signature::check(&invoice, &self.keys)?;
         let label = invoice.module(bindle.parcel())?;
         let digest = label.digest()?;
-        let part = Part { digest: digest.clone(), size: Some(label.size), media_type: Some(label.media_type.clone()) };
+        let part = Part {
+            digest: digest.clone(),
+            size: Some(label.size),
+            media_type: Some(label.media_type.clone()),
+        };
         Ok(Resolved::file(reference, digest, part).into())
     }
 
-    async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error> {
+    async fn open_unverified(
+        &self,
+        resolved: &Resolved,
+        part: &Part,
+        context: &Context<'_>,
+    ) -> Result<Body, Error> {
         let bindle = expect(&resolved.origin)?;
         let path = format!("{}@{}", bindle.id(), part.digest.hex());
         let what = format!("parcel `{}` of `{}`", part.digest, bindle.id());
-        self.get(bindle, &path, "*/*", &what, context).await?.decoded_body()
+        self.get(bindle, &path, "*/*", &what, context)
+            .await?
+            .decoded_body()
     }
 }
 
 fn expect(reference: &Reference) -> Result<&BindleReference, Error> {
     match reference {
         Reference::Bindle(bindle) => Ok(bindle),
-        other => Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not a bindle", other.redacted()))),
+        other => Err(Error::new(
+            ErrorKind::InvalidReference,
+            format!("`{}` is not a bindle", other.redacted()),
+        )),
     }
 }

@@ -26,30 +26,56 @@ impl Caching {
     /// What the headers of an answer that comes `now` say.
     pub(crate) fn of(headers: &HeaderMap, now: SystemTime) -> Self {
         let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
-        let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-        let directives: Vec<String> =
-            values.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()).collect();
+        let values = headers
+            .get_all(CACHE_CONTROL)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        let directives: Vec<String> = values
+            .flat_map(|value| value.split(','))
+            .map(|directive| directive.trim().to_ascii_lowercase())
+            .collect();
         let has = |name: &str| directives.iter().any(|directive| directive == name);
-        let max_age = directives.iter().find_map(|directive| directive.strip_prefix("max-age="));
-        let max_age = max_age.and_then(|seconds| seconds.trim_matches('"').parse().ok()).map(Duration::from_secs);
+        let max_age = directives
+            .iter()
+            .find_map(|directive| directive.strip_prefix("max-age="));
+        let max_age = max_age
+            .and_then(|seconds| seconds.trim_matches('"').parse().ok())
+            .map(Duration::from_secs);
         // Some of that time went by in caches before this one; how much, must be a number.
         let age = text(AGE).map_or(0, |seconds| seconds.trim().parse().unwrap_or(u64::MAX));
         let age = Duration::from_secs(age);
-        let fresh = max_age.filter(|_| !has("no-cache")).map(|max_age| max_age.saturating_sub(age).min(LONGEST_FRESH));
-        let fresh_until = fresh.filter(|fresh| !fresh.is_zero()).map(|fresh| seconds(now + fresh));
-        Self { etag: text(ETAG), last_modified: text(LAST_MODIFIED), fresh_until, no_store: has("no-store") }
+        let fresh = max_age
+            .filter(|_| !has("no-cache"))
+            .map(|max_age| max_age.saturating_sub(age).min(LONGEST_FRESH));
+        let fresh_until = fresh
+            .filter(|fresh| !fresh.is_zero())
+            .map(|fresh| seconds(now + fresh));
+        Self {
+            etag: text(ETAG),
+            last_modified: text(LAST_MODIFIED),
+            fresh_until,
+            no_store: has("no-store"),
+        }
     }
 
     /// The newer word of the server, which need not repeat how versions are told apart (RFC 9111, 3.2).
     pub(crate) fn over(self, older: &Self) -> Self {
         let etag = self.etag.or_else(|| older.etag.clone());
         let last_modified = self.last_modified.or_else(|| older.last_modified.clone());
-        Self { etag, last_modified, ..self }
+        Self {
+            etag,
+            last_modified,
+            ..self
+        }
     }
 
     /// The same without what was promised to somebody else.
     pub(crate) fn without_promises(&self) -> Self {
-        Self { fresh_until: None, no_store: false, ..self.clone() }
+        Self {
+            fresh_until: None,
+            no_store: false,
+            ..self.clone()
+        }
     }
 
     /// Whether the server can be asked for it only if it changed.
@@ -61,12 +87,15 @@ impl Caching {
     pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
         // A clock that was set back must not make it fresh for ever.
         let latest = seconds(now + LONGEST_FRESH);
-        self.fresh_until.is_some_and(|until| (seconds(now)..=latest).contains(&until))
+        self.fresh_until
+            .is_some_and(|until| (seconds(now)..=latest).contains(&until))
     }
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]
@@ -77,28 +106,60 @@ mod tests {
     fn as_long_as_the_server_says_and_an_hour_at_most() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let fresh_for = |headers: &[(&'static str, &str)]| {
-            let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
             let caching = Caching::of(&headers.collect(), now);
             caching.fresh_until.map(|until| until - 1_000_000)
         };
         assert_eq!(fresh_for(&[]), None);
-        assert_eq!(fresh_for(&[("cache-control", "public, Max-Age=60")]), Some(60));
-        assert_eq!(fresh_for(&[("cache-control", "max-age=60"), ("age", "50")]), Some(10));
-        assert_eq!(fresh_for(&[("cache-control", "max-age=60"), ("age", "60")]), None);
-        assert_eq!(fresh_for(&[("cache-control", "max-age=60"), ("age", "99999999999999999999")]), None);
-        assert_eq!(fresh_for(&[("cache-control", "max-age=31536000, immutable")]), Some(3600));
-        assert_eq!(fresh_for(&[("cache-control", "max-age=60, no-cache")]), None);
+        assert_eq!(
+            fresh_for(&[("cache-control", "public, Max-Age=60")]),
+            Some(60)
+        );
+        assert_eq!(
+            fresh_for(&[("cache-control", "max-age=60"), ("age", "50")]),
+            Some(10)
+        );
+        assert_eq!(
+            fresh_for(&[("cache-control", "max-age=60"), ("age", "60")]),
+            None
+        );
+        assert_eq!(
+            fresh_for(&[
+                ("cache-control", "max-age=60"),
+                ("age", "99999999999999999999")
+            ]),
+            None
+        );
+        assert_eq!(
+            fresh_for(&[("cache-control", "max-age=31536000, immutable")]),
+            Some(3600)
+        );
+        assert_eq!(
+            fresh_for(&[("cache-control", "max-age=60, no-cache")]),
+            None
+        );
         assert_eq!(fresh_for(&[("cache-control", "max-age=-1")]), None);
-        assert_eq!(fresh_for(&[("cache-control", "max-age=18446744073709551615")]), Some(3600));
+        assert_eq!(
+            fresh_for(&[("cache-control", "max-age=18446744073709551615")]),
+            Some(3600)
+        );
     }
 
     #[test]
     fn fresh_ends() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let caching = Caching { fresh_until: Some(1_000_060), ..Caching::default() };
+        let caching = Caching {
+            fresh_until: Some(1_000_060),
+            ..Caching::default()
+        };
         assert!(caching.is_fresh(now) && caching.is_fresh(now + Duration::from_mins(1)));
         assert!(!caching.is_fresh(now + Duration::from_secs(61)));
-        assert!(!caching.is_fresh(now - Duration::from_hours(2)), "the clock was set back");
+        assert!(
+            !caching.is_fresh(now - Duration::from_hours(2)),
+            "the clock was set back"
+        );
         assert!(!Caching::default().is_fresh(now));
     }
 }

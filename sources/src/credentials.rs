@@ -55,10 +55,19 @@ impl PartialEq for Credential {
     fn eq(&self, other: &Self) -> bool {
         let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
         match (self, other) {
-            (Self::Basic { username: a, password: x }, Self::Basic { username: b, password: y }) => {
-                a == b && same(x, y)
+            (
+                Self::Basic {
+                    username: a,
+                    password: x,
+                },
+                Self::Basic {
+                    username: b,
+                    password: y,
+                },
+            ) => a == b && same(x, y),
+            (Self::Identity(a), Self::Identity(b)) | (Self::Bearer(a), Self::Bearer(b)) => {
+                same(a, b)
             }
-            (Self::Identity(a), Self::Identity(b)) | (Self::Bearer(a), Self::Bearer(b)) => same(a, b),
             (Self::Headers(a), Self::Headers(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|((m, x), (n, y))| m == n && same(x, y))
             }
@@ -72,11 +81,15 @@ impl Credential {
     /// Tells credentials apart without holding them.
     pub(crate) fn fingerprint(&self) -> String {
         let text = match self {
-            Self::Basic { username, password } => format!("basic\0{username}\0{}", password.expose_secret()),
+            Self::Basic { username, password } => {
+                format!("basic\0{username}\0{}", password.expose_secret())
+            }
             Self::Identity(token) => format!("identity\0\0{}", token.expose_secret()),
             Self::Bearer(token) => format!("bearer\0\0{}", token.expose_secret()),
             Self::Headers(headers) => {
-                let headers = headers.iter().map(|(name, value)| format!("\0{name}\0{}", value.expose_secret()));
+                let headers = headers
+                    .iter()
+                    .map(|(name, value)| format!("\0{name}\0{}", value.expose_secret()));
                 format!("headers{}", headers.collect::<String>())
             }
             Self::Unobtainable(why) => format!("unobtainable\0\0{why}"),
@@ -97,7 +110,10 @@ pub struct Candidate {
 impl Candidate {
     /// The error for credentials that nobody could send.
     pub(crate) fn unusable(&self, why: &str) -> Error {
-        let error = Error::new(ErrorKind::InvalidConfig, format!("the credentials of {} {why}", self.origin));
+        let error = Error::new(
+            ErrorKind::InvalidConfig,
+            format!("the credentials of {} {why}", self.origin),
+        );
         match self.credential {
             Credential::Unobtainable(_) => {
                 error.hint("mend it, or take it out of `credHelpers`, `credsStore` and `auths` in Docker's config.json")
@@ -156,19 +172,37 @@ mod tests {
         let keyring = |credentials: &[Credential]| {
             let mut keyring = Keyring::default();
             for credential in credentials {
-                keyring.insert("h", Candidate { credential: credential.clone(), origin: "here".to_owned() });
+                keyring.insert(
+                    "h",
+                    Candidate {
+                        credential: credential.clone(),
+                        origin: "here".to_owned(),
+                    },
+                );
             }
             keyring
         };
-        let (lost, good) = (Credential::Unobtainable("why".to_owned()), Credential::Bearer("t".into()));
+        let (lost, good) = (
+            Credential::Unobtainable("why".to_owned()),
+            Credential::Bearer("t".into()),
+        );
         let found = |keyrings: &[Keyring]| {
-            candidates(keyrings, "h/a").into_iter().map(|found| found.credential).collect::<Vec<_>>()
+            candidates(keyrings, "h/a")
+                .into_iter()
+                .map(|found| found.credential)
+                .collect::<Vec<_>>()
         };
         assert_eq!(
-            found(&[keyring(std::slice::from_ref(&lost)), keyring(std::slice::from_ref(&good))]),
+            found(&[
+                keyring(std::slice::from_ref(&lost)),
+                keyring(std::slice::from_ref(&good))
+            ]),
             std::slice::from_ref(&good)
         );
         assert_eq!(found(&[keyring(&[lost.clone(), good.clone()])]), [good]);
-        assert_eq!(found(&[Keyring::default(), keyring(std::slice::from_ref(&lost))]), [lost]);
+        assert_eq!(
+            found(&[Keyring::default(), keyring(std::slice::from_ref(&lost))]),
+            [lost]
+        );
     }
 }

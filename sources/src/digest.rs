@@ -45,7 +45,10 @@ pub struct Digest {
 impl Digest {
     /// The SHA-256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self { algorithm: Algorithm::Sha256, hex: hex::encode(Sha256::digest(bytes)) }
+        Self {
+            algorithm: Algorithm::Sha256,
+            hex: hex::encode(Sha256::digest(bytes)),
+        }
     }
 
     /// How it was computed.
@@ -116,7 +119,10 @@ impl FromStr for Digest {
         if digits.len() != length || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ParseDigestError::Hex(clip(text), algorithm.name(), length));
         }
-        Ok(Self { algorithm, hex: digits.to_ascii_lowercase() })
+        Ok(Self {
+            algorithm,
+            hex: digits.to_ascii_lowercase(),
+        })
     }
 }
 
@@ -166,8 +172,14 @@ impl Hasher {
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Digest {
         match self {
-            Self::Sha256(hasher) => Digest { algorithm: Algorithm::Sha256, hex: hex::encode(hasher.finalize()) },
-            Self::Sha512(hasher) => Digest { algorithm: Algorithm::Sha512, hex: hex::encode(hasher.finalize()) },
+            Self::Sha256(hasher) => Digest {
+                algorithm: Algorithm::Sha256,
+                hex: hex::encode(hasher.finalize()),
+            },
+            Self::Sha512(hasher) => Digest {
+                algorithm: Algorithm::Sha512,
+                hex: hex::encode(hasher.finalize()),
+            },
         }
     }
 }
@@ -195,10 +207,20 @@ mod tests {
 
     #[test]
     fn refuses_what_could_climb_or_is_short() {
-        for text in ["sha256:../../etc/passwd", "sha256:", "md5:00", "", "sha256:e3b0", &EMPTY[7..]] {
+        for text in [
+            "sha256:../../etc/passwd",
+            "sha256:",
+            "md5:00",
+            "",
+            "sha256:e3b0",
+            &EMPTY[7..],
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
         let not_hex = format!("sha256:{}g", "0".repeat(63));
-        assert!(matches!(not_hex.parse::<Digest>(), Err(ParseDigestError::Hex(..))));
+        assert!(matches!(
+            not_hex.parse::<Digest>(),
+            Err(ParseDigestError::Hex(..))
+        ));
     }
 }

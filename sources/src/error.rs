@@ -83,13 +83,23 @@ impl Error {
     /// An error that repeating the request cannot mend. `message` is a lower-case fragment without secrets.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retryable = matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable);
-        Self { inner: Arc::new(Inner { kind, message: message.into(), hint: None, retryable, source: None }) }
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                message: message.into(),
+                hint: None,
+                retryable,
+                source: None,
+            }),
+        }
     }
 
     fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.inner);
         change(&mut inner);
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Adds what the reader can do about it.

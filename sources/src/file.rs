@@ -36,17 +36,25 @@ impl FileSource {
 
     async fn read(&self, reference: &Reference) -> Result<Vec<u8>, Error> {
         let Reference::File(path) = reference else {
-            return Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not a file", reference.redacted())));
+            return Err(Error::new(
+                ErrorKind::InvalidReference,
+                format!("`{}` is not a file", reference.redacted()),
+            ));
         };
         let (source, path) = (self.clone(), path.clone());
         let read = tokio::task::spawn_blocking(move || source.read_blocking(&path)).await;
-        read.unwrap_or_else(|error| Err(Error::new(ErrorKind::Store, "reading the file broke off").caused_by(error)))
+        read.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Store, "reading the file broke off").caused_by(error))
+        })
     }
 
     fn read_blocking(&self, path: &Path) -> Result<Vec<u8>, Error> {
         let failed = |error: std::io::Error| {
-            let kind =
-                if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Store };
+            let kind = if error.kind() == std::io::ErrorKind::NotFound {
+                ErrorKind::NotFound
+            } else {
+                ErrorKind::Store
+            };
             let message = if kind == ErrorKind::NotFound {
                 format!("there is no file `{}`", path.display())
             } else {
@@ -57,25 +65,40 @@ impl FileSource {
         // Links are followed first, so that what is checked is what is opened.
         let real = match &self.access {
             Access::Denied => {
-                return Err(Error::new(ErrorKind::Denied, "modules from files are not allowed here")
-                    .hint("the operator can open one directory with `sources.files`"));
+                return Err(Error::new(
+                    ErrorKind::Denied,
+                    "modules from files are not allowed here",
+                )
+                .hint("the operator can open one directory with `sources.files`"));
             }
             Access::Any => path.canonicalize().map_err(failed)?,
             Access::Below(root) => {
                 let real_root = root.canonicalize().map_err(|error| {
-                    let message = format!("the directory `{}` cannot be read: {error}", root.display());
-                    Error::new(ErrorKind::InvalidConfig, message).hint("the operator mends `sources.files`")
+                    let message =
+                        format!("the directory `{}` cannot be read: {error}", root.display());
+                    Error::new(ErrorKind::InvalidConfig, message)
+                        .hint("the operator mends `sources.files`")
                 })?;
                 // By name first: whether there is something outside is not for the asker to know.
-                let climbs = path.components().any(|component| component == Component::ParentDir);
+                let climbs = path
+                    .components()
+                    .any(|component| component == Component::ParentDir);
                 if climbs || (!path.starts_with(root) && !path.starts_with(&real_root)) {
-                    let message = format!("`{}` is outside the directory that the operator opened", path.display());
+                    let message = format!(
+                        "`{}` is outside the directory that the operator opened",
+                        path.display()
+                    );
                     return Err(Error::new(ErrorKind::Denied, message));
                 }
-                let real = path.canonicalize().ok().filter(|real| real.starts_with(&real_root));
+                let real = path
+                    .canonicalize()
+                    .ok()
+                    .filter(|real| real.starts_with(&real_root));
                 real.ok_or_else(|| {
-                    let message =
-                        format!("there is no file `{}` in the directory that the operator opened", path.display());
+                    let message = format!(
+                        "there is no file `{}` in the directory that the operator opened",
+                        path.display()
+                    );
                     Error::new(ErrorKind::NotFound, message)
                 })?
             }
@@ -83,13 +106,21 @@ impl FileSource {
         let file = std::fs::File::open(&real).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
-            return Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not a file", path.display())));
+            return Err(Error::new(
+                ErrorKind::InvalidReference,
+                format!("`{}` is not a file", path.display()),
+            ));
         }
         let mut bytes = Vec::new();
-        file.take(self.max_bytes + 1).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(self.max_bytes + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
         if bytes.len() as u64 > self.max_bytes {
             let limit = self.max_bytes;
-            return Err(Error::new(ErrorKind::TooLarge, format!("`{}` is larger than {limit} bytes", path.display())));
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("`{}` is larger than {limit} bytes", path.display()),
+            ));
         }
         Ok(bytes)
     }
@@ -111,11 +142,20 @@ impl Source for FileSource {
     ) -> Result<Resolution, Error> {
         let bytes = self.read(reference).await?;
         let digest = Digest::of(&bytes);
-        let part = Part { digest: digest.clone(), size: Some(bytes.len() as u64), media_type: None };
+        let part = Part {
+            digest: digest.clone(),
+            size: Some(bytes.len() as u64),
+            media_type: None,
+        };
         Ok(Resolved::file(reference, digest, part).into())
     }
 
-    async fn open_unverified(&self, resolved: &Resolved, _part: &Part, _context: &Context<'_>) -> Result<Body, Error> {
+    async fn open_unverified(
+        &self,
+        resolved: &Resolved,
+        _part: &Part,
+        _context: &Context<'_>,
+    ) -> Result<Body, Error> {
         let bytes = self.read(&resolved.origin).await?;
         let length = Some(bytes.len() as u64);
         let stream = futures::stream::once(async move { Ok(bytes.into()) }).boxed();
@@ -128,24 +168,42 @@ mod tests {
     use super::*;
 
     fn kind(access: Access, path: &Path) -> Result<usize, ErrorKind> {
-        FileSource::new(access, 100).read_blocking(path).map(|bytes| bytes.len()).map_err(|error| error.kind())
+        FileSource::new(access, 100)
+            .read_blocking(path)
+            .map(|bytes| bytes.len())
+            .map_err(|error| error.kind())
     }
 
     #[test]
     fn only_files_below_the_opened_directory() {
         let directory = tempfile::tempdir().unwrap();
-        let (root, outside) = (directory.path().join("root"), directory.path().join("outside.wasm"));
+        let (root, outside) = (
+            directory.path().join("root"),
+            directory.path().join("outside.wasm"),
+        );
         std::fs::create_dir(&root).unwrap();
         std::fs::write(root.join("in.wasm"), b"abc").unwrap();
         std::fs::write(&outside, b"secret").unwrap();
         std::os::unix::fs::symlink(&outside, root.join("link.wasm")).unwrap();
         let below = Access::Below(root.clone());
         assert_eq!(kind(below.clone(), &root.join("in.wasm")), Ok(3));
-        assert_eq!(kind(below.clone(), &root.join("link.wasm")), Err(ErrorKind::NotFound));
-        assert_eq!(kind(below.clone(), &root.join("../outside.wasm")), Err(ErrorKind::Denied));
+        assert_eq!(
+            kind(below.clone(), &root.join("link.wasm")),
+            Err(ErrorKind::NotFound)
+        );
+        assert_eq!(
+            kind(below.clone(), &root.join("../outside.wasm")),
+            Err(ErrorKind::Denied)
+        );
         assert_eq!(kind(below.clone(), &outside), Err(ErrorKind::Denied));
-        assert_eq!(kind(below.clone(), &directory.path().join("nothing.wasm")), Err(ErrorKind::Denied));
-        assert_eq!(kind(below.clone(), &root.join("none.wasm")), Err(ErrorKind::NotFound));
+        assert_eq!(
+            kind(below.clone(), &directory.path().join("nothing.wasm")),
+            Err(ErrorKind::Denied)
+        );
+        assert_eq!(
+            kind(below.clone(), &root.join("none.wasm")),
+            Err(ErrorKind::NotFound)
+        );
         assert_eq!(kind(below, &root), Err(ErrorKind::InvalidReference));
         assert_eq!(kind(Access::Denied, &outside), Err(ErrorKind::Denied));
         assert_eq!(kind(Access::Any, &outside), Ok(6));

@@ -21,7 +21,9 @@ pub struct Flights<K, V> {
 
 impl<K, V> Default for Flights<K, V> {
     fn default() -> Self {
-        Self { flying: Arc::default() }
+        Self {
+            flying: Arc::default(),
+        }
     }
 }
 
@@ -47,7 +49,10 @@ where
                 flight.clone()
             } else {
                 let task = tokio::spawn(work());
-                let landed = Landed { flying: Arc::clone(&self.flying), key: key.clone() };
+                let landed = Landed {
+                    flying: Arc::clone(&self.flying),
+                    key: key.clone(),
+                };
                 let flight = async move {
                     let _landed = landed;
                     task.await.ok()
@@ -72,7 +77,10 @@ struct Landed<K: Eq + Hash, V> {
 
 impl<K: Eq + Hash, V> Drop for Landed<K, V> {
     fn drop(&mut self) {
-        self.flying.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.flying
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
     }
 }
 
@@ -89,7 +97,8 @@ mod tests {
         let (open, gate) = tokio::sync::watch::channel(false);
         let callers: Vec<_> = (0..50)
             .map(|_| {
-                let (flights, started, mut gate) = (Arc::clone(&flights), Arc::clone(&started), gate.clone());
+                let (flights, started, mut gate) =
+                    (Arc::clone(&flights), Arc::clone(&started), gate.clone());
                 tokio::spawn(async move {
                     flights
                         .join("key", || async move {
@@ -105,7 +114,11 @@ mod tests {
         for caller in callers {
             assert_eq!(caller.await.unwrap(), Some(1));
         }
-        assert_eq!(flights.join("key", || async { 7 }).await, Some(7), "nothing is kept");
+        assert_eq!(
+            flights.join("key", || async { 7 }).await,
+            Some(7),
+            "nothing is kept"
+        );
     }
 
     #[tokio::test]
@@ -133,7 +146,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_reaches_nobody() {
         let flights: Flights<u8, u8> = Flights::default();
-        assert_eq!(flights.join(1, || async { panic!("on purpose") }).await, None);
+        assert_eq!(
+            flights.join(1, || async { panic!("on purpose") }).await,
+            None
+        );
         assert_eq!(flights.join(1, || async { 2 }).await, Some(2));
     }
 }

@@ -37,18 +37,33 @@ impl Source for HttpSource {
         let Some(digest) = http.digest() else {
             return revalidate(http, stored, context).await;
         };
-        let part = Part { digest: digest.clone(), size: None, media_type: None };
+        let part = Part {
+            digest: digest.clone(),
+            size: None,
+            media_type: None,
+        };
         let resolved = Resolved::file(reference, digest.clone(), part);
         Ok(match expected {
             // Only unpacking shows whether it holds.
-            Some(_) => Resolved { module: None, expected, ..resolved },
+            Some(_) => Resolved {
+                module: None,
+                expected,
+                ..resolved
+            },
             None => resolved,
         }
         .into())
     }
 
-    async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {
-        ask(expect(&resolved.origin)?, None, context).await?.decoded_body()
+    async fn open_unverified(
+        &self,
+        resolved: &Resolved,
+        _part: &Part,
+        context: &Context<'_>,
+    ) -> Result<Body, Error> {
+        ask(expect(&resolved.origin)?, None, context)
+            .await?
+            .decoded_body()
     }
 }
 
@@ -63,9 +78,16 @@ async fn revalidate(
     // What is said where a redirect led is of that, and nothing was said of the redirect.
     let redirected = answer.url != *http.url();
     let caching = answer.caching();
-    let caching = Caching { fresh_until: caching.fresh_until.filter(|_| !redirected), ..caching };
+    let caching = Caching {
+        fresh_until: caching.fresh_until.filter(|_| !redirected),
+        ..caching
+    };
     if let Some(known) = known.filter(|_| answer.status.as_u16() == 304) {
-        return Ok(Resolved { caching: caching.over(&known.caching), ..known.clone() }.into());
+        return Ok(Resolved {
+            caching: caching.over(&known.caching),
+            ..known.clone()
+        }
+        .into());
     }
     Ok(Resolution::Arrived(Box::new(Arrived {
         body: answer.decoded_body()?,
@@ -76,10 +98,18 @@ async fn revalidate(
     })))
 }
 
-async fn ask(http: &HttpReference, unless: Option<Caching>, context: &Context<'_>) -> Result<Answer, Error> {
+async fn ask(
+    http: &HttpReference,
+    unless: Option<Caching>,
+    context: &Context<'_>,
+) -> Result<Answer, Error> {
     let what = format!("file `{}`", http.url().path());
     let conditional = unless.is_some();
-    let request = Request { headers: http.headers(), unless, ..Request::get(http.url().clone()) };
+    let request = Request {
+        headers: http.headers(),
+        unless,
+        ..Request::get(http.url().clone())
+    };
     let answer = direct::send(&request, &what, context).await?;
     match answer.status.as_u16() {
         200 => Ok(answer),
@@ -91,6 +121,9 @@ async fn ask(http: &HttpReference, unless: Option<Caching>, context: &Context<'_
 fn expect(reference: &Reference) -> Result<&HttpReference, Error> {
     match reference {
         Reference::Http(http) => Ok(http),
-        other => Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not a URL", other.redacted()))),
+        other => Err(Error::new(
+            ErrorKind::InvalidReference,
+            format!("`{}` is not a URL", other.redacted()),
+        )),
     }
 }

@@ -52,12 +52,20 @@ pub struct OciSource {
 impl OciSource {
     /// A source that looks for a registry's content in its `mirrors` first.
     pub fn new(mirrors: BTreeMap<String, Vec<String>>) -> Self {
-        Self { headers: Headers::for_actions("pull"), mirrors, remedy: MAYBE_PRIVATE }
+        Self {
+            headers: Headers::for_actions("pull"),
+            mirrors,
+            remedy: MAYBE_PRIVATE,
+        }
     }
 
     /// One that publishes: its tokens are for that too.
     pub(crate) fn publisher() -> Self {
-        Self { headers: Headers::for_actions("pull,push"), mirrors: BTreeMap::new(), remedy: MAY_NOT_WRITE }
+        Self {
+            headers: Headers::for_actions("pull,push"),
+            mirrors: BTreeMap::new(),
+            remedy: MAY_NOT_WRITE,
+        }
     }
 }
 
@@ -81,7 +89,9 @@ impl Source for OciSource {
             None => self.digest_of_tag(oci, context).await?,
         };
         // The tag points to what it pointed to before: a manifest says for ever what it says.
-        if let Some(known) = stored.filter(|known| known.artifact == artifact && known.origin == *reference) {
+        if let Some(known) =
+            stored.filter(|known| known.artifact == artifact && known.origin == *reference)
+        {
             return Ok(known.clone().into());
         }
         let manifest = match self.document(oci, &artifact, context).await? {
@@ -101,9 +111,14 @@ impl Source for OciSource {
         };
         match select::layer(&manifest, oci.select())? {
             Choice::Layer(layer) => Ok(Resolved::file(reference, artifact, layer.part()).into()),
-            Choice::Image => Ok(self.resolve_image(reference, oci, artifact, &manifest, context).await?.into()),
+            Choice::Image => Ok(self
+                .resolve_image(reference, oci, artifact, &manifest, context)
+                .await?
+                .into()),
             Choice::Spin(application) => {
-                let bytes = self.small_blob(oci, &application, "the application's description", context).await?;
+                let bytes = self
+                    .small_blob(oci, &application, "the application's description", context)
+                    .await?;
                 let wanted = match oci.select() {
                     Some(Select::Layer(component)) => Some(component.as_str()),
                     _ => None,
@@ -121,10 +136,23 @@ impl Source for OciSource {
         }
     }
 
-    async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error> {
+    async fn open_unverified(
+        &self,
+        resolved: &Resolved,
+        part: &Part,
+        context: &Context<'_>,
+    ) -> Result<Body, Error> {
         let oci = expect(&resolved.origin)?;
         let what = format!("layer `{}` of `{}`", part.digest, oci.repository());
-        let answer = self.request(oci, &format!("blobs/{}", part.digest), Method::GET, &what, context).await?;
+        let answer = self
+            .request(
+                oci,
+                &format!("blobs/{}", part.digest),
+                Method::GET,
+                &what,
+                context,
+            )
+            .await?;
         Ok(answer.body())
     }
 }
@@ -163,7 +191,11 @@ impl OciSource {
     }
 
     /// All tags of a repository.
-    pub(crate) async fn tags(&self, oci: &OciReference, context: &Context<'_>) -> Result<Vec<String>, Error> {
+    pub(crate) async fn tags(
+        &self,
+        oci: &OciReference,
+        context: &Context<'_>,
+    ) -> Result<Vec<String>, Error> {
         let what = format!("list of tags of `{}`", oci.repository());
         let (mut tags, mut last) = (Vec::new(), String::new());
         for _ in 0..MAX_TAG_PAGES {
@@ -171,7 +203,9 @@ impl OciSource {
                 "" => format!("tags/list?n={TAGS_IN_PAGE}"),
                 last => format!("tags/list?n={TAGS_IN_PAGE}&last={last}"),
             };
-            let answer = self.request(oci, &path, Method::GET, &what, context).await?;
+            let answer = self
+                .request(oci, &path, Method::GET, &what, context)
+                .await?;
             let more = answer.headers.contains_key(reqwest::header::LINK);
             let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
             let page: Tags = serde_json::from_slice(&bytes).map_err(|error| {
@@ -179,15 +213,23 @@ impl OciSource {
             })?;
             let page = page.tags.unwrap_or_default();
             // Tags are word characters, dots and hyphens: they need no escaping.
-            let next =
-                page.last().filter(|tag| tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))).cloned();
+            let next = page
+                .last()
+                .filter(|tag| {
+                    tag.chars()
+                        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+                })
+                .cloned();
             tags.extend(page);
             match next {
                 Some(next) if more && next != last => last = next,
                 _ => return Ok(tags),
             }
         }
-        Err(Error::new(ErrorKind::TooLarge, format!("the {what} has no end")).hint("name a version"))
+        Err(
+            Error::new(ErrorKind::TooLarge, format!("the {what} has no end"))
+                .hint("name a version"),
+        )
     }
 
     async fn resolve_image(
@@ -201,9 +243,12 @@ impl OciSource {
         let config = match &manifest.config {
             // Artifacts without a configuration of their own name an empty one.
             Some(config)
-                if config.media_type.contains("image.v1+json") || config.media_type.contains("image.config") =>
+                if config.media_type.contains("image.v1+json")
+                    || config.media_type.contains("image.config") =>
             {
-                let bytes = self.small_blob(oci, config, "the image's configuration", context).await?;
+                let bytes = self
+                    .small_blob(oci, config, "the image's configuration", context)
+                    .await?;
                 ImageConfig::parse(&bytes)?
             }
             _ => ImageConfig::default(),
@@ -214,17 +259,36 @@ impl OciSource {
             _ => program,
         };
         let parts = manifest.layers.iter().map(Descriptor::part).collect();
-        Ok(Resolved { defaults, ..Resolved::packed(reference, artifact, parts, Unpack::Image { path }) })
+        Ok(Resolved {
+            defaults,
+            ..Resolved::packed(reference, artifact, parts, Unpack::Image { path })
+        })
     }
 
     /// A manifest or index, whole and with the digest that it was asked for by.
-    async fn document(&self, oci: &OciReference, digest: &Digest, context: &Context<'_>) -> Result<Document, Error> {
+    async fn document(
+        &self,
+        oci: &OciReference,
+        digest: &Digest,
+        context: &Context<'_>,
+    ) -> Result<Document, Error> {
         let what = format!("manifest `{digest}` of `{}`", oci.repository());
-        let answer = self.request(oci, &format!("manifests/{digest}"), Method::GET, &what, context).await?;
+        let answer = self
+            .request(
+                oci,
+                &format!("manifests/{digest}"),
+                Method::GET,
+                &what,
+                context,
+            )
+            .await?;
         let content_type = answer.headers.get(reqwest::header::CONTENT_TYPE).cloned();
         let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
         verify(digest, &bytes, &what)?;
-        Document::parse_as(&bytes, content_type.as_ref().and_then(|sent| sent.to_str().ok()))
+        Document::parse_as(
+            &bytes,
+            content_type.as_ref().and_then(|sent| sent.to_str().ok()),
+        )
     }
 
     /// A blob that says something about the others.
@@ -236,14 +300,26 @@ impl OciSource {
         context: &Context<'_>,
     ) -> Result<Bytes, Error> {
         let what = format!("{what} `{}` of `{}`", blob.digest, oci.repository());
-        let answer = self.request(oci, &format!("blobs/{}", blob.digest), Method::GET, &what, context).await?;
+        let answer = self
+            .request(
+                oci,
+                &format!("blobs/{}", blob.digest),
+                Method::GET,
+                &what,
+                context,
+            )
+            .await?;
         let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
         verify(&blob.digest, &bytes, &what)?;
         Ok(bytes)
     }
 
     /// Asks by `HEAD`, which registries do not count as a pull; the few that leave the digest out, or know no `HEAD`, are asked by `GET`.
-    async fn digest_of_tag(&self, oci: &OciReference, context: &Context<'_>) -> Result<Digest, Error> {
+    async fn digest_of_tag(
+        &self,
+        oci: &OciReference,
+        context: &Context<'_>,
+    ) -> Result<Digest, Error> {
         let path = format!("manifests/{}", oci.manifest());
         let what = format!("tag `{}` of `{}`", oci.manifest(), oci.repository());
         let header = match self.request(oci, &path, Method::HEAD, &what, context).await {
@@ -257,11 +333,16 @@ impl OciSource {
             return digest.ok_or_else(|| {
                 Error::new(
                     ErrorKind::Protocol,
-                    format!("registry `{}` sends a malformed digest for {what}", oci.registry()),
+                    format!(
+                        "registry `{}` sends a malformed digest for {what}",
+                        oci.registry()
+                    ),
                 )
             });
         }
-        let answer = self.request(oci, &path, Method::GET, &what, context).await?;
+        let answer = self
+            .request(oci, &path, Method::GET, &what, context)
+            .await?;
         Ok(Digest::of(&answer.bytes(MAX_MANIFEST_BYTES, &what).await?))
     }
 
@@ -274,14 +355,26 @@ impl OciSource {
         what: &str,
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
-        for mirror in self.mirrors.get(oci.host()).filter(|_| !context.direct).into_iter().flatten() {
-            let there = Repository { registry: mirror, name: oci.repository() };
+        for mirror in self
+            .mirrors
+            .get(oci.host())
+            .filter(|_| !context.direct)
+            .into_iter()
+            .flatten()
+        {
+            let there = Repository {
+                registry: mirror,
+                name: oci.repository(),
+            };
             match self.request_from(there, path, &method, what, context).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => tracing::info!(mirror, %error, "the mirror has not got it; asking the next"),
+                Err(error) => {
+                    tracing::info!(mirror, %error, "the mirror has not got it; asking the next")
+                }
             }
         }
-        self.request_from(Repository::of(oci), path, &method, what, context).await
+        self.request_from(Repository::of(oci), path, &method, what, context)
+            .await
     }
 
     async fn request_from(
@@ -293,8 +386,16 @@ impl OciSource {
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
         let url = repository.url(path, context)?;
-        let accept = if path.starts_with("manifests/") { MANIFEST_TYPES.to_vec() } else { Vec::new() };
-        let request = Request { method: method.clone(), accept, ..Request::get(url) };
+        let accept = if path.starts_with("manifests/") {
+            MANIFEST_TYPES.to_vec()
+        } else {
+            Vec::new()
+        };
+        let request = Request {
+            method: method.clone(),
+            accept,
+            ..Request::get(url)
+        };
         self.send(repository, &request, what, context).await
     }
 
@@ -309,7 +410,11 @@ impl OciSource {
         let Repository { registry, name } = repository;
         let mut candidates = context.candidates(&format!("{registry}/{name}"));
         candidates.truncate(MAX_CANDIDATES);
-        let asking = if candidates.is_empty() { vec![None] } else { candidates.iter().map(Some).collect() };
+        let asking = if candidates.is_empty() {
+            vec![None]
+        } else {
+            candidates.iter().map(Some).collect()
+        };
         let mut refused = None;
         for who in asking {
             let answer = self.request_as(repository, request, who, context).await?;
@@ -322,9 +427,14 @@ impl OciSource {
             }
         }
         Err(match refused {
-            Some(answer) if answer.status.as_u16() == 404 && candidates.is_empty() => answer.error(what),
+            Some(answer) if answer.status.as_u16() == 404 && candidates.is_empty() => {
+                answer.error(what)
+            }
             Some(answer) => direct::refused(&answer, what, &candidates, self.remedy),
-            None => Error::new(ErrorKind::Protocol, format!("registry `{registry}` was not asked for {what}")),
+            None => Error::new(
+                ErrorKind::Protocol,
+                format!("registry `{registry}` was not asked for {what}"),
+            ),
         })
     }
 
@@ -337,14 +447,31 @@ impl OciSource {
         context: &Context<'_>,
     ) -> Result<Answer, Error> {
         let known = self.headers.known(repository, who)?;
-        let answer = context.http.send(&Request { authorization: known, ..request.clone() }).await?;
+        let answer = context
+            .http
+            .send(&Request {
+                authorization: known,
+                ..request.clone()
+            })
+            .await?;
         if answer.status.as_u16() != 401 {
             return Ok(answer);
         }
         self.headers.forget(repository, who);
-        let obtained = self.headers.obtain(repository, who, &answer.headers, context).await?;
+        let obtained = self
+            .headers
+            .obtain(repository, who, &answer.headers, context)
+            .await?;
         match obtained {
-            Some(header) => context.http.send(&Request { authorization: Some(header), ..request.clone() }).await,
+            Some(header) => {
+                context
+                    .http
+                    .send(&Request {
+                        authorization: Some(header),
+                        ..request.clone()
+                    })
+                    .await
+            }
             None => Ok(answer),
         }
     }
@@ -360,14 +487,21 @@ struct Repository<'a> {
 
 impl<'a> Repository<'a> {
     fn of(oci: &'a OciReference) -> Self {
-        Self { registry: oci.registry(), name: oci.repository() }
+        Self {
+            registry: oci.registry(),
+            name: oci.repository(),
+        }
     }
 
     fn url(self, path: &str, context: &Context<'_>) -> Result<Url, Error> {
         let Self { registry, name } = self;
         let scheme = context.http.scheme(registry);
         Url::parse(&format!("{scheme}://{registry}/v2/{name}/{path}")).map_err(|error| {
-            Error::new(ErrorKind::InvalidReference, format!("`{registry}` is not a registry's host")).caused_by(error)
+            Error::new(
+                ErrorKind::InvalidReference,
+                format!("`{registry}` is not a registry's host"),
+            )
+            .caused_by(error)
         })
     }
 }
@@ -375,9 +509,10 @@ impl<'a> Repository<'a> {
 fn expect(reference: &Reference) -> Result<&OciReference, Error> {
     match reference {
         Reference::Oci(oci) => Ok(oci),
-        other => {
-            Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not an OCI reference", other.redacted())))
-        }
+        other => Err(Error::new(
+            ErrorKind::InvalidReference,
+            format!("`{}` is not an OCI reference", other.redacted()),
+        )),
     }
 }
 
@@ -386,6 +521,9 @@ fn verify(digest: &Digest, bytes: &[u8], what: &str) -> Result<(), Error> {
     if actual == *digest {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::DigestMismatch, format!("the registry's {what} has the digest `{actual}`"))
-        .hint("the registry, or something before it, changed it: do not use it until you know why"))
+    Err(Error::new(
+        ErrorKind::DigestMismatch,
+        format!("the registry's {what} has the digest `{actual}`"),
+    )
+    .hint("the registry, or something before it, changed it: do not use it until you know why"))
 }

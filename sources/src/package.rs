@@ -32,11 +32,21 @@ pub struct Defaults {
 
 /// Names for a person who has to choose.
 pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names = names.take(20).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if names.is_empty() { "none".to_owned() } else { names }
+    let names = names
+        .take(20)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names
+    }
 }
 
 /// Whether a file's name says that it is a module.
 pub(crate) fn is_module_name(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wasm"))
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("wasm"))
 }

@@ -32,8 +32,11 @@ impl Policy {
         let name = reference.subject();
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &name));
         if any(&self.deny) || !(self.allow.is_empty() || any(&self.allow)) {
-            return Err(Error::new(ErrorKind::Denied, "the operator's policy does not allow this module")
-                .hint("the operator decides that with `sources.policy`"));
+            return Err(Error::new(
+                ErrorKind::Denied,
+                "the operator's policy does not allow this module",
+            )
+            .hint("the operator decides that with `sources.policy`"));
         }
         if reference.pinned().is_none() && any(&self.require_digest) {
             return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module").hint(
@@ -54,13 +57,24 @@ fn where_digest(reference: &Reference) -> &'static str {
         Reference::Http(_) => "add it to the URL, `…#sha256=…`, or as `http.digest`",
         Reference::Wapm(_) => "add it as `wapm.digest`, or to the reference, `…#sha256=…`",
         Reference::Bindle(_) => "name the parcel by its SHA-256, `bindle.parcel`",
-        Reference::Wkg(_) | Reference::File(_) => "such a reference cannot have one: name the module in its registry",
+        Reference::Wkg(_) | Reference::File(_) => {
+            "such a reference cannot have one: name the module in its registry"
+        }
     }
 }
 
 /// What references begin with in their canonical form.
-const SCHEMES: [&str; 9] =
-    ["oci://", "https://", "http://", "wapm://", "wapm:HOST//", "bindle://", "bindle:HOST//", "wkg:", "file://"];
+const SCHEMES: [&str; 9] = [
+    "oci://",
+    "https://",
+    "http://",
+    "wapm://",
+    "wapm:HOST//",
+    "bindle://",
+    "bindle:HOST//",
+    "wkg:",
+    "file://",
+];
 
 /// Whether a reference can match the pattern. A rule that no reference is written like would silently do nothing.
 ///
@@ -73,18 +87,28 @@ pub fn check_pattern(pattern: &str) -> Result<(), String> {
     let fits = |scheme: &&str| match scheme.split_once("HOST//") {
         // Elsewhere than with the operator: a name, and two slashes.
         Some((scheme, _)) => {
-            let host = start.strip_prefix(scheme).filter(|host| !host.starts_with('/'));
+            let host = start
+                .strip_prefix(scheme)
+                .filter(|host| !host.starts_with('/'));
             host.is_some_and(|host| host.contains("//") || (!whole && !host.contains('/')))
         }
         None => start.starts_with(*scheme) || (!whole && scheme.starts_with(start)),
     };
     if !SCHEMES.iter().any(fits) || start.starts_with("wkg:/") {
-        return Err(format!("`{pattern}` matches no reference: they begin with {}", SCHEMES.join(", ")));
+        return Err(format!(
+            "`{pattern}` matches no reference: they begin with {}",
+            SCHEMES.join(", ")
+        ));
     }
     if pattern.contains('#') {
-        return Err(format!("`{pattern}` matches no reference: what stands behind `#` in one is not compared"));
+        return Err(format!(
+            "`{pattern}` matches no reference: what stands behind `#` in one is not compared"
+        ));
     }
-    if let Some(name) = start.strip_prefix("oci://").filter(|name| name.contains('/')) {
+    if let Some(name) = start
+        .strip_prefix("oci://")
+        .filter(|name| name.contains('/'))
+    {
         let canonical = canonical_host(name);
         if canonical != name {
             let rest = &pattern[start.len()..];
@@ -103,7 +127,9 @@ pub fn check_pattern(pattern: &str) -> Result<(), String> {
         }
         let last = name.rsplit('/').next().unwrap_or_default();
         if whole && !last.contains([':', '@']) {
-            return Err(format!("`{pattern}` matches no reference: they have a tag or a digest; write `{pattern}:*`"));
+            return Err(format!(
+                "`{pattern}` matches no reference: they have a tag or a digest; write `{pattern}:*`"
+            ));
         }
     }
     Ok(())
@@ -113,7 +139,9 @@ pub fn check_pattern(pattern: &str) -> Result<(), String> {
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
     let mut parts = parts.peekable();
     if parts.peek().is_none() {
         return rest.is_empty();
@@ -123,7 +151,9 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
         if parts.peek().is_none() {
             return rest.ends_with(part);
         }
-        let Some(at) = rest.find(part) else { return false };
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
         rest = &rest[at + part.len()..];
     }
     true
@@ -154,7 +184,12 @@ mod tests {
     #[test]
     fn rules_are_held() {
         let digest = crate::Digest::of(b"");
-        let rules = |patterns: &[&str]| patterns.iter().map(|pattern| (*pattern).to_owned()).collect::<Vec<_>>();
+        let rules = |patterns: &[&str]| {
+            patterns
+                .iter()
+                .map(|pattern| (*pattern).to_owned())
+                .collect::<Vec<_>>()
+        };
         let policy = Policy {
             allow: rules(&["oci://ghcr.io/*", "oci://docker.io/library/*"]),
             deny: rules(&["*/secret*"]),
@@ -165,28 +200,65 @@ mod tests {
         assert!(allowed(&format!("oci://ghcr.io/acme/a@{digest}")) && allowed("library/x:1"));
         assert!(!allowed("ghcr.io/acme/a:1"), "no digest");
         assert!(!allowed(&format!("ghcr.io/acme/secret@{digest}")) && !allowed("quay.io/a:1"));
-        for text in
-            ["GHCR.io/acme/secret@", "ghcr.io:443/acme/secret@", "ghcr.io:0443/acme/secret@", "ghcr.io/acme/secret@"]
-        {
-            assert!(!allowed(&format!("{text}{digest}")) && !allowed(&format!("{text}{digest}#layer=0")), "{text}");
+        for text in [
+            "GHCR.io/acme/secret@",
+            "ghcr.io:443/acme/secret@",
+            "ghcr.io:0443/acme/secret@",
+            "ghcr.io/acme/secret@",
+        ] {
+            assert!(
+                !allowed(&format!("{text}{digest}"))
+                    && !allowed(&format!("{text}{digest}#layer=0")),
+                "{text}"
+            );
         }
-        assert!(allowed("registry-1.docker.io/library/x:1") && !allowed("registry-1.docker.io/other/x:1"));
-        let policy = Policy { deny: rules(&["https://h/acme/*"]), ..Policy::default() };
+        assert!(
+            allowed("registry-1.docker.io/library/x:1")
+                && !allowed("registry-1.docker.io/other/x:1")
+        );
+        let policy = Policy {
+            deny: rules(&["https://h/acme/*"]),
+            ..Policy::default()
+        };
         for path in ["acme/x", "%61cme/x", "ac%6De/x"] {
-            let reference = format!("https://h/{path}#sha256={}", digest.hex()).parse().unwrap();
+            let reference = format!("https://h/{path}#sha256={}", digest.hex())
+                .parse()
+                .unwrap();
             assert!(policy.check(&reference).is_err(), "{path}");
         }
-        assert!(policy.check(&format!("https://h/a%2Fcme/x%#sha256={}", digest.hex()).parse().unwrap()).is_ok());
-        let policy = Policy { allow: rules(&["wapm://acme/*", "bindle:b.example:8080//acme/*"]), ..Policy::default() };
+        assert!(
+            policy
+                .check(
+                    &format!("https://h/a%2Fcme/x%#sha256={}", digest.hex())
+                        .parse()
+                        .unwrap()
+                )
+                .is_ok()
+        );
+        let policy = Policy {
+            allow: rules(&["wapm://acme/*", "bindle:b.example:8080//acme/*"]),
+            ..Policy::default()
+        };
         for (text, expected) in [
             ("wapm://acme/x@1.0.0", true),
             ("wapm://acme/x@1.0.0#registry=evil.example", false),
             ("wapm://acme/x#registry=https%3A%2F%2Facme", false),
             ("bindle://acme/x/1.0.0", false),
-            ("bindle://acme/x/1.0.0#server=http%3A%2F%2Fb.example%3A8080%2Fv1", true),
+            (
+                "bindle://acme/x/1.0.0#server=http%3A%2F%2Fb.example%3A8080%2Fv1",
+                true,
+            ),
         ] {
-            assert_eq!(policy.check(&text.parse().unwrap()).is_ok(), expected, "{text}");
+            assert_eq!(
+                policy.check(&text.parse().unwrap()).is_ok(),
+                expected,
+                "{text}"
+            );
         }
-        assert!(Policy::default().check(&"quay.io/a:1".parse().unwrap()).is_ok());
+        assert!(
+            Policy::default()
+                .check(&"quay.io/a:1".parse().unwrap())
+                .is_ok()
+        );
     }
 }

@@ -59,7 +59,9 @@ impl Reference {
 
     /// The server that it names: `host` or `host:port`, or the name of the source where that is the operator's choice.
     pub(crate) fn server(&self) -> String {
-        let endpoint = |named: Option<&Endpoint>| named.map_or_else(|| self.source().to_owned(), Endpoint::authority);
+        let endpoint = |named: Option<&Endpoint>| {
+            named.map_or_else(|| self.source().to_owned(), Endpoint::authority)
+        };
         match self {
             Self::Oci(oci) => oci.registry().to_owned(),
             Self::Http(http) => authority(http.url()),
@@ -129,12 +131,23 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidReference, "the module reference is empty"));
+            return Err(Error::new(
+                ErrorKind::InvalidReference,
+                "the module reference is empty",
+            ));
         }
         if let Some(name) = text.strip_prefix("oci://") {
             // A registry alone would be a repository of Docker Hub's, called like it.
-            if !name.contains('/') && name.split(':').next().is_some_and(|name| name.contains('.')) {
-                return Err(invalid(text, "the repository is missing, `oci://HOST/REPOSITORY:TAG`"));
+            if !name.contains('/')
+                && name
+                    .split(':')
+                    .next()
+                    .is_some_and(|name| name.contains('.'))
+            {
+                return Err(invalid(
+                    text,
+                    "the repository is missing, `oci://HOST/REPOSITORY:TAG`",
+                ));
             }
             return OciReference::parse(name).map(Self::Oci);
         }
@@ -143,10 +156,14 @@ impl FromStr for Reference {
         }
         if let Some(path) = text.strip_prefix("file://") {
             let mut segments = path.split('/').skip(1);
-            let plain = path.starts_with('/') && !segments.any(|segment| matches!(segment, "" | "." | ".."));
+            let plain = path.starts_with('/')
+                && !segments.any(|segment| matches!(segment, "" | "." | ".."));
             return match plain {
                 true => Ok(Self::File(PathBuf::from(path))),
-                false => Err(invalid(text, "a file's path must be absolute and plain, `file:///path/module.wasm`")),
+                false => Err(invalid(
+                    text,
+                    "a file's path must be absolute and plain, `file:///path/module.wasm`",
+                )),
             };
         }
         if let Some(package) = text.strip_prefix("wkg:") {
@@ -180,7 +197,10 @@ fn is_segment(text: &str) -> bool {
 fn pairs<'a>(fragment: &str, keys: &[&'a str]) -> Option<BTreeMap<&'a str, String>> {
     let mut pairs = BTreeMap::new();
     for (key, value) in form_urlencoded::parse(fragment.as_bytes()) {
-        let key = keys.iter().find(|known| **known == key).filter(|_| !value.is_empty())?;
+        let key = keys
+            .iter()
+            .find(|known| **known == key)
+            .filter(|_| !value.is_empty())?;
         if pairs.insert(*key, value.into_owned()).is_some() {
             return None;
         }
@@ -189,7 +209,10 @@ fn pairs<'a>(fragment: &str, keys: &[&'a str]) -> Option<BTreeMap<&'a str, Strin
 }
 
 /// Writes what [`pairs`] reads.
-fn write_pairs<const N: usize>(f: &mut fmt::Formatter<'_>, pairs: [(&str, Option<&str>); N]) -> fmt::Result {
+fn write_pairs<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    pairs: [(&str, Option<&str>); N],
+) -> fmt::Result {
     let mut separator = '#';
     for (key, value) in pairs {
         let Some(value) = value else { continue };
@@ -216,12 +239,17 @@ impl From<Reference> for String {
 
 fn invalid(text: &str, why: &str) -> Error {
     let clipped: String = without_password(text).chars().take(200).collect();
-    Error::new(ErrorKind::InvalidReference, format!("`{clipped}` is not a module reference: {why}"))
+    Error::new(
+        ErrorKind::InvalidReference,
+        format!("`{clipped}` is not a module reference: {why}"),
+    )
 }
 
 /// The text with nothing of what stands before a host, where people put names and passwords.
 fn without_password(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| {
+        (&text[..scheme.len() + 3], rest)
+    });
     let end = rest.find('/').unwrap_or(rest.len());
     match rest[..end].rfind('@') {
         // A digest is none.
@@ -246,18 +274,47 @@ mod tests {
     #[test]
     fn oci_references_follow_dockers_defaults() {
         let cases = [
-            ("oci://ghcr.io/acme/resize:1.4.0", "ghcr.io", "acme/resize", Some("1.4.0")),
-            ("ghcr.io/acme/resize", "ghcr.io", "acme/resize", Some("latest")),
+            (
+                "oci://ghcr.io/acme/resize:1.4.0",
+                "ghcr.io",
+                "acme/resize",
+                Some("1.4.0"),
+            ),
+            (
+                "ghcr.io/acme/resize",
+                "ghcr.io",
+                "acme/resize",
+                Some("latest"),
+            ),
             ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000", "a/b", Some("c")),
             ("localhost:5000/m:1", "localhost:5000", "m", Some("1")),
-            ("acme/resize:2", "registry-1.docker.io", "acme/resize", Some("2")),
-            ("index.docker.io/acme/resize:2", "registry-1.docker.io", "acme/resize", Some("2")),
-            ("GHCR.io:443/acme/resize:2", "ghcr.io", "acme/resize", Some("2")),
+            (
+                "acme/resize:2",
+                "registry-1.docker.io",
+                "acme/resize",
+                Some("2"),
+            ),
+            (
+                "index.docker.io/acme/resize:2",
+                "registry-1.docker.io",
+                "acme/resize",
+                Some("2"),
+            ),
+            (
+                "GHCR.io:443/acme/resize:2",
+                "ghcr.io",
+                "acme/resize",
+                Some("2"),
+            ),
         ];
         for (text, registry, repository, tag) in cases {
             let reference = oci(text);
             assert_eq!(
-                (reference.registry(), reference.repository(), reference.tag()),
+                (
+                    reference.registry(),
+                    reference.repository(),
+                    reference.tag()
+                ),
                 (registry, repository, tag),
                 "{text}"
             );
@@ -266,7 +323,10 @@ mod tests {
 
     #[test]
     fn a_digest_wins_over_a_tag_in_any_case() {
-        let reference = oci(&format!("ghcr.io/a/b:1@sha256:{}", DIGEST[7..].to_uppercase()));
+        let reference = oci(&format!(
+            "ghcr.io/a/b:1@sha256:{}",
+            DIGEST[7..].to_uppercase()
+        ));
         assert_eq!(reference.manifest(), DIGEST);
         assert_eq!(reference.tag(), Some("1"));
     }
@@ -279,7 +339,10 @@ mod tests {
             "oci://ghcr.io/a/b:1#path=%2Fapp%2Fa+b.wasm".to_owned(),
             format!("oci://ghcr.io/a/b:1#layer=sha256%3A{}", &DIGEST[7..]),
             format!("https://example.com/m.wasm?x=1#sha256={}", &DIGEST[7..]),
-            format!("https://example.com/m.tar.gz#sha256={}&module={DIGEST}", &DIGEST[7..]),
+            format!(
+                "https://example.com/m.tar.gz#sha256={}&module={DIGEST}",
+                &DIGEST[7..]
+            ),
             "https://example.com/m#header=accept%3Aa%2Fb&header=x-y%3Az".to_owned(),
             format!("https://example.com/m#module={DIGEST}"),
             "https://example.com/m".to_owned(),
@@ -292,15 +355,28 @@ mod tests {
         for text in texts {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.to_string(), text);
-            assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference);
+            assert_eq!(
+                reference.to_string().parse::<Reference>().unwrap(),
+                reference
+            );
         }
     }
 
     #[test]
     fn http_takes_one_digest_or_none() {
-        assert_eq!("https://example.com/m.wasm".parse::<Reference>().unwrap().pinned(), None);
+        assert_eq!(
+            "https://example.com/m.wasm"
+                .parse::<Reference>()
+                .unwrap()
+                .pinned(),
+            None
+        );
         let other = Digest::of(b"x");
-        let both = HttpReference::new(&format!("https://e.com/m#sha256={}", &DIGEST[7..]), Some(other), None);
+        let both = HttpReference::new(
+            &format!("https://e.com/m#sha256={}", &DIGEST[7..]),
+            Some(other),
+            None,
+        );
         assert_eq!(both.unwrap_err().kind(), ErrorKind::InvalidReference);
     }
 
@@ -325,13 +401,19 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        for text in
-            ["ftp://u:hunter2@h/x", "s3://key:hunter2@h/x", "user:hunter2@ghcr.io/a/B:1", "https://u:hunter2@h/x"]
-        {
+        for text in [
+            "ftp://u:hunter2@h/x",
+            "s3://key:hunter2@h/x",
+            "user:hunter2@ghcr.io/a/B:1",
+            "https://u:hunter2@h/x",
+        ] {
             let error = text.parse::<Reference>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
-        let error = "a/B@sha256:00".parse::<Reference>().unwrap_err().to_string();
+        let error = "a/B@sha256:00"
+            .parse::<Reference>()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("a/B@sha256:00"), "{error}");
     }
 
@@ -349,7 +431,9 @@ mod tests {
 
     #[test]
     fn a_signed_query_is_not_shown() {
-        let reference: Reference = format!("https://h/m?sig=secret#sha256={}", &DIGEST[7..]).parse().unwrap();
+        let reference: Reference = format!("https://h/m?sig=secret#sha256={}", &DIGEST[7..])
+            .parse()
+            .unwrap();
         assert_eq!(reference.redacted(), "https://h/m?…");
     }
 }

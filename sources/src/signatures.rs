@@ -57,15 +57,22 @@ struct Rule {
 #[cfg(feature = "keyless")]
 fn keyless(identity: &Identity) -> Result<Signer, Error> {
     if identity.issuer.is_empty() || identity.subject.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidConfig, "`keyless` needs `issuer` and `subject`"));
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
+            "`keyless` needs `issuer` and `subject`",
+        ));
     }
     crate::oci::keyless::Signer::new(identity).map(Signer::Keyless)
 }
 
 #[cfg(not(feature = "keyless"))]
 fn keyless(_: &Identity) -> Result<Signer, Error> {
-    let error = Error::new(ErrorKind::InvalidConfig, "this program was built without keyless signatures");
-    Err(error.hint("build it with `--features keyless`, or sign with a key and list that under `keys`"))
+    let error = Error::new(
+        ErrorKind::InvalidConfig,
+        "this program was built without keyless signatures",
+    );
+    Err(error
+        .hint("build it with `--features keyless`, or sign with a key and list that under `keys`"))
 }
 
 impl Signatures {
@@ -76,8 +83,13 @@ impl Signatures {
                 let message = format!("{name} needs `references`, and `keys` or `keyless`");
                 return Err(Error::new(ErrorKind::InvalidConfig, message));
             }
-            let keys = rule.keys.iter().map(|pem| PublicKey::from_pem(pem).map(Signer::Key));
-            let signers = keys.chain(rule.keyless.iter().map(keyless)).collect::<Result<_, _>>();
+            let keys = rule
+                .keys
+                .iter()
+                .map(|pem| PublicKey::from_pem(pem).map(Signer::Key));
+            let signers = keys
+                .chain(rule.keyless.iter().map(keyless))
+                .collect::<Result<_, _>>();
             Ok(Rule {
                 references: rule.references.clone(),
                 signers: signers.map_err(|error| error.context(&name))?,
@@ -85,22 +97,40 @@ impl Signatures {
                 name,
             })
         };
-        let bindle = (!bindle.keys.is_empty()).then(|| Digest::of(format!("{bindle:?}").as_bytes()));
-        Ok(Self { rules: rules.iter().enumerate().map(rule).collect::<Result<_, _>>()?, bindle })
+        let bindle =
+            (!bindle.keys.is_empty()).then(|| Digest::of(format!("{bindle:?}").as_bytes()));
+        Ok(Self {
+            rules: rules
+                .iter()
+                .enumerate()
+                .map(rule)
+                .collect::<Result<_, _>>()?,
+            bindle,
+        })
     }
 
     fn about(&self, reference: &Reference, origin: &Reference) -> Vec<&Rule> {
         let names = [reference, origin].map(Reference::subject);
-        let is_about =
-            |rule: &&Rule| names.iter().any(|name| rule.references.iter().any(|pattern| matches(pattern, name)));
+        let is_about = |rule: &&Rule| {
+            names
+                .iter()
+                .any(|name| rule.references.iter().any(|pattern| matches(pattern, name)))
+        };
         self.rules.iter().filter(is_about).collect()
     }
 
     /// What stands for the rules about it; `None` where there are none.
     pub(crate) fn digest(&self, resolved: &Resolved) -> Option<Digest> {
         let rules = self.about(&resolved.reference, &resolved.origin);
-        let bindle = self.bindle.as_ref().filter(|_| matches!(resolved.origin, Reference::Bindle(_)));
-        let digests = rules.iter().map(|rule| rule.digest.hex()).chain(bindle.map(Digest::hex)).collect::<String>();
+        let bindle = self
+            .bindle
+            .as_ref()
+            .filter(|_| matches!(resolved.origin, Reference::Bindle(_)));
+        let digests = rules
+            .iter()
+            .map(|rule| rule.digest.hex())
+            .chain(bindle.map(Digest::hex))
+            .collect::<String>();
         (!digests.is_empty()).then(|| Digest::of(digests.as_bytes()))
     }
 
@@ -111,13 +141,20 @@ impl Signatures {
     }
 
     /// Refuses what would need a signature and cannot have one, before anything is asked for.
-    pub(crate) fn check_origin(&self, reference: &Reference, origin: &Reference) -> Result<(), Error> {
+    pub(crate) fn check_origin(
+        &self,
+        reference: &Reference,
+        origin: &Reference,
+    ) -> Result<(), Error> {
         match (self.about(reference, origin).first(), origin) {
             (None, _) | (_, Reference::Oci(_)) => Ok(()),
             (Some(rule), _) => {
-                let message =
-                    format!("{} asks for a signature, which only modules in OCI registries can have", rule.name);
-                Err(Error::new(ErrorKind::Denied, message).hint("publish the module in a registry, and sign it"))
+                let message = format!(
+                    "{} asks for a signature, which only modules in OCI registries can have",
+                    rule.name
+                );
+                Err(Error::new(ErrorKind::Denied, message)
+                    .hint("publish the module in a registry, and sign it"))
             }
         }
     }
@@ -131,9 +168,18 @@ impl Signatures {
     ) -> Result<Option<Digest>, Error> {
         // What a name led to is held to the rules about it too.
         self.check_origin(&resolved.reference, &resolved.origin)?;
-        let Reference::Oci(origin) = &resolved.origin else { return Ok(self.digest(resolved)) };
+        let Reference::Oci(origin) = &resolved.origin else {
+            return Ok(self.digest(resolved));
+        };
         for rule in self.about(&resolved.reference, &resolved.origin) {
-            oci.check_signature(origin, &resolved.artifact, &rule.signers, &rule.name, context).await?;
+            oci.check_signature(
+                origin,
+                &resolved.artifact,
+                &rule.signers,
+                &rule.name,
+                context,
+            )
+            .await?;
         }
         Ok(self.digest(resolved))
     }

@@ -33,7 +33,12 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     ) -> Result<Resolution, Error>;
 
     /// Opens one part of what [`resolve`](Source::resolve) found. The bytes may be anything.
-    async fn open_unverified(&self, resolved: &Resolved, part: &Part, context: &Context<'_>) -> Result<Body, Error>;
+    async fn open_unverified(
+        &self,
+        resolved: &Resolved,
+        part: &Part,
+        context: &Context<'_>,
+    ) -> Result<Body, Error>;
 }
 
 /// What a source may use.
@@ -52,7 +57,10 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// The same without mirrors.
     pub(crate) fn without_mirrors(&self) -> Self {
-        Self { direct: true, ..*self }
+        Self {
+            direct: true,
+            ..*self
+        }
     }
 
     /// The credentials for `target`, `host[:port]/path`, best first.
@@ -128,11 +136,19 @@ impl Resolved {
     /// A reference that names one file: the module, or what it is packed in.
     pub(crate) fn file(reference: &Reference, artifact: Digest, part: Part) -> Self {
         let module = Some(part.digest.clone());
-        Self { module, ..Self::packed(reference, artifact, vec![part], Unpack::File) }
+        Self {
+            module,
+            ..Self::packed(reference, artifact, vec![part], Unpack::File)
+        }
     }
 
     /// A reference to what only unpacking shows the module of.
-    pub(crate) fn packed(reference: &Reference, artifact: Digest, parts: Vec<Part>, unpack: Unpack) -> Self {
+    pub(crate) fn packed(
+        reference: &Reference,
+        artifact: Digest,
+        parts: Vec<Part>,
+        unpack: Unpack,
+    ) -> Self {
         Self {
             reference: reference.clone(),
             origin: reference.clone(),
@@ -154,12 +170,16 @@ impl Resolved {
         match &self.origin {
             Reference::Oci(oci) => Some(Reference::Oci(oci.clone().at(digest.clone()))),
             Reference::Http(http) => {
-                HttpReference::new(&http.to_string(), Some(digest.clone()), None).ok().map(Reference::Http)
+                HttpReference::new(&http.to_string(), Some(digest.clone()), None)
+                    .ok()
+                    .map(Reference::Http)
             }
-            Reference::Wapm(package) => Some(Reference::Wapm(package.clone().with_digest(Some(digest.clone())))),
-            Reference::Bindle(bindle) => {
-                Some(Reference::Bindle(bindle.clone().with_parcel(Some(digest.hex().to_owned()))))
-            }
+            Reference::Wapm(package) => Some(Reference::Wapm(
+                package.clone().with_digest(Some(digest.clone())),
+            )),
+            Reference::Bindle(bindle) => Some(Reference::Bindle(
+                bindle.clone().with_parcel(Some(digest.hex().to_owned())),
+            )),
             Reference::Wkg(_) | Reference::File(_) => None,
         }
     }
@@ -177,7 +197,9 @@ impl Resolved {
                 pinned.is_none_or(|pinned| Some(&pinned) == first)
                     && (expected.is_none() || expected == self.expected.as_ref())
             }
-            Reference::Wapm(_) | Reference::Bindle(_) => pinned.is_none_or(|pinned| Some(&pinned) == first),
+            Reference::Wapm(_) | Reference::Bindle(_) => {
+                pinned.is_none_or(|pinned| Some(&pinned) == first)
+            }
         };
         kept && first.is_some()
     }
@@ -255,7 +277,9 @@ pub struct Body {
 
 impl Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body").field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("Body")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 

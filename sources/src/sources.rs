@@ -29,7 +29,9 @@ use crate::store::Store;
 use crate::transport::{Hosts, Http};
 use crate::wapm::{self, WapmSource};
 use crate::wkg::Registries;
-use crate::{Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source};
+use crate::{
+    Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source,
+};
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Of a download, which resolving is where nobody says a digest.
@@ -54,9 +56,17 @@ impl PullPolicy {
     /// Kubernetes' default: `Always` for the tag `latest` or none, and what else may change from one day to the next; else `IfNotPresent`.
     pub fn default_for(reference: &Reference) -> Self {
         match reference {
-            Reference::Oci(oci) if oci.digest().is_none() && matches!(oci.tag(), None | Some("latest")) => Self::Always,
+            Reference::Oci(oci)
+                if oci.digest().is_none() && matches!(oci.tag(), None | Some("latest")) =>
+            {
+                Self::Always
+            }
             Reference::Wkg(package) if package.version().is_none() => Self::Always,
-            Reference::Wapm(package) if package.version().is_none() && package.digest().is_none() => Self::Always,
+            Reference::Wapm(package)
+                if package.version().is_none() && package.digest().is_none() =>
+            {
+                Self::Always
+            }
             // Nothing says that it is the same tomorrow: the server is asked whether it changed.
             Reference::Http(http) if http.digest().is_none() => Self::Always,
             _ => Self::IfNotPresent,
@@ -139,7 +149,10 @@ impl Sources {
         let access = match (&config.files, any_file) {
             (_, true) => Access::Any,
             (Some(root), false) if !root.is_dir() => {
-                let message = format!("`sources.files`: there is no directory `{}`", root.display());
+                let message = format!(
+                    "`sources.files`: there is no directory `{}`",
+                    root.display()
+                );
                 return Err(Error::new(ErrorKind::InvalidConfig, message));
             }
             (Some(root), false) => Access::Below(root.clone()),
@@ -149,11 +162,24 @@ impl Sources {
         let sources: BTreeMap<&'static str, Arc<dyn Source>> = BTreeMap::from([
             ("oci", Arc::clone(&oci) as Arc<dyn Source>),
             ("http", Arc::new(HttpSource)),
-            ("wapm", Arc::new(WapmSource::new(config.wapm.registry.clone())?)),
-            ("bindle", Arc::new(BindleSource::new(config.bindle.server.clone(), config.bindle.keys.clone()))),
-            ("file", Arc::new(FileSource::new(access, config.max_module_bytes))),
+            (
+                "wapm",
+                Arc::new(WapmSource::new(config.wapm.registry.clone())?),
+            ),
+            (
+                "bindle",
+                Arc::new(BindleSource::new(
+                    config.bindle.server.clone(),
+                    config.bindle.keys.clone(),
+                )),
+            ),
+            (
+                "file",
+                Arc::new(FileSource::new(access, config.max_module_bytes)),
+            ),
         ]);
-        let hosts = Hosts::new(config.insecure.iter().cloned()).only(config.policy.hosts.iter().cloned());
+        let hosts =
+            Hosts::new(config.insecure.iter().cloned()).only(config.policy.hosts.iter().cloned());
         let inner = Inner {
             sources,
             oci,
@@ -167,22 +193,37 @@ impl Sources {
             store,
             max_module_bytes: config.max_module_bytes,
             progress,
-            resolved: Cache::builder().max_capacity(10_000).time_to_idle(REMEMBER).build(),
+            resolved: Cache::builder()
+                .max_capacity(10_000)
+                .time_to_idle(REMEMBER)
+                .build(),
             packages: Cache::new(10_000),
             resolving: Flights::default(),
             fetching: Flights::default(),
             downloads: Turns::new(),
             places: Arc::new(Semaphore::new(IN_MEMORY)),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Finds out what exactly is wanted: once per request and scope.
     pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
-        let short = self.inner.short(&request.reference).map(|reference| Request { reference, ..request.clone() });
+        let short = self
+            .inner
+            .short(&request.reference)
+            .map(|reference| Request {
+                reference,
+                ..request.clone()
+            });
         let request = short.as_ref().unwrap_or(request);
         // Whatever the pull policy: all steps of a workflow run the same bytes.
-        let key = (request.scope.clone(), request.reference.clone(), request.asker.clone());
+        let key = (
+            request.scope.clone(),
+            request.reference.clone(),
+            request.asker.clone(),
+        );
         if let Some(resolved) = self.inner.resolved.get(&key).await {
             return Ok(resolved);
         }
@@ -191,9 +232,18 @@ impl Sources {
             let resolved = in_time(FETCH_TIMEOUT, Box::pin(inner.resolve(&owned))).await;
             let resolved = resolved.map_err(|error| named(&error, &owned.reference))?;
             // Somebody with another pull policy may have been faster.
-            Ok(inner.resolved.entry(key).or_insert(Arc::new(resolved)).await.into_value())
+            Ok(inner
+                .resolved
+                .entry(key)
+                .or_insert(Arc::new(resolved))
+                .await
+                .into_value())
         };
-        self.inner.resolving.join(request.clone(), work).await.unwrap_or_else(|| Err(broke_off("resolving")))
+        self.inner
+            .resolving
+            .join(request.clone(), work)
+            .await
+            .unwrap_or_else(|| Err(broke_off("resolving")))
     }
 
     /// Publishes a module in an OCI registry, under the tag of `reference`; the digest that it has there.
@@ -204,7 +254,9 @@ impl Sources {
         asker: &Asker,
     ) -> Result<Digest, Error> {
         let keyrings = self.inner.credentials.keyrings(asker).await?;
-        OciSource::publisher().push(reference, publication, &self.inner.context(&keyrings)).await
+        OciSource::publisher()
+            .push(reference, publication, &self.inner.context(&keyrings))
+            .await
     }
 
     /// What is known of the module without downloading anything. `None` when that is nothing.
@@ -220,14 +272,24 @@ impl Sources {
             fetched.map_err(|error| named(&error, &owned.reference))
         };
         // By reference too: another origin's trouble with the same content is not this one's.
-        let key = (resolved.reference.clone(), resolved.package_key(), asker.clone());
-        self.inner.fetching.join(key, work).await.unwrap_or_else(|| Err(broke_off("fetching")))
+        let key = (
+            resolved.reference.clone(),
+            resolved.package_key(),
+            asker.clone(),
+        );
+        self.inner
+            .fetching
+            .join(key, work)
+            .await
+            .unwrap_or_else(|| Err(broke_off("fetching")))
     }
 }
 
 /// Whether its server promised that it is the same today. Who says `Always`, or shows a Secret of their own, has it asked all the same.
 fn is_fresh(resolved: &Resolved, request: &Request) -> bool {
-    request.pull_policy.is_none() && request.asker.secrets.is_empty() && resolved.caching.is_fresh(SystemTime::now())
+    request.pull_policy.is_none()
+        && request.asker.secrets.is_empty()
+        && resolved.caching.is_fresh(SystemTime::now())
 }
 
 /// Whether the content is on this machine already, so that the store need not hold it.
@@ -236,18 +298,29 @@ fn is_local(reference: &Reference) -> bool {
 }
 
 fn named(error: &Error, reference: &Reference) -> Error {
-    error.clone().context(format_args!("`{}`", reference.redacted()))
+    error
+        .clone()
+        .context(format_args!("`{}`", reference.redacted()))
 }
 
 /// A server that sends a byte now and then must not keep everybody who waits for it.
-async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, format!("took longer than {} s", limit.as_secs()))))
+async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("took longer than {} s", limit.as_secs()),
+        ))
+    })
 }
 
 fn broke_off(what: &str) -> Error {
-    Error::new(ErrorKind::Store, format!("{what} the module broke off; this is a defect of this program"))
+    Error::new(
+        ErrorKind::Store,
+        format!("{what} the module broke off; this is a defect of this program"),
+    )
 }
 
 impl Inner {
@@ -256,18 +329,27 @@ impl Inner {
         self.sources
             .get(name)
             .map(|source| &**source)
-            .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("there is no source `{name}`")))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    format!("there is no source `{name}`"),
+                )
+            })
     }
 
     /// The reference without the name of a registry or server, where it has one that is the operator's own: rules hold however it is written.
     fn short(&self, reference: &Reference) -> Option<Reference> {
         match reference {
             Reference::Wapm(package)
-                if package.registry().is_some_and(|registry| wapm::is_same(registry, self.endpoints.0.as_ref())) =>
+                if package
+                    .registry()
+                    .is_some_and(|registry| wapm::is_same(registry, self.endpoints.0.as_ref())) =>
             {
                 Some(Reference::Wapm(package.clone().in_default_registry()))
             }
-            Reference::Bindle(bindle) if bindle.server().is_some() && bindle.server() == self.endpoints.1.as_ref() => {
+            Reference::Bindle(bindle)
+                if bindle.server().is_some() && bindle.server() == self.endpoints.1.as_ref() =>
+            {
                 Some(Reference::Bindle(bindle.clone().on_default_server()))
             }
             _ => None,
@@ -277,10 +359,18 @@ impl Inner {
     async fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
         let reference = &request.reference;
         self.policy.check(reference)?;
-        let policy = request.pull_policy.unwrap_or_else(|| PullPolicy::default_for(reference));
+        let policy = request
+            .pull_policy
+            .unwrap_or_else(|| PullPolicy::default_for(reference));
         let local = is_local(reference);
-        let stored = if local { None } else { self.stored(reference, &request.asker).await };
-        let unchecked = stored.as_ref().is_some_and(|resolved| !self.signatures.held(resolved));
+        let stored = if local {
+            None
+        } else {
+            self.stored(reference, &request.asker).await
+        };
+        let unchecked = stored
+            .as_ref()
+            .is_some_and(|resolved| !self.signatures.held(resolved));
         let stored = match stored.filter(|_| !unchecked) {
             Some(resolved) if policy != PullPolicy::Always || is_fresh(&resolved, request) => {
                 tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
@@ -311,9 +401,13 @@ impl Inner {
         };
         self.signatures.check_origin(reference, &origin)?;
         let source = self.source(&origin)?;
-        let mut resolved = self.resolve_at(source, &origin, stored.as_ref(), &context).await;
+        let mut resolved = self
+            .resolve_at(source, &origin, stored.as_ref(), &context)
+            .await;
         if self.is_mirrors_fault(&resolved, &origin) {
-            resolved = self.resolve_at(source, &origin, stored.as_ref(), &context.without_mirrors()).await;
+            resolved = self
+                .resolve_at(source, &origin, stored.as_ref(), &context.without_mirrors())
+                .await;
         }
         let resolved = resolved.map_err(|error| match (&stored, error.kind()) {
             (Some(_), ErrorKind::Unavailable) => error.hint(
@@ -321,7 +415,10 @@ impl Inner {
             ),
             _ => error,
         })?;
-        let resolved = Resolved { reference: reference.clone(), ..resolved };
+        let resolved = Resolved {
+            reference: reference.clone(),
+            ..resolved
+        };
         // A name without a version led to one.
         self.policy.check(&resolved.origin)?;
         let resolved = self.check_signatures(resolved, &context).await?;
@@ -341,8 +438,13 @@ impl Inner {
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
         // The content may come at once.
-        let may_arrive = origin.pinned().is_none() && matches!(origin, Reference::Http(_) | Reference::Wapm(_));
-        let _turn = if may_arrive { Some(self.downloads.take(&origin.server()).await?) } else { None };
+        let may_arrive =
+            origin.pinned().is_none() && matches!(origin, Reference::Http(_) | Reference::Wapm(_));
+        let _turn = if may_arrive {
+            Some(self.downloads.take(&origin.server()).await?)
+        } else {
+            None
+        };
         let resolved = fetch::again(|| async {
             match in_time(RESOLVE_TIMEOUT, source.resolve(origin, stored, context)).await {
                 Ok(Resolution::Exact(resolved)) => Ok(Ok(*resolved)),
@@ -355,7 +457,11 @@ impl Inner {
     }
 
     /// What is in the store and the same as before was checked then.
-    async fn check_signatures(&self, resolved: Resolved, context: &Context<'_>) -> Result<Resolved, Error> {
+    async fn check_signatures(
+        &self,
+        resolved: Resolved,
+        context: &Context<'_>,
+    ) -> Result<Resolved, Error> {
         if self.signatures.held(&resolved) {
             return Ok(resolved);
         }
@@ -363,24 +469,41 @@ impl Inner {
         // A mirror need not have the signatures of what it has.
         let unsigned = matches!(&signed, Err(error) if error.kind() == ErrorKind::Denied && self.oci.is_mirrored(&resolved.origin));
         if unsigned || self.is_mirrors_fault(&signed, &resolved.origin) {
-            signed = self.signatures.check(&resolved, &self.oci, &context.without_mirrors()).await;
+            signed = self
+                .signatures
+                .check(&resolved, &self.oci, &context.without_mirrors())
+                .await;
         }
-        Ok(Resolved { signed: signed?, ..resolved })
+        Ok(Resolved {
+            signed: signed?,
+            ..resolved
+        })
     }
 
     async fn keyrings(&self, reference: &Reference, asker: &Asker) -> Result<Vec<Keyring>, Error> {
-        if is_local(reference) { Ok(Vec::new()) } else { self.credentials.keyrings(asker).await }
+        if is_local(reference) {
+            Ok(Vec::new())
+        } else {
+            self.credentials.keyrings(asker).await
+        }
     }
 
     fn context<'a>(&'a self, keyrings: &'a [Keyring]) -> Context<'a> {
-        Context { http: &self.http, keyrings, trusted_realms: &self.trusted_realms, direct: false }
+        Context {
+            http: &self.http,
+            keyrings,
+            trusted_realms: &self.trusted_realms,
+            direct: false,
+        }
     }
 
     /// What the reference resolved to earlier, if all of it is still here.
     async fn stored(&self, reference: &Reference, asker: &Asker) -> Option<Resolved> {
         let (store, reference, asker) = (self.store.clone(), reference.clone(), asker.clone());
         let look = move || {
-            let resolved = store.resolved(&reference, &asker).filter(|resolved| store.holds(resolved))?;
+            let resolved = store
+                .resolved(&reference, &asker)
+                .filter(|resolved| store.holds(resolved))?;
             store.touch(&resolved);
             Some(resolved)
         };
@@ -389,7 +512,9 @@ impl Inner {
 
     async fn holds(&self, resolved: &Resolved) -> bool {
         let (store, resolved) = (self.store.clone(), resolved.clone());
-        tokio::task::spawn_blocking(move || store.holds(&resolved)).await.unwrap_or(false)
+        tokio::task::spawn_blocking(move || store.holds(&resolved))
+            .await
+            .unwrap_or(false)
     }
 
     async fn known(&self, resolved: &Resolved) -> Option<Arc<Package>> {
@@ -398,7 +523,9 @@ impl Inner {
             return Some(package);
         }
         let (store, looked_up) = (self.store.clone(), key.clone());
-        let package = tokio::task::spawn_blocking(move || store.package(&looked_up)).await.ok()??;
+        let package = tokio::task::spawn_blocking(move || store.package(&looked_up))
+            .await
+            .ok()??;
         let package = Arc::new(package);
         self.packages.insert(key, Arc::clone(&package)).await;
         Some(package)

@@ -49,7 +49,10 @@ pub struct Store {
 impl Store {
     /// The store in `root`, which is made when something is first written.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), limit: u64::MAX }
+        Self {
+            root: root.into(),
+            limit: u64::MAX,
+        }
     }
 
     /// The same, which after each write removes what was not used for longest until at most `limit` bytes of content are left.
@@ -65,11 +68,17 @@ impl Store {
 
     /// Whether it can be written.
     pub fn check(&self) -> Result<(), Error> {
-        self.temporary().map(drop).map_err(|error| self.failed(error))
+        self.temporary()
+            .map(drop)
+            .map_err(|error| self.failed(error))
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join(BLOBS).join(digest.algorithm().name()).join(&digest.hex()[..2]).join(digest.hex())
+        self.root
+            .join(BLOBS)
+            .join(digest.algorithm().name())
+            .join(&digest.hex()[..2])
+            .join(digest.hex())
     }
 
     /// What was found with Secrets is found again only with the same ones: others have to show theirs to the origin.
@@ -79,7 +88,9 @@ impl Store {
             secrets => format!("{reference}\0{}\0{}", asker.namespace, secrets.join("\0")),
         };
         let name = Digest::of(name.as_bytes());
-        self.root.join(REFERENCES).join(format!("{}.json", name.hex()))
+        self.root
+            .join(REFERENCES)
+            .join(format!("{}.json", name.hex()))
     }
 
     /// The content with this digest, if it is here whole. Content that changed on disk is removed, and is a miss.
@@ -132,7 +143,13 @@ impl Store {
     pub fn writer(&self, expected: Option<&Digest>) -> Result<Writer, Error> {
         let file = self.temporary().map_err(|error| self.failed(error))?;
         let hasher = expected.map_or_else(|| Hasher::new(Algorithm::Sha256), Digest::hasher);
-        Ok(Writer { store: self.clone(), file, expected: expected.cloned(), hasher, written: 0 })
+        Ok(Writer {
+            store: self.clone(),
+            file,
+            expected: expected.cloned(),
+            hasher,
+            written: 0,
+        })
     }
 
     /// What `reference` last resolved to, for those with these Secrets or for all.
@@ -145,13 +162,17 @@ impl Store {
 
     /// Whether everything that a reference resolved to is here, without looking into it.
     pub fn holds(&self, resolved: &Resolved) -> bool {
-        resolved.parts.iter().all(|part| self.contains(&part.digest))
+        resolved
+            .parts
+            .iter()
+            .all(|part| self.contains(&part.digest))
     }
 
     /// Keeps it for longer: a module whose machine code is at hand is used without being read.
     pub(crate) fn touch(&self, resolved: &Resolved) {
         for part in &resolved.parts {
-            let _ = File::open(self.blob_path(&part.digest)).and_then(|file| file.set_modified(SystemTime::now()));
+            let _ = File::open(self.blob_path(&part.digest))
+                .and_then(|file| file.set_modified(SystemTime::now()));
         }
     }
 
@@ -202,7 +223,10 @@ impl Store {
     fn failed(&self, error: io::Error) -> Error {
         Error::new(
             ErrorKind::Store,
-            format!("the cache directory `{}` cannot be written: {error}", self.root.display()),
+            format!(
+                "the cache directory `{}` cannot be written: {error}",
+                self.root.display()
+            ),
         )
         .hint("choose another with --cache-dir, or make it writable for this user")
         .caused_by(error)
@@ -222,7 +246,10 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// Makes a directory, and those above it, for this user alone.
 fn make_private(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
 }
 
 /// Content being written and hashed. Dropped without [`Writer::commit`], it leaves nothing.
@@ -240,7 +267,9 @@ impl Writer {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|error| self.store.failed(error))
+        self.file
+            .write_all(bytes)
+            .map_err(|error| self.store.failed(error))
     }
 
     /// How many bytes were added.
@@ -255,14 +284,21 @@ impl Writer {
 
     /// Checks the digest, if one was expected, and makes the content visible under it. Nothing is visible before.
     pub fn commit(self) -> Result<Digest, Error> {
-        let Self { store, file, expected, hasher, .. } = self;
+        let Self {
+            store,
+            file,
+            expected,
+            hasher,
+            ..
+        } = self;
         let digest = hasher.finish();
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(mismatch(&expected, &digest));
         }
         let persist = || -> io::Result<()> {
             file.as_file().sync_all()?;
-            file.as_file().set_permissions(fs::Permissions::from_mode(0o444))?;
+            file.as_file()
+                .set_permissions(fs::Permissions::from_mode(0o444))?;
             let path = store.blob_path(&digest);
             make_private(path.parent().unwrap_or(&store.root))?;
             file.persist(path)?;
@@ -285,8 +321,13 @@ impl Writer {
 
 /// The error for bytes that are not the ones asked for.
 pub(crate) fn mismatch(expected: &Digest, actual: &Digest) -> Error {
-    Error::new(ErrorKind::DigestMismatch, format!("expected content with digest `{expected}`, got `{actual}`"))
-        .hint("check the digest; if it is right, the origin, or something before it, changed the content")
+    Error::new(
+        ErrorKind::DigestMismatch,
+        format!("expected content with digest `{expected}`, got `{actual}`"),
+    )
+    .hint(
+        "check the digest; if it is right, the origin, or something before it, changed the content",
+    )
 }
 
 #[cfg(test)]
@@ -298,7 +339,11 @@ mod tests {
     pub(super) fn remembered(store: &Store, reference: &str, content: &[u8]) -> Resolved {
         let digest = Digest::of(content);
         put(store, &digest, content).unwrap();
-        let part = Part { digest: digest.clone(), size: None, media_type: None };
+        let part = Part {
+            digest: digest.clone(),
+            size: None,
+            media_type: None,
+        };
         let resolved = Resolved::file(&reference.parse().unwrap(), digest, part);
         store.remember(&resolved, &Asker::default()).unwrap();
         resolved
@@ -327,9 +372,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
         let digest = Digest::of(b"hello");
-        assert_eq!(put(&store, &digest, b"hullo").unwrap_err().kind(), ErrorKind::DigestMismatch);
+        assert_eq!(
+            put(&store, &digest, b"hullo").unwrap_err().kind(),
+            ErrorKind::DigestMismatch
+        );
         assert!(!store.contains(&digest));
-        assert_eq!(fs::read_dir(directory.path().join("tmp")).unwrap().count(), 0);
+        assert_eq!(
+            fs::read_dir(directory.path().join("tmp")).unwrap().count(),
+            0
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use futures::StreamExt;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LOCATION, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Certificate, Method, StatusCode};
 use url::Url;
@@ -60,7 +60,9 @@ impl Guarded {
             .retry(reqwest::retry::never())
             .dns_resolver(guard::Resolver::new(hosts.clone()));
         let client = builder.build().map_err(|error| {
-            Error::new(ErrorKind::Unavailable, "the HTTP client cannot be set up").caused_by(error).permanent()
+            Error::new(ErrorKind::Unavailable, "the HTTP client cannot be set up")
+                .caused_by(error)
+                .permanent()
         })?;
         Ok(Self { client, hosts })
     }
@@ -69,7 +71,10 @@ impl Guarded {
     pub async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
         self.hosts.check(request.url())?;
         let url = request.url().clone();
-        self.client.execute(request).await.map_err(|error| unreachable_origin(&url, error))
+        self.client
+            .execute(request)
+            .await
+            .map_err(|error| unreachable_origin(&url, error))
     }
 }
 
@@ -111,7 +116,11 @@ impl Request {
 
     /// A `POST` without credentials.
     pub fn post(url: Url, content_type: &'static str, body: Bytes) -> Self {
-        Self { method: Method::POST, body: Some((content_type, body)), ..Self::get(url) }
+        Self {
+            method: Method::POST,
+            body: Some((content_type, body)),
+            ..Self::get(url)
+        }
     }
 }
 
@@ -144,7 +153,9 @@ impl Http {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut certificates = Vec::new();
         for pem in authorities {
-            let bundle = Certificate::from_pem_bundle(pem.as_bytes()).ok().filter(|bundle| !bundle.is_empty());
+            let bundle = Certificate::from_pem_bundle(pem.as_bytes())
+                .ok()
+                .filter(|bundle| !bundle.is_empty());
             certificates.extend(bundle.ok_or_else(|| {
                 Error::new(
                     ErrorKind::InvalidConfig,
@@ -155,11 +166,18 @@ impl Http {
         let builder = |uploads: bool| {
             let builder = reqwest::Client::builder()
                 .tls_certs_merge(certificates.iter().cloned())
-                .user_agent(concat!("wasm-workflow-executor/", env!("CARGO_PKG_VERSION")))
+                .user_agent(concat!(
+                    "wasm-workflow-executor/",
+                    env!("CARGO_PKG_VERSION")
+                ))
                 .referer(false)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .pool_idle_timeout(Duration::from_secs(30));
-            if uploads { builder.timeout(UPLOAD_TIMEOUT) } else { builder.read_timeout(READ_TIMEOUT) }
+            if uploads {
+                builder.timeout(UPLOAD_TIMEOUT)
+            } else {
+                builder.read_timeout(READ_TIMEOUT)
+            }
         };
         let guarded = |uploads: bool| {
             Guarded::new(insecure.clone(), builder(uploads)).or_else(|error| {
@@ -168,7 +186,10 @@ impl Http {
                 Guarded::new(insecure.clone(), builder(uploads).tls_certs_only(certificates.iter().cloned()))
             })
         };
-        Ok(Self { guarded: guarded(false)?, uploads: guarded(true)? })
+        Ok(Self {
+            guarded: guarded(false)?,
+            uploads: guarded(true)?,
+        })
     }
 
     /// Whether plain HTTP is spoken to `authority` (`host` or `host:port`).
@@ -178,7 +199,11 @@ impl Http {
 
     /// The scheme for `authority`.
     pub(crate) fn scheme(&self, authority: &str) -> &'static str {
-        if self.is_insecure(authority) { "http" } else { "https" }
+        if self.is_insecure(authority) {
+            "http"
+        } else {
+            "https"
+        }
     }
 
     /// Sends a request, follows redirects, and repeats what may succeed the next time.
@@ -194,7 +219,10 @@ impl Http {
             let wait = retry.unwrap_or_else(|| backoff(attempt));
             if attempt == ATTEMPTS || wait > LONGEST_RETRY_AFTER {
                 return result
-                    .map(|answer| Answer { attempts: attempt, ..answer })
+                    .map(|answer| Answer {
+                        attempts: attempt,
+                        ..answer
+                    })
                     .map_err(|error| error.context(format_args!("after {attempt} attempts")));
             }
             tracing::debug!(url = %display_url(&request.url), attempt, ?wait, "trying again");
@@ -210,7 +238,13 @@ impl Http {
             let response = self.once(request, &url, authorization, own).await?;
             let Some(next) = redirect_target(&response)? else {
                 let (status, headers) = (response.status(), response.headers().clone());
-                return Ok(Answer { status, headers, url, attempts: 1, response });
+                return Ok(Answer {
+                    status,
+                    headers,
+                    url,
+                    attempts: 1,
+                    response,
+                });
             };
             if request.body.is_some() || request.stays {
                 return Err(Error::new(
@@ -219,7 +253,11 @@ impl Http {
                 ));
             }
             if !matches!(next.scheme(), "https" | "http") {
-                let message = format!("{} redirects to `{}:`, which is not the web", origin(&url), next.scheme());
+                let message = format!(
+                    "{} redirects to `{}:`, which is not the web",
+                    origin(&url),
+                    next.scheme()
+                );
                 return Err(Error::new(ErrorKind::Protocol, message));
             }
             if url.scheme() == "https" && next.scheme() != "https" {
@@ -233,7 +271,13 @@ impl Http {
             }
             url = next;
         }
-        Err(Error::new(ErrorKind::Protocol, format!("{} redirects more than {REDIRECTS} times", origin(&request.url))))
+        Err(Error::new(
+            ErrorKind::Protocol,
+            format!(
+                "{} redirects more than {REDIRECTS} times",
+                origin(&request.url)
+            ),
+        ))
     }
 
     async fn once(
@@ -245,7 +289,9 @@ impl Http {
     ) -> Result<reqwest::Response, Error> {
         let mut headers = own.cloned().unwrap_or_default();
         // Digests are of content as it is.
-        headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+        headers
+            .entry(ACCEPT_ENCODING)
+            .or_insert(HeaderValue::from_static("identity"));
         if !request.accept.is_empty()
             && let Ok(value) = HeaderValue::from_str(&request.accept.join(", "))
         {
@@ -256,8 +302,14 @@ impl Http {
         }
         let unless = request.unless.as_ref();
         for (name, value) in [
-            (IF_NONE_MATCH, unless.and_then(|unless| unless.etag.as_ref())),
-            (IF_MODIFIED_SINCE, unless.and_then(|unless| unless.last_modified.as_ref())),
+            (
+                IF_NONE_MATCH,
+                unless.and_then(|unless| unless.etag.as_ref()),
+            ),
+            (
+                IF_MODIFIED_SINCE,
+                unless.and_then(|unless| unless.last_modified.as_ref()),
+            ),
         ] {
             if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
                 headers.insert(name, value);
@@ -269,8 +321,15 @@ impl Http {
             *sent.body_mut() = Some(body.clone().into());
         }
         *sent.headers_mut() = headers;
-        let large = request.body.as_ref().is_some_and(|(_, body)| body.len() >= LARGE_BODY);
-        if large { self.uploads.execute(sent).await } else { self.guarded.execute(sent).await }
+        let large = request
+            .body
+            .as_ref()
+            .is_some_and(|(_, body)| body.len() >= LARGE_BODY);
+        if large {
+            self.uploads.execute(sent).await
+        } else {
+            self.guarded.execute(sent).await
+        }
     }
 }
 
@@ -282,7 +341,10 @@ impl Answer {
         while let Some(chunk) = body.stream.next().await {
             bytes.extend_from_slice(&chunk?);
             if bytes.len() as u64 > limit {
-                return Err(Error::new(ErrorKind::TooLarge, format!("{what} is larger than {limit} bytes")));
+                return Err(Error::new(
+                    ErrorKind::TooLarge,
+                    format!("{what} is larger than {limit} bytes"),
+                ));
             }
         }
         Ok(bytes.into())
@@ -306,18 +368,28 @@ impl Answer {
         let mut pace = None;
         let stream = self.response.bytes_stream().map(move |chunk| {
             let chunk = chunk.map_err(|error| {
-                Error::new(ErrorKind::Unavailable, format!("the connection to {origin} broke off"))
-                    .caused_by(error.without_url())
+                Error::new(
+                    ErrorKind::Unavailable,
+                    format!("the connection to {origin} broke off"),
+                )
+                .caused_by(error.without_url())
             })?;
             // Whoever waits for a turn does not read, and that is not the server's fault.
             let pace = pace.get_or_insert_with(|| Pace::new(Instant::now()));
-            pace.arrived(chunk.len(), Instant::now()).map_err(|(bytes, passed)| {
-                let message = format!("{origin} is too slow: {bytes} bytes in {} s", passed.as_secs());
-                Error::new(ErrorKind::Unavailable, message).permanent()
-            })?;
+            pace.arrived(chunk.len(), Instant::now())
+                .map_err(|(bytes, passed)| {
+                    let message = format!(
+                        "{origin} is too slow: {bytes} bytes in {} s",
+                        passed.as_secs()
+                    );
+                    Error::new(ErrorKind::Unavailable, message).permanent()
+                })?;
             Ok(chunk)
         });
-        Body { stream: stream.boxed(), length }
+        Body {
+            stream: stream.boxed(),
+            length,
+        }
     }
 
     /// The error for a status that the caller did not expect. `what` is what was asked for.
@@ -326,19 +398,36 @@ impl Answer {
         let status = self.status;
         let error = match status.as_u16() {
             404 | 410 => Error::new(ErrorKind::NotFound, format!("{origin} has no {what}")),
-            401 | 403 => Error::new(ErrorKind::Unauthorized, format!("{origin} refuses {what} ({status})")),
-            429 => Error::new(ErrorKind::RateLimited, format!("{origin} limits requests ({status})")),
-            408 | 500..=599 => Error::new(ErrorKind::Unavailable, format!("{origin} failed with {status}")),
-            _ => Error::new(ErrorKind::Protocol, format!("{origin} answered {status} when asked for {what}")),
+            401 | 403 => Error::new(
+                ErrorKind::Unauthorized,
+                format!("{origin} refuses {what} ({status})"),
+            ),
+            429 => Error::new(
+                ErrorKind::RateLimited,
+                format!("{origin} limits requests ({status})"),
+            ),
+            408 | 500..=599 => Error::new(
+                ErrorKind::Unavailable,
+                format!("{origin} failed with {status}"),
+            ),
+            _ => Error::new(
+                ErrorKind::Protocol,
+                format!("{origin} answered {status} when asked for {what}"),
+            ),
         };
-        if self.attempts > 1 { error.context(format_args!("after {} attempts", self.attempts)) } else { error }
+        if self.attempts > 1 {
+            error.context(format_args!("after {} attempts", self.attempts))
+        } else {
+            error
+        }
     }
 }
 
 /// Host, and port where the URL names one that is not its scheme's own.
 pub(crate) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// Scheme, host and port: what a person needs to know of a URL.
@@ -350,9 +439,22 @@ fn redirect_target(response: &reqwest::Response) -> Result<Option<Url>, Error> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
-    let malformed = || Error::new(ErrorKind::Protocol, format!("{} redirects to nowhere", origin(response.url())));
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).ok_or_else(malformed)?;
-    response.url().join(location).map(Some).map_err(|error| malformed().caused_by(error))
+    let malformed = || {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("{} redirects to nowhere", origin(response.url())),
+        )
+    };
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .ok_or_else(malformed)?;
+    response
+        .url()
+        .join(location)
+        .map(Some)
+        .map_err(|error| malformed().caused_by(error))
 }
 
 fn is_transient(status: StatusCode) -> bool {
@@ -418,11 +520,26 @@ mod tests {
 
     #[test]
     fn when_to_come_back_is_seconds_or_a_date() {
-        let wait = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        let wait = |text: &str| {
+            retry_after(&HeaderMap::from_iter([(
+                RETRY_AFTER,
+                text.parse().unwrap(),
+            )]))
+        };
         assert_eq!(wait("3"), Some(Duration::from_secs(3)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "it is past");
-        let later = wait(&httpdate::fmt_http_date(SystemTime::now() + Duration::from_hours(1))).unwrap();
-        assert!(later > Duration::from_mins(59) && later > LONGEST_RETRY_AFTER, "{later:?}");
+        assert_eq!(
+            wait("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(Duration::ZERO),
+            "it is past"
+        );
+        let later = wait(&httpdate::fmt_http_date(
+            SystemTime::now() + Duration::from_hours(1),
+        ))
+        .unwrap();
+        assert!(
+            later > Duration::from_mins(59) && later > LONGEST_RETRY_AFTER,
+            "{later:?}"
+        );
         assert_eq!(wait("soon"), None);
     }
 }

@@ -59,7 +59,12 @@ struct Budget {
 
 impl Budget {
     fn new(limits: Limits) -> Self {
-        Self { entries: MAX_ENTRIES, names: MAX_NAMES, bytes: limits.unpacked(), whole: limits.unpacked() }
+        Self {
+            entries: MAX_ENTRIES,
+            names: MAX_NAMES,
+            bytes: limits.unpacked(),
+            whole: limits.unpacked(),
+        }
     }
 }
 
@@ -79,29 +84,48 @@ pub(crate) fn file(content: Content, limits: Limits) -> Result<Bytes, Error> {
             .map_err(|error| damaged(&error))?;
         // Read as it comes, and never whole.
         if archive::is_tar(&head) {
-            return image(1, &mut |_| content.again().map_err(|error| damaged(&error)), None, limits);
+            return image(
+                1,
+                &mut |_| content.again().map_err(|error| damaged(&error)),
+                None,
+                limits,
+            );
         }
         let Some(reader) = decompress::reader(&content).map_err(|error| damaged(&error))? else {
-            return content.bytes(limits.module).map_err(|error| damaged(&error));
+            return content
+                .bytes(limits.module)
+                .map_err(|error| damaged(&error));
         };
         let mut inner = Vec::new();
         // What comes out is the module, or is compressed again.
-        reader.take(limits.module + 1).read_to_end(&mut inner).map_err(|error| damaged(&error))?;
+        reader
+            .take(limits.module + 1)
+            .read_to_end(&mut inner)
+            .map_err(|error| damaged(&error))?;
         if inner.len() as u64 > limits.module {
             return Err(bomb(limits.module));
         }
         content = Bytes::from(inner).into();
     }
-    Err(Error::new(ErrorKind::Unsupported, "it is compressed again and again"))
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        "it is compressed again and again",
+    ))
 }
 
 fn damaged(error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Protocol, format!("the archive is damaged: {error}"))
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the archive is damaged: {error}"),
+    )
 }
 
 fn bomb(limit: u64) -> Error {
-    Error::new(ErrorKind::TooLarge, format!("more than {limit} bytes come out of the archive"))
-        .hint("the operator sets `sources.maxModule`; an archive may hold four times as much")
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("more than {limit} bytes come out of the archive"),
+    )
+    .hint("the operator sets `sources.maxModule`; an archive may hold four times as much")
 }
 
 #[cfg(test)]
@@ -144,7 +168,13 @@ mod tests {
     fn bombs_and_damage_are_errors() {
         assert_eq!(unpacked(gzip(&vec![0; 5 << 20])), Err(ErrorKind::TooLarge));
         let whole = gzip(&[7; 10_000]);
-        assert_eq!(unpacked(whole.slice(..whole.len() - 9)), Err(ErrorKind::Protocol));
-        assert_eq!(unpacked(Bytes::from_static(b"\x28\xb5\x2f\xfd\xff\xff")), Err(ErrorKind::Protocol));
+        assert_eq!(
+            unpacked(whole.slice(..whole.len() - 9)),
+            Err(ErrorKind::Protocol)
+        );
+        assert_eq!(
+            unpacked(Bytes::from_static(b"\x28\xb5\x2f\xfd\xff\xff")),
+            Err(ErrorKind::Protocol)
+        );
     }
 }

@@ -19,7 +19,12 @@ use crate::{Caching, Digest, Error, ErrorKind, Reference};
 /// The registry, unless the operator names another.
 pub const REGISTRY: &str = "registry.wasmer.io";
 /// What the registry was called, and what people write.
-const OTHER_NAMES: [&str; 4] = ["wapm.io", "registry.wapm.io", "wasmer.io", "registry-cdn.wapm.io"];
+const OTHER_NAMES: [&str; 4] = [
+    "wapm.io",
+    "registry.wapm.io",
+    "wasmer.io",
+    "registry-cdn.wapm.io",
+];
 const API_PATH: &str = "/graphql";
 const MAX_ANSWER: u64 = 4 << 20;
 
@@ -111,7 +116,9 @@ struct Found {
 impl WapmSource {
     /// A source of the packages in `registry`, unless a reference names another.
     pub fn new(registry: Option<Endpoint>) -> Result<Self, Error> {
-        Ok(Self { registry: registry.map_or_else(|| REGISTRY.parse(), Ok)? })
+        Ok(Self {
+            registry: registry.map_or_else(|| REGISTRY.parse(), Ok)?,
+        })
     }
 
     async fn find(&self, package: &WapmReference, context: &Context<'_>) -> Result<Found, Error> {
@@ -132,24 +139,45 @@ impl WapmSource {
         let bytes = answer.bytes(MAX_ANSWER, "the registry's answer").await?;
         let shown = display_url(&url);
         let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::new(ErrorKind::Protocol, format!("`{shown}` does not answer as a Wasmer registry")).caused_by(error)
+            Error::new(
+                ErrorKind::Protocol,
+                format!("`{shown}` does not answer as a Wasmer registry"),
+            )
+            .caused_by(error)
         })?;
         let found = answer.data.and_then(|data| data.get_package_version);
         match (found, answer.errors.first()) {
             (Some(found), _) => found.files(url, &what),
             (None, Some(error)) => {
-                let message: String = error.message.chars().filter(|c| !c.is_control()).take(200).collect();
-                Err(Error::new(ErrorKind::Protocol, format!("`{shown}` cannot look up {what}: {message}")))
+                let message: String = error
+                    .message
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(200)
+                    .collect();
+                Err(Error::new(
+                    ErrorKind::Protocol,
+                    format!("`{shown}` cannot look up {what}: {message}"),
+                ))
             }
-            (None, None) => Err(Error::new(ErrorKind::NotFound, format!("`{shown}` has no {what}"))
-                .hint("check the name; for a private package, a token for the registry's host is needed")),
+            (None, None) => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("`{shown}` has no {what}"),
+            )
+            .hint(
+                "check the name; for a private package, a token for the registry's host is needed",
+            )),
         }
     }
 }
 
 /// The API, under the one name that it has today.
 fn api(mut url: Url) -> Url {
-    if url.host_str().is_some_and(|host| OTHER_NAMES.contains(&host)) && url.port().is_none() {
+    if url
+        .host_str()
+        .is_some_and(|host| OTHER_NAMES.contains(&host))
+        && url.port().is_none()
+    {
         // A name cannot be refused where another was.
         let _ = url.set_host(Some(REGISTRY));
     }
@@ -159,11 +187,21 @@ fn api(mut url: Url) -> Url {
 impl PackageVersion {
     fn files(self, api: Url, what: &str) -> Result<Found, Error> {
         if self.is_archived {
-            return Err(Error::new(ErrorKind::NotFound, format!("{what} was archived by its owner"))
-                .hint("choose another version"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{what} was archived by its owner"),
+            )
+            .hint("choose another version"));
         }
-        let malformed = |why: &str| Error::new(ErrorKind::Protocol, format!("the registry's answer for {what} {why}"));
-        let parse = |url: &str| Url::parse(url).map_err(|error| malformed("has no usable URL").caused_by(error));
+        let malformed = |why: &str| {
+            Error::new(
+                ErrorKind::Protocol,
+                format!("the registry's answer for {what} {why}"),
+            )
+        };
+        let parse = |url: &str| {
+            Url::parse(url).map_err(|error| malformed("has no usable URL").caused_by(error))
+        };
         let version = self.version;
         if semver::Version::parse(&version).is_err() {
             return Err(malformed("has a version that is none"));
@@ -171,19 +209,43 @@ impl PackageVersion {
         let distributions = [self.v3, self.v2].into_iter().flatten().collect::<Vec<_>>();
         let containers = distributions.iter().flat_map(|files| {
             [
-                (&files.webc_download_url, &files.webc_sha256_hash, files.webc_size),
-                (&files.pirita_download_url, &files.pirita_sha256_hash, files.pirita_size),
+                (
+                    &files.webc_download_url,
+                    &files.webc_sha256_hash,
+                    files.webc_size,
+                ),
+                (
+                    &files.pirita_download_url,
+                    &files.pirita_sha256_hash,
+                    files.pirita_size,
+                ),
             ]
         });
         for (url, hash, size) in containers {
             if let (Some(url), Some(hash)) = (url, hash) {
-                let digest = format!("sha256:{hash}").parse().map_err(|_| malformed("has a hash that is none"))?;
-                return Ok(Found { api, version, url: parse(url)?, digest: Some(digest), size });
+                let digest = format!("sha256:{hash}")
+                    .parse()
+                    .map_err(|_| malformed("has a hash that is none"))?;
+                return Ok(Found {
+                    api,
+                    version,
+                    url: parse(url)?,
+                    digest: Some(digest),
+                    size,
+                });
             }
         }
-        let archive = distributions.iter().find_map(|files| files.download_url.as_deref());
+        let archive = distributions
+            .iter()
+            .find_map(|files| files.download_url.as_deref());
         let url = parse(archive.ok_or_else(|| malformed("names no file"))?)?;
-        Ok(Found { api, version, url, digest: None, size: None })
+        Ok(Found {
+            api,
+            version,
+            url,
+            digest: None,
+            size: None,
+        })
     }
 }
 
@@ -203,16 +265,23 @@ impl Source for WapmSource {
     ) -> Result<Resolution, Error> {
         let package = expect(reference)?;
         let found = self.find(package, context).await?;
-        if package.version().is_some_and(|version| version != found.version) {
+        if package
+            .version()
+            .is_some_and(|version| version != found.version)
+        {
             return Err(Error::new(
                 ErrorKind::Protocol,
                 "the registry answers with another version than was asked for",
             ));
         }
-        let unpack = Unpack::Wapm { command: package.command().map(str::to_owned) };
+        let unpack = Unpack::Wapm {
+            command: package.command().map(str::to_owned),
+        };
         let digest = match (package.digest(), found.digest.clone()) {
             (Some(pinned), Some(digest)) if *pinned != digest => {
-                return Err(crate::store::mismatch(pinned, &digest).context("the registry's package"));
+                return Err(
+                    crate::store::mismatch(pinned, &digest).context("the registry's package")
+                );
             }
             (Some(digest), _) => digest.clone(),
             (None, Some(digest)) => digest,
@@ -225,16 +294,35 @@ impl Source for WapmSource {
                 let origin = Some(origin);
                 let body = download(found, context).await?;
                 let caching = Caching::default();
-                let arrived = Arrived { body, unpack, caching, expected: None, origin };
+                let arrived = Arrived {
+                    body,
+                    unpack,
+                    caching,
+                    expected: None,
+                    origin,
+                };
                 return Ok(Resolution::Arrived(Box::new(arrived)));
             }
         };
-        let part = Part { digest: digest.clone(), size: found.size, media_type: None };
+        let part = Part {
+            digest: digest.clone(),
+            size: found.size,
+            media_type: None,
+        };
         let origin = Reference::Wapm(package.clone().at(found.version));
-        Ok(Resolved { origin, ..Resolved::packed(reference, digest, vec![part], unpack) }.into())
+        Ok(Resolved {
+            origin,
+            ..Resolved::packed(reference, digest, vec![part], unpack)
+        }
+        .into())
     }
 
-    async fn open_unverified(&self, resolved: &Resolved, _part: &Part, context: &Context<'_>) -> Result<Body, Error> {
+    async fn open_unverified(
+        &self,
+        resolved: &Resolved,
+        _part: &Part,
+        context: &Context<'_>,
+    ) -> Result<Body, Error> {
         let found = self.find(expect(&resolved.origin)?, context).await?;
         download(found, context).await
     }
@@ -243,14 +331,28 @@ impl Source for WapmSource {
 /// From wherever the registry keeps its files. Credentials go there only where that is the registry itself: it must not choose who else gets any.
 async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
     let what = format!("file `{}`", found.url.path());
-    let (own, request) = (found.url.origin() == found.api.origin(), Request::get(found.url));
-    let answer = if own { direct::send(&request, &what, context).await? } else { context.http.send(&request).await? };
-    if answer.status.as_u16() == 200 { answer.decoded_body() } else { Err(answer.error(&what)) }
+    let (own, request) = (
+        found.url.origin() == found.api.origin(),
+        Request::get(found.url),
+    );
+    let answer = if own {
+        direct::send(&request, &what, context).await?
+    } else {
+        context.http.send(&request).await?
+    };
+    if answer.status.as_u16() == 200 {
+        answer.decoded_body()
+    } else {
+        Err(answer.error(&what))
+    }
 }
 
 fn expect(reference: &Reference) -> Result<&WapmReference, Error> {
     match reference {
         Reference::Wapm(package) => Ok(package),
-        other => Err(Error::new(ErrorKind::InvalidReference, format!("`{}` is not a package", other.redacted()))),
+        other => Err(Error::new(
+            ErrorKind::InvalidReference,
+            format!("`{}` is not a package", other.redacted()),
+        )),
     }
 }

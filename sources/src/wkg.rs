@@ -34,21 +34,32 @@ impl WkgReference {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let invalid = |why: &str| {
             let shown: String = text.chars().take(200).collect();
-            Error::new(ErrorKind::InvalidReference, format!("`{shown}` is not a package: {why}"))
+            Error::new(
+                ErrorKind::InvalidReference,
+                format!("`{shown}` is not a package: {why}"),
+            )
         };
         let (package, version) = match text.split_once('@') {
             Some((package, version)) => (package, Some(version)),
             None => (text, None),
         };
-        let (namespace, name) =
-            package.split_once(':').ok_or_else(|| invalid("it must look like `acme:resize@1.4.0`"))?;
+        let (namespace, name) = package
+            .split_once(':')
+            .ok_or_else(|| invalid("it must look like `acme:resize@1.4.0`"))?;
         if !is_kebab(namespace) || !is_kebab(name) {
-            return Err(invalid("its names are lower-case words with hyphens between them"));
+            return Err(invalid(
+                "its names are lower-case words with hyphens between them",
+            ));
         }
         let version = version.map(Version::parse).transpose();
-        let version =
-            version.map_err(|error| invalid("its version must be exact, such as `1.4.0`").caused_by(error))?;
-        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned(), version })
+        let version = version.map_err(|error| {
+            invalid("its version must be exact, such as `1.4.0`").caused_by(error)
+        })?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            version,
+        })
     }
 
     /// The version, if one is named.
@@ -60,7 +71,9 @@ impl WkgReference {
 impl fmt::Display for WkgReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.namespace, self.name)?;
-        self.version.as_ref().map_or(Ok(()), |version| write!(f, "@{version}"))
+        self.version
+            .as_ref()
+            .map_or(Ok(()), |version| write!(f, "@{version}"))
     }
 }
 
@@ -69,7 +82,9 @@ fn is_kebab(text: &str) -> bool {
     text.len() <= 128
         && text.split('-').all(|word| {
             word.starts_with(|c: char| c.is_ascii_lowercase())
-                && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
         })
 }
 
@@ -102,8 +117,15 @@ struct OciMetadata {
 
 impl Registries {
     fn of(&self, namespace: &str) -> Result<&str, Error> {
-        let known = KNOWN.iter().find(|(name, _)| *name == namespace).map(|(_, registry)| *registry);
-        let configured = self.namespaces.get(namespace).or(self.default.as_ref()).map(String::as_str);
+        let known = KNOWN
+            .iter()
+            .find(|(name, _)| *name == namespace)
+            .map(|(_, registry)| *registry);
+        let configured = self
+            .namespaces
+            .get(namespace)
+            .or(self.default.as_ref())
+            .map(String::as_str);
         configured.or(known).ok_or_else(|| {
             Error::new(ErrorKind::InvalidReference, format!("no registry is known for the namespace `{namespace}`"))
                 .hint("the operator names one under `sources.wkg.namespaces`, or `sources.wkg.default` for all")
@@ -119,7 +141,10 @@ impl Registries {
     ) -> Result<Reference, Error> {
         let registry = self.of(&package.namespace)?;
         let metadata = metadata(registry, context).await?;
-        if let Some(protocol) = metadata.preferred_protocol.filter(|protocol| protocol != "oci") {
+        if let Some(protocol) = metadata
+            .preferred_protocol
+            .filter(|protocol| protocol != "oci")
+        {
             let shown: String = protocol.chars().take(40).collect();
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -130,11 +155,16 @@ impl Registries {
             Some(oci) => (oci.registry, oci.namespace_prefix),
             None => (metadata.oci_registry, metadata.oci_namespace_prefix),
         };
-        let (host, prefix) = (host.unwrap_or_else(|| registry.to_owned()), prefix.unwrap_or_default());
+        let (host, prefix) = (
+            host.unwrap_or_else(|| registry.to_owned()),
+            prefix.unwrap_or_default(),
+        );
         let repository = format!("{host}/{prefix}{}/{}", package.namespace, package.name);
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._:/-".contains(c);
         // A host without a dot would be read as a name on Docker Hub.
-        let meant = OciReference::parse(&repository).ok().filter(|parsed| parsed.host() == host);
+        let meant = OciReference::parse(&repository)
+            .ok()
+            .filter(|parsed| parsed.host() == host);
         let Some(meant) = meant.filter(|_| repository.chars().all(plain)) else {
             let shown: String = host.chars().take(100).collect();
             return Err(Error::new(
@@ -152,13 +182,24 @@ impl Registries {
     }
 }
 
-async fn newest(repository: &OciReference, oci: &OciSource, context: &Context<'_>) -> Result<Version, Error> {
+async fn newest(
+    repository: &OciReference,
+    oci: &OciSource,
+    context: &Context<'_>,
+) -> Result<Version, Error> {
     let tags = oci.tags(repository, context).await?;
-    let versions = tags.iter().filter_map(|tag| Version::parse(&tag.replace('_', "+")).ok());
+    let versions = tags
+        .iter()
+        .filter_map(|tag| Version::parse(&tag.replace('_', "+")).ok());
     versions
         .filter(|version| version.pre.is_empty())
         .max()
-        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("`{repository}` has no released version")))
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("`{repository}` has no released version"),
+            )
+        })
 }
 
 /// What the registry says of itself. Without the file, it is an OCI registry itself.
@@ -166,7 +207,11 @@ async fn metadata(registry: &str, context: &Context<'_>) -> Result<Metadata, Err
     let scheme = context.http.scheme(registry);
     let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
     let url = Url::parse(&url).map_err(|error| {
-        Error::new(ErrorKind::InvalidConfig, format!("`{registry}` is not a registry's host")).caused_by(error)
+        Error::new(
+            ErrorKind::InvalidConfig,
+            format!("`{registry}` is not a registry's host"),
+        )
+        .caused_by(error)
     })?;
     let answer = context.http.send(&Request::get(url)).await?;
     if matches!(answer.status.as_u16(), 404 | 410) {
@@ -175,10 +220,15 @@ async fn metadata(registry: &str, context: &Context<'_>) -> Result<Metadata, Err
     if !answer.status.is_success() {
         return Err(answer.error("registry metadata"));
     }
-    let bytes = answer.bytes(MAX_METADATA_BYTES, "the registry's metadata").await?;
+    let bytes = answer
+        .bytes(MAX_METADATA_BYTES, "the registry's metadata")
+        .await?;
     serde_json::from_slice(&bytes).map_err(|error| {
-        Error::new(ErrorKind::Protocol, format!("the metadata of the registry `{registry}` is malformed"))
-            .caused_by(error)
+        Error::new(
+            ErrorKind::Protocol,
+            format!("the metadata of the registry `{registry}` is malformed"),
+        )
+        .caused_by(error)
     })
 }
 
@@ -191,7 +241,10 @@ mod tests {
         for text in ["acme:resize@1.4.0", "wasi:http", "a-b2:c@1.0.0-rc.1"] {
             assert_eq!(WkgReference::parse(text).unwrap().to_string(), text);
         }
-        for text in ["acme", "acme:", "Acme:x", "a:b/c", "a:../b", "a:b@^1", "a:b@1", "a:-b", "a:b@", "a:b:c"] {
+        for text in [
+            "acme", "acme:", "Acme:x", "a:b/c", "a:../b", "a:b@^1", "a:b@1", "a:-b", "a:b@",
+            "a:b:c",
+        ] {
             assert!(WkgReference::parse(text).is_err(), "{text}");
         }
     }
@@ -199,10 +252,22 @@ mod tests {
     #[test]
     fn registries_by_namespace() {
         let namespaces = BTreeMap::from([("acme".to_owned(), "acme.example".to_owned())]);
-        let some = Registries { default: None, namespaces };
-        assert_eq!((some.of("acme").unwrap(), some.of("wasi").unwrap()), ("acme.example", "wasi.dev"));
+        let some = Registries {
+            default: None,
+            namespaces,
+        };
+        assert_eq!(
+            (some.of("acme").unwrap(), some.of("wasi").unwrap()),
+            ("acme.example", "wasi.dev")
+        );
         assert!(some.of("other").is_err());
-        let all = Registries { default: Some("all.example".to_owned()), ..some };
-        assert_eq!((all.of("other").unwrap(), all.of("wasi").unwrap()), ("all.example", "all.example"));
+        let all = Registries {
+            default: Some("all.example".to_owned()),
+            ..some
+        };
+        assert_eq!(
+            (all.of("other").unwrap(), all.of("wasi").unwrap()),
+            ("all.example", "all.example")
+        );
     }
 }

@@ -31,9 +31,14 @@ impl Auth {
             Self::Token(token) => token,
             Self::Open => return true,
         };
-        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, given) = given.and_then(|value| value.split_once(' ')).unwrap_or_default();
-        scheme.eq_ignore_ascii_case("bearer") && bool::from(given.as_bytes().ct_eq(token.as_bytes()))
+        let given = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let (scheme, given) = given
+            .and_then(|value| value.split_once(' '))
+            .unwrap_or_default();
+        scheme.eq_ignore_ascii_case("bearer")
+            && bool::from(given.as_bytes().ct_eq(token.as_bytes()))
     }
 }
 
@@ -46,7 +51,13 @@ mod tests {
         let auth = Auth::Token("secret".to_owned());
         let with = |value: &str| HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
         assert!(auth.allows(&with("Bearer secret")) && auth.allows(&with("bearer secret")));
-        for value in ["Bearer secre", "Bearer secrets", "secret", "Basic secret", "Bearer "] {
+        for value in [
+            "Bearer secre",
+            "Bearer secrets",
+            "secret",
+            "Basic secret",
+            "Bearer ",
+        ] {
             assert!(!auth.allows(&with(value)), "{value}");
         }
         assert!(!auth.allows(&HeaderMap::new()));

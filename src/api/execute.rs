@@ -24,7 +24,11 @@ const MAX_BODY: usize = 4 << 20;
 /// What is read of a larger body before the answer, so that the caller reads it and not a broken connection.
 const MAX_DRAINED: usize = 64 << 20;
 
-pub(super) async fn execute(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn execute(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     if !api.auth.allows(&headers) {
         return (StatusCode::FORBIDDEN, "the token is missing or wrong\n").into_response();
     }
@@ -53,7 +57,10 @@ fn text(reply: &Reply) -> Bytes {
 async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
     let scope = call.workflow.scope();
     // Everything that tells one execution from another is in the bytes: the workflow's uid, and the `id` if there is one.
-    let (key, alone) = (Key::of(body), call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()));
+    let (key, alone) = (
+        Key::of(body),
+        call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()),
+    );
     let owner = Owner {
         namespace: call.workflow.namespace.clone(),
         workflow: call.workflow.name.clone(),
@@ -63,11 +70,18 @@ async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
     let running = Arc::clone(&api);
     let start = |cancel| async move {
         let began = Instant::now();
-        let done = AssertUnwindSafe(run(&running, call, cancel)).catch_unwind().await;
-        let (reply, timeout) = done.unwrap_or_else(|_| (Reply::error("this program has a defect: see its log"), None));
+        let done = AssertUnwindSafe(run(&running, call, cancel))
+            .catch_unwind()
+            .await;
+        let (reply, timeout) =
+            done.unwrap_or_else(|_| (Reply::error("this program has a defect: see its log"), None));
         let value = text(&reply);
         let timed_out = timeout.is_some_and(|timeout| began.elapsed() >= timeout);
-        Finished { bytes: value.len(), value, timed_out }
+        Finished {
+            bytes: value.len(),
+            value,
+            timed_out,
+        }
     };
     match api.jobs.call(key.clone(), alone, owner, start).await {
         Answer::Done(delivery) => deliver(&api, &scope, &key, delivery),
@@ -86,7 +100,11 @@ fn deliver(api: &Api, workflow: &str, key: &Key, delivery: Delivery<Bytes>) -> R
         }
         Err(after) => {
             let after = Duration::from_secs(after.as_secs() + 1);
-            tracing::debug!(workflow, ?after, "the workflow's results are more than goes into one object: one waits");
+            tracing::debug!(
+                workflow,
+                ?after,
+                "the workflow's results are more than goes into one object: one waits"
+            );
             delivery.later(after);
             Json(Reply::later(after)).into_response()
         }
@@ -100,7 +118,13 @@ async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option
         place = api.repositories.place(&call.workflow, &call.template.name) => place,
         () = cancel.cancelled() => return (Reply::error("the step was cancelled"), None),
     };
-    let conversion = Conversion { limits: api.limits, placement: Placement { place, ..Placement::default() } };
+    let conversion = Conversion {
+        limits: api.limits,
+        placement: Placement {
+            place,
+            ..Placement::default()
+        },
+    };
     let (workflow, name) = (call.workflow.name.clone(), call.template.name.clone());
     let (step, template) = match call.into_step(&conversion) {
         Ok(converted) => converted,
@@ -110,7 +134,10 @@ async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option
         }
     };
     let Some(executor) = executor(api).await else {
-        return (Reply::error("the executor is not running: see its log"), None);
+        return (
+            Reply::error("the executor is not running: see its log"),
+            None,
+        );
     };
     let timeout = step.timeout;
     let outcome = executor.execute(step, cancel, Tees::default()).await;
@@ -136,7 +163,10 @@ async fn read(body: Body) -> Result<Bytes, String> {
         }
     }
     if total > MAX_BODY {
-        return Err(format!("the request is larger than {} MiB; pass large values as artifacts", MAX_BODY >> 20));
+        return Err(format!(
+            "the request is larger than {} MiB; pass large values as artifacts",
+            MAX_BODY >> 20
+        ));
     }
     Ok(bytes.freeze())
 }

@@ -64,10 +64,24 @@ struct Raw {
 }
 
 fn check_kind(others: &Map<String, Value>, at: &str) -> Result<(), DocumentError> {
-    let kinds = ["git", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin"];
-    match kinds.into_iter().find(|kind| others.get(*kind).is_some_and(|value| !value.is_null())) {
+    let kinds = [
+        "git",
+        "gcs",
+        "azure",
+        "oss",
+        "hdfs",
+        "artifactory",
+        "plugin",
+    ];
+    match kinds
+        .into_iter()
+        .find(|kind| others.get(*kind).is_some_and(|value| !value.is_null()))
+    {
         Some(kind) => {
-            let message = format!("artifacts of the kind `{kind}` are not supported; {}", instead_of(kind));
+            let message = format!(
+                "artifacts of the kind `{kind}` are not supported; {}",
+                instead_of(kind)
+            );
             Err(DocumentError::new(at, message))
         }
         None => Ok(()),
@@ -77,11 +91,17 @@ fn check_kind(others: &Map<String, Value>, at: &str) -> Result<(), DocumentError
 /// Where it is, if everything is said that is needed for that.
 fn whole(s3: &S3Location) -> Option<Location> {
     let repository = || Repository::S3(Box::new(s3.without_keys()));
-    s3.has_location().then(|| Location { repository: repository(), key: s3.key.clone(), default: false })
+    s3.has_location().then(|| Location {
+        repository: repository(),
+        key: s3.key.clone(),
+        default: false,
+    })
 }
 
 pub(super) fn check(location: &Location, at: &str) -> Result<(), DocumentError> {
-    location.check().map_err(|error| DocumentError::new(at, error.to_string()))
+    location
+        .check()
+        .map_err(|error| DocumentError::new(at, error.to_string()))
 }
 
 impl ArchiveLocation {
@@ -98,7 +118,11 @@ impl Artifact {
             (Some(s3), _) => whole(s3),
             (None, Some(http)) => {
                 let repository = Repository::Http(Box::new(http.clone()));
-                Some(Location { repository, key: String::new(), default: false })
+                Some(Location {
+                    repository,
+                    key: String::new(),
+                    default: false,
+                })
             }
             (None, None) => None,
         }
@@ -111,23 +135,39 @@ impl Artifact {
 
     /// A key without a place.
     fn key(&self) -> Option<&str> {
-        self.s3.as_ref().map(|s3| s3.key.as_str()).filter(|key| !key.is_empty())
+        self.s3
+            .as_ref()
+            .map(|s3| s3.key.as_str())
+            .filter(|key| !key.is_empty())
     }
 
     /// Where an input's content is; `None` for an optional one that was not supplied.
-    pub(super) fn content(&self, at: &str, placement: &Placement) -> Result<Option<Content>, DocumentError> {
+    pub(super) fn content(
+        &self,
+        at: &str,
+        placement: &Placement,
+    ) -> Result<Option<Content>, DocumentError> {
         check_kind(&self.others, at)?;
         let raw = self.raw.as_ref().map(|raw| Content::Raw(raw.data.clone()));
         if let Some(supplied) = placement.supplied.get(&self.name) {
             return Ok(Some(Content::Stored(supplied.clone())));
         }
         // What else a workflow's own repository and Secrets would lead to is not on this machine.
-        let url = || self.http.as_ref().filter(|_| self.s3.is_none()).and_then(|_| self.whole()).map(Content::Stored);
+        let url = || {
+            self.http
+                .as_ref()
+                .filter(|_| self.s3.is_none())
+                .and_then(|_| self.whole())
+                .map(Content::Stored)
+        };
         if placement.personal {
             return Ok(raw.or_else(url));
         }
         if self.deleted == Some(true) && raw.is_none() {
-            return Err(DocumentError::new(at, "the artifact's content was deleted: its `artifactGC` says when"));
+            return Err(DocumentError::new(
+                at,
+                "the artifact's content was deleted: its `artifactGC` says when",
+            ));
         }
         let location = match (raw, self.whole(), self.key()) {
             (Some(raw), ..) => return Ok(Some(raw)),
@@ -150,9 +190,10 @@ impl Artifact {
     /// The permissions of an input, and whether of everything in it.
     pub(super) fn permissions(&self, at: &str) -> Result<Option<(u32, bool)>, DocumentError> {
         match self.mode {
-            Some(mode) if mode > 0o777 => {
-                Err(DocumentError::new(format!("{at}.mode"), "must be a number from 0 to 511 (octal 777)"))
-            }
+            Some(mode) if mode > 0o777 => Err(DocumentError::new(
+                format!("{at}.mode"),
+                "must be a number from 0 to 511 (octal 777)",
+            )),
             mode => Ok(mode.map(|mode| (mode, self.recurse_mode == Some(true)))),
         }
     }
@@ -166,7 +207,10 @@ impl Artifact {
     ) -> Result<(Location, Pack), DocumentError> {
         check_kind(&self.others, at)?;
         if self.raw.is_some() {
-            return Err(DocumentError::new(format!("{at}.raw"), "an output cannot be `raw`; leave it out"));
+            return Err(DocumentError::new(
+                format!("{at}.raw"),
+                "an output cannot be `raw`; leave it out",
+            ));
         }
         let pack = Pack::of(self.archive.as_ref()).map_err(|level| {
             let message = format!("must be a level of gzip, -1 to 9, and not {level}");
@@ -179,7 +223,9 @@ impl Artifact {
         let location = match (self.whole(), self.key()) {
             (Some(location), _) => location,
             (None, Some(key)) => placement.place(at)?.at(key),
-            (None, None) => placement.place(at)?.below(&pack.file_name(&self.name, path.relative())),
+            (None, None) => placement
+                .place(at)?
+                .below(&pack.file_name(&self.name, path.relative())),
         };
         check(&location, at)?;
         Ok((location, pack))
@@ -189,7 +235,11 @@ impl Artifact {
 impl DefaultPlace {
     /// An object with this key.
     pub(super) fn at(&self, key: &str) -> Location {
-        Location { repository: self.repository.clone(), key: key.to_owned(), default: self.default }
+        Location {
+            repository: self.repository.clone(),
+            key: key.to_owned(),
+            default: self.default,
+        }
     }
 
     /// An object of this execution.

@@ -12,7 +12,8 @@ use super::template::{OutputParameter as DeclaredParameter, Template};
 use crate::document::DocumentError;
 use crate::staging::GuestPath;
 use crate::step::{
-    DefaultPlace, InputArtifact, OutputArtifact, OutputParameter, Parameter, Step, StepLimits, is_artifact_name,
+    DefaultPlace, InputArtifact, OutputArtifact, OutputParameter, Parameter, Step, StepLimits,
+    is_artifact_name,
 };
 
 /// What a conversion needs to know besides the call.
@@ -39,12 +40,26 @@ pub struct Placement {
 impl Placement {
     /// The same for a template, which may name a place itself.
     fn of(self, template: &Template) -> Result<Self, DocumentError> {
-        let Some(own) = &template.archive_location else { return Ok(self) };
-        let Some(Location { repository, key, .. }) = own.place("template.archiveLocation")? else { return Ok(self) };
+        let Some(own) = &template.archive_location else {
+            return Ok(self);
+        };
+        let Some(Location {
+            repository, key, ..
+        }) = own.place("template.archiveLocation")?
+        else {
+            return Ok(self);
+        };
         let archive_logs = own.archive_logs == Some(true);
-        let place =
-            DefaultPlace { repository, key: key.trim_end_matches('/').to_owned(), default: false, archive_logs };
-        Ok(Self { place: Some(Ok(place)), ..self })
+        let place = DefaultPlace {
+            repository,
+            key: key.trim_end_matches('/').to_owned(),
+            default: false,
+            archive_logs,
+        };
+        Ok(Self {
+            place: Some(Ok(place)),
+            ..self
+        })
     }
 
     pub(super) fn place(&self, at: &str) -> Result<&DefaultPlace, DocumentError> {
@@ -67,18 +82,30 @@ impl Call {
 
     /// The step that the template asks for; and the template, for the reply.
     pub fn into_step(self, conversion: &Conversion) -> Result<(Step, Template), DocumentError> {
-        let Self { workflow, template, wasm } = self;
+        let Self {
+            workflow,
+            template,
+            wasm,
+        } = self;
         template.check()?;
         wasm.check_supported()?;
         let module = module(&wasm)?;
         let placement = &conversion.placement.clone().of(&template)?;
         let inputs = inputs(&template, placement)?;
         let place = placement.place.clone().and_then(Result::ok);
-        let archive_logs = template.archive_location.as_ref().and_then(|location| location.archive_logs);
+        let archive_logs = template
+            .archive_location
+            .as_ref()
+            .and_then(|location| location.archive_logs);
         // As Argo has it: the repository's yes cannot be taken back by a template.
-        let logs = place.as_ref().is_some_and(|place| place.archive_logs) || archive_logs.unwrap_or_default();
+        let logs = place.as_ref().is_some_and(|place| place.archive_logs)
+            || archive_logs.unwrap_or_default();
         let logs = logs
-            .then(|| placement.place("template.archiveLocation").map(|place| place.below("main.log")))
+            .then(|| {
+                placement
+                    .place("template.archiveLocation")
+                    .map(|place| place.below("main.log"))
+            })
             .transpose()?;
         let undeclared = place.map(|place| match placement.personal {
             true => place.at(&place.key),
@@ -124,11 +151,14 @@ fn module(wasm: &Wasm) -> Result<Reference, DocumentError> {
 
 /// The lower of what is asked and what is allowed.
 fn lower(asked: &super::plugin::Limits, allowed: &StepLimits) -> StepLimits {
-    let bytes =
-        |asked: Option<crate::units::ByteSize>, allowed: u64| asked.map_or(allowed, |asked| asked.0.min(allowed));
+    let bytes = |asked: Option<crate::units::ByteSize>, allowed: u64| {
+        asked.map_or(allowed, |asked| asked.0.min(allowed))
+    };
     StepLimits {
         memory: bytes(asked.memory, allowed.memory),
-        time: asked.time.map_or(allowed.time, |asked| asked.0.min(allowed.time)),
+        time: asked
+            .time
+            .map_or(allowed.time, |asked| asked.0.min(allowed.time)),
         output: bytes(asked.output, allowed.output),
         disk: bytes(asked.disk, allowed.disk),
         entries: allowed.entries,
@@ -138,8 +168,13 @@ fn lower(asked: &super::plugin::Limits, allowed: &StepLimits) -> StepLimits {
 
 /// `0` means no timeout, as in Argo.
 fn timeout(template: &Template) -> Option<Duration> {
-    let times = [template.timeout, template.active_deadline_seconds].into_iter().flatten();
-    times.map(|time| time.0).filter(|time| !time.is_zero()).min()
+    let times = [template.timeout, template.active_deadline_seconds]
+        .into_iter()
+        .flatten();
+    times
+        .map(|time| time.0)
+        .filter(|time| !time.is_zero())
+        .min()
 }
 
 fn parameters(template: &Template) -> Result<Vec<Parameter>, DocumentError> {
@@ -157,14 +192,18 @@ fn parameters(template: &Template) -> Result<Vec<Parameter>, DocumentError> {
 
 fn guest_path(at: &str, path: Option<&str>) -> Result<GuestPath, DocumentError> {
     let path = path.ok_or_else(|| DocumentError::new(at, "the key `path` is missing"))?;
-    path.parse().map_err(|error| DocumentError::new(format!("{at}.path"), format!("{error}")))
+    path.parse()
+        .map_err(|error| DocumentError::new(format!("{at}.path"), format!("{error}")))
 }
 
 fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifact>, DocumentError> {
     unique(&template.inputs.artifacts, "template.inputs.artifacts")?;
     let convert = |artifact: &super::artifact::Artifact| {
         let at = format!("template.inputs.artifacts.{}", artifact.name);
-        let (content, optional) = (artifact.content(&at, placement)?, artifact.optional == Some(true));
+        let (content, optional) = (
+            artifact.content(&at, placement)?,
+            artifact.optional == Some(true),
+        );
         if content.is_none() && !optional {
             let message = match placement.personal {
                 true => format!("the artifact is not here; give it with -a {}=HOST_PATH", artifact.name),
@@ -188,8 +227,14 @@ fn inputs(template: &Template, placement: &Placement) -> Result<Vec<InputArtifac
 /// Names are what artifacts are found by.
 fn unique(artifacts: &[super::artifact::Artifact], at: &str) -> Result<(), DocumentError> {
     let mut names = HashSet::new();
-    match artifacts.iter().find(|artifact| !names.insert(&artifact.name)) {
-        Some(twice) => Err(DocumentError::new(format!("{at}.{}", twice.name), "another artifact has this name too")),
+    match artifacts
+        .iter()
+        .find(|artifact| !names.insert(&artifact.name))
+    {
+        Some(twice) => Err(DocumentError::new(
+            format!("{at}.{}", twice.name),
+            "another artifact has this name too",
+        )),
         None => Ok(()),
     }
 }
@@ -211,7 +256,10 @@ fn output_artifacts(
         // Files of different directories can have one name.
         if !taken.insert(location.clone()) {
             if artifact.names_a_place() {
-                return Err(DocumentError::new(at, "another output of this template goes to the same place"));
+                return Err(DocumentError::new(
+                    at,
+                    "another output of this template goes to the same place",
+                ));
             }
             location.key = format!("{}-{}", location.key, artifact.name);
             taken.insert(location.clone());
@@ -229,19 +277,37 @@ fn output_artifacts(
 
 fn output_parameters(template: &Template) -> Result<Vec<OutputParameter>, DocumentError> {
     let mut names = HashSet::new();
-    if let Some(twice) = template.outputs.parameters.iter().find(|declared| !names.insert(&declared.name)) {
+    if let Some(twice) = template
+        .outputs
+        .parameters
+        .iter()
+        .find(|declared| !names.insert(&declared.name))
+    {
         let at = format!("template.outputs.parameters.{}", twice.name);
-        return Err(DocumentError::new(at, "another parameter has this name too"));
+        return Err(DocumentError::new(
+            at,
+            "another parameter has this name too",
+        ));
     }
     let convert = |declared: &DeclaredParameter| {
         let at = format!("template.outputs.parameters.{}", declared.name);
         let from = declared.value_from.clone().unwrap_or_default();
         if let Some(kind) = from.unsupported() {
-            let message = format!("`{kind}` does not work for plugin templates; use `path` or `supplied`");
+            let message =
+                format!("`{kind}` does not work for plugin templates; use `path` or `supplied`");
             return Err(DocumentError::new(format!("{at}.valueFrom"), message));
         }
-        let path = from.path.as_deref().map(|path| guest_path(&format!("{at}.valueFrom"), Some(path))).transpose()?;
-        Ok(OutputParameter { name: declared.name.clone(), value: declared.value.clone(), path, default: from.default })
+        let path = from
+            .path
+            .as_deref()
+            .map(|path| guest_path(&format!("{at}.valueFrom"), Some(path)))
+            .transpose()?;
+        Ok(OutputParameter {
+            name: declared.name.clone(),
+            value: declared.value.clone(),
+            path,
+            default: from.default,
+        })
     };
     template.outputs.parameters.iter().map(convert).collect()
 }

@@ -211,7 +211,10 @@ impl SecretName {
         if is_dns_subdomain(&self.name) {
             return Ok(self.name.clone());
         }
-        let message = format!("`{}` cannot be a Secret's name", self.name.chars().take(80).collect::<String>());
+        let message = format!(
+            "`{}` cannot be a Secret's name",
+            self.name.chars().take(80).collect::<String>()
+        );
         Err(DocumentError::new(format!("{PATH}.{at}.name"), message))
     }
 }
@@ -255,8 +258,13 @@ pub struct HttpPermission {
 
 /// schemars takes no notice of aliases.
 fn with_original_spelling(schema: &mut schemars::Schema) {
-    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
-    for (name, original) in [("allowedHosts", "allowed_hosts"), ("maxConcurrentRequests", "max_concurrent_requests")] {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (name, original) in [
+        ("allowedHosts", "allowed_hosts"),
+        ("maxConcurrentRequests", "max_concurrent_requests"),
+    ] {
         let property = properties[name].clone();
         properties.insert(original.to_owned(), property);
     }
@@ -279,7 +287,9 @@ pub struct Limits {
 /// Reads the block.
 pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
     document::read(wasm, PATH).map_err(|error| match (error.unknown_key(), error.path()) {
-        (Some(_), PATH) => error.and(" (if the module reads it as an option, move it under `options`)"),
+        (Some(_), PATH) => {
+            error.and(" (if the module reads it as an option, move it under `options`)")
+        }
         _ => error,
     })
 }
@@ -298,8 +308,12 @@ macro_rules! string_or_map {
                     fn visit_str<E>(self, text: &str) -> Result<$type, E> {
                         Ok($type::$string(text.to_owned()))
                     }
-                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
-                        Deserialize::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map($map)
+                    fn visit_map<A: serde::de::MapAccess<'de>>(
+                        self,
+                        map: A,
+                    ) -> Result<$type, A::Error> {
+                        Deserialize::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                            .map($map)
                     }
                 }
                 deserializer.deserialize_any(StringOrMap)
@@ -308,10 +322,25 @@ macro_rules! string_or_map {
     };
 }
 
-string_or_map!(Module, Uri, |keyed| Module::Keyed(Box::new(keyed)), "a URI, or a map with one key");
-string_or_map!(Oci, Reference, Oci::Selected, "a reference, or a map with `ref`");
+string_or_map!(
+    Module,
+    Uri,
+    |keyed| Module::Keyed(Box::new(keyed)),
+    "a URI, or a map with one key"
+);
+string_or_map!(
+    Oci,
+    Reference,
+    Oci::Selected,
+    "a reference, or a map with `ref`"
+);
 string_or_map!(Http, Url, Http::Detailed, "an address, or a map with `url`");
-string_or_map!(Wapm, Package, Wapm::Detailed, "a package, or a map with `package`");
+string_or_map!(
+    Wapm,
+    Package,
+    Wapm::Detailed,
+    "a package, or a map with `package`"
+);
 string_or_map!(Bindle, Id, Bindle::Detailed, "an id, or a map with `id`");
 
 impl Wasm {
@@ -329,16 +358,25 @@ impl Wasm {
             Module::Keyed(keyed) => keyed.http.as_ref().and_then(Http::auth_secret),
             Module::Uri(_) => None,
         };
-        let own = own.into_iter().map(|secret| secret.checked("module.http.authSecret"));
+        let own = own
+            .into_iter()
+            .map(|secret| secret.checked("module.http.authSecret"));
         let pull = self.pull.secrets.iter().enumerate();
-        own.chain(pull.map(|(index, secret)| secret.checked(&format!("pull.secrets[{index}]")))).collect()
+        own.chain(pull.map(|(index, secret)| secret.checked(&format!("pull.secrets[{index}]"))))
+            .collect()
     }
 
     /// Refuses what is understood and not built yet: a limit of this version must not look like a success.
     pub(super) fn check_supported(&self) -> Result<(), DocumentError> {
         let permissions = &self.permissions;
         let asked = [
-            ("permissions.http", permissions.http.as_ref().is_some_and(|http| !http.allowed_hosts.is_empty())),
+            (
+                "permissions.http",
+                permissions
+                    .http
+                    .as_ref()
+                    .is_some_and(|http| !http.allowed_hosts.is_empty()),
+            ),
             ("permissions.sql", !permissions.sql.is_empty()),
             ("permissions.blobstore", !permissions.blobstore.is_empty()),
             ("permissions.keyvalue", !permissions.keyvalue.is_empty()),
@@ -346,14 +384,26 @@ impl Wasm {
             ("permissions.sockets", !permissions.sockets.is_empty()),
         ];
         if let Some((name, _)) = asked.into_iter().find(|(_, asked)| *asked) {
-            return Err(DocumentError::new(format!("{PATH}.{name}"), "not supported by this version"));
+            return Err(DocumentError::new(
+                format!("{PATH}.{name}"),
+                "not supported by this version",
+            ));
         }
         let none = [
-            ("limits.memory", self.limits.memory.is_some_and(|memory| memory.0 == 0)),
-            ("limits.time", self.limits.time.is_some_and(|time| time.0.is_zero())),
+            (
+                "limits.memory",
+                self.limits.memory.is_some_and(|memory| memory.0 == 0),
+            ),
+            (
+                "limits.time",
+                self.limits.time.is_some_and(|time| time.0.is_zero()),
+            ),
         ];
         match none.into_iter().find(|(_, none)| *none) {
-            Some((name, _)) => Err(DocumentError::new(format!("{PATH}.{name}"), "must be more than 0")),
+            Some((name, _)) => Err(DocumentError::new(
+                format!("{PATH}.{name}"),
+                "must be more than 0",
+            )),
             None => Ok(()),
         }
     }
@@ -363,7 +413,10 @@ impl Wasm {
         let variable = |(index, variable): (usize, &EnvVar)| {
             let at = format!("{PATH}.env[{index}]");
             if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
-                return Err(DocumentError::new(at, format!("`{}` cannot be a variable's name", variable.name)));
+                return Err(DocumentError::new(
+                    at,
+                    format!("`{}` cannot be a variable's name", variable.name),
+                ));
             }
             if variable.value_from.is_some() {
                 return Err(DocumentError::new(
@@ -371,7 +424,10 @@ impl Wasm {
                     "not supported by this version; use `value`",
                 ));
             }
-            Ok((variable.name.clone(), variable.value.clone().unwrap_or_default()))
+            Ok((
+                variable.name.clone(),
+                variable.value.clone().unwrap_or_default(),
+            ))
         };
         self.env.iter().enumerate().map(variable).collect()
     }
@@ -383,7 +439,8 @@ impl Keyed {
             (Some(oci), None, None, None, None) => oci.reference().map(Reference::Oci),
             (None, Some(http), None, None, None) => http.reference(),
             (None, None, Some(package), None, None) => {
-                WkgReference::parse(package.strip_prefix("wkg:").unwrap_or(package)).map(Reference::Wkg)
+                WkgReference::parse(package.strip_prefix("wkg:").unwrap_or(package))
+                    .map(Reference::Wkg)
             }
             (None, None, None, Some(package), None) => package.reference().map(Reference::Wapm),
             (None, None, None, None, Some(bindle)) => bindle.reference().map(Reference::Bindle),
@@ -407,7 +464,10 @@ impl Oci {
             (Some(path), None) => Ok(reference.with_select(Select::Path(path.clone()))),
             (None, Some(layer)) => Ok(reference.with_select(Select::Layer(layer.clone()))),
             (None, None) => Ok(reference),
-            (Some(_), Some(_)) => Err(Error::new(ErrorKind::InvalidReference, "give `path` or `layer`, not both")),
+            (Some(_), Some(_)) => Err(Error::new(
+                ErrorKind::InvalidReference,
+                "give `path` or `layer`, not both",
+            )),
         }
     }
 }
@@ -417,9 +477,16 @@ impl Wapm {
         let parse = |text: &str| WapmReference::parse(text.strip_prefix("wapm://").unwrap_or(text));
         match self {
             Self::Package(package) => parse(package),
-            Self::Detailed(WapmDetailed { package, command, registry, digest }) => {
+            Self::Detailed(WapmDetailed {
+                package,
+                command,
+                registry,
+                digest,
+            }) => {
                 let reference = parse(package)?.with_command(command.as_deref())?;
-                Ok(reference.with_registry(registry.as_deref())?.with_digest(parse_digest(digest.as_ref())?))
+                Ok(reference
+                    .with_registry(registry.as_deref())?
+                    .with_digest(parse_digest(digest.as_ref())?))
             }
         }
     }
@@ -427,12 +494,13 @@ impl Wapm {
 
 impl Bindle {
     fn reference(&self) -> Result<BindleReference, Error> {
-        let parse = |text: &str| BindleReference::parse(text.strip_prefix("bindle://").unwrap_or(text));
+        let parse =
+            |text: &str| BindleReference::parse(text.strip_prefix("bindle://").unwrap_or(text));
         match self {
             Self::Id(id) => parse(id),
-            Self::Detailed(BindleDetailed { id, server, parcel }) => {
-                Ok(parse(id)?.with_server(server.as_deref())?.with_parcel(parcel.clone()))
-            }
+            Self::Detailed(BindleDetailed { id, server, parcel }) => Ok(parse(id)?
+                .with_server(server.as_deref())?
+                .with_parcel(parcel.clone())),
         }
     }
 }
@@ -444,12 +512,23 @@ fn parse_digest(text: Option<&String>) -> Result<Option<Digest>, Error> {
 
 impl Http {
     fn reference(&self) -> Result<Reference, Error> {
-        let HttpDetailed { url, digest, module_digest, auth_secret: _, headers } = match self {
+        let HttpDetailed {
+            url,
+            digest,
+            module_digest,
+            auth_secret: _,
+            headers,
+        } = match self {
             Self::Url(url) => return HttpReference::new(url, None, None).map(Reference::Http),
             Self::Detailed(detailed) => detailed,
         };
-        let (digest, module) = (parse_digest(digest.as_ref())?, parse_digest(module_digest.as_ref())?);
-        HttpReference::new(url, digest, module)?.with_headers(headers).map(Reference::Http)
+        let (digest, module) = (
+            parse_digest(digest.as_ref())?,
+            parse_digest(module_digest.as_ref())?,
+        );
+        HttpReference::new(url, digest, module)?
+            .with_headers(headers)
+            .map(Reference::Http)
     }
 
     fn auth_secret(&self) -> Option<&SecretName> {

@@ -74,31 +74,48 @@ impl Reply {
 
     /// Ours, and there is nothing to say of it: the agent writes nothing, and asks no more.
     pub fn nothing() -> Self {
-        Self { node: Some(NodeResult::default()), requeue: None }
+        Self {
+            node: Some(NodeResult::default()),
+            requeue: None,
+        }
     }
 
     /// The step goes on: ask again after that time. The phase is empty, so that Argo goes on watching the node's timeout, and writes nothing.
     pub fn later(after: Duration) -> Self {
         // Rounded up to what Go reads.
         let requeue = format!("{}s", after.as_secs() + u64::from(after.subsec_nanos() > 0));
-        Self { node: Some(NodeResult::default()), requeue: Some(requeue) }
+        Self {
+            node: Some(NodeResult::default()),
+            requeue: Some(requeue),
+        }
     }
 
     /// A step that never started.
     pub fn error(message: impl Into<String>) -> Self {
         // What people wrote is in it, and Argo takes only so much.
         let message = message.into().chars().take(1000).collect();
-        Self::node(NodeResult { phase: Some(Phase::Error), message, outputs: None })
+        Self::node(NodeResult {
+            phase: Some(Phase::Error),
+            message,
+            outputs: None,
+        })
     }
 
     fn node(node: NodeResult) -> Self {
-        Self { node: Some(node), requeue: None }
+        Self {
+            node: Some(node),
+            requeue: None,
+        }
     }
 
     /// What a step came to, with what its template declared about its outputs.
     pub fn outcome(outcome: Outcome, template: &Template) -> Self {
         let global_name = |name: &str| {
-            let declared = template.outputs.parameters.iter().find(|declared| declared.name == name);
+            let declared = template
+                .outputs
+                .parameters
+                .iter()
+                .find(|declared| declared.name == name);
             declared.and_then(|declared| declared.global_name.clone())
         };
         let parameters = outcome.parameters.into_iter().map(|parameter| Parameter {
@@ -108,21 +125,40 @@ impl Reply {
         });
         let outputs = Outputs {
             parameters: parameters.collect(),
-            artifacts: outcome.artifacts.into_iter().map(|produced| artifact(produced, template)).collect(),
+            artifacts: outcome
+                .artifacts
+                .into_iter()
+                .map(|produced| artifact(produced, template))
+                .collect(),
             result: outcome.result,
             exit_code: outcome.exit_code.map(|code| code.to_string()),
         };
         let outputs = (outputs != Outputs::default()).then_some(outputs);
-        Self::node(NodeResult { phase: Some(outcome.phase), message: outcome.message, outputs })
+        Self::node(NodeResult {
+            phase: Some(outcome.phase),
+            message: outcome.message,
+            outputs,
+        })
     }
 }
 
 /// The artifact as declared, and where it is: without `archive`, a consumer would guess how it is packed.
 fn artifact(produced: Produced, template: &Template) -> Map<String, Value> {
-    let Produced { name, path, location, .. } = produced;
+    let Produced {
+        name,
+        path,
+        location,
+        ..
+    } = produced;
     let mut artifact = Map::from_iter([("name".to_owned(), Value::from(name.clone()))]);
-    let declared = template.outputs.artifacts.iter().find(|declared| declared.name == name);
-    let path = declared.and_then(|declared| declared.path.clone()).unwrap_or(path);
+    let declared = template
+        .outputs
+        .artifacts
+        .iter()
+        .find(|declared| declared.name == name);
+    let path = declared
+        .and_then(|declared| declared.path.clone())
+        .unwrap_or(path);
     if !path.is_empty() {
         artifact.insert("path".to_owned(), path.into());
     }
@@ -134,13 +170,22 @@ fn artifact(produced: Produced, template: &Template) -> Map<String, Value> {
             ("globalName", declared.global_name.clone().map(Value::from)),
             ("artifactGC", declared.artifact_gc.clone()),
         ];
-        artifact.extend(kept.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+        artifact.extend(
+            kept.into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?))),
+        );
     } else {
         artifact.insert("archive".to_owned(), serde_json::json!({"none": {}}));
     }
-    let Location { repository, key, default } = location;
+    let Location {
+        repository,
+        key,
+        default,
+    } = location;
     let (kind, place) = match repository {
-        Repository::S3(bucket) if !default => ("s3", serde_json::json!(S3Location { key, ..*bucket })),
+        Repository::S3(bucket) if !default => {
+            ("s3", serde_json::json!(S3Location { key, ..*bucket }))
+        }
         Repository::Http(url) => ("http", serde_json::json!(url)),
         // A key alone means "in the workflow's own repository". Argo knows no directories: one stands for that.
         _ => ("s3", serde_json::json!({"key": key})),

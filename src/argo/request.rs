@@ -27,22 +27,41 @@ pub fn parse(body: &[u8]) -> Result<Option<Call>, DocumentError> {
         return Err(DocumentError::new("", "the request has no `template`"));
     };
     let metadata = body.pointer("/workflow/metadata");
-    let text = |key: &str| metadata.and_then(|metadata| metadata.get(key)?.as_str()).unwrap_or_default().to_owned();
-    let workflow = Workflow { name: text("name"), namespace: text("namespace"), uid: text("uid") };
+    let text = |key: &str| {
+        metadata
+            .and_then(|metadata| metadata.get(key)?.as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let workflow = Workflow {
+        name: text("name"),
+        namespace: text("namespace"),
+        uid: text("uid"),
+    };
     from_template(workflow, template)
 }
 
 /// The same for a template that is at hand.
 pub fn from_template(workflow: Workflow, template: &Value) -> Result<Option<Call>, DocumentError> {
-    let Some(wasm) = template.pointer("/plugin/wasm") else { return Ok(None) };
-    let beside = template["plugin"].as_object().and_then(|plugin| plugin.keys().find(|key| *key != "wasm"));
+    let Some(wasm) = template.pointer("/plugin/wasm") else {
+        return Ok(None);
+    };
+    let beside = template["plugin"]
+        .as_object()
+        .and_then(|plugin| plugin.keys().find(|key| *key != "wasm"));
     if let Some(key) = beside {
         return Err(DocumentError::new(
             "template.plugin",
-            format!("unknown key `{key}` beside `wasm`; a template has one plugin, and its keys are below it"),
+            format!(
+                "unknown key `{key}` beside `wasm`; a template has one plugin, and its keys are below it"
+            ),
         ));
     }
     let wasm = plugin::read(wasm)?;
     let template: Template = document::read(template, "template")?;
-    Ok(Some(Call { workflow, template, wasm }))
+    Ok(Some(Call {
+        workflow,
+        template,
+        wasm,
+    }))
 }

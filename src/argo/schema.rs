@@ -37,8 +37,14 @@ pub fn schema() -> Schema {
 
 /// What [`crate::document`] takes: where a text is wanted, numbers and booleans too, and the other way round.
 fn widen(schema: &mut Schema) {
-    let Some(schema) = schema.as_object_mut() else { return };
-    let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    let required = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         for (name, property) in properties {
             widen_type(property);
@@ -53,16 +59,28 @@ fn widen(schema: &mut Schema) {
 }
 
 fn widen_type(schema: &mut Value) {
-    let Some(schema) = schema.as_object_mut().filter(|schema| !schema.contains_key("enum")) else { return };
-    let Some(kind) = schema.get_mut("type") else { return };
-    let mut kinds = kind.as_array().cloned().unwrap_or_else(|| vec![kind.clone()]);
-    let (others, pattern): (&[&str], _) =
-        match kinds.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")) {
-            Some("string") => (&["number", "boolean"], None),
-            Some("integer") => (&["string"], Some(format!("^[0-9]+$|{VARIABLE}"))),
-            Some("boolean") => (&["string"], Some(format!("^(true|false)$|{VARIABLE}"))),
-            _ => return,
-        };
+    let Some(schema) = schema
+        .as_object_mut()
+        .filter(|schema| !schema.contains_key("enum"))
+    else {
+        return;
+    };
+    let Some(kind) = schema.get_mut("type") else {
+        return;
+    };
+    let mut kinds = kind
+        .as_array()
+        .cloned()
+        .unwrap_or_else(|| vec![kind.clone()]);
+    let (others, pattern): (&[&str], _) = match kinds
+        .iter()
+        .find_map(|kind| kind.as_str().filter(|kind| *kind != "null"))
+    {
+        Some("string") => (&["number", "boolean"], None),
+        Some("integer") => (&["string"], Some(format!("^[0-9]+$|{VARIABLE}"))),
+        Some("boolean") => (&["string"], Some(format!("^(true|false)$|{VARIABLE}"))),
+        _ => return,
+    };
     kinds.extend(others.iter().map(|kind| json!(kind)));
     *kind = Value::Array(kinds);
     if let Some(pattern) = pattern {
@@ -72,9 +90,14 @@ fn widen_type(schema: &mut Value) {
 
 /// A block with nothing in it is null in YAML.
 fn allow_nothing(schema: &mut Value) {
-    let Some(schema) = schema.as_object_mut() else { return };
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
     if let Some(reference) = schema.remove("$ref") {
-        schema.insert("anyOf".to_owned(), json!([{"$ref": reference}, {"type": "null"}]));
+        schema.insert(
+            "anyOf".to_owned(),
+            json!([{"$ref": reference}, {"type": "null"}]),
+        );
     } else if schema.get("type").is_some_and(|kind| kind == "object") {
         schema.insert("type".to_owned(), json!(["object", "null"]));
     }

@@ -110,21 +110,26 @@ impl ValueFrom {
             ("configMapKeyRef", &self.config_map_key_ref),
             ("expression", &self.expression),
         ];
-        kinds.into_iter().find(|(_, value)| value.is_some()).map(|(name, _)| name)
+        kinds
+            .into_iter()
+            .find(|(_, value)| value.is_some())
+            .map(|(name, _)| name)
     }
 }
 
 impl Template {
     /// Refuses what cannot work for a plugin; warns of what Argo ignores.
     pub(super) fn check(&self) -> Result<(), DocumentError> {
-        let present = |list: &Option<Vec<Value>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        let present =
+            |list: &Option<Vec<Value>>| list.as_ref().is_some_and(|list| !list.is_empty());
         let impossible = [
             ("daemon", self.daemon == Some(true)),
             ("sidecars", present(&self.sidecars)),
             ("initContainers", present(&self.init_containers)),
         ];
         if let Some((name, _)) = impossible.into_iter().find(|(_, set)| *set) {
-            let message = "does not work for plugin templates, which have no pod of their own; remove it";
+            let message =
+                "does not work for plugin templates, which have no pod of their own; remove it";
             return Err(DocumentError::new(format!("template.{name}"), message));
         }
         let ignored = [
@@ -136,8 +141,11 @@ impl Template {
             ("podSpecPatch", &self.pod_spec_patch),
             ("securityContext", &self.security_context),
         ];
-        let ignored: Vec<&str> =
-            ignored.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect();
+        let ignored: Vec<&str> = ignored
+            .into_iter()
+            .filter(|(_, value)| value.is_some())
+            .map(|(name, _)| name)
+            .collect();
         if !ignored.is_empty() {
             tracing::warn!(
                 template = self.name,

@@ -69,19 +69,29 @@ impl CacheCommand {
         match self {
             Self::List(List { json, common }) => {
                 let (store, _) = store(&common)?;
-                output::data(&if json { list_json(&store) } else { list_text(&store) });
+                output::data(&if json {
+                    list_json(&store)
+                } else {
+                    list_text(&store)
+                });
             }
             Self::Prune(Prune { max_size, common }) => {
                 let (store, config) = store(&common)?;
                 let removed = store.prune(max_size.unwrap_or(config.sources.max_store).0);
                 let (files, bytes, left) = (removed.files, removed.bytes, store.bytes());
-                output::say(&format!("files removed: {files}, {bytes} bytes; {left} bytes are left"));
+                output::say(&format!(
+                    "files removed: {files}, {bytes} bytes; {left} bytes are left"
+                ));
             }
             Self::Export(export) => export.run()?,
             Self::Import(Import { file, common }) => {
                 let (store, config) = store(&common)?;
                 for resolved in store.import(&file, config.sources.max_module.0)? {
-                    output::data(&format!("{}  {}\n", resolved.reference.redacted(), resolved.artifact));
+                    output::data(&format!(
+                        "{}  {}\n",
+                        resolved.reference.redacted(),
+                        resolved.artifact
+                    ));
                 }
             }
         }
@@ -92,20 +102,31 @@ impl CacheCommand {
 impl Export {
     fn run(self) -> Result<(), Failure> {
         let (store, config) = store(&self.common)?;
-        let references = self.references.iter().map(|text| settings::reference(text)).collect::<Result<Vec<_>, _>>()?;
+        let references = self
+            .references
+            .iter()
+            .map(|text| settings::reference(text))
+            .collect::<Result<Vec<_>, _>>()?;
         let fetcher = Fetcher::new(&self.common, &config)?;
         let mut resolved = Vec::new();
         for reference in references {
             let (found, _) = fetcher.fetch(reference, PullPolicy::IfNotPresent)?;
             if matches!(found.origin, Reference::File(_)) {
-                let message = format!("`{}` is on this machine already: copy the file", found.reference);
+                let message = format!(
+                    "`{}` is on this machine already: copy the file",
+                    found.reference
+                );
                 return Err(Failure::usage(message));
             }
             resolved.push((*found).clone());
         }
         drop(fetcher);
         store.export(&resolved, &self.output)?;
-        output::say(&format!("modules in {}: {}", self.output.display(), resolved.len()));
+        output::say(&format!(
+            "modules in {}: {}",
+            self.output.display(),
+            resolved.len()
+        ));
         Ok(())
     }
 }
@@ -117,14 +138,23 @@ fn store(common: &Common) -> Result<(Store, Config), Failure> {
 }
 
 fn list_json(store: &Store) -> String {
-    format!("{:#}\n", json!({"references": store.list(), "bytes": store.bytes()}))
+    format!(
+        "{:#}\n",
+        json!({"references": store.list(), "bytes": store.bytes()})
+    )
 }
 
 fn list_text(store: &Store) -> String {
     let mut text = String::new();
     for stored in store.list() {
         let missing = if stored.complete { "" } else { " (incomplete)" };
-        let _ = writeln!(text, "{}  {} bytes  {}{missing}", stored.reference.redacted(), stored.bytes, stored.artifact);
+        let _ = writeln!(
+            text,
+            "{}  {} bytes  {}{missing}",
+            stored.reference.redacted(),
+            stored.bytes,
+            stored.artifact
+        );
     }
     let _ = writeln!(text, "{} bytes in all", store.bytes());
     text

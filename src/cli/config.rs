@@ -34,8 +34,7 @@ impl ConfigCommand {
         })?;
         let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;
         // Not part of the document: these are flags.
-        let flags =
-            json!({"cacheDir": directories.cache, "codeDir": directories.code, "scratchDir": directories.scratch});
+        let flags = json!({"cacheDir": directories.cache, "codeDir": directories.code, "scratchDir": directories.scratch});
         if let (Some(printed), Some(flags)) = (printed.as_object_mut(), flags.as_object()) {
             printed.insert("directories".to_owned(), flags.clone().into());
         }

@@ -23,10 +23,15 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let (resolved, module) = pull::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
+        let (resolved, module) =
+            pull::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
         let inspection = runtime::inspect(&module.bytes)
             .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
-        let kind = if inspection.component { "component" } else { "core module" };
+        let kind = if inspection.component {
+            "component"
+        } else {
+            "core module"
+        };
         let (size, digest) = (module.bytes.len(), module.package.module.to_string());
         let runs = inspection.kind().map(runs_as);
         let pinned = resolved.pinned().map(|reference| reference.to_string());
@@ -43,7 +48,10 @@ impl Inspect {
         if let Some(pinned) = pinned {
             let _ = writeln!(text, "pinned:  {pinned}");
         }
-        for (title, names) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
+        for (title, names) in [
+            ("imports", &inspection.imports),
+            ("exports", &inspection.exports),
+        ] {
             let _ = writeln!(text, "{title}:");
             for name in names {
                 let _ = writeln!(text, "  {name}");

@@ -13,7 +13,8 @@ use crate::yaml;
 
 /// What `argo executor-plugin build` makes of the manifests in `plugin/`.
 const PLUGIN: &str = include_str!("../../plugin/wasm-executor-plugin-configmap.yaml");
-const READ_ONLY_ROOT: &str = include_str!("../../plugin/read-only-root/wasm-executor-plugin-configmap.yaml");
+const READ_ONLY_ROOT: &str =
+    include_str!("../../plugin/read-only-root/wasm-executor-plugin-configmap.yaml");
 const RBAC: &str = include_str!("../../plugin/with-api-access/rbac.yaml");
 
 #[derive(Debug, Args)]
@@ -43,7 +44,9 @@ pub(super) struct Manifest {
 
 fn namespace(text: &str) -> Result<String, String> {
     if text.contains('.') || text.len() > 63 {
-        return Err("it must be the name of a namespace: lower case letters, digits and `-`".to_owned());
+        return Err(
+            "it must be the name of a namespace: lower case letters, digits and `-`".to_owned(),
+        );
     }
     name(text)
 }
@@ -51,11 +54,18 @@ fn namespace(text: &str) -> Result<String, String> {
 fn image(text: &str) -> Result<String, String> {
     let (repository, _) = text.split_once('@').unwrap_or((text, ""));
     let plain = |c: char| c.is_ascii_alphanumeric() || "._:/@-".contains(c);
-    let name = repository.rsplit('/').next().and_then(|last| last.split(':').next()).unwrap_or_default();
+    let name = repository
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.split(':').next())
+        .unwrap_or_default();
     let lower = !name.is_empty() && !name.contains(char::is_uppercase);
     match text.chars().all(plain) && lower {
         true => Ok(text.to_owned()),
-        false => Err("it must be an image, such as registry.example.com/wasm-workflow-executor:0.1.0".to_owned()),
+        false => Err(
+            "it must be an image, such as registry.example.com/wasm-workflow-executor:0.1.0"
+                .to_owned(),
+        ),
     }
 }
 
@@ -65,12 +75,19 @@ fn is_variable(name: &str) -> bool {
 }
 
 fn variable(text: &str) -> Result<(String, String, String), String> {
-    let parts = text.split_once('=').and_then(|(variable, from)| Some((variable, from.split_once('/')?)));
+    let parts = text
+        .split_once('=')
+        .and_then(|(variable, from)| Some((variable, from.split_once('/')?)));
     match parts {
-        Some((variable, (secret, key))) if is_variable(variable) && is_dns_subdomain(secret) && !key.is_empty() => {
+        Some((variable, (secret, key)))
+            if is_variable(variable) && is_dns_subdomain(secret) && !key.is_empty() =>
+        {
             Ok((variable.to_owned(), secret.to_owned(), key.to_owned()))
         }
-        _ => Err("it must look like NAME=SECRET/KEY, such as AWS_ACCESS_KEY_ID=artifacts/accessKey".to_owned()),
+        _ => Err(
+            "it must look like NAME=SECRET/KEY, such as AWS_ACCESS_KEY_ID=artifacts/accessKey"
+                .to_owned(),
+        ),
     }
 }
 
@@ -85,7 +102,12 @@ fn name(text: &str) -> Result<String, String> {
 
 impl Manifest {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let config = self.config.as_deref().map(Config::from_file).transpose().map_err(Failure::usage)?;
+        let config = self
+            .config
+            .as_deref()
+            .map(Config::from_file)
+            .transpose()
+            .map_err(Failure::usage)?;
         let config = config.unwrap_or_default();
         let mut objects = match self.api_access {
             true => self.rbac(&config)?,
@@ -95,7 +117,10 @@ impl Manifest {
         for warning in self.warnings(&config) {
             output::say(&format!("warning: {warning}"));
         }
-        let texts = objects.iter().map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>();
+        let texts = objects
+            .iter()
+            .map(serde_saphyr::to_string)
+            .collect::<Result<Vec<_>, _>>();
         output::data(&texts.map_err(Failure::error)?.join("---\n"));
         Ok(Exit::Succeeded)
     }
@@ -104,7 +129,12 @@ impl Manifest {
     fn warnings(&self, config: &Config) -> Vec<String> {
         let mut warnings = Vec::new();
         let sources = config.sources.credentials.iter();
-        for source in sources.flat_map(|credential| credential.password_from.iter().chain(&credential.token_from)) {
+        for source in sources.flat_map(|credential| {
+            credential
+                .password_from
+                .iter()
+                .chain(&credential.token_from)
+        }) {
             match (&source.env, &source.file) {
                 (Some(name), _) if !self.env.iter().any(|(given, ..)| given == name) => warnings.push(format!(
                     "the configuration reads the environment variable {name}: add --env {name}=SECRET/KEY"
@@ -131,14 +161,19 @@ impl Manifest {
     }
 
     fn plugin(&self) -> Result<Value, Failure> {
-        let text = if self.read_only_root { READ_ONLY_ROOT } else { PLUGIN };
+        let text = if self.read_only_root {
+            READ_ONLY_ROOT
+        } else {
+            PLUGIN
+        };
         let mut plugin = self.in_namespace(documents(text)?.swap_remove(0));
         if let Some(metadata) = plugin["metadata"].as_object_mut() {
             metadata.remove("creationTimestamp");
         }
         let data = &mut plugin["data"];
         data["sidecar.automountServiceAccountToken"] = self.api_access.to_string().into();
-        let mut container = documents(data["sidecar.container"].as_str().unwrap_or_default())?.swap_remove(0);
+        let mut container =
+            documents(data["sidecar.container"].as_str().unwrap_or_default())?.swap_remove(0);
         if let Some(image) = &self.image {
             container["image"] = image.as_str().into();
         }
@@ -151,18 +186,33 @@ impl Manifest {
                 json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
             }));
         }
-        data["sidecar.container"] = serde_saphyr::to_string(&container).map_err(Failure::error)?.into();
+        data["sidecar.container"] = serde_saphyr::to_string(&container)
+            .map_err(Failure::error)?
+            .into();
         Ok(plugin)
     }
 
     fn rbac(&self, config: &Config) -> Result<Vec<Value>, Failure> {
-        let mut objects: Vec<Value> = documents(RBAC)?.into_iter().map(|object| self.in_namespace(object)).collect();
+        let mut objects: Vec<Value> = documents(RBAC)?
+            .into_iter()
+            .map(|object| self.in_namespace(object))
+            .collect();
         let of_repository = repository_secrets(config);
         for object in &mut objects {
-            for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+            for subject in object
+                .get_mut("subjects")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
                 subject["namespace"] = self.namespace.as_str().into();
             }
-            for rule in object.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
+            for rule in object
+                .get_mut("rules")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
                 if rule["resources"] != json!(["secrets"]) {
                     continue;
                 }
@@ -185,17 +235,35 @@ impl Manifest {
 
 /// The Secrets with the keys of the operator's artifact repository.
 fn repository_secrets(config: &Config) -> BTreeSet<String> {
-    let Some(s3) = config.artifacts.repository.as_ref().and_then(|repository| repository.s3.as_ref()) else {
+    let Some(s3) = config
+        .artifacts
+        .repository
+        .as_ref()
+        .and_then(|repository| repository.s3.as_ref())
+    else {
         return BTreeSet::new();
     };
-    let customer = s3.encryption_options.as_ref().and_then(|options| options.server_side_customer_key_secret.as_ref());
-    let keys = [&s3.access_key_secret, &s3.secret_key_secret, &s3.session_token_secret, &s3.ca_secret];
+    let customer = s3
+        .encryption_options
+        .as_ref()
+        .and_then(|options| options.server_side_customer_key_secret.as_ref());
+    let keys = [
+        &s3.access_key_secret,
+        &s3.secret_key_secret,
+        &s3.session_token_secret,
+        &s3.ca_secret,
+    ];
     let keys = keys.into_iter().flatten().chain(customer);
-    keys.map(|key| key.name.clone()).filter(|name| !name.is_empty()).collect()
+    keys.map(|key| key.name.clone())
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 fn not_mounted(file: &Path) -> String {
-    format!("the configuration reads `{}`, and a plugin can mount nothing: it has to be in the image", file.display())
+    format!(
+        "the configuration reads `{}`, and a plugin can mount nothing: it has to be in the image",
+        file.display()
+    )
 }
 
 fn documents(text: &str) -> Result<Vec<Value>, Failure> {

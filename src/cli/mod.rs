@@ -1,5 +1,8 @@
 //! The command line. Standard output is for data, standard error for talk.
-#![allow(clippy::doc_markdown, reason = "help texts are shown as they are written")]
+#![allow(
+    clippy::doc_markdown,
+    reason = "help texts are shown as they are written"
+)]
 
 mod cache;
 mod config;
@@ -57,9 +60,15 @@ pub fn main() -> Exit {
         Err(error) => {
             let _ = error.print();
             if let Some(variable) = variable_of(&error) {
-                output::say(&format!("hint: the value is that of the environment variable {variable}"));
+                output::say(&format!(
+                    "hint: the value is that of the environment variable {variable}"
+                ));
             }
-            return if error.use_stderr() { Exit::Usage } else { Exit::Succeeded };
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Succeeded
+            };
         }
     };
     let ran = match cli.command {
@@ -80,15 +89,24 @@ pub fn main() -> Exit {
 
 /// The environment variable that a refused value is from: clap blames the flag, which nobody wrote.
 fn variable_of(error: &clap::Error) -> Option<String> {
-    let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return None };
+    let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
     let flag = blamed.split([' ', '=']).next()?;
     if std::env::args_os().any(|arg| arg.to_string_lossy().split('=').next() == Some(flag)) {
         return None;
     }
     let command = Cli::command();
-    let mut args = command.get_subcommands().flat_map(|command| command.get_subcommands().chain([command]));
-    let arg = args.find_map(|command| command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--")))?;
-    arg.get_env().map(|name| name.to_string_lossy().into_owned())
+    let mut args = command
+        .get_subcommands()
+        .flat_map(|command| command.get_subcommands().chain([command]));
+    let arg = args.find_map(|command| {
+        command
+            .get_arguments()
+            .find(|arg| arg.get_long() == flag.strip_prefix("--"))
+    })?;
+    arg.get_env()
+        .map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Why a command did not do what it should.
@@ -101,12 +119,18 @@ struct Failure {
 impl Failure {
     /// What was asked for makes no sense.
     fn usage(message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), exit: Exit::Usage }
+        Self {
+            message: message.to_string(),
+            exit: Exit::Usage,
+        }
     }
 
     /// What was asked for could not be done.
     fn error(message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), exit: Exit::Error }
+        Self {
+            message: message.to_string(),
+            exit: Exit::Error,
+        }
     }
 }
 

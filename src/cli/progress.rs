@@ -15,8 +15,11 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(doing: &str) -> Self {
-        let target =
-            if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
@@ -38,10 +41,18 @@ impl Line {
 impl Progress for Line {
     fn downloaded(&self, done: u64, total: Option<u64>) {
         let message = match total {
-            Some(total) if total > 0 => format!("downloading {} of {}", BinaryBytes(done), BinaryBytes(total)),
+            Some(total) if total > 0 => format!(
+                "downloading {} of {}",
+                BinaryBytes(done),
+                BinaryBytes(total)
+            ),
             _ => format!("downloading {}", BinaryBytes(done)),
         };
         // What follows a download is a compilation.
-        self.bar.set_message(if total == Some(done) { "compiling".to_owned() } else { message });
+        self.bar.set_message(if total == Some(done) {
+            "compiling".to_owned()
+        } else {
+            message
+        });
     }
 }

@@ -27,13 +27,20 @@ pub(super) struct Pull {
 impl Pull {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let (resolved, module) = fetch(&self.common, &self.reference, PullPolicy::Always)?;
-        runtime::inspect(&module.bytes).map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
+        runtime::inspect(&module.bytes)
+            .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
         if let Some(file) = &self.output {
-            std::fs::write(file, &module.bytes)
-                .map_err(|error| Failure::error(format!("--output `{}` cannot be written: {error}", file.display())))?;
+            std::fs::write(file, &module.bytes).map_err(|error| {
+                Failure::error(format!(
+                    "--output `{}` cannot be written: {error}",
+                    file.display()
+                ))
+            })?;
         }
         // What a template names, so that it runs this module and no other.
-        let pinned = resolved.pinned().map_or_else(String::new, |pinned| format!(" of {pinned}"));
+        let pinned = resolved
+            .pinned()
+            .map_or_else(String::new, |pinned| format!(" of {pinned}"));
         output::say(&format!("{} bytes{pinned}", module.bytes.len()));
         output::data(&format!("{}\n", module.package.module));
         Ok(Exit::Succeeded)
@@ -41,7 +48,11 @@ impl Pull {
 }
 
 /// Fetches one module.
-pub(super) fn fetch(common: &Common, reference: &str, policy: PullPolicy) -> Result<(Arc<Resolved>, Module), Failure> {
+pub(super) fn fetch(
+    common: &Common,
+    reference: &str,
+    policy: PullPolicy,
+) -> Result<(Arc<Resolved>, Module), Failure> {
     let (config, reference) = (common.start(Some("off"))?, settings::reference(reference)?);
     Fetcher::new(common, &config)?.fetch(reference, policy)
 }
@@ -56,16 +67,33 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     pub(super) fn new(common: &Common, config: &Config) -> Result<Self, Failure> {
-        let (runtime, line, directories) = (settings::runtime()?, Line::new("resolving"), common.directories(false)?);
+        let (runtime, line, directories) = (
+            settings::runtime()?,
+            Line::new("resolving"),
+            common.directories(false)?,
+        );
         let sources = runtime.block_on(async {
             let kubernetes = common.kubernetes().await?;
             common.sources(config, &directories, kubernetes, true, line.shared())
         });
-        Ok(Self { runtime, sources: sources.inspect_err(|_| line.done())?, line })
+        Ok(Self {
+            runtime,
+            sources: sources.inspect_err(|_| line.done())?,
+            line,
+        })
     }
 
-    pub(super) fn fetch(&self, reference: Reference, policy: PullPolicy) -> Result<(Arc<Resolved>, Module), Failure> {
-        let request = Request { reference, pull_policy: Some(policy), scope: String::new(), asker: Asker::default() };
+    pub(super) fn fetch(
+        &self,
+        reference: Reference,
+        policy: PullPolicy,
+    ) -> Result<(Arc<Resolved>, Module), Failure> {
+        let request = Request {
+            reference,
+            pull_policy: Some(policy),
+            scope: String::new(),
+            asker: Asker::default(),
+        };
         self.runtime.block_on(async {
             let resolved = self.sources.resolve(&request).await?;
             let module = self.sources.fetch(&resolved, &request.asker).await?;

@@ -29,7 +29,8 @@ pub(super) struct Push {
 impl Push {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let registry = self.reference.split_once('/').map(|(host, _)| host);
-        let names_one = registry.is_some_and(|host| host.contains(['.', ':']) || host == "localhost");
+        let names_one =
+            registry.is_some_and(|host| host.contains(['.', ':']) || host == "localhost");
         let reference = match settings::reference(&self.reference) {
             // What goes out goes where somebody said, and not to Docker Hub because nobody did.
             Ok(Reference::Oci(oci)) if !names_one => {
@@ -50,35 +51,65 @@ impl Push {
         let publication = self.publication()?;
         let config = self.common.start(Some("off"))?;
         let digest = settings::runtime()?.block_on(async {
-            let (kubernetes, directories) = (self.common.kubernetes().await?, self.common.directories(false)?);
-            let sources = self.common.sources(&config, &directories, kubernetes, true, Arc::new(()))?;
-            let pushed = sources.push(&reference, &publication, &Asker::default()).await;
-            pushed.map_err(|error| Failure::from(error.context(format_args!("`oci://{reference}`"))))
+            let (kubernetes, directories) = (
+                self.common.kubernetes().await?,
+                self.common.directories(false)?,
+            );
+            let sources =
+                self.common
+                    .sources(&config, &directories, kubernetes, true, Arc::new(()))?;
+            let pushed = sources
+                .push(&reference, &publication, &Asker::default())
+                .await;
+            pushed
+                .map_err(|error| Failure::from(error.context(format_args!("`oci://{reference}`"))))
         })?;
-        output::say(&format!("pushed {} bytes to oci://{reference}", publication.module.len()));
-        output::data(&format!("oci://{}/{}@{digest}\n", reference.host(), reference.repository()));
+        output::say(&format!(
+            "pushed {} bytes to oci://{reference}",
+            publication.module.len()
+        ));
+        output::data(&format!(
+            "oci://{}/{}@{digest}\n",
+            reference.host(),
+            reference.repository()
+        ));
         Ok(Exit::Succeeded)
     }
 
     /// Now; or what the annotation says, or `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>), so that the same module has the
     /// same digest again.
     fn created(&self) -> Result<String, Failure> {
-        let annotation = self.annotations.iter().find(|(name, _)| name == "org.opencontainers.image.created");
+        let annotation = self
+            .annotations
+            .iter()
+            .find(|(name, _)| name == "org.opencontainers.image.created");
         if let Some((_, created)) = annotation {
             return Ok(created.clone());
         }
-        let Ok(seconds) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(jiff::Timestamp::now().to_string()) };
-        let time = seconds.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-        let time = time.ok_or_else(|| Failure::usage("SOURCE_DATE_EPOCH is not a number of seconds since 1970"))?;
+        let Ok(seconds) = std::env::var("SOURCE_DATE_EPOCH") else {
+            return Ok(jiff::Timestamp::now().to_string());
+        };
+        let time = seconds
+            .parse()
+            .ok()
+            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        let time = time.ok_or_else(|| {
+            Failure::usage("SOURCE_DATE_EPOCH is not a number of seconds since 1970")
+        })?;
         Ok(time.to_string())
     }
 
     /// What is not WebAssembly is not published.
     fn publication(&self) -> Result<Publication, Failure> {
         let file = self.file.display();
-        let module = std::fs::read(&self.file).map_err(|error| Failure::usage(format!("`{file}`: {error}")))?;
-        let inspection = runtime::inspect(&module).map_err(|error| Failure::error(format!("`{file}`: {error}")))?;
-        let interfaces = Interfaces { exports: inspection.exports, imports: inspection.imports };
+        let module = std::fs::read(&self.file)
+            .map_err(|error| Failure::usage(format!("`{file}`: {error}")))?;
+        let inspection = runtime::inspect(&module)
+            .map_err(|error| Failure::error(format!("`{file}`: {error}")))?;
+        let interfaces = Interfaces {
+            exports: inspection.exports,
+            imports: inspection.imports,
+        };
         Ok(Publication {
             module: module.into(),
             created: self.created()?,

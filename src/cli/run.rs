@@ -72,15 +72,19 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn input(text: &str) -> Result<(String, String), String> {
-    pair(text).map_err(|_| "it must look like NAME=HOST_PATH:GUEST_PATH, such as text=notes.txt:/in/text".to_owned())
+    pair(text).map_err(|_| {
+        "it must look like NAME=HOST_PATH:GUEST_PATH, such as text=notes.txt:/in/text".to_owned()
+    })
 }
 
 fn artifact(text: &str) -> Result<(String, String), String> {
-    let (name, path) =
-        pair(text).map_err(|_| "it must look like NAME=GUEST_PATH, such as copy=/out/copy".to_owned())?;
+    let (name, path) = pair(text)
+        .map_err(|_| "it must look like NAME=GUEST_PATH, such as copy=/out/copy".to_owned())?;
     match is_artifact_name(&name) {
         true => Ok((name, path)),
-        false => Err(format!("`{name}` cannot be an artifact's name: it is a file's in the output directory")),
+        false => Err(format!(
+            "`{name}` cannot be an artifact's name: it is a file's in the output directory"
+        )),
     }
 }
 
@@ -93,22 +97,36 @@ impl RunStep {
         let kubernetes = runtime.block_on(self.common.kubernetes())?;
         let place = match &config.artifacts.repository {
             Some(_) => {
-                let repositories = Repositories::new(None, config.artifacts.repository.clone(), None);
-                runtime
-                    .block_on(repositories.place(&Workflow { name: "run".to_owned(), ..Workflow::default() }, "step"))
+                let repositories =
+                    Repositories::new(None, config.artifacts.repository.clone(), None);
+                runtime.block_on(repositories.place(
+                    &Workflow {
+                        name: "run".to_owned(),
+                        ..Workflow::default()
+                    },
+                    "step",
+                ))
             }
             None => None,
         };
         let (step, template) = self.step(&config.limits, place)?;
         let line = Line::new("preparing the module");
         let printed = Arc::new(Mutex::new(Vec::new()));
-        let tees = if self.json { Tees::default() } else { tees(&printed) };
+        let tees = if self.json {
+            Tees::default()
+        } else {
+            tees(&printed)
+        };
         let outcome = runtime.block_on(async {
             let directories = self.common.directories(false)?;
             let stores = Common::stores(&config, kubernetes.clone());
-            let sources = self.common.sources(&config, &directories, kubernetes, true, line.shared())?;
+            let sources =
+                self.common
+                    .sources(&config, &directories, kubernetes, true, line.shared())?;
             let executor = Executor::new(sources, stores, directories.settings(&config, 1))
-                .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
+                .map_err(|error| {
+                    Failure::error(format!("the executor cannot be set up: {error:#}"))
+                })?;
             let executor = Arc::new(executor);
             let outcome = execute(Arc::clone(&executor), step, &line, tees).await;
             // Nobody comes after this process to remove what is left.
@@ -122,10 +140,17 @@ impl RunStep {
         };
         if self.json {
             let reply = Reply::outcome(outcome, &template);
-            output::data(&format!("{}\n", serde_json::to_string(&reply.node).map_err(Failure::error)?));
+            output::data(&format!(
+                "{}\n",
+                serde_json::to_string(&reply.node).map_err(Failure::error)?
+            ));
         } else {
             let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
-            self.report(&outcome, &String::from_utf8_lossy(&printed), config.artifacts.repository.is_some());
+            self.report(
+                &outcome,
+                &String::from_utf8_lossy(&printed),
+                config.artifacts.repository.is_some(),
+            );
         }
         Ok(exit)
     }
@@ -133,14 +158,23 @@ impl RunStep {
     /// What the step came to, for a person. What it `printed` is there already; a result that it returned is not.
     fn report(&self, outcome: &Outcome, printed: &str, repository_named: bool) {
         let plain = printed.strip_suffix('\n').unwrap_or(printed);
-        if let Some(result) = outcome.result.as_deref().filter(|result| !plain.ends_with(*result)) {
+        if let Some(result) = outcome
+            .result
+            .as_deref()
+            .filter(|result| !plain.ends_with(*result))
+        {
             output::say(&format!("result = {result}"));
         }
         for parameter in &outcome.parameters {
-            output::say(&format!("parameter {} = {}", parameter.name, parameter.value));
+            output::say(&format!(
+                "parameter {} = {}",
+                parameter.name, parameter.value
+            ));
         }
         for produced in &outcome.artifacts {
-            let Location { repository, key, .. } = &produced.location;
+            let Location {
+                repository, key, ..
+            } = &produced.location;
             let place = match repository {
                 Repository::Directory(_) if !repository_named => {
                     self.output_directory().join(key).display().to_string()
@@ -152,22 +186,30 @@ impl RunStep {
             output::say(&format!("artifact {} -> {place}", produced.name));
         }
         // A module's own message says nothing of the code.
-        let code =
-            outcome.exit_code.filter(|code| *code != 0 && !outcome.message.contains(&format!("exit code {code}")));
-        let code = code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+        let code = outcome
+            .exit_code
+            .filter(|code| *code != 0 && !outcome.message.contains(&format!("exit code {code}")));
+        let code = code
+            .map(|code| format!(", exit code {code}"))
+            .unwrap_or_default();
         output::say(&format!("{:?}{code}: {}", outcome.phase, outcome.message));
     }
 
     /// Before the module runs, and not after.
     fn check_output_directory(&self, repository: bool) -> Result<(), Failure> {
-        let Some(directory) = &self.output_dir else { return Ok(()) };
+        let Some(directory) = &self.output_dir else {
+            return Ok(());
+        };
         if repository {
-            return Err(Failure::usage("--output-dir: outputs go to the artifact repository; name one of the two"));
+            return Err(Failure::usage(
+                "--output-dir: outputs go to the artifact repository; name one of the two",
+            ));
         }
         match directory.ancestors().find(|directory| directory.exists()) {
-            Some(there) if !there.is_dir() => {
-                Err(Failure::usage(format!("--output-dir: `{}` is not a directory", there.display())))
-            }
+            Some(there) if !there.is_dir() => Err(Failure::usage(format!(
+                "--output-dir: `{}` is not a directory",
+                there.display()
+            ))),
             _ => Ok(()),
         }
     }
@@ -182,19 +224,26 @@ impl RunStep {
         unique("-o", &self.outputs)?;
         let (mut template, workflow) = match &self.template {
             Some(from) => {
-                let (file, name) =
-                    from.split_once('#').map_or((from.as_str(), None), |(file, name)| (file, Some(name)));
+                let (file, name) = from
+                    .split_once('#')
+                    .map_or((from.as_str(), None), |(file, name)| (file, Some(name)));
                 template::load(Path::new(file), name, &parameters)?
             }
             None => (
                 synthesize(&parameters),
-                Workflow { name: "run".to_owned(), namespace: "default".to_owned(), uid: String::new() },
+                Workflow {
+                    name: "run".to_owned(),
+                    namespace: "default".to_owned(),
+                    uid: String::new(),
+                },
             ),
         };
         if self.template.is_some() && self.reference.is_some() {
             // What stands in for it for now does not make a template right.
             let own = argo::from_template(workflow.clone(), &template).map_err(Failure::usage)?;
-            own.map(|call| call.module()).transpose().map_err(Failure::usage)?;
+            own.map(|call| call.module())
+                .transpose()
+                .map_err(Failure::usage)?;
         }
         let supplied = self.supply(&mut template)?;
         self.add(&mut template)?;
@@ -208,8 +257,15 @@ impl RunStep {
             default: true,
             archive_logs: false,
         };
-        let placement = Placement { place: place.or(Some(Ok(here))), supplied, personal };
-        let conversion = Conversion { limits: limits.step(), placement };
+        let placement = Placement {
+            place: place.or(Some(Ok(here))),
+            supplied,
+            personal,
+        };
+        let conversion = Conversion {
+            limits: limits.step(),
+            placement,
+        };
         let (mut step, template) = call.into_step(&conversion).map_err(Failure::usage)?;
         // Names that only the module chose, in a directory that nobody chose for them, would be a way to anywhere in it.
         if self.output_dir.is_none() && personal {
@@ -217,7 +273,8 @@ impl RunStep {
         }
         let (time, memory) = (&mut step.limits.time, &mut step.limits.memory);
         *time = within("time", self.limit_time, limits.time)?.map_or(*time, |asked| asked.0);
-        *memory = within("memory", self.limit_memory, limits.memory)?.map_or(*memory, |asked| asked.0);
+        *memory =
+            within("memory", self.limit_memory, limits.memory)?.map_or(*memory, |asked| asked.0);
         Ok((step, template))
     }
 
@@ -229,8 +286,14 @@ impl RunStep {
     fn supply(&self, template: &mut Value) -> Result<BTreeMap<String, Location>, Failure> {
         let mut supplied = BTreeMap::new();
         for side in ["/inputs/artifacts", "/outputs/artifacts"] {
-            if template.pointer(side).is_some_and(|list| !list.is_array() && !list.is_null()) {
-                return Err(Failure::usage(format!("`template{}`: expected a list", side.replace('/', "."))));
+            if template
+                .pointer(side)
+                .is_some_and(|list| !list.is_array() && !list.is_null())
+            {
+                return Err(Failure::usage(format!(
+                    "`template{}`: expected a list",
+                    side.replace('/', ".")
+                )));
             }
         }
         for (name, paths) in &self.artifacts {
@@ -247,19 +310,37 @@ impl RunStep {
             if declared.is_none() && guest.is_none() {
                 let known = match names(template, "/inputs/artifacts") {
                     known if known.is_empty() => String::new(),
-                    known => format!("the template has the input artifacts {known}, and no `{name}`; to add it, "),
+                    known => format!(
+                        "the template has the input artifacts {known}, and no `{name}`; to add it, "
+                    ),
                 };
-                return Err(Failure::usage(format!("{known}say where the guest sees it: -a {name}={host}:/in/{name}")));
+                return Err(Failure::usage(format!(
+                    "{known}say where the guest sees it: -a {name}={host}:/in/{name}"
+                )));
             }
-            let host = std::path::absolute(host).map_err(|error| Failure::usage(format!("`{host}`: {error}")))?;
-            let (Some(parent), Some(key)) = (host.parent(), host.file_name().and_then(|name| name.to_str())) else {
-                return Err(Failure::usage(format!("`{}` cannot be an artifact", host.display())));
+            let host = std::path::absolute(host)
+                .map_err(|error| Failure::usage(format!("`{host}`: {error}")))?;
+            let (Some(parent), Some(key)) = (
+                host.parent(),
+                host.file_name().and_then(|name| name.to_str()),
+            ) else {
+                return Err(Failure::usage(format!(
+                    "`{}` cannot be an artifact",
+                    host.display()
+                )));
             };
             if !host.exists() {
                 return Err(Failure::usage(format!("there is no `{}`", host.display())));
             }
             let (repository, key) = (Repository::directory(parent), key.to_owned());
-            supplied.insert(name.clone(), Location { repository, key, default: false });
+            supplied.insert(
+                name.clone(),
+                Location {
+                    repository,
+                    key,
+                    default: false,
+                },
+            );
             set(template, "inputs", name, guest)?;
         }
         Ok(supplied)
@@ -271,9 +352,17 @@ impl RunStep {
             set(template, "outputs", name, Some(path))?;
         }
         let stdin = self.stdin.as_deref().map(read_stdin).transpose()?;
-        let Some(wasm) = template.pointer_mut("/plugin/wasm").and_then(Value::as_object_mut) else { return Ok(()) };
+        let Some(wasm) = template
+            .pointer_mut("/plugin/wasm")
+            .and_then(Value::as_object_mut)
+        else {
+            return Ok(());
+        };
         if let Some(reference) = &self.reference {
-            wasm.insert("module".to_owned(), settings::reference(reference)?.to_string().into());
+            wasm.insert(
+                "module".to_owned(),
+                settings::reference(reference)?.to_string().into(),
+            );
         }
         if !self.args.is_empty() {
             wasm.insert("args".to_owned(), json!(self.args));
@@ -283,8 +372,13 @@ impl RunStep {
         }
         if !self.env.is_empty() {
             let env = wasm.entry("env").or_insert_with(|| json!([]));
-            let added = self.env.iter().map(|(name, value)| json!({"name": name, "value": value}));
-            env.as_array_mut().ok_or_else(|| Failure::usage("`env` in the template is not a list"))?.extend(added);
+            let added = self
+                .env
+                .iter()
+                .map(|(name, value)| json!({"name": name, "value": value}));
+            env.as_array_mut()
+                .ok_or_else(|| Failure::usage("`env` in the template is not a list"))?
+                .extend(added);
         }
         Ok(())
     }
@@ -302,7 +396,11 @@ fn unique(flag: &str, given: &[(String, String)]) -> Result<BTreeMap<String, Str
 }
 
 /// A limit of the command line: it stands for the template's, and like that cannot be above the operator's.
-fn within<T: Copy + PartialOrd + fmt::Display>(name: &str, asked: Option<T>, allowed: T) -> Result<Option<T>, Failure> {
+fn within<T: Copy + PartialOrd + fmt::Display>(
+    name: &str,
+    asked: Option<T>,
+    allowed: T,
+) -> Result<Option<T>, Failure> {
     match asked {
         Some(asked) if asked > allowed => Err(Failure::usage(format!(
             "--limit-{name} {asked} is above `limits.{name}` of the configuration, {allowed}\nhint: `config check` prints what is in force"
@@ -313,28 +411,52 @@ fn within<T: Copy + PartialOrd + fmt::Display>(name: &str, asked: Option<T>, all
 
 /// A template for a module alone.
 fn synthesize(parameters: &BTreeMap<String, String>) -> Value {
-    let parameters: Vec<Value> = parameters.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+    let parameters: Vec<Value> = parameters
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect();
     json!({"name": "run", "inputs": {"parameters": parameters}, "plugin": {"wasm": {}}})
 }
 
 fn names(template: &Value, list: &str) -> String {
-    let items = template.pointer(list).and_then(Value::as_array).into_iter().flatten();
-    items.filter_map(|item| Some(format!("`{}`", item["name"].as_str()?))).collect::<Vec<_>>().join(", ")
+    let items = template
+        .pointer(list)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    items
+        .filter_map(|item| Some(format!("`{}`", item["name"].as_str()?)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn named<'a>(template: &'a Value, list: &str, name: &str) -> Option<&'a Value> {
-    template.pointer(list)?.as_array()?.iter().find(|item| item["name"] == name)
+    template
+        .pointer(list)?
+        .as_array()?
+        .iter()
+        .find(|item| item["name"] == name)
 }
 
 /// Declares an artifact, or gives a declared one another path.
 fn set(template: &mut Value, side: &str, name: &str, path: Option<&str>) -> Result<(), Failure> {
     let malformed = || Failure::usage(format!("`{side}.artifacts` in the template is not a list"));
-    let block = template.as_object_mut().ok_or_else(malformed)?.entry(side).or_insert_with(|| json!({}));
-    let list = block.as_object_mut().ok_or_else(malformed)?.entry("artifacts").or_insert_with(|| json!([]));
+    let block = template
+        .as_object_mut()
+        .ok_or_else(malformed)?
+        .entry(side)
+        .or_insert_with(|| json!({}));
+    let list = block
+        .as_object_mut()
+        .ok_or_else(malformed)?
+        .entry("artifacts")
+        .or_insert_with(|| json!([]));
     let list = list.as_array_mut().ok_or_else(malformed)?;
     match (list.iter_mut().find(|item| item["name"] == name), path) {
         (Some(item), Some(path)) => item["path"] = path.into(),
-        (None, Some(path)) => list.push(json!({"name": name, "path": path, "archive": {"none": {}}})),
+        (None, Some(path)) => {
+            list.push(json!({"name": name, "path": path, "archive": {"none": {}}}))
+        }
         (_, None) => {}
     }
     Ok(())
@@ -347,9 +469,17 @@ fn read_stdin(path: &Path) -> Result<String, Failure> {
     } else {
         std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
     };
-    read.map_err(|error| Failure::usage(format!("--stdin: `{}` cannot be read: {error}", path.display())))?;
+    read.map_err(|error| {
+        Failure::usage(format!(
+            "--stdin: `{}` cannot be read: {error}",
+            path.display()
+        ))
+    })?;
     String::from_utf8(bytes).map_err(|_| {
-        Failure::usage(format!("--stdin: `{}` is not UTF-8; pass binary input as an artifact", path.display()))
+        Failure::usage(format!(
+            "--stdin: `{}` is not UTF-8; pass binary input as an artifact",
+            path.display()
+        ))
     })
 }
 
@@ -357,10 +487,16 @@ fn read_stdin(path: &Path) -> Result<String, Failure> {
 fn tees(printed: &Arc<Mutex<Vec<u8>>>) -> Tees {
     let printed = Arc::clone(printed);
     let stdout = move |bytes: &[u8]| {
-        printed.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        printed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         output::bytes(bytes);
     };
-    Tees { stdout: Some(Box::new(stdout)), stderr: Some(Box::new(output::say_bytes)) }
+    Tees {
+        stdout: Some(Box::new(stdout)),
+        stderr: Some(Box::new(output::say_bytes)),
+    }
 }
 
 async fn execute(executor: Arc<Executor>, step: Step, line: &Line, tees: Tees) -> Outcome {

@@ -93,7 +93,9 @@ impl Serve {
         match token.trim() {
             "" => Err(Failure::usage(match &self.token_file {
                 Some(file) => format!("the token file `{}` is empty", file.display()),
-                None if env::var_os("WASM_WORKFLOW_TOKEN").is_some() => "WASM_WORKFLOW_TOKEN is empty".to_owned(),
+                None if env::var_os("WASM_WORKFLOW_TOKEN").is_some() => {
+                    "WASM_WORKFLOW_TOKEN is empty".to_owned()
+                }
                 None => format!("the token file `{TOKEN_FILE}` is empty"),
             })),
             token => Ok(Auth::Token(token.to_owned())),
@@ -102,7 +104,9 @@ impl Serve {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "it must be an address and a port, such as 127.0.0.1:7884 or [::1]:7884".to_owned())
+    text.parse().map_err(|_| {
+        "it must be an address and a port, such as 127.0.0.1:7884 or [::1]:7884".to_owned()
+    })
 }
 
 fn read_token(file: &Path) -> Result<String, Failure> {
@@ -115,11 +119,17 @@ fn read_token(file: &Path) -> Result<String, Failure> {
     })
 }
 
-async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) -> Result<(), Failure> {
+async fn serve(
+    bind: SocketAddr,
+    auth: Auth,
+    config: Config,
+    common: &Common,
+) -> Result<(), Failure> {
     let directories = common.directories(true)?;
     // Before anything slow: the agent gives up on a port that is closed for 15 s.
-    let listener =
-        TcpListener::bind(bind).await.map_err(|error| Failure::error(format!("cannot listen on {bind}: {error}")))?;
+    let listener = TcpListener::bind(bind)
+        .await
+        .map_err(|error| Failure::error(format!("cannot listen on {bind}: {error}")))?;
     let address = listener.local_addr().map_err(Failure::error)?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::error)?;
@@ -142,7 +152,12 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
         pacing: Pacing::new(config.jobs.patch_rate.0),
     };
     if let Some(kubernetes) = kubernetes.clone() {
-        tokio::spawn(workflows::watch(kubernetes, jobs.clone(), config.jobs.watch.0, shutdown.clone()));
+        tokio::spawn(workflows::watch(
+            kubernetes,
+            jobs.clone(),
+            config.jobs.watch.0,
+            shutdown.clone(),
+        ));
     }
     let stopping = shutdown.clone();
     let server = axum::serve(
@@ -158,7 +173,8 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
     let stores = Common::stores(&config, kubernetes.clone());
     let opened = stores.clone();
     let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
-    let setting_up = tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
+    let setting_up =
+        tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories));
     let set_up = tokio::select! {
         set_up = setting_up => Some(set_up.map_err(Failure::error)??),
         _ = terminate.recv() => None,
@@ -187,11 +203,15 @@ async fn serve(bind: SocketAddr, auth: Auth, config: Config, common: &Common) ->
         opened.close().await;
     };
     if tokio::time::timeout(TAKE_BACK, ended).await.is_err() {
-        tracing::warn!("not everything ended in time: uploads that were begun may stay in their buckets, unfinished");
+        tracing::warn!(
+            "not everything ended in time: uploads that were begun may stay in their buckets, unfinished"
+        );
     }
     let cleaning = tokio::task::spawn_blocking(move || executor.clean_up());
     if tokio::time::timeout(CLEAN_UP, cleaning).await.is_err() {
-        tracing::warn!("directories of steps are left; whoever starts next with this scratch directory removes them");
+        tracing::warn!(
+            "directories of steps are left; whoever starts next with this scratch directory removes them"
+        );
     }
     Ok(())
 }
@@ -218,7 +238,11 @@ pub(super) fn set_up(
         let limit = config.limits.steps_memory;
         tracing::warn!(%limit, "a step gets at most `limits.stepsMemory`, and then runs alone");
     }
-    let bucket = config.artifacts.repository.as_ref().and_then(|repository| repository.s3.as_ref());
+    let bucket = config
+        .artifacts
+        .repository
+        .as_ref()
+        .and_then(|repository| repository.s3.as_ref());
     if bucket.is_some_and(|bucket| bucket.access_key_secret.is_none())
         && CREDENTIALS.iter().all(|name| env::var_os(name).is_none())
     {

@@ -57,15 +57,23 @@ pub(super) struct Common {
 /// A repository, alone in its file.
 fn repository(file: &Path) -> Result<ArtifactRepository, Failure> {
     let at = file.display();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("--artifact-repository `{at}` cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::usage(format!(
+            "--artifact-repository `{at}` cannot be read: {error}"
+        ))
+    })?;
     let failed = |error: String| Failure::usage(format!("--artifact-repository `{at}`: {error}"));
     let documents = yaml::documents(&text).map_err(failed)?;
-    let [document] = documents.as_slice() else { return Err(failed("it must be one YAML document".to_owned())) };
-    let repository: ArtifactRepository = document::read(document, "").map_err(|error| failed(error.to_string()))?;
+    let [document] = documents.as_slice() else {
+        return Err(failed("it must be one YAML document".to_owned()));
+    };
+    let repository: ArtifactRepository =
+        document::read(document, "").map_err(|error| failed(error.to_string()))?;
     match repository.place() {
         Ok(Some(_)) => Ok(repository),
-        Ok(None) => Err(failed("it names no place: it needs `s3` or `directory`".to_owned())),
+        Ok(None) => Err(failed(
+            "it names no place: it needs `s3` or `directory`".to_owned(),
+        )),
         Err(error) => Err(failed(error.to_string())),
     }
 }
@@ -108,11 +116,15 @@ impl Common {
         };
         let mut config = config.map_err(Failure::usage)?;
         if !self.insecure_registry.is_empty() {
-            let listed = self.insecure_registry.iter().filter(|host| !host.is_empty());
+            let listed = self
+                .insecure_registry
+                .iter()
+                .filter(|host| !host.is_empty());
             config.sources.insecure = listed.cloned().collect();
         }
         if let Some(level) = &self.log_level {
-            config::log_filter(level).map_err(|message| Failure::usage(format!("--log-level: {message}")))?;
+            config::log_filter(level)
+                .map_err(|message| Failure::usage(format!("--log-level: {message}")))?;
             config.telemetry.log.level.clone_from(level);
         }
         if let Some(file) = &self.artifact_repository {
@@ -127,7 +139,10 @@ impl Common {
     /// Access to the Kubernetes API, where there is any.
     pub(super) async fn kubernetes(&self) -> Result<Option<Kubernetes>, Failure> {
         match &self.kubeconfig {
-            Some(file) => Kubernetes::from_kubeconfig(file).await.map(Some).map_err(Failure::usage),
+            Some(file) => Kubernetes::from_kubeconfig(file)
+                .await
+                .map(Some)
+                .map_err(Failure::usage),
             None => Kubernetes::in_cluster().map_err(Failure::error),
         }
     }
@@ -145,23 +160,51 @@ impl Common {
             let (kind, failure) = (error.kind(), Failure::from(error));
             match kind {
                 sources::ErrorKind::InvalidConfig if failure.message.starts_with("`sources.") => {
-                    Failure::usage(format!("the configuration in {}: {}", self.origin(), failure.message))
+                    Failure::usage(format!(
+                        "the configuration in {}: {}",
+                        self.origin(),
+                        failure.message
+                    ))
                 }
                 sources::ErrorKind::InvalidConfig => Failure::usage(failure.message),
                 _ => failure,
             }
         };
-        let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal).map_err(invalid)?;
+        let credentials = Credentials::load(&config.sources.credentials, kubernetes, personal)
+            .map_err(invalid)?;
         let store = directories.store(config);
-        Sources::new(&config.sources.library(), store, credentials, personal, progress).map_err(invalid)
+        Sources::new(
+            &config.sources.library(),
+            store,
+            credentials,
+            personal,
+            progress,
+        )
+        .map_err(invalid)
     }
 
     /// The artifact stores. The operator's own may be on this machine.
     pub(super) fn stores(config: &Config, kubernetes: Option<Kubernetes>) -> Stores {
-        let own = config.artifacts.repository.as_ref().and_then(|repository| repository.s3.as_ref());
+        let own = config
+            .artifacts
+            .repository
+            .as_ref()
+            .and_then(|repository| repository.s3.as_ref());
         let own = own.map(|s3| (s3.endpoint.clone(), s3.bucket.clone()));
-        let machine = config.sources.insecure.iter().cloned().chain(own.iter().map(|(endpoint, _)| endpoint.clone()));
-        Stores::new(Arc::new(Surroundings::new(kubernetes, machine, config.sources.ca.clone())), own)
+        let machine = config
+            .sources
+            .insecure
+            .iter()
+            .cloned()
+            .chain(own.iter().map(|(endpoint, _)| endpoint.clone()));
+        Stores::new(
+            Arc::new(Surroundings::new(
+                kubernetes,
+                machine,
+                config.sources.ca.clone(),
+            )),
+            own,
+        )
     }
 
     /// Where the configuration is from.
@@ -181,32 +224,57 @@ impl Common {
         if self.cache_dir.is_none() || self.scratch_dir.is_none() {
             make_private(&default)?;
         }
-        let cache = self.cache_dir.clone().unwrap_or_else(|| default.join("cache"));
+        let cache = self
+            .cache_dir
+            .clone()
+            .unwrap_or_else(|| default.join("cache"));
         let code = self.code_dir.clone().unwrap_or_else(|| cache.join("code"));
-        let scratch = self.scratch_dir.clone().unwrap_or_else(|| default.join("scratch"));
-        Ok(Directories { cache, code, scratch })
+        let scratch = self
+            .scratch_dir
+            .clone()
+            .unwrap_or_else(|| default.join("scratch"));
+        Ok(Directories {
+            cache,
+            code,
+            scratch,
+        })
     }
 }
 
 /// Makes the directory, and refuses one that somebody else made or can enter: machine code and steps' files will be in it.
 fn make_private(directory: &Path) -> Result<(), Failure> {
-    let made =
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).and_then(|()| directory.symlink_metadata());
-    let metadata =
-        made.map_err(|error| Failure::error(format!("`{}` cannot be made: {error}", directory.display())))?;
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .and_then(|()| directory.symlink_metadata());
+    let metadata = made.map_err(|error| {
+        Failure::error(format!("`{}` cannot be made: {error}", directory.display()))
+    })?;
     let user = rustix::process::geteuid().as_raw();
     if metadata.is_dir() && metadata.uid() == user && metadata.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let message =
-        format!("`{}` must be a directory of this user that is closed to others (mode 0700)", directory.display());
-    Err(Failure::error(format!("{message}\nhint: mend it, or choose others with --cache-dir and --scratch-dir")))
+    let message = format!(
+        "`{}` must be a directory of this user that is closed to others (mode 0700)",
+        directory.display()
+    );
+    Err(Failure::error(format!(
+        "{message}\nhint: mend it, or choose others with --cache-dir and --scratch-dir"
+    )))
 }
 
 fn personal_cache() -> Option<PathBuf> {
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_CACHE_HOME")
-        .or_else(|| absolute("HOME").filter(|home| home != Path::new("/")).map(|home| home.join(".cache")))
+    let absolute = |name: &str| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME").or_else(|| {
+        absolute("HOME")
+            .filter(|home| home != Path::new("/"))
+            .map(|home| home.join(".cache"))
+    })
 }
 
 impl Directories {
@@ -218,7 +286,10 @@ impl Directories {
     /// What the executor needs to know.
     pub(super) fn settings(&self, config: &Config, steps: u32) -> Settings {
         Settings {
-            capacity: Capacity { steps, memory: config.limits.steps_memory.0 },
+            capacity: Capacity {
+                steps,
+                memory: config.limits.steps_memory.0,
+            },
             scratch: self.scratch.clone(),
             code: Some(self.code.clone()),
             disk_free: config.limits.disk_free.0,
@@ -229,25 +300,31 @@ impl Directories {
 
 /// A module on the command line: a URI, a file that is there, or an OCI reference.
 pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
-    let is_wasm_file = Path::new(text).extension().is_some_and(|extension| extension == "wasm");
+    let is_wasm_file = Path::new(text)
+        .extension()
+        .is_some_and(|extension| extension == "wasm");
     let looks_like_path = text.starts_with(['.', '/']) || (!text.contains(':') && is_wasm_file);
     if !text.contains("://") && (looks_like_path || Path::new(text).is_file()) {
-        let path = std::path::absolute(text).map_err(|error| Failure::usage(format!("`{text}`: {error}")))?;
+        let path = std::path::absolute(text)
+            .map_err(|error| Failure::usage(format!("`{text}`: {error}")))?;
         if !path.exists() {
             return Err(Failure::usage(format!("there is no file `{text}`")));
         }
         return Ok(Reference::File(path));
     }
-    let registry = text.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");
+    let registry = text
+        .split_once('/')
+        .is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");
     if !text.contains(':') && !registry {
         return Err(Failure::usage(format!(
             "there is no file `{text}`\nhint: a module in a registry is HOST/REPOSITORY:TAG, on Docker Hub docker.io/{text}"
         )));
     }
-    text.parse().map_err(|error: sources::Error| match error.remedy() {
-        Some(hint) => Failure::usage(format!("{error}\nhint: {hint}")),
-        None => Failure::usage(error),
-    })
+    text.parse()
+        .map_err(|error: sources::Error| match error.remedy() {
+            Some(hint) => Failure::usage(format!("{error}\nhint: {hint}")),
+            None => Failure::usage(error),
+        })
 }
 
 /// A runtime for a command that does one thing.

@@ -21,22 +21,33 @@ const MIN_MEMORY: u64 = 64 << 10;
 pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     limits(&config.limits)?;
     if config.jobs.wait.0 > LONGEST_WAIT {
-        return Err(DocumentError::new("jobs.wait", "must be at most 20s: the agent ends a call after 30 s"));
+        return Err(DocumentError::new(
+            "jobs.wait",
+            "must be at most 20s: the agent ends a call after 30 s",
+        ));
     }
     if config.jobs.watch.0.is_zero() {
         return Err(DocumentError::new("jobs.watch", "must be more than 0"));
     }
     if config.jobs.patch_rate.0.is_zero() {
-        return Err(DocumentError::new("jobs.patchRate", "must be more than 0, as ARGO_AGENT_PATCH_RATE is"));
+        return Err(DocumentError::new(
+            "jobs.patchRate",
+            "must be more than 0, as ARGO_AGENT_PATCH_RATE is",
+        ));
     }
     sources(&config.sources)?;
     if let Some(repository) = &config.artifacts.repository {
         let place = repository.place().map_err(|error| error.to_string());
-        let place = place.and_then(|place| place.ok_or_else(|| "it names no place: `s3`, or `directory`".to_owned()));
+        let place = place.and_then(|place| {
+            place.ok_or_else(|| "it names no place: `s3`, or `directory`".to_owned())
+        });
         place.map_err(|error| DocumentError::new("artifacts.repository", error))?;
         let directory = repository.directory.as_ref();
         if directory.is_some_and(|directory| !directory.path.is_absolute()) {
-            return Err(DocumentError::new("artifacts.repository.directory.path", "must be an absolute path"));
+            return Err(DocumentError::new(
+                "artifacts.repository.directory.path",
+                "must be an absolute path",
+            ));
         }
     }
     log_filter(&config.telemetry.log.level)
@@ -46,12 +57,36 @@ pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
 
 fn limits(limits: &Limits) -> Result<(), DocumentError> {
     let rules = [
-        ("steps", (1..=1024).contains(&limits.steps), "must be between 1 and 1024"),
-        ("message", limits.message.0 >= 64, "must be at least 64 bytes"),
-        ("memory", limits.memory.0 >= MIN_MEMORY, "must be at least 64Ki, the least that a module can have"),
-        ("memory", limits.memory.0 <= MAX_MEMORY, "must be at most 4Gi, the most that a module can address"),
-        ("stepsMemory", limits.steps_memory.0 >= MIN_MEMORY, "must be at least 64Ki, the least that a module can have"),
-        ("entries", limits.entries >= 16, "must be at least 16: every step's directory has some"),
+        (
+            "steps",
+            (1..=1024).contains(&limits.steps),
+            "must be between 1 and 1024",
+        ),
+        (
+            "message",
+            limits.message.0 >= 64,
+            "must be at least 64 bytes",
+        ),
+        (
+            "memory",
+            limits.memory.0 >= MIN_MEMORY,
+            "must be at least 64Ki, the least that a module can have",
+        ),
+        (
+            "memory",
+            limits.memory.0 <= MAX_MEMORY,
+            "must be at most 4Gi, the most that a module can address",
+        ),
+        (
+            "stepsMemory",
+            limits.steps_memory.0 >= MIN_MEMORY,
+            "must be at least 64Ki, the least that a module can have",
+        ),
+        (
+            "entries",
+            limits.entries >= 16,
+            "must be at least 16: every step's directory has some",
+        ),
         ("time", !limits.time.0.is_zero(), "must be more than 0"),
     ];
     match rules.into_iter().find(|(_, holds, _)| !holds) {
@@ -64,11 +99,19 @@ fn sources(sources: &Sources) -> Result<(), DocumentError> {
     hosts("sources.insecure", &sources.insecure)?;
     hosts("sources.trustedRealms", &sources.trusted_realms)?;
     for (index, entry) in sources.credentials.iter().enumerate() {
-        let name = entry.host.split('/').next().unwrap_or_default().replace(['*', '?'], "x");
+        let name = entry
+            .host
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .replace(['*', '?'], "x");
         host(&format!("sources.credentials[{index}].host"), &name).map_err(|error| {
             DocumentError::new(
                 error.path(),
-                format!("`{}` must be a host, `host` or `host:port`, and a path if need be", entry.host),
+                format!(
+                    "`{}` must be a host, `host` or `host:port`, and a path if need be",
+                    entry.host
+                ),
             )
         })?;
     }
@@ -79,15 +122,30 @@ fn sources(sources: &Sources) -> Result<(), DocumentError> {
         hosts(&format!("sources.mirrors.{registry}"), mirrors)?;
     }
     let (default, namespaces) = (&sources.wkg.default, &sources.wkg.namespaces);
-    default.iter().try_for_each(|name| host("sources.wkg.default", name))?;
-    namespaces.iter().try_for_each(|(namespace, name)| host(&format!("sources.wkg.namespaces.{namespace}"), name))?;
+    default
+        .iter()
+        .try_for_each(|name| host("sources.wkg.default", name))?;
+    namespaces.iter().try_for_each(|(namespace, name)| {
+        host(&format!("sources.wkg.namespaces.{namespace}"), name)
+    })?;
     let policy = &sources.policy;
     for (index, entry) in policy.hosts.iter().enumerate() {
-        host(&format!("sources.policy.hosts[{index}]"), &entry.replace('*', "x")).map_err(|error| {
-            DocumentError::new(error.path(), format!("`{entry}` must be a host, in which `*` stands for any text"))
+        host(
+            &format!("sources.policy.hosts[{index}]"),
+            &entry.replace('*', "x"),
+        )
+        .map_err(|error| {
+            DocumentError::new(
+                error.path(),
+                format!("`{entry}` must be a host, in which `*` stands for any text"),
+            )
         })?;
     }
-    let signed: Vec<String> = policy.signatures.iter().flat_map(|rule| rule.references.clone()).collect();
+    let signed: Vec<String> = policy
+        .signatures
+        .iter()
+        .flat_map(|rule| rule.references.clone())
+        .collect();
     for (name, entries) in [
         ("signatures", &signed),
         ("allow", &policy.allow),
@@ -101,41 +159,75 @@ fn sources(sources: &Sources) -> Result<(), DocumentError> {
     }
     for (index, key) in sources.bindle.keys.iter().enumerate() {
         let at = format!("sources.bindle.keys[{index}]");
-        key.bytes().map(drop).map_err(|message| DocumentError::new(at, message))?;
+        key.bytes()
+            .map(drop)
+            .map_err(|message| DocumentError::new(at, message))?;
     }
-    if sources.files.as_ref().is_some_and(|files| !files.is_absolute()) {
-        return Err(DocumentError::new("sources.files", "must be an absolute path"));
+    if sources
+        .files
+        .as_ref()
+        .is_some_and(|files| !files.is_absolute())
+    {
+        return Err(DocumentError::new(
+            "sources.files",
+            "must be an absolute path",
+        ));
     }
-    if sources.ca.iter().any(|text| !text.contains("-----BEGIN CERTIFICATE-----")) {
-        return Err(DocumentError::new("sources.ca", "must be the text of certificates in PEM, and not a path"));
+    if sources
+        .ca
+        .iter()
+        .any(|text| !text.contains("-----BEGIN CERTIFICATE-----"))
+    {
+        return Err(DocumentError::new(
+            "sources.ca",
+            "must be the text of certificates in PEM, and not a path",
+        ));
     }
     if sources.max_module.0 < 1 << 10 {
-        return Err(DocumentError::new("sources.maxModule", "must be at least 1Ki"));
+        return Err(DocumentError::new(
+            "sources.maxModule",
+            "must be at least 1Ki",
+        ));
     }
     // What one reference names can have several parts, and all of them have to be there at once.
     if sources.max_store.0 < sources.max_module.0.saturating_mul(4) {
-        return Err(DocumentError::new("sources.maxStore", "must be at least four times `sources.maxModule`"));
+        return Err(DocumentError::new(
+            "sources.maxStore",
+            "must be at least four times `sources.maxModule`",
+        ));
     }
     Ok(())
 }
 
 fn hosts(at: &str, entries: &[String]) -> Result<(), DocumentError> {
-    entries.iter().enumerate().try_for_each(|(index, entry)| host(&format!("{at}[{index}]"), entry))
+    entries
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, entry)| host(&format!("{at}[{index}]"), entry))
 }
 
 fn host(at: &str, entry: &str) -> Result<(), DocumentError> {
     match is_host(entry) {
         true => Ok(()),
-        false => Err(DocumentError::new(at, format!("`{entry}` must be a host, `host` or `host:port`"))),
+        false => Err(DocumentError::new(
+            at,
+            format!("`{entry}` must be a host, `host` or `host:port`"),
+        )),
     }
 }
 
 /// What is compared with one name of a registry, and is another of its names, would never match.
-fn canonical<'a>(at: &str, entries: impl IntoIterator<Item = &'a String>) -> Result<(), DocumentError> {
+fn canonical<'a>(
+    at: &str,
+    entries: impl IntoIterator<Item = &'a String>,
+) -> Result<(), DocumentError> {
     for entry in entries {
         let canonical = canonical_registry(entry);
         if canonical != *entry {
-            return Err(DocumentError::new(at, format!("`{entry}` is written `{canonical}`")));
+            return Err(DocumentError::new(
+                at,
+                format!("`{entry}` is written `{canonical}`"),
+            ));
         }
     }
     Ok(())
@@ -145,12 +237,18 @@ fn canonical<'a>(at: &str, entries: impl IntoIterator<Item = &'a String>) -> Res
 /// everything else silent: that is refused.
 pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
     let directives: Vec<&str> = text.split(',').map(str::trim).collect();
-    for level in directives.iter().filter(|directive| !directive.contains(['=', '[', ']'])) {
+    for level in directives
+        .iter()
+        .filter(|directive| !directive.contains(['=', '[', ']']))
+    {
         if level.is_empty() || level.parse::<LevelFilter>().is_err() {
-            return Err(format!("`{level}` is not a log level; those are error, warn, info, debug, trace and off"));
+            return Err(format!(
+                "`{level}` is not a log level; those are error, warn, info, debug, trace and off"
+            ));
         }
     }
-    EnvFilter::try_new(directives.join(",")).map_err(|error| format!("`{text}` is not a log filter: {error}"))
+    EnvFilter::try_new(directives.join(","))
+        .map_err(|error| format!("`{text}` is not a log filter: {error}"))
 }
 
 #[cfg(test)]
@@ -160,7 +258,10 @@ mod tests {
     #[test]
     fn levels_and_filters() {
         assert_eq!(log_filter("info \n").unwrap().to_string(), "info");
-        assert_eq!(log_filter("info, wasmtime=debug").unwrap().max_level_hint(), Some(LevelFilter::DEBUG));
+        assert_eq!(
+            log_filter("info, wasmtime=debug").unwrap().max_level_hint(),
+            Some(LevelFilter::DEBUG)
+        );
         for text in ["", "loud", "info,loud", "a=b=c"] {
             assert!(log_filter(text).is_err(), "{text}");
         }

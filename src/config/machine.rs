@@ -26,10 +26,14 @@ fn memory(root: &Path) -> u64 {
     for line in groups.lines() {
         // `number:controllers:path` (cgroups(7)); version 2 has no controllers.
         let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
         let (mount, file) = match controllers {
             "" => ("sys/fs/cgroup", "memory.max"),
-            list if list.split(',').any(|name| name == "memory") => ("sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            list if list.split(',').any(|name| name == "memory") => {
+                ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
             _ => continue,
         };
         // In a namespace of its own the path may not be there, and the limit is at the root.
@@ -37,11 +41,25 @@ fn memory(root: &Path) -> u64 {
             files.push(Path::new(mount).join(above).join(file));
         }
     }
-    let limits = files.iter().filter_map(|file| fs::read_to_string(root.join(file)).ok()?.trim().parse::<u64>().ok());
+    let limits = files.iter().filter_map(|file| {
+        fs::read_to_string(root.join(file))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    });
     let meminfo = read("proc/meminfo").unwrap_or_default();
-    let total =
-        meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
-    limits.chain(total.map(|kib: u64| kib << 10)).min().unwrap_or(1 << 30)
+    let total = meminfo.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()
+    });
+    limits
+        .chain(total.map(|kib: u64| kib << 10))
+        .min()
+        .unwrap_or(1 << 30)
 }
 
 #[cfg(test)]
@@ -59,17 +77,37 @@ mod tests {
             }
             memory(root.path())
         };
-        let machine = ("proc/meminfo", "MemTotal:       16384 kB\nMemFree:        1 kB\n");
+        let machine = (
+            "proc/meminfo",
+            "MemTotal:       16384 kB\nMemFree:        1 kB\n",
+        );
         assert_eq!(with(&[]), 1 << 30);
         assert_eq!(with(&[machine]), 16 << 20);
         let second = ("proc/self/cgroup", "0::/kubepods/pod/container\n");
-        assert_eq!(with(&[machine, second, ("sys/fs/cgroup/memory.max", "max\n")]), 16 << 20);
-        assert_eq!(with(&[machine, second, ("sys/fs/cgroup/memory.max", "4194304\n")]), 4 << 20);
+        assert_eq!(
+            with(&[machine, second, ("sys/fs/cgroup/memory.max", "max\n")]),
+            16 << 20
+        );
+        assert_eq!(
+            with(&[machine, second, ("sys/fs/cgroup/memory.max", "4194304\n")]),
+            4 << 20
+        );
         let pod = ("sys/fs/cgroup/kubepods/pod/memory.max", "2097152\n");
-        assert_eq!(with(&[machine, second, ("sys/fs/cgroup/memory.max", "4194304\n"), pod]), 2 << 20);
+        assert_eq!(
+            with(&[
+                machine,
+                second,
+                ("sys/fs/cgroup/memory.max", "4194304\n"),
+                pod
+            ]),
+            2 << 20
+        );
         let first = ("proc/self/cgroup", "9:cpu:/a\n4:hugetlb,memory:/a\n");
         let limit = ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "3145728\n");
-        let none = ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+        let none = (
+            "sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "9223372036854771712\n",
+        );
         assert_eq!(with(&[machine, first, limit, none]), 3 << 20);
     }
 }

@@ -213,7 +213,10 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".to_owned() }
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        }
     }
 }
 
@@ -245,19 +248,27 @@ pub enum ConfigError {
 impl Config {
     /// Reads a file.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read(path.to_owned(), error))?;
         Self::from_text(&text, &format!("`{}`", path.display()))
     }
 
     /// Reads a text; `origin` says in errors where it is from.
     pub fn from_text(text: &str, origin: &str) -> Result<Self, ConfigError> {
-        let documents = yaml::documents(text).map_err(|error| ConfigError::Yaml(origin.to_owned(), error))?;
+        let documents =
+            yaml::documents(text).map_err(|error| ConfigError::Yaml(origin.to_owned(), error))?;
         let value = match documents.as_slice() {
             [] => &Value::Null,
             [document] => document,
-            _ => return Err(ConfigError::Yaml(origin.to_owned(), "more than one document".to_owned())),
+            _ => {
+                return Err(ConfigError::Yaml(
+                    origin.to_owned(),
+                    "more than one document".to_owned(),
+                ));
+            }
         };
-        let config: Self = document::read(value, "").map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
+        let config: Self = document::read(value, "")
+            .map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
         check::check(&config).map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
         Ok(config)
     }
@@ -315,8 +326,12 @@ mod tests {
     #[test]
     fn what_is_left_out_is_the_default() {
         assert_eq!(Config::from_text("", "x").unwrap(), Config::default());
-        let config = Config::from_text("limits:\n  memory: 1Gi\n  steps: '4'\nsources:\n", "x").unwrap();
-        assert_eq!((config.limits.memory, config.limits.steps), (ByteSize(1 << 30), 4));
+        let config =
+            Config::from_text("limits:\n  memory: 1Gi\n  steps: '4'\nsources:\n", "x").unwrap();
+        assert_eq!(
+            (config.limits.memory, config.limits.steps),
+            (ByteSize(1 << 30), 4)
+        );
         assert_eq!(config.limits.time, Limits::default().time);
     }
 
@@ -328,38 +343,82 @@ mod tests {
             "the configuration in `c.yaml`: `limits`: unknown key `memroy`; did you mean `memory`?"
         );
         assert!(message("limits: {steps: 0}").contains("`limits.steps`: must be between"));
-        let s3 =
-            |fields: &str| message(&format!("artifacts: {{repository: {{s3: {{endpoint: h, bucket: b, {fields}}}}}}}"));
-        assert!(message("artifacts: {repository: {s3: {}}}").contains("`s3` needs `endpoint` and `bucket`"));
+        let s3 = |fields: &str| {
+            message(&format!(
+                "artifacts: {{repository: {{s3: {{endpoint: h, bucket: b, {fields}}}}}}}"
+            ))
+        };
+        assert!(
+            message("artifacts: {repository: {s3: {}}}")
+                .contains("`s3` needs `endpoint` and `bucket`")
+        );
         assert!(s3("region: eu.evil.com/").contains("cannot be a region"));
         let at = |endpoint: &str, bucket: &str| {
-            message(&format!("artifacts: {{repository: {{s3: {{endpoint: '{endpoint}', bucket: '{bucket}'}}}}}}"))
+            message(&format!(
+                "artifacts: {{repository: {{s3: {{endpoint: '{endpoint}', bucket: '{bucket}'}}}}}}"
+            ))
         };
-        assert!(at("https://s3.example.com", "b").contains("`endpoint` must be `host` or `host:port`"));
+        assert!(
+            at("https://s3.example.com", "b").contains("`endpoint` must be `host` or `host:port`")
+        );
         assert!(at("h", "a/b").contains("cannot be a bucket's name"));
-        assert!(message("artifacts: {repository: {archiveLogs: true}}").contains("it names no place"));
-        assert!(message("artifacts: {repository: {gcs: {bucket: b}}}").contains("storage.googleapis.com"));
-        assert!(message("artifacts: {repository: {s3: {buckt: b}}}").contains("did you mean `bucket`?"));
+        assert!(
+            message("artifacts: {repository: {archiveLogs: true}}").contains("it names no place")
+        );
+        assert!(
+            message("artifacts: {repository: {gcs: {bucket: b}}}")
+                .contains("storage.googleapis.com")
+        );
+        assert!(
+            message("artifacts: {repository: {s3: {buckt: b}}}").contains("did you mean `bucket`?")
+        );
         assert!(message("limits: [").contains("is not YAML"));
         let cases = [
-            ("limits: {memory: 100}", "`limits.memory`: must be at least 64Ki"),
+            (
+                "limits: {memory: 100}",
+                "`limits.memory`: must be at least 64Ki",
+            ),
             ("limits: {time: 0}", "`limits.time`: must be more than 0"),
             (
                 "sources: {insecure: ['http://h:1']}",
                 "`sources.insecure[0]`: `http://h:1` must be a host, `host` or `host:port`",
             ),
-            ("sources: {mirrors: {'https://ghcr.io': [m]}}", "`sources.mirrors`: `https://ghcr.io` must be a host"),
+            (
+                "sources: {mirrors: {'https://ghcr.io': [m]}}",
+                "`sources.mirrors`: `https://ghcr.io` must be a host",
+            ),
             (
                 "sources: {mirrors: {index.docker.io: [m]}}",
                 "`sources.mirrors`: `index.docker.io` is written `docker.io`",
             ),
-            ("sources: {insecure: ['*.corp']}", "`sources.insecure[0]`: `*.corp` must be a host"),
-            ("sources: {insecure: ['::1']}", "`sources.insecure[0]`: `::1` must be a host"),
-            ("sources: {policy: {deny: ['oci://GHCR.io:443/*']}}", "this registry is written `oci://ghcr.io/*`"),
-            ("sources: {mirrors: {ghcr.io: [m, m/path]}}", "`sources.mirrors.ghcr.io[1]`: `m/path` must be a host"),
-            ("sources: {trustedRealms: ['']}", "`sources.trustedRealms[0]`: `` must be a host"),
-            ("sources: {policy: {hosts: ['https://*']}}", "`sources.policy.hosts[0]`: `https://*` must be a host"),
-            ("sources: {policy: {allow: [ghcr.io/*]}}", "`sources.policy.allow[0]`: `ghcr.io/*` matches no reference"),
+            (
+                "sources: {insecure: ['*.corp']}",
+                "`sources.insecure[0]`: `*.corp` must be a host",
+            ),
+            (
+                "sources: {insecure: ['::1']}",
+                "`sources.insecure[0]`: `::1` must be a host",
+            ),
+            (
+                "sources: {policy: {deny: ['oci://GHCR.io:443/*']}}",
+                "this registry is written `oci://ghcr.io/*`",
+            ),
+            (
+                "sources: {mirrors: {ghcr.io: [m, m/path]}}",
+                "`sources.mirrors.ghcr.io[1]`: `m/path` must be a host",
+            ),
+            (
+                "sources: {trustedRealms: ['']}",
+                "`sources.trustedRealms[0]`: `` must be a host",
+            ),
+            (
+                "sources: {policy: {hosts: ['https://*']}}",
+                "`sources.policy.hosts[0]`: `https://*` must be a host",
+            ),
+            (
+                "sources: {policy: {allow: [ghcr.io/*]}}",
+                "`sources.policy.allow[0]`: `ghcr.io/*` matches no reference",
+            ),
             (
                 "sources: {wkg: {default: 'https://wasi.dev'}}",
                 "`sources.wkg.default`: `https://wasi.dev` must be a host",
@@ -370,7 +429,11 @@ mod tests {
             ),
         ];
         for (text, expected) in cases {
-            assert!(message(text).contains(expected), "{text}: {}", message(text));
+            assert!(
+                message(text).contains(expected),
+                "{text}: {}",
+                message(text)
+            );
         }
         Config::from_text(
             "sources: {policy: {allow: ['*', '*/acme/*', 'wkg:acme:*', 'o*'], hosts: ['*.example.com:443']}, insecure: ['[::1]:5000', 'h:1', 10.0.0.1]}",

@@ -33,7 +33,10 @@ impl<T> Delivery<T> {
 
     /// The body of a reply, which consumes it when it is taken to be sent.
     pub fn into_body(self, bytes: Bytes) -> DeliveryBody<T> {
-        DeliveryBody { bytes: Some(bytes), parked: self.parked }
+        DeliveryBody {
+            bytes: Some(bytes),
+            parked: self.parked,
+        }
     }
 }
 
@@ -51,8 +54,13 @@ where
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Some(bytes) = self.bytes.take() else { return Poll::Ready(None) };
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Some(bytes) = self.bytes.take() else {
+            return Poll::Ready(None);
+        };
         self.parked.consume();
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }

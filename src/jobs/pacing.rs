@@ -43,29 +43,55 @@ struct Refused {
 impl Pacing {
     /// For an agent that hands on what it got at this interval.
     pub fn new(interval: Duration) -> Self {
-        Self { interval, workflows: Mutex::default() }
+        Self {
+            interval,
+            workflows: Mutex::default(),
+        }
     }
 
     /// Counts a reply of so many bytes; when to come again, where it is too much for now. What is too large by itself goes alone, and whoever
     /// waited for longer than an interval goes before all others.
-    pub fn give(&self, workflow: &str, who: &Key, bytes: usize, now: Instant) -> Result<(), Duration> {
-        let mut all = self.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn give(
+        &self,
+        workflow: &str,
+        who: &Key,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let mut all = self
+            .workflows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, workflow| {
-            workflow.given.retain(|(when, _)| now.duration_since(*when) < self.interval);
-            workflow.refused.retain(|refused| now.duration_since(refused.due) < GONE);
+            workflow
+                .given
+                .retain(|(when, _)| now.duration_since(*when) < self.interval);
+            workflow
+                .refused
+                .retain(|refused| now.duration_since(refused.due) < GONE);
             !(workflow.given.is_empty() && workflow.refused.is_empty())
         });
         let Workflow { given, refused } = all.entry(workflow.to_owned()).or_default();
         let sum: usize = given.iter().map(|(_, bytes)| bytes).sum();
         // What is kept for whoever has waited for longest.
-        let waited = |refused: &&Refused| refused.who != *who && now.duration_since(refused.since) >= self.interval;
-        let kept = refused.front().filter(waited).map_or(0, |first| first.bytes);
+        let waited = |refused: &&Refused| {
+            refused.who != *who && now.duration_since(refused.since) >= self.interval
+        };
+        let kept = refused
+            .front()
+            .filter(waited)
+            .map_or(0, |first| first.bytes);
         if sum + kept > 0 && sum + kept + bytes > MOST {
             let first = given.front().map_or(now, |(first, _)| *first);
             let after = self.interval.saturating_sub(now.duration_since(first));
             match refused.iter_mut().find(|there| there.who == *who) {
                 Some(there) => there.due = now + after,
-                None => refused.push_back(Refused { who: who.clone(), bytes, since: now, due: now + after }),
+                None => refused.push_back(Refused {
+                    who: who.clone(),
+                    bytes,
+                    since: now,
+                    due: now + after,
+                }),
             }
             return Err(after);
         }
@@ -85,11 +111,20 @@ mod tests {
     fn what_is_too_much_waits_for_its_workflow() {
         let (pacing, start) = (Pacing::new(Duration::from_secs(10)), Instant::now());
         let give = |workflow: &str, who: &str, bytes, second| {
-            pacing.give(workflow, &Key::of(who.as_bytes()), bytes, start + Duration::from_secs(second))
+            pacing.give(
+                workflow,
+                &Key::of(who.as_bytes()),
+                bytes,
+                start + Duration::from_secs(second),
+            )
         };
         assert_eq!(give("a", "1", MOST, 0), Ok(()));
         assert_eq!(give("a", "2", 1, 4), Err(Duration::from_secs(6)));
-        assert_eq!(give("b", "3", 1, 4), Ok(()), "another workflow has an object of its own");
+        assert_eq!(
+            give("b", "3", 1, 4),
+            Ok(()),
+            "another workflow has an object of its own"
+        );
         assert_eq!(give("a", "2", 1, 10), Ok(()));
         for second in 30..50 {
             assert_eq!(give("a", "4", MOST / 10, second), Ok(()));
@@ -100,7 +135,9 @@ mod tests {
     #[test]
     fn many_are_given_as_fast_as_they_may() {
         let (pacing, start) = (Pacing::new(Duration::from_secs(10)), Instant::now());
-        let mut waiting: Vec<(u64, Key)> = (0..200).map(|number: u64| (0, Key::of(&number.to_le_bytes()))).collect();
+        let mut waiting: Vec<(u64, Key)> = (0..200)
+            .map(|number: u64| (0, Key::of(&number.to_le_bytes())))
+            .collect();
         let mut second = 0;
         while !waiting.is_empty() {
             let now = start + Duration::from_secs(second);
@@ -125,7 +162,12 @@ mod tests {
     fn a_large_one_gets_its_turn_among_many_small_ones() {
         let (pacing, start) = (Pacing::new(Duration::from_secs(10)), Instant::now());
         let give = |who: &str, bytes, second| {
-            pacing.give("a", &Key::of(who.as_bytes()), bytes, start + Duration::from_secs(second))
+            pacing.give(
+                "a",
+                &Key::of(who.as_bytes()),
+                bytes,
+                start + Duration::from_secs(second),
+            )
         };
         let came = (0..60).find(|second| {
             let _ = give(&format!("small {second}"), 60 << 10, *second);

@@ -34,7 +34,13 @@ pub struct Running {
 
 impl Running {
     pub(super) fn new(owner: Owner, cancel: CancellationToken) -> Self {
-        Self { owner: Arc::new(owner), number: 0, since: Instant::now(), cancel, unwanted: Arc::default() }
+        Self {
+            owner: Arc::new(owner),
+            number: 0,
+            since: Instant::now(),
+            cancel,
+            unwanted: Arc::default(),
+        }
     }
 
     pub(super) fn unwanted(&self) -> Arc<AtomicBool> {
@@ -80,17 +86,33 @@ impl Register {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.last += 1;
         let number = entries.last;
-        entries.running.insert(number, Running { number, ..running });
-        Entry { register: self.clone(), number }
+        entries
+            .running
+            .insert(number, Running { number, ..running });
+        Entry {
+            register: self.clone(),
+            number,
+        }
     }
 
     pub(super) fn all(&self) -> Vec<Running> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).running.values().cloned().collect()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .running
+            .values()
+            .cloned()
+            .collect()
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.register.0.lock().unwrap_or_else(PoisonError::into_inner).running.remove(&self.number);
+        self.register
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .running
+            .remove(&self.number);
     }
 }

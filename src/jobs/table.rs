@@ -36,7 +36,14 @@ impl<T> Job<T> {
         counted: Arc<Counted>,
     ) -> Self {
         let consumed = AtomicBool::new(false);
-        Self { finished, cancel, started: Instant::now(), unwanted, consumed, _counted: counted }
+        Self {
+            finished,
+            cancel,
+            started: Instant::now(),
+            unwanted,
+            consumed,
+            _counted: counted,
+        }
     }
 
     pub(super) fn is_unwanted(&self) -> bool {
@@ -68,7 +75,9 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.all.jobs.fetch_sub(1, Ordering::Relaxed);
-        self.all.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.all
+            .bytes
+            .fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -93,7 +102,10 @@ pub(super) struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), count: Arc::default() }
+        Self {
+            waiting: Mutex::default(),
+            count: Arc::default(),
+        }
     }
 }
 
@@ -109,7 +121,10 @@ impl<T> Table<T> {
 
     pub(super) fn count(&self) -> Arc<Counted> {
         self.count.jobs.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Counted { all: Arc::clone(&self.count), bytes: AtomicUsize::new(0) })
+        Arc::new(Counted {
+            all: Arc::clone(&self.count),
+            bytes: AtomicUsize::new(0),
+        })
     }
 
     /// The job for these bytes whose call is due, or a new one if one may be started; and whether it is new. One that is alone stays for others, for as long
@@ -132,7 +147,9 @@ impl<T> Table<T> {
             if waiting.get(key).is_some_and(VecDeque::is_empty) {
                 waiting.remove(key);
             }
-            return job.map(|job| (job, false)).or_else(|| start.map(|start| (start(), true)));
+            return job
+                .map(|job| (job, false))
+                .or_else(|| start.map(|start| (start(), true)));
         }
         if let Some(there) = waiting.get_mut(key).and_then(|jobs| jobs.front_mut()) {
             there.until = now + orphan;
@@ -141,7 +158,12 @@ impl<T> Table<T> {
         }
         let job = start?();
         let until = now + orphan;
-        let entry = Waiting { job: Arc::clone(&job), due: now, until, until_timed_out: until };
+        let entry = Waiting {
+            job: Arc::clone(&job),
+            due: now,
+            until,
+            until_timed_out: until,
+        };
         waiting.insert(key.clone(), VecDeque::from([entry]));
         Some((job, true))
     }
@@ -153,7 +175,10 @@ impl<T> Table<T> {
             return;
         }
         let jobs = all.entry(key).or_default();
-        match jobs.iter_mut().find(|there| Arc::ptr_eq(&there.job, &waiting.job)) {
+        match jobs
+            .iter_mut()
+            .find(|there| Arc::ptr_eq(&there.job, &waiting.job))
+        {
             Some(there) => *there = waiting,
             None => jobs.push_back(waiting),
         }
@@ -177,8 +202,17 @@ impl<T> Table<T> {
         let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, jobs| {
             jobs.retain(|waiting| {
-                let timed_out = waiting.job.finished.borrow().as_ref().is_some_and(|done| done.finished.timed_out);
-                let until = if timed_out { waiting.until_timed_out } else { waiting.until };
+                let timed_out = waiting
+                    .job
+                    .finished
+                    .borrow()
+                    .as_ref()
+                    .is_some_and(|done| done.finished.timed_out);
+                let until = if timed_out {
+                    waiting.until_timed_out
+                } else {
+                    waiting.until
+                };
                 if until <= now {
                     gone.push(Arc::clone(&waiting.job));
                 }
@@ -208,7 +242,13 @@ pub(super) struct Parked<T> {
 
 impl<T> Parked<T> {
     pub(super) fn new(table: Arc<Table<T>>, key: Key, job: Arc<Job<T>>, orphan: Duration) -> Self {
-        Self { table, key, job, orphan, promised: None }
+        Self {
+            table,
+            key,
+            job,
+            orphan,
+            promised: None,
+        }
     }
 
     pub(super) fn job(&self) -> &Job<T> {
@@ -232,8 +272,17 @@ impl<T> Drop for Parked<T> {
         // Where a connection broke, the call comes as soon as it can.
         let due = self.promised.unwrap_or_default();
         let until = now + self.orphan.max(due + LATE);
-        let until_timed_out = if self.promised.is_some() { now + due + LATE } else { until };
-        let waiting = Waiting { job: Arc::clone(&self.job), due: now + due, until, until_timed_out };
+        let until_timed_out = if self.promised.is_some() {
+            now + due + LATE
+        } else {
+            until
+        };
+        let waiting = Waiting {
+            job: Arc::clone(&self.job),
+            due: now + due,
+            until,
+            until_timed_out,
+        };
         self.table.put(self.key.clone(), waiting);
     }
 }

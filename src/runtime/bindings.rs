@@ -1,5 +1,10 @@
 //! The step world's types, generated from `wit/`.
-#![allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated code"
+)]
 
 wasmtime::component::bindgen!({
     path: "wit",

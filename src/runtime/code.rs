@@ -10,7 +10,10 @@
 //! it sound: the bytes were written by this program, into a directory that only this user can enter, and their length and
 //! checksum still hold. Nothing from a source ever gets here. The checksum finds disks that err, not people who attack: whoever
 //! can write into the directory is this user, who can do as much without it.
-#![allow(unsafe_code, reason = "maps compiled code; see above for what makes it sound")]
+#![allow(
+    unsafe_code,
+    reason = "maps compiled code; see above for what makes it sound"
+)]
 #![allow(clippy::disallowed_methods, reason = "this is the module that may")]
 
 use std::fs::{self, File};
@@ -38,8 +41,16 @@ pub(super) struct Fresh(Vec<u8>);
 
 impl Fresh {
     /// Compiles. Blocks for as long as that takes: seconds for a large module.
-    pub(super) fn compile(engine: &Engine, bytes: &[u8], component: bool) -> wasmtime::Result<Self> {
-        let code = if component { engine.precompile_component(bytes)? } else { engine.precompile_module(bytes)? };
+    pub(super) fn compile(
+        engine: &Engine,
+        bytes: &[u8],
+        component: bool,
+    ) -> wasmtime::Result<Self> {
+        let code = if component {
+            engine.precompile_component(bytes)?
+        } else {
+            engine.precompile_module(bytes)?
+        };
         Ok(Self(code))
     }
 
@@ -69,7 +80,10 @@ impl CodeDirectory {
         engine.precompile_compatibility_hash().hash(&mut hasher);
         env!("CARGO_PKG_VERSION").hash(&mut hasher);
         let path = directory.join(format!("{:032x}", hasher.0.finish_128()));
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)?;
         require_private(directory)?;
         require_private(&path)?;
         Ok(Self { path })
@@ -81,7 +95,11 @@ impl CodeDirectory {
         file.write_all(&code.0)?;
         file.persist(self.file(module_digest, "cwasm"))?;
         let mut sum = NamedTempFile::new_in(&self.path)?;
-        write!(sum, "{}", summary(code.0.len() as u64, xxhash3_128::Hasher::oneshot(&code.0)))?;
+        write!(
+            sum,
+            "{}",
+            summary(code.0.len() as u64, xxhash3_128::Hasher::oneshot(&code.0))
+        )?;
         sum.persist(self.file(module_digest, "sum"))?;
         Ok(())
     }
@@ -91,14 +109,18 @@ impl CodeDirectory {
         let file = File::open(self.file(module_digest, "cwasm")).ok()?;
         let expected = fs::read_to_string(self.file(module_digest, "sum")).ok()?;
         if checksum(&file).ok()? != expected {
-            tracing::warn!(module = module_digest, "kept code is damaged; compiling again");
+            tracing::warn!(
+                module = module_digest,
+                "kept code is damaged; compiling again"
+            );
             return None;
         }
         Some(Kept { file })
     }
 
     fn file(&self, module_digest: &str, extension: &str) -> PathBuf {
-        self.path.join(format!("{}.{extension}", module_digest.replace(':', "-")))
+        self.path
+            .join(format!("{}.{extension}", module_digest.replace(':', "-")))
     }
 }
 
@@ -114,7 +136,9 @@ impl Kept {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         match Engine::detect_precompiled_file(&path)? {
             // SAFETY: this program wrote the file into a private directory, and its checksum holds; see the module's header.
-            Some(wasmtime::Precompiled::Module) => unsafe { Module::deserialize_file(engine, &path).map(Code::Module) },
+            Some(wasmtime::Precompiled::Module) => unsafe {
+                Module::deserialize_file(engine, &path).map(Code::Module)
+            },
             // SAFETY: as above.
             Some(wasmtime::Precompiled::Component) => unsafe {
                 Component::deserialize_file(engine, &path).map(Code::Component)
@@ -145,7 +169,10 @@ fn require_private(directory: &Path) -> io::Result<()> {
     let metadata = fs::metadata(directory)?;
     let user = rustix::process::geteuid().as_raw();
     if metadata.uid() != user || metadata.mode() & 0o077 != 0 {
-        let message = format!("`{}` must belong to this user and be closed to others (mode 0700)", directory.display());
+        let message = format!(
+            "`{}` must belong to this user and be closed to others (mode 0700)",
+            directory.display()
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
     Ok(())
@@ -183,8 +210,15 @@ mod tests {
         let (directory, engine) = (private(), Engine::default());
         let code = CodeDirectory::open(directory.path(), &engine).unwrap();
         assert!(code.open_kept("sha256:aa").is_none());
-        code.write("sha256:aa", &Fresh::compile(&engine, MODULE, false).unwrap()).unwrap();
-        assert!(matches!(code.open_kept("sha256:aa").unwrap().load(&engine), Ok(Code::Module(_))));
+        code.write(
+            "sha256:aa",
+            &Fresh::compile(&engine, MODULE, false).unwrap(),
+        )
+        .unwrap();
+        assert!(matches!(
+            code.open_kept("sha256:aa").unwrap().load(&engine),
+            Ok(Code::Module(_))
+        ));
         let file = code.file("sha256:aa", "cwasm");
         let mut bytes = fs::read(&file).unwrap();
         let middle = bytes.len() / 2;

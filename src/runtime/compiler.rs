@@ -56,10 +56,16 @@ impl Compiler {
             }
         });
         let memory = Cache::builder()
-            .weigher(|_, module: &Arc<Module>| u32::try_from(module.code_bytes()).unwrap_or(u32::MAX))
+            .weigher(|_, module: &Arc<Module>| {
+                u32::try_from(module.code_bytes()).unwrap_or(u32::MAX)
+            })
             .max_capacity(MEMORY_BYTES)
             .build();
-        Ok(Self { engines, memory, disk })
+        Ok(Self {
+            engines,
+            memory,
+            disk,
+        })
     }
 
     pub(super) fn engines(&self) -> &Engines {
@@ -84,7 +90,12 @@ impl Compiler {
     }
 
     /// Compiles the module. Blocks for up to seconds, and uses every processor.
-    pub fn compile(&self, digest: &str, bytes: &[u8], retain: Retain) -> Result<Arc<Module>, CompileError> {
+    pub fn compile(
+        &self,
+        digest: &str,
+        bytes: &[u8],
+        retain: Retain,
+    ) -> Result<Arc<Module>, CompileError> {
         // Cheap, and large modules take long to compile: a library is refused before.
         let inspection = inspect(bytes)?;
         if inspection.kind().is_none() {
@@ -93,8 +104,11 @@ impl Compiler {
         let component = inspection.component;
         let fresh = Fresh::compile(&self.engines.pooled.engine, bytes, component)
             .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
-        let kept =
-            self.disk.as_ref().filter(|_| retain == Retain::OnDisk).and_then(|disk| match disk.write(digest, &fresh) {
+        let kept = self
+            .disk
+            .as_ref()
+            .filter(|_| retain == Retain::OnDisk)
+            .and_then(|disk| match disk.write(digest, &fresh) {
                 Ok(()) => disk.open_kept(digest),
                 Err(error) => {
                     tracing::warn!(%error, "compiled code could not be kept on disk");
@@ -102,15 +116,20 @@ impl Compiler {
                 }
             });
         // Mapped from disk, code is shared and can be dropped from memory; loaded from bytes, it cannot.
-        let mapped = kept.and_then(|kept| match Module::load(&self.engines, |engine| kept.load(engine)) {
-            // A file system that allows no execution, perhaps.
-            Err(LoadError::Engine(error)) => {
-                tracing::warn!(error, "kept code cannot be mapped; using it from memory");
-                None
-            }
-            loaded => Some(loaded),
-        });
-        let module = mapped.unwrap_or_else(|| Module::load(&self.engines, |engine| fresh.load(engine, component)))?;
+        let mapped =
+            kept.and_then(
+                |kept| match Module::load(&self.engines, |engine| kept.load(engine)) {
+                    // A file system that allows no execution, perhaps.
+                    Err(LoadError::Engine(error)) => {
+                        tracing::warn!(error, "kept code cannot be mapped; using it from memory");
+                        None
+                    }
+                    loaded => Some(loaded),
+                },
+            );
+        let module = mapped.unwrap_or_else(|| {
+            Module::load(&self.engines, |engine| fresh.load(engine, component))
+        })?;
         Ok(self.keep(digest, module))
     }
 

@@ -23,8 +23,16 @@ pub(super) struct Usage {
 /// be looked into (too deep, too many open files) counts as too many entries: it must not be a place to hide.
 pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
     let mut usage = Usage::default();
-    let Ok(root) = fs::open(directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else { return usage };
-    usage.free = fs::fstatvfs(&root).map_or(u64::MAX, |statvfs| statvfs.f_bavail.saturating_mul(statvfs.f_frsize));
+    let Ok(root) = fs::open(
+        directory,
+        OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) else {
+        return usage;
+    };
+    usage.free = fs::fstatvfs(&root).map_or(u64::MAX, |statvfs| {
+        statvfs.f_bavail.saturating_mul(statvfs.f_frsize)
+    });
     // By path, with one directory open at a time: a guest can make more directories than this process may open.
     let mut pending = vec![PathBuf::from(".")];
     while let Some(below) = pending.pop() {
@@ -44,15 +52,29 @@ pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
 /// The guest may put a link in the place of a directory at any time.
 fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
+    match fs::openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    ) {
         // Kernels before 5.6, and containers that do not know the call. Links to elsewhere are then counted, not followed by guests.
         Err(Errno::NOSYS | Errno::PERM) => fs::openat(root, path, flags, Mode::empty()),
         opened => opened,
     }
 }
 
-fn count(directory: &OwnedFd, path: &Path, usage: &mut Usage, max_entries: u64, pending: &mut Vec<PathBuf>) {
-    let Ok(entries) = Dir::read_from(directory) else { return };
+fn count(
+    directory: &OwnedFd,
+    path: &Path,
+    usage: &mut Usage,
+    max_entries: u64,
+    pending: &mut Vec<PathBuf>,
+) {
+    let Ok(entries) = Dir::read_from(directory) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
@@ -62,8 +84,14 @@ fn count(directory: &OwnedFd, path: &Path, usage: &mut Usage, max_entries: u64, 
         if usage.entries > max_entries {
             return;
         }
-        let Ok(stat) = fs::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        usage.bytes = usage.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+        let Ok(stat) = fs::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        usage.bytes = usage.bytes.saturating_add(
+            u64::try_from(stat.st_blocks)
+                .unwrap_or(0)
+                .saturating_mul(512),
+        );
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             pending.push(path.join(OsStr::from_bytes(name.to_bytes())));
         }
@@ -84,6 +112,10 @@ mod tests {
         assert_eq!(counted.entries, 4);
         assert!((100_000..400_000).contains(&counted.bytes), "{counted:?}");
         assert!(counted.free > 0);
-        assert_eq!(usage(directory.path(), 2).entries, 3, "stops soon after the limit");
+        assert_eq!(
+            usage(directory.path(), 2).entries,
+            3,
+            "stops soon after the limit"
+        );
     }
 }

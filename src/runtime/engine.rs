@@ -7,7 +7,9 @@
 //! that has a place always finds room, and waiting for a place is the only queue.
 
 use wasmtime::component::Linker as ComponentLinker;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig,
+};
 
 use super::host::Host;
 use super::ticker::Ticker;
@@ -39,7 +41,9 @@ pub(super) struct Engines {
 
 impl std::fmt::Debug for Engines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engines").field("ticker", &self.ticker).finish_non_exhaustive()
+        f.debug_struct("Engines")
+            .field("ticker", &self.ticker)
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,7 +53,11 @@ impl Engines {
         let pooled = Linked::new(InstanceAllocationStrategy::Pooling(pool(steps)))?;
         let on_demand = Linked::new(InstanceAllocationStrategy::OnDemand)?;
         let ticker = Ticker::start(vec![pooled.engine.clone(), on_demand.engine.clone()])?;
-        Ok(Self { pooled, on_demand, ticker })
+        Ok(Self {
+            pooled,
+            on_demand,
+            ticker,
+        })
     }
 }
 
@@ -70,8 +78,15 @@ impl Linked {
         let mut component = ComponentLinker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
         wasmtime_wasi::p3::add_to_linker(&mut component)?;
-        super::bindings::Step::add_to_linker::<Host, wasmtime::component::HasSelf<Host>>(&mut component, |host| host)?;
-        Ok(Self { engine, core, component })
+        super::bindings::Step::add_to_linker::<Host, wasmtime::component::HasSelf<Host>>(
+            &mut component,
+            |host| host,
+        )?;
+        Ok(Self {
+            engine,
+            core,
+            component,
+        })
     }
 }
 

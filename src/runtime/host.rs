@@ -23,7 +23,12 @@ pub(super) struct Host {
 
 impl Host {
     /// The sandbox of one step. Fails when the step's directory cannot be opened.
-    pub(super) fn new(run: &Run<'_>, watch: &Arc<Watch>, stdout: &Output, stderr: &Output) -> wasmtime::Result<Self> {
+    pub(super) fn new(
+        run: &Run<'_>,
+        watch: &Arc<Watch>,
+        stdout: &Output,
+        stderr: &Output,
+    ) -> wasmtime::Result<Self> {
         let mut builder = WasiCtxBuilder::new();
         builder
             // On a runner's thread a blocking file call costs nothing but the call. See `wasi_0_1` for what else this allows.
@@ -38,7 +43,10 @@ impl Host {
         }
         let mut wasi = builder.build_p1();
         wasi.ctx().table.set_max_capacity(HANDLES);
-        Ok(Self { wasi, limiter: Limiter::new(Arc::clone(watch)) })
+        Ok(Self {
+            wasi,
+            limiter: Limiter::new(Arc::clone(watch)),
+        })
     }
 }
 

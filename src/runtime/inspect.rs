@@ -32,10 +32,13 @@ pub(super) fn is_component(bytes: &[u8]) -> Result<bool, NotWasm> {
     match bytes {
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(false),
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(true),
-        [0, b'a', b's', b'm', rest @ ..] if rest.len() >= 4 => {
-            Err(NotWasm::Other(format!("a WebAssembly binary of an unknown version ({})", hex(&rest[..4]))))
-        }
-        [0, b'a', b's', b'm', ..] => Err(NotWasm::Damaged("it ends within its first eight bytes".to_owned())),
+        [0, b'a', b's', b'm', rest @ ..] if rest.len() >= 4 => Err(NotWasm::Other(format!(
+            "a WebAssembly binary of an unknown version ({})",
+            hex(&rest[..4])
+        ))),
+        [0, b'a', b's', b'm', ..] => Err(NotWasm::Damaged(
+            "it ends within its first eight bytes".to_owned(),
+        )),
         _ => Err(NotWasm::Other(describe(bytes))),
     }
 }
@@ -60,15 +63,31 @@ fn describe(bytes: &[u8]) -> String {
         [b'P', b'K', 3, 4, ..] => "a zip archive",
         [0x7f, b'E', b'L', b'F', ..] => "a native (ELF) program",
         [0, b'w', b'e', b'b', b'c', ..] => "a WEBC package",
-        _ if lower.starts_with("<!doctype html") || lower.starts_with("<html") => "an HTML page, perhaps a login page",
+        _ if lower.starts_with("<!doctype html") || lower.starts_with("<html") => {
+            "an HTML page, perhaps a login page"
+        }
         _ if lower.starts_with("(module") || lower.starts_with("(component") => {
             "WebAssembly text; compile it with `wasm-tools parse`"
         }
-        _ if start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) => {
-            let line: String = text.lines().next().unwrap_or_default().chars().take(60).collect();
+        _ if start
+            .iter()
+            .all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e)) =>
+        {
+            let line: String = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(60)
+                .collect();
             return format!("text that starts with `{line}`");
         }
-        _ => return format!("something that starts with {}", hex(&start[..start.len().min(8)])),
+        _ => {
+            return format!(
+                "something that starts with {}",
+                hex(&start[..start.len().min(8)])
+            );
+        }
     };
     what.to_owned()
 }
@@ -82,7 +101,11 @@ impl Inspection {
             return export("_start").then_some(Kind::CoreCommand);
         }
         // A component that is both is a step: it knows what it was called for.
-        match (export("run"), exports("wasi:cli/run@0.3."), exports("wasi:cli/run@0.2.")) {
+        match (
+            export("run"),
+            exports("wasi:cli/run@0.3."),
+            exports("wasi:cli/run@0.2."),
+        ) {
             (true, ..) => Some(Kind::Step),
             (_, true, _) => Some(Kind::CommandP3),
             (.., true) => Some(Kind::Command),
@@ -95,7 +118,11 @@ impl Inspection {
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, NotWasm> {
     let component = is_component(bytes)?;
     let damaged = |error: wasmparser::BinaryReaderError| NotWasm::Damaged(error.to_string());
-    let mut inspection = Inspection { component, imports: Vec::new(), exports: Vec::new() };
+    let mut inspection = Inspection {
+        component,
+        imports: Vec::new(),
+        exports: Vec::new(),
+    };
     let mut depth = 0;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {
@@ -105,12 +132,16 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, NotWasm> {
             Payload::ImportSection(imports) if depth == 0 => {
                 for import in imports.into_imports() {
                     let import = import.map_err(damaged)?;
-                    inspection.imports.push(format!("{} {}", import.module, import.name));
+                    inspection
+                        .imports
+                        .push(format!("{} {}", import.module, import.name));
                 }
             }
             Payload::ExportSection(exports) if depth == 0 => {
                 for export in exports {
-                    inspection.exports.push(export.map_err(damaged)?.name.to_owned());
+                    inspection
+                        .exports
+                        .push(export.map_err(damaged)?.name.to_owned());
                 }
             }
             Payload::ComponentImportSection(imports) if depth == 0 => {
@@ -124,10 +155,15 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, NotWasm> {
             }
             Payload::ComponentExportSection(exports) if depth == 0 => {
                 for export in exports {
-                    inspection.exports.push(export.map_err(damaged)?.name.name.to_owned());
+                    inspection
+                        .exports
+                        .push(export.map_err(damaged)?.name.name.to_owned());
                 }
             }
-            Payload::Version { encoding: Encoding::Component, .. } if !component => {
+            Payload::Version {
+                encoding: Encoding::Component,
+                ..
+            } if !component => {
                 return Err(NotWasm::Damaged("a module holds a component".to_owned()));
             }
             _ => {}
@@ -148,7 +184,10 @@ mod tests {
             (b"  <html>", "HTML page"),
             (b"\x1f\x8b\x08\0", "gzip"),
             (b"\x7fELF\x02", "ELF"),
-            (b"{\"errors\":[]}", "text that starts with `{\"errors\":[]}`"),
+            (
+                b"{\"errors\":[]}",
+                "text that starts with `{\"errors\":[]}`",
+            ),
             (b"(module)", "WebAssembly text"),
             (b"\xff\xfe\0\0", "starts with fffe0000"),
         ];
@@ -156,14 +195,30 @@ mod tests {
             let message = is_component(bytes).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
-        assert!(matches!(is_component(b"\0asm\x01"), Err(NotWasm::Damaged(_))));
-        assert!(matches!(is_component(b"\0asm\x02\0\0\0"), Err(NotWasm::Other(_))));
+        assert!(matches!(
+            is_component(b"\0asm\x01"),
+            Err(NotWasm::Damaged(_))
+        ));
+        assert!(matches!(
+            is_component(b"\0asm\x02\0\0\0"),
+            Err(NotWasm::Other(_))
+        ));
     }
 
     #[test]
     fn reads_an_empty_module_and_notices_a_cut_one() {
         let empty = inspect(b"\0asm\x01\0\0\0").unwrap();
-        assert_eq!(empty, Inspection { component: false, imports: vec![], exports: vec![] });
-        assert!(matches!(inspect(b"\0asm\x01\0\0\0\x01\x05"), Err(NotWasm::Damaged(_))));
+        assert_eq!(
+            empty,
+            Inspection {
+                component: false,
+                imports: vec![],
+                exports: vec![]
+            }
+        );
+        assert!(matches!(
+            inspect(b"\0asm\x01\0\0\0\x01\x05"),
+            Err(NotWasm::Damaged(_))
+        ));
     }
 }

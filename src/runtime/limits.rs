@@ -60,8 +60,15 @@ pub enum Stop {
 }
 
 impl Stop {
-    const ALL: [Self; 7] =
-        [Self::Memory, Self::Time, Self::Whole, Self::Output, Self::Disk, Self::DiskFree, Self::Cancelled];
+    const ALL: [Self; 7] = [
+        Self::Memory,
+        Self::Time,
+        Self::Whole,
+        Self::Output,
+        Self::Disk,
+        Self::DiskFree,
+        Self::Cancelled,
+    ];
 }
 
 /// Watches one step's limits. The guest's thread asks it at every tick of the epoch.
@@ -87,7 +94,15 @@ impl Watch {
         directory: Option<PathBuf>,
     ) -> Self {
         let sample = Mutex::new(Instant::now() + SAMPLE);
-        Self { limits, deadline, late, cancel, directory, sample, stopped: AtomicU8::new(0) }
+        Self {
+            limits,
+            deadline,
+            late,
+            cancel,
+            directory,
+            sample,
+            stopped: AtomicU8::new(0),
+        }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -109,9 +124,14 @@ impl Watch {
 
     /// Notes why the guest has to stop; the first reason stays.
     pub(super) fn stop(&self, stop: Stop) -> Stop {
-        let index = Stop::ALL.iter().position(|other| *other == stop).unwrap_or(0);
+        let index = Stop::ALL
+            .iter()
+            .position(|other| *other == stop)
+            .unwrap_or(0);
         let number = u8::try_from(index + 1).unwrap_or(u8::MAX);
-        let _ = self.stopped.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
+        let _ = self
+            .stopped
+            .compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
         self.stopped().unwrap_or(stop)
     }
 
@@ -137,7 +157,9 @@ impl Watch {
     }
 
     fn check_disk(&self, now: Instant) -> Result<(), Stop> {
-        let Some(directory) = &self.directory else { return Ok(()) };
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
         let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
         if now < *sample {
             return Ok(());
@@ -148,7 +170,11 @@ impl Watch {
         if usage.bytes > self.limits.disk || usage.entries > self.limits.entries {
             return Err(self.stop(Stop::Disk));
         }
-        if usage.free < self.limits.disk_free { Err(self.stop(Stop::DiskFree)) } else { Ok(()) }
+        if usage.free < self.limits.disk_free {
+            Err(self.stop(Stop::DiskFree))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -162,18 +188,30 @@ pub(super) struct Limiter {
 
 impl Limiter {
     pub(super) fn new(watch: Arc<Watch>) -> Self {
-        Self { watch, memory: 0, table_elements: 0 }
+        Self {
+            watch,
+            memory: 0,
+            table_elements: 0,
+        }
     }
 }
 
 impl ResourceLimiter for Limiter {
     /// Counts all memories together. Beyond the limit the guest ends, as a container does: a guest that is told "no" mostly
     /// ends in a confusing way of its own.
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        let wanted = self.memory.saturating_sub(current as u64).saturating_add(desired as u64);
+        let wanted = self
+            .memory
+            .saturating_sub(current as u64)
+            .saturating_add(desired as u64);
         if wanted > self.watch.limits().memory {
             return Err(self.watch.stop(Stop::Memory).into());
         }
@@ -181,11 +219,19 @@ impl ResourceLimiter for Limiter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        let wanted = self.table_elements.saturating_sub(current).saturating_add(desired);
+        let wanted = self
+            .table_elements
+            .saturating_sub(current)
+            .saturating_add(desired);
         if wanted > TABLE_ELEMENTS {
             return Err(self.watch.stop(Stop::Memory).into());
         }
@@ -211,9 +257,21 @@ mod tests {
     use super::*;
 
     pub(crate) fn watch(memory: u64) -> Arc<Watch> {
-        let limits = Limits { memory, time: Duration::from_secs(1), output: 10, disk: 10, entries: 10, disk_free: 0 };
+        let limits = Limits {
+            memory,
+            time: Duration::from_secs(1),
+            output: 10,
+            disk: 10,
+            entries: 10,
+            disk_free: 0,
+        };
         let deadline = Instant::now() + limits.time;
-        Arc::new(Watch::new(limits, (deadline, Stop::Time), CancellationToken::new(), None))
+        Arc::new(Watch::new(
+            limits,
+            (deadline, Stop::Time),
+            CancellationToken::new(),
+            None,
+        ))
     }
 
     #[test]

@@ -77,8 +77,15 @@ fn shown(name: &str) -> String {
 impl LoadError {
     /// The error for a module that exports only `names`.
     pub(super) fn no_entry(names: impl Iterator<Item = String>) -> Self {
-        let names: Vec<String> = names.take(8).map(|name| format!("`{}`", shown(&name))).collect();
-        Self::NoEntry(if names.is_empty() { "nothing".to_owned() } else { names.join(", ") })
+        let names: Vec<String> = names
+            .take(8)
+            .map(|name| format!("`{}`", shown(&name)))
+            .collect();
+        Self::NoEntry(if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.join(", ")
+        })
     }
 }
 
@@ -92,21 +99,36 @@ impl Module {
             Ok(code) => (code, &engines.pooled, true),
             Err(refused) => {
                 tracing::debug!(%refused, "the module does not fit the pool");
-                let code = load(&engines.on_demand.engine).map_err(|error| LoadError::Engine(format!("{error:#}")))?;
+                let code = load(&engines.on_demand.engine)
+                    .map_err(|error| LoadError::Engine(format!("{error:#}")))?;
                 (code, &engines.on_demand, false)
             }
         };
         let (entry, file_system, code_bytes) = match code {
             Code::Module(module) => {
                 let entry = core_entry(&module, linked)?;
-                (entry, imports_files(&module), range_bytes(&module.image_range()))
+                (
+                    entry,
+                    imports_files(&module),
+                    range_bytes(&module.image_range()),
+                )
             }
             Code::Component(component) => {
                 let entry = component_entry(&component, linked)?;
-                (entry, component_imports_files(&component, linked), range_bytes(&component.image_range()))
+                (
+                    entry,
+                    component_imports_files(&component, linked),
+                    range_bytes(&component.image_range()),
+                )
             }
         };
-        Ok(Self { entry, pooled, file_system, code_bytes, pace: AtomicU8::new(UNKNOWN) })
+        Ok(Self {
+            entry,
+            pooled,
+            file_system,
+            code_bytes,
+            pace: AtomicU8::new(UNKNOWN),
+        })
     }
 
     /// How it is run.
@@ -133,7 +155,11 @@ impl Module {
     /// Notes how long a step of it took.
     pub fn took(&self, time: Duration) {
         let pace = if time <= SHORT_TIME { SHORT } else { UNKNOWN };
-        let _ = self.pace.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| (old != OVERRAN).then_some(pace));
+        let _ = self
+            .pace
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                (old != OVERRAN).then_some(pace)
+            });
     }
 
     /// Notes that a step was expected to be short and was not.
@@ -163,25 +189,39 @@ fn range_bytes(range: &std::ops::Range<*const u8>) -> usize {
 }
 
 fn core_entry(module: &wasmtime::Module, linked: &Linked) -> Result<Entry, LoadError> {
-    let start = module.get_export("_start").and_then(|export| export.func().cloned());
+    let start = module
+        .get_export("_start")
+        .and_then(|export| export.func().cloned());
     if start.is_none_or(|start| start.params().len() + start.results().len() > 0) {
-        return Err(LoadError::no_entry(module.exports().map(|export| export.name().to_owned())));
+        return Err(LoadError::no_entry(
+            module.exports().map(|export| export.name().to_owned()),
+        ));
     }
-    let pre =
-        linked.core.instantiate_pre(module).map_err(|error| match error.downcast_ref::<UnknownImportError>() {
-            Some(unknown) => {
-                LoadError::Import(format!("`{}` from `{}`", shown(unknown.name()), shown(unknown.module())))
-            }
+    let pre = linked.core.instantiate_pre(module).map_err(|error| {
+        match error.downcast_ref::<UnknownImportError>() {
+            Some(unknown) => LoadError::Import(format!(
+                "`{}` from `{}`",
+                shown(unknown.name()),
+                shown(unknown.module())
+            )),
             None => LoadError::Engine(format!("{error:#}")),
-        })?;
+        }
+    })?;
     Ok(Entry::Core(pre))
 }
 
 fn component_entry(component: &Component, linked: &Linked) -> Result<Entry, LoadError> {
-    let names: Vec<String> =
-        component.component_type().exports(&linked.engine).map(|(name, _)| name.to_owned()).collect();
+    let names: Vec<String> = component
+        .component_type()
+        .exports(&linked.engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
     let is_step = names.iter().any(|name| name == "run");
-    let command = |version: &str| names.iter().any(|name| name.starts_with(&format!("wasi:cli/run@{version}")));
+    let command = |version: &str| {
+        names
+            .iter()
+            .any(|name| name.starts_with(&format!("wasi:cli/run@{version}")))
+    };
     if !is_step && !command("0.2.") && !command("0.3.") {
         return Err(LoadError::no_entry(names.into_iter()));
     }
@@ -196,15 +236,22 @@ fn component_entry(component: &Component, linked: &Linked) -> Result<Entry, Load
     } else {
         p2::bindings::CommandPre::new(pre).map(Entry::Command)
     };
-    entry.map_err(|error| LoadError::Engine(format!("its `run` is not the one expected: {error:#}")))
+    entry
+        .map_err(|error| LoadError::Engine(format!("its `run` is not the one expected: {error:#}")))
 }
 
 /// Which import was refused: the linker's message names it, in words that change with the library's version.
-fn unknown_component_import(component: &Component, linked: &Linked, error: &wasmtime::Error) -> LoadError {
+fn unknown_component_import(
+    component: &Component,
+    linked: &Linked,
+    error: &wasmtime::Error,
+) -> LoadError {
     let message = format!("{error:#}");
     let imports = component.component_type();
-    let named =
-        imports.imports(&linked.engine).map(|(name, _)| name).find(|name| message.contains(&format!("`{name}`")));
+    let named = imports
+        .imports(&linked.engine)
+        .map(|(name, _)| name)
+        .find(|name| message.contains(&format!("`{name}`")));
     match named {
         Some(name) => LoadError::Import(format!("`{}`", shown(name))),
         None => LoadError::Engine(message),
@@ -220,5 +267,8 @@ fn imports_files(module: &wasmtime::Module) -> bool {
 }
 
 fn component_imports_files(component: &Component, linked: &Linked) -> bool {
-    component.component_type().imports(&linked.engine).any(|(name, _)| name.starts_with("wasi:filesystem/preopens@"))
+    component
+        .component_type()
+        .imports(&linked.engine)
+        .any(|(name, _)| name.starts_with("wasi:filesystem/preopens@"))
 }

@@ -52,12 +52,21 @@ impl fmt::Debug for Output {
 
 impl Output {
     pub(super) fn new(watch: Arc<Watch>, tee: Option<Tee>) -> Self {
-        Self { shared: Arc::new(Mutex::new(Shared { tee, ..Shared::default() })), watch }
+        Self {
+            shared: Arc::new(Mutex::new(Shared {
+                tee,
+                ..Shared::default()
+            })),
+            watch,
+        }
     }
 
     pub(super) fn take(&self) -> Captured {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        Captured { tail: std::mem::take(&mut shared.tail).into(), total: shared.total }
+        Captured {
+            tail: std::mem::take(&mut shared.tail).into(),
+            total: shared.total,
+        }
     }
 
     fn push(&self, bytes: &[u8]) -> Result<(), Stop> {
@@ -102,7 +111,8 @@ impl Pollable for Output {
 #[wasmtime_wasi::async_trait]
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.push(&bytes).map_err(|stop| StreamError::Trap(stop.into()))
+        self.push(&bytes)
+            .map_err(|stop| StreamError::Trap(stop.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -116,8 +126,16 @@ impl OutputStream for Output {
 
 /// For WASI 0.3: an error beyond the limit; the next tick ends the guest.
 impl AsyncWrite for Output {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Poll::Ready(self.push(bytes).map(|()| bytes.len()).map_err(std::io::Error::other))
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(
+            self.push(bytes)
+                .map(|()| bytes.len())
+                .map_err(std::io::Error::other),
+        )
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {

@@ -77,12 +77,19 @@ impl Drop for Waiting<'_> {
 impl Places {
     pub(super) fn new(capacity: Capacity) -> Arc<Self> {
         let spare = (capacity.steps / PLACES_PER_SPARE).max(u32::from(capacity.steps > 1));
-        Arc::new(Self { capacity, spare, state: Mutex::default() })
+        Arc::new(Self {
+            capacity,
+            spare,
+            state: Mutex::default(),
+        })
     }
 
     /// Waits for a place. Whoever stops waiting holds none.
     pub(super) async fn take(self: &Arc<Self>, claim: Claim) -> Place {
-        let claim = Claim { memory: claim.memory.min(self.capacity.memory), ..claim };
+        let claim = Claim {
+            memory: claim.memory.min(self.capacity.memory),
+            ..claim
+        };
         if let Some(place) = self.take_now(claim) {
             return place;
         }
@@ -96,15 +103,28 @@ impl Places {
 
     fn take_now(self: &Arc<Self>, claim: Claim) -> Option<Place> {
         let mut state = self.lock();
-        let now = state.waiting.is_empty() && self.has_place(&state, claim) && self.has_memory(&state, claim);
-        now.then(|| Place { places: Arc::clone(self), began: state.begin(claim) })
+        let now = state.waiting.is_empty()
+            && self.has_place(&state, claim)
+            && self.has_memory(&state, claim);
+        now.then(|| Place {
+            places: Arc::clone(self),
+            began: state.begin(claim),
+        })
     }
 
     fn queue(self: &Arc<Self>, claim: Claim) -> oneshot::Receiver<Place> {
         let (go, gone) = oneshot::channel();
         let mut state = self.lock();
         let came = state.tick();
-        state.waiting.entry(claim.class).or_default().push_back(Waiter { came, memory: claim.memory, go });
+        state
+            .waiting
+            .entry(claim.class)
+            .or_default()
+            .push_back(Waiter {
+                came,
+                memory: claim.memory,
+                go,
+            });
         drop(state);
         self.hand_out();
         gone
@@ -116,11 +136,19 @@ impl Places {
 
     fn has_place(&self, state: &State, claim: Claim) -> bool {
         let free = self.capacity.steps as usize - state.running.len();
-        free > if state.held.contains_key(&claim.class) { self.spare as usize } else { 0 }
+        free > if state.held.contains_key(&claim.class) {
+            self.spare as usize
+        } else {
+            0
+        }
     }
 
     fn has_memory(&self, state: &State, claim: Claim) -> bool {
-        let left = if state.held.contains_key(&claim.class) { claim.memory } else { 0 };
+        let left = if state.held.contains_key(&claim.class) {
+            claim.memory
+        } else {
+            0
+        };
         state.memory + claim.memory + left <= self.capacity.memory
     }
 
@@ -128,13 +156,20 @@ impl Places {
     fn hand_out(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();
-            let Some((class, memory)) = self.next(&mut state) else { return };
+            let Some((class, memory)) = self.next(&mut state) else {
+                return;
+            };
             let claim = Claim { class, memory };
-            let Some(waiter) = state.pop(class) else { return };
+            let Some(waiter) = state.pop(class) else {
+                return;
+            };
             let began = state.begin(claim);
             drop(state);
             // Where nobody waits any more, it is dropped, and free again.
-            drop(waiter.go.send(Place { places: Arc::clone(self), began }));
+            drop(waiter.go.send(Place {
+                places: Arc::clone(self),
+                began,
+            }));
         }
     }
 
@@ -147,7 +182,11 @@ impl Places {
         let mut heads: Vec<(u32, u64, u64, u64)> = Vec::with_capacity(state.waiting.len());
         for (class, queue) in &state.waiting {
             let held = state.held.get(class).copied().unwrap_or_default();
-            heads.extend(queue.front().map(|waiter| (held, waiter.came, *class, waiter.memory)));
+            heads.extend(
+                queue
+                    .front()
+                    .map(|waiter| (held, waiter.came, *class, waiter.memory)),
+            );
         }
         heads.sort_unstable();
         let (_, came, class, memory) = *heads.first()?;
@@ -164,19 +203,37 @@ impl Places {
             _ => now,
         };
         state.blocked = Some((came, since));
-        let overtook: u64 =
-            state.running.iter().filter(|(began, _)| **began > since).map(|(_, claim)| claim.memory).sum();
+        let overtook: u64 = state
+            .running
+            .iter()
+            .filter(|(began, _)| **began > since)
+            .map(|(_, claim)| claim.memory)
+            .sum();
         // With what its class leaves to others. Where it could begin but for those who overtook it, they take nothing more of what it needs.
-        let wanted = if state.held.contains_key(&class) { 2 * memory } else { memory };
+        let wanted = if state.held.contains_key(&class) {
+            2 * memory
+        } else {
+            memory
+        };
         let before = state.memory - overtook;
-        let kept = if before + wanted <= self.capacity.memory { before + wanted } else { wanted };
+        let kept = if before + wanted <= self.capacity.memory {
+            before + wanted
+        } else {
+            wanted
+        };
         let fits = |claim: Claim| {
             self.has_place(state, claim)
                 && self.has_memory(state, claim)
                 && overtook + claim.memory + kept <= self.capacity.memory
         };
-        let others = heads.into_iter().skip(1).map(|(_, _, class, memory)| Claim { class, memory });
-        others.into_iter().find(|claim| fits(*claim)).map(|claim| (claim.class, claim.memory))
+        let others = heads
+            .into_iter()
+            .skip(1)
+            .map(|(_, _, class, memory)| Claim { class, memory });
+        others
+            .into_iter()
+            .find(|claim| fits(*claim))
+            .map(|claim| (claim.class, claim.memory))
     }
 }
 
@@ -195,7 +252,9 @@ impl State {
     }
 
     fn end(&mut self, began: u64) {
-        let Some(claim) = self.running.remove(&began) else { return };
+        let Some(claim) = self.running.remove(&began) else {
+            return;
+        };
         self.memory -= claim.memory;
         if let Some(held) = self.held.get_mut(&claim.class) {
             *held -= 1;
@@ -288,10 +347,19 @@ mod tests {
             tokio::task::yield_now().await;
         }
         drop((two, one));
-        let came: Vec<u32> = [order.recv().await, order.recv().await, order.recv().await, order.recv().await]
-            .map(Option::unwrap)
-            .to_vec();
-        assert_eq!(came, [3, 0, 1, 2], "a class that holds none, then in the order in which they came");
+        let came: Vec<u32> = [
+            order.recv().await,
+            order.recv().await,
+            order.recv().await,
+            order.recv().await,
+        ]
+        .map(Option::unwrap)
+        .to_vec();
+        assert_eq!(
+            came,
+            [3, 0, 1, 2],
+            "a class that holds none, then in the order in which they came"
+        );
     }
 
     fn taken(places: &Arc<Places>, class: u64, mib: u64) -> Option<Place> {
@@ -304,13 +372,25 @@ mod tests {
         let long = taken(&places, 1, 50).unwrap();
         let mut large = Box::pin(places.take(claim(2, 60 * MIB)));
         assert!(futures::poll!(&mut large).is_pending());
-        let small = [taken(&places, 3, 10).unwrap(), taken(&places, 4, 30).unwrap()];
-        assert!(taken(&places, 5, 10).is_none(), "then there would not be enough for the large one");
+        let small = [
+            taken(&places, 3, 10).unwrap(),
+            taken(&places, 4, 30).unwrap(),
+        ];
+        assert!(
+            taken(&places, 5, 10).is_none(),
+            "then there would not be enough for the large one"
+        );
         drop(long);
         let large = futures::poll!(&mut large);
-        assert!(large.is_ready(), "it waits for none of those who came after it");
+        assert!(
+            large.is_ready(),
+            "it waits for none of those who came after it"
+        );
         drop((large, small));
-        assert!(taken(&places, 5, 200).is_some(), "more than there is: alone");
+        assert!(
+            taken(&places, 5, 200).is_some(),
+            "more than there is: alone"
+        );
         let state = places.lock();
         assert!(state.held.is_empty() && state.memory == 0 && state.running.is_empty());
     }
@@ -318,7 +398,10 @@ mod tests {
     #[tokio::test]
     async fn memory_is_left_to_classes_that_have_none() {
         let places = places(16, 300 * MIB);
-        let mut long = vec![taken(&places, 1, 100).unwrap(), taken(&places, 1, 100).unwrap()];
+        let mut long = vec![
+            taken(&places, 1, 100).unwrap(),
+            taken(&places, 1, 100).unwrap(),
+        ];
         assert!(taken(&places, 1, 100).is_none());
         long.push(taken(&places, 2, 100).unwrap());
         assert!(taken(&places, 3, 100).is_none(), "all of it is taken");
@@ -349,7 +432,10 @@ mod tests {
         let mut large = Box::pin(places.take(claim(2, 100 * MIB)));
         assert!(futures::poll!(&mut large).is_pending());
         let mut small = Box::pin(places.take(claim(3, MIB)));
-        assert!(futures::poll!(&mut small).is_pending(), "the large one needs all of it");
+        assert!(
+            futures::poll!(&mut small).is_pending(),
+            "the large one needs all of it"
+        );
         drop(large);
         assert!(futures::poll!(&mut small).is_ready());
     }

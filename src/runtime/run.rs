@@ -48,7 +48,10 @@ pub struct Run<'a> {
 
 impl std::fmt::Debug for Run<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("args", &self.args).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Run")
+            .field("args", &self.args)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +86,11 @@ pub struct Report {
 /// # Errors
 ///
 /// The sandbox could not be made: an error of this machine, not of the module.
-pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasmtime::Result<Report> {
+pub async fn run(
+    compiler: &Compiler,
+    module: &Module,
+    mut run: Run<'_>,
+) -> wasmtime::Result<Report> {
     let engines = compiler.engines();
     let now = Instant::now();
     let end = now.checked_add(run.limits.time).unwrap_or(now + FOREVER);
@@ -92,11 +99,20 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
         _ => (end, Stop::Time),
     };
     let directory = run.directory.map(Path::to_owned);
-    let watch = Arc::new(Watch::new(run.limits.clone(), deadline, run.cancel.clone(), directory));
+    let watch = Arc::new(Watch::new(
+        run.limits.clone(),
+        deadline,
+        run.cancel.clone(),
+        directory,
+    ));
     let stdout = Output::new(Arc::clone(&watch), run.stdout.take());
     let stderr = Output::new(Arc::clone(&watch), run.stderr.take());
     let host = Host::new(&run, &watch, &stdout, &stderr)?;
-    let engine = if module.pooled() { &engines.pooled.engine } else { &engines.on_demand.engine };
+    let engine = if module.pooled() {
+        &engines.pooled.engine
+    } else {
+        &engines.on_demand.engine
+    };
     let mut store = Store::new(engine, host);
     store.limiter(|host| &mut host.limiter);
     store.set_epoch_deadline(1);
@@ -106,7 +122,10 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
         if std::mem::take(&mut first) {
             return Ok(UpdateDeadline::Yield(1));
         }
-        watching.check().map(|()| UpdateDeadline::Continue(1)).map_err(Into::into)
+        watching
+            .check()
+            .map(|()| UpdateDeadline::Continue(1))
+            .map_err(Into::into)
     });
 
     let ticking = engines.ticker.tick();
@@ -125,7 +144,11 @@ pub async fn run(compiler: &Compiler, module: &Module, mut run: Run<'_>) -> wasm
         (None, Err(error)) if error.is::<PoolConcurrencyLimitError>() => return Err(error),
         (None, Err(error)) => ending_of(&error),
     };
-    Ok(Report { ending, stdout: stdout.take(), stderr: stderr.take() })
+    Ok(Report {
+        ending,
+        stdout: stdout.take(),
+        stderr: stderr.take(),
+    })
 }
 
 async fn call(
@@ -138,7 +161,10 @@ async fn call(
         Entry::Core(pre) => {
             let instance = pre.instantiate_async(&mut *store).await?;
             let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
-            start.call_async(store, ()).await.map(|()| Ending::Exited(0))
+            start
+                .call_async(store, ())
+                .await
+                .map(|()| Ending::Exited(0))
         }
         Entry::Command(pre) => {
             let command = pre.instantiate_async(&mut *store).await?;
@@ -146,7 +172,9 @@ async fn call(
         }
         Entry::CommandP3(pre) => {
             let command = pre.instantiate_async(&mut *store).await?;
-            let result = store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await??;
+            let result = store
+                .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
+                .await??;
             Ok(exited(result))
         }
         Entry::Step(pre) => {
@@ -165,9 +193,14 @@ fn ending_of(error: &wasmtime::Error) -> Ending {
         return Ending::Exited(*code);
     }
     tracing::debug!(error = format!("{error:?}"), "the guest trapped");
-    let what = match (error.downcast_ref::<Trap>(), error.downcast_ref::<ResourceTableError>()) {
+    let what = match (
+        error.downcast_ref::<Trap>(),
+        error.downcast_ref::<ResourceTableError>(),
+    ) {
         (Some(trap), _) => trap.to_string(),
-        (_, Some(ResourceTableError::Full)) => "it holds too many files, streams and other handles at once".to_owned(),
+        (_, Some(ResourceTableError::Full)) => {
+            "it holds too many files, streams and other handles at once".to_owned()
+        }
         _ => error.root_cause().to_string(),
     };
     Ending::Trapped(what.trim_start_matches("wasm trap: ").to_owned())

@@ -36,11 +36,18 @@ impl Runners {
         let (queue, jobs) = unbounded();
         for number in 0..capacity.steps {
             let jobs = jobs.clone();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(4)
+                .build()?;
             let thread = std::thread::Builder::new().name(format!("runner-{number}"));
             thread.spawn(move || work(&jobs, &runtime))?;
         }
-        Ok(Self { places: Places::new(capacity), beginnings: Semaphore::new(callers.saturating_sub(1)), queue })
+        Ok(Self {
+            places: Places::new(capacity),
+            beginnings: Semaphore::new(callers.saturating_sub(1)),
+            queue,
+        })
     }
 
     /// Runs `job` as soon as there is a place for what it claims. `None` when it panicked. When the caller goes away, a job
@@ -113,7 +120,10 @@ mod tests {
 
     use super::*;
 
-    const CLAIM: Claim = Claim { class: 0, memory: 0 };
+    const CLAIM: Claim = Claim {
+        class: 0,
+        memory: 0,
+    };
 
     fn runners(steps: u32, callers: usize) -> Runners {
         Runners::start(Capacity { steps, memory: 0 }, callers).unwrap()
@@ -131,7 +141,10 @@ mod tests {
     async fn a_panic_costs_no_place_and_no_thread() {
         let runners = runners(1, 2);
         for short in [true, false] {
-            assert_eq!(run(&runners, short, async { panic!("on purpose") }).await, None::<()>);
+            assert_eq!(
+                run(&runners, short, async { panic!("on purpose") }).await,
+                None::<()>
+            );
             assert_eq!(run(&runners, short, async { 5 }).await, Some(5));
         }
     }
@@ -148,7 +161,10 @@ mod tests {
         {
             let next = run(&runners, true, async {});
             tokio::pin!(next);
-            assert!(futures::poll!(&mut next).is_pending(), "the only place is taken");
+            assert!(
+                futures::poll!(&mut next).is_pending(),
+                "the only place is taken"
+            );
         }
         open.send(7).unwrap();
         assert_eq!(blocking.await.unwrap(), Some(Ok(7)));
@@ -169,7 +185,9 @@ mod tests {
             here != std::thread::current().id()
         };
         let runners = runners(1, 2);
-        let elsewhere = runners.run(CLAIM, || true, || overran.store(1, Ordering::SeqCst), job).await;
+        let elsewhere = runners
+            .run(CLAIM, || true, || overran.store(1, Ordering::SeqCst), job)
+            .await;
         assert_eq!((elsewhere, overran.into_inner()), (Some(true), 1));
     }
 

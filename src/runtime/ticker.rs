@@ -35,9 +35,14 @@ impl Ticker {
         let shared = Arc::new(Shared::default());
         let handle = {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name("epoch".to_owned()).spawn(move || tick(&shared, &engines))?
+            std::thread::Builder::new()
+                .name("epoch".to_owned())
+                .spawn(move || tick(&shared, &engines))?
         };
-        Ok(Self { shared, thread: handle.thread().clone() })
+        Ok(Self {
+            shared,
+            thread: handle.thread().clone(),
+        })
     }
 
     /// Ticks until the guard is dropped.
@@ -73,7 +78,8 @@ fn tick(shared: &Shared, engines: &[Engine]) {
         } else {
             // `asleep` is set before the last look, and `tick` looks at it after counting itself: one of the two sees the other.
             shared.asleep.store(true, Ordering::SeqCst);
-            while shared.running.load(Ordering::SeqCst) == 0 && !shared.over.load(Ordering::SeqCst) {
+            while shared.running.load(Ordering::SeqCst) == 0 && !shared.over.load(Ordering::SeqCst)
+            {
                 std::thread::park();
             }
             shared.asleep.store(false, Ordering::SeqCst);

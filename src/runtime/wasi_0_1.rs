@@ -31,8 +31,14 @@ struct Layout {
     flags: usize,
 }
 
-const SNAPSHOT_0: Layout = Layout { timeout: 32, flags: 48 };
-const SNAPSHOT_1: Layout = Layout { timeout: 24, flags: 40 };
+const SNAPSHOT_0: Layout = Layout {
+    timeout: 32,
+    flags: 48,
+};
+const SNAPSHOT_1: Layout = Layout {
+    timeout: 24,
+    flags: 40,
+};
 
 /// The library makes the two versions from two descriptions, so that their functions share a shape and no type.
 macro_rules! replace_poll {
@@ -40,15 +46,26 @@ macro_rules! replace_poll {
         $linker.func_wrap_async(
             stringify!($version),
             "poll_oneoff",
-            |mut caller: Caller<'_, Host>, (subscriptions, events, count, written): (i32, i32, i32, i32)| {
+            |mut caller: Caller<'_, Host>,
+             (subscriptions, events, count, written): (i32, i32, i32, i32)| {
                 Box::new(async move {
-                    if let Some(errno) = sleep(&mut caller, $layout, subscriptions, events, count, written).await? {
+                    if let Some(errno) =
+                        sleep(&mut caller, $layout, subscriptions, events, count, written).await?
+                    {
                         return Ok(errno);
                     }
                     let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
                     let mut memory = GuestMemory::Unshared(bytes);
                     $trait::set_hostcall_fuel(&mut host.wasi, FUEL);
-                    $version::poll_oneoff(&mut host.wasi, &mut memory, subscriptions, events, count, written).await
+                    $version::poll_oneoff(
+                        &mut host.wasi,
+                        &mut memory,
+                        subscriptions,
+                        events,
+                        count,
+                        written,
+                    )
+                    .await
                 })
             },
         )?
@@ -59,9 +76,16 @@ macro_rules! replace_poll {
 pub(super) fn replace(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     for version in ["wasi_snapshot_preview1", "wasi_unstable"] {
-        linker.func_wrap(version, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+        linker.func_wrap(version, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+            Err(I32Exit(code).into())
+        })?;
     }
-    replace_poll!(linker, wasi_snapshot_preview1, WasiSnapshotPreview1, SNAPSHOT_1);
+    replace_poll!(
+        linker,
+        wasi_snapshot_preview1,
+        WasiSnapshotPreview1,
+        SNAPSHOT_1
+    );
     replace_poll!(linker, wasi_unstable, WasiUnstable, SNAPSHOT_0);
     linker.allow_shadowing(false);
     Ok(())
@@ -91,15 +115,25 @@ async fn sleep(
     let at = |pointer: i32| usize::try_from(pointer.cast_unsigned()).unwrap_or(usize::MAX);
     let (subscriptions, events, written) = (at(subscriptions), at(events), at(written));
     let bytes = memory.data(&*caller);
-    let in_bounds = |start: usize, length: usize| start.checked_add(length).is_some_and(|end| end <= bytes.len());
-    if !in_bounds(subscriptions, layout.flags + 2) || !in_bounds(events, EVENT_BYTES) || !in_bounds(written, 4) {
+    let in_bounds = |start: usize, length: usize| {
+        start
+            .checked_add(length)
+            .is_some_and(|end| end <= bytes.len())
+    };
+    if !in_bounds(subscriptions, layout.flags + 2)
+        || !in_bounds(events, EVENT_BYTES)
+        || !in_bounds(written, 4)
+    {
         return Ok(Some(FAULT));
     }
     let subscription = &bytes[subscriptions..subscriptions + layout.flags + 2];
     if subscription[8] != CLOCK || subscription[layout.flags] & ABSOLUTE != 0 {
         return Ok(None);
     }
-    let timeout = subscription[layout.timeout..].first_chunk().copied().map_or(0, u64::from_le_bytes);
+    let timeout = subscription[layout.timeout..]
+        .first_chunk()
+        .copied()
+        .map_or(0, u64::from_le_bytes);
     // An event: the subscription's own number, no error, and the kind "clock".
     let mut event = [0; EVENT_BYTES];
     event[..8].copy_from_slice(&subscription[..8]);

@@ -31,12 +31,15 @@ impl Cleaner {
         let (queue, directories) = bounded(WAITING);
         let left = Arc::new(AtomicUsize::new(0));
         for number in 0..THREADS {
-            let (directories, left): (Receiver<StepDirectory>, _) = (directories.clone(), Arc::clone(&left));
+            let (directories, left): (Receiver<StepDirectory>, _) =
+                (directories.clone(), Arc::clone(&left));
             let remove = move |directory: StepDirectory| {
                 directory.remove();
                 left.fetch_sub(1, Ordering::Release);
             };
-            thread(format!("cleaner-{number}"), move || directories.into_iter().for_each(remove))?;
+            thread(format!("cleaner-{number}"), move || {
+                directories.into_iter().for_each(remove)
+            })?;
         }
         Ok(Self { queue, left })
     }
@@ -73,5 +76,9 @@ pub(super) fn remove_left(path: PathBuf) {
 }
 
 fn thread(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name).stack_size(STACK).spawn(work).map(drop)
+    std::thread::Builder::new()
+        .name(name)
+        .stack_size(STACK)
+        .spawn(work)
+        .map(drop)
 }

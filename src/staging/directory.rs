@@ -35,7 +35,11 @@ impl StepDirectory {
             let kept = scratch.make()?;
             lay_out(kept.path(), step)?;
             let root = Dir::open_ambient_dir(kept.path(), ambient_authority())?;
-            Ok(Self { path: kept.path().to_owned(), root: Arc::new(root), kept: Some(kept) })
+            Ok(Self {
+                path: kept.path().to_owned(),
+                root: Arc::new(root),
+                kept: Some(kept),
+            })
         };
         create().map_err(|error| unwritable(scratch.path(), error))
     }
@@ -75,7 +79,9 @@ impl StepDirectory {
             let _ = self.root.remove_file(file);
         }
         let directories = ["work/artifacts-in", "work/artifacts-out", "work", "tmp"];
-        let removed = directories.iter().all(|directory| self.root.remove_dir(directory).is_ok());
+        let removed = directories
+            .iter()
+            .all(|directory| self.root.remove_dir(directory).is_ok());
         let removed = removed && fs::remove_dir(&self.path).is_ok();
         if removed && let Some(kept) = self.kept.take() {
             let _ = kept.keep();
@@ -87,7 +93,12 @@ impl StepDirectory {
     pub fn read(&self, relative: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match self.root.open(relative) {
             Ok(file) => file,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -105,20 +116,30 @@ impl StepDirectory {
 
     /// Whether there is a file or directory.
     pub fn contains(&self, path: &GuestPath) -> bool {
-        self.root.metadata(path.relative()).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
+        self.root
+            .metadata(path.relative())
+            .is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
     }
 
     /// Whether there is a link at `path`, wherever it leads.
     pub fn is_link(&self, path: &GuestPath) -> bool {
-        self.root.symlink_metadata(path.relative()).is_ok_and(|metadata| metadata.is_symlink())
+        self.root
+            .symlink_metadata(path.relative())
+            .is_ok_and(|metadata| metadata.is_symlink())
     }
 }
 
 fn unwritable(scratch: &Path, error: io::Error) -> StepError {
-    StepError::error(Stage::StageIn, format!("the step's directory cannot be made in `{}`: {error}", scratch.display()))
-        .hint("the operator can choose another place with --scratch-dir")
-        .retryable(true)
-        .caused_by(error)
+    StepError::error(
+        Stage::StageIn,
+        format!(
+            "the step's directory cannot be made in `{}`: {error}",
+            scratch.display()
+        ),
+    )
+    .hint("the operator can choose another place with --scratch-dir")
+    .retryable(true)
+    .caused_by(error)
 }
 
 fn lay_out(root: &Path, step: &Step) -> io::Result<()> {
@@ -134,7 +155,11 @@ fn lay_out(root: &Path, step: &Step) -> io::Result<()> {
         make_parent(root, &output.path)?;
         make_parent(&left, &output.path)?;
     }
-    for path in step.output_parameters.iter().filter_map(|output| output.path.as_ref()) {
+    for path in step
+        .output_parameters
+        .iter()
+        .filter_map(|output| output.path.as_ref())
+    {
         make_parent(root, path)?;
     }
     Ok(())
@@ -144,7 +169,11 @@ fn lay_out(root: &Path, step: &Step) -> io::Result<()> {
 fn introduce(root: &Dir, step: &Step) -> io::Result<()> {
     let linked = Path::new("work/artifacts-in");
     root.create_dir(linked)?;
-    let mut inputs: Vec<_> = step.inputs.iter().filter(|input| input.content.is_some()).collect();
+    let mut inputs: Vec<_> = step
+        .inputs
+        .iter()
+        .filter(|input| input.content.is_some())
+        .collect();
     inputs.sort_by_key(|input| input.path.relative().len());
     for input in inputs {
         let link = linked.join(input.path.relative());
@@ -156,7 +185,10 @@ fn introduce(root: &Dir, step: &Step) -> io::Result<()> {
         let up = "../".repeat(2 + input.path.relative().matches('/').count());
         root.symlink(format!("{up}{}", input.path.relative()), link)?;
     }
-    let mut file = root.open_with("work/input.json", OpenOptions::new().write(true).create_new(true))?;
+    let mut file = root.open_with(
+        "work/input.json",
+        OpenOptions::new().write(true).create_new(true),
+    )?;
     file.write_all(&serde_json::to_vec(&work_input(step))?)
 }
 
@@ -169,9 +201,14 @@ pub(super) struct Incoming {
 
 impl Incoming {
     fn in_directory(beside: &Path) -> io::Result<Self> {
-        let kept = tempfile::Builder::new().prefix("incoming-").tempdir_in(beside)?;
+        let kept = tempfile::Builder::new()
+            .prefix("incoming-")
+            .tempdir_in(beside)?;
         let root = Dir::open_ambient_dir(kept.path(), ambient_authority())?;
-        Ok(Self { root: Arc::new(root), kept: Some(kept) })
+        Ok(Self {
+            root: Arc::new(root),
+            kept: Some(kept),
+        })
     }
 
     pub(super) fn root(&self) -> &Arc<Dir> {
@@ -192,5 +229,9 @@ impl Drop for Incoming {
 }
 
 fn make_parent(root: &Path, path: &GuestPath) -> io::Result<()> {
-    if path.parent().is_empty() { Ok(()) } else { fs::create_dir_all(root.join(path.parent())) }
+    if path.parent().is_empty() {
+        Ok(())
+    } else {
+        fs::create_dir_all(root.join(path.parent()))
+    }
 }

@@ -39,7 +39,9 @@ impl GuestPath {
 
     /// The directory that holds it, without the leading slash; empty for `/`.
     pub fn parent(&self) -> &str {
-        self.relative.rsplit_once('/').map_or("", |(parent, _)| parent)
+        self.relative
+            .rsplit_once('/')
+            .map_or("", |(parent, _)| parent)
     }
 }
 
@@ -51,14 +53,24 @@ impl FromStr for GuestPath {
         if text.is_empty() || text.len() > LONGEST || text.contains('\0') {
             return Err(GuestPathError::Invalid(shown()));
         }
-        let segments: Vec<&str> = text.split('/').filter(|segment| !segment.is_empty() && *segment != ".").collect();
-        if segments.iter().any(|segment| *segment == ".." || segment.len() > 255) {
+        let segments: Vec<&str> = text
+            .split('/')
+            .filter(|segment| !segment.is_empty() && *segment != ".")
+            .collect();
+        if segments
+            .iter()
+            .any(|segment| *segment == ".." || segment.len() > 255)
+        {
             return Err(GuestPathError::Invalid(shown()));
         }
         let relative = segments.join("/");
-        let in_tree =
-            |tree: &str| relative.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if RESERVED.contains(&relative.as_str()) || RESERVED_TREES.iter().any(|tree| in_tree(tree)) {
+        let in_tree = |tree: &str| {
+            relative
+                .strip_prefix(tree)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if RESERVED.contains(&relative.as_str()) || RESERVED_TREES.iter().any(|tree| in_tree(tree))
+        {
             return Err(GuestPathError::Reserved(shown()));
         }
         Ok(Self { relative })
@@ -107,7 +119,10 @@ mod tests {
     #[test]
     fn what_climbs_or_is_the_hosts_is_refused() {
         for text in ["", "/..", "/a/../../etc/passwd", "a\0b"] {
-            assert!(matches!(text.parse::<GuestPath>(), Err(GuestPathError::Invalid(_))), "{text}");
+            assert!(
+                matches!(text.parse::<GuestPath>(), Err(GuestPathError::Invalid(_))),
+                "{text}"
+            );
         }
         for text in [
             "/",
@@ -121,7 +136,10 @@ mod tests {
             "/work/artifacts-in",
             "work/artifacts-in/a",
         ] {
-            assert!(matches!(text.parse::<GuestPath>(), Err(GuestPathError::Reserved(_))), "{text}");
+            assert!(
+                matches!(text.parse::<GuestPath>(), Err(GuestPathError::Reserved(_))),
+                "{text}"
+            );
         }
     }
 }

@@ -74,13 +74,22 @@ pub struct WorkKey {
 }
 
 fn work_input(step: &Step) -> WorkInput {
-    let options = step.options.iter().map(|(name, value)| PluginOption { name: name.clone(), value: value.clone() });
+    let options = step.options.iter().map(|(name, value)| PluginOption {
+        name: name.clone(),
+        value: value.clone(),
+    });
     let artifacts = step.inputs.iter().filter_map(|input| {
         let s3 = match input.content.as_ref()? {
-            Content::Stored(location) => Some(WorkKey { key: location.key.clone() }),
+            Content::Stored(location) => Some(WorkKey {
+                key: location.key.clone(),
+            }),
             Content::Raw(_) => None,
         };
-        Some(WorkArtifact { name: input.name.clone(), path: input.path.to_string(), s3 })
+        Some(WorkArtifact {
+            name: input.name.clone(),
+            path: input.path.to_string(),
+            s3,
+        })
     });
     WorkInput {
         workflow_name: step.workflow.name.clone(),
@@ -92,8 +101,10 @@ fn work_input(step: &Step) -> WorkInput {
 
 /// What a module of the step world is called with.
 pub fn invocation(step: &Step) -> Invocation {
-    let artifact =
-        |name: &String, path: &GuestPath| step_types::Artifact { name: name.clone(), path: path.to_string() };
+    let artifact = |name: &String, path: &GuestPath| step_types::Artifact {
+        name: name.clone(),
+        path: path.to_string(),
+    };
     let parameters = step.parameters.iter();
     Invocation {
         workflow_name: step.workflow.name.clone(),
@@ -101,7 +112,10 @@ pub fn invocation(step: &Step) -> Invocation {
         workflow_uid: step.workflow.uid.clone(),
         template: step.template.clone(),
         parameters: parameters
-            .map(|parameter| step_types::Parameter { name: parameter.name.clone(), value: parameter.value.clone() })
+            .map(|parameter| step_types::Parameter {
+                name: parameter.name.clone(),
+                value: parameter.value.clone(),
+            })
             .collect(),
         inputs: step
             .inputs
@@ -109,7 +123,11 @@ pub fn invocation(step: &Step) -> Invocation {
             .filter(|input| input.content.is_some())
             .map(|input| artifact(&input.name, &input.path))
             .collect(),
-        outputs: step.output_artifacts.iter().map(|output| artifact(&output.name, &output.path)).collect(),
+        outputs: step
+            .output_artifacts
+            .iter()
+            .map(|output| artifact(&output.name, &output.path))
+            .collect(),
         options: Value::Object(step.options.clone()).to_string(),
     }
 }

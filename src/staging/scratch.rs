@@ -51,7 +51,10 @@ impl Drop for Own {
 impl Scratch {
     /// The place at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), own: Mutex::new(None) }
+        Self {
+            path: path.into(),
+            own: Mutex::new(None),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -79,7 +82,10 @@ impl Scratch {
 }
 
 fn private_in(directory: &Path, prefix: &str) -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix(prefix).permissions(Permissions::from_mode(0o700)).tempdir_in(directory)
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(directory)
 }
 
 /// Removes what the dead left, and makes this process's directory.
@@ -96,17 +102,27 @@ fn come(scratch: &Path) -> io::Result<Own> {
     if let Err(error) = &lock {
         tracing::warn!(%error, "the scratch directory takes no locks: if this process is killed, its files stay");
     }
-    Ok(Own { path, _lock: lock.ok() })
+    Ok(Own {
+        path,
+        _lock: lock.ok(),
+    })
 }
 
 fn remove_dead(scratch: &Path) -> io::Result<()> {
     for entry in fs::read_dir(scratch)?.flatten() {
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let (path, name) = (
+            entry.path(),
+            entry.file_name().to_string_lossy().into_owned(),
+        );
         if name.starts_with(PREFIX) && is_dead(&path) {
             tracing::info!(directory = %path.display(), "removing what a process that is gone left");
             // Under another name first: whoever ends while removing may have removed the lock already.
             let removed = scratch.join(format!("{REMOVED}{name}"));
-            cleaner::remove_left(if fs::rename(&path, &removed).is_ok() { removed } else { path });
+            cleaner::remove_left(if fs::rename(&path, &removed).is_ok() {
+                removed
+            } else {
+                path
+            });
         } else if name.starts_with(REMOVED) && is_own(&path) {
             cleaner::remove_left(path);
         }
@@ -117,7 +133,13 @@ fn remove_dead(scratch: &Path) -> io::Result<()> {
 /// Opens the file, makes it if need be, and locks it, unless somebody else has.
 fn locked(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_FOLLOW);
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(NO_FOLLOW);
     let file = options.open(path)?;
     file.try_lock()?;
     Ok(file)
@@ -126,13 +148,19 @@ fn locked(path: &Path) -> io::Result<File> {
 /// Whether the directory is one of this user's processes, and nobody holds its lock.
 fn is_dead(directory: &Path) -> bool {
     let mut options = OpenOptions::new();
-    let lock = options.read(true).write(true).custom_flags(NO_FOLLOW).open(directory.join(LOCK));
+    let lock = options
+        .read(true)
+        .write(true)
+        .custom_flags(NO_FOLLOW)
+        .open(directory.join(LOCK));
     is_own(directory) && lock.is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
 fn is_own(directory: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
-    directory.symlink_metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user)
+    directory
+        .symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user)
 }
 
 /// A link in the place of a lock leads anywhere.
@@ -156,21 +184,35 @@ mod tests {
         let (living, other) = (Scratch::new(&scratch), Scratch::new(&scratch));
         let step = living.make().unwrap();
         let started = std::time::Instant::now();
-        while scratch.join("process-dead").exists() || scratch.join("removed-process-dead").exists() {
-            assert!(started.elapsed().as_secs() < 10, "the dead process's directory stays");
+        while scratch.join("process-dead").exists() || scratch.join("removed-process-dead").exists()
+        {
+            assert!(
+                started.elapsed().as_secs() < 10,
+                "the dead process's directory stays"
+            );
             std::thread::yield_now();
         }
         let theirs = other.make().unwrap();
-        assert!(step.path().is_dir(), "another process came, and this one lives");
+        assert!(
+            step.path().is_dir(),
+            "another process came, and this one lives"
+        );
         assert_eq!(entries(&scratch), 3, "the lock and two processes");
         fs::create_dir(scratch.join("process-of-another-program")).unwrap();
         let third = Scratch::new(&scratch);
         let kept = third.make().unwrap();
-        assert!(scratch.join("process-of-another-program").exists(), "it has no lock of ours");
+        assert!(
+            scratch.join("process-of-another-program").exists(),
+            "it has no lock of ours"
+        );
         assert!(kept.path().is_dir());
         drop((step, theirs));
         drop((living, other));
-        assert_eq!(entries(&scratch), 3, "the lock, the third, and what is not ours");
+        assert_eq!(
+            entries(&scratch),
+            3,
+            "the lock, the third, and what is not ours"
+        );
     }
 
     #[test]

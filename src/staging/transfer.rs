@@ -41,10 +41,22 @@ pub async fn stage_in(
     }
     let incoming = directory.incoming()?;
     // The step's limits hold for all inputs together.
-    let quota = Quota::new(Bounds { bytes: step.limits.disk, entries: step.limits.entries });
+    let quota = Quota::new(Bounds {
+        bytes: step.limits.disk,
+        entries: step.limits.entries,
+    });
     let mut transfers = Vec::new();
-    for (index, input) in step.inputs.iter().enumerate().filter(|(_, input)| input.content.is_some()) {
-        let (incoming, step, stores) = (Arc::clone(incoming.root()), Arc::clone(step), stores.clone());
+    for (index, input) in step
+        .inputs
+        .iter()
+        .enumerate()
+        .filter(|(_, input)| input.content.is_some())
+    {
+        let (incoming, step, stores) = (
+            Arc::clone(incoming.root()),
+            Arc::clone(step),
+            stores.clone(),
+        );
         let (name, handle, quota) = (input.name.clone(), handle.clone(), Arc::clone(&quota));
         transfers.push(async move {
             let opened = stores.clone();
@@ -58,14 +70,24 @@ pub async fn stage_in(
     }
     let brought = stream::iter(transfers).buffered(AT_ONCE).collect().await;
     let brought = all(brought, Stage::StageIn, "input artifact")?;
-    let (mut there, missing): (Vec<_>, Vec<_>) = brought.into_iter().partition(|(_, brought)| *brought);
+    let (mut there, missing): (Vec<_>, Vec<_>) =
+        brought.into_iter().partition(|(_, brought)| *brought);
     // What is inside another comes after that.
     there.sort_by_key(|(index, _)| step.inputs[*index].path.relative().len());
     for (index, _) in there {
         let input = &step.inputs[index];
-        let placed = transfer::place(incoming.root(), &index.to_string(), directory.root(), input.path.relative());
+        let placed = transfer::place(
+            incoming.root(),
+            &index.to_string(),
+            directory.root(),
+            input.path.relative(),
+        );
         placed.map_err(|error| {
-            StepError::error(Stage::StageIn, format!("input artifact `{}`: {error}", input.name)).caused_by(error)
+            StepError::error(
+                Stage::StageIn,
+                format!("input artifact `{}`: {error}", input.name),
+            )
+            .caused_by(error)
         })?;
     }
     for (index, _) in missing {
@@ -108,21 +130,42 @@ async fn bring(
     match &input.content {
         None => Ok(false),
         Some(Content::Raw(text)) => {
-            let failed = |error: &dyn std::fmt::Display| (Fault::Ours, format!("`{}`: {error}", input.name));
+            let failed =
+                |error: &dyn std::fmt::Display| (Fault::Ours, format!("`{}`: {error}", input.name));
             let share = quota.share();
-            let taken = share.take_entries(1).and_then(|()| share.take_bytes(text.len() as u64));
-            taken.map_err(|_| failed(&"the inputs together are more than the step's limits on its disk"))?;
+            let taken = share
+                .take_entries(1)
+                .and_then(|()| share.take_bytes(text.len() as u64));
+            taken.map_err(|_| {
+                failed(&"the inputs together are more than the step's limits on its disk")
+            })?;
             share.keep();
             incoming.write(path, text).map_err(|error| failed(&error))?;
-            transfer::permit(incoming, path, input.mode).await.map_err(|error| failed(&error))?;
+            transfer::permit(incoming, path, input.mode)
+                .await
+                .map_err(|error| failed(&error))?;
             Ok(true)
         }
         Some(Content::Stored(location)) => {
-            let failed = |error: artifacts::Error| ((&error).into(), said(&input.name, location, None, &error));
-            let store = stores.open(location, &step.workflow.namespace).await.map_err(failed)?;
-            let failed =
-                |error: artifacts::Error| ((&error).into(), said(&input.name, location, Some(&*store), &error));
-            let what = Download { key: &location.key, path, unpack: input.unpack, mode: input.mode };
+            let failed = |error: artifacts::Error| {
+                ((&error).into(), said(&input.name, location, None, &error))
+            };
+            let store = stores
+                .open(location, &step.workflow.namespace)
+                .await
+                .map_err(failed)?;
+            let failed = |error: artifacts::Error| {
+                (
+                    (&error).into(),
+                    said(&input.name, location, Some(&*store), &error),
+                )
+            };
+            let what = Download {
+                key: &location.key,
+                path,
+                unpack: input.unpack,
+                mode: input.mode,
+            };
             match transfer::download(&*store, &what, incoming, quota).await {
                 Ok(()) => Ok(true),
                 Err(error) if input.optional && error.kind() == ErrorKind::NotFound => Ok(false),
@@ -133,7 +176,12 @@ async fn bring(
 }
 
 /// What went wrong with an artifact, and which it is.
-fn said(name: &str, location: &Location, store: Option<&dyn ArtifactStore>, error: &artifacts::Error) -> String {
+fn said(
+    name: &str,
+    location: &Location,
+    store: Option<&dyn ArtifactStore>,
+    error: &artifacts::Error,
+) -> String {
     match (location.key.as_str(), store) {
         ("", None) => format!("`{name}`: {error}"),
         ("", Some(store)) => format!("`{name}` ({store}): {error}"),
@@ -150,7 +198,11 @@ pub async fn stage_out(
     stores: &Stores,
     handle: &Handle,
 ) -> Result<Vec<Produced>, StepError> {
-    tracing::debug!(template = step.template, count = made.len(), "storing outputs");
+    tracing::debug!(
+        template = step.template,
+        count = made.len(),
+        "storing outputs"
+    );
     let mut transfers = Vec::new();
     for made in made {
         let (root, stores, handle) = (Arc::clone(directory.root()), stores.clone(), handle.clone());
@@ -165,9 +217,12 @@ pub async fn stage_out(
                 .unwrap_or_else(|error| Err((Fault::Ours, format!("`{name}`: {error}"))))
         });
     }
-    let stored: Vec<Result<Produced, _>> = stream::iter(transfers).buffered(AT_ONCE).collect().await;
-    let there =
-        stored.iter().flatten().map(|produced| format!("`{}` (key `{}`)", produced.name, produced.location.key));
+    let stored: Vec<Result<Produced, _>> =
+        stream::iter(transfers).buffered(AT_ONCE).collect().await;
+    let there = stored
+        .iter()
+        .flatten()
+        .map(|produced| format!("`{}` (key `{}`)", produced.name, produced.location.key));
     let there = there.collect::<Vec<_>>().join(", ");
     all(stored, Stage::StageOut, "output artifact").map_err(|error| match there.as_str() {
         "" => error,
@@ -182,16 +237,41 @@ async fn store(
     stores: &Stores,
     namespace: &str,
 ) -> Result<Produced, (Fault, String)> {
-    let Made { name, path, location, pack } = made;
+    let Made {
+        name,
+        path,
+        location,
+        pack,
+    } = made;
     let failed = |error: artifacts::Error| ((&error).into(), said(&name, &location, None, &error));
     let store = stores.open(&location, namespace).await.map_err(failed)?;
-    let failed = |error: artifacts::Error| ((&error).into(), said(&name, &location, Some(&*store), &error));
-    let what = Upload { key: &location.key, path: path.relative(), pack };
-    let uploaded = transfer::upload(&*store, what, root, limit).await.map_err(failed)?;
-    Ok(Produced { name, path: path.to_string(), location, links_left_out: uploaded.links })
+    let failed = |error: artifacts::Error| {
+        (
+            (&error).into(),
+            said(&name, &location, Some(&*store), &error),
+        )
+    };
+    let what = Upload {
+        key: &location.key,
+        path: path.relative(),
+        pack,
+    };
+    let uploaded = transfer::upload(&*store, what, root, limit)
+        .await
+        .map_err(failed)?;
+    Ok(Produced {
+        name,
+        path: path.to_string(),
+        location,
+        links_left_out: uploaded.links,
+    })
 }
 
-fn all<T>(results: Vec<Result<T, (Fault, String)>>, stage: Stage, what: &str) -> Result<Vec<T>, StepError> {
+fn all<T>(
+    results: Vec<Result<T, (Fault, String)>>,
+    stage: Stage,
+    what: &str,
+) -> Result<Vec<T>, StepError> {
     let (mut done, mut faults, mut messages) = (Vec::new(), Vec::new(), Vec::new());
     for result in results {
         match result {
@@ -209,5 +289,6 @@ fn all<T>(results: Vec<Result<T, (Fault, String)>>, stage: Stage, what: &str) ->
     if stage == Stage::StageOut && faults.contains(&Fault::Modules) {
         return Err(StepError::failed(stage, message));
     }
-    Err(StepError::error(stage, message).retryable(faults.iter().all(|fault| *fault == Fault::Passing)))
+    Err(StepError::error(stage, message)
+        .retryable(faults.iter().all(|fault| *fault == Fault::Passing)))
 }

@@ -59,12 +59,22 @@ pub struct StepError {
 impl StepError {
     /// The module never started, or the infrastructure failed.
     pub fn error(stage: Stage, message: impl Into<String>) -> Self {
-        Self { stage, phase: Phase::Error, message: message.into(), hint: None, retryable: false, source: None }
+        Self {
+            stage,
+            phase: Phase::Error,
+            message: message.into(),
+            hint: None,
+            retryable: false,
+            source: None,
+        }
     }
 
     /// The module started, and this is its fault.
     pub fn failed(stage: Stage, message: impl Into<String>) -> Self {
-        Self { phase: Phase::Failed, ..Self::error(stage, message) }
+        Self {
+            phase: Phase::Failed,
+            ..Self::error(stage, message)
+        }
     }
 
     /// Adds to the message.
@@ -98,7 +108,9 @@ impl StepError {
     /// The error of fetching a module, at one stage.
     pub fn from_source(stage: Stage, error: &sources::Error) -> Self {
         let hint = error.remedy().map(str::to_owned);
-        let this = Self::error(stage, error.to_string()).retryable(error.retryable()).caused_by(error.clone());
+        let this = Self::error(stage, error.to_string())
+            .retryable(error.retryable())
+            .caused_by(error.clone());
         Self { hint, ..this }
     }
 
@@ -115,7 +127,12 @@ impl StepError {
     /// The outcome to report when the module had come to `outcome` already. Logs the cause.
     pub fn over(self, outcome: Outcome) -> Outcome {
         let Outcome { phase, message, .. } = self.into_outcome();
-        Outcome { phase, message, artifacts: Vec::new(), ..outcome }
+        Outcome {
+            phase,
+            message,
+            artifacts: Vec::new(),
+            ..outcome
+        }
     }
 
     /// The outcome to report. Logs the cause.
@@ -139,8 +156,13 @@ impl StepError {
 }
 
 fn chain(error: &(dyn StdError + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let causes = std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| {
+        (*error).source()
+    });
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl fmt::Display for StepError {
@@ -148,7 +170,10 @@ impl fmt::Display for StepError {
         match &self.hint {
             Some(hint) => {
                 let mut rest = hint.chars();
-                let first = rest.next().map(|first| first.to_ascii_uppercase().to_string()).unwrap_or_default();
+                let first = rest
+                    .next()
+                    .map(|first| first.to_ascii_uppercase().to_string())
+                    .unwrap_or_default();
                 write!(f, "{}. {first}{}", self.message, rest.as_str())
             }
             None => f.write_str(&self.message),

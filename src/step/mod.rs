@@ -69,7 +69,10 @@ impl Step {
             reference: self.module.clone(),
             pull_policy: self.pull_policy,
             scope: self.workflow.scope(),
-            asker: Asker { namespace: self.workflow.namespace.clone(), secrets: self.pull_secrets.clone() },
+            asker: Asker {
+                namespace: self.workflow.namespace.clone(),
+                secrets: self.pull_secrets.clone(),
+            },
         }
     }
 }
@@ -88,7 +91,11 @@ pub struct Workflow {
 impl Workflow {
     /// Within one workflow a reference is resolved once. Argo before 3.4.2 sends no uid.
     pub fn scope(&self) -> String {
-        if self.uid.is_empty() { format!("{}/{}", self.namespace, self.name) } else { self.uid.clone() }
+        if self.uid.is_empty() {
+            format!("{}/{}", self.namespace, self.name)
+        } else {
+            self.uid.clone()
+        }
     }
 }
 

@@ -22,12 +22,16 @@ impl Ready {
     /// The digest of what runs.
     pub(super) fn digest(&self) -> &Digest {
         let known = self.package.as_ref().map(|package| &package.module);
-        known.or(self.resolved.module.as_ref()).unwrap_or(&self.resolved.artifact)
+        known
+            .or(self.resolved.module.as_ref())
+            .unwrap_or(&self.resolved.artifact)
     }
 
     /// What it is started with unless the template says otherwise.
     pub(super) fn defaults(&self) -> &Defaults {
-        self.package.as_ref().map_or(&self.resolved.defaults, |package| &package.defaults)
+        self.package
+            .as_ref()
+            .map_or(&self.resolved.defaults, |package| &package.defaults)
     }
 }
 
@@ -45,7 +49,12 @@ pub(super) struct Modules {
 
 impl Modules {
     pub(super) fn new(sources: Sources, compiler: Arc<Compiler>) -> Self {
-        Self { sources, compiler, flights: Flights::default(), compiling: Arc::new(Semaphore::new(1)) }
+        Self {
+            sources,
+            compiler,
+            flights: Flights::default(),
+            compiling: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// The module, made ready by whoever asks first.
@@ -54,23 +63,40 @@ impl Modules {
         if let Some(digest) = &resolved.module
             && let Some(module) = self.compiler.cached(&digest.to_string())
         {
-            return Ok(Ready { module, package: None, resolved: Arc::clone(resolved) });
+            return Ok(Ready {
+                module,
+                package: None,
+                resolved: Arc::clone(resolved),
+            });
         }
         if let Some(package) = self.sources.package(resolved).await
             && let Some(module) = self.compiler.cached(&package.module.to_string())
         {
-            return Ok(Ready { module, package: Some(package), resolved: Arc::clone(resolved) });
+            return Ok(Ready {
+                module,
+                package: Some(package),
+                resolved: Arc::clone(resolved),
+            });
         }
-        let (sources, compiler, compiling) =
-            (self.sources.clone(), Arc::clone(&self.compiler), Arc::clone(&self.compiling));
+        let (sources, compiler, compiling) = (
+            self.sources.clone(),
+            Arc::clone(&self.compiler),
+            Arc::clone(&self.compiling),
+        );
         let (resolved, asker) = (Arc::clone(resolved), asker.clone());
         // By what is taken out of what: one artifact can hold several modules.
         let key = (resolved.package_key(), asker.clone());
-        let work =
-            move || async move { make(&sources, compiler, &compiling, resolved, &asker).await.map_err(Arc::new) };
+        let work = move || async move {
+            make(&sources, compiler, &compiling, resolved, &asker)
+                .await
+                .map_err(Arc::new)
+        };
         let made = self.flights.join(key, work).await;
         made.unwrap_or_else(|| {
-            Err(Arc::new(StepError::error(Stage::Compile, "making the module ready broke off; this is a defect")))
+            Err(Arc::new(StepError::error(
+                Stage::Compile,
+                "making the module ready broke off; this is a defect",
+            )))
         })
     }
 }
@@ -83,28 +109,60 @@ async fn make(
     asker: &Asker,
 ) -> Result<Ready, StepError> {
     let package = sources.package(&resolved).await;
-    let digest = package.as_ref().map(|package| &package.module).or(resolved.module.as_ref());
+    let digest = package
+        .as_ref()
+        .map(|package| &package.module)
+        .or(resolved.module.as_ref());
     if let Some(name) = digest.map(ToString::to_string) {
         let loader = Arc::clone(&compiler);
         let loaded = blocking(move || Ok(loader.load(&name).map(|module| (module, name)))).await?;
         if let Some((module, name)) = loaded {
             tracing::info!(module = name, "loaded compiled code");
-            return Ok(Ready { module, package, resolved });
+            return Ok(Ready {
+                module,
+                package,
+                resolved,
+            });
         }
     }
-    let fetched =
-        sources.fetch(&resolved, asker).await.map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
+    let fetched = sources
+        .fetch(&resolved, asker)
+        .await
+        .map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
     let _permit = compiling.acquire().await;
     let started = Instant::now();
-    let (name, reference) = (fetched.package.module.to_string(), resolved.reference.redacted());
-    let retain = if resolved.caching.no_store { Retain::InMemory } else { Retain::OnDisk };
-    let sources::Module { package, bytes, place } = fetched;
-    let module =
-        blocking(move || compiler.compile(&name, &bytes, retain).map_err(|error| refused(&reference, error))).await?;
+    let (name, reference) = (
+        fetched.package.module.to_string(),
+        resolved.reference.redacted(),
+    );
+    let retain = if resolved.caching.no_store {
+        Retain::InMemory
+    } else {
+        Retain::OnDisk
+    };
+    let sources::Module {
+        package,
+        bytes,
+        place,
+    } = fetched;
+    let module = blocking(move || {
+        compiler
+            .compile(&name, &bytes, retain)
+            .map_err(|error| refused(&reference, error))
+    })
+    .await?;
     drop(place);
-    let (milliseconds, code_bytes, pooled) = (started.elapsed().as_millis(), module.code_bytes(), module.pooled());
+    let (milliseconds, code_bytes, pooled) = (
+        started.elapsed().as_millis(),
+        module.code_bytes(),
+        module.pooled(),
+    );
     tracing::info!(module = %package.module, milliseconds, code_bytes, pooled, kind = ?module.kind(), "compiled");
-    Ok(Ready { module, package: Some(package), resolved })
+    Ok(Ready {
+        module,
+        package: Some(package),
+        resolved,
+    })
 }
 
 fn refused(reference: &str, error: CompileError) -> StepError {
@@ -114,9 +172,13 @@ fn refused(reference: &str, error: CompileError) -> StepError {
         CompileError::Load(crate::runtime::LoadError::Import(_)) => {
             "build it for WASI 0.1, 0.2 or 0.3, without this import"
         }
-        CompileError::Load(_) => "a step needs `_start`, `wasi:cli/run`, or the function `run` of the step world",
+        CompileError::Load(_) => {
+            "a step needs `_start`, `wasi:cli/run`, or the function `run` of the step world"
+        }
     };
-    StepError::error(Stage::Compile, format!("`{reference}`: {error}")).hint(hint).caused_by(error)
+    StepError::error(Stage::Compile, format!("`{reference}`: {error}"))
+        .hint(hint)
+        .caused_by(error)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -124,6 +186,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StepError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| {
-        Err(StepError::error(Stage::Compile, "compiling broke off; this is a defect").caused_by(error))
+        Err(
+            StepError::error(Stage::Compile, "compiling broke off; this is a defect")
+                .caused_by(error),
+        )
     })
 }

@@ -71,8 +71,11 @@ pub(super) fn collect(
         }
         (Err((phase, message)), said) => {
             outcome.phase = phase;
-            outcome.message =
-                said.ok().and_then(|said| said.message).filter(|said| !said.is_empty()).unwrap_or(message);
+            outcome.message = said
+                .ok()
+                .and_then(|said| said.message)
+                .filter(|said| !said.is_empty())
+                .unwrap_or(message);
             return (outcome, Vec::new());
         }
     };
@@ -108,22 +111,51 @@ fn verdict(step: &Step, report: &Report) -> (Option<i32>, Result<(), (Phase, Str
     };
     match &report.ending {
         Ending::Exited(0) | Ending::Returned(_) => (Some(0), Ok(())),
-        Ending::Exited(code) => (Some(*code), failed(with_stderr(format!("exit code {code}")))),
+        Ending::Exited(code) => (
+            Some(*code),
+            failed(with_stderr(format!("exit code {code}"))),
+        ),
         Ending::Failed(message) => (Some(1), failed(message.clone())),
-        Ending::Trapped(what) => (Some(134), failed(with_stderr(format!("the module trapped ({what})")))),
-        Ending::Stopped(Stop::Cancelled) => (None, Err((Phase::Error, "the step was cancelled".to_owned()))),
+        Ending::Trapped(what) => (
+            Some(134),
+            failed(with_stderr(format!("the module trapped ({what})"))),
+        ),
+        Ending::Stopped(Stop::Cancelled) => (
+            None,
+            Err((Phase::Error, "the step was cancelled".to_owned())),
+        ),
         Ending::Stopped(Stop::DiskFree) => {
-            let message = "the executor's disk is nearly full: less than `limits.diskFree` of it is free";
+            let message =
+                "the executor's disk is nearly full: less than `limits.diskFree` of it is free";
             (None, Err((Phase::Error, message.to_owned())))
         }
         Ending::Stopped(stop) => {
             let limits = &step.limits;
             let (code, message) = match stop {
-                Stop::Memory => (137, format!("memory limit of {} exceeded", ByteSize(limits.memory))),
-                Stop::Time => (124, format!("time limit of {} exceeded", Time(step.limits.time))),
-                Stop::Whole => (124, format!("{} during {}", whole_is_over(step), Stage::Run.name())),
-                Stop::Output => (153, format!("output limit of {} exceeded", ByteSize(limits.output))),
-                _ => (153, format!("disk limit of {} or {} files exceeded", ByteSize(limits.disk), limits.entries)),
+                Stop::Memory => (
+                    137,
+                    format!("memory limit of {} exceeded", ByteSize(limits.memory)),
+                ),
+                Stop::Time => (
+                    124,
+                    format!("time limit of {} exceeded", Time(step.limits.time)),
+                ),
+                Stop::Whole => (
+                    124,
+                    format!("{} during {}", whole_is_over(step), Stage::Run.name()),
+                ),
+                Stop::Output => (
+                    153,
+                    format!("output limit of {} exceeded", ByteSize(limits.output)),
+                ),
+                _ => (
+                    153,
+                    format!(
+                        "disk limit of {} or {} files exceeded",
+                        ByteSize(limits.disk),
+                        limits.entries
+                    ),
+                ),
             };
             (Some(code), failed(message))
         }
@@ -132,8 +164,13 @@ fn verdict(step: &Step, report: &Report) -> (Option<i32>, Result<(), (Phase, Str
 
 fn whole_is_over(step: &Step) -> String {
     match step.timeout {
-        Some(timeout) if timeout <= step.limits.whole => format!("timeout of {} exceeded", Time(timeout)),
-        _ => format!("the operator's limit of {} on a whole step exceeded", Time(step.limits.whole)),
+        Some(timeout) if timeout <= step.limits.whole => {
+            format!("timeout of {} exceeded", Time(timeout))
+        }
+        _ => format!(
+            "the operator's limit of {} on a whole step exceeded",
+            Time(step.limits.whole)
+        ),
     }
 }
 
@@ -161,12 +198,17 @@ fn result_of_stdout(stdout: &Captured, limit: usize) -> String {
 
 fn keep_end(text: &str, limit: usize) -> &str {
     let start = text.len().saturating_sub(limit);
-    &text[(start..=text.len()).find(|start| text.is_char_boundary(*start)).unwrap_or(text.len())..]
+    &text[(start..=text.len())
+        .find(|start| text.is_char_boundary(*start))
+        .unwrap_or(text.len())..]
 }
 
 fn keep_start(text: &str, limit: usize) -> &str {
     let end = limit.min(text.len());
-    &text[..(0..=end).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0)]
+    &text[..(0..=end)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0)]
 }
 
 /// `/work/result.json`: field names and meaning as in the original plugin.
@@ -199,38 +241,65 @@ struct ResultArtifact {
 
 fn said_by_file(directory: Option<&StepDirectory>) -> Result<Said, String> {
     let malformed = |why: String| format!("the module's /work/result.json is malformed: {why}");
-    let Some(directory) = directory else { return Ok(Said::default()) };
-    let Some(bytes) = directory.read(RESULT_FILE, MAX_RESULT_FILE).map_err(|error| malformed(error.to_string()))?
+    let Some(directory) = directory else {
+        return Ok(Said::default());
+    };
+    let Some(bytes) = directory
+        .read(RESULT_FILE, MAX_RESULT_FILE)
+        .map_err(|error| malformed(error.to_string()))?
     else {
         return Ok(Said::default());
     };
-    let file: ResultFile = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let file: ResultFile =
+        serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
     let phase = match file.phase.as_deref() {
         None => None,
         Some("Succeeded") => Some(Phase::Succeeded),
         Some("Failed") => Some(Phase::Failed),
         Some(other) => {
             let shown = keep_start(other, 40);
-            return Err(malformed(format!("its phase is `{shown}`, and must be `Succeeded` or `Failed`")));
+            return Err(malformed(format!(
+                "its phase is `{shown}`, and must be `Succeeded` or `Failed`"
+            )));
         }
     };
     let outputs = file.outputs.unwrap_or_default();
-    let parameters = outputs.parameters.unwrap_or_default().into_iter().map(|parameter| {
-        let value = match parameter.value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        (parameter.name, value)
-    });
-    let artifacts = outputs.artifacts.unwrap_or_default().into_iter().map(|artifact| (artifact.name, artifact.path));
+    let parameters = outputs
+        .parameters
+        .unwrap_or_default()
+        .into_iter()
+        .map(|parameter| {
+            let value = match parameter.value {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            (parameter.name, value)
+        });
+    let artifacts = outputs
+        .artifacts
+        .unwrap_or_default()
+        .into_iter()
+        .map(|artifact| (artifact.name, artifact.path));
     said(phase, file.message, None, parameters, artifacts).map_err(malformed)
 }
 
 fn said_by_return(returned: crate::runtime::step_types::Outcome) -> Result<Said, String> {
-    let parameters = returned.parameters.into_iter().map(|parameter| (parameter.name, parameter.value));
-    let artifacts = returned.artifacts.into_iter().map(|artifact| (artifact.name, artifact.path));
-    said(None, returned.message, returned.result, parameters, artifacts)
-        .map_err(|why| format!("the module returned a malformed outcome: {why}"))
+    let parameters = returned
+        .parameters
+        .into_iter()
+        .map(|parameter| (parameter.name, parameter.value));
+    let artifacts = returned
+        .artifacts
+        .into_iter()
+        .map(|artifact| (artifact.name, artifact.path));
+    said(
+        None,
+        returned.message,
+        returned.result,
+        parameters,
+        artifacts,
+    )
+    .map_err(|why| format!("the module returned a malformed outcome: {why}"))
 }
 
 fn said(
@@ -240,18 +309,31 @@ fn said(
     parameters: impl Iterator<Item = (String, String)>,
     artifacts: impl Iterator<Item = (String, String)>,
 ) -> Result<Said, String> {
-    let mut said = Said { phase, message, result, ..Said::default() };
+    let mut said = Said {
+        phase,
+        message,
+        result,
+        ..Said::default()
+    };
     for (name, value) in parameters {
         if !is_name(&name, "-_") {
-            return Err(format!("`{}` cannot be a parameter's name", keep_start(&name, 80)));
+            return Err(format!(
+                "`{}` cannot be a parameter's name",
+                keep_start(&name, 80)
+            ));
         }
         said.parameters.insert(name, value);
     }
     for (name, path) in artifacts {
         if !is_artifact_name(&name) {
-            return Err(format!("`{}` cannot be an artifact's name", keep_start(&name, 80)));
+            return Err(format!(
+                "`{}` cannot be an artifact's name",
+                keep_start(&name, 80)
+            ));
         }
-        let path = path.parse().map_err(|error| format!("artifact `{name}`: {error}"))?;
+        let path = path
+            .parse()
+            .map_err(|error| format!("artifact `{name}`: {error}"))?;
         said.artifacts.insert(name, path);
     }
     if said.parameters.len() + said.artifacts.len() > MAX_OUTPUTS {
@@ -262,7 +344,10 @@ fn said(
 
 /// Argo's patterns for names (the full CRD of `WorkflowTaskSet`): letters, digits and some signs.
 fn is_name(name: &str, signs: &str) -> bool {
-    (1..=128).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+    (1..=128).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
 }
 
 /// Whether an artifact can have this name. One that starts with a dot is a hidden file on the machine of whoever tries the module.
@@ -285,25 +370,51 @@ fn parameters(
         let value = match (&declared.value, returned, &declared.path, directory) {
             (Some(constant), ..) => Some(constant.clone()),
             (None, Some(returned), ..) => Some(returned),
-            (None, None, Some(path), Some(directory)) => parameter_file(name, path, directory, bounds)?,
+            (None, None, Some(path), Some(directory)) => {
+                parameter_file(name, path, directory, bounds)?
+            }
             _ => None,
         };
         let Some(value) = value.or_else(|| declared.default.clone()) else {
-            let place = declared.path.as_ref().map(|path| format!(" or write it to {path}")).unwrap_or_default();
+            let place = declared
+                .path
+                .as_ref()
+                .map(|path| format!(" or write it to {path}"))
+                .unwrap_or_default();
             return Err(format!(
                 "output parameter `{name}` is missing: the module must return it{place}, or give it a default"
             ));
         };
-        parameters.push(Parameter { name: name.clone(), value });
+        parameters.push(Parameter {
+            name: name.clone(),
+            value,
+        });
     }
-    parameters.extend(undeclared.into_iter().map(|(name, value)| Parameter { name, value }));
-    if let Some(large) = parameters.iter().find(|parameter| parameter.value.len() > bounds.parameter) {
+    parameters.extend(
+        undeclared
+            .into_iter()
+            .map(|(name, value)| Parameter { name, value }),
+    );
+    if let Some(large) = parameters
+        .iter()
+        .find(|parameter| parameter.value.len() > bounds.parameter)
+    {
         let limit = ByteSize(bounds.parameter as u64);
-        return Err(format!("output parameter `{}` is larger than {limit}; make it an artifact", large.name));
+        return Err(format!(
+            "output parameter `{}` is larger than {limit}; make it an artifact",
+            large.name
+        ));
     }
-    if parameters.iter().map(|parameter| parameter.value.len()).sum::<usize>() > bounds.parameters {
+    if parameters
+        .iter()
+        .map(|parameter| parameter.value.len())
+        .sum::<usize>()
+        > bounds.parameters
+    {
         let limit = ByteSize(bounds.parameters as u64);
-        return Err(format!("the output parameters together are larger than {limit}; make the large ones artifacts"));
+        return Err(format!(
+            "the output parameters together are larger than {limit}; make the large ones artifacts"
+        ));
     }
     Ok(parameters)
 }
@@ -316,7 +427,9 @@ fn parameter_file(
     bounds: &Bounds,
 ) -> Result<Option<String>, String> {
     let read = directory.read(path.relative(), bounds.parameter as u64 + 1);
-    let bytes = read.map_err(|error| format!("output parameter `{name}` cannot be read from {path}: {error}"))?;
+    let bytes = read.map_err(|error| {
+        format!("output parameter `{name}` cannot be read from {path}: {error}")
+    })?;
     Ok(bytes.map(|bytes| {
         let text = String::from_utf8_lossy(&bytes);
         text.strip_suffix('\n').unwrap_or(&text).to_owned()
@@ -324,7 +437,11 @@ fn parameter_file(
 }
 
 /// Every declared artifact that was made, and the ones that only the module names.
-fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Result<Vec<Made>, String> {
+fn artifacts(
+    step: &Step,
+    said: &Said,
+    directory: Option<&StepDirectory>,
+) -> Result<Vec<Made>, String> {
     let mut made = Vec::new();
     let mut undeclared = said.artifacts.clone();
     for declared in &step.output_artifacts {
@@ -341,7 +458,9 @@ fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Res
             None => {
                 let (name, path) = (&declared.name, &declared.path);
                 let why = match directory.is_some_and(|directory| directory.is_link(path)) {
-                    true => "is a link that leads to nothing in the step's directory; a link there must be relative",
+                    true => {
+                        "is a link that leads to nothing in the step's directory; a link there must be relative"
+                    }
                     false => "has nothing",
                 };
                 return Err(format!("output artifact `{name}` is missing: {path} {why}"));
@@ -350,15 +469,26 @@ fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Res
     }
     for (name, path) in undeclared {
         let Some(path) = find(&path, directory) else {
-            return Err(format!("output artifact `{name}` is missing: the module says it is at {path}, and it is not"));
+            return Err(format!(
+                "output artifact `{name}` is missing: the module says it is at {path}, and it is not"
+            ));
         };
         let Some(place) = step.undeclared_artifacts.clone() else {
             return Err(format!(
                 "output artifact `{name}` cannot be stored: there is no artifact repository for it, or no --output-dir"
             ));
         };
-        let key = if place.key.is_empty() { name.clone() } else { format!("{}/{name}", place.key) };
-        made.push(Made { location: Location { key, ..place }, name, path, pack: Pack::None });
+        let key = if place.key.is_empty() {
+            name.clone()
+        } else {
+            format!("{}/{name}", place.key)
+        };
+        made.push(Made {
+            location: Location { key, ..place },
+            name,
+            path,
+            pack: Pack::None,
+        });
     }
     Ok(made)
 }
@@ -367,14 +497,26 @@ fn artifacts(step: &Step, said: &Said, directory: Option<&StepDirectory>) -> Res
 fn find(path: &GuestPath, directory: Option<&StepDirectory>) -> Option<GuestPath> {
     let directory = directory?;
     let left = format!("/work/artifacts-out{path}").parse().ok();
-    [Some(path.clone()), left].into_iter().flatten().find(|path| directory.contains(path))
+    [Some(path.clone()), left]
+        .into_iter()
+        .flatten()
+        .find(|path| directory.contains(path))
 }
 
 impl Outcome {
     /// What was stored, and in the message what of it was left out.
     pub(super) fn stored(&mut self, artifacts: Vec<Produced>) {
-        for Produced { name, links_left_out, .. } in artifacts.iter().filter(|produced| produced.links_left_out > 0) {
-            self.note(&format!("links left out of the artifact `{name}`: {links_left_out}"));
+        for Produced {
+            name,
+            links_left_out,
+            ..
+        } in artifacts
+            .iter()
+            .filter(|produced| produced.links_left_out > 0)
+        {
+            self.note(&format!(
+                "links left out of the artifact `{name}`: {links_left_out}"
+            ));
         }
         self.artifacts = artifacts;
     }
@@ -431,7 +573,10 @@ mod tests {
 
     #[test]
     fn one_newline_is_taken_off_standard_output() {
-        let stdout = |text: &str| Captured { tail: text.as_bytes().to_vec(), total: 0 };
+        let stdout = |text: &str| Captured {
+            tail: text.as_bytes().to_vec(),
+            total: 0,
+        };
         assert_eq!(result_of_stdout(&stdout("a\n\n"), 100), "a\n");
         assert_eq!(result_of_stdout(&stdout("abc"), 2), "bc");
     }

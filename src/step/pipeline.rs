@@ -79,12 +79,25 @@ impl Executor {
     /// The machine refuses threads or address space.
     pub fn new(sources: Sources, stores: Stores, settings: Settings) -> wasmtime::Result<Self> {
         raise_open_files();
-        let compiler = Arc::new(Compiler::new(settings.capacity.steps, settings.code.as_deref())?);
+        let compiler = Arc::new(Compiler::new(
+            settings.capacity.steps,
+            settings.code.as_deref(),
+        )?);
         let modules = Modules::new(sources.clone(), Arc::clone(&compiler));
         let handle = Handle::current();
         let runners = Runners::start(settings.capacity, handle.metrics().num_workers())?;
         let scratch = Scratch::new(&settings.scratch);
-        Ok(Self { sources, stores, modules, compiler, runners, scratch, cleaner: Cleaner::start()?, settings, handle })
+        Ok(Self {
+            sources,
+            stores,
+            modules,
+            compiler,
+            runners,
+            scratch,
+            cleaner: Cleaner::start()?,
+            settings,
+            handle,
+        })
     }
 
     /// Whether steps' directories can be made. Steps of modules that use no files run without.
@@ -93,7 +106,12 @@ impl Executor {
     }
 
     /// Runs a step. Whatever happens, there is an outcome.
-    pub async fn execute(self: &Arc<Self>, step: Step, cancel: CancellationToken, tees: Tees) -> Outcome {
+    pub async fn execute(
+        self: &Arc<Self>,
+        step: Step,
+        cancel: CancellationToken,
+        tees: Tees,
+    ) -> Outcome {
         let started = Instant::now();
         let (workflow, template) = (step.workflow.name.clone(), step.template.clone());
         let mut outcome = match self.straight_line(step, started, cancel, tees).await {
@@ -125,9 +143,15 @@ impl Executor {
     }
 
     async fn ready(&self, request: &Request) -> Result<Ready, StepError> {
-        let resolved =
-            self.sources.resolve(request).await.map_err(|error| StepError::from_source(Stage::Resolve, &error))?;
-        self.modules.get(&resolved, &request.asker).await.map_err(|shared| share(&shared))
+        let resolved = self
+            .sources
+            .resolve(request)
+            .await
+            .map_err(|error| StepError::from_source(Stage::Resolve, &error))?;
+        self.modules
+            .get(&resolved, &request.asker)
+            .await
+            .map_err(|shared| share(&shared))
     }
 
     async fn straight_line(
@@ -138,7 +162,9 @@ impl Executor {
         tees: Tees,
     ) -> Result<Outcome, StepError> {
         let whole = step.limits.whole;
-        let deadline = step.timeout.and_then(|timeout| started.checked_add(timeout));
+        let deadline = step
+            .timeout
+            .and_then(|timeout| started.checked_add(timeout));
         let request = step.request();
         let ready = tokio::select! {
             biased;
@@ -156,10 +182,18 @@ impl Executor {
         let job = async move {
             let own = Instant::now().checked_add(left);
             let deadline = deadline.into_iter().chain(own).min();
-            let on_runner = OnRunner { executor: &this, step, ready: &ready, deadline, cancel };
+            let on_runner = OnRunner {
+                executor: &this,
+                step,
+                ready: &ready,
+                deadline,
+                cancel,
+            };
             on_runner.run(tees).await
         };
-        let ran = self.runners.run(claim, || module.is_short(), || module.overran(), job);
+        let ran = self
+            .runners
+            .run(claim, || module.is_short(), || module.overran(), job);
         // On a runner the step looks at both by itself, and says more. Here they end the waiting for one.
         tokio::select! {
             biased;
@@ -181,9 +215,18 @@ async fn after(event: impl Future<Output = ()>) {
 /// Steps of one template of one workflow with one module are of a kind.
 fn claim(step: &Step) -> Claim {
     let mut class = DefaultHasher::new();
-    (&step.workflow.namespace, &step.workflow.name, &step.workflow.uid, &step.template).hash(&mut class);
+    (
+        &step.workflow.namespace,
+        &step.workflow.name,
+        &step.workflow.uid,
+        &step.template,
+    )
+        .hash(&mut class);
     step.module.hash(&mut class);
-    Claim { class: class.finish(), memory: step.limits.memory }
+    Claim {
+        class: class.finish(),
+        memory: step.limits.memory,
+    }
 }
 
 fn cancelled(stage: Stage) -> StepError {
@@ -237,7 +280,10 @@ impl OnRunner<'_> {
         if self.cancel.is_cancelled() {
             return Err(cancelled(Stage::Queue));
         }
-        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if self
+            .deadline
+            .is_some_and(|deadline| deadline <= Instant::now())
+        {
             return Err(outcome::timed_out(&self.step, Stage::Queue));
         }
         let began = Instant::now();
@@ -253,13 +299,24 @@ impl OnRunner<'_> {
         outcome
     }
 
-    async fn in_directory(&mut self, directory: Option<&StepDirectory>, tees: Tees) -> Result<Outcome, StepError> {
+    async fn in_directory(
+        &mut self,
+        directory: Option<&StepDirectory>,
+        tees: Tees,
+    ) -> Result<Outcome, StepError> {
         if let Some(directory) = directory {
             self.stage_in(directory).await?;
         }
-        let logs = self.step.logs.as_ref().map(|location| Logs::start(location, self.executor.scratch.path()));
+        let logs = self
+            .step
+            .logs
+            .as_ref()
+            .map(|location| Logs::start(location, self.executor.scratch.path()));
         let tees = match &logs {
-            Some(Ok(logs)) => Tees { stdout: Some(logs.tee(tees.stdout)), stderr: Some(logs.tee(tees.stderr)) },
+            Some(Ok(logs)) => Tees {
+                stdout: Some(logs.tee(tees.stdout)),
+                stderr: Some(logs.tee(tees.stderr)),
+            },
             _ => tees,
         };
         let report = self.run_module(directory, tees).await?;
@@ -268,12 +325,17 @@ impl OnRunner<'_> {
 
     /// Keeps the log, however the module ended. That it could not be kept is said, and changes nothing else.
     async fn keep(&self, logs: std::io::Result<Logs>, outcome: &mut Outcome) {
-        let (stores, namespace) = (self.executor.stores.clone(), self.step.workflow.namespace.clone());
+        let (stores, namespace) = (
+            self.executor.stores.clone(),
+            self.step.workflow.namespace.clone(),
+        );
         // Not on this runner: connections live on where they were made.
         let opened = stores.clone();
         let storing = async move {
             let logs = logs.map_err(|error| error.to_string())?;
-            logs.store(opened, namespace).await.map_err(|error| error.to_string())
+            logs.store(opened, namespace)
+                .await
+                .map_err(|error| error.to_string())
         };
         let stored = tokio::select! {
             biased;
@@ -300,7 +362,11 @@ impl OnRunner<'_> {
         }
     }
 
-    async fn run_module(&self, directory: Option<&StepDirectory>, tees: Tees) -> Result<Report, StepError> {
+    async fn run_module(
+        &self,
+        directory: Option<&StepDirectory>,
+        tees: Tees,
+    ) -> Result<Report, StepError> {
         let step = &*self.step;
         let defaults = self.ready.defaults();
         let args = arguments(step, defaults);
@@ -324,9 +390,15 @@ impl OnRunner<'_> {
             stdout: tees.stdout,
             stderr: tees.stderr,
         };
-        runtime::run(&self.executor.compiler, &self.ready.module, run).await.map_err(|error| {
-            StepError::error(Stage::Run, format!("the sandbox could not be made: {error:#}")).retryable(true)
-        })
+        runtime::run(&self.executor.compiler, &self.ready.module, run)
+            .await
+            .map_err(|error| {
+                StepError::error(
+                    Stage::Run,
+                    format!("the sandbox could not be made: {error:#}"),
+                )
+                .retryable(true)
+            })
     }
 
     async fn finish(
@@ -366,32 +438,51 @@ impl OnRunner<'_> {
 
 /// The program's name, and its arguments: the template's, or those of the package.
 fn arguments(step: &Step, defaults: &Defaults) -> Vec<String> {
-    let program = defaults.program.clone().unwrap_or_else(|| program_name(step));
+    let program = defaults
+        .program
+        .clone()
+        .unwrap_or_else(|| program_name(step));
     let args = step.args.as_ref().unwrap_or(&defaults.args);
-    [program].into_iter().chain(defaults.fixed_args.iter().cloned()).chain(args.iter().cloned()).collect()
+    [program]
+        .into_iter()
+        .chain(defaults.fixed_args.iter().cloned())
+        .chain(args.iter().cloned())
+        .collect()
 }
 
 /// What every guest gets, below that the package's, below that the template's.
 fn environment(step: &Step, defaults: &Defaults) -> Vec<(String, String)> {
     let ours = [("PWD", "/"), ("HOME", "/"), ("TMPDIR", "/tmp")];
     let ours = ours.iter().copied();
-    let given = defaults.env.iter().chain(&step.env).map(|(name, value)| (name.as_str(), value.as_str()));
+    let given = defaults
+        .env
+        .iter()
+        .chain(&step.env)
+        .map(|(name, value)| (name.as_str(), value.as_str()));
     // The last of a name counts.
     let env: BTreeMap<&str, &str> = ours.chain(given).collect();
-    env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    env.into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// `argv[0]`: the last part of the reference that a person would call the program's name.
 fn program_name(step: &Step) -> String {
     let name = match &step.module {
         sources::Reference::Oci(oci) => oci.repository().rsplit('/').next().map(str::to_owned),
-        sources::Reference::Http(http) => {
-            http.url().path_segments().and_then(|mut parts| parts.next_back().map(str::to_owned))
+        sources::Reference::Http(http) => http
+            .url()
+            .path_segments()
+            .and_then(|mut parts| parts.next_back().map(str::to_owned)),
+        sources::Reference::Wapm(package) => {
+            package.package().rsplit('/').next().map(str::to_owned)
         }
-        sources::Reference::Wapm(package) => package.package().rsplit('/').next().map(str::to_owned),
         sources::Reference::Bindle(bindle) => bindle.name().rsplit('/').next().map(str::to_owned),
-        sources::Reference::File(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
+        sources::Reference::File(path) => path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned()),
         _ => None,
     };
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "module".to_owned())
+    name.filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "module".to_owned())
 }

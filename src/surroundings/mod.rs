@@ -34,13 +34,21 @@ impl Surroundings {
         authorities: Vec<String>,
     ) -> Self {
         // Whoever writes a workflow decides whether a store is spoken to in plain HTTP, as in container steps.
-        Self { kubernetes, hosts: Hosts::new(machine).in_plain_http(), authorities }
+        Self {
+            kubernetes,
+            hosts: Hosts::new(machine).in_plain_http(),
+            authorities,
+        }
     }
 }
 
 #[async_trait]
 impl artifacts::Surroundings for Surroundings {
-    async fn secret(&self, namespace: &str, secret: &SecretKeySelector) -> Result<SecretString, Error> {
+    async fn secret(
+        &self,
+        namespace: &str,
+        secret: &SecretKeySelector,
+    ) -> Result<SecretString, Error> {
         let SecretKeySelector { name, key, .. } = secret;
         let Some(kubernetes) = &self.kubernetes else {
             let message = format!(
@@ -49,7 +57,10 @@ impl artifacts::Surroundings for Surroundings {
             );
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         };
-        let found = kubernetes.secret(namespace, name).await.map_err(unreadable)?;
+        let found = kubernetes
+            .secret(namespace, name)
+            .await
+            .map_err(unreadable)?;
         let value = found.get(key).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidConfig,
@@ -57,7 +68,10 @@ impl artifacts::Surroundings for Surroundings {
             )
         })?;
         let text = std::str::from_utf8(value).map_err(|_| {
-            Error::new(ErrorKind::InvalidConfig, format!("the key `{key}` of Secret `{name}` is not a text"))
+            Error::new(
+                ErrorKind::InvalidConfig,
+                format!("the key `{key}` of Secret `{name}` is not a text"),
+            )
         })?;
         Ok(text.into())
     }
@@ -67,7 +81,11 @@ impl artifacts::Surroundings for Surroundings {
         let builder = if let Some(pem) = &trust.authority {
             builder.tls_certs_only(certificates(pem)?)
         } else {
-            let own = self.authorities.iter().map(|pem| certificates(pem)).collect::<Result<Vec<_>, _>>()?;
+            let own = self
+                .authorities
+                .iter()
+                .map(|pem| certificates(pem))
+                .collect::<Result<Vec<_>, _>>()?;
             builder.tls_certs_merge(own.into_iter().flatten())
         };
         let builder = match &trust.identity {
@@ -81,13 +99,16 @@ impl artifacts::Surroundings for Surroundings {
             }
             None => builder,
         };
-        Guarded::new(self.hosts.clone(), builder).map(way).map_err(refused)
+        Guarded::new(self.hosts.clone(), builder)
+            .map(way)
+            .map_err(refused)
     }
 
     fn cloud(&self) -> Result<Arc<dyn Web>, Error> {
         let client = builder().no_proxy().build();
-        let client = client
-            .map_err(|error| Error::new(ErrorKind::Local, "the HTTP client cannot be set up").caused_by(error))?;
+        let client = client.map_err(|error| {
+            Error::new(ErrorKind::Local, "the HTTP client cannot be set up").caused_by(error)
+        })?;
         Ok(Arc::new(Open(client)))
     }
 }
@@ -95,7 +116,10 @@ impl artifacts::Surroundings for Surroundings {
 fn builder() -> reqwest::ClientBuilder {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
-        .user_agent(concat!("wasm-workflow-executor/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!(
+            "wasm-workflow-executor/",
+            env!("CARGO_PKG_VERSION")
+        ))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
@@ -103,8 +127,15 @@ fn builder() -> reqwest::ClientBuilder {
 }
 
 fn certificates(pem: &str) -> Result<Vec<reqwest::Certificate>, Error> {
-    let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).ok().filter(|bundle| !bundle.is_empty());
-    bundle.ok_or_else(|| Error::new(ErrorKind::InvalidConfig, "`caSecret` holds no certificates in PEM"))
+    let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
+        .ok()
+        .filter(|bundle| !bundle.is_empty());
+    bundle.ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidConfig,
+            "`caSecret` holds no certificates in PEM",
+        )
+    })
 }
 
 fn unreadable(error: KubernetesError) -> Error {
@@ -122,7 +153,11 @@ fn way(guarded: Guarded) -> Arc<dyn Web> {
 }
 
 fn refused(error: sources::Error) -> Error {
-    let kind = if error.retryable() { ErrorKind::Unavailable } else { ErrorKind::Forbidden };
+    let kind = if error.retryable() {
+        ErrorKind::Unavailable
+    } else {
+        ErrorKind::Forbidden
+    };
     Error::new(kind, error.to_string()).caused_by(error)
 }
 
@@ -148,8 +183,11 @@ struct Open(reqwest::Client);
 impl Web for Open {
     async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
         self.0.execute(request).await.map_err(|error| {
-            Error::new(ErrorKind::Unavailable, "the service of this machine's credentials does not answer")
-                .caused_by(error)
+            Error::new(
+                ErrorKind::Unavailable,
+                "the service of this machine's credentials does not answer",
+            )
+            .caused_by(error)
         })
     }
 }

@@ -28,7 +28,14 @@ struct Paced {
 pub(super) fn paced(answer: reqwest::Response) -> reqwest::Response {
     let origin = answer.url().origin().ascii_serialization();
     let answer: http::Response<reqwest::Body> = answer.into();
-    let paced = answer.map(|body| reqwest::Body::wrap(Paced { body, origin, pace: None, silence: None }));
+    let paced = answer.map(|body| {
+        reqwest::Body::wrap(Paced {
+            body,
+            origin,
+            pace: None,
+            silence: None,
+        })
+    });
     reqwest::Response::from(paced)
 }
 
@@ -42,19 +49,35 @@ impl Body for Paced {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            ready!(this.silence.get_or_insert_with(|| Box::pin(sleep(SILENCE))).as_mut().poll(context));
+            ready!(
+                this.silence
+                    .get_or_insert_with(|| Box::pin(sleep(SILENCE)))
+                    .as_mut()
+                    .poll(context)
+            );
             let message = format!("{} sent nothing for {} s", this.origin, SILENCE.as_secs());
-            return Poll::Ready(Some(Err(Error::new(ErrorKind::Unavailable, message).into())));
+            return Poll::Ready(Some(
+                Err(Error::new(ErrorKind::Unavailable, message).into()),
+            ));
         };
         this.silence = None;
-        let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
+        let Some(frame) = frame.transpose()? else {
+            return Poll::Ready(None);
+        };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         let now = Instant::now();
-        let arrived = this.pace.get_or_insert_with(|| Pace::new(now)).arrived(bytes, now);
+        let arrived = this
+            .pace
+            .get_or_insert_with(|| Pace::new(now))
+            .arrived(bytes, now);
         Poll::Ready(Some(match arrived {
             Ok(()) => Ok(frame),
             Err((bytes, passed)) => {
-                let message = format!("{} is too slow: {bytes} bytes in {} s", this.origin, passed.as_secs());
+                let message = format!(
+                    "{} is too slow: {bytes} bytes in {} s",
+                    this.origin,
+                    passed.as_secs()
+                );
                 Err(Error::new(ErrorKind::TooSlow, message).into())
             }
         }))

@@ -26,11 +26,22 @@ pub(crate) enum Kind {
 
 /// Calls `each` with what is at `path` and everything below it: directories before what they hold, and that by name. What is at `path` may be a link that
 /// leads to somewhere in the root.
-pub(crate) fn walk(root: &Dir, path: &str, mut each: impl FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
-    let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or("artifact").to_owned();
+pub(crate) fn walk(
+    root: &Dir,
+    path: &str,
+    mut each: impl FnMut(Entry) -> io::Result<()>,
+) -> io::Result<()> {
+    let name = Path::new(path)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("artifact")
+        .to_owned();
     let metadata = root.metadata(path)?;
     if !metadata.is_file() && !metadata.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a directory"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is neither a file nor a directory",
+        ));
     }
     // The names of a directory are read when its turn comes, and kept for one directory of each level at most.
     let mut pending = vec![(PathBuf::from(path), name, metadata)];
@@ -41,14 +52,26 @@ pub(crate) fn walk(root: &Dir, path: &str, mut each: impl FnMut(Entry) -> io::Re
             for entry in root.read_dir(&path)? {
                 let entry = entry?;
                 let own = entry.file_name().into_string().map_err(|own| {
-                    io::Error::new(io::ErrorKind::InvalidData, format!("the name `{}` is not UTF-8", own.display()))
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("the name `{}` is not UTF-8", own.display()),
+                    )
                 })?;
-                below.push((path.join(&own), format!("{name}/{own}"), root.symlink_metadata(path.join(&own))?));
+                below.push((
+                    path.join(&own),
+                    format!("{name}/{own}"),
+                    root.symlink_metadata(path.join(&own))?,
+                ));
             }
             below.sort_by(|(one, ..), (other, ..)| other.cmp(one));
             pending.append(&mut below);
         }
-        each(Entry { path, name, metadata, kind })?;
+        each(Entry {
+            path,
+            name,
+            metadata,
+            kind,
+        })?;
     }
     Ok(())
 }

@@ -26,23 +26,33 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Whether the bytes are the beginning of a tar archive in gzip. Argo looks at the first header; so does this.
 pub(crate) fn is_tar_gz(head: &[u8]) -> bool {
     let mut block = [0; 512];
-    head.starts_with(&GZIP) && MultiGzDecoder::new(head).read_exact(&mut block).is_ok() && is_header(&block)
+    head.starts_with(&GZIP)
+        && MultiGzDecoder::new(head).read_exact(&mut block).is_ok()
+        && is_header(&block)
 }
 
 /// Every header has a checksum, which counts its own field as spaces.
 fn is_header(block: &[u8; 512]) -> bool {
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     let actual = sum(&block[..148]) + 8 * u32::from(b' ') + sum(&block[156..]);
-    tar::Header::from_byte_slice(block).cksum().is_ok_and(|said| said == actual)
+    tar::Header::from_byte_slice(block)
+        .cksum()
+        .is_ok_and(|said| said == actual)
 }
 
 /// Unpacks a tar archive, in gzip or plain, to `path`.
 pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, share: &Share) -> io::Result<()> {
     let came = Rc::new(Cell::new(0));
     let limit = share.bounds().bytes;
-    let mut archive = Counted { inner: archive, count: Rc::clone(&came), limit };
+    let mut archive = Counted {
+        inner: archive,
+        count: Rc::clone(&came),
+        limit,
+    };
     let mut head = Vec::new();
-    (&mut archive).take(GZIP.len() as u64).read_to_end(&mut head)?;
+    (&mut archive)
+        .take(GZIP.len() as u64)
+        .read_to_end(&mut head)?;
     let zipped = head == GZIP;
     let whole = io::Cursor::new(head).chain(archive);
     unpack(root, path, share, came, |target| match zipped {
@@ -52,7 +62,12 @@ pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, share: &Share) -
 }
 
 /// Unpacks a zip archive to `path`.
-pub(crate) fn unzip(root: &Dir, path: &str, mut archive: impl Read + Seek, share: &Share) -> io::Result<()> {
+pub(crate) fn unzip(
+    root: &Dir,
+    path: &str,
+    mut archive: impl Read + Seek,
+    share: &Share,
+) -> io::Result<()> {
     let (size, listed) = look_through(&mut archive)?;
     if listed > share.bounds().entries {
         return Err(too_many(share.bounds().entries));
@@ -87,7 +102,10 @@ fn look_through(archive: &mut (impl Read + Seek)) -> io::Result<(u64, u64)> {
         }
         size += count as u64;
         let filled = kept + count;
-        found += buffer[..filled].windows(ENTRY.len()).filter(|window| window == ENTRY).count() as u64;
+        found += buffer[..filled]
+            .windows(ENTRY.len())
+            .filter(|window| window == ENTRY)
+            .count() as u64;
         // What may be the beginning of the next.
         kept = filled.min(ENTRY.len() - 1);
         buffer.copy_within(filled - kept..filled, 0);
@@ -96,12 +114,17 @@ fn look_through(archive: &mut (impl Read + Seek)) -> io::Result<(u64, u64)> {
 
 fn untar_into(target: &mut Target<'_>, archive: impl Read, limit: u64) -> io::Result<()> {
     let allowance = Rc::new(Cell::new(MAX_DESCRIPTION));
-    let mut archive = tar::Archive::new(Metered { inner: archive, allowance: Rc::clone(&allowance) });
+    let mut archive = tar::Archive::new(Metered {
+        inner: archive,
+        allowance: Rc::clone(&allowance),
+    });
     for entry in archive.entries()? {
         let mut entry = entry?;
         allowance.set(u64::MAX);
         let kind = entry.header().entry_type();
-        let link = entry.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned());
+        let link = entry
+            .link_name_bytes()
+            .map(|link| String::from_utf8_lossy(&link).into_owned());
         let name = match kind {
             EntryType::XGlobalHeader => None,
             _ => Some(plain(&entry.path_bytes())?),
@@ -113,7 +136,9 @@ fn untar_into(target: &mut Target<'_>, archive: impl Read, limit: u64) -> io::Re
                 target.file(&name, &mut entry, mode)?;
             }
             (EntryType::Symlink, Some(name)) => target.link(&name, &link.unwrap_or_default())?,
-            (EntryType::Link, Some(name)) => target.same(&name, &plain(link.unwrap_or_default().as_bytes())?)?,
+            (EntryType::Link, Some(name)) => {
+                target.same(&name, &plain(link.unwrap_or_default().as_bytes())?)?
+            }
             // Devices and the like: Argo leaves them out too.
             (_, _) => target.count_entries(1)?,
         }
@@ -138,7 +163,14 @@ fn unpack(
     let beside = path.with_file_name(format!(".{name}.unpacking"));
     root.create_dir_all(&beside)?;
     let directory = root.open_dir(&beside)?;
-    let mut target = Target { directory: &directory, share, came, files: 0, links: Vec::new(), parent: PathBuf::new() };
+    let mut target = Target {
+        directory: &directory,
+        share,
+        came,
+        files: 0,
+        links: Vec::new(),
+        parent: PathBuf::new(),
+    };
     let unpacked = work(&mut target).and_then(|()| target.check_links());
     let placed = unpacked.and_then(|()| {
         let mut entries = directory.entries()?;
@@ -172,7 +204,11 @@ struct Target<'a> {
 impl Target<'_> {
     fn directory(&mut self, name: &Path) -> io::Result<()> {
         // One that is there already is an entry all the same.
-        if self.make_directories(name)? == 0 { self.count_entries(1) } else { Ok(()) }
+        if self.make_directories(name)? == 0 {
+            self.count_entries(1)
+        } else {
+            Ok(())
+        }
     }
 
     fn make_directories(&mut self, name: &Path) -> io::Result<u64> {
@@ -187,7 +223,9 @@ impl Target<'_> {
 
     fn file(&mut self, name: &Path, content: &mut dyn Read, mode: Option<u32>) -> io::Result<()> {
         self.make_room(name)?;
-        let mut file = self.directory.open_with(name, OpenOptions::new().write(true).create_new(true))?;
+        let mut file = self
+            .directory
+            .open_with(name, OpenOptions::new().write(true).create_new(true))?;
         let mut chunk = vec![0; 64 << 10];
         loop {
             let count = content.read(&mut chunk)?;
@@ -217,7 +255,10 @@ impl Target<'_> {
 
     fn link(&mut self, name: &Path, target: &str) -> io::Result<()> {
         if leads_out(name, Path::new(target)) {
-            return Err(invalid(format!("`{}` is a link that leads out of it, to `{target}`", name.display())));
+            return Err(invalid(format!(
+                "`{}` is a link that leads out of it, to `{target}`",
+                name.display()
+            )));
         }
         self.make_room(name)?;
         self.links.push(name.to_owned());
@@ -245,7 +286,10 @@ impl Target<'_> {
     fn same(&mut self, name: &Path, first: &Path) -> io::Result<()> {
         // A link elsewhere leads elsewhere.
         if !self.directory.symlink_metadata(first)?.is_file() {
-            return Err(invalid(format!("`{}` is a hard link to what is no file", name.display())));
+            return Err(invalid(format!(
+                "`{}` is a hard link to what is no file",
+                name.display()
+            )));
         }
         self.make_room(name)?;
         self.directory.hard_link(first, self.directory, name)
@@ -275,7 +319,9 @@ impl Target<'_> {
         let taken = self.share.take_bytes(count);
         taken.map_err(|left| invalid(format!("more than {left} bytes come out of it")))?;
         if self.files > FREE_OF_RATIO && self.files / MAX_RATIO > self.came.get() {
-            return Err(invalid(format!("more than {MAX_RATIO} times as much comes out of it as it has")));
+            return Err(invalid(format!(
+                "more than {MAX_RATIO} times as much comes out of it as it has"
+            )));
         }
         Ok(())
     }
@@ -283,13 +329,18 @@ impl Target<'_> {
 
 /// A path below the target: Argo joins absolute ones to it, and refuses those that climb.
 fn plain(path: &[u8]) -> io::Result<PathBuf> {
-    let text = std::str::from_utf8(path).map_err(|_| invalid("the name of an entry is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(path)
+        .map_err(|_| invalid("the name of an entry is not UTF-8".to_owned()))?;
     let mut name = PathBuf::new();
     for component in Path::new(text).components() {
         match component {
             Component::Normal(part) => name.push(part),
             Component::RootDir | Component::CurDir => {}
-            _ => return Err(invalid(format!("the name of an entry leads out of it: `{text}`"))),
+            _ => {
+                return Err(invalid(format!(
+                    "the name of an entry leads out of it: `{text}`"
+                )));
+            }
         }
     }
     Ok(name)
@@ -337,9 +388,13 @@ struct Metered<R> {
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.allowance.get()).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.allowance.get())
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         if most == 0 && !buffer.is_empty() {
-            return Err(invalid(format!("what describes an entry of it has more than {MAX_DESCRIPTION} bytes")));
+            return Err(invalid(format!(
+                "what describes an entry of it has more than {MAX_DESCRIPTION} bytes"
+            )));
         }
         let count = self.inner.read(&mut buffer[..most])?;
         self.allowance.update(|allowance| allowance - count as u64);

@@ -26,11 +26,22 @@ pub(crate) struct Packed {
 }
 
 /// Writes a gzipped tar of the file or directory at `path`.
-pub(crate) fn tar_gz(root: &Dir, path: &str, level: u32, limit: u64, out: impl Write) -> io::Result<Packed> {
+pub(crate) fn tar_gz(
+    root: &Dir,
+    path: &str,
+    level: u32,
+    limit: u64,
+    out: impl Write,
+) -> io::Result<Packed> {
     let mut builder = tar::Builder::new(GzEncoder::new(out, Compression::new(level)));
     let mut packed = Packed::default();
     walk(root, path, |entry| {
-        let Entry { path, name, metadata, kind } = entry;
+        let Entry {
+            path,
+            name,
+            metadata,
+            kind,
+        } = entry;
         let mut header = header(&metadata);
         match kind {
             Kind::Directory => {
@@ -52,7 +63,14 @@ pub(crate) fn tar_gz(root: &Dir, path: &str, level: u32, limit: u64, out: impl W
                 packed.count(length, limit)?;
                 header.set_entry_type(tar::EntryType::Regular);
                 header.set_size(length);
-                builder.append_data(&mut header, &name, Exactly { inner: file, left: length })
+                builder.append_data(
+                    &mut header,
+                    &name,
+                    Exactly {
+                        inner: file,
+                        left: length,
+                    },
+                )
             }
             Kind::Other => {
                 packed.left_out += 1;
@@ -80,7 +98,13 @@ pub(crate) fn zip(root: &Dir, path: &str, limit: u64, out: impl Write) -> io::Re
                     .unix_permissions(entry.metadata.permissions().mode() & 0o777)
                     .large_file(length >= LARGE);
                 writer.start_file(entry.name, options)?;
-                io::copy(&mut Exactly { inner: file, left: length }, &mut writer)?;
+                io::copy(
+                    &mut Exactly {
+                        inner: file,
+                        left: length,
+                    },
+                    &mut writer,
+                )?;
             }
         }
         Ok(())
@@ -93,7 +117,10 @@ impl Packed {
     fn count(&mut self, length: u64, limit: u64) -> io::Result<()> {
         self.bytes = self.bytes.saturating_add(length);
         match self.bytes > limit {
-            true => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is larger than {limit} bytes"))),
+            true => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("it is larger than {limit} bytes"),
+            )),
             false => Ok(()),
         }
     }
@@ -112,7 +139,10 @@ fn open(root: &Dir, path: &Path) -> io::Result<(File, u64)> {
     let metadata = file.metadata()?;
     match metadata.is_file() {
         true => Ok((file, metadata.len())),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        )),
     }
 }
 
@@ -124,12 +154,17 @@ struct Exactly<R> {
 
 impl<R: Read> Read for Exactly<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         if most == 0 {
             return Ok(0);
         }
         match self.inner.read(&mut buffer[..most])? {
-            0 => Err(io::Error::new(io::ErrorKind::InvalidInput, "it became shorter while it was read")),
+            0 => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it became shorter while it was read",
+            )),
             count => {
                 self.left -= count as u64;
                 Ok(count)

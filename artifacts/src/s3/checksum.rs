@@ -33,8 +33,16 @@ impl Checksum {
             (CrcAlgorithm::Crc32IsoHdlc, 4, head.checksum_crc32()),
         ];
         named.into_iter().find_map(|(algorithm, length, text)| {
-            let bytes = STANDARD.decode(text?).ok().filter(|bytes| bytes.len() == length)?;
-            Some(Self { algorithm, value: bytes.into_iter().fold(0, |value, byte| value << 8 | u64::from(byte)) })
+            let bytes = STANDARD
+                .decode(text?)
+                .ok()
+                .filter(|bytes| bytes.len() == length)?;
+            Some(Self {
+                algorithm,
+                value: bytes
+                    .into_iter()
+                    .fold(0, |value, byte| value << 8 | u64::from(byte)),
+            })
         })
     }
 
@@ -60,7 +68,10 @@ impl Checksum {
                     None if digest.finalize() == value => None,
                     None => {
                         let message = "what came is not what the store keeps a checksum of";
-                        Some((Err(Error::new(ErrorKind::Unavailable, message)), (stream, digest, true)))
+                        Some((
+                            Err(Error::new(ErrorKind::Unavailable, message)),
+                            (stream, digest, true),
+                        ))
                     }
                 }
             },
@@ -73,14 +84,20 @@ impl Checksum {
 mod tests {
     use super::*;
 
-    fn head(kind: ChecksumType) -> aws_sdk_s3::operation::head_object::builders::HeadObjectOutputBuilder {
+    fn head(
+        kind: ChecksumType,
+    ) -> aws_sdk_s3::operation::head_object::builders::HeadObjectOutputBuilder {
         HeadObjectOutput::builder().checksum_type(kind)
     }
 
     async fn comes(head: &HeadObjectOutput, text: &'static str) -> bool {
         let (first, rest) = text.split_at(text.len() / 2);
         let stream = stream::iter([first, rest].map(|piece| Ok(Bytes::from(piece)))).boxed();
-        Checksum::of(head).unwrap().hold(stream).all(|chunk| std::future::ready(chunk.is_ok())).await
+        Checksum::of(head)
+            .unwrap()
+            .hold(stream)
+            .all(|chunk| std::future::ready(chunk.is_ok()))
+            .await
     }
 
     /// The check values of the CRC catalogue, of `123456789`.
@@ -89,15 +106,28 @@ mod tests {
         let known = |bytes: &[u8]| Some(STANDARD.encode(bytes));
         let full = || head(ChecksumType::FullObject);
         for head in [
-            full().set_checksum_crc64_nvme(known(&0xae8b_1486_0a79_9888_u64.to_be_bytes())).build(),
-            full().set_checksum_crc32_c(known(&0xe306_9283_u32.to_be_bytes())).build(),
-            full().set_checksum_crc32(known(&0xcbf4_3926_u32.to_be_bytes())).build(),
+            full()
+                .set_checksum_crc64_nvme(known(&0xae8b_1486_0a79_9888_u64.to_be_bytes()))
+                .build(),
+            full()
+                .set_checksum_crc32_c(known(&0xe306_9283_u32.to_be_bytes()))
+                .build(),
+            full()
+                .set_checksum_crc32(known(&0xcbf4_3926_u32.to_be_bytes()))
+                .build(),
         ] {
             assert!(comes(&head, "123456789").await, "{head:?}");
             assert!(!comes(&head, "123456780").await, "{head:?}");
         }
         assert_eq!(Checksum::of(&full().build()), None);
         assert_eq!(Checksum::of(&full().checksum_crc32("short").build()), None);
-        assert_eq!(Checksum::of(&head(ChecksumType::Composite).checksum_crc32("y/Q5Jg==").build()), None);
+        assert_eq!(
+            Checksum::of(
+                &head(ChecksumType::Composite)
+                    .checksum_crc32("y/Q5Jg==")
+                    .build()
+            ),
+            None
+        );
     }
 }

@@ -8,8 +8,8 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_s3::config::{
-    Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
-    StalledStreamProtectionConfig,
+    Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
@@ -36,12 +36,24 @@ pub(crate) async fn open(
     shared: Shared,
 ) -> Result<S3Store, Error> {
     location.check()?;
-    let read = Secrets { namespace, surroundings };
-    let authority = read.value(location.ca_secret.as_ref()).await?.map(|pem| pem.expose_secret().to_owned());
+    let read = Secrets {
+        namespace,
+        surroundings,
+    };
+    let authority = read
+        .value(location.ca_secret.as_ref())
+        .await?
+        .map(|pem| pem.expose_secret().to_owned());
     let secure = location.insecure != Some(true);
     let authority = authority.filter(|_| secure);
-    let web = surroundings.web(&Trust { authority, identity: None })?;
-    let host = location.endpoint.rsplit_once(':').map_or(location.endpoint.as_str(), |(host, _)| host);
+    let web = surroundings.web(&Trust {
+        authority,
+        identity: None,
+    })?;
+    let host = location
+        .endpoint
+        .rsplit_once(':')
+        .map_or(location.endpoint.as_str(), |(host, _)| host);
     let amazon = amazon(host);
     let region = match (location.region.as_str(), amazon) {
         ("", Some(Amazon::Region(region))) => region,
@@ -61,8 +73,15 @@ pub(crate) async fn open(
         .force_path_style(!virtual_hosted)
         .credentials_provider(credentials)
         // A store that fails takes no patience from others.
-        .retry_partition(RetryPartition::new(format!("{}/{}", location.endpoint, location.bucket)))
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_WAIT))
+        .retry_partition(RetryPartition::new(format!(
+            "{}/{}",
+            location.endpoint, location.bucket
+        )))
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(ATTEMPTS)
+                .with_initial_backoff(FIRST_WAIT),
+        )
         // Bodies are sent with their MD5; other checksums are not understood everywhere.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenSupported)
@@ -86,14 +105,22 @@ pub(crate) async fn open(
 /// Where Amazon keeps the bucket; where that is not said, the first region, as Argo's client has it.
 async fn region_of(client: &Client, bucket: &str) -> String {
     match client.get_bucket_location().bucket(bucket).send().await {
-        Ok(answer) => match answer.location_constraint.map(|place| place.as_str().to_owned()).as_deref() {
+        Ok(answer) => match answer
+            .location_constraint
+            .map(|place| place.as_str().to_owned())
+            .as_deref()
+        {
             None | Some("") => NO_REGION.to_owned(),
             // Its name before there were names for regions.
             Some("EU") => "eu-west-1".to_owned(),
             Some(region) => region.to_owned(),
         },
         Err(error) => {
-            tracing::info!(bucket, error = error.code(), "the bucket's region is not said; set `region`");
+            tracing::info!(
+                bucket,
+                error = error.code(),
+                "the bucket's region is not said; set `region`"
+            );
             NO_REGION.to_owned()
         }
     }
@@ -106,9 +133,16 @@ struct Secrets<'a> {
 }
 
 impl Secrets<'_> {
-    async fn value(&self, selector: Option<&SecretKeySelector>) -> Result<Option<SecretString>, Error> {
+    async fn value(
+        &self,
+        selector: Option<&SecretKeySelector>,
+    ) -> Result<Option<SecretString>, Error> {
         match selector.filter(|selector| !selector.name.is_empty()) {
-            Some(selector) => self.surroundings.secret(self.namespace, selector).await.map(Some),
+            Some(selector) => self
+                .surroundings
+                .secret(self.namespace, selector)
+                .await
+                .map(Some),
             None => Ok(None),
         }
     }
@@ -127,8 +161,13 @@ async fn credentials(
         (Some(access), Some(secret)) => {
             let token = read.value(location.session_token_secret.as_ref()).await?;
             let trimmed = |text: &SecretString| text.expose_secret().trim().to_owned();
-            let keys =
-                Credentials::new(trimmed(&access), trimmed(&secret), token.as_ref().map(trimmed), None, "Secret");
+            let keys = Credentials::new(
+                trimmed(&access),
+                trimmed(&secret),
+                token.as_ref().map(trimmed),
+                None,
+                "Secret",
+            );
             Ok(SharedCredentialsProvider::new(keys))
         }
         (None, None) if !own => {
@@ -136,35 +175,59 @@ async fn credentials(
                            workflows' own repositories and for the operator's bucket";
             Err(Error::new(ErrorKind::InvalidConfig, message))
         }
-        (None, None) => own_credentials(&location.role_arn, region, read.surroundings.cloud()?).await,
+        (None, None) => {
+            own_credentials(&location.role_arn, region, read.surroundings.cloud()?).await
+        }
         (Some(_), None) | (None, Some(_)) => {
-            let message = "`accessKeySecret` and `secretKeySecret` belong together: one of them is missing";
+            let message =
+                "`accessKeySecret` and `secretKeySecret` belong together: one of them is missing";
             Err(Error::new(ErrorKind::InvalidConfig, message))
         }
     }
 }
 
 /// The environment's, a web identity's, the container's or the machine's; or a role's that those may take on.
-async fn own_credentials(role: &str, region: &str, cloud: Arc<dyn Web>) -> Result<SharedCredentialsProvider, Error> {
+async fn own_credentials(
+    role: &str,
+    region: &str,
+    cloud: Arc<dyn Web>,
+) -> Result<SharedCredentialsProvider, Error> {
     let sdk = aws_config::defaults(BehaviorVersion::latest())
         .http_client(OverWeb(cloud))
         .region(Region::new(region.to_owned()))
         .load()
         .await;
     if !role.is_empty() {
-        let role =
-            AssumeRoleProvider::builder(role).session_name("wasm-workflow-executor").configure(&sdk).build().await;
+        let role = AssumeRoleProvider::builder(role)
+            .session_name("wasm-workflow-executor")
+            .configure(&sdk)
+            .build()
+            .await;
         return Ok(SharedCredentialsProvider::new(role));
     }
-    sdk.credentials_provider()
-        .ok_or_else(|| Error::new(ErrorKind::Forbidden, "this machine has no credentials of its own"))
+    sdk.credentials_provider().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Forbidden,
+            "this machine has no credentials of its own",
+        )
+    })
 }
 
-async fn encryption(location: &S3Location, secure: bool, read: &Secrets<'_>) -> Result<Encryption, Error> {
-    let Some(options) = location.encryption_options.as_ref().filter(|options| options.enable_encryption) else {
+async fn encryption(
+    location: &S3Location,
+    secure: bool,
+    read: &Secrets<'_>,
+) -> Result<Encryption, Error> {
+    let Some(options) = location
+        .encryption_options
+        .as_ref()
+        .filter(|options| options.enable_encryption)
+    else {
         return Ok(Encryption::Default);
     };
-    let password = read.value(options.server_side_customer_key_secret.as_ref()).await?;
+    let password = read
+        .value(options.server_side_customer_key_secret.as_ref())
+        .await?;
     match (password, options.kms_key_id.as_str()) {
         (None, "") => Ok(Encryption::Server),
         (None, key) => Encryption::kms(key, &options.kms_encryption_context),
@@ -172,9 +235,10 @@ async fn encryption(location: &S3Location, secure: bool, read: &Secrets<'_>) -> 
             let message = "`serverSideCustomerKeySecret` and `kmsKeyId` cannot be set together";
             Err(Error::new(ErrorKind::InvalidConfig, message))
         }
-        (Some(_), _) if !secure => {
-            Err(Error::new(ErrorKind::InvalidConfig, "`serverSideCustomerKeySecret` needs TLS: it sends keys"))
-        }
+        (Some(_), _) if !secure => Err(Error::new(
+            ErrorKind::InvalidConfig,
+            "`serverSideCustomerKeySecret` needs TLS: it sends keys",
+        )),
         (Some(password), _) => Ok(Encryption::Customer(CustomerKeys::new(password))),
     }
 }

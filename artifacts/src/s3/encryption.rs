@@ -44,11 +44,18 @@ impl Encryption {
                 Some(STANDARD.encode(serde_json::Value::from(object).to_string()))
             }
         };
-        Ok(Self::Kms { key: key.to_owned(), context })
+        Ok(Self::Kms {
+            key: key.to_owned(),
+            context,
+        })
     }
 
     /// The key of an object, where it has one of its own.
-    pub(super) async fn customer_key(&self, bucket: &str, key: &str) -> Result<Option<CustomerKey>, Error> {
+    pub(super) async fn customer_key(
+        &self,
+        bucket: &str,
+        key: &str,
+    ) -> Result<Option<CustomerKey>, Error> {
         match self {
             Self::Customer(keys) => keys.of(bucket, key).await.map(Some),
             _ => Ok(None),
@@ -61,7 +68,10 @@ macro_rules! with_key {
     ($request:expr, $customer:expr) => {{
         let mut request = $request;
         if let Some($crate::s3::encryption::CustomerKey { key, md5 }) = $customer {
-            request = request.sse_customer_algorithm("AES256").sse_customer_key(key).sse_customer_key_md5(md5);
+            request = request
+                .sse_customer_algorithm("AES256")
+                .sse_customer_key(key)
+                .sse_customer_key_md5(md5);
         }
         request
     }};
@@ -79,7 +89,8 @@ macro_rules! encrypted {
                 .server_side_encryption(aws_sdk_s3::types::ServerSideEncryption::AwsKms)
                 .ssekms_key_id(key)
                 .set_ssekms_encryption_context(context.clone()),
-            $crate::s3::encryption::Encryption::Default | $crate::s3::encryption::Encryption::Customer(_) => $request,
+            $crate::s3::encryption::Encryption::Default
+            | $crate::s3::encryption::Encryption::Customer(_) => $request,
         }
     };
 }
@@ -102,16 +113,24 @@ pub(super) struct CustomerKey {
 
 impl CustomerKeys {
     pub(super) fn new(password: SecretString) -> Self {
-        Self { password, one_at_a_time: Arc::new(Semaphore::new(1)) }
+        Self {
+            password,
+            one_at_a_time: Arc::new(Semaphore::new(1)),
+        }
     }
 
     async fn of(&self, bucket: &str, key: &str) -> Result<CustomerKey, Error> {
         let _turn = self.one_at_a_time.acquire().await;
         let (password, salt) = (self.password.clone(), format!("{bucket}{key}"));
-        let made = tokio::task::spawn_blocking(move || derive(password.expose_secret(), &salt)).await;
-        let key =
-            made.unwrap_or_else(|error| Err(Error::new(ErrorKind::Local, "making a key broke off").caused_by(error)))?;
-        Ok(CustomerKey { key: STANDARD.encode(key), md5: STANDARD.encode(Md5::digest(key)) })
+        let made =
+            tokio::task::spawn_blocking(move || derive(password.expose_secret(), &salt)).await;
+        let key = made.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Local, "making a key broke off").caused_by(error))
+        })?;
+        Ok(CustomerKey {
+            key: STANDARD.encode(key),
+            md5: STANDARD.encode(Md5::digest(key)),
+        })
     }
 }
 
@@ -119,13 +138,16 @@ impl CustomerKeys {
 /// key are the salt.
 fn derive(password: &str, salt: &str) -> Result<[u8; 32], Error> {
     let impossible = |error: argon2::Error| {
-        let message = format!("no key can be made of `serverSideCustomerKeySecret` for `{salt}`: {error}");
+        let message =
+            format!("no key can be made of `serverSideCustomerKeySecret` for `{salt}`: {error}");
         Error::new(ErrorKind::InvalidConfig, message)
     };
     let params = Params::new(64 << 10, 1, 4, Some(32)).map_err(impossible)?;
     let mut key = [0; 32];
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    argon.hash_password_into(password.as_bytes(), salt.as_bytes(), &mut key).map_err(impossible)?;
+    argon
+        .hash_password_into(password.as_bytes(), salt.as_bytes(), &mut key)
+        .map_err(impossible)?;
     Ok(key)
 }
 
@@ -141,13 +163,22 @@ mod tests {
         assert_eq!(made.key, "+RylT+8624A/me94mxe/Wm+2XNWkxkMcPQ2/rPQJNgI=");
         assert_eq!(made.md5, "tUUDyeAdTIOTn8Ci87qn2w==");
         assert_ne!(keys.of("bucket", "dir/other").await.unwrap().key, made.key);
-        assert!(keys.of("b", "k").await.is_err(), "a salt must have eight bytes");
+        assert!(
+            keys.of("b", "k").await.is_err(),
+            "a salt must have eight bytes"
+        );
     }
 
     #[test]
     fn the_context_is_json_in_base64() {
-        let Encryption::Kms { key, context } = Encryption::kms("id", r#"{"a": "b"}"#).unwrap() else { panic!() };
-        assert_eq!((key.as_str(), context.as_deref()), ("id", Some("eyJhIjoiYiJ9")));
+        let Encryption::Kms { key, context } = Encryption::kms("id", r#"{"a": "b"}"#).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (key.as_str(), context.as_deref()),
+            ("id", Some("eyJhIjoiYiJ9"))
+        );
         assert!(Encryption::kms("id", "a=b").is_err() && Encryption::kms("id", "[]").is_err());
     }
 }

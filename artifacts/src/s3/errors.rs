@@ -17,34 +17,59 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     let (kind, message) = match &error {
-        SdkError::TimeoutError(_) => (ErrorKind::Unavailable, "the server does not answer in time".to_owned()),
-        SdkError::DispatchFailure(failure) => match failure.as_connector_error().and_then(|error| Error::within(error))
+        SdkError::TimeoutError(_) => (
+            ErrorKind::Unavailable,
+            "the server does not answer in time".to_owned(),
+        ),
+        SdkError::DispatchFailure(failure) => match failure
+            .as_connector_error()
+            .and_then(|error| Error::within(error))
         {
             Some(ours) => (ours.kind(), ours.to_string()),
-            None if failure.is_timeout() => (ErrorKind::Unavailable, "the server does not answer in time".to_owned()),
+            None if failure.is_timeout() => (
+                ErrorKind::Unavailable,
+                "the server does not answer in time".to_owned(),
+            ),
             None => (ErrorKind::Forbidden, NO_CREDENTIALS.to_owned()),
         },
         SdkError::ResponseError(_) => match Error::within(&error) {
             Some(ours) => (ours.kind(), ours.to_string()),
-            None => (ErrorKind::Unavailable, format!("the answer about {what} broke off, or is none")),
+            None => (
+                ErrorKind::Unavailable,
+                format!("the answer about {what} broke off, or is none"),
+            ),
         },
         answered => {
-            let status = answered.raw_response().map_or(0, |response| response.status().as_u16());
+            let status = answered
+                .raw_response()
+                .map_or(0, |response| response.status().as_u16());
             let code = answered.code().unwrap_or_default();
-            let said: Option<String> =
-                answered.message().map(|said| said.chars().filter(|c| !c.is_control()).take(SHOWN).collect());
+            let said: Option<String> = answered.message().map(|said| {
+                said.chars()
+                    .filter(|c| !c.is_control())
+                    .take(SHOWN)
+                    .collect()
+            });
             let message = match (meaning(code, status, what), said) {
                 // These have many reasons, and some servers say which.
-                (Some(meaning), Some(said)) if matches!(code, "AccessDenied" | "AuthorizationHeaderMalformed") => {
+                (Some(meaning), Some(said))
+                    if matches!(code, "AccessDenied" | "AuthorizationHeaderMalformed") =>
+                {
                     format!("{meaning} (it says: {said})")
                 }
                 (Some(meaning), _) => meaning,
                 (None, said) => {
                     let said = said.as_deref().unwrap_or("it gives no reason");
-                    format!("the server answers {} about {what}: {said}", named(code, status))
+                    format!(
+                        "the server answers {} about {what}: {said}",
+                        named(code, status)
+                    )
                 }
             };
-            let request = answered.request_id().map(|id| format!(" (request {id})")).unwrap_or_default();
+            let request = answered
+                .request_id()
+                .map(|id| format!(" (request {id})"))
+                .unwrap_or_default();
             (kind(code, status), message + &request)
         }
     };
@@ -74,9 +99,8 @@ fn kind(code: &str, status: u16) -> ErrorKind {
         "NoSuchUpload" => ErrorKind::Unavailable,
         // No artifact is missing: an optional one is not, either.
         "NoSuchBucket" => ErrorKind::InvalidConfig,
-        "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling" | "OperationAborted" => {
-            ErrorKind::Unavailable
-        }
+        "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling"
+        | "OperationAborted" => ErrorKind::Unavailable,
         _ => match status {
             404 => ErrorKind::NotFound,
             // It changed while it was read: the next attempt reads one thing.

@@ -13,11 +13,21 @@ pub(super) fn amazon(host: &str) -> Option<Amazon<'_>> {
     if matches!(host, "s3.amazonaws.com" | "s3-external-1.amazonaws.com") {
         return Some(Amazon::Global);
     }
-    let middle = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
-    let region = ["s3.dualstack.", "s3-fips.dualstack.", "s3-fips.", "s3.", "s3-"]
-        .iter()
-        .find_map(|start| middle.strip_prefix(start))?;
-    let is_region = region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let middle = host
+        .strip_suffix(".amazonaws.com")
+        .or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
+    let region = [
+        "s3.dualstack.",
+        "s3-fips.dualstack.",
+        "s3-fips.",
+        "s3.",
+        "s3-",
+    ]
+    .iter()
+    .find_map(|start| middle.strip_prefix(start))?;
+    let is_region = region
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (is_region && region.contains('-')).then_some(Amazon::Region(region))
 }
 
@@ -25,7 +35,10 @@ pub(super) fn amazon(host: &str) -> Option<Amazon<'_>> {
 pub(super) fn is_virtual_hosted(host: &str, bucket: &str, secure: bool) -> bool {
     // No certificate has names so deep.
     let in_certificate = !(secure && bucket.contains('.'));
-    in_certificate && (amazon(host).is_some() || host == "storage.googleapis.com" || host.ends_with(".aliyuncs.com"))
+    in_certificate
+        && (amazon(host).is_some()
+            || host == "storage.googleapis.com"
+            || host.ends_with(".aliyuncs.com"))
 }
 
 #[cfg(test)]
@@ -36,10 +49,22 @@ mod tests {
     fn endpoints_of_amazon_and_others() {
         for (host, region) in [
             ("s3.amazonaws.com", Some(Amazon::Global)),
-            ("s3.eu-central-1.amazonaws.com", Some(Amazon::Region("eu-central-1"))),
-            ("s3-us-west-2.amazonaws.com", Some(Amazon::Region("us-west-2"))),
-            ("s3.dualstack.us-east-1.amazonaws.com", Some(Amazon::Region("us-east-1"))),
-            ("s3.cn-north-1.amazonaws.com.cn", Some(Amazon::Region("cn-north-1"))),
+            (
+                "s3.eu-central-1.amazonaws.com",
+                Some(Amazon::Region("eu-central-1")),
+            ),
+            (
+                "s3-us-west-2.amazonaws.com",
+                Some(Amazon::Region("us-west-2")),
+            ),
+            (
+                "s3.dualstack.us-east-1.amazonaws.com",
+                Some(Amazon::Region("us-east-1")),
+            ),
+            (
+                "s3.cn-north-1.amazonaws.com.cn",
+                Some(Amazon::Region("cn-north-1")),
+            ),
             ("s3.example.com", None),
             ("minio.argo.svc", None),
             ("s3.evil.com.amazonaws.com.example.com", None),
@@ -53,7 +78,8 @@ mod tests {
     fn where_the_bucket_stands() {
         assert!(is_virtual_hosted("s3.amazonaws.com", "b", true));
         assert!(
-            !is_virtual_hosted("s3.amazonaws.com", "b.c", true) && is_virtual_hosted("s3.amazonaws.com", "b.c", false)
+            !is_virtual_hosted("s3.amazonaws.com", "b.c", true)
+                && is_virtual_hosted("s3.amazonaws.com", "b.c", false)
         );
         assert!(is_virtual_hosted("storage.googleapis.com", "b", true));
         assert!(is_virtual_hosted("oss-cn-hangzhou.aliyuncs.com", "b", true));

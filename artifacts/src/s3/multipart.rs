@@ -41,11 +41,16 @@ impl Multipart {
         customer: Option<CustomerKey>,
     ) -> Result<Self, Error> {
         let create = async |algorithm: Option<ChecksumAlgorithm>| {
-            let request =
-                client.create_multipart_upload().bucket(&bucket).key(&key).set_checksum_algorithm(algorithm.clone());
+            let request = client
+                .create_multipart_upload()
+                .bucket(&bucket)
+                .key(&key)
+                .set_checksum_algorithm(algorithm.clone());
             // Of the whole, so that whoever gets it in other parts can check it too.
             let request = request.set_checksum_type(algorithm.map(|_| ChecksumType::FullObject));
-            encrypted!(with_key!(request, customer.clone()), &encryption).send().await
+            encrypted!(with_key!(request, customer.clone()), &encryption)
+                .send()
+                .await
         };
         let created = match create(Some(ChecksumAlgorithm::Crc32C)).await {
             // Some do not let pass what they do not know.
@@ -57,8 +62,17 @@ impl Multipart {
             Some(ChecksumAlgorithm::Crc32C) => HeldBy::Crc32c,
             _ => HeldBy::Md5,
         };
-        let id = created.upload_id.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the server begins no upload"))?;
-        Ok(Self { client, bucket, key, id, held_by, customer })
+        let id = created
+            .upload_id
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the server begins no upload"))?;
+        Ok(Self {
+            client,
+            bucket,
+            key,
+            id,
+            held_by,
+            customer,
+        })
     }
 
     /// Sends a part. Numbers begin with 1.
@@ -67,20 +81,43 @@ impl Multipart {
             HeldBy::Md5 => (Some(part.md5().await), None),
             HeldBy::Crc32c => (None, Some(part.crc32c())),
         };
-        let request = self.client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
-        let request = request.part_number(number).set_content_md5(md5).set_checksum_crc32_c(crc.clone());
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id);
+        let request = request
+            .part_number(number)
+            .set_content_md5(md5)
+            .set_checksum_crc32_c(crc.clone());
         let request = with_key!(request, self.customer.clone()).body(part.body());
         let sent = request.customize().disable_payload_signing().send().await;
         let sent = sent.map_err(|error| explain(&object(&self.key), error))?;
-        Ok(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).set_checksum_crc32_c(crc).build())
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(sent.e_tag)
+            .set_checksum_crc32_c(crc)
+            .build())
     }
 
     /// Makes the object of its parts.
     pub(super) async fn complete(&self, parts: Vec<CompletedPart>) -> Result<(), Error> {
         let e_tag = e_tag_of(&parts);
-        let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
-        match with_key!(request, self.customer.clone()).multipart_upload(all).send().await {
+        let all = CompletedMultipartUpload::builder()
+            .set_parts(Some(parts))
+            .build();
+        let request = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id);
+        match with_key!(request, self.customer.clone())
+            .multipart_upload(all)
+            .send()
+            .await
+        {
             Err(error) if !self.is_there(e_tag).await => Err(explain(&object(&self.key), error)),
             Err(_) => {
                 // It may be there from an earlier attempt, and this one's parts too.
@@ -93,13 +130,26 @@ impl Multipart {
 
     /// Whether the object has this tag: the upload was finished, and the answer was lost.
     async fn is_there(&self, e_tag: Option<String>) -> bool {
-        let request = self.client.head_object().bucket(&self.bucket).key(&self.key);
-        let there = with_key!(request, self.customer.clone()).send().await.ok().and_then(|there| there.e_tag);
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(&self.key);
+        let there = with_key!(request, self.customer.clone())
+            .send()
+            .await
+            .ok()
+            .and_then(|there| there.e_tag);
         e_tag.is_some() && there.map(|there| there.trim_matches('"').to_owned()) == e_tag
     }
 
     async fn abort(&self) {
-        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
+        let request = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id);
         if let Err(error) = request.send().await {
             tracing::warn!(bucket = self.bucket, key = self.key, %error, "an upload that was begun stays in the store, unfinished");
         }
@@ -119,20 +169,40 @@ impl Pending {
         key: &str,
         customer: Option<CustomerKey>,
     ) -> Result<(Arc<Multipart>, Self), Error> {
-        let (client, encryption, left) = (store.client.clone(), store.encryption.clone(), store.left.clone());
-        let beginning = Multipart::begin(client, store.bucket.clone(), key.to_owned(), encryption, customer);
+        let (client, encryption, left) = (
+            store.client.clone(),
+            store.encryption.clone(),
+            store.left.clone(),
+        );
+        let beginning = Multipart::begin(
+            client,
+            store.bucket.clone(),
+            key.to_owned(),
+            encryption,
+            customer,
+        );
         let (hand_over, begun) = tokio::sync::oneshot::channel();
         store.left.spawn(async move {
-            let begun = beginning.await.map(|upload| Self { upload: Some(Arc::new(upload)), left });
+            let begun = beginning.await.map(|upload| Self {
+                upload: Some(Arc::new(upload)),
+                left,
+            });
             // Here and now: whoever waits for all that is left does not wait for what is begun by dropping.
             if let Err(Ok(mut pending)) = hand_over.send(begun) {
                 pending.abort().await;
             }
         });
-        let defect = |_| Err(Error::new(ErrorKind::Local, "an upload was not begun; this is a defect"));
+        let defect = |_| {
+            Err(Error::new(
+                ErrorKind::Local,
+                "an upload was not begun; this is a defect",
+            ))
+        };
         let pending = begun.await.unwrap_or_else(defect)?;
         let upload = pending.upload.clone();
-        let upload = upload.ok_or_else(|| Error::new(ErrorKind::Local, "an upload is not there; this is a defect"))?;
+        let upload = upload.ok_or_else(|| {
+            Error::new(ErrorKind::Local, "an upload is not there; this is a defect")
+        })?;
         Ok((upload, pending))
     }
 
@@ -152,8 +222,11 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let (Some(upload), Ok(handle)) = (self.upload.take(), tokio::runtime::Handle::try_current()) {
-            self.left.spawn_on(async move { upload.abort().await }, &handle);
+        if let (Some(upload), Ok(handle)) =
+            (self.upload.take(), tokio::runtime::Handle::try_current())
+        {
+            self.left
+                .spawn_on(async move { upload.abort().await }, &handle);
         }
     }
 }
@@ -162,11 +235,17 @@ impl Drop for Pending {
 fn e_tag_of(parts: &[CompletedPart]) -> Option<String> {
     let mut all = Md5::new();
     for part in parts {
-        all.update(hex::decode(part.e_tag()?.trim_matches('"')).ok().filter(|md5| md5.len() == 16)?);
+        all.update(
+            hex::decode(part.e_tag()?.trim_matches('"'))
+                .ok()
+                .filter(|md5| md5.len() == 16)?,
+        );
     }
     Some(format!("{}-{}", hex::encode(all.finalize()), parts.len()))
 }
 
 fn status<E>(error: &SdkError<E, HttpResponse>) -> u16 {
-    error.raw_response().map_or(0, |response| response.status().as_u16())
+    error
+        .raw_response()
+        .map_or(0, |response| response.status().as_u16())
 }

@@ -31,7 +31,10 @@ impl Part {
     /// As the body of a request.
     pub(super) fn body(self) -> ByteStream {
         ByteStream::new(SdkBody::retryable(move || {
-            SdkBody::from_body_1_x(Pieces { left: self.length as u64, pieces: self.pieces.clone().into() })
+            SdkBody::from_body_1_x(Pieces {
+                left: self.length as u64,
+                pieces: self.pieces.clone().into(),
+            })
         }))
     }
 
@@ -46,7 +49,9 @@ impl Part {
             return hash(self);
         }
         let shared = self.clone();
-        tokio::task::spawn_blocking(move || hash(&shared)).await.unwrap_or_else(|_| hash(self))
+        tokio::task::spawn_blocking(move || hash(&shared))
+            .await
+            .unwrap_or_else(|_| hash(self))
     }
 
     /// As S3 writes it: big-endian, base64.
@@ -67,7 +72,10 @@ impl Body for Pieces {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = self.pieces.pop_front();
         self.left -= next.as_ref().map_or(0, |piece| piece.len() as u64);
         Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
@@ -92,7 +100,11 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn new(stream: BoxStream<'static, Result<Bytes, Error>>, size: usize) -> Self {
-        Self { stream: stream.fuse(), size, over: Bytes::new() }
+        Self {
+            stream: stream.fuse(),
+            size,
+            over: Bytes::new(),
+        }
     }
 
     /// The next, full unless it is the last; `None` at the end.
@@ -127,9 +139,18 @@ mod tests {
         let mut parts = Parts::new(stream::iter(pieces).boxed(), 9);
         let part = parts.next().await.unwrap().unwrap();
         // The check value of CRC-32C (`rfc3720`, appendix B.4, has others), and the MD5 of the same text.
-        assert_eq!(part.crc32c(), STANDARD.encode(0xe306_9283_u32.to_be_bytes()));
-        assert_eq!(part.md5().await, STANDARD.encode(hex::decode("25f9e794323b453885f5181f1b624d0b").unwrap()));
-        assert_eq!(part.body().collect().await.unwrap().into_bytes(), "123456789");
+        assert_eq!(
+            part.crc32c(),
+            STANDARD.encode(0xe306_9283_u32.to_be_bytes())
+        );
+        assert_eq!(
+            part.md5().await,
+            STANDARD.encode(hex::decode("25f9e794323b453885f5181f1b624d0b").unwrap())
+        );
+        assert_eq!(
+            part.body().collect().await.unwrap().into_bytes(),
+            "123456789"
+        );
         assert!(parts.next().await.unwrap().is_none());
         let mut parts = Parts::new(stream::iter([Ok(Bytes::from("12345"))]).boxed(), 2);
         let mut lengths = Vec::new();

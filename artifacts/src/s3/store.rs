@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, CreateBucketConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
-    ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
+    BucketLocationConstraint, CreateBucketConfiguration, ServerSideEncryption,
+    ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -58,8 +58,13 @@ impl S3Store {
 
     /// Makes the bucket, once, where that is asked for.
     pub(super) async fn ready_bucket(&self) -> Result<(), Error> {
-        let Some(create) = self.create else { return Ok(()) };
-        self.created.get_or_try_init(|| self.create_bucket(create)).await.map(drop)
+        let Some(create) = self.create else {
+            return Ok(());
+        };
+        self.created
+            .get_or_try_init(|| self.create_bucket(create))
+            .await
+            .map(drop)
     }
 
     async fn create_bucket(&self, create: CreateBucket) -> Result<(), Error> {
@@ -70,13 +75,26 @@ impl S3Store {
         // The first region is the one that cannot be named.
         if self.region != "us-east-1" {
             let place = BucketLocationConstraint::from(self.region.as_str());
-            request = request
-                .create_bucket_configuration(CreateBucketConfiguration::builder().location_constraint(place).build());
+            request = request.create_bucket_configuration(
+                CreateBucketConfiguration::builder()
+                    .location_constraint(place)
+                    .build(),
+            );
         }
         match request.send().await {
             Ok(_) => self.encrypt_bucket().await,
-            Err(error) if matches!(error.code(), Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists")) => Ok(()),
-            Err(error) => Err(explain(&format!("making the bucket `{}`", self.bucket), error)),
+            Err(error)
+                if matches!(
+                    error.code(),
+                    Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists")
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(explain(
+                &format!("making the bucket `{}`", self.bucket),
+                error,
+            )),
         }
     }
 
@@ -84,24 +102,35 @@ impl S3Store {
     async fn encrypt_bucket(&self) -> Result<(), Error> {
         let default = match &self.encryption {
             Encryption::Default | Encryption::Customer(_) => return Ok(()),
-            Encryption::Server => {
-                ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::Aes256).build()
-            }
+            Encryption::Server => ServerSideEncryptionByDefault::builder()
+                .sse_algorithm(ServerSideEncryption::Aes256)
+                .build(),
             Encryption::Kms { key, .. } => ServerSideEncryptionByDefault::builder()
                 .sse_algorithm(ServerSideEncryption::AwsKms)
                 .kms_master_key_id(key)
                 .build(),
         };
         let incomplete = |error: aws_sdk_s3::error::BuildError| {
-            Error::new(ErrorKind::InvalidConfig, "the bucket's encryption cannot be said").caused_by(error)
+            Error::new(
+                ErrorKind::InvalidConfig,
+                "the bucket's encryption cannot be said",
+            )
+            .caused_by(error)
         };
         let rule = ServerSideEncryptionRule::builder()
             .apply_server_side_encryption_by_default(default.map_err(incomplete)?)
             .build();
-        let rules = ServerSideEncryptionConfiguration::builder().rules(rule).build().map_err(incomplete)?;
+        let rules = ServerSideEncryptionConfiguration::builder()
+            .rules(rule)
+            .build()
+            .map_err(incomplete)?;
         let request = self.client.put_bucket_encryption().bucket(&self.bucket);
-        let sent = request.server_side_encryption_configuration(rules).send().await;
-        sent.map(drop).map_err(|error| explain(&format!("encrypting the bucket `{}`", self.bucket), error))
+        let sent = request
+            .server_side_encryption_configuration(rules)
+            .send()
+            .await;
+        sent.map(drop)
+            .map_err(|error| explain(&format!("encrypting the bucket `{}`", self.bucket), error))
     }
 }
 
@@ -121,7 +150,13 @@ impl ArtifactStore for S3Store {
     }
 
     async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object, Error>>, Error> {
-        let pages = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
+        let pages = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .into_paginator()
+            .send();
         let what = format!("the list of objects below `{prefix}`");
         let objects = stream::unfold((pages, what), |(mut pages, what)| async move {
             let page = pages.next().await?.map_err(|error| explain(&what, error));
@@ -131,7 +166,12 @@ impl ArtifactStore for S3Store {
                     .contents
                     .unwrap_or_default()
                     .into_iter()
-                    .filter_map(|object| Some(Ok(Object { key: object.key?, size: size(object.size) })))
+                    .filter_map(|object| {
+                        Some(Ok(Object {
+                            key: object.key?,
+                            size: size(object.size),
+                        }))
+                    })
                     .collect(),
             };
             Some((stream::iter(objects), (pages, what)))

@@ -35,22 +35,32 @@ pub(super) struct Turn {
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        Self { all: permits(ALL), servers: Arc::default() }
+        Self {
+            all: permits(ALL),
+            servers: Arc::default(),
+        }
     }
 
     /// The part of one server, of whichever of its buckets.
     pub(crate) fn of(&self, server: &str) -> Turns {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         servers.retain(|_, own| Arc::strong_count(own) > 1);
-        let own = servers.entry(server.to_owned()).or_insert_with(|| permits(OF_ONE));
-        Turns { all: Arc::clone(&self.all), own: Arc::clone(own) }
+        let own = servers
+            .entry(server.to_owned())
+            .or_insert_with(|| permits(OF_ONE));
+        Turns {
+            all: Arc::clone(&self.all),
+            own: Arc::clone(own),
+        }
     }
 }
 
 impl Turns {
     /// Waits until there is so much. More than a server may have is as much as it may have.
     pub(super) async fn take(&self, bytes: u64) -> Turn {
-        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(OF_ONE).clamp(1, OF_ONE);
+        let pieces = u32::try_from(bytes.div_ceil(PIECE))
+            .unwrap_or(OF_ONE)
+            .clamp(1, OF_ONE);
         // Nobody closes them.
         let own = Arc::clone(&self.own).acquire_many_owned(pieces).await.ok();
         let all = Arc::clone(&self.all).acquire_many_owned(pieces).await.ok();
@@ -62,9 +72,14 @@ impl Turn {
     /// Half of it, for somebody else.
     pub(super) fn split(&mut self) -> Self {
         let half = |permit: &mut Option<OwnedSemaphorePermit>| {
-            permit.as_mut().and_then(|permit| permit.split(permit.num_permits() / 2))
+            permit
+                .as_mut()
+                .and_then(|permit| permit.split(permit.num_permits() / 2))
         };
-        Self { all: half(&mut self.all), own: half(&mut self.own) }
+        Self {
+            all: half(&mut self.all),
+            own: half(&mut self.own),
+        }
     }
 }
 
@@ -87,10 +102,16 @@ mod tests {
             kept.push(turn);
         }
         assert_eq!(kept.len(), 6);
-        assert!(all.of("hostile").take(1).now_or_never().is_none(), "another bucket is the same server");
+        assert!(
+            all.of("hostile").take(1).now_or_never().is_none(),
+            "another bucket is the same server"
+        );
         let mut two = other.take(10 << 20).now_or_never().expect("its own");
         drop(two.split());
-        assert!(other.take(19 << 20).now_or_never().is_some(), "half of it is free again");
+        assert!(
+            other.take(19 << 20).now_or_never().is_some(),
+            "half of it is free again"
+        );
         drop(kept);
         assert!(hostile.take(u64::MAX).now_or_never().is_some());
     }

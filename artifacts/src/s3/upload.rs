@@ -32,9 +32,15 @@ type Turned = (Part, Turn);
 
 impl S3Store {
     pub(super) async fn upload(&self, key: &str, body: Body) -> Result<(), Error> {
-        let most = body.length.or(body.at_most).unwrap_or(PART_BYTES * MAX_PARTS);
+        let most = body
+            .length
+            .or(body.at_most)
+            .unwrap_or(PART_BYTES * MAX_PARTS);
         let part_bytes = PART_BYTES.max(most.div_ceil(MAX_PARTS));
-        let mut parts = Parts::new(body.stream, usize::try_from(part_bytes).unwrap_or(usize::MAX));
+        let mut parts = Parts::new(
+            body.stream,
+            usize::try_from(part_bytes).unwrap_or(usize::MAX),
+        );
         // Memory for both at once: two that have it for one would wait for each other.
         let mut turn = self.turns.take(most.min(2 * part_bytes)).await;
         let first = parts.next().await?.unwrap_or_default();
@@ -42,7 +48,8 @@ impl S3Store {
             None => self.put_at_once(key, first).await,
             Some(second) => {
                 let half = turn.split();
-                self.put_in_parts(key, vec![(first, half), (second, turn)], parts, part_bytes).await
+                self.put_in_parts(key, vec![(first, half), (second, turn)], parts, part_bytes)
+                    .await
             }
         }
     }
@@ -50,13 +57,24 @@ impl S3Store {
     async fn put_at_once(&self, key: &str, whole: Part) -> Result<(), Error> {
         let customer = self.encryption.customer_key(&self.bucket, key).await?;
         let md5 = whole.md5().await;
-        let request = self.client.put_object().bucket(&self.bucket).key(key).content_md5(md5);
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_md5(md5);
         let request = encrypted!(with_key!(request, customer), &self.encryption).body(whole.body());
         let sent = request.customize().disable_payload_signing().send().await;
         sent.map(drop).map_err(|error| explain(&object(key), error))
     }
 
-    async fn put_in_parts(&self, key: &str, begun: Vec<Turned>, rest: Parts, size: u64) -> Result<(), Error> {
+    async fn put_in_parts(
+        &self,
+        key: &str,
+        begun: Vec<Turned>,
+        rest: Parts,
+        size: u64,
+    ) -> Result<(), Error> {
         let customer = self.encryption.customer_key(&self.bucket, key).await?;
         let (upload, mut pending) = Pending::begin(self, key, customer).await?;
         let turns = self.turns.clone();
@@ -64,7 +82,9 @@ impl S3Store {
             let turn = turns.take(size).await;
             Ok(rest.next().await?.map(|part| ((part, turn), (rest, turns))))
         });
-        let numbered = stream::iter(begun.into_iter().map(Ok)).chain(rest).zip(stream::iter(1..));
+        let numbered = stream::iter(begun.into_iter().map(Ok))
+            .chain(rest)
+            .zip(stream::iter(1..));
         let sent = numbered
             .map(|(part, number)| {
                 let upload = Arc::clone(&upload);
@@ -91,9 +111,11 @@ impl S3Store {
 }
 
 /// The work on its own; it ends when nobody waits for it any more.
-async fn spawn<T: Send + 'static>(work: impl Future<Output = Result<T, Error>> + Send + 'static) -> Result<T, Error> {
+async fn spawn<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
     let done = AbortOnDropHandle::new(tokio::spawn(work)).await;
-    done.unwrap_or_else(
-        |error| Err(Error::new(ErrorKind::Local, "a part broke off; this is a defect").caused_by(error)),
-    )
+    done.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Local, "a part broke off; this is a defect").caused_by(error))
+    })
 }

@@ -26,9 +26,18 @@ struct Connector {
 }
 
 impl HttpClient for OverWeb {
-    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        let timeout = settings.read_timeout().map(|read| read + settings.connect_timeout().unwrap_or_default());
-        SharedHttpConnector::new(Connector { web: Arc::clone(&self.0), timeout })
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let timeout = settings
+            .read_timeout()
+            .map(|read| read + settings.connect_timeout().unwrap_or_default());
+        SharedHttpConnector::new(Connector {
+            web: Arc::clone(&self.0),
+            timeout,
+        })
     }
 }
 
@@ -45,19 +54,25 @@ impl HttpConnector for Connector {
             };
             let answer: http::Response<reqwest::Body> = answer.map_err(connector_error)?.into();
             let answer = answer.map(SdkBody::from_body_1_x);
-            HttpResponse::try_from(answer).map_err(|error| ConnectorError::other(error.into(), None))
+            HttpResponse::try_from(answer)
+                .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
 }
 
 fn into_request(request: HttpRequest) -> Result<reqwest::Request, ConnectorError> {
-    let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+    let request = request
+        .try_into_http1x()
+        .map_err(|error| ConnectorError::user(error.into()))?;
     let signed = request.uri().path().to_owned();
     let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap))
         .map_err(|error| ConnectorError::user(error.into()))?;
     // URLs have no segments `.` and `..`: another object would be asked for than was signed.
     if request.url().path() != signed {
-        let error = Error::new(ErrorKind::InvalidConfig, "a key cannot have `.` or `..` between its slashes");
+        let error = Error::new(
+            ErrorKind::InvalidConfig,
+            "a key cannot have `.` or `..` between its slashes",
+        );
         return Err(ConnectorError::user(error.into()));
     }
     Ok(request)

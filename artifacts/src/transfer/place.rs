@@ -11,8 +11,13 @@ use crate::Error;
 
 /// Sets the permissions of what was brought, and of everything in it if that is asked for.
 pub async fn permit(root: &Arc<Dir>, path: &str, mode: Option<(u32, bool)>) -> Result<(), Error> {
-    let Some((mode, recurse)) = mode else { return Ok(()) };
-    blocking(root, path, move |root, path| set_mode(root, Path::new(path), mode, recurse)).await
+    let Some((mode, recurse)) = mode else {
+        return Ok(());
+    };
+    blocking(root, path, move |root, path| {
+        set_mode(root, Path::new(path), mode, recurse)
+    })
+    .await
 }
 
 /// Puts what was brought to `incoming` at its path: into what is there already where both are directories, and over everything else.
@@ -31,15 +36,18 @@ fn put(incoming: &Dir, from: &Path, root: &Dir, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => incoming.rename(from, root, to),
         Err(error) => Err(error),
         Ok(there) if there.is_dir() && incoming.symlink_metadata(from)?.is_dir() => {
-            let names = incoming.read_dir(from)?.map(|entry| entry.map(|entry| entry.file_name()));
+            let names = incoming
+                .read_dir(from)?
+                .map(|entry| entry.map(|entry| entry.file_name()));
             for name in names.collect::<io::Result<Vec<_>>>()? {
                 put(incoming, &from.join(&name), root, &to.join(&name))?;
             }
             Ok(())
         }
-        Ok(there) if there.is_dir() => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a directory is there already"))
-        }
+        Ok(there) if there.is_dir() => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a directory is there already",
+        )),
         Ok(_) => {
             root.remove_file(to)?;
             incoming.rename(from, root, to)

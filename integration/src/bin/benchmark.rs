@@ -30,13 +30,21 @@ fn main() {
         return echo();
     }
     let tmpfs = Path::new("/dev/shm");
-    let scratch = tempfile::tempdir_in(if tmpfs.is_dir() { tmpfs } else { Path::new("/tmp") }).unwrap();
+    let scratch = tempfile::tempdir_in(if tmpfs.is_dir() {
+        tmpfs
+    } else {
+        Path::new("/tmp")
+    })
+    .unwrap();
     // One workflow is given so many results here as an agent would take in minutes.
     let config = json!({"sources": {"files": guests::directory()}, "jobs": {"patchRate": "1ms"}});
     let options = Options {
         config: Some(config.to_string()),
         scratch: Some(scratch.path().to_owned()),
-        flags: vec!["--log-level".into(), "warn,wasm_workflow_executor::cli=info".into()],
+        flags: vec![
+            "--log-level".into(),
+            "warn,wasm_workflow_executor::cli=info".into(),
+        ],
         ..Options::default()
     };
     let (executor, echo) = (Executor::start_with(options), Echo::start());
@@ -44,7 +52,10 @@ fn main() {
     let token = executor.token.clone();
 
     println!("warm steps, concurrency 1, p50          echo       step     ratio   budget");
-    for (name, guest, budget) in [("component world", "noop-step", 2.0), ("/work, tmpfs", "noop-work", 4.0)] {
+    for (name, guest, budget) in [
+        ("component world", "noop-step", 2.0),
+        ("/work, tmpfs", "noop-work", 4.0),
+    ] {
         let body = request(&template(guest)).to_string();
         let mut echoed = Connection::open(&echo.address, &body, "");
         let mut stepped = Connection::open(&target, &body, &token);
@@ -63,7 +74,10 @@ fn main() {
     }
 
     println!("warm steps a second, 16 at a time       echo       step     ratio   budget");
-    for (name, guest, budget) in [("component world", "noop-step", 40), ("/work, tmpfs", "noop-work", 15)] {
+    for (name, guest, budget) in [
+        ("component world", "noop-step", 40),
+        ("/work, tmpfs", "noop-work", 15),
+    ] {
         let body = request(&template(guest)).to_string();
         let (mut echo_rate, mut step_rate) = (0.0, 0.0);
         for _ in 0..4 {
@@ -76,9 +90,14 @@ fn main() {
     drop((executor, echo));
 
     println!("instantiate and run, in process, p50                          budget");
-    let empty = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).unwrap();
+    let empty = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#)
+        .unwrap();
     in_process("core module", &empty, "<= 5 µs");
-    in_process("component of the step world", &std::fs::read(guests::guest("noop-step")).unwrap(), "<= 30 µs");
+    in_process(
+        "component of the step world",
+        &std::fs::read(guests::guest("noop-step")).unwrap(),
+        "<= 30 µs",
+    );
     restart();
     idle();
 }
@@ -90,8 +109,19 @@ fn idle() {
         let directory = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", wasm_workflow_integration::free_port());
         let mut command = Command::new(wasm_workflow_integration::executor::program());
-        command.args(["serve", "--no-token", "--log-level", "off", "--bind", &address]);
-        command.arg("--cache-dir").arg(directory.path()).arg("--scratch-dir").arg(directory.path());
+        command.args([
+            "serve",
+            "--no-token",
+            "--log-level",
+            "off",
+            "--bind",
+            &address,
+        ]);
+        command
+            .arg("--cache-dir")
+            .arg(directory.path())
+            .arg("--scratch-dir")
+            .arg(directory.path());
         let started = Instant::now();
         let mut child = command.spawn().unwrap();
         while TcpStream::connect(&address).is_err() {
@@ -100,24 +130,40 @@ fn idle() {
         times.push(started.elapsed());
         std::thread::sleep(Duration::from_millis(500));
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         resident = resident.max(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    println!("listening after the start, p50          {:>9.1?} {:>31}", median(&mut times), "<= 50 ms");
-    println!("resident when idle, the most of nine    {:>6} MB {:>31}", resident * 1024 / 1_000_000, "<= 30 MB");
+    println!(
+        "listening after the start, p50          {:>9.1?} {:>31}",
+        median(&mut times),
+        "<= 50 ms"
+    );
+    println!(
+        "resident when idle, the most of nine    {:>6} MB {:>31}",
+        resident * 1024 / 1_000_000,
+        "<= 30 MB"
+    );
 }
 
 /// The route that everything is compared with.
 fn echo() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("{}", listener.local_addr().unwrap());
-        let route = axum::routing::post(async |axum::Json(body): axum::Json<Value>| axum::Json(body));
+        let route =
+            axum::routing::post(async |axum::Json(body): axum::Json<Value>| axum::Json(body));
         let router = axum::Router::new().route("/api/v1/template.execute", route);
-        let listener = axum::serve::ListenerExt::tap_io(listener, |stream| drop(stream.set_nodelay(true)));
+        let listener =
+            axum::serve::ListenerExt::tap_io(listener, |stream| drop(stream.set_nodelay(true)));
         axum::serve(listener, router).await.unwrap();
     });
 }
@@ -129,11 +175,19 @@ struct Echo {
 
 impl Echo {
     fn start() -> Self {
-        let mut child =
-            Command::new(std::env::current_exe().unwrap()).arg("echo").stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg("echo")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut address = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self { child, address: address.trim().to_owned() }
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut address)
+            .unwrap();
+        Self {
+            child,
+            address: address.trim().to_owned(),
+        }
     }
 }
 
@@ -160,7 +214,11 @@ impl Connection {
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        Self { stream, request: request.into_bytes(), answer: vec![0; 1 << 16] }
+        Self {
+            stream,
+            request: request.into_bytes(),
+            answer: vec![0; 1 << 16],
+        }
     }
 
     fn call(&mut self) -> Duration {
@@ -170,12 +228,22 @@ impl Connection {
         loop {
             length += self.stream.read(&mut self.answer[length..]).unwrap();
             let text = std::str::from_utf8(&self.answer[..length]).unwrap();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let announced = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let announced = head
+                .split("content-length: ")
+                .nth(1)
+                .unwrap()
+                .split("\r\n")
+                .next()
+                .unwrap();
             if body.len() == announced.parse::<usize>().unwrap() {
                 assert!(
                     head.starts_with("HTTP/1.1 200")
-                        && !["\"Error\"", "Failed", "requeue"].iter().any(|word| body.contains(word)),
+                        && !["\"Error\"", "Failed", "requeue"]
+                            .iter()
+                            .any(|word| body.contains(word)),
                     "{text}"
                 );
                 return started.elapsed();
@@ -207,7 +275,14 @@ fn median(times: &mut [Duration]) -> Duration {
 
 fn limits() -> Limits {
     let large = 1 << 30;
-    Limits { memory: large, time: Duration::from_mins(10), output: large, disk: large, entries: large, disk_free: 0 }
+    Limits {
+        memory: large,
+        time: Duration::from_mins(10),
+        output: large,
+        disk: large,
+        entries: large,
+        disk_free: 0,
+    }
 }
 
 fn invocation() -> Invocation {
@@ -226,7 +301,12 @@ fn invocation() -> Invocation {
     }
 }
 
-fn run(runtime: &tokio::runtime::Runtime, compiler: &Compiler, module: &runtime::Module, args: &[String]) -> Duration {
+fn run(
+    runtime: &tokio::runtime::Runtime,
+    compiler: &Compiler,
+    module: &runtime::Module,
+    args: &[String],
+) -> Duration {
     let started = Instant::now();
     let run = Run {
         args,
@@ -240,19 +320,31 @@ fn run(runtime: &tokio::runtime::Runtime, compiler: &Compiler, module: &runtime:
         stdout: None,
         stderr: None,
     };
-    let report = runtime.block_on(runtime::run(compiler, module, run)).unwrap();
-    assert!(matches!(report.ending, Ending::Exited(0) | Ending::Returned(_)), "{report:?}");
+    let report = runtime
+        .block_on(runtime::run(compiler, module, run))
+        .unwrap();
+    assert!(
+        matches!(report.ending, Ending::Exited(0) | Ending::Returned(_)),
+        "{report:?}"
+    );
     started.elapsed()
 }
 
 fn in_process(name: &str, bytes: &[u8], budget: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let compiler = Compiler::new(16, None).unwrap();
-    let module = compiler.compile("sha256:bench", bytes, Retain::OnDisk).unwrap();
+    let module = compiler
+        .compile("sha256:bench", bytes, Retain::OnDisk)
+        .unwrap();
     for _ in 0..1000 {
         run(&runtime, &compiler, &module, &[]);
     }
-    let mut times: Vec<Duration> = (0..20_000).map(|_| run(&runtime, &compiler, &module, &[])).collect();
+    let mut times: Vec<Duration> = (0..20_000)
+        .map(|_| run(&runtime, &compiler, &module, &[]))
+        .collect();
     println!("  {name:<34} {:>9.1?} {:>31}", median(&mut times), budget);
 }
 
@@ -261,19 +353,43 @@ fn restart() {
     let bytes = std::fs::read(guests::program("python.wasm")).unwrap();
     let digest = Digest::of(&bytes).to_string();
     let code = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(code.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(
+        code.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
     let started = Instant::now();
-    drop(Compiler::new(16, Some(code.path())).unwrap().compile(&digest, &bytes, Retain::OnDisk).unwrap());
-    println!("compile the 26 MB module                {:>9.0?}", started.elapsed());
+    drop(
+        Compiler::new(16, Some(code.path()))
+            .unwrap()
+            .compile(&digest, &bytes, Retain::OnDisk)
+            .unwrap(),
+    );
+    println!(
+        "compile the 26 MB module                {:>9.0?}",
+        started.elapsed()
+    );
     let mut times: Vec<Duration> = (0..9)
         .map(|_| {
             let compiler = Compiler::new(16, Some(code.path())).unwrap();
             let started = Instant::now();
             let module = compiler.load(&digest).expect("kept code");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            run(&runtime, &compiler, &module, &["python".to_owned(), "--version".to_owned()]);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            run(
+                &runtime,
+                &compiler,
+                &module,
+                &["python".to_owned(), "--version".to_owned()],
+            );
             started.elapsed()
         })
         .collect();
-    println!("first step after a restart, 26 MB, p50  {:>9.1?} {:>31}", median(&mut times), "<= 50 ms");
+    println!(
+        "first step after a restart, 26 MB, p50  {:>9.1?} {:>31}",
+        median(&mut times),
+        "<= 50 ms"
+    );
 }

@@ -34,8 +34,16 @@ else:
 "#;
 
 fn python(arguments: &[&str]) -> String {
-    let output = Command::new("python3").args(["-c", ARCHIVES]).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("python3")
+        .args(["-c", ARCHIVES])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -51,7 +59,12 @@ fn put(s3: &S3, key: &str, object: &Value) {
         object => {
             let (kind, files) = only(object.as_object().unwrap());
             s3.put(key, "");
-            python(&["make", kind, s3.object(key).to_str().unwrap(), &files.to_string()]);
+            python(&[
+                "make",
+                kind,
+                s3.object(key).to_str().unwrap(),
+                &files.to_string(),
+            ]);
         }
     }
 }
@@ -59,14 +72,28 @@ fn put(s3: &S3, key: &str, object: &Value) {
 fn check(s3: &S3, key: &str, holds: &Value, form: &str) {
     let file = s3.object(key);
     let Value::Object(holds) = holds else {
-        assert_eq!(json!(std::fs::read_to_string(&file).unwrap()), *holds, "{form}");
+        assert_eq!(
+            json!(std::fs::read_to_string(&file).unwrap()),
+            *holds,
+            "{form}"
+        );
         return;
     };
     let (kind, expected) = only(holds);
     let found: Value = if kind == "files" {
-        let below =
-            |(name, _): (&String, &Value)| (name.clone(), json!(std::fs::read_to_string(file.join(name)).unwrap()));
-        expected.as_object().unwrap().iter().map(below).collect::<Map<_, _>>().into()
+        let below = |(name, _): (&String, &Value)| {
+            (
+                name.clone(),
+                json!(std::fs::read_to_string(file.join(name)).unwrap()),
+            )
+        };
+        expected
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(below)
+            .collect::<Map<_, _>>()
+            .into()
     } else {
         serde_json::from_str(&python(&["read", kind, file.to_str().unwrap()])).unwrap()
     };
@@ -81,9 +108,13 @@ fn named(artifact: &Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn consumers_receive_what_argos_own_steps_would_give() {
-    let text = std::fs::read_to_string(guests::repository().join("integration/fixtures/artifact-forms.yaml")).unwrap();
+    let text = std::fs::read_to_string(
+        guests::repository().join("integration/fixtures/artifact-forms.yaml"),
+    )
+    .unwrap();
     let s3 = S3::start().await;
-    let documents = yaml::documents(&text.replace("ENDPOINT", &format!("\"{}\"", s3.endpoint))).unwrap();
+    let documents =
+        yaml::documents(&text.replace("ENDPOINT", &format!("\"{}\"", s3.endpoint))).unwrap();
     let config = json!({"artifacts": {"repository": {"s3": s3.bucket()}}, "sources": {"files": guests::directory()}});
     let executor = Executor::start_with(Options {
         config: Some(config.to_string()),
@@ -106,26 +137,37 @@ async fn consumers_receive_what_argos_own_steps_would_give() {
             let mut step = template("word-count");
             step["inputs"] = json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": "made"}}]});
             // The parameter is there for its directory: a module finds the parents of declared paths.
-            let parameter = json!({"name": "p", "valueFrom": {"path": "/out/none", "default": "d"}});
-            step["outputs"] = json!({"artifacts": [named(&form["output"])], "parameters": [parameter]});
+            let parameter =
+                json!({"name": "p", "valueFrom": {"path": "/out/none", "default": "d"}});
+            step["outputs"] =
+                json!({"artifacts": [named(&form["output"])], "parameters": [parameter]});
             step["archiveLocation"] = form["archiveLocation"].clone();
             step["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/result"]);
             step
         };
         let node = executor.node(&step).await;
         if let Some(expected) = form["error"].as_str() {
-            assert!(node["phase"] == "Error" && message(&node).contains(expected), "{name}: {node}");
+            assert!(
+                node["phase"] == "Error" && message(&node).contains(expected),
+                "{name}: {node}"
+            );
             continue;
         }
         assert_eq!(node["phase"], "Succeeded", "{name}: {node}");
         if form["input"].is_object() {
-            assert_eq!(node["outputs"]["result"], form["receives"], "{name}: {node}");
+            assert_eq!(
+                node["outputs"]["result"], form["receives"],
+                "{name}: {node}"
+            );
         } else if form["none"] == true {
             assert!(node["outputs"]["artifacts"].is_null(), "{name}: {node}");
         } else {
             let produced = &node["outputs"]["artifacts"][0];
             let key = produced["s3"]["key"].as_str().unwrap();
-            assert!(key.ends_with(form["key"].as_str().unwrap()), "{name}: {node}");
+            assert!(
+                key.ends_with(form["key"].as_str().unwrap()),
+                "{name}: {node}"
+            );
             assert_eq!(
                 produced["archive"], form["output"]["archive"],
                 "a consumer must not have to guess: {name}: {node}"

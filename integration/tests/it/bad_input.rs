@@ -8,7 +8,10 @@ use crate::{message, start_in, template_of, template_of_wat};
 
 fn error(node: &Value, expected: &str) {
     assert_eq!(node["phase"], "Error", "{node}");
-    assert!(message(node).contains(expected), "expected `{expected}` in {node}");
+    assert!(
+        message(node).contains(expected),
+        "expected `{expected}` in {node}"
+    );
 }
 
 #[tokio::test]
@@ -24,7 +27,10 @@ async fn not_webassembly() {
         (&whole[..whole.len() / 2], "the module is damaged"),
         (&whole[..6], "the module is damaged"),
         (b"", "an empty file"),
-        (b"\0asm\x01\0\0\0", "the module has no entry point: it exports nothing"),
+        (
+            b"\0asm\x01\0\0\0",
+            "the module has no entry point: it exports nothing",
+        ),
     ];
     for (number, (bytes, expected)) in cases.into_iter().enumerate() {
         let path = directory.path().join(format!("{number}.wasm"));
@@ -38,8 +44,13 @@ async fn imports_that_are_not_offered_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start_in(directory.path());
     let core = r#"(module (import "env" "launch" (func)) (memory (export "memory") 1) (func (export "_start")))"#;
-    let node = executor.node(&template_of_wat(directory.path(), "core", core)).await;
-    error(&node, "the module imports `launch` from `env`, which this executor does not offer");
+    let node = executor
+        .node(&template_of_wat(directory.path(), "core", core))
+        .await;
+    error(
+        &node,
+        "the module imports `launch` from `env`, which this executor does not offer",
+    );
     let component = r#"(component
         (import "wasi:http/outgoing-handler@0.2.0" (instance $http (export "handle" (func))))
         (alias export $http "handle" (func $handle))
@@ -49,8 +60,13 @@ async fn imports_that_are_not_offered_are_named() {
         (func $run (result (result)) (canon lift (core func $i "run")))
         (instance $exported (export "run" (func $run)))
         (export "wasi:cli/run@0.2.0" (instance $exported)))"#;
-    let node = executor.node(&template_of_wat(directory.path(), "component", component)).await;
-    error(&node, "the module imports `wasi:http/outgoing-handler@0.2.0`, which this executor does not offer");
+    let node = executor
+        .node(&template_of_wat(directory.path(), "component", component))
+        .await;
+    error(
+        &node,
+        "the module imports `wasi:http/outgoing-handler@0.2.0`, which this executor does not offer",
+    );
 }
 
 #[tokio::test]
@@ -61,7 +77,9 @@ async fn templates_with_mistakes() {
         change(&mut template);
         template
     };
-    let wasm = |key: &'static str, value: Value| with(&move |template| template["plugin"]["wasm"][key] = value.clone());
+    let wasm = |key: &'static str, value: Value| {
+        with(&move |template| template["plugin"]["wasm"][key] = value.clone())
+    };
     let cases = [
         (
             wasm("modul", json!("x")),
@@ -75,17 +93,44 @@ async fn templates_with_mistakes() {
             wasm("limits", json!({"memory": "lots"})),
             "`template.plugin.wasm.limits.memory`: `lots` is not a number of bytes; write it like `256Mi`",
         ),
-        (wasm("limits", json!({"time": "0s"})), "`template.plugin.wasm.limits.time`: must be more than 0"),
-        (wasm("module", json!({"oci": "a/b", "http": {"url": "https://x"}})), "give exactly one of `oci`, `http`"),
-        (wasm("module", json!({"wapm": "a/b@1"})), "its version must be exact"),
-        (wasm("module", json!({"http": {"url": "ftp://example.com/m.wasm"}})), "it must start with `https://`"),
-        (wasm("module", json!("oci://UPPER CASE")), "is not a module reference"),
         (
-            wasm("permissions", json!({"http": {"allowed_hosts": ["https://x"], "max_concurrent_requests": 1}})),
+            wasm("limits", json!({"time": "0s"})),
+            "`template.plugin.wasm.limits.time`: must be more than 0",
+        ),
+        (
+            wasm(
+                "module",
+                json!({"oci": "a/b", "http": {"url": "https://x"}}),
+            ),
+            "give exactly one of `oci`, `http`",
+        ),
+        (
+            wasm("module", json!({"wapm": "a/b@1"})),
+            "its version must be exact",
+        ),
+        (
+            wasm(
+                "module",
+                json!({"http": {"url": "ftp://example.com/m.wasm"}}),
+            ),
+            "it must start with `https://`",
+        ),
+        (
+            wasm("module", json!("oci://UPPER CASE")),
+            "is not a module reference",
+        ),
+        (
+            wasm(
+                "permissions",
+                json!({"http": {"allowed_hosts": ["https://x"], "max_concurrent_requests": 1}}),
+            ),
             "`template.plugin.wasm.permissions.http`: not supported by this version",
         ),
         (
-            wasm("env", json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])),
+            wasm(
+                "env",
+                json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+            ),
             "`template.plugin.wasm.env[0].valueFrom`: not supported",
         ),
         (
@@ -93,7 +138,9 @@ async fn templates_with_mistakes() {
             "`template.inputs.parameters.p`: the parameter has no value",
         ),
         (
-            with(&|template| template["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a"}]})),
+            with(&|template| {
+                template["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a"}]})
+            }),
             "the artifact was not supplied",
         ),
         (
@@ -112,32 +159,40 @@ async fn templates_with_mistakes() {
         ),
         (
             with(&|template| {
-                template["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a", "gcs": {"key": "x"}}]})
+                template["inputs"] =
+                    json!({"artifacts": [{"name": "a", "path": "/in/a", "gcs": {"key": "x"}}]})
             }),
             "artifacts of the kind `gcs` are not supported",
         ),
         (
-            with(&|template| {
-                template["inputs"] =
-                    json!({"artifacts": [{"name": "a", "path": "/work/input.json", "raw": {"data": ""}}]})
-            }),
+            with(
+                &|template| template["inputs"] = json!({"artifacts": [{"name": "a", "path": "/work/input.json", "raw": {"data": ""}}]}),
+            ),
             "`/work/input.json` is kept for the executor",
         ),
         (
             with(&|template| {
                 let archive = json!({"tar": {"compressionLevel": 99}});
-                template["outputs"] = json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": archive}]});
+                template["outputs"] =
+                    json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": archive}]});
             }),
             "must be a level of gzip, -1 to 9, and not 99",
         ),
         (
             with(&|template| {
-                template["outputs"] = json!({"parameters": [{"name": "a", "valueFrom": {"jqFilter": "."}}]})
+                template["outputs"] =
+                    json!({"parameters": [{"name": "a", "valueFrom": {"jqFilter": "."}}]})
             }),
             "`jqFilter` does not work for plugin templates",
         ),
-        (with(&|template| template["daemon"] = json!(true)), "`template.daemon`: does not work for plugin templates"),
-        (with(&|template| template["timeout"] = json!("soon")), "`template.timeout`: `soon` is not a duration"),
+        (
+            with(&|template| template["daemon"] = json!(true)),
+            "`template.daemon`: does not work for plugin templates",
+        ),
+        (
+            with(&|template| template["timeout"] = json!("soon")),
+            "`template.timeout`: `soon` is not a duration",
+        ),
     ];
     for (template, expected) in cases {
         error(&executor.node(&template).await, expected);
@@ -150,22 +205,36 @@ async fn long_names_make_no_long_messages() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start_in(directory.path());
     let long = "x".repeat(90_000);
-    let import =
-        format!(r#"(module (import "env" "{long}" (func)) (memory (export "memory") 1) (func (export "_start")))"#);
+    let import = format!(
+        r#"(module (import "env" "{long}" (func)) (memory (export "memory") 1) (func (export "_start")))"#
+    );
     let export = format!(r#"(module (func (export "{long}")))"#);
     for (name, wat) in [("import", import), ("export", export)] {
-        let node = executor.node(&template_of_wat(directory.path(), name, &wat)).await;
+        let node = executor
+            .node(&template_of_wat(directory.path(), name, &wat))
+            .await;
         assert_eq!(node["phase"], "Error");
-        assert!(message(&node).len() <= 1024, "{} bytes", message(&node).len());
+        assert!(
+            message(&node).len() <= 1024,
+            "{} bytes",
+            message(&node).len()
+        );
     }
 }
 
 /// A step that waits for a runner is answered at its timeout.
 #[tokio::test]
 async fn a_timeout_counts_while_waiting() {
-    let config = json!({"sources": {"files": guests::directory()}, "limits": {"steps": 1}}).to_string();
-    let executor = Executor::start_with(Options { config: Some(config), ..Options::default() });
-    assert_eq!(executor.node(&template("noop-command")).await["phase"], "Succeeded");
+    let config =
+        json!({"sources": {"files": guests::directory()}, "limits": {"steps": 1}}).to_string();
+    let executor = Executor::start_with(Options {
+        config: Some(config),
+        ..Options::default()
+    });
+    assert_eq!(
+        executor.node(&template("noop-command")).await["phase"],
+        "Succeeded"
+    );
     let (spin, mut waiting) = (template("spin"), template("noop-command"));
     waiting["timeout"] = json!("1s");
     waiting["activeDeadlineSeconds"] = json!(u64::MAX / 2);
@@ -190,23 +259,48 @@ async fn requests_that_make_no_sense() {
         &post("{\"template\":".to_owned()).await,
         "the request is not JSON: EOF while parsing a value at line 1 column 12",
     );
-    error(&post("{}".to_owned()).await, "the request has no `template`");
+    error(
+        &post("{}".to_owned()).await,
+        "the request has no `template`",
+    );
     let mut large = template("noop-command");
     large["inputs"] = json!({"parameters": [{"name": "p", "value": "x".repeat(10 << 20)}]});
-    error(&post(request(&large).to_string()).await, "the request is larger than 4 MiB");
-    assert_eq!(executor.node(&template("noop-command")).await["phase"], "Succeeded", "it is served on");
+    error(
+        &post(request(&large).to_string()).await,
+        "the request is larger than 4 MiB",
+    );
+    assert_eq!(
+        executor.node(&template("noop-command")).await["phase"],
+        "Succeeded",
+        "it is served on"
+    );
 }
 
 #[tokio::test]
 async fn a_scratch_directory_that_cannot_be_written() {
     // A file where the directory should be: root may write anywhere else.
     let file = tempfile::NamedTempFile::new().unwrap();
-    let executor = Executor::start_with(Options { scratch: Some(file.path().to_owned()), ..Options::default() });
+    let executor = Executor::start_with(Options {
+        scratch: Some(file.path().to_owned()),
+        ..Options::default()
+    });
     let node = executor.node(&template("noop-work")).await;
-    error(&node, &format!("the step's directory cannot be made in `{}`", file.path().display()));
-    assert!(message(&node).contains("The operator can choose another place with --scratch-dir"), "{node}");
+    error(
+        &node,
+        &format!(
+            "the step's directory cannot be made in `{}`",
+            file.path().display()
+        ),
+    );
+    assert!(
+        message(&node).contains("The operator can choose another place with --scratch-dir"),
+        "{node}"
+    );
     let node = executor.node(&template("noop-step")).await;
-    assert_eq!(node["phase"], "Succeeded", "a step without files still runs: {node}");
+    assert_eq!(
+        node["phase"], "Succeeded",
+        "a step without files still runs: {node}"
+    );
 }
 
 #[tokio::test]
@@ -215,6 +309,13 @@ async fn a_timeout_of_the_template_ends_the_step() {
     let mut template = template("spin");
     template["timeout"] = json!("1s");
     let node = executor.node(&template).await;
-    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Failed"), &json!("124")), "{node}");
-    assert!(message(&node).starts_with("timeout of 1s exceeded"), "{node}");
+    assert_eq!(
+        (&node["phase"], &node["outputs"]["exitCode"]),
+        (&json!("Failed"), &json!("124")),
+        "{node}"
+    );
+    assert!(
+        message(&node).starts_with("timeout of 1s exceeded"),
+        "{node}"
+    );
 }

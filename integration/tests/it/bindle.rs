@@ -33,17 +33,29 @@ fn head(name: &str) -> String {
 /// A server with one bindle, of the module `noop-command`.
 fn with_module(server: &BindleServer) {
     let module = std::fs::read(guest("noop-command")).unwrap();
-    server.put_invoice(ID, &invoice(&format!("{}{}", head(NAME), parcel("noop.wasm", &module, ""))));
+    server.put_invoice(
+        ID,
+        &invoice(&format!(
+            "{}{}",
+            head(NAME),
+            parcel("noop.wasm", &module, "")
+        )),
+    );
     server.put_parcel(&Digest::of(&module), &module);
 }
 
 fn executor(server: &BindleServer, sources: &Value) -> Executor {
-    let mut config = json!({"sources": {"insecure": [server.host], "bindle": {"server": server.host}}});
+    let mut config =
+        json!({"sources": {"insecure": [server.host], "bindle": {"server": server.host}}});
     for (key, value) in sources.as_object().unwrap() {
         config["sources"][key] = value.clone();
     }
     let env = vec![("BINDLE_PASSWORD".to_owned(), "secret".to_owned())];
-    Executor::start_with(Options { config: Some(config.to_string()), env, ..Options::default() })
+    Executor::start_with(Options {
+        config: Some(config.to_string()),
+        env,
+        ..Options::default()
+    })
 }
 
 fn of(bindle: Value) -> Value {
@@ -65,11 +77,19 @@ async fn a_module_by_id_server_and_parcel() {
         let node = executor.node(&of(bindle.clone())).await;
         assert_eq!(node["phase"], "Succeeded", "{bindle}: {node}");
     }
-    let node = executor.node(&template_of_module(json!(format!("bindle://{ID}")))).await;
+    let node = executor
+        .node(&template_of_module(json!(format!("bindle://{ID}"))))
+        .await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     for (bindle, expected) in [
-        (json!("example.com/none/1.0.0"), "has no bindle `example.com/none/1.0.0`"),
-        (json!({"id": ID, "parcel": "x"}), "the bindle has no parcel `x`; its parcels are: `noop.wasm`"),
+        (
+            json!("example.com/none/1.0.0"),
+            "has no bindle `example.com/none/1.0.0`",
+        ),
+        (
+            json!({"id": ID, "parcel": "x"}),
+            "the bindle has no parcel `x`; its parcels are: `noop.wasm`",
+        ),
         (json!("../../x/1.0.0"), "its name must be letters, digits"),
     ] {
         let node = executor.node(&of(bindle)).await;
@@ -77,7 +97,10 @@ async fn a_module_by_id_server_and_parcel() {
         assert!(message(&node).contains(expected), "{node}");
     }
     let node = Executor::start().node(&of(json!(ID))).await;
-    assert!(message(&node).contains("no Bindle server is named"), "{node}");
+    assert!(
+        message(&node).contains("no Bindle server is named"),
+        "{node}"
+    );
 }
 
 /// The original crate serves what it has without looking: here it is looked at. (It keeps invoices in memory: each has its own id.)
@@ -86,18 +109,30 @@ async fn what_the_server_has_is_not_trusted() {
     let server = BindleServer::start();
     let module = std::fs::read(guest("noop-command")).unwrap();
     let digest = Digest::of(&module);
-    let whole = |name: &str, more: &str| invoice(&format!("{more}{}{}", head(name), parcel("noop.wasm", &module, "")));
+    let whole = |name: &str, more: &str| {
+        invoice(&format!(
+            "{more}{}{}",
+            head(name),
+            parcel("noop.wasm", &module, "")
+        ))
+    };
     let executor = executor(&server, &json!({}));
     let mut changed = module.clone();
     changed[20] ^= 1;
     server.put_invoice(ID, &whole(NAME, ""));
-    for (parcel, expected) in [(&changed[..], "expected content with digest"), (&module[..100], "`http://127.0.0.1:")] {
+    for (parcel, expected) in [
+        (&changed[..], "expected content with digest"),
+        (&module[..100], "`http://127.0.0.1:"),
+    ] {
         server.put_parcel(&digest, parcel);
         let node = executor.node(&of(json!(ID))).await;
         assert_eq!(node["phase"], "Error", "{node}");
         assert!(message(&node).contains(expected), "{node}");
     }
-    server.put_invoice("example.com/yanked/1.0.0", &whole("example.com/yanked", "yanked = true\n"));
+    server.put_invoice(
+        "example.com/yanked/1.0.0",
+        &whole("example.com/yanked", "yanked = true\n"),
+    );
     let node = executor.node(&of(json!("example.com/yanked/1.0.0"))).await;
     assert!(message(&node).contains("It may have been yanked"), "{node}");
     server.put_invoice("example.com/other/1.0.0", &whole(NAME, ""));
@@ -110,12 +145,20 @@ async fn a_server_that_wants_passwords() {
     let server = BindleServer::start_with(Some(HTPASSWD));
     with_module(&server);
     let right = json!([{"host": server.host, "username": "user", "passwordFrom": {"env": "BINDLE_PASSWORD"}}]);
-    let node = executor(&server, &json!({"credentials": right})).node(&of(json!(ID))).await;
+    let node = executor(&server, &json!({"credentials": right}))
+        .node(&of(json!(ID)))
+        .await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     let wrong = json!([{"host": server.host, "username": "nobody", "passwordFrom": {"env": "BINDLE_PASSWORD"}}]);
     for (sources, expected) in [
-        (json!({"credentials": wrong}), "with the credentials of `sources.credentials[0]`"),
-        (json!({}), "refuses bindle `example.com/tools/noop/1.0.0` (403 Forbidden)"),
+        (
+            json!({"credentials": wrong}),
+            "with the credentials of `sources.credentials[0]`",
+        ),
+        (
+            json!({}),
+            "refuses bindle `example.com/tools/noop/1.0.0` (403 Forbidden)",
+        ),
     ] {
         let node = executor(&server, &sources).node(&of(json!(ID))).await;
         assert_eq!(node["phase"], "Error", "{node}");
@@ -127,31 +170,76 @@ async fn a_server_that_wants_passwords() {
 #[tokio::test]
 async fn signatures_of_trusted_keys() {
     let server = BindleServer::start();
-    let (module, evil) = (std::fs::read(guest("noop-command")).unwrap(), std::fs::read(guest("trap")).unwrap());
+    let (module, evil) = (
+        std::fs::read(guest("noop-command")).unwrap(),
+        std::fs::read(guest("trap")).unwrap(),
+    );
     for module in [&module, &evil] {
         server.put_parcel(&Digest::of(module), module);
     }
-    let signed =
-        |name: &str| original("sign", &invoice(&format!("{}{}", head(name), parcel("noop.wasm", &module, ""))));
-    let key_of = |signed: &str| signed.split("key = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let signed = |name: &str| {
+        original(
+            "sign",
+            &invoice(&format!(
+                "{}{}",
+                head(name),
+                parcel("noop.wasm", &module, "")
+            )),
+        )
+    };
+    let key_of = |signed: &str| {
+        signed
+            .split("key = \"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
     let keys = |key: &str| json!({"bindle": {"server": server.host, "keys": [{"label": "ada", "key": key}]}});
-    let unsigned = invoice(&format!("{}{}", head("unsigned"), parcel("noop.wasm", &module, "")));
+    let unsigned = invoice(&format!(
+        "{}{}",
+        head("unsigned"),
+        parcel("noop.wasm", &module, "")
+    ));
     let (good, swapped) = (signed("good"), signed("swapped"));
     server.put_invoice("unsigned/1.0.0", &unsigned);
     server.put_invoice("good/1.0.0", &good);
     // Another parcel in the place of the signed one.
     let evil_one = swapped
         .replace(Digest::of(&module).hex(), Digest::of(&evil).hex())
-        .replace(&format!("size = {}", module.len()), &format!("size = {}", evil.len()));
+        .replace(
+            &format!("size = {}", module.len()),
+            &format!("size = {}", evil.len()),
+        );
     server.put_invoice("swapped/1.0.0", &evil_one);
     for (id, key, expected) in [
-        ("unsigned", key_of(&good), "no creator or approver of the bindle whose key is trusted signed it"),
+        (
+            "unsigned",
+            key_of(&good),
+            "no creator or approver of the bindle whose key is trusted signed it",
+        ),
         ("good", key_of(&good), ""),
-        ("good", key_of(&swapped), "no creator or approver of the bindle whose key is trusted signed it"),
-        ("swapped", key_of(&swapped), "the bindle's signature with the key of `ada` is wrong"),
+        (
+            "good",
+            key_of(&swapped),
+            "no creator or approver of the bindle whose key is trusted signed it",
+        ),
+        (
+            "swapped",
+            key_of(&swapped),
+            "the bindle's signature with the key of `ada` is wrong",
+        ),
     ] {
-        let node = executor(&server, &keys(&key)).node(&of(json!(format!("{id}/1.0.0")))).await;
-        assert_eq!(node["phase"] == "Succeeded", expected.is_empty(), "{id}: {node}");
+        let node = executor(&server, &keys(&key))
+            .node(&of(json!(format!("{id}/1.0.0"))))
+            .await;
+        assert_eq!(
+            node["phase"] == "Succeeded",
+            expected.is_empty(),
+            "{id}: {node}"
+        );
         assert!(message(&node).contains(expected), "{id}: {node}");
     }
 }
@@ -163,13 +251,21 @@ async fn the_store_is_held_to_todays_keys() {
     with_module(&server);
     let run = async |keys: Value| {
         let config = json!({"sources": {"insecure": [server.host], "bindle": {"server": server.host, "keys": keys}}});
-        let options =
-            Options { config: Some(config.to_string()), cache: Some(cache.path().to_owned()), ..Options::default() };
+        let options = Options {
+            config: Some(config.to_string()),
+            cache: Some(cache.path().to_owned()),
+            ..Options::default()
+        };
         Executor::start_with(options).node(&of(json!(ID))).await
     };
     assert_eq!(run(json!([])).await["phase"], "Succeeded");
-    let node = run(json!([{"label": "ada", "key": "Kcs1TSFDkN+dED0Y6Np0fPBqmvUz0EAULIlUsnlU1sw="}])).await;
-    assert!(message(&node).contains("no creator or approver of the bindle whose key is trusted signed it"), "{node}");
+    let node =
+        run(json!([{"label": "ada", "key": "Kcs1TSFDkN+dED0Y6Np0fPBqmvUz0EAULIlUsnlU1sw="}])).await;
+    assert!(
+        message(&node)
+            .contains("no creator or approver of the bindle whose key is trusted signed it"),
+        "{node}"
+    );
 }
 
 /// Both read the same invoices to equal values.
@@ -181,7 +277,10 @@ fn invoices_mean_the_same_to_the_original() {
     let parcels = format!("{}{}", parcel("a", b"a", features), parcel("b", b"b", ""));
     for text in [
         invoice(&head(NAME)),
-        invoice(&format!("yanked = false\n{}{described}{parcels}{groups}", head(NAME))),
+        invoice(&format!(
+            "yanked = false\n{}{described}{parcels}{groups}",
+            head(NAME)
+        )),
         original("sign", &invoice(&format!("{}{parcels}", head(NAME)))),
     ] {
         let ours: Invoice = toml::from_str(&text).unwrap();

@@ -22,7 +22,11 @@ use crate::message;
 
 fn setting(name: &str, default: u64) -> u64 {
     let value = std::env::var(name).ok();
-    value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+    value.map_or(default, |value| {
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number"))
+    })
 }
 
 fn metadata() -> Value {
@@ -56,15 +60,19 @@ impl Expected {
         match self {
             Self::Says(text) => {
                 node["phase"] == "Succeeded"
-                    && node["outputs"]["result"].as_str().is_some_and(|said| said.contains(text))
+                    && node["outputs"]["result"]
+                        .as_str()
+                        .is_some_and(|said| said.contains(text))
             }
             Self::Gives(name, value) => {
-                node["phase"] == "Succeeded" && node["outputs"]["parameters"] == json!([{"name": name, "value": value}])
+                node["phase"] == "Succeeded"
+                    && node["outputs"]["parameters"] == json!([{"name": name, "value": value}])
             }
             Self::Ends(phase, text) => node["phase"] == *phase && message(node).contains(text),
             // Before it ran, or while it did: that depends on how busy the machine is.
             Self::TimesOut(text) => {
-                matches!(node["phase"].as_str(), Some("Failed" | "Error")) && message(node).contains(text)
+                matches!(node["phase"].as_str(), Some("Failed" | "Error"))
+                    && message(node).contains(text)
             }
         }
     }
@@ -74,37 +82,57 @@ impl Expected {
 fn step(rng: &mut Rng, number: usize, slow: bool) -> (Value, Expected) {
     let with = |guest: &str, wasm: Value| {
         let mut template = template(guest);
-        template["plugin"]["wasm"].as_object_mut().unwrap().extend(wasm.as_object().unwrap().clone());
+        template["plugin"]["wasm"]
+            .as_object_mut()
+            .unwrap()
+            .extend(wasm.as_object().unwrap().clone());
         template
     };
     let kinds = if slow { 9 } else { 7 };
     match rng.usize(..kinds) {
         0 => {
             let mut template = with("ferris-says", json!({}));
-            template["inputs"] = json!({"parameters": [{"name": "text", "value": format!("step {number}.")}]});
+            template["inputs"] =
+                json!({"parameters": [{"name": "text", "value": format!("step {number}.")}]});
             (template, Expected::Says(format!("step {number}.")))
         }
         1 => {
-            let mut template = with("word-count", json!({"args": ["/in/text", "/out/copy", "/out/words"]}));
+            let mut template = with(
+                "word-count",
+                json!({"args": ["/in/text", "/out/copy", "/out/words"]}),
+            );
             template["inputs"] = json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": "w ".repeat(number % 100)}}]});
-            template["outputs"] = json!({"parameters": [{"name": "words", "valueFrom": {"path": "/out/words"}}]});
-            (template, Expected::Gives("words", (number % 100).to_string()))
+            template["outputs"] =
+                json!({"parameters": [{"name": "words", "valueFrom": {"path": "/out/words"}}]});
+            (
+                template,
+                Expected::Gives("words", (number % 100).to_string()),
+            )
         }
         // Large enough that few of them go into one object.
         2 => {
             let text = format!("{}{number}", "x".repeat(rng.usize(1000..40_000)));
             let mut template = with("cat", json!({"args": ["/in/text"]}));
-            template["inputs"] = json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": text}}]});
+            template["inputs"] =
+                json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": text}}]});
             (template, Expected::Says(text))
         }
         // Identical ones: nothing in them says which is which.
-        3 => (with("noop-command", json!({})), Expected::Ends("Succeeded", "")),
-        4 => (with("trap", json!({})), Expected::Ends("Failed", "unreachable")),
-        5 => (with("noop-step", json!({"modul": "x"})), Expected::Ends("Error", "unknown key `modul`")),
+        3 => (
+            with("noop-command", json!({})),
+            Expected::Ends("Succeeded", ""),
+        ),
+        4 => (
+            with("trap", json!({})),
+            Expected::Ends("Failed", "unreachable"),
+        ),
+        5 => (
+            with("noop-step", json!({"modul": "x"})),
+            Expected::Ends("Error", "unknown key `modul`"),
+        ),
         6 => {
             let mut template = with("noop-command", json!({}));
-            template["outputs"] =
-                json!({"parameters": [{"name": "missing", "valueFrom": {"path": "/out/x", "default": "d"}}]});
+            template["outputs"] = json!({"parameters": [{"name": "missing", "valueFrom": {"path": "/out/x", "default": "d"}}]});
             (template, Expected::Gives("missing", "d".to_owned()))
         }
         7 => (
@@ -121,26 +149,47 @@ fn step(rng: &mut Rng, number: usize, slow: bool) -> (Value, Expected) {
 
 /// Nodes of all kinds; every `slow`th may be slow, if that is not 0.
 fn nodes(rng: &mut Rng, count: usize, slow: usize) -> BTreeMap<String, (Value, Expected)> {
-    (0..count).map(|number| (format!("wf-{number}"), step(rng, number, slow > 0 && number % slow == 0))).collect()
+    (0..count)
+        .map(|number| {
+            (
+                format!("wf-{number}"),
+                step(rng, number, slow > 0 && number % slow == 0),
+            )
+        })
+        .collect()
 }
 
 fn templates(nodes: &BTreeMap<String, (Value, Expected)>) -> BTreeMap<String, Value> {
-    nodes.iter().map(|(id, (template, _))| (id.clone(), template.clone())).collect()
+    nodes
+        .iter()
+        .map(|(id, (template, _))| (id.clone(), template.clone()))
+        .collect()
 }
 
 fn check(status: &Status, nodes: &BTreeMap<String, (Value, Expected)>) {
-    assert!(status.refused.is_empty(), "a batch was refused: {:?}", status.refused);
+    assert!(
+        status.refused.is_empty(),
+        "a batch was refused: {:?}",
+        status.refused
+    );
     assert_eq!(status.nodes.len(), nodes.len(), "no node is lost");
     for (id, (template, expected)) in nodes {
         let node = &status.nodes[id];
         let short = |value: String| value.chars().take(500).collect::<String>();
         let (is, of) = (short(node.to_string()), short(template.to_string()));
-        assert!(expected.holds(node), "{id}: {}, and it is {is}: {of}", short(format!("{expected:?}")));
+        assert!(
+            expected.holds(node),
+            "{id}: {}, and it is {is}: {of}",
+            short(format!("{expected:?}"))
+        );
     }
 }
 
 fn plugin(executor: &Executor) -> Plugin {
-    Plugin { url: executor.url.clone(), token: executor.token.clone() }
+    Plugin {
+        url: executor.url.clone(),
+        token: executor.token.clone(),
+    }
 }
 
 /// How many steps the log says ran. Those whose template is refused never did.
@@ -155,7 +204,11 @@ async fn many_steps_run_once_each() {
     let mut rng = Rng::with_seed(setting("WASM_WORKFLOW_TEST_SEED", 1));
     let executor = executor();
     let nodes = nodes(&mut rng, count, 0);
-    let options = Options { patch_rate: Duration::from_millis(200), parallelism: 16, ..Options::default() };
+    let options = Options {
+        patch_rate: Duration::from_millis(200),
+        parallelism: 16,
+        ..Options::default()
+    };
     let agent = Agent::new(vec![plugin(&executor)], options);
     let (began, all, workflow) = (Instant::now(), templates(&nodes), metadata());
     let mut halves = (0, 0);
@@ -177,16 +230,28 @@ async fn many_steps_run_once_each() {
         halves.1 >> 10
     );
     check(&status, &nodes);
-    let refused = nodes.values().filter(|(_, expected)| matches!(expected, Expected::Ends("Error", _))).count();
-    eventually("the last step's line", async || ran(&executor) >= count - refused).await;
+    let refused = nodes
+        .values()
+        .filter(|(_, expected)| matches!(expected, Expected::Ends("Error", _)))
+        .count();
+    eventually("the last step's line", async || {
+        ran(&executor) >= count - refused
+    })
+    .await;
     assert_eq!(ran(&executor), count - refused, "none ran twice");
-    assert!(halves.1 < halves.0 + (16 << 10), "memory grows: {halves:?} kilobytes");
+    assert!(
+        halves.1 < halves.0 + (16 << 10),
+        "memory grows: {halves:?} kilobytes"
+    );
 }
 
 async fn eventually_long(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < Duration::from_mins(30), "{what} did not happen");
+        assert!(
+            began.elapsed() < Duration::from_mins(30),
+            "{what} did not happen"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -211,7 +276,10 @@ async fn neighbour(seed: u64) -> Plugin {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().route("/api/v1/template.execute", post(answer));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Plugin { url, token: String::new() }
+    Plugin {
+        url,
+        token: String::new(),
+    }
 }
 
 /// The agent dies and comes back, its calls end too early, answers to it are lost, its patches fail for a while, a neighbour is slow; and this program is killed, or told to stop, and comes back.
@@ -224,8 +292,13 @@ async fn whatever_goes_wrong_no_node_is_lost() {
     let mut rng = Rng::with_seed(seed);
     let nodes = nodes(&mut rng, count, 10);
     let executor = Arc::new(tokio::sync::Mutex::new(executor()));
-    let plugins = vec![plugin(&*executor.lock().await), neighbour(rng.u64(..)).await];
-    let lives = (0..6).map(|_| Duration::from_millis(rng.u64(200..4000))).collect();
+    let plugins = vec![
+        plugin(&*executor.lock().await),
+        neighbour(rng.u64(..)).await,
+    ];
+    let lives = (0..6)
+        .map(|_| Duration::from_millis(rng.u64(200..4000)))
+        .collect();
     let options = Options {
         patch_rate: Duration::from_millis(200),
         backoff: Duration::from_secs(1),
@@ -240,10 +313,18 @@ async fn whatever_goes_wrong_no_node_is_lost() {
     };
     println!("{options:?}");
     let sets = TaskSets::start(&metadata(), &templates(&nodes), options.parallelism).await;
-    sets.delay(Duration::from_millis(rng.u64(..500)), Duration::from_millis(rng.u64(500..3000)));
+    sets.delay(
+        Duration::from_millis(rng.u64(..500)),
+        Duration::from_millis(rng.u64(500..3000)),
+    );
     let over = Arc::new(AtomicBool::new(false));
     let troubles = {
-        let (sets, executor, over, mut rng) = (sets.clone(), Arc::clone(&executor), Arc::clone(&over), rng.fork());
+        let (sets, executor, over, mut rng) = (
+            sets.clone(),
+            Arc::clone(&executor),
+            Arc::clone(&over),
+            rng.fork(),
+        );
         tokio::spawn(async move {
             let mut killed = 0;
             while !over.load(Ordering::Relaxed) {
@@ -252,11 +333,15 @@ async fn whatever_goes_wrong_no_node_is_lost() {
                     sets.fail(rng.usize(1..7));
                 } else if killed < 8 {
                     killed += 1;
-                    let (mut executor, kindly) = (Arc::clone(&executor).lock_owned().await, rng.bool());
+                    let (mut executor, kindly) =
+                        (Arc::clone(&executor).lock_owned().await, rng.bool());
                     let replaced = tokio::task::spawn_blocking(move || {
                         if kindly {
                             let (code, took) = executor.terminate();
-                            assert!(code == Some(0) && took < Duration::from_secs(8), "{code:?} after {took:?}");
+                            assert!(
+                                code == Some(0) && took < Duration::from_secs(8),
+                                "{code:?} after {took:?}"
+                            );
                             executor.start_again();
                         } else {
                             executor.replace();
@@ -269,10 +354,12 @@ async fn whatever_goes_wrong_no_node_is_lost() {
         })
     };
     let agent = Agent::new(plugins, options);
-    let status = tokio::time::timeout(Duration::from_mins(30), agent.work_on(&sets, &metadata())).await;
+    let status =
+        tokio::time::timeout(Duration::from_mins(30), agent.work_on(&sets, &metadata())).await;
     over.store(true, Ordering::Relaxed);
     let killed = troubles.await.unwrap();
-    let status = status.unwrap_or_else(|_| panic!("only {} of {count} nodes ended", sets.ended().nodes.len()));
+    let status = status
+        .unwrap_or_else(|_| panic!("only {} of {count} nodes ended", sets.ended().nodes.len()));
     let calls: u32 = status.calls.values().sum();
     let runs = ran(&*executor.lock().await);
     println!("{count} nodes, {calls} calls, {runs} runs, ended {killed} times");
@@ -287,20 +374,27 @@ async fn a_short_step_after_a_thousand_long_ones() {
     let executor = executor();
     let mut long = template("spin");
     long["plugin"]["wasm"]["limits"] = json!({"time": "1m"});
-    let mut tasks: BTreeMap<String, Value> =
-        (0..1000).map(|number| (format!("wf-{number:04}"), long.clone())).collect();
+    let mut tasks: BTreeMap<String, Value> = (0..1000)
+        .map(|number| (format!("wf-{number:04}"), long.clone()))
+        .collect();
     let mut short = template("ferris-says");
     short["inputs"] = json!({"parameters": [{"name": "text", "value": "short"}]});
     // The last of them: the agent goes through them in this order.
     tasks.insert("wf-short".to_owned(), short);
     let workflow = metadata();
     let sets = TaskSets::start(&workflow, &tasks, usize::MAX).await;
-    let options = Options { patch_rate: Duration::from_millis(200), ..Options::default() };
+    let options = Options {
+        patch_rate: Duration::from_millis(200),
+        ..Options::default()
+    };
     let agent = Agent::new(vec![plugin(&executor)], options);
     let began = Instant::now();
     let answered = async {
         while !sets.ended().nodes.contains_key("wf-short") {
-            assert!(began.elapsed() < Duration::from_mins(1), "it is not answered");
+            assert!(
+                began.elapsed() < Duration::from_mins(1),
+                "it is not answered"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         began.elapsed()

@@ -18,13 +18,18 @@ use wasm_workflow_integration::token_server::{REFRESH_TOKEN, TokenServer};
 use crate::{message, template_of_module};
 
 fn docker_config(entries: &[(&str, &str)]) -> Value {
-    let auths = entries.iter().map(|(host, pair)| ((*host).to_owned(), json!({"auth": STANDARD.encode(pair)})));
+    let auths = entries
+        .iter()
+        .map(|(host, pair)| ((*host).to_owned(), json!({"auth": STANDARD.encode(pair)})));
     json!({"auths": auths.collect::<serde_json::Map<_, _>>()})
 }
 
 fn with_docker_config(hosts: &[&str], config: &Value) -> Executor {
     Executor::start_with(Options {
-        flags: hosts.iter().flat_map(|host| ["--insecure-registry".to_owned(), (*host).to_owned()]).collect(),
+        flags: hosts
+            .iter()
+            .flat_map(|host| ["--insecure-registry".to_owned(), (*host).to_owned()])
+            .collect(),
         env: vec![("DOCKER_AUTH_CONFIG".to_owned(), config.to_string())],
         ..Options::default()
     })
@@ -35,7 +40,12 @@ fn of(reference: &str) -> Value {
 }
 
 async fn push_noop(registry: &Registry) -> String {
-    registry.push_module("m:1", &std::fs::read(guests::guest("noop-command")).unwrap()).await;
+    registry
+        .push_module(
+            "m:1",
+            &std::fs::read(guests::guest("noop-command")).unwrap(),
+        )
+        .await;
     format!("{}/m:1", registry.host)
 }
 
@@ -45,22 +55,41 @@ async fn a_password_the_wrong_one_and_none() {
     let reference = push_noop(&registry).await;
     let host = registry.host.as_str();
     let right = format!("{USER}:{PASSWORD}");
-    let node = with_docker_config(&[host], &docker_config(&[(host, &right)])).node(&of(&reference)).await;
+    let node = with_docker_config(&[host], &docker_config(&[(host, &right)]))
+        .node(&of(&reference))
+        .await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     let executor = with_docker_config(&[host], &docker_config(&[(host, "user:hunter2")]));
     let node = executor.node(&of(&reference)).await;
     assert_eq!(node["phase"], "Error");
-    assert!(message(&node).contains("with the credentials of DOCKER_AUTH_CONFIG"), "{node}");
-    assert!(message(&node).contains("refuses tag `1` of `m` (401 Unauthorized)"), "{node}");
-    assert!(!executor.log().contains("hunter2") && !executor.log().contains(&STANDARD.encode("user:hunter2")));
-    let node = with_docker_config(&[host], &docker_config(&[("127.0.0.1:1", &right)])).node(&of(&reference)).await;
     assert!(
-        message(&node).contains("It may not exist, or need credentials: name a Secret under `pull.secrets`"),
+        message(&node).contains("with the credentials of DOCKER_AUTH_CONFIG"),
+        "{node}"
+    );
+    assert!(
+        message(&node).contains("refuses tag `1` of `m` (401 Unauthorized)"),
+        "{node}"
+    );
+    assert!(
+        !executor.log().contains("hunter2")
+            && !executor.log().contains(&STANDARD.encode("user:hunter2"))
+    );
+    let node = with_docker_config(&[host], &docker_config(&[("127.0.0.1:1", &right)]))
+        .node(&of(&reference))
+        .await;
+    assert!(
+        message(&node)
+            .contains("It may not exist, or need credentials: name a Secret under `pull.secrets`"),
         "{node}"
     );
     // The more specific key is tried first, and the next when it is refused.
     let two = docker_config(&[(&format!("{host}/m"), "user:old"), (host, &right)]);
-    assert_eq!(with_docker_config(&[host], &two).node(&of(&reference)).await["phase"], "Succeeded");
+    assert_eq!(
+        with_docker_config(&[host], &two)
+            .node(&of(&reference))
+            .await["phase"],
+        "Succeeded"
+    );
 }
 
 #[tokio::test]
@@ -69,20 +98,51 @@ async fn tokens_for_passwords_and_for_refresh_tokens() {
     let registry = Registry::start_with(Access::Token(&server));
     let reference = push_noop(&registry).await;
     let host = registry.host.as_str();
-    let realm = server.realm.strip_prefix("http://").unwrap().strip_suffix("/token").unwrap();
+    let realm = server
+        .realm
+        .strip_prefix("http://")
+        .unwrap()
+        .strip_suffix("/token")
+        .unwrap();
     let pushed = server.asked().len();
-    let node = with_docker_config(&[host, realm], &json!({})).node(&of(&reference)).await;
+    let node = with_docker_config(&[host, realm], &json!({}))
+        .node(&of(&reference))
+        .await;
     assert!(message(&node).contains("refuses"), "{node}");
     let right = docker_config(&[(host, &format!("{USER}:{PASSWORD}"))]);
-    assert_eq!(with_docker_config(&[host, realm], &right).node(&of(&reference)).await["phase"], "Succeeded");
+    assert_eq!(
+        with_docker_config(&[host, realm], &right)
+            .node(&of(&reference))
+            .await["phase"],
+        "Succeeded"
+    );
     let identity = json!({"auths": {host: {"identitytoken": REFRESH_TOKEN}}});
-    assert_eq!(with_docker_config(&[host, realm], &identity).node(&of(&reference)).await["phase"], "Succeeded");
+    assert_eq!(
+        with_docker_config(&[host, realm], &identity)
+            .node(&of(&reference))
+            .await["phase"],
+        "Succeeded"
+    );
     let asked = server.asked().split_off(pushed);
-    let count = |how: &str| asked.iter().filter(|asked| **asked == format!("{how} repository:m:pull")).count();
-    assert_eq!((count("password"), count("refresh")), (1, 1), "one token for all three requests: {asked:?}");
+    let count = |how: &str| {
+        asked
+            .iter()
+            .filter(|asked| **asked == format!("{how} repository:m:pull"))
+            .count()
+    };
+    assert_eq!(
+        (count("password"), count("refresh")),
+        (1, 1),
+        "one token for all three requests: {asked:?}"
+    );
     let wrong = docker_config(&[(host, "user:hunter2")]);
-    let node = with_docker_config(&[host, realm], &wrong).node(&of(&reference)).await;
-    assert!(message(&node).contains("with the credentials of DOCKER_AUTH_CONFIG"), "never anonymously: {node}");
+    let node = with_docker_config(&[host, realm], &wrong)
+        .node(&of(&reference))
+        .await;
+    assert!(
+        message(&node).contains("with the credentials of DOCKER_AUTH_CONFIG"),
+        "never anonymously: {node}"
+    );
 }
 
 #[tokio::test]
@@ -90,10 +150,13 @@ async fn credentials_in_the_operators_document() {
     let registry = Registry::start_with(Access::Password);
     let reference = push_noop(&registry).await;
     let host = &registry.host;
-    let credentials = json!([{"host": host, "username": USER, "passwordFrom": {"env": "REGISTRY_PASSWORD"}}]);
+    let credentials =
+        json!([{"host": host, "username": USER, "passwordFrom": {"env": "REGISTRY_PASSWORD"}}]);
     let start = |credentials: &Value| {
         Executor::start_with(Options {
-            config: Some(json!({"sources": {"insecure": [host], "credentials": credentials}}).to_string()),
+            config: Some(
+                json!({"sources": {"insecure": [host], "credentials": credentials}}).to_string(),
+            ),
             env: vec![("REGISTRY_PASSWORD".to_owned(), PASSWORD.to_owned())],
             ..Options::default()
         })
@@ -107,15 +170,24 @@ async fn credentials_in_the_operators_document() {
         ..Options::default()
     });
     let node = executor.node(&of("registry.example/m:1")).await;
-    assert_eq!(node["phase"], "Succeeded", "the second mirror has it: {node}");
+    assert_eq!(
+        node["phase"], "Succeeded",
+        "the second mirror has it: {node}"
+    );
 }
 
 /// An executor that reads Secrets from `kubernetes`, as the pod `agent-pod`.
 fn in_cluster(kubernetes: &Kubernetes, directory: &Path, registry: &str) -> Executor {
     let kubeconfig = kubernetes.kubeconfig(directory).display().to_string();
-    let flags = ["--insecure-registry", registry, "--kubeconfig", &kubeconfig].map(str::to_owned).to_vec();
+    let flags = ["--insecure-registry", registry, "--kubeconfig", &kubeconfig]
+        .map(str::to_owned)
+        .to_vec();
     let env = vec![("HOSTNAME".to_owned(), "agent-pod".to_owned())];
-    Executor::start_with(Options { flags, env, ..Options::default() })
+    Executor::start_with(Options {
+        flags,
+        env,
+        ..Options::default()
+    })
 }
 
 fn with_secrets(reference: &str, secrets: &[&str]) -> Value {
@@ -127,7 +199,10 @@ fn with_secrets(reference: &str, secrets: &[&str]) -> Value {
 
 #[tokio::test]
 async fn pull_secrets_that_the_template_names() {
-    let (registry, kubernetes) = (Registry::start_with(Access::Password), Kubernetes::start().await);
+    let (registry, kubernetes) = (
+        Registry::start_with(Access::Password),
+        Kubernetes::start().await,
+    );
     let (reference, directory) = (push_noop(&registry).await, tempfile::tempdir().unwrap());
     let right = format!("{USER}:{PASSWORD}");
     kubernetes.put_pull_secret("regcred", &docker_config(&[(&registry.host, &right)]));
@@ -136,8 +211,14 @@ async fn pull_secrets_that_the_template_names() {
     kubernetes.put_pull_secret("forbidden", &docker_config(&[]));
     kubernetes.forbid("secrets/forbidden");
     let legacy = STANDARD.encode(docker_config(&[(&registry.host, &right)])["auths"].to_string());
-    kubernetes.put("secrets/legacy", json!({"type": "kubernetes.io/dockercfg", "data": {".dockercfg": legacy}}));
-    kubernetes.put("secrets/opaque", json!({"type": "Opaque", "data": {"password": STANDARD.encode("hunter2")}}));
+    kubernetes.put(
+        "secrets/legacy",
+        json!({"type": "kubernetes.io/dockercfg", "data": {".dockercfg": legacy}}),
+    );
+    kubernetes.put(
+        "secrets/opaque",
+        json!({"type": "Opaque", "data": {"password": STANDARD.encode("hunter2")}}),
+    );
     kubernetes.put(
         "secrets/broken",
         json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": STANDARD.encode("{hunter2")}}),
@@ -148,15 +229,26 @@ async fn pull_secrets_that_the_template_names() {
     );
 
     let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
-    for secrets in [&["regcred"][..], &["legacy"], &["elsewhere", "regcred"], &["old", "regcred"]] {
+    for secrets in [
+        &["regcred"][..],
+        &["legacy"],
+        &["elsewhere", "regcred"],
+        &["old", "regcred"],
+    ] {
         let node = executor.node(&with_secrets(&reference, secrets)).await;
         assert_eq!(node["phase"], "Succeeded", "{secrets:?}: {node}");
     }
     let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
     let cases = [
         (&["old"][..], "with the credentials of Secret `old`"),
-        (&["elsewhere"], "refuses tag `1` of `m` (401 Unauthorized). It may not exist, or need credentials"),
-        (&["none"], "there is no Secret `none` of namespace `argo`. Create it in the workflow's namespace"),
+        (
+            &["elsewhere"],
+            "refuses tag `1` of `m` (401 Unauthorized). It may not exist, or need credentials",
+        ),
+        (
+            &["none"],
+            "there is no Secret `none` of namespace `argo`. Create it in the workflow's namespace",
+        ),
         (
             &["forbidden"],
             "Secret `forbidden` of namespace `argo` may not be read: the service account needs the verb `get`",
@@ -165,9 +257,18 @@ async fn pull_secrets_that_the_template_names() {
             &["opaque"],
             "Secret `opaque` cannot be used: it needs `username` and `password`, or `token` alone, or `headers` alone",
         ),
-        (&["broken"], "Secret `broken` cannot be used: it is not a Docker configuration in JSON"),
-        (&["malformed"], "Secret `malformed` of namespace `argo` is not what it should be"),
-        (&["../pods/x"], "`template.plugin.wasm.pull.secrets[0].name`: `../pods/x` cannot be a Secret's name"),
+        (
+            &["broken"],
+            "Secret `broken` cannot be used: it is not a Docker configuration in JSON",
+        ),
+        (
+            &["malformed"],
+            "Secret `malformed` of namespace `argo` is not what it should be",
+        ),
+        (
+            &["../pods/x"],
+            "`template.plugin.wasm.pull.secrets[0].name`: `../pods/x` cannot be a Secret's name",
+        ),
     ];
     for (secrets, expected) in cases {
         let node = executor.node(&with_secrets(&reference, secrets)).await;
@@ -175,17 +276,34 @@ async fn pull_secrets_that_the_template_names() {
         assert!(message(&node).contains(expected), "{secrets:?}: {node}");
     }
     let log = executor.log();
-    assert!(!log.contains("hunter2") && !log.contains(&STANDARD.encode("user:hunter2")), "{log}");
-    let node = Executor::start().node(&with_secrets(&reference, &["regcred"])).await;
-    assert!(message(&node).contains("cannot be read: there is no access to the Kubernetes API"), "{node}");
+    assert!(
+        !log.contains("hunter2") && !log.contains(&STANDARD.encode("user:hunter2")),
+        "{log}"
+    );
+    let node = Executor::start()
+        .node(&with_secrets(&reference, &["regcred"]))
+        .await;
+    assert!(
+        message(&node).contains("cannot be read: there is no access to the Kubernetes API"),
+        "{node}"
+    );
 }
 
 #[tokio::test]
 async fn pull_secrets_of_the_executors_own_pod() {
-    let (registry, kubernetes) = (Registry::start_with(Access::Password), Kubernetes::start().await);
+    let (registry, kubernetes) = (
+        Registry::start_with(Access::Password),
+        Kubernetes::start().await,
+    );
     let (reference, directory) = (push_noop(&registry).await, tempfile::tempdir().unwrap());
-    kubernetes.put_pull_secret("regcred", &docker_config(&[(&registry.host, &format!("{USER}:{PASSWORD}"))]));
-    kubernetes.put("serviceaccounts/agent", json!({"imagePullSecrets": [{"name": "regcred"}]}));
+    kubernetes.put_pull_secret(
+        "regcred",
+        &docker_config(&[(&registry.host, &format!("{USER}:{PASSWORD}"))]),
+    );
+    kubernetes.put(
+        "serviceaccounts/agent",
+        json!({"imagePullSecrets": [{"name": "regcred"}]}),
+    );
     kubernetes.put(
         "pods/agent-pod",
         json!({"spec": {"serviceAccountName": "agent", "imagePullSecrets": [{"name": "gone"}]}}),
@@ -193,10 +311,23 @@ async fn pull_secrets_of_the_executors_own_pod() {
     let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
     let steps = (0..20).map(|_| of(&reference)).collect::<Vec<_>>();
     let nodes = futures::future::join_all(steps.iter().map(|step| executor.node(step))).await;
-    assert!(nodes.iter().all(|node| node["phase"] == "Succeeded"), "{nodes:?}");
+    assert!(
+        nodes.iter().all(|node| node["phase"] == "Succeeded"),
+        "{nodes:?}"
+    );
     logs(&executor, "a pull secret of the pod is not used").await;
-    let count = |path: &str| kubernetes.asked().iter().filter(|asked| *asked == path).count();
-    assert_eq!((count("argo/pods/agent-pod"), count("argo/secrets/regcred")), (1, 1), "once for all steps");
+    let count = |path: &str| {
+        kubernetes
+            .asked()
+            .iter()
+            .filter(|asked| *asked == path)
+            .count()
+    };
+    assert_eq!(
+        (count("argo/pods/agent-pod"), count("argo/secrets/regcred")),
+        (1, 1),
+        "once for all steps"
+    );
 
     kubernetes.forbid("serviceaccounts/agent");
     let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
@@ -222,24 +353,38 @@ async fn passwords_go_to_nobody_else() {
         let seen = Arc::clone(&seen);
         serve(move |headers| {
             seen.lock().unwrap().push(headers);
-            (StatusCode::OK, HeaderMap::new(), r#"{"token":"t"}"#.to_owned())
+            (
+                StatusCode::OK,
+                HeaderMap::new(),
+                r#"{"token":"t"}"#.to_owned(),
+            )
         })
         .await
     };
-    let challenge =
-        format!("Bearer realm=\"http://localhost:{}/token\",service=\"s\"", thief.rsplit_once(':').unwrap().1);
+    let challenge = format!(
+        "Bearer realm=\"http://localhost:{}/token\",service=\"s\"",
+        thief.rsplit_once(':').unwrap().1
+    );
     let registry = serve(move |_| {
         (
             StatusCode::UNAUTHORIZED,
-            HeaderMap::from_iter([(axum::http::header::WWW_AUTHENTICATE, challenge.parse().unwrap())]),
+            HeaderMap::from_iter([(
+                axum::http::header::WWW_AUTHENTICATE,
+                challenge.parse().unwrap(),
+            )]),
             String::new(),
         )
     })
     .await;
     let right = docker_config(&[(&registry, "user:hunter2")]);
-    let node = with_docker_config(&[&registry, "localhost"], &right).node(&of(&format!("{registry}/m:1"))).await;
+    let node = with_docker_config(&[&registry, "localhost"], &right)
+        .node(&of(&format!("{registry}/m:1")))
+        .await;
     assert_eq!(node["phase"], "Error");
-    assert!(message(&node).contains("which is not known to belong to it"), "{node}");
+    assert!(
+        message(&node).contains("which is not known to belong to it"),
+        "{node}"
+    );
     assert!(message(&node).contains("sources.trustedRealms"), "{node}");
     assert!(seen.lock().unwrap().is_empty(), "nothing was sent there");
 
@@ -248,16 +393,35 @@ async fn passwords_go_to_nobody_else() {
     let registry = serve(move |headers: HeaderMap| {
         if headers.contains_key("authorization") {
             let location = (axum::http::header::LOCATION, location.parse().unwrap());
-            return (StatusCode::TEMPORARY_REDIRECT, HeaderMap::from_iter([location]), String::new());
+            return (
+                StatusCode::TEMPORARY_REDIRECT,
+                HeaderMap::from_iter([location]),
+                String::new(),
+            );
         }
-        let basic = (axum::http::header::WWW_AUTHENTICATE, "Basic realm=\"x\"".parse().unwrap());
-        (StatusCode::UNAUTHORIZED, HeaderMap::from_iter([basic]), String::new())
+        let basic = (
+            axum::http::header::WWW_AUTHENTICATE,
+            "Basic realm=\"x\"".parse().unwrap(),
+        );
+        (
+            StatusCode::UNAUTHORIZED,
+            HeaderMap::from_iter([basic]),
+            String::new(),
+        )
     })
     .await;
     let right = docker_config(&[(&registry, "user:hunter2")]);
-    with_docker_config(&[&registry, &thief], &right).node(&of(&format!("{registry}/m:1"))).await;
+    with_docker_config(&[&registry, &thief], &right)
+        .node(&of(&format!("{registry}/m:1")))
+        .await;
     let seen = seen.lock().unwrap();
-    assert!(!seen.is_empty() && seen.iter().all(|headers| !headers.contains_key("authorization")), "{seen:?}");
+    assert!(
+        !seen.is_empty()
+            && seen
+                .iter()
+                .all(|headers| !headers.contains_key("authorization")),
+        "{seen:?}"
+    );
 }
 
 type Reply = (StatusCode, HeaderMap, String);
@@ -266,7 +430,10 @@ type Reply = (StatusCode, HeaderMap, String);
 async fn serve(answer: impl Fn(HeaderMap) -> Reply + Clone + Send + Sync + 'static) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let router = Router::new().route("/{*path}", any(async move |headers: HeaderMap| answer(headers)));
+    let router = Router::new().route(
+        "/{*path}",
+        any(async move |headers: HeaderMap| answer(headers)),
+    );
     tokio::spawn(async move { axum::serve(listener, router).await });
     host
 }

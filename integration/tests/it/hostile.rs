@@ -10,7 +10,11 @@ use crate::{message, no_directory_is_left};
 /// Runs a hostile guest with tight limits, and steps beside it until it ends. Returns its node.
 async fn beside_a_neighbour(executor: &Executor, hostile: &Value) -> Value {
     let neighbour = template("noop-step");
-    assert_eq!(executor.node(&neighbour).await["phase"], "Succeeded", "warm");
+    assert_eq!(
+        executor.node(&neighbour).await["phase"],
+        "Succeeded",
+        "warm"
+    );
     let (mut served, mut slowest) = (0, Duration::ZERO);
     let node = {
         let hostile = executor.node(hostile);
@@ -26,7 +30,10 @@ async fn beside_a_neighbour(executor: &Executor, hostile: &Value) -> Value {
         tokio::select! { node = hostile => node, () = beside => unreachable!() }
     };
     // Generous, for noisy machines: a neighbour that waited for the hostile guest would take all of its five seconds.
-    assert!(slowest < Duration::from_secs(4), "a neighbour waited {slowest:?}; {served} were served");
+    assert!(
+        slowest < Duration::from_secs(4),
+        "a neighbour waited {slowest:?}; {served} were served"
+    );
     node
 }
 
@@ -41,9 +48,27 @@ fn limited(guest: &str, limits: &Value, args: &Value) -> Value {
 async fn every_hostile_guest_ends_and_delays_nobody() {
     let executor = Executor::start();
     let cases = [
-        ("spin", json!({"time": "5s"}), json!([]), "124", "time limit of 5s exceeded"),
-        ("sleep", json!({"time": "5s"}), json!([]), "124", "time limit of 5s exceeded"),
-        ("memory-hog", json!({"memory": "64Mi"}), json!([]), "137", "memory limit of 64Mi exceeded"),
+        (
+            "spin",
+            json!({"time": "5s"}),
+            json!([]),
+            "124",
+            "time limit of 5s exceeded",
+        ),
+        (
+            "sleep",
+            json!({"time": "5s"}),
+            json!([]),
+            "124",
+            "time limit of 5s exceeded",
+        ),
+        (
+            "memory-hog",
+            json!({"memory": "64Mi"}),
+            json!([]),
+            "137",
+            "memory limit of 64Mi exceeded",
+        ),
         (
             "trap",
             json!({}),
@@ -51,11 +76,35 @@ async fn every_hostile_guest_ends_and_delays_nobody() {
             "134",
             "the module trapped (wasm `unreachable` instruction executed): about to trap",
         ),
-        ("flood-stdout", json!({"output": "1Mi"}), json!([]), "153", "output limit of 1Mi exceeded"),
-        ("fill-disk", json!({"disk": "8Mi", "time": "60s"}), json!([]), "153", "disk limit of 8Mi"),
+        (
+            "flood-stdout",
+            json!({"output": "1Mi"}),
+            json!([]),
+            "153",
+            "output limit of 1Mi exceeded",
+        ),
+        (
+            "fill-disk",
+            json!({"disk": "8Mi", "time": "60s"}),
+            json!([]),
+            "153",
+            "disk limit of 8Mi",
+        ),
         ("recurse", json!({}), json!([]), "134", "the module trapped"),
-        ("open-files", json!({}), json!([]), "134", "the module trapped"),
-        ("malformed-result", json!({}), json!([]), "0", "the module's /work/result.json is malformed"),
+        (
+            "open-files",
+            json!({}),
+            json!([]),
+            "134",
+            "the module trapped",
+        ),
+        (
+            "malformed-result",
+            json!({}),
+            json!([]),
+            "0",
+            "the module's /work/result.json is malformed",
+        ),
         (
             "malformed-result",
             json!({}),
@@ -63,7 +112,13 @@ async fn every_hostile_guest_ends_and_delays_nobody() {
             "0",
             "its phase is `Running`, and must be",
         ),
-        ("malformed-result", json!({}), json!(["[]"]), "0", "the module's /work/result.json is malformed"),
+        (
+            "malformed-result",
+            json!({}),
+            json!(["[]"]),
+            "0",
+            "the module's /work/result.json is malformed",
+        ),
         (
             "malformed-result",
             json!({}),
@@ -98,7 +153,13 @@ async fn many_empty_files_are_a_full_disk_too() {
         ),
         ..Default::default()
     });
-    let node = executor.node(&limited("fill-disk", &json!({"time": "60s"}), &json!(["entries"]))).await;
+    let node = executor
+        .node(&limited(
+            "fill-disk",
+            &json!({"time": "60s"}),
+            &json!(["entries"]),
+        ))
+        .await;
     assert!(message(&node).contains("or 1000 files exceeded"), "{node}");
 }
 
@@ -106,13 +167,19 @@ async fn many_empty_files_are_a_full_disk_too() {
 async fn nothing_of_the_host_is_reached_by_paths_or_links() {
     let executor = Executor::start();
     let mut template = template("climb");
-    template["outputs"] = json!({"artifacts": [{"name": "secret", "path": "/out/secret", "archive": {"none": {}}}]});
-    let node = executor.node(&template).await;
-    assert_eq!(node["outputs"]["result"], "", "what the guest could read: {node}");
-    assert_eq!(node["phase"], "Failed", "a link out of the directory is no output: {node}");
-    let mut template = self::template("climb");
     template["outputs"] =
-        json!({"parameters": [{"name": "secret", "valueFrom": {"path": "/out/secret", "default": "none"}}]});
+        json!({"artifacts": [{"name": "secret", "path": "/out/secret", "archive": {"none": {}}}]});
+    let node = executor.node(&template).await;
+    assert_eq!(
+        node["outputs"]["result"], "",
+        "what the guest could read: {node}"
+    );
+    assert_eq!(
+        node["phase"], "Failed",
+        "a link out of the directory is no output: {node}"
+    );
+    let mut template = self::template("climb");
+    template["outputs"] = json!({"parameters": [{"name": "secret", "valueFrom": {"path": "/out/secret", "default": "none"}}]});
     let node = executor.node(&template).await;
     assert!(!node.to_string().contains("root:"), "{node}");
 }
@@ -127,7 +194,12 @@ async fn sixteen_spinning_guests_end_and_the_seventeenth_runs() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         executor.node(&neighbour).await
     });
-    assert!(nodes.iter().all(|node| message(node).contains("time limit of 1s exceeded")), "{nodes:?}");
+    assert!(
+        nodes
+            .iter()
+            .all(|node| message(node).contains("time limit of 1s exceeded")),
+        "{nodes:?}"
+    );
     assert_eq!(last["phase"], "Succeeded");
 }
 
@@ -152,17 +224,26 @@ async fn a_guest_that_was_short_and_sleeps_for_ever() {
     let (near, far) = ("(i32.const 2048)", "(i32.const 0xfffffff0)");
     let directory = tempfile::tempdir().unwrap();
     let executor = crate::start_in(directory.path());
-    for (name, events, written, code) in
-        [("events", far, near, "21"), ("written", near, far, "21"), ("both-right", near, near, "124")]
-    {
+    for (name, events, written, code) in [
+        ("events", far, near, "21"),
+        ("written", near, far, "21"),
+        ("both-right", near, near, "124"),
+    ] {
         let mut template = crate::template_of_wat(directory.path(), name, &module(events, written));
         for _ in 0..3 {
-            assert_eq!(executor.node(&template).await["phase"], "Succeeded", "it earns its place");
+            assert_eq!(
+                executor.node(&template).await["phase"],
+                "Succeeded",
+                "it earns its place"
+            );
         }
         template["plugin"]["wasm"]["args"] = json!(["sleep"]);
         template["plugin"]["wasm"]["limits"] = json!({"time": "1s"});
         let nodes = futures::future::join_all((0..4).map(|_| executor.node(&template))).await;
-        assert!(nodes.iter().all(|node| node["outputs"]["exitCode"] == code), "{name}: {nodes:?}");
+        assert!(
+            nodes.iter().all(|node| node["outputs"]["exitCode"] == code),
+            "{name}: {nodes:?}"
+        );
         assert_eq!(executor.get("/healthz").await, 200);
     }
 }

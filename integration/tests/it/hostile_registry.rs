@@ -31,14 +31,23 @@ impl Rogue {
         let rogue = Arc::new(Self::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let router = Router::new().route("/{*path}", any(answer)).with_state(Arc::clone(&rogue));
+        let router = Router::new()
+            .route("/{*path}", any(answer))
+            .with_state(Arc::clone(&rogue));
         tokio::spawn(async move { axum::serve(listener, router).await });
         (host, rogue)
     }
 
     /// `answer` is told how many times it was asked before.
-    pub(crate) fn on(&self, what: &str, answer: impl Fn(usize) -> Response + Send + Sync + 'static) {
-        self.answers.lock().unwrap().insert(what.to_owned(), Box::new(answer));
+    pub(crate) fn on(
+        &self,
+        what: &str,
+        answer: impl Fn(usize) -> Response + Send + Sync + 'static,
+    ) {
+        self.answers
+            .lock()
+            .unwrap()
+            .insert(what.to_owned(), Box::new(answer));
     }
 
     /// An honest registry with one module under the tag `1`; what it has for each digest.
@@ -46,15 +55,21 @@ impl Rogue {
         let document = manifest(module, &json!({}));
         self.with_manifest(&document);
         let (layer, module) = (Digest::of(module), module.to_vec());
-        self.on(&format!("GET blobs/{layer}"), move |_| module.clone().into_response());
+        self.on(&format!("GET blobs/{layer}"), move |_| {
+            module.clone().into_response()
+        });
         (Digest::of(document.as_bytes()), layer)
     }
 
     fn with_manifest(&self, document: &str) {
         let digest = Digest::of(document.as_bytes());
         let (head, body) = (digest.to_string(), document.to_owned());
-        self.on("HEAD manifests/1", move |_| [("docker-content-digest", head.clone())].into_response());
-        self.on(&format!("GET manifests/{digest}"), move |_| body.clone().into_response());
+        self.on("HEAD manifests/1", move |_| {
+            [("docker-content-digest", head.clone())].into_response()
+        });
+        self.on(&format!("GET manifests/{digest}"), move |_| {
+            body.clone().into_response()
+        });
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
@@ -78,7 +93,10 @@ async fn answer(State(rogue): State<Arc<Rogue>>, method: Method, uri: Uri) -> Re
 /// A manifest in the CNCF's layout; `over` changes its layer.
 fn manifest(module: &[u8], over: &Value) -> String {
     let mut layer = json!({"mediaType": "application/wasm", "digest": Digest::of(module), "size": module.len()});
-    layer.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
+    layer
+        .as_object_mut()
+        .unwrap()
+        .extend(over.as_object().unwrap().clone());
     let config = json!({"mediaType": "application/vnd.wasm.config.v0+json", "digest": Digest::of(b"{}"), "size": 2});
     json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string()
 }
@@ -103,11 +121,23 @@ async fn what_a_registry_says_is_checked() {
     let documents = [
         (both, "claims to be an index and an image at once"),
         (manifest(&module, &json!({"size": -1})), "has -1 bytes"),
-        (manifest(&module, &json!({"digest": "sha256:../../../etc/passwd"})), "by a malformed digest"),
-        (manifest(&module, &json!({"size": 1u64 << 40})), "the limit is"),
-        ("<html>log in</html>".to_owned(), "the registry's manifest is not one"),
+        (
+            manifest(&module, &json!({"digest": "sha256:../../../etc/passwd"})),
+            "by a malformed digest",
+        ),
+        (
+            manifest(&module, &json!({"size": 1u64 << 40})),
+            "the limit is",
+        ),
+        (
+            "<html>log in</html>".to_owned(),
+            "the registry's manifest is not one",
+        ),
         (deep, "the registry's manifest is not one"),
-        (json!({"schemaVersion": 1}).to_string(), "schema version 1 are not supported"),
+        (
+            json!({"schemaVersion": 1}).to_string(),
+            "schema version 1 are not supported",
+        ),
         (" ".repeat(5 << 20), "is larger than 4194304 bytes"),
         (
             manifest(&module, &json!({})).replacen(
@@ -122,9 +152,13 @@ async fn what_a_registry_says_is_checked() {
     for (document, expected) in documents {
         let (host, rogue) = Rogue::start().await;
         rogue.with_manifest(&document);
-        rogue.on(&format!("GET manifests/{}", Digest::of(b"{\"schemaVersion\":2,\"manifests\":[]}")), |_| {
-            "{\"schemaVersion\":2,\"manifests\":[]}".into_response()
-        });
+        rogue.on(
+            &format!(
+                "GET manifests/{}",
+                Digest::of(b"{\"schemaVersion\":2,\"manifests\":[]}")
+            ),
+            |_| "{\"schemaVersion\":2,\"manifests\":[]}".into_response(),
+        );
         let node = insecure(&host).node(&of(&host)).await;
         assert_eq!(node["phase"], "Error", "{node}");
         assert!(message(&node).contains(expected), "{expected}: {node}");
@@ -136,9 +170,15 @@ async fn what_a_registry_says_is_checked() {
     let blobs: [(Answer, &str); 5] = [
         (Box::new(move |_| longer.clone().into_response()), "where"),
         (Box::new(move |_| short.clone().into_response()), "where"),
-        (Box::new(move |_| changed.clone().into_response()), "expected content with digest"),
+        (
+            Box::new(move |_| changed.clone().into_response()),
+            "expected content with digest",
+        ),
         (Box::new(|_| endless()), "sends more than the"),
-        (Box::new(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()), "failed with 500"),
+        (
+            Box::new(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()),
+            "failed with 500",
+        ),
     ];
     for (answer, expected) in blobs {
         let (host, rogue) = Rogue::start().await;
@@ -148,14 +188,17 @@ async fn what_a_registry_says_is_checked() {
         let node = executor.node(&of(&host)).await;
         assert_eq!(node["phase"], "Error", "{node}");
         assert!(message(&node).contains(expected), "{expected}: {node}");
-        let left = std::fs::read_dir(executor.directory().join("cache/tmp")).map_or(0, std::iter::Iterator::count);
+        let left = std::fs::read_dir(executor.directory().join("cache/tmp"))
+            .map_or(0, std::iter::Iterator::count);
         assert_eq!(left, 0, "nothing half-written stays");
     }
 }
 
 /// A body without a length and without an end.
 fn endless() -> Response {
-    let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; 65536])));
+    let chunks = futures::stream::repeat_with(|| {
+        Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; 65536]))
+    });
     Body::from_stream(chunks).into_response()
 }
 
@@ -165,22 +208,37 @@ async fn a_header_that_lies_and_one_that_is_missing() {
     let (host, rogue) = Rogue::start().await;
     let (artifact, _) = rogue.with_module(&module);
     let document = manifest(&module, &json!({}));
-    rogue.on("HEAD manifests/1", |_| [("docker-content-digest", Digest::of(b"other").to_string())].into_response());
+    rogue.on("HEAD manifests/1", |_| {
+        [("docker-content-digest", Digest::of(b"other").to_string())].into_response()
+    });
     let body = document.clone();
-    rogue.on(&format!("GET manifests/{}", Digest::of(b"other")), move |_| body.clone().into_response());
+    rogue.on(
+        &format!("GET manifests/{}", Digest::of(b"other")),
+        move |_| body.clone().into_response(),
+    );
     let node = insecure(&host).node(&of(&host)).await;
-    assert!(message(&node).contains("has the digest"), "another manifest than the header says: {node}");
-    rogue.on("HEAD manifests/1", |_| [("docker-content-digest", "sha256:x")].into_response());
+    assert!(
+        message(&node).contains("has the digest"),
+        "another manifest than the header says: {node}"
+    );
+    rogue.on("HEAD manifests/1", |_| {
+        [("docker-content-digest", "sha256:x")].into_response()
+    });
     assert!(message(&insecure(&host).node(&of(&host)).await).contains("sends a malformed digest"));
     for status in [200, 405] {
-        rogue.on("HEAD manifests/1", move |_| StatusCode::from_u16(status).unwrap().into_response());
+        rogue.on("HEAD manifests/1", move |_| {
+            StatusCode::from_u16(status).unwrap().into_response()
+        });
         let body = document.clone();
         rogue.on("GET manifests/1", move |_| body.clone().into_response());
         let node = insecure(&host).node(&of(&host)).await;
         assert_eq!(node["phase"], "Succeeded", "{status}: {node}");
     }
     let pinned = json!({"oci": format!("{host}/m@sha256:{}", artifact.hex().to_uppercase())});
-    assert_eq!(insecure(&host).node(&template_of_module(pinned)).await["phase"], "Succeeded");
+    assert_eq!(
+        insecure(&host).node(&template_of_module(pinned)).await["phase"],
+        "Succeeded"
+    );
 }
 
 /// Nobody is sent where a manifest, a challenge or a name says.
@@ -189,22 +247,37 @@ async fn nobody_is_sent_elsewhere() {
     let module = noop();
     let ((host, rogue), (other, elsewhere)) = (Rogue::start().await, Rogue::start().await);
     rogue.with_module(&module);
-    rogue.with_manifest(&manifest(&module, &json!({"urls": [format!("http://{other}/v2/m/blob")]})));
+    rogue.with_manifest(&manifest(
+        &module,
+        &json!({"urls": [format!("http://{other}/v2/m/blob")]}),
+    ));
     let executor = Executor::start_with(Options {
         flags: vec!["--insecure-registry".to_owned(), format!("{host},{other}")],
         ..Options::default()
     });
     assert_eq!(executor.node(&of(&host)).await["phase"], "Succeeded");
-    assert!(elsewhere.asked().is_empty(), "`urls` of a layer are not followed");
+    assert!(
+        elsewhere.asked().is_empty(),
+        "`urls` of a layer are not followed"
+    );
     let challenge = "Bearer realm=\"http://169.254.169.254/token\",service=\"s\"";
-    rogue
-        .on("HEAD manifests/1", move |_| (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response());
+    rogue.on("HEAD manifests/1", move |_| {
+        (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
+    });
     let node = insecure(&host).node(&of(&host)).await;
-    assert!(message(&node).contains("a link-local address, which requests may not reach"), "{node}");
+    assert!(
+        message(&node).contains("a link-local address, which requests may not reach"),
+        "{node}"
+    );
     let named = host.replace("127.0.0.1", "localhost");
     let node = Executor::start().node(&of(&named)).await;
-    assert!(message(&node).contains("this machine, which requests may not reach"), "by name: {node}");
-    let node = Executor::start().node(&of("[::ffff:169.254.169.254]")).await;
+    assert!(
+        message(&node).contains("this machine, which requests may not reach"),
+        "by name: {node}"
+    );
+    let node = Executor::start()
+        .node(&of("[::ffff:169.254.169.254]"))
+        .await;
     assert_eq!(node["phase"], "Error", "{node}");
 }
 
@@ -212,10 +285,15 @@ async fn nobody_is_sent_elsewhere() {
 async fn patience_is_kept_within_bounds() {
     let module = noop();
     let busy = |headers: HeaderMap| (StatusCode::TOO_MANY_REQUESTS, headers).into_response();
-    let after = |text: String| HeaderMap::from_iter([(axum::http::header::RETRY_AFTER, text.parse().unwrap())]);
+    let after = |text: String| {
+        HeaderMap::from_iter([(axum::http::header::RETRY_AFTER, text.parse().unwrap())])
+    };
     let (host, rogue) = Rogue::start().await;
     let (artifact, _) = rogue.with_module(&module);
-    for wait in ["1".to_owned(), httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2))] {
+    for wait in [
+        "1".to_owned(),
+        httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2)),
+    ] {
         let digest = artifact.to_string();
         let headers = after(wait);
         rogue.asked();
@@ -228,7 +306,10 @@ async fn patience_is_kept_within_bounds() {
     let headers = after("3600".to_owned());
     rogue.on("HEAD manifests/1", move |_| busy(headers.clone()));
     let node = insecure(&host).node(&of(&host)).await;
-    assert!(message(&node).contains("limits requests (429"), "an hour is not waited: {node}");
+    assert!(
+        message(&node).contains("limits requests (429"),
+        "an hour is not waited: {node}"
+    );
 }
 
 /// A byte a second: nobody waits for the end of that.
@@ -241,9 +322,16 @@ async fn a_server_that_drips() {
     rogue.on(&format!("GET blobs/{layer}"), move |_| {
         let drops = futures::stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            Some((Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"\0")), ()))
+            Some((
+                Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"\0")),
+                (),
+            ))
         });
-        ([(axum::http::header::CONTENT_LENGTH, length)], Body::from_stream(drops)).into_response()
+        (
+            [(axum::http::header::CONTENT_LENGTH, length)],
+            Body::from_stream(drops),
+        )
+            .into_response()
     });
     let node = insecure(&host).node(&of(&host)).await;
     assert_eq!(node["phase"], "Error", "{node}");
@@ -259,19 +347,38 @@ async fn a_hundred_steps_ask_once() {
     let cache = tempfile::tempdir().unwrap();
     let start = || {
         let flags = vec!["--insecure-registry".to_owned(), host.clone()];
-        Executor::start_with(Options { flags, cache: Some(cache.path().to_owned()), ..Options::default() })
+        Executor::start_with(Options {
+            flags,
+            cache: Some(cache.path().to_owned()),
+            ..Options::default()
+        })
     };
     let executor = start();
     let mut template = of(&host);
     template["plugin"]["wasm"]["pull"] = json!({"policy": "Always"});
     let nodes = futures::future::join_all((0..100).map(|_| executor.node(&template))).await;
-    assert!(nodes.iter().all(|node| node["phase"] == "Succeeded"), "{nodes:?}");
-    let expected = ["HEAD manifests/1".to_owned(), format!("GET manifests/{artifact}"), format!("GET blobs/{layer}")];
+    assert!(
+        nodes.iter().all(|node| node["phase"] == "Succeeded"),
+        "{nodes:?}"
+    );
+    let expected = [
+        "HEAD manifests/1".to_owned(),
+        format!("GET manifests/{artifact}"),
+        format!("GET blobs/{layer}"),
+    ];
     assert_eq!(rogue.asked(), expected);
-    assert_eq!(executor.log().matches("milliseconds=").count(), 1, "one compilation");
+    assert_eq!(
+        executor.log().matches("milliseconds=").count(),
+        1,
+        "one compilation"
+    );
     drop(executor);
     assert_eq!(start().node(&template).await["phase"], "Succeeded");
-    assert_eq!(rogue.asked(), ["HEAD manifests/1"], "the tag is what it was");
+    assert_eq!(
+        rogue.asked(),
+        ["HEAD manifests/1"],
+        "the tag is what it was"
+    );
 }
 
 /// A mirror is a convenience: what it has wrong, or not, the registry itself is asked for.
@@ -284,13 +391,20 @@ async fn a_mirror_with_something_else() {
         let (artifact, _) = registry.with_module(&module);
         rogue.with_module(&module);
         match broken {
-            "manifest" => rogue.on(&format!("GET manifests/{artifact}"), |_| "{}".into_response()),
-            "blob" => rogue.on(&format!("GET blobs/{layer}"), |_| vec![0; 10].into_response()),
+            "manifest" => rogue.on(&format!("GET manifests/{artifact}"), |_| {
+                "{}".into_response()
+            }),
+            "blob" => rogue.on(&format!("GET blobs/{layer}"), |_| {
+                vec![0; 10].into_response()
+            }),
             _ => {}
         }
         let mirrors: Value = [(host.clone(), json!([mirror]))].into_iter().collect();
         let config = json!({"sources": {"insecure": [host, mirror], "mirrors": mirrors}});
-        let executor = Executor::start_with(Options { config: Some(config.to_string()), ..Options::default() });
+        let executor = Executor::start_with(Options {
+            config: Some(config.to_string()),
+            ..Options::default()
+        });
         let node = executor.node(&of(&host)).await;
         assert_eq!(node["phase"], "Succeeded", "{broken}: {node}");
         assert_eq!(registry.asked().is_empty(), broken == "nothing", "{broken}");

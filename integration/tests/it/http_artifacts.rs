@@ -35,18 +35,32 @@ impl Web {
     fn header(&self, path: &str, name: &str) -> String {
         let asked = self.asked.lock().unwrap();
         let (_, headers) = asked.iter().rev().find(|(asked, _)| asked == path).unwrap();
-        headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned()
+        headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+            .to_owned()
     }
 }
 
-async fn answer(State(web): State<Arc<Web>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    web.asked.lock().unwrap().push((uri.path().to_owned(), headers));
+async fn answer(
+    State(web): State<Arc<Web>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    web.asked
+        .lock()
+        .unwrap()
+        .push((uri.path().to_owned(), headers));
     match (method.as_str(), uri.path()) {
         ("PUT", path) => {
             web.put.lock().unwrap().push((path.to_owned(), body));
             StatusCode::CREATED.into_response()
         }
-        ("POST", "/token") => json!({"access_token": "t0ken", "token_type": "bearer"}).to_string().into_response(),
+        ("POST", "/token") => json!({"access_token": "t0ken", "token_type": "bearer"})
+            .to_string()
+            .into_response(),
         (_, "/text" | "/private") => "one two".into_response(),
         (_, "/tgz") => packed("text", b"one two three").into_response(),
         (_, "/elsewhere") => Redirect::temporary(&web.elsewhere.lock().unwrap()).into_response(),
@@ -76,8 +90,15 @@ async fn urls_in_and_out_with_the_credentials_of_secrets() {
     );
     let guests = wasm_workflow_integration::guests::directory();
     let config = json!({"sources": {"files": guests, "insecure": [host, other]}}).to_string();
-    let flags = vec!["--kubeconfig".to_owned(), kubernetes.kubeconfig(home.path()).display().to_string()];
-    let executor = Executor::start_with(Options { config: Some(config), flags, ..Options::default() });
+    let flags = vec![
+        "--kubeconfig".to_owned(),
+        kubernetes.kubeconfig(home.path()).display().to_string(),
+    ];
+    let executor = Executor::start_with(Options {
+        config: Some(config),
+        flags,
+        ..Options::default()
+    });
     let select = |key: &str| json!({"name": "web", "key": key});
     let basic = json!({"basicAuth": {"usernameSecret": select("user"), "passwordSecret": select("password")}});
     let oauth = json!({"oauth2": {"clientIDSecret": select("user"), "clientSecretSecret": select("password"), "tokenURLSecret": select("url"), "scopes": ["read"]}});
@@ -93,26 +114,57 @@ async fn urls_in_and_out_with_the_credentials_of_secrets() {
     ] {
         let node = executor.node(&step(input.clone(), out.clone())).await;
         assert_eq!(node["outputs"]["result"], words, "{input}: {node}");
-        assert_eq!(node["outputs"]["artifacts"][0]["http"], out["http"], "{node}");
+        assert_eq!(
+            node["outputs"]["artifacts"][0]["http"], out["http"],
+            "{node}"
+        );
     }
-    assert_eq!(web.put.lock().unwrap().last().unwrap(), &("/result".to_owned(), Bytes::from("one two")));
-    assert_eq!(web.header("/result", "authorization"), format!("Basic {}", encode("ada:secret")));
     assert_eq!(
-        (web.header("/private", "authorization"), web.header("/private", "x-own")),
+        web.put.lock().unwrap().last().unwrap(),
+        &("/result".to_owned(), Bytes::from("one two"))
+    );
+    assert_eq!(
+        web.header("/result", "authorization"),
+        format!("Basic {}", encode("ada:secret"))
+    );
+    assert_eq!(
+        (
+            web.header("/private", "authorization"),
+            web.header("/private", "x-own")
+        ),
         ("Bearer t0ken".to_owned(), "mine".to_owned())
     );
-    assert_eq!(web.header("/token", "authorization"), format!("Basic {}", encode("ada:secret")));
     assert_eq!(
-        (foreign.header("/text", "authorization"), foreign.header("/text", "x-own")),
+        web.header("/token", "authorization"),
+        format!("Basic {}", encode("ada:secret"))
+    );
+    assert_eq!(
+        (
+            foreign.header("/text", "authorization"),
+            foreign.header("/text", "x-own")
+        ),
         Default::default(),
         "nothing goes elsewhere"
     );
-    for (path, expected) in [("none", "answers 404 Not Found"), ("broken", "answers 502 Bad Gateway, after 3 attempts")]
-    {
+    for (path, expected) in [
+        ("none", "answers 404 Not Found"),
+        ("broken", "answers 502 Bad Gateway, after 3 attempts"),
+    ] {
         let node = executor.node(&step(at(path), out.clone())).await;
-        assert!(message(&node).contains(&format!("(`http://{host}/{path}`): it {expected}")), "{node}");
+        assert!(
+            message(&node).contains(&format!("(`http://{host}/{path}`): it {expected}")),
+            "{node}"
+        );
     }
-    let node = executor.node(&step(json!({"url": "http://169.254.169.254/latest"}), out)).await;
-    assert!(message(&node).contains("a link-local address, which requests may not reach"), "{node}");
-    assert!(!executor.log().contains("secret\"") && !executor.log().contains("t0ken"), "no secret in the log");
+    let node = executor
+        .node(&step(json!({"url": "http://169.254.169.254/latest"}), out))
+        .await;
+    assert!(
+        message(&node).contains("a link-local address, which requests may not reach"),
+        "{node}"
+    );
+    assert!(
+        !executor.log().contains("secret\"") && !executor.log().contains("t0ken"),
+        "no secret in the log"
+    );
 }

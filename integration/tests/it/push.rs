@@ -24,18 +24,43 @@ fn push_and_run(cli: &Cli, name: &str, host: &str, flags: &[&str]) -> String {
     let pushed = cli.run(&[&["push", text(&module), &reference], flags].concat());
     assert_eq!(pushed.status.code(), Some(0), "{}", stderr(&pushed));
     let pinned = stdout(&pushed).trim().to_owned();
-    let ran = cli.run(&[&["run", &pinned, "-p", "text=Hello", "-p", "name=Ada"], flags].concat());
+    let ran = cli.run(
+        &[
+            &["run", &pinned, "-p", "text=Hello", "-p", "name=Ada"],
+            flags,
+        ]
+        .concat(),
+    );
     assert_eq!(ran.status.code(), Some(0), "{}", stderr(&ran));
-    assert!(stderr(&ran).contains("Hello") || stdout(&ran).contains("Hello"), "{}", stderr(&ran));
+    assert!(
+        stderr(&ran).contains("Hello") || stdout(&ran).contains("Hello"),
+        "{}",
+        stderr(&ran)
+    );
     pinned
 }
 
 #[tokio::test]
 async fn what_is_pushed_is_an_artifact_as_others_make_it() {
     let (cli, registry) = (Cli::new(), Registry::start());
-    let flags = ["--insecure-registry", &registry.host, "--annotation", "org.opencontainers.image.title=ferris"];
+    let flags = [
+        "--insecure-registry",
+        &registry.host,
+        "--annotation",
+        "org.opencontainers.image.title=ferris",
+    ];
     let module = guest("ferris-says");
-    let pushed = cli.run(&[&["push", text(&module), &format!("{}/ferris:1", registry.host)], &flags[..]].concat());
+    let pushed = cli.run(
+        &[
+            &[
+                "push",
+                text(&module),
+                &format!("{}/ferris:1", registry.host),
+            ],
+            &flags[..],
+        ]
+        .concat(),
+    );
     assert_eq!(pushed.status.code(), Some(0), "{}", stderr(&pushed));
     // skopeo is not ours either.
     let raw = |what: &[&str]| {
@@ -46,19 +71,41 @@ async fn what_is_pushed_is_an_artifact_as_others_make_it() {
             .arg(address)
             .output()
             .unwrap();
-        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        assert!(
+            shown.status.success(),
+            "{}",
+            String::from_utf8_lossy(&shown.stderr)
+        );
         shown.stdout
     };
     let manifest = raw(&[]);
-    assert!(stdout(&pushed).trim().ends_with(&sources::Digest::of(&manifest).to_string()), "{}", stdout(&pushed));
+    assert!(
+        stdout(&pushed)
+            .trim()
+            .ends_with(&sources::Digest::of(&manifest).to_string()),
+        "{}",
+        stdout(&pushed)
+    );
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let module = std::fs::read(module).unwrap();
     let digest = sources::Digest::of(&module).to_string();
-    assert_eq!(manifest["layers"], json!([{"mediaType": "application/wasm", "digest": digest, "size": module.len()}]));
-    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
-    assert_eq!(manifest["annotations"], json!({"org.opencontainers.image.title": "ferris"}));
+    assert_eq!(
+        manifest["layers"],
+        json!([{"mediaType": "application/wasm", "digest": digest, "size": module.len()}])
+    );
+    assert_eq!(
+        manifest["config"]["mediaType"],
+        "application/vnd.wasm.config.v0+json"
+    );
+    assert_eq!(
+        manifest["annotations"],
+        json!({"org.opencontainers.image.title": "ferris"})
+    );
     let config: Value = serde_json::from_slice(&raw(&["--config"])).unwrap();
-    assert_eq!((&config["os"], &config["layerDigests"]), (&json!("wasip1"), &json!([digest])));
+    assert_eq!(
+        (&config["os"], &config["layerDigests"]),
+        (&json!("wasip1"), &json!([digest]))
+    );
     assert_eq!(config.get("component"), None);
 }
 
@@ -67,22 +114,54 @@ async fn with_a_password_from_a_login_and_from_a_helper() {
     let registry = Registry::start_with(Access::Password);
     let (cli, host) = (Cli::new(), registry.host.as_str());
     let flags = ["--insecure-registry", host];
-    let refused = cli.run(&[&["push", text(&guest("greeting")), &format!("{host}/acme/g:1")], &flags[..]].concat());
+    let refused = cli.run(
+        &[
+            &[
+                "push",
+                text(&guest("greeting")),
+                &format!("{host}/acme/g:1"),
+            ],
+            &flags[..],
+        ]
+        .concat(),
+    );
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("refuses upload of the module"), "{}", stderr(&refused));
-    log_in(&cli, &json!({"auths": {host: {"auth": STANDARD.encode(format!("{USER}:{PASSWORD}"))}}}));
+    assert!(
+        stderr(&refused).contains("refuses upload of the module"),
+        "{}",
+        stderr(&refused)
+    );
+    log_in(
+        &cli,
+        &json!({"auths": {host: {"auth": STANDARD.encode(format!("{USER}:{PASSWORD}"))}}}),
+    );
     push_and_run(&cli, "ferris-says", host, &flags);
     let cli = Cli::new();
     log_in(&cli, &json!({"credHelpers": {host: "here"}}));
-    let refused = cli.run(&[&["push", text(&guest("greeting")), &format!("{host}/acme/g:1")], &flags[..]].concat());
+    let refused = cli.run(
+        &[
+            &[
+                "push",
+                text(&guest("greeting")),
+                &format!("{host}/acme/g:1"),
+            ],
+            &flags[..],
+        ]
+        .concat(),
+    );
     let expected = "the credentials of docker-credential-here cannot be obtained: No such file";
     assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
     let helper = cli.at("docker-credential-here");
-    let script = format!("#!/bin/sh\ncat >asked\nprintf '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n");
+    let script = format!(
+        "#!/bin/sh\ncat >asked\nprintf '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n"
+    );
     std::fs::write(&helper, script).unwrap();
     std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
     push_and_run(&cli, "greeting", host, &flags);
-    assert_eq!(std::fs::read_to_string(cli.at("asked")).unwrap().trim(), host);
+    assert_eq!(
+        std::fs::read_to_string(cli.at("asked")).unwrap().trim(),
+        host
+    );
 }
 
 /// The token is for pushing too, and only then.
@@ -91,15 +170,32 @@ async fn with_a_token() {
     let server = TokenServer::start().await;
     let registry = Registry::start_with(Access::Token(&server));
     let (cli, host) = (Cli::new(), registry.host.clone());
-    let realm = server.realm.strip_prefix("http://").unwrap().strip_suffix("/token").unwrap().to_owned();
-    log_in(&cli, &json!({"auths": {&host: {"auth": STANDARD.encode(format!("{USER}:{PASSWORD}"))}}}));
+    let realm = server
+        .realm
+        .strip_prefix("http://")
+        .unwrap()
+        .strip_suffix("/token")
+        .unwrap()
+        .to_owned();
+    log_in(
+        &cli,
+        &json!({"auths": {&host: {"auth": STANDARD.encode(format!("{USER}:{PASSWORD}"))}}}),
+    );
     let run = move || {
-        push_and_run(&cli, "greeting", &host, &["--insecure-registry", &host, "--insecure-registry", &realm]);
+        push_and_run(
+            &cli,
+            "greeting",
+            &host,
+            &["--insecure-registry", &host, "--insecure-registry", &realm],
+        );
     };
     tokio::task::spawn_blocking(run).await.unwrap();
     assert_eq!(
         server.asked(),
-        ["password repository:acme/greeting:pull,push", "password repository:acme/greeting:pull"]
+        [
+            "password repository:acme/greeting:pull,push",
+            "password repository:acme/greeting:pull"
+        ]
     );
 }
 
@@ -111,17 +207,46 @@ fn what_cannot_be_pushed() {
     let digest = format!("oci://ghcr.io/a/b@{}", sources::Digest::of(b""));
     for (file, reference, code, expected) in [
         (text(&module), "https://example.com/x", 64, "https"),
-        (text(&module), digest.as_str(), 64, "is not a tag in a registry"),
-        (text(&module), "acme/g:1", 64, "names no registry\nhint: that would be oci://docker.io/acme/g:1"),
+        (
+            text(&module),
+            digest.as_str(),
+            64,
+            "is not a tag in a registry",
+        ),
+        (
+            text(&module),
+            "acme/g:1",
+            64,
+            "names no registry\nhint: that would be oci://docker.io/acme/g:1",
+        ),
         (text(&module), "localhost:5000", 64, "names no registry"),
-        (text(&module), "acme/g", 64, "`acme/g` is not a tag in a registry"),
+        (
+            text(&module),
+            "acme/g",
+            64,
+            "`acme/g` is not a tag in a registry",
+        ),
         (text(&module), "ghcr.io/Acme/g:1", 64, "lower case"),
-        ("page.wasm", "oci://ghcr.io/a/b:1", 2, "this is not WebAssembly"),
+        (
+            "page.wasm",
+            "oci://ghcr.io/a/b:1",
+            2,
+            "this is not WebAssembly",
+        ),
         ("none.wasm", "oci://ghcr.io/a/b:1", 64, "`none.wasm`"),
     ] {
         let output = cli.run(&["push", file, reference]);
-        assert_eq!(output.status.code(), Some(code), "{reference}: {}", stderr(&output));
-        assert!(stderr(&output).contains(expected), "{reference}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{reference}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(expected),
+            "{reference}: {}",
+            stderr(&output)
+        );
     }
 }
 
@@ -131,15 +256,31 @@ async fn what_is_pushed_again_is_the_same() {
     let (cli, registry) = (Cli::new(), Registry::start());
     let module = guest("greeting");
     let push = |epoch: &str| {
-        let arguments =
-            ["push", "--insecure-registry", &registry.host, text(&module), &format!("{}/g:1", registry.host)];
-        let output = cli.command(&arguments).env("SOURCE_DATE_EPOCH", epoch).output().unwrap();
-        (output.status.code(), stdout(&output).to_owned(), stderr(&output).to_owned())
+        let arguments = [
+            "push",
+            "--insecure-registry",
+            &registry.host,
+            text(&module),
+            &format!("{}/g:1", registry.host),
+        ];
+        let output = cli
+            .command(&arguments)
+            .env("SOURCE_DATE_EPOCH", epoch)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            stdout(&output).to_owned(),
+            stderr(&output).to_owned(),
+        )
     };
     let (code, first, said) = push("1700000000");
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(push("1700000000").1, first);
     assert_ne!(push("1700000001").1, first);
     let (code, _, said) = push("yesterday");
-    assert!(code == Some(64) && said.contains("SOURCE_DATE_EPOCH is not a number of seconds"), "{said}");
+    assert!(
+        code == Some(64) && said.contains("SOURCE_DATE_EPOCH is not a number of seconds"),
+        "{said}"
+    );
 }

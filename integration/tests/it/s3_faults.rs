@@ -17,15 +17,27 @@ async fn servers_that_fail_for_a_while() {
     let executor = executor(&s3);
     let text = "word ".repeat(200_000);
     s3.put("in/text", &text);
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
-    for fault in [Fault::Error(503, "SlowDown"), Fault::Status(500), Fault::Cut(1000), Fault::Cut(500_000)] {
+    let step = copy(
+        &json!({"s3": {"key": "in/text"}}),
+        &json!({"archive": {"none": {}}}),
+    );
+    for fault in [
+        Fault::Error(503, "SlowDown"),
+        Fault::Status(500),
+        Fault::Cut(1000),
+        Fault::Cut(500_000),
+    ] {
         s3.fail("GET /artifacts/in/text", fault.clone());
         s3.fail("PUT /artifacts/wf/", Fault::Error(503, "SlowDown"));
         // It is stored, and nobody hears of it.
         s3.fail("PUT /artifacts/wf/", Fault::Cut(0));
         let node = executor.node(&step).await;
         assert_eq!(node["phase"], "Succeeded", "{fault:?}: {node}");
-        assert_eq!(std::fs::read_to_string(s3.object(key(&node))).unwrap(), text, "{fault:?}");
+        assert_eq!(
+            std::fs::read_to_string(s3.object(key(&node))).unwrap(),
+            text,
+            "{fault:?}"
+        );
     }
     for _ in 0..20 {
         s3.fail("GET /artifacts/in/text", Fault::Cut(1000));
@@ -43,13 +55,19 @@ async fn large_objects_go_in_parts() {
     let executor = executor(&s3);
     let text = "0123456789abcde\n".repeat(1_300_000);
     s3.put("in/text", &text);
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    let step = copy(
+        &json!({"s3": {"key": "in/text"}}),
+        &json!({"archive": {"none": {}}}),
+    );
     s3.fail("partNumber=2", Fault::Error(503, "SlowDown"));
     let node = executor.node(&step).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
     let asked = s3.asked();
-    assert!(asked.iter().any(|asked| asked.contains("partNumber=3")), "{asked:?}");
+    assert!(
+        asked.iter().any(|asked| asked.contains("partNumber=3")),
+        "{asked:?}"
+    );
     let before = s3.keys();
     for _ in 0..20 {
         s3.fail("partNumber=2", Fault::Error(403, "AccessDenied"));
@@ -58,7 +76,9 @@ async fn large_objects_go_in_parts() {
     assert!(message(&node).contains("access to object"), "{node}");
     assert_eq!(s3.keys(), before, "nothing of it is seen");
     assert!(
-        s3.asked().iter().any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")),
+        s3.asked()
+            .iter()
+            .any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")),
         "it is taken back"
     );
 }
@@ -70,16 +90,25 @@ async fn a_failure_says_what_is_there_already() {
     let executor = executor(&s3);
     let mut step = copy(&json!({"raw": {"data": "a b"}}), &json!({}));
     for name in ["denied", "refused"] {
-        step["outputs"]["artifacts"].as_array_mut().unwrap().push(json!({"name": name, "path": "/out/copy"}));
+        step["outputs"]["artifacts"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": name, "path": "/out/copy"}));
         for _ in 0..5 {
             s3.fail(&format!("/{name}.tgz"), Fault::Error(403, "AccessDenied"));
         }
     }
     let node = executor.node(&step).await;
-    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Error"), &json!("0")), "{node}");
-    for expected in
-        ["output artifact `denied` (key `wf/", "; `refused` (key `wf/", "; stored already: `copy` (key `wf/"]
-    {
+    assert_eq!(
+        (&node["phase"], &node["outputs"]["exitCode"]),
+        (&json!("Error"), &json!("0")),
+        "{node}"
+    );
+    for expected in [
+        "output artifact `denied` (key `wf/",
+        "; `refused` (key `wf/",
+        "; stored already: `copy` (key `wf/",
+    ] {
         assert!(message(&node).contains(expected), "{expected}: {node}");
     }
     s3.put("large", vec![b'x'; 3 << 20]);
@@ -100,7 +129,10 @@ async fn parts_that_break_off_go_on() {
     let executor = executor(&s3);
     let text: Vec<u8> = (0..3_400_000u64).flat_map(u64::to_le_bytes).collect();
     s3.put("in/text", &text);
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    let step = copy(
+        &json!({"s3": {"key": "in/text"}}),
+        &json!({"archive": {"none": {}}}),
+    );
     // All but one come whole, as none is larger than that; that one breaks off twice.
     for length in [usize::MAX; 6].into_iter().chain([1_000_000, 100_000]) {
         s3.fail("GET /artifacts/in/text", Fault::Cut(length));
@@ -108,8 +140,17 @@ async fn parts_that_break_off_go_on() {
     let node = executor.node(&step).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(std::fs::read(s3.object(key(&node))).unwrap() == text);
-    let asked = s3.asked().iter().filter(|asked| asked.starts_with("GET /artifacts/in/text")).count();
-    assert_eq!(asked, 7 + 2, "27 MB in parts of 4 MiB, and twice more: {:?}", s3.asked());
+    let asked = s3
+        .asked()
+        .iter()
+        .filter(|asked| asked.starts_with("GET /artifacts/in/text"))
+        .count();
+    assert_eq!(
+        asked,
+        7 + 2,
+        "27 MB in parts of 4 MiB, and twice more: {:?}",
+        s3.asked()
+    );
 }
 
 /// The answer to the last request of an upload is lost: what is there counts.
@@ -119,13 +160,21 @@ async fn an_upload_that_was_finished_without_a_word_is_finished() {
     let executor = executor(&s3);
     let text = "0123456789abcde\n".repeat(1_300_000);
     s3.put("in/text", &text);
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    let step = copy(
+        &json!({"s3": {"key": "in/text"}}),
+        &json!({"archive": {"none": {}}}),
+    );
     s3.fail("?uploadId=", Fault::Cut(0));
     let node = executor.node(&step).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
     let asked = s3.asked();
-    assert!(asked.iter().any(|asked| asked.starts_with("HEAD /artifacts/wf/")), "it looked: {asked:?}");
+    assert!(
+        asked
+            .iter()
+            .any(|asked| asked.starts_with("HEAD /artifacts/wf/")),
+        "it looked: {asked:?}"
+    );
 }
 
 /// Nothing that was begun stays in a bucket when the program is stopped.
@@ -135,24 +184,50 @@ async fn a_stop_takes_uploads_back() {
     let mut executor = executor(&s3);
     let text = "0123456789abcde\n".repeat(2_000_000);
     s3.put("in/text", &text);
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    let step = copy(
+        &json!({"s3": {"key": "in/text"}}),
+        &json!({"archive": {"none": {}}}),
+    );
     // Parts that are asked for again and again: it is not done when the signal comes.
     for _ in 0..50 {
         s3.fail("partNumber=3", Fault::Error(503, "SlowDown"));
     }
     let stop = async {
-        while !s3.asked().iter().any(|asked| asked.contains("partNumber=3")) {
+        while !s3
+            .asked()
+            .iter()
+            .any(|asked| asked.contains("partNumber=3"))
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let id = executor.id().to_string();
-        assert!(std::process::Command::new("kill").arg(id).status().unwrap().success());
+        assert!(
+            std::process::Command::new("kill")
+                .arg(id)
+                .status()
+                .unwrap()
+                .success()
+        );
     };
-    let ((status, reply), ()) = tokio::join!(executor.post(request(&step).to_string(), &executor.token), stop);
-    assert_eq!((status, reply.as_str()), (200, r#"{"node":{},"requeue":"1s"}"#));
-    let (code, _) = tokio::task::spawn_blocking(move || executor.terminate()).await.unwrap();
+    let ((status, reply), ()) = tokio::join!(
+        executor.post(request(&step).to_string(), &executor.token),
+        stop
+    );
+    assert_eq!(
+        (status, reply.as_str()),
+        (200, r#"{"node":{},"requeue":"1s"}"#)
+    );
+    let (code, _) = tokio::task::spawn_blocking(move || executor.terminate())
+        .await
+        .unwrap();
     assert_eq!(code, Some(0));
     let asked = s3.asked();
-    assert!(asked.iter().any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")), "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")),
+        "{asked:?}"
+    );
 }
 
 /// The step's limit on its disk is one for all that it brings.
@@ -170,14 +245,24 @@ async fn inputs_share_the_limit_on_the_disk() {
         ..Options::default()
     });
     s3.put("in/a", "a".repeat(3 << 20));
-    let mut step = copy(&json!({"s3": {"key": "in/a"}}), &json!({"archive": {"none": {}}}));
+    let mut step = copy(
+        &json!({"s3": {"key": "in/a"}}),
+        &json!({"archive": {"none": {}}}),
+    );
     let node = executor.node(&step).await;
-    assert!(!message(&node).contains("the step's limit on its disk"), "{node}");
+    assert!(
+        !message(&node).contains("the step's limit on its disk"),
+        "{node}"
+    );
     let inputs = step["inputs"]["artifacts"].as_array_mut().unwrap();
     inputs.push(json!({"name": "more", "path": "/more", "s3": {"key": "in/a"}}));
     let node: Value = executor.node(&step).await;
-    assert!(message(&node).contains("bytes, which the step's limit on its disk leaves"), "{node}");
-    step["inputs"]["artifacts"][1] = json!({"name": "more", "path": "/more", "raw": {"data": "a".repeat(2 << 20)}});
+    assert!(
+        message(&node).contains("bytes, which the step's limit on its disk leaves"),
+        "{node}"
+    );
+    step["inputs"]["artifacts"][1] =
+        json!({"name": "more", "path": "/more", "raw": {"data": "a".repeat(2 << 20)}});
     let node: Value = executor.node(&step).await;
     assert!(message(&node).contains("on its disk"), "{node}");
 }
@@ -189,9 +274,14 @@ async fn a_store_that_drips() {
     let executor = executor(&s3);
     s3.put("in/text", "a".repeat(10_000));
     s3.fail("GET /artifacts/in/text", Fault::Drip);
-    let node = executor.node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({}))).await;
+    let node = executor
+        .node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({})))
+        .await;
     assert_eq!(node["phase"], "Error", "{node}");
-    assert!(message(&node).contains("(key `in/text` in bucket `artifacts` at `127.0.0.1:"), "{node}");
+    assert!(
+        message(&node).contains("(key `in/text` in bucket `artifacts` at `127.0.0.1:"),
+        "{node}"
+    );
     assert!(message(&node).contains(" is too slow: "), "{node}");
     assert_eq!(s3.asked().len(), 1);
 }
@@ -203,15 +293,27 @@ async fn a_whole_object_is_held_to_its_checksum() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     s3.put("in/text", "0123456789abcde\n".repeat(1_300_000));
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
-    s3.fail("HEAD /artifacts/in/text", Fault::Headers(&[FULL, ("x-amz-checksum-crc32", "iacyug==")]));
+    let step = copy(
+        &json!({"s3": {"key": "in/text"}}),
+        &json!({"archive": {"none": {}}}),
+    );
+    s3.fail(
+        "HEAD /artifacts/in/text",
+        Fault::Headers(&[FULL, ("x-amz-checksum-crc32", "iacyug==")]),
+    );
     let node = executor.node(&step).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     for _ in 0..3 {
-        s3.fail("HEAD /artifacts/in/text", Fault::Headers(&[FULL, ("x-amz-checksum-crc32", "AAAAAA==")]));
+        s3.fail(
+            "HEAD /artifacts/in/text",
+            Fault::Headers(&[FULL, ("x-amz-checksum-crc32", "AAAAAA==")]),
+        );
     }
     let node = executor.node(&step).await;
-    assert!(message(&node).contains("not what the store keeps a checksum of, after 3 attempts"), "{node}");
+    assert!(
+        message(&node).contains("not what the store keeps a checksum of, after 3 attempts"),
+        "{node}"
+    );
 }
 
 /// Where the server says that it looks at CRC-32C, each part has that, and no MD5.
@@ -221,11 +323,22 @@ async fn parts_have_the_checksum_that_the_server_knows() {
     let executor = executor(&s3);
     let text = "0123456789abcde\n".repeat(1_300_000);
     s3.put("in/text", &text);
-    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({"archive": {"none": {}}}));
+    let step = copy(
+        &json!({"s3": {"key": "in/text"}}),
+        &json!({"archive": {"none": {}}}),
+    );
     for (known, header, other) in [
-        (Fault::Headers(&[("x-amz-checksum-algorithm", "CRC32C")]), "x-amz-checksum-crc32c", "content-md5"),
+        (
+            Fault::Headers(&[("x-amz-checksum-algorithm", "CRC32C")]),
+            "x-amz-checksum-crc32c",
+            "content-md5",
+        ),
         // It knows no checksums, and refuses what asks for one.
-        (Fault::Error(501, "NotImplemented"), "content-md5", "x-amz-checksum-crc32c"),
+        (
+            Fault::Error(501, "NotImplemented"),
+            "content-md5",
+            "x-amz-checksum-crc32c",
+        ),
     ] {
         s3.asked();
         s3.fail("?uploads", known);
@@ -234,7 +347,12 @@ async fn parts_have_the_checksum_that_the_server_knows() {
         assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
         let parts = s3.headers("partNumber=");
         assert_eq!(parts.len(), 4);
-        assert!(parts.iter().all(|headers| headers.contains_key(header) && !headers.contains_key(other)), "{parts:?}");
+        assert!(
+            parts
+                .iter()
+                .all(|headers| headers.contains_key(header) && !headers.contains_key(other)),
+            "{parts:?}"
+        );
     }
 }
 
@@ -256,19 +374,28 @@ async fn a_disk_that_is_full() {
             .chain([("SCRATCH".to_owned(), scratch.path().display().to_string())])
             .collect(),
         scratch: Some(scratch.path().to_owned()),
-        wrapper: ["unshare", "--mount", "sh", "-c", mount, "sh"].map(str::to_owned).to_vec(),
+        wrapper: ["unshare", "--mount", "sh", "-c", mount, "sh"]
+            .map(str::to_owned)
+            .to_vec(),
         ..Options::default()
     });
     s3.put("in/large", vec![b'x'; 8 << 20]);
     s3.put("in/small", "a b");
     s3.put("in/packed.tgz", crate::packed("text", &vec![b'x'; 8 << 20]));
     for key in ["in/large", "in/packed.tgz"] {
-        let node = executor.node(&copy(&json!({"s3": {"key": key}}), &json!({}))).await;
+        let node = executor
+            .node(&copy(&json!({"s3": {"key": key}}), &json!({})))
+            .await;
         assert_eq!(node["phase"], "Error", "{node}");
         let said = message(&node);
-        assert!(said.contains(&format!("input artifact `text` (key `{key}` in bucket")), "{node}");
+        assert!(
+            said.contains(&format!("input artifact `text` (key `{key}` in bucket")),
+            "{node}"
+        );
         assert!(said.contains("No space left on device"), "{node}");
     }
-    let node = executor.node(&copy(&json!({"s3": {"key": "in/small"}}), &json!({}))).await;
+    let node = executor
+        .node(&copy(&json!({"s3": {"key": "in/small"}}), &json!({})))
+        .await;
     assert_eq!(node["phase"], "Succeeded", "there is room again: {node}");
 }

@@ -37,10 +37,15 @@ enum Odd {
 }
 
 fn content(version: u8) -> Vec<u8> {
-    (0..SIZE).map(|at| u8::try_from(at % 251).unwrap() ^ version).collect()
+    (0..SIZE)
+        .map(|at| u8::try_from(at % 251).unwrap() ^ version)
+        .collect()
 }
 
-async fn answer(State((odd, asked)): State<(Odd, Arc<AtomicUsize>)>, headers: HeaderMap) -> Response {
+async fn answer(
+    State((odd, asked)): State<(Odd, Arc<AtomicUsize>)>,
+    headers: HeaderMap,
+) -> Response {
     let number = asked.fetch_add(1, Ordering::SeqCst);
     let version = u8::from(odd == Odd::Changing && number > 1);
     let content = content(version);
@@ -50,17 +55,38 @@ async fn answer(State((odd, asked)): State<(Odd, Arc<AtomicUsize>)>, headers: He
         _ => Some(format!("\"{version}\"")),
     };
     let range = headers.get("range").map(|range| {
-        let (start, end) = range.to_str().unwrap().strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-        let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse::<usize>().unwrap() + 1);
-        if odd == Odd::Short { (start, end.min(SIZE).min(start + 1_000_000)) } else { (start, end.min(SIZE)) }
+        let (start, end) = range
+            .to_str()
+            .unwrap()
+            .strip_prefix("bytes=")
+            .unwrap()
+            .split_once('-')
+            .unwrap();
+        let (start, end): (usize, usize) =
+            (start.parse().unwrap(), end.parse::<usize>().unwrap() + 1);
+        if odd == Odd::Short {
+            (start, end.min(SIZE).min(start + 1_000_000))
+        } else {
+            (start, end.min(SIZE))
+        }
     });
-    let Some((start, end)) = range else { return content.into_response() };
+    let Some((start, end)) = range else {
+        return content.into_response();
+    };
     let shift = usize::from(odd == Odd::Elsewhere && start > 0);
-    let mut response = (StatusCode::PARTIAL_CONTENT, content[start - shift..end - shift].to_vec()).into_response();
+    let mut response = (
+        StatusCode::PARTIAL_CONTENT,
+        content[start - shift..end - shift].to_vec(),
+    )
+        .into_response();
     let said = match odd {
         Odd::WithoutSize => Some(format!("bytes {start}-{}/*", end - 1)),
         Odd::WithoutRange => None,
-        _ => Some(format!("bytes {}-{}/{SIZE}", start - shift, end - shift - 1)),
+        _ => Some(format!(
+            "bytes {}-{}/{SIZE}",
+            start - shift,
+            end - shift - 1
+        )),
     };
     for (name, value) in [("etag", tag), ("content-range", said)] {
         if let Some(value) = value {
@@ -77,7 +103,9 @@ async fn brought(odd: Odd) -> Result<Vec<u8>, Value> {
     let put = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&put);
     let keep = async move |body: Bytes| *kept.lock().unwrap() = body.to_vec();
-    let router = Router::new().route("/put", axum::routing::put(keep)).layer(DefaultBodyLimit::disable());
+    let router = Router::new()
+        .route("/put", axum::routing::put(keep))
+        .layer(DefaultBodyLimit::disable());
     let router = router.fallback(answer).with_state((odd, Arc::default()));
     tokio::spawn(async move { axum::serve(listener, router).await });
     let config = json!({
@@ -85,21 +113,50 @@ async fn brought(odd: Odd) -> Result<Vec<u8>, Value> {
         "artifacts": {"repository": {"s3": {"endpoint": endpoint, "bucket": "artifacts", "insecure": true}}},
     });
     let env = S3::environment();
-    let executor = Executor::start_with(Options { config: Some(config.to_string()), env, ..Options::default() });
+    let executor = Executor::start_with(Options {
+        config: Some(config.to_string()),
+        env,
+        ..Options::default()
+    });
     let input = json!({"s3": {"key": "in/text"}, "archive": {"none": {}}});
-    let output = json!({"http": {"url": format!("http://{endpoint}/put")}, "archive": {"none": {}}});
+    let output =
+        json!({"http": {"url": format!("http://{endpoint}/put")}, "archive": {"none": {}}});
     let node = executor.node(&copy(&input, &output)).await;
-    if node["phase"] == "Succeeded" { Ok(std::mem::take(&mut *put.lock().unwrap())) } else { Err(node) }
+    if node["phase"] == "Succeeded" {
+        Ok(std::mem::take(&mut *put.lock().unwrap()))
+    } else {
+        Err(node)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_object_is_whole_or_not_there() {
-    for odd in [Odd::Not, Odd::WithoutSize, Odd::WithoutRange, Odd::Short, Odd::WithoutTag, Odd::WeakTag] {
+    for odd in [
+        Odd::Not,
+        Odd::WithoutSize,
+        Odd::WithoutRange,
+        Odd::Short,
+        Odd::WithoutTag,
+        Odd::WeakTag,
+    ] {
         let came = brought(odd).await;
-        assert!(came.as_ref().is_ok_and(|came| *came == content(0)), "{odd:?}: {:?}", came.map(|came| came.len()));
+        assert!(
+            came.as_ref().is_ok_and(|came| *came == content(0)),
+            "{odd:?}: {:?}",
+            came.map(|came| came.len())
+        );
     }
     let came = brought(Odd::Changing).await;
-    assert!(came.is_ok_and(|came| came == content(1)), "it began again, with the other object");
-    let node = brought(Odd::Elsewhere).await.map(|came| came.len()).unwrap_err();
-    assert!(message(&node).contains("is another than it was when it was begun, after 3 attempts"), "{node}");
+    assert!(
+        came.is_ok_and(|came| came == content(1)),
+        "it began again, with the other object"
+    );
+    let node = brought(Odd::Elsewhere)
+        .await
+        .map(|came| came.len())
+        .unwrap_err();
+    assert!(
+        message(&node).contains("is another than it was when it was begun, after 3 attempts"),
+        "{node}"
+    );
 }

@@ -24,7 +24,9 @@ impl Recorder {
     /// An endpoint that keeps what is asked, and says yes.
     async fn start() -> (String, Arc<Self>) {
         let recorder: Arc<Self> = Arc::default();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&recorder));
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&recorder));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -36,7 +38,12 @@ impl Recorder {
         let requests = self.requests.lock().unwrap();
         let found = requests.iter().find(|(asked, ..)| asked.starts_with(start));
         found
-            .unwrap_or_else(|| panic!("{start}: {:?}", requests.iter().map(|(asked, ..)| asked).collect::<Vec<_>>()))
+            .unwrap_or_else(|| {
+                panic!(
+                    "{start}: {:?}",
+                    requests.iter().map(|(asked, ..)| asked).collect::<Vec<_>>()
+                )
+            })
             .clone()
     }
 }
@@ -46,7 +53,11 @@ async fn answer(State(recorder): State<Arc<Recorder>>, request: Request) -> Resp
     let body = axum::body::to_bytes(body, 64 << 20).await.unwrap();
     let asked = format!("{} {}", parts.method, parts.uri);
     let text = String::from_utf8_lossy(&body).into_owned();
-    recorder.requests.lock().unwrap().push((asked, parts.headers, text.clone()));
+    recorder
+        .requests
+        .lock()
+        .unwrap()
+        .push((asked, parts.headers, text.clone()));
     let Some(action) = ["AssumeRoleWithWebIdentity", "AssumeRole"]
         .into_iter()
         .find(|action| text.contains(&format!("Action={action}&")))
@@ -65,17 +76,30 @@ async fn answer(State(recorder): State<Arc<Recorder>>, request: Request) -> Resp
 async fn store(fields: &Value, env: &[(&str, &str)]) -> (Value, Arc<Recorder>) {
     let (endpoint, recorder) = Recorder::start().await;
     let mut bucket = json!({"endpoint": endpoint, "bucket": "artifacts", "insecure": true});
-    bucket.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    bucket
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     let guests = wasm_workflow_integration::guests::directory();
     let config = json!({"artifacts": {"repository": {"s3": bucket}}, "sources": {"files": guests}});
     let sts = format!("http://{endpoint}");
-    let env =
-        env.iter().copied().chain([("AWS_ENDPOINT_URL_STS", sts.as_str()), ("AWS_EC2_METADATA_DISABLED", "true")]);
-    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let executor = Executor::start_with(Options { config: Some(config.to_string()), env, ..Options::default() });
+    let env = env.iter().copied().chain([
+        ("AWS_ENDPOINT_URL_STS", sts.as_str()),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ]);
+    let env = env
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let executor = Executor::start_with(Options {
+        config: Some(config.to_string()),
+        env,
+        ..Options::default()
+    });
     let mut step = template("word-count");
-    step["inputs"] = json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": "a b"}}]});
-    step["outputs"] = json!({"artifacts": [{"name": "copy", "path": "/out/copy", "archive": {"none": {}}}]});
+    step["inputs"] =
+        json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": "a b"}}]});
+    step["outputs"] =
+        json!({"artifacts": [{"name": "copy", "path": "/out/copy", "archive": {"none": {}}}]});
     step["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/copy"]);
     (executor.node(&step).await, recorder)
 }
@@ -86,33 +110,71 @@ fn keys() -> Vec<(String, String)> {
 
 async fn stored(fields: Value) -> Arc<Recorder> {
     let keys = keys();
-    let env: Vec<(&str, &str)> = keys.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let env: Vec<(&str, &str)> = keys
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     let (node, recorder) = store(&fields, &env).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     recorder
 }
 
 fn header<'a>(recorded: &'a Recorded, name: &str) -> &'a str {
-    recorded.1.get(name).map_or("", |value| value.to_str().unwrap())
+    recorded
+        .1
+        .get(name)
+        .map_or("", |value| value.to_str().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_are_signed_hashed_and_encrypted_as_asked() {
-    let plain = stored(json!({"region": "eu-west-3"})).await.find("PUT /artifacts/wf/");
-    assert!(header(&plain, "authorization").contains("/eu-west-3/s3/aws4_request"), "{plain:?}");
+    let plain = stored(json!({"region": "eu-west-3"}))
+        .await
+        .find("PUT /artifacts/wf/");
+    assert!(
+        header(&plain, "authorization").contains("/eu-west-3/s3/aws4_request"),
+        "{plain:?}"
+    );
     assert_eq!(header(&plain, "content-md5"), "DMnNTdJsUTe2daDYGcuasA==");
-    let signed = header(&plain, "authorization").split("SignedHeaders=").nth(1).unwrap();
-    assert!(signed.split(',').next().unwrap().split(';').any(|name| name == "content-md5"), "{plain:?}");
+    let signed = header(&plain, "authorization")
+        .split("SignedHeaders=")
+        .nth(1)
+        .unwrap();
+    assert!(
+        signed
+            .split(',')
+            .next()
+            .unwrap()
+            .split(';')
+            .any(|name| name == "content-md5"),
+        "{plain:?}"
+    );
     assert_eq!(header(&plain, "x-amz-server-side-encryption"), "");
-    let ours = stored(json!({"encryptionOptions": {"enableEncryption": true}})).await.find("PUT /artifacts/wf/");
+    let ours = stored(json!({"encryptionOptions": {"enableEncryption": true}}))
+        .await
+        .find("PUT /artifacts/wf/");
     assert_eq!(header(&ours, "x-amz-server-side-encryption"), "AES256");
     let kms = json!({"enableEncryption": true, "kmsKeyId": "key-1", "kmsEncryptionContext": "{\"a\": \"b\"}"});
-    let managed = stored(json!({"encryptionOptions": kms})).await.find("PUT /artifacts/wf/");
+    let managed = stored(json!({"encryptionOptions": kms}))
+        .await
+        .find("PUT /artifacts/wf/");
     assert_eq!(header(&managed, "x-amz-server-side-encryption"), "aws:kms");
-    assert_eq!(header(&managed, "x-amz-server-side-encryption-aws-kms-key-id"), "key-1");
-    assert_eq!(header(&managed, "x-amz-server-side-encryption-context"), "eyJhIjoiYiJ9");
-    let off = stored(json!({"encryptionOptions": {"kmsKeyId": "key-1"}})).await.find("PUT /artifacts/wf/");
-    assert_eq!(header(&off, "x-amz-server-side-encryption"), "", "nothing of it counts without `enableEncryption`");
+    assert_eq!(
+        header(&managed, "x-amz-server-side-encryption-aws-kms-key-id"),
+        "key-1"
+    );
+    assert_eq!(
+        header(&managed, "x-amz-server-side-encryption-context"),
+        "eyJhIjoiYiJ9"
+    );
+    let off = stored(json!({"encryptionOptions": {"kmsKeyId": "key-1"}}))
+        .await
+        .find("PUT /artifacts/wf/");
+    assert_eq!(
+        header(&off, "x-amz-server-side-encryption"),
+        "",
+        "nothing of it counts without `enableEncryption`"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,9 +187,16 @@ async fn a_bucket_is_made_with_locks_its_region_and_its_encryption() {
     .await;
     let made = recorder.find("PUT /artifacts");
     assert_eq!(header(&made, "x-amz-bucket-object-lock-enabled"), "true");
-    assert!(made.2.contains("<LocationConstraint>eu-west-3</LocationConstraint>"), "{made:?}");
+    assert!(
+        made.2
+            .contains("<LocationConstraint>eu-west-3</LocationConstraint>"),
+        "{made:?}"
+    );
     let encrypted = recorder.find("PUT /artifacts/?encryption");
-    assert!(encrypted.2.contains("<SSEAlgorithm>AES256</SSEAlgorithm>"), "{encrypted:?}");
+    assert!(
+        encrypted.2.contains("<SSEAlgorithm>AES256</SSEAlgorithm>"),
+        "{encrypted:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,18 +204,35 @@ async fn roles_and_web_identities() {
     let role = "arn:aws:iam::1:role/artifacts";
     let recorder = stored(json!({"roleARN": role})).await;
     let assumed = recorder.find("POST /");
-    assert!(assumed.2.contains("Action=AssumeRole&") && assumed.2.contains("RoleArn=arn%3Aaws%3Aiam"), "{assumed:?}");
-    assert!(header(&assumed, "authorization").contains("Credential=AKIDTEST/"), "{assumed:?}");
+    assert!(
+        assumed.2.contains("Action=AssumeRole&") && assumed.2.contains("RoleArn=arn%3Aaws%3Aiam"),
+        "{assumed:?}"
+    );
+    assert!(
+        header(&assumed, "authorization").contains("Credential=AKIDTEST/"),
+        "{assumed:?}"
+    );
     let put = recorder.find("PUT /artifacts/wf/");
-    assert!(header(&put, "authorization").contains("Credential=ASIAOFAssumeRole/"), "{put:?}");
+    assert!(
+        header(&put, "authorization").contains("Credential=ASIAOFAssumeRole/"),
+        "{put:?}"
+    );
     assert_eq!(header(&put, "x-amz-security-token"), "token-of-AssumeRole");
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("token");
     std::fs::write(&file, "web-token").unwrap();
-    let identity = [("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str().unwrap()), ("AWS_ROLE_ARN", role)];
+    let identity = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str().unwrap()),
+        ("AWS_ROLE_ARN", role),
+    ];
     let (node, recorder) = store(&json!({"useSDKCreds": true}), &identity).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert!(recorder.find("POST /").2.contains("WebIdentityToken=web-token"));
+    assert!(
+        recorder
+            .find("POST /")
+            .2
+            .contains("WebIdentityToken=web-token")
+    );
     assert_eq!(
         header(&recorder.find("PUT /artifacts/wf/"), "x-amz-security-token"),
         "token-of-AssumeRoleWithWebIdentity"
@@ -156,7 +242,10 @@ async fn roles_and_web_identities() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_said() {
     for (fields, expected) in [
-        (json!({}), "there are no credentials: name `accessKeySecret`"),
+        (
+            json!({}),
+            "there are no credentials: name `accessKeySecret`",
+        ),
         (
             json!({"accessKeySecret": {"name": "s", "key": "k"}}),
             "Secret `s` cannot be read: there is no access to the Kubernetes API",

@@ -52,20 +52,40 @@ impl Drop for Server {
 
 fn certificates(directory: &Path) {
     let openssl = |arguments: &str| {
-        let output = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(directory)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!("req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"));
-    openssl(&format!("req {key} -subj /CN=store -keyout key.pem -out request.pem"));
-    std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:*.localhost\n").unwrap();
-    openssl("x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem");
+    openssl(&format!(
+        "req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"
+    ));
+    openssl(&format!(
+        "req {key} -subj /CN=store -keyout key.pem -out request.pem"
+    ));
+    std::fs::write(
+        directory.join("names"),
+        "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:*.localhost\n",
+    )
+    .unwrap();
+    openssl(
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem",
+    );
 }
 
 /// The requests of a method, as the server wrote them down.
 fn asked(directory: &Path, method: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(directory.join("asked")).unwrap_or_default();
-    let lines = text.lines().map(|line| serde_json::from_str::<Vec<String>>(line).unwrap());
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Vec<String>>(line).unwrap());
     lines.filter(|request| request[0] == method).collect()
 }
 
@@ -73,10 +93,16 @@ fn asked(directory: &Path, method: &str) -> Vec<Vec<String>> {
 async fn an_authority_from_a_secret_and_keys_of_customers() {
     let (home, kubernetes) = (tempfile::tempdir().unwrap(), Kubernetes::start().await);
     certificates(home.path());
-    let mut child =
-        Command::new("python3").args(["-c", SERVER]).current_dir(home.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("python3")
+        .args(["-c", SERVER])
+        .current_dir(home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut port = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut port)
+        .unwrap();
     let (_server, endpoint) = (Server(child), format!("127.0.0.1:{}", port.trim()));
     let encode = |text: &str| STANDARD.encode(text);
     let authority = std::fs::read_to_string(home.path().join("ca.pem")).unwrap();
@@ -86,14 +112,27 @@ async fn an_authority_from_a_secret_and_keys_of_customers() {
     );
     let guests = wasm_workflow_integration::guests::directory();
     // Listed, a host may be on this machine; it is still spoken to over TLS.
-    let insecure = [endpoint.clone(), "localhost".to_owned(), format!("bucket.localhost:{}", port.trim())];
+    let insecure = [
+        endpoint.clone(),
+        "localhost".to_owned(),
+        format!("bucket.localhost:{}", port.trim()),
+    ];
     let config = json!({"sources": {"files": guests, "insecure": insecure}}).to_string();
-    let flags = vec!["--kubeconfig".to_owned(), kubernetes.kubeconfig(home.path()).display().to_string()];
-    let executor = Executor::start_with(Options { config: Some(config), flags, ..Options::default() });
+    let flags = vec![
+        "--kubeconfig".to_owned(),
+        kubernetes.kubeconfig(home.path()).display().to_string(),
+    ];
+    let executor = Executor::start_with(Options {
+        config: Some(config),
+        flags,
+        ..Options::default()
+    });
     let select = |key: &str| json!({"name": "s3", "key": key});
     let location = |key: &str, more: &Value| {
         let mut s3 = json!({"endpoint": endpoint, "bucket": "bucket", "key": key, "accessKeySecret": select("access"), "secretKeySecret": select("secret")});
-        s3.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        s3.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         s3
     };
     let step = |more: &Value| {
@@ -106,7 +145,11 @@ async fn an_authority_from_a_secret_and_keys_of_customers() {
     let trusted = json!({"caSecret": select("ca")});
     let node = executor.node(&step(&trusted)).await;
     assert_eq!(node["outputs"]["result"], "2", "{node}");
-    assert_eq!(node["outputs"]["artifacts"][0]["s3"]["caSecret"], select("ca"), "a consumer needs it too: {node}");
+    assert_eq!(
+        node["outputs"]["artifacts"][0]["s3"]["caSecret"],
+        select("ca"),
+        "a consumer needs it too: {node}"
+    );
     let put = asked(home.path(), "PUT").remove(0);
     assert_eq!(
         (put[1].split('?').next().unwrap(), put[3].as_str()),
@@ -120,26 +163,45 @@ async fn an_authority_from_a_secret_and_keys_of_customers() {
     let put = asked(home.path(), "PUT").remove(1);
     assert_eq!(
         put[4..],
-        ["AES256", "+RylT+8624A/me94mxe/Wm+2XNWkxkMcPQ2/rPQJNgI=", "tUUDyeAdTIOTn8Ci87qn2w=="],
+        [
+            "AES256",
+            "+RylT+8624A/me94mxe/Wm+2XNWkxkMcPQ2/rPQJNgI=",
+            "tUUDyeAdTIOTn8Ci87qn2w=="
+        ],
         "{put:?}"
     );
     let get = asked(home.path(), "GET").remove(1);
-    assert!(get[4] == "AES256" && get[5] != put[5], "each object has its own key: {get:?}");
+    assert!(
+        get[4] == "AES256" && get[5] != put[5],
+        "each object has its own key: {get:?}"
+    );
     let hosted = json!({"caSecret": select("ca"), "addressingStyle": "virtual-hosted", "endpoint": format!("localhost:{}", port.trim())});
     if std::net::ToSocketAddrs::to_socket_addrs(&("bucket.localhost", 1)).is_ok() {
         let node = executor.node(&step(&hosted)).await;
         assert_eq!(node["phase"], "Succeeded", "{node}");
         let put = asked(home.path(), "PUT").remove(2);
         assert_eq!(
-            (put[1].split('?').next().unwrap(), put[2].split(':').next().unwrap()),
+            (
+                put[1].split('?').next().unwrap(),
+                put[2].split(':').next().unwrap()
+            ),
             ("/dir/key", "bucket.localhost"),
             "{put:?}"
         );
     }
     for (more, expected) in [
-        (json!({}), "is not trusted (invalid peer certificate: UnknownIssuer)"),
-        (json!({"caSecret": select("none")}), "`caSecret` holds no certificates in PEM"),
-        (json!({"caSecret": select("gone")}), "Secret `s3` of namespace `argo` has no key `gone`"),
+        (
+            json!({}),
+            "is not trusted (invalid peer certificate: UnknownIssuer)",
+        ),
+        (
+            json!({"caSecret": select("none")}),
+            "`caSecret` holds no certificates in PEM",
+        ),
+        (
+            json!({"caSecret": select("gone")}),
+            "Secret `s3` of namespace `argo` has no key `gone`",
+        ),
         (
             json!({"caSecret": select("ca"), "insecure": true, "encryptionOptions": customer["encryptionOptions"]}),
             "needs TLS: it sends keys",

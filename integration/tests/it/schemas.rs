@@ -14,7 +14,10 @@ struct Schema {
 
 impl Schema {
     fn error(&self, instance: &Value) -> Option<String> {
-        self.schemas.validate(instance, self.index).err().map(|error| format!("{error:#}"))
+        self.schemas
+            .validate(instance, self.index)
+            .err()
+            .map(|error| format!("{error:#}"))
     }
 
     fn allows(&self, instance: &Value) -> bool {
@@ -23,9 +26,13 @@ impl Schema {
 }
 
 fn schema(name: &str) -> Schema {
-    let text = std::fs::read_to_string(repository().join(format!("docs/schemas/{name}.schema.json"))).unwrap();
+    let text =
+        std::fs::read_to_string(repository().join(format!("docs/schemas/{name}.schema.json")))
+            .unwrap();
     let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
-    compiler.add_resource("schema.json", serde_json::from_str(&text).unwrap()).unwrap();
+    compiler
+        .add_resource("schema.json", serde_json::from_str(&text).unwrap())
+        .unwrap();
     let index = compiler.compile("schema.json", &mut schemas).unwrap();
     Schema { schemas, index }
 }
@@ -42,7 +49,10 @@ async fn real_input_has_the_schema_of_input() {
     let node = Executor::start().node(&template).await;
     let input: Value = serde_json::from_str(node["outputs"]["result"].as_str().unwrap()).unwrap();
     assert_eq!(schema("work-input").error(&input), None, "{input}");
-    assert_eq!(input["plugin_options"][0], json!({"name": "deep", "value": {"a": [1, null]}}));
+    assert_eq!(
+        input["plugin_options"][0],
+        json!({"name": "deep", "value": {"a": [1, null]}})
+    );
     assert_eq!(input["artifacts"], json!([{"name": "a", "path": "/in/a"}]));
 }
 
@@ -64,7 +74,11 @@ async fn the_schema_of_results_and_the_executor_agree() {
         let mut template = template("malformed-result");
         template["plugin"]["wasm"]["args"] = json!([result.to_string()]);
         let node = executor.node(&template).await;
-        assert_eq!(schema.allows(&result), node["phase"] == "Succeeded", "{result}: {node}");
+        assert_eq!(
+            schema.allows(&result),
+            node["phase"] == "Succeeded",
+            "{result}: {node}"
+        );
     }
 }
 
@@ -93,17 +107,29 @@ fn the_schema_of_templates_and_the_program_agree() {
     let cases = [
         json!({"name": "t"}),
         wasm(json!({"module": "oci://h.io/a:1"})),
-        wasm(json!({"module": {"oci": "h.io/a:1"}, "args": [1, true, "x"], "env": [{"name": "A", "value": 2.5}]})),
-        wasm(json!({"module": {"oci": {"ref": "h.io/a:1", "layer": 1}}, "limits": {"memory": 1024, "time": "1m"}})),
-        wasm(json!({"module": "oci://h.io/a:1", "permissions": {"http": {"max_concurrent_requests": "5"}}})),
+        wasm(
+            json!({"module": {"oci": "h.io/a:1"}, "args": [1, true, "x"], "env": [{"name": "A", "value": 2.5}]}),
+        ),
+        wasm(
+            json!({"module": {"oci": {"ref": "h.io/a:1", "layer": 1}}, "limits": {"memory": 1024, "time": "1m"}}),
+        ),
+        wasm(
+            json!({"module": "oci://h.io/a:1", "permissions": {"http": {"max_concurrent_requests": "5"}}}),
+        ),
         wasm(json!({"module": "oci://h.io/a:1", "timeuot": 1})),
         wasm(json!({"module": 5})),
         wasm(json!({"module": {}})),
         wasm(json!({"module": {"oci": "h.io/a:1", "wkg": "a:b"}})),
-        wasm(json!({"module": "oci://h.io/a:1", "limits": null, "pull": null, "permissions": null, "options": null})),
-        wasm(json!({"module": "oci://h.io/a:1", "permissions": {"http": {"maxConcurrentRequests": "abc"}}})),
+        wasm(
+            json!({"module": "oci://h.io/a:1", "limits": null, "pull": null, "permissions": null, "options": null}),
+        ),
+        wasm(
+            json!({"module": "oci://h.io/a:1", "permissions": {"http": {"maxConcurrentRequests": "abc"}}}),
+        ),
         wasm(json!({"module": {"wapm": "acme/a@1.0.0"}})),
-        wasm(json!({"module": {"wapm": {"package": "acme/a", "command": "b", "registry": "r.example"}}})),
+        wasm(
+            json!({"module": {"wapm": {"package": "acme/a", "command": "b", "registry": "r.example"}}}),
+        ),
         wasm(json!({"module": {"bindle": {"id": "a/1.0.0", "parcels": "x"}}})),
         wasm(json!({"module": {"http": "https://h/m"}})),
         wasm(
@@ -121,10 +147,21 @@ fn the_schema_of_templates_and_the_program_agree() {
         json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}, "other": {}}}),
     ];
     // The controller replaces it before the program sees it.
-    assert!(schema.allows(&wasm(json!({"module": "oci://h.io/a:1", "limits": {"memory": "{{inputs.parameters.m}}"}}))));
+    assert!(schema.allows(&wasm(
+        json!({"module": "oci://h.io/a:1", "limits": {"memory": "{{inputs.parameters.m}}"}})
+    )));
     for template in cases {
-        let workflow = Workflow { name: String::new(), namespace: String::new(), uid: String::new() };
+        let workflow = Workflow {
+            name: String::new(),
+            namespace: String::new(),
+            uid: String::new(),
+        };
         let read = matches!(argo::from_template(workflow, &template), Ok(Some(call)) if call.module().is_ok());
-        assert_eq!(schema.error(&template).is_none(), read, "{template}: {:?}", schema.error(&template));
+        assert_eq!(
+            schema.error(&template).is_none(),
+            read,
+            "{template}: {:?}",
+            schema.error(&template)
+        );
     }
 }

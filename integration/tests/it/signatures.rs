@@ -27,23 +27,44 @@ fn read(path: impl AsRef<Path>) -> Vec<u8> {
 
 fn blobs() -> Vec<Vec<u8>> {
     let entries = std::fs::read_dir(fixtures().join("blobs")).unwrap();
-    entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+    entries
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect()
 }
 
 /// Puts a repository as cosign left it.
 async fn put(registry: &Registry, name: &str) {
     for blob in blobs() {
-        registry.put_blob(name, "application/octet-stream", &blob).await;
+        registry
+            .put_blob(name, "application/octet-stream", &blob)
+            .await;
     }
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(fixtures().join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(fixtures().join(name))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     // The list comes after what it lists.
-    files.sort_by_key(|file| file.file_stem().unwrap().to_str().unwrap().starts_with("sha256-"));
+    files.sort_by_key(|file| {
+        file.file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("sha256-")
+    });
     for file in files {
-        let (bytes, tag) = (std::fs::read(&file).unwrap(), file.file_stem().unwrap().to_str().unwrap().to_owned());
-        let tag = if tag == "bundle" { Digest::of(&bytes).to_string() } else { tag };
+        let (bytes, tag) = (
+            std::fs::read(&file).unwrap(),
+            file.file_stem().unwrap().to_str().unwrap().to_owned(),
+        );
+        let tag = if tag == "bundle" {
+            Digest::of(&bytes).to_string()
+        } else {
+            tag
+        };
         let document: Value = serde_json::from_slice(&bytes).unwrap();
-        registry.put_bytes(name, &tag, document["mediaType"].as_str().unwrap(), bytes).await;
+        registry
+            .put_bytes(name, &tag, document["mediaType"].as_str().unwrap(), bytes)
+            .await;
     }
 }
 
@@ -81,7 +102,8 @@ async fn what_cosign_signed_runs_and_nothing_else() {
     for name in ["legacy:1", "bundled:1"] {
         let node = other.node(&of(host, name)).await;
         assert_eq!(node["phase"], "Error", "{node}");
-        let expected = "it has a signature, and not one that `sources.policy.signatures[0]` asks for";
+        let expected =
+            "it has a signature, and not one that `sources.policy.signatures[0]` asks for";
         assert!(message(&node).contains(expected), "{name}: {node}");
     }
     // Another module under a signed one's tag, and beside its signature.
@@ -90,14 +112,21 @@ async fn what_cosign_signed_runs_and_nothing_else() {
         registry.push_module(name, &module).await;
         let node = executor(host, &key(), None).node(&of(host, name)).await;
         assert!(
-            message(&node).contains("nobody signed it, and `sources.policy.signatures[0]` asks for that"),
+            message(&node)
+                .contains("nobody signed it, and `sources.policy.signatures[0]` asks for that"),
             "{node}"
         );
     }
     registry.push_module("free:1", &module).await;
-    assert_eq!(signed.node(&of(host, "free:1")).await["phase"], "Succeeded", "no rule is about it");
+    assert_eq!(
+        signed.node(&of(host, "free:1")).await["phase"],
+        "Succeeded",
+        "no rule is about it"
+    );
     let url = template_of_module(json!({"http": {"url": format!("http://{host}/m.wasm")}}));
-    assert!(message(&signed.node(&url).await).contains("which only modules in OCI registries can have"));
+    assert!(
+        message(&signed.node(&url).await).contains("which only modules in OCI registries can have")
+    );
 }
 
 /// What was fetched before there was a rule is not what the rule asks for.
@@ -113,16 +142,33 @@ async fn the_store_is_held_to_todays_rules() {
         cache: Some(cache.path().to_owned()),
         ..Options::default()
     };
-    assert_eq!(Executor::start_with(options).node(&template).await["phase"], "Succeeded");
+    assert_eq!(
+        Executor::start_with(options).node(&template).await["phase"],
+        "Succeeded"
+    );
     template["plugin"]["wasm"]["pull"] = json!({"policy": "Never"});
-    let node = executor(&host, &key(), Some(cache.path())).node(&template).await;
-    assert!(message(&node).contains("is in the store, and nobody has checked its signature yet"), "{node}");
+    let node = executor(&host, &key(), Some(cache.path()))
+        .node(&template)
+        .await;
+    assert!(
+        message(&node).contains("is in the store, and nobody has checked its signature yet"),
+        "{node}"
+    );
     template["plugin"]["wasm"]["pull"] = json!({"policy": "IfNotPresent"});
-    assert_eq!(executor(&host, &key(), Some(cache.path())).node(&template).await["phase"], "Succeeded");
+    assert_eq!(
+        executor(&host, &key(), Some(cache.path()))
+            .node(&template)
+            .await["phase"],
+        "Succeeded"
+    );
     drop(registry);
-    let node = executor(&host, &key(), Some(cache.path())).node(&template).await;
+    let node = executor(&host, &key(), Some(cache.path()))
+        .node(&template)
+        .await;
     assert_eq!(node["phase"], "Succeeded", "and now it is checked: {node}");
-    let node = executor(&host, OTHER, Some(cache.path())).node(&template).await;
+    let node = executor(&host, OTHER, Some(cache.path()))
+        .node(&template)
+        .await;
     assert_eq!(node["phase"], "Error", "by another rule: {node}");
 }
 
@@ -131,24 +177,38 @@ async fn the_store_is_held_to_todays_rules() {
 async fn signatures_by_the_referrers_api() {
     let (host, rogue) = Rogue::start().await;
     for blob in blobs() {
-        rogue.on(&format!("GET blobs/{}", Digest::of(&blob)), move |_| blob.clone().into_response());
+        rogue.on(&format!("GET blobs/{}", Digest::of(&blob)), move |_| {
+            blob.clone().into_response()
+        });
     }
     let documents = [
         (SIGNED.to_owned(), read("bundled/1.json")),
-        (Digest::of(&read("bundled/bundle.json")).to_string(), read("bundled/bundle.json")),
+        (
+            Digest::of(&read("bundled/bundle.json")).to_string(),
+            read("bundled/bundle.json"),
+        ),
     ];
     for (digest, document) in documents {
-        rogue.on(&format!("GET manifests/{digest}"), move |_| document.clone().into_response());
+        rogue.on(&format!("GET manifests/{digest}"), move |_| {
+            document.clone().into_response()
+        });
     }
-    let mut list: Value = serde_json::from_slice(&read(format!("bundled/{}.json", SIGNED.replace(':', "-")))).unwrap();
+    let mut list: Value =
+        serde_json::from_slice(&read(format!("bundled/{}.json", SIGNED.replace(':', "-"))))
+            .unwrap();
     // One that is gone must not hide the others.
     let mut gone = list["manifests"][0].clone();
     gone["digest"] = json!(Digest::of(b"gone"));
     list["manifests"].as_array_mut().unwrap().insert(0, gone);
     let list = list.to_string();
-    rogue.on(&format!("GET referrers/{SIGNED}"), move |_| list.clone().into_response());
+    rogue.on(&format!("GET referrers/{SIGNED}"), move |_| {
+        list.clone().into_response()
+    });
     let template = of(&host, &format!("m@{SIGNED}"));
     let node = executor(&host, &key(), None).node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert_eq!(executor(&host, OTHER, None).node(&template).await["phase"], "Error");
+    assert_eq!(
+        executor(&host, OTHER, None).node(&template).await["phase"],
+        "Error"
+    );
 }

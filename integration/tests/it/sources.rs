@@ -28,8 +28,14 @@ async fn every_layer_type_by_tag_and_by_digest() {
     let module = std::fs::read(guests::guest("noop-command")).unwrap();
     let layouts = [
         (CNCF, "application/wasm"),
-        ("application/vnd.wasm.config.v1+json", "application/vnd.wasm.content.layer.v1+wasm"),
-        ("application/vnd.oci.image.config.v1+json", "application/vnd.module.wasm.content.layer.v1+wasm"),
+        (
+            "application/vnd.wasm.config.v1+json",
+            "application/vnd.wasm.content.layer.v1+wasm",
+        ),
+        (
+            "application/vnd.oci.image.config.v1+json",
+            "application/vnd.module.wasm.content.layer.v1+wasm",
+        ),
     ];
     for (number, (config, layer)) in layouts.into_iter().enumerate() {
         let name = format!("modules/noop{number}:1.0.0");
@@ -41,7 +47,10 @@ async fn every_layer_type_by_tag_and_by_digest() {
         ] {
             let node = executor.node(&of(reference)).await;
             assert_eq!(node["phase"], "Succeeded", "{node}");
-            assert!(message(&node).ends_with(&format!("module {}", Digest::of(&module).short())), "{node}");
+            assert!(
+                message(&node).ends_with(&format!("module {}", Digest::of(&module).short())),
+                "{node}"
+            );
         }
     }
 }
@@ -53,19 +62,67 @@ async fn what_is_not_there_or_not_a_module_is_said() {
     let host = &registry.host;
     let module = std::fs::read(guests::guest("noop-command")).unwrap();
     let digest = registry.push_module("m:1", &module).await;
-    registry.push("two:1", CNCF, &[("application/wasm", &module), ("application/wasm", b"other")]).await;
-    registry.push("tar:1", IMAGE, &[("application/vnd.oci.image.layer.v1.tar", b"tar")]).await;
-    registry.push("none:2", IMAGE, &[("application/octet-stream", b"data")]).await;
-    registry.push("page:1", CNCF, &[("application/wasm", b"<html>Sign in</html>")]).await;
-    let wrong = digest.replace(&digest[7..11], if digest[7..11] == *"0000" { "1111" } else { "0000" });
+    registry
+        .push(
+            "two:1",
+            CNCF,
+            &[
+                ("application/wasm", &module),
+                ("application/wasm", b"other"),
+            ],
+        )
+        .await;
+    registry
+        .push(
+            "tar:1",
+            IMAGE,
+            &[("application/vnd.oci.image.layer.v1.tar", b"tar")],
+        )
+        .await;
+    registry
+        .push("none:2", IMAGE, &[("application/octet-stream", b"data")])
+        .await;
+    registry
+        .push(
+            "page:1",
+            CNCF,
+            &[("application/wasm", b"<html>Sign in</html>")],
+        )
+        .await;
+    let wrong = digest.replace(
+        &digest[7..11],
+        if digest[7..11] == *"0000" {
+            "1111"
+        } else {
+            "0000"
+        },
+    );
     let cases = [
-        (format!("{host}/m:none"), "has no tag `none` of `m`".to_owned()),
-        (format!("{host}/none:1"), "has no tag `1` of `none`".to_owned()),
-        (format!("{host}/m@{wrong}"), format!("has no manifest `{wrong}`")),
-        (format!("{host}/two:1"), "the artifact holds 2 modules".to_owned()),
+        (
+            format!("{host}/m:none"),
+            "has no tag `none` of `m`".to_owned(),
+        ),
+        (
+            format!("{host}/none:1"),
+            "has no tag `1` of `none`".to_owned(),
+        ),
+        (
+            format!("{host}/m@{wrong}"),
+            format!("has no manifest `{wrong}`"),
+        ),
+        (
+            format!("{host}/two:1"),
+            "the artifact holds 2 modules".to_owned(),
+        ),
         (format!("{host}/tar:1"), "the archive is damaged".to_owned()),
-        (format!("{host}/none:2"), "its layers are: application/octet-stream".to_owned()),
-        (format!("{host}/page:1"), "this is not WebAssembly but an HTML page, perhaps a login page".to_owned()),
+        (
+            format!("{host}/none:2"),
+            "its layers are: application/octet-stream".to_owned(),
+        ),
+        (
+            format!("{host}/page:1"),
+            "this is not WebAssembly but an HTML page, perhaps a login page".to_owned(),
+        ),
     ];
     for (reference, expected) in cases {
         let node = executor.node(&of(json!({"oci": reference}))).await;
@@ -78,10 +135,19 @@ async fn what_is_not_there_or_not_a_module_is_said() {
 async fn a_registry_that_is_down_or_not_listed() {
     let port = wasm_workflow_integration::free_port();
     let down = format!("127.0.0.1:{port}");
-    let node = insecure(&down).node(&of(json!({"oci": format!("{down}/m:1")}))).await;
+    let node = insecure(&down)
+        .node(&of(json!({"oci": format!("{down}/m:1")})))
+        .await;
     assert_eq!(node["phase"], "Error");
-    assert!(message(&node).contains(&format!("after 4 attempts: `http://{down}` cannot be reached")), "{node}");
-    let node = Executor::start().node(&of(json!({"oci": format!("{down}/m:1")}))).await;
+    assert!(
+        message(&node).contains(&format!(
+            "after 4 attempts: `http://{down}` cannot be reached"
+        )),
+        "{node}"
+    );
+    let node = Executor::start()
+        .node(&of(json!({"oci": format!("{down}/m:1")})))
+        .await;
     assert!(
         message(&node)
             .contains("which requests may not reach. The operator can allow it for this host under `sources.insecure`"),
@@ -89,7 +155,10 @@ async fn a_registry_that_is_down_or_not_listed() {
     );
     let metadata = json!({"oci": "169.254.169.254/m:1"});
     let node = Executor::start().node(&of(metadata)).await;
-    assert!(message(&node).contains("a link-local address, which requests may not reach"), "{node}");
+    assert!(
+        message(&node).contains("a link-local address, which requests may not reach"),
+        "{node}"
+    );
 }
 
 /// A step whose module is no longer anywhere but in the store; and one workflow that keeps what it resolved.
@@ -106,23 +175,44 @@ async fn the_store_outlives_the_registry() {
         template
     };
     let node = executor.node(&with_policy("Never")).await;
-    assert!(message(&node).contains("is not in the store, and the pull policy is `Never`"), "{node}");
-    assert_eq!(executor.node(&with_policy("IfNotPresent")).await["phase"], "Succeeded");
+    assert!(
+        message(&node).contains("is not in the store, and the pull policy is `Never`"),
+        "{node}"
+    );
+    assert_eq!(
+        executor.node(&with_policy("IfNotPresent")).await["phase"],
+        "Succeeded"
+    );
     drop(registry);
-    assert_eq!(executor.node(&with_policy("IfNotPresent")).await["phase"], "Succeeded");
-    assert_eq!(executor.node(&with_policy("Never")).await["phase"], "Succeeded");
+    assert_eq!(
+        executor.node(&with_policy("IfNotPresent")).await["phase"],
+        "Succeeded"
+    );
+    assert_eq!(
+        executor.node(&with_policy("Never")).await["phase"],
+        "Succeeded"
+    );
 }
 
 /// A web server that counts, and gives what it is told.
 async fn web_server(status: u16, headers: HeaderMap, body: Vec<u8>) -> (String, Arc<AtomicUsize>) {
-    let (hits, listener) = (Arc::new(AtomicUsize::new(0)), tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let (hits, listener) = (
+        Arc::new(AtomicUsize::new(0)),
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    );
     let host = listener.local_addr().unwrap().to_string();
     let counted = Arc::clone(&hits);
     let handler = async move || {
         counted.fetch_add(1, Ordering::SeqCst);
-        (StatusCode::from_u16(status).unwrap(), headers.clone(), body.clone())
+        (
+            StatusCode::from_u16(status).unwrap(),
+            headers.clone(),
+            body.clone(),
+        )
     };
-    tokio::spawn(async move { axum::serve(listener, Router::new().route("/{*path}", get(handler))).await });
+    tokio::spawn(async move {
+        axum::serve(listener, Router::new().route("/{*path}", get(handler))).await
+    });
     (host, hits)
 }
 
@@ -131,16 +221,37 @@ async fn http_with_a_digest_and_many_steps_at_once() {
     let module = std::fs::read(guests::guest("noop-command")).unwrap();
     let (host, hits) = web_server(200, HeaderMap::new(), module.clone()).await;
     let executor = insecure(&host);
-    let step = of(json!({"http": {"url": format!("http://{host}/m.wasm"), "digest": Digest::of(&module)}}));
+    let step = of(
+        json!({"http": {"url": format!("http://{host}/m.wasm"), "digest": Digest::of(&module)}}),
+    );
     let nodes = futures::future::join_all((0..50).map(|_| executor.node(&step))).await;
-    assert!(nodes.iter().all(|node| node["phase"] == "Succeeded"), "{nodes:?}");
-    assert_eq!(hits.load(Ordering::SeqCst), 1, "one download for fifty steps");
-    assert_eq!(executor.log().matches("compiled").count(), 1, "one compilation for fifty steps");
+    assert!(
+        nodes.iter().all(|node| node["phase"] == "Succeeded"),
+        "{nodes:?}"
+    );
+    assert_eq!(
+        hits.load(Ordering::SeqCst),
+        1,
+        "one download for fifty steps"
+    );
+    assert_eq!(
+        executor.log().matches("compiled").count(),
+        1,
+        "one compilation for fifty steps"
+    );
     let wrong = Digest::of(b"something else");
-    let node = executor.node(&of(json!(format!("http://{host}/m.wasm#sha256={}", wrong.hex())))).await;
+    let node = executor
+        .node(&of(json!(format!(
+            "http://{host}/m.wasm#sha256={}",
+            wrong.hex()
+        ))))
+        .await;
     assert_eq!(node["phase"], "Error");
     assert!(
-        message(&node).contains(&format!("expected content with digest `{wrong}`, got `{}`", Digest::of(&module))),
+        message(&node).contains(&format!(
+            "expected content with digest `{wrong}`, got `{}`",
+            Digest::of(&module)
+        )),
         "{node}"
     );
 }
@@ -148,25 +259,51 @@ async fn http_with_a_digest_and_many_steps_at_once() {
 #[tokio::test]
 async fn servers_that_misbehave() {
     let digest = Digest::of(b"x");
-    let step = |host: &str| of(json!({"http": {"url": format!("http://{host}/m.wasm"), "digest": digest}}));
-    let redirect =
-        HeaderMap::from_iter([(axum::http::header::LOCATION, "http://169.254.169.254/latest/".parse().unwrap())]);
+    let step = |host: &str| {
+        of(json!({"http": {"url": format!("http://{host}/m.wasm"), "digest": digest}}))
+    };
+    let redirect = HeaderMap::from_iter([(
+        axum::http::header::LOCATION,
+        "http://169.254.169.254/latest/".parse().unwrap(),
+    )]);
     let cases = [
-        (302, redirect, vec![], "a link-local address, which requests may not reach"),
+        (
+            302,
+            redirect,
+            vec![],
+            "a link-local address, which requests may not reach",
+        ),
         (404, HeaderMap::new(), vec![], "has no file `/m.wasm`"),
-        (403, HeaderMap::new(), vec![], "refuses file `/m.wasm` (403 Forbidden). It may need credentials"),
+        (
+            403,
+            HeaderMap::new(),
+            vec![],
+            "refuses file `/m.wasm` (403 Forbidden). It may need credentials",
+        ),
         (500, HeaderMap::new(), vec![], "failed with 500"),
-        (200, HeaderMap::new(), vec![0; 2 << 20], "the limit is 1048576"),
+        (
+            200,
+            HeaderMap::new(),
+            vec![0; 2 << 20],
+            "the limit is 1048576",
+        ),
     ];
     for (status, headers, body, expected) in cases {
         let (host, _) = web_server(status, headers, body).await;
         let config = json!({"sources": {"insecure": [host], "maxModule": "1Mi"}}).to_string();
-        let executor = Executor::start_with(Options { config: Some(config), ..Options::default() });
+        let executor = Executor::start_with(Options {
+            config: Some(config),
+            ..Options::default()
+        });
         let node = executor.node(&step(&host)).await;
         assert_eq!(node["phase"], "Error", "{node}");
         assert!(message(&node).contains(expected), "{status}: {node}");
-        assert!(!message(&node).contains("--insecure-registry"), "nobody is told how to open that: {node}");
-        let left = std::fs::read_dir(executor.directory().join("cache/tmp")).map_or(0, std::iter::Iterator::count);
+        assert!(
+            !message(&node).contains("--insecure-registry"),
+            "nobody is told how to open that: {node}"
+        );
+        let left = std::fs::read_dir(executor.directory().join("cache/tmp"))
+            .map_or(0, std::iter::Iterator::count);
         assert_eq!(left, 0, "nothing half-written stays");
     }
 }
@@ -174,33 +311,75 @@ async fn servers_that_misbehave() {
 /// Files are closed to a server unless the operator opens a directory.
 #[tokio::test]
 async fn files_are_closed() {
-    let executor = Executor::start_with(Options { config: Some(String::new()), ..Options::default() });
+    let executor = Executor::start_with(Options {
+        config: Some(String::new()),
+        ..Options::default()
+    });
     let node = executor.node(&template("noop-command")).await;
-    assert!(message(&node).contains("modules from files are not allowed here"), "{node}");
-    let node = Executor::start().node(&of(json!("file:///etc/passwd"))).await;
-    assert!(message(&node).contains("is outside the directory that the operator opened"), "{node}");
+    assert!(
+        message(&node).contains("modules from files are not allowed here"),
+        "{node}"
+    );
+    let node = Executor::start()
+        .node(&of(json!("file:///etc/passwd")))
+        .await;
+    assert!(
+        message(&node).contains("is outside the directory that the operator opened"),
+        "{node}"
+    );
 }
 
 /// The compiled code of an earlier process is used again, and not when it was damaged.
 #[tokio::test]
 async fn compiled_code_outlives_the_process() {
     let code = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(code.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(
+        code.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
     let flags = vec!["--code-dir".to_owned(), code.path().display().to_string()];
     let run = async || {
-        let executor = Executor::start_with(Options { flags: flags.clone(), ..Options::default() });
-        assert_eq!(executor.node(&template("noop-command")).await["phase"], "Succeeded");
+        let executor = Executor::start_with(Options {
+            flags: flags.clone(),
+            ..Options::default()
+        });
+        assert_eq!(
+            executor.node(&template("noop-command")).await["phase"],
+            "Succeeded"
+        );
         // A reply may be read before the log is.
-        wasm_workflow_integration::eventually("the step's line", async || executor.log().contains("phase=")).await;
+        wasm_workflow_integration::eventually("the step's line", async || {
+            executor.log().contains("phase=")
+        })
+        .await;
         executor.log()
     };
     assert!(run().await.contains("compiled"));
     let log = run().await;
-    assert!(log.contains("loaded compiled code") && !log.contains("milliseconds="), "{log}");
-    let engine = std::fs::read_dir(code.path()).unwrap().next().unwrap().unwrap().path();
-    let kept = std::fs::read_dir(engine).unwrap().map(|entry| entry.unwrap().path());
-    let kept = kept.filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).collect::<Vec<_>>();
+    assert!(
+        log.contains("loaded compiled code") && !log.contains("milliseconds="),
+        "{log}"
+    );
+    let engine = std::fs::read_dir(code.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let kept = std::fs::read_dir(engine)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let kept = kept
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "cwasm")
+        })
+        .collect::<Vec<_>>();
     std::fs::write(&kept[0], b"\x7fELF not any more").unwrap();
     let log = run().await;
-    assert!(log.contains("kept code is damaged") && log.contains("milliseconds="), "{log}");
+    assert!(
+        log.contains("kept code is damaged") && log.contains("milliseconds="),
+        "{log}"
+    );
 }

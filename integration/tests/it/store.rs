@@ -19,33 +19,61 @@ async fn a_pull_that_is_killed_leaves_nothing_that_counts() {
     let (_, layer) = rogue.with_module(&module);
     let (whole, length) = (module.clone(), module.len());
     rogue.on(&format!("GET blobs/{layer}"), move |before| {
-        let chunks: Vec<_> = whole.chunks(64 << 10).map(bytes::Bytes::copy_from_slice).collect();
+        let chunks: Vec<_> = whole
+            .chunks(64 << 10)
+            .map(bytes::Bytes::copy_from_slice)
+            .collect();
         // The first three come slowly, and are killed on their way.
         let wait = Duration::from_millis(if before < 3 { 100 } else { 0 });
         let slowly = futures::stream::unfold(chunks.into_iter(), move |mut chunks| async move {
             tokio::time::sleep(wait).await;
             Some((Ok::<_, std::io::Error>(chunks.next()?), chunks))
         });
-        ([(axum::http::header::CONTENT_LENGTH, length)], Body::from_stream(slowly)).into_response()
+        (
+            [(axum::http::header::CONTENT_LENGTH, length)],
+            Body::from_stream(slowly),
+        )
+            .into_response()
     });
-    let pull = ["pull", "--insecure-registry", &host, &format!("oci://{host}/m:1")];
+    let pull = [
+        "pull",
+        "--insecure-registry",
+        &host,
+        &format!("oci://{host}/m:1"),
+    ];
     for _ in 0..3 {
-        let mut child = cli.command(&pull).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = cli
+            .command(&pull)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let started = Instant::now();
-        let writing = || std::fs::read_dir(cli.at("cache/tmp")).is_ok_and(|entries| entries.count() > 0);
+        let writing =
+            || std::fs::read_dir(cli.at("cache/tmp")).is_ok_and(|entries| entries.count() > 0);
         while !writing() && started.elapsed() < Duration::from_secs(20) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
-        assert!(child.try_wait().unwrap().is_none(), "it is still on its way");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it is still on its way"
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         let listed = cli.run(&["cache", "list"]);
-        assert!(stdout(&listed).starts_with("0 bytes in all"), "{}", stdout(&listed));
+        assert!(
+            stdout(&listed).starts_with("0 bytes in all"),
+            "{}",
+            stdout(&listed)
+        );
     }
     let pulled = cli.run(&pull);
     assert_eq!(pulled.status.code(), Some(0), "{}", stderr(&pulled));
-    assert_eq!(stdout(&pulled).trim(), sources::Digest::of(&module).to_string());
+    assert_eq!(
+        stdout(&pulled).trim(),
+        sources::Digest::of(&module).to_string()
+    );
 }
 
 /// Eight processes fill one store that has room for four modules: each gets its own, whole.
@@ -61,13 +89,27 @@ async fn processes_share_a_store_that_is_too_small() {
         digests.push(sources::Digest::of(&other).to_string());
     }
     let largest = module.len() + 5;
-    let config = format!("sources: {{maxModule: {largest}, maxStore: {}}}", largest * 4);
+    let config = format!(
+        "sources: {{maxModule: {largest}, maxStore: {}}}",
+        largest * 4
+    );
     std::fs::write(cli.at("c.yaml"), config).unwrap();
     for _ in 0..3 {
         let children = (0..8).map(|number| {
             let reference = format!("oci://{}/m{number}:1", registry.host);
-            let arguments = ["pull", "--config", "c.yaml", "--insecure-registry", &registry.host, &reference];
-            cli.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            let arguments = [
+                "pull",
+                "--config",
+                "c.yaml",
+                "--insecure-registry",
+                &registry.host,
+                &reference,
+            ];
+            cli.command(&arguments)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
         });
         for (child, digest) in children.collect::<Vec<_>>().into_iter().zip(&digests) {
             let output = child.wait_with_output().unwrap();
@@ -76,6 +118,12 @@ async fn processes_share_a_store_that_is_too_small() {
         }
     }
     let listed = cli.run(&["cache", "list", "--json"]);
-    let bytes = serde_json::from_str::<serde_json::Value>(stdout(&listed)).unwrap()["bytes"].as_u64().unwrap();
-    assert!(bytes > 0 && bytes <= largest as u64 * 4, "{bytes} of {}", largest * 4);
+    let bytes = serde_json::from_str::<serde_json::Value>(stdout(&listed)).unwrap()["bytes"]
+        .as_u64()
+        .unwrap();
+    assert!(
+        bytes > 0 && bytes <= largest as u64 * 4,
+        "{bytes} of {}",
+        largest * 4
+    );
 }

@@ -9,7 +9,11 @@ use crate::{message, no_directory_is_left, start_in, template_of_wat};
 async fn a_plain_command_with_arguments_and_files() {
     let executor = Executor::start();
     std::fs::create_dir_all(executor.directory().join("artifacts/in")).unwrap();
-    std::fs::write(executor.directory().join("artifacts/in/text"), "one two\nthree\n").unwrap();
+    std::fs::write(
+        executor.directory().join("artifacts/in/text"),
+        "one two\nthree\n",
+    )
+    .unwrap();
     let mut template = template("word-count");
     template["inputs"] = json!({"artifacts": [
         {"name": "text", "path": "/in/text.txt", "s3": {"key": "in/text"}, "archive": {"none": {}}},
@@ -24,17 +28,36 @@ async fn a_plain_command_with_arguments_and_files() {
     template["plugin"]["wasm"]["args"] = json!(["/in/text.txt", "/out/copy.txt", "/out/words"]);
     let node = executor.node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert_eq!(node["outputs"]["parameters"], json!([{"name": "words", "value": "3", "globalName": "total"}]));
-    assert_eq!((&node["outputs"]["result"], &node["outputs"]["exitCode"]), (&json!("3"), &json!("0")));
+    assert_eq!(
+        node["outputs"]["parameters"],
+        json!([{"name": "words", "value": "3", "globalName": "total"}])
+    );
+    assert_eq!(
+        (&node["outputs"]["result"], &node["outputs"]["exitCode"]),
+        (&json!("3"), &json!("0"))
+    );
     let copy = &node["outputs"]["artifacts"][0];
     let key = copy["s3"]["key"].as_str().unwrap();
-    assert!(key.starts_with("wf/wf-word-count-") && key.ends_with("/copy.txt"), "{key}");
+    assert!(
+        key.starts_with("wf/wf-word-count-") && key.ends_with("/copy.txt"),
+        "{key}"
+    );
     assert_eq!(
         (&copy["path"], &copy["globalName"], &copy["archive"]),
-        (&json!("/out/copy.txt"), &json!("kept"), &json!({"none": {}}))
+        (
+            &json!("/out/copy.txt"),
+            &json!("kept"),
+            &json!({"none": {}})
+        )
     );
-    assert_eq!(std::fs::read_to_string(executor.directory().join("artifacts").join(key)).unwrap(), "one two\nthree\n");
-    assert!(executor.directory().join("artifacts/fixed/key").is_file(), "an explicit key is kept");
+    assert_eq!(
+        std::fs::read_to_string(executor.directory().join("artifacts").join(key)).unwrap(),
+        "one two\nthree\n"
+    );
+    assert!(
+        executor.directory().join("artifacts/fixed/key").is_file(),
+        "an explicit key is kept"
+    );
     no_directory_is_left(&executor).await;
 }
 
@@ -45,12 +68,26 @@ async fn the_work_contract() {
     template["inputs"] = json!({"parameters": [{"name": "text", "value": "Hello"}]});
     let node = executor.node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert!(message(&node).starts_with("Ferris says: Hello (module sha256:"), "{node}");
-    assert!(node["outputs"]["result"].as_str().unwrap().contains("< Hello >"));
+    assert!(
+        message(&node).starts_with("Ferris says: Hello (module sha256:"),
+        "{node}"
+    );
+    assert!(
+        node["outputs"]["result"]
+            .as_str()
+            .unwrap()
+            .contains("< Hello >")
+    );
     template["inputs"] = json!({});
     let node = executor.node(&template).await;
-    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Failed"), &json!("0")));
-    assert!(message(&node).starts_with("the parameter `text` is missing"), "{node}");
+    assert_eq!(
+        (&node["phase"], &node["outputs"]["exitCode"]),
+        (&json!("Failed"), &json!("0"))
+    );
+    assert!(
+        message(&node).starts_with("the parameter `text` is missing"),
+        "{node}"
+    );
 }
 
 #[tokio::test]
@@ -58,23 +95,37 @@ async fn the_step_world() {
     let executor = Executor::start();
     let mut template = template("greeting");
     template["inputs"] = json!({"parameters": [{"name": "name", "value": "Ada"}]});
-    template["outputs"] = json!({"parameters": [{"name": "greeting", "valueFrom": {"supplied": {}}}]});
+    template["outputs"] =
+        json!({"parameters": [{"name": "greeting", "valueFrom": {"supplied": {}}}]});
     let node = executor.node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(message(&node).starts_with("greeted Ada for wf"), "{node}");
     assert_eq!(node["outputs"]["result"], "Hello, Ada!");
-    assert_eq!(node["outputs"]["parameters"], json!([{"name": "greeting", "value": "Hello, Ada!"}]));
+    assert_eq!(
+        node["outputs"]["parameters"],
+        json!([{"name": "greeting", "value": "Hello, Ada!"}])
+    );
     template["inputs"] = json!({});
     template["outputs"] = json!({});
     let node = executor.node(&template).await;
-    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Failed"), &json!("1")));
-    assert!(message(&node).starts_with("the parameter `name` is missing"), "{node}");
+    assert_eq!(
+        (&node["phase"], &node["outputs"]["exitCode"]),
+        (&json!("Failed"), &json!("1"))
+    );
+    assert!(
+        message(&node).starts_with("the parameter `name` is missing"),
+        "{node}"
+    );
 }
 
 #[tokio::test]
 async fn a_component_command() {
     let node = Executor::start().node(&template("noop-command")).await;
-    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Succeeded"), &json!("0")), "{node}");
+    assert_eq!(
+        (&node["phase"], &node["outputs"]["exitCode"]),
+        (&json!("Succeeded"), &json!("0")),
+        "{node}"
+    );
 }
 
 /// A component of WASI 0.3, by hand: `run` is an async function there.
@@ -97,7 +148,11 @@ async fn a_command_of_wasi_0_3() {
             (export "wasi:cli/run@0.3.0" (instance $exported)))"#,
     );
     let node = start_in(directory.path()).node(&template).await;
-    assert_eq!((&node["phase"], &node["outputs"]["exitCode"]), (&json!("Succeeded"), &json!("0")), "{node}");
+    assert_eq!(
+        (&node["phase"], &node["outputs"]["exitCode"]),
+        (&json!("Succeeded"), &json!("0")),
+        "{node}"
+    );
 }
 
 #[tokio::test]
@@ -105,7 +160,8 @@ async fn environment_arguments_and_standard_input() {
     let executor = Executor::start();
     let mut template = template("show");
     template["plugin"]["wasm"]["args"] = json!(["a b", ""]);
-    template["plugin"]["wasm"]["env"] = json!([{"name": "X", "value": 1}, {"name": "HOME", "value": "/elsewhere"}]);
+    template["plugin"]["wasm"]["env"] =
+        json!([{"name": "X", "value": 1}, {"name": "HOME", "value": "/elsewhere"}]);
     template["plugin"]["wasm"]["stdin"] = json!("from stdin");
     let node = executor.node(&template).await;
     let shown = node["outputs"]["result"].as_str().unwrap();
@@ -116,8 +172,11 @@ async fn environment_arguments_and_standard_input() {
 #[tokio::test]
 async fn a_module_without_files_gets_no_directory() {
     let directory = tempfile::tempdir().unwrap();
-    let template =
-        template_of_wat(directory.path(), "bare", r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
+    let template = template_of_wat(
+        directory.path(),
+        "bare",
+        r#"(module (memory (export "memory") 1) (func (export "_start")))"#,
+    );
     let executor = start_in(directory.path());
     assert_eq!(executor.node(&template).await["phase"], "Succeeded");
     let scratch = executor.directory().join("scratch");
@@ -135,15 +194,28 @@ async fn modules_that_the_pool_refuses() {
             "two-tables",
             r#"(module (table 10 funcref) (table 10 externref) (memory (export "memory") 1) (func (export "_start")))"#,
         ),
-        ("large-table", r#"(module (table 30000 funcref) (memory (export "memory") 1) (func (export "_start")))"#),
-        ("two-memories", r#"(module (memory (export "memory") 1) (memory 1) (func (export "_start")))"#),
+        (
+            "large-table",
+            r#"(module (table 30000 funcref) (memory (export "memory") 1) (func (export "_start")))"#,
+        ),
+        (
+            "two-memories",
+            r#"(module (memory (export "memory") 1) (memory 1) (func (export "_start")))"#,
+        ),
     ];
     let executor = start_in(directory.path());
     for (name, wat) in modules {
-        let node = executor.node(&template_of_wat(directory.path(), name, wat)).await;
+        let node = executor
+            .node(&template_of_wat(directory.path(), name, wat))
+            .await;
         assert_eq!(node["phase"], "Succeeded", "{name}: {node}");
     }
-    assert_eq!(executor.log().matches("pooled=false").count(), 3, "{}", executor.log());
+    assert_eq!(
+        executor.log().matches("pooled=false").count(),
+        3,
+        "{}",
+        executor.log()
+    );
 }
 
 /// A step in JavaScript, with its engine: dozens of core instances, and more than a pool's slot holds.

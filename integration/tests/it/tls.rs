@@ -30,8 +30,16 @@ run proxied-run "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --config trus
 "#;
 
 fn openssl(directory: &Path, arguments: &str) {
-    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -40,10 +48,16 @@ fn an_authority_of_ones_own_and_a_proxy() {
     let at = |name: &str| directory.path().join(name);
     let write = |name: &str, text: String| std::fs::write(at(name), text).unwrap();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
-    openssl(directory.path(), &format!("req -x509 {key} -subj /CN=authority -keyout ca.key -out ca.pem"));
     openssl(
         directory.path(),
-        &format!("req {} -subj /CN=registry -keyout key.pem -out request.pem", key.replace(" -days 2", "")),
+        &format!("req -x509 {key} -subj /CN=authority -keyout ca.key -out ca.pem"),
+    );
+    openssl(
+        directory.path(),
+        &format!(
+            "req {} -subj /CN=registry -keyout key.pem -out request.pem",
+            key.replace(" -days 2", "")
+        ),
     );
     write("names", "subjectAltName=IP:10.1.2.3\n".to_owned());
     openssl(
@@ -57,8 +71,13 @@ fn an_authority_of_ones_own_and_a_proxy() {
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {storage}}}}}\nhttp: {{addr: '10.1.2.3:5000', tls: {{certificate: cert.pem, key: key.pem}}}}\n"
         ),
     );
-    let authority = std::fs::read_to_string(at("ca.pem")).unwrap().replace('\n', "\n    ");
-    write("trusting.yaml", format!("sources:\n  ca:\n  - |\n    {authority}\n"));
+    let authority = std::fs::read_to_string(at("ca.pem"))
+        .unwrap()
+        .replace('\n', "\n    ");
+    write(
+        "trusting.yaml",
+        format!("sources:\n  ca:\n  - |\n    {authority}\n"),
+    );
     let output = Command::new("unshare")
         .args(["--net", "bash", "-c", SCRIPT])
         .current_dir(directory.path())
@@ -68,12 +87,36 @@ fn an_authority_of_ones_own_and_a_proxy() {
         .env("HOME", directory.path())
         .output()
         .expect("unshare");
-    assert!(output.status.success(), "needs root, ip and curl: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "needs root, ip and curl: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let said = |name: &str| std::fs::read_to_string(at(&format!("{name}.out"))).unwrap();
-    assert!(said("push").contains("oci://10.1.2.3:5000/m@sha256:"), "{}", said("push"));
-    assert!(said("trusting").contains("Hello, Ada!"), "{}", said("trusting"));
+    assert!(
+        said("push").contains("oci://10.1.2.3:5000/m@sha256:"),
+        "{}",
+        said("push")
+    );
+    assert!(
+        said("trusting").contains("Hello, Ada!"),
+        "{}",
+        said("trusting")
+    );
     let doubting = said("doubting");
-    assert!(doubting.contains("certificate") && doubting.contains("failed"), "{doubting}");
-    assert!(said("proxied-run").contains("Hello, Ada!"), "{}", said("proxied-run"));
-    assert!(std::fs::read_to_string(at("proxied")).unwrap().contains("10.1.2.3:5000"), "the proxy was used");
+    assert!(
+        doubting.contains("certificate") && doubting.contains("failed"),
+        "{doubting}"
+    );
+    assert!(
+        said("proxied-run").contains("Hello, Ada!"),
+        "{}",
+        said("proxied-run")
+    );
+    assert!(
+        std::fs::read_to_string(at("proxied"))
+            .unwrap()
+            .contains("10.1.2.3:5000"),
+        "the proxy was used"
+    );
 }

@@ -17,7 +17,11 @@ fn executor(registry: &WasmerRegistry, credentials: &Value) -> Executor {
         "insecure": [registry.host], "wapm": {"registry": registry.host}, "credentials": credentials,
     }});
     let env = vec![("WASMER".to_owned(), "hunter2".to_owned())];
-    Executor::start_with(Options { config: Some(config.to_string()), env, ..Options::default() })
+    Executor::start_with(Options {
+        config: Some(config.to_string()),
+        env,
+        ..Options::default()
+    })
 }
 
 fn of(package: Value) -> Value {
@@ -59,21 +63,45 @@ async fn containers_of_every_version() {
         let node = executor.node(&of(json!(package))).await;
         assert_eq!(node["phase"], "Succeeded", "{version}: {node}");
         let shown = node["outputs"]["result"].as_str().unwrap();
-        assert!(shown.starts_with("args shown|a|b c|\nenv FROM=package\n"), "{version}: {shown}");
+        assert!(
+            shown.starts_with("args shown|a|b c|\nenv FROM=package\n"),
+            "{version}: {shown}"
+        );
         for command in ["other", "noop"] {
-            let node = executor.node(&of(json!({"package": package, "command": command}))).await;
-            assert_eq!((&node["phase"], &node["outputs"]["result"]), (&json!("Succeeded"), &json!("")), "{node}");
+            let node = executor
+                .node(&of(json!({"package": package, "command": command})))
+                .await;
+            assert_eq!(
+                (&node["phase"], &node["outputs"]["result"]),
+                (&json!("Succeeded"), &json!("")),
+                "{node}"
+            );
         }
     }
     let mut template = of(json!("acme/v3"));
     template["plugin"]["wasm"]["args"] = json!(["mine"]);
     template["plugin"]["wasm"]["env"] = json!([{"name": "FROM", "value": "template"}]);
     let node = executor.node(&template).await;
-    assert!(node["outputs"]["result"].as_str().unwrap().starts_with("args shown|mine|\nenv FROM=template\n"), "{node}");
-    let node = executor.node(&template_of_module(json!("wapm://acme/v3@1.0.0#command=noop"))).await;
+    assert!(
+        node["outputs"]["result"]
+            .as_str()
+            .unwrap()
+            .starts_with("args shown|mine|\nenv FROM=template\n"),
+        "{node}"
+    );
+    let node = executor
+        .node(&template_of_module(json!(
+            "wapm://acme/v3@1.0.0#command=noop"
+        )))
+        .await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    let node = executor.node(&of(json!({"package": "acme/v3", "command": "none"}))).await;
-    assert!(message(&node).contains("has no command `none`; its commands are: `noop`, `other`, `show`"), "{node}");
+    let node = executor
+        .node(&of(json!({"package": "acme/v3", "command": "none"})))
+        .await;
+    assert!(
+        message(&node).contains("has no command `none`; its commands are: `noop`, `other`, `show`"),
+        "{node}"
+    );
 }
 
 /// The registry says what the bytes are, the manifest says what a module is, and a template may say both.
@@ -84,8 +112,15 @@ async fn hashes_are_held() {
     let commands = json!({"noop": command(json!({}))});
     let good = pack("v3", &json!({"commands": commands}), &[("noop", &noop)]);
     let lie = json!({"kind": "https://webc.org/kind/wasm", "signature": format!("sha256:{}", "A".repeat(43) + "=")});
-    let lying = pack("v2", &json!({"commands": commands, "atoms": {"noop": lie}}), &[("noop", &noop)]);
-    let (container, lying) = (registry.container("good.webc", &good), registry.container("lying.webc", &lying));
+    let lying = pack(
+        "v2",
+        &json!({"commands": commands, "atoms": {"noop": lie}}),
+        &[("noop", &noop)],
+    );
+    let (container, lying) = (
+        registry.container("good.webc", &good),
+        registry.container("lying.webc", &lying),
+    );
     let mut changed = container.clone();
     changed["piritaSha256Hash"] = json!(Digest::of(b"other").hex());
     let mut longer = container.clone();
@@ -108,15 +143,25 @@ async fn hashes_are_held() {
         (json!("acme/archived@1.0.0"), "was archived by its owner"),
         (json!("acme/none@1.0.0"), "has no package `acme/none@1.0.0`"),
         (json!("acme/good@2.0.0"), "has no package `acme/good@2.0.0`"),
-        (json!({"package": "acme/good", "digest": Digest::of(b"x")}), "the registry's package: expected content"),
-        (json!("acme/\"){x}@1.0.0"), "it must look like `wapm://acme/resize@1.4.0`"),
+        (
+            json!({"package": "acme/good", "digest": Digest::of(b"x")}),
+            "the registry's package: expected content",
+        ),
+        (
+            json!("acme/\"){x}@1.0.0"),
+            "it must look like `wapm://acme/resize@1.4.0`",
+        ),
     ] {
         let node = executor.node(&of(package.clone())).await;
         assert_eq!(node["phase"], "Error", "{package}: {node}");
         assert!(message(&node).contains(expected), "{package}: {node}");
         assert!(!node.to_string().contains("signature=secret"), "{node}");
     }
-    let node = executor.node(&of(json!({"package": "acme/good@1.0.0", "digest": Digest::of(&good)}))).await;
+    let node = executor
+        .node(&of(
+            json!({"package": "acme/good@1.0.0", "digest": Digest::of(&good)}),
+        ))
+        .await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
 }
 
@@ -143,9 +188,18 @@ async fn what_cannot_run_is_said() {
     );
     let executor = executor(&registry, &json!([]));
     for (package, expected) in [
-        ("two", "the package has several commands: `a`, `b`. Choose one with"),
-        ("wcgi", "is for the runner `https://webc.org/runner/wcgi`, and not for WASI"),
-        ("elsewhere", "the command `noop` is in another package, `acme/x`. Name that package"),
+        (
+            "two",
+            "the package has several commands: `a`, `b`. Choose one with",
+        ),
+        (
+            "wcgi",
+            "is for the runner `https://webc.org/runner/wcgi`, and not for WASI",
+        ),
+        (
+            "elsewhere",
+            "the command `noop` is in another package, `acme/x`. Name that package",
+        ),
         ("files", "carries files beside its module (/data)"),
         ("nothing", "a WEBC of an unknown version"),
     ] {
@@ -153,7 +207,11 @@ async fn what_cannot_run_is_said() {
         assert_eq!(node["phase"], "Error", "{package}: {node}");
         assert!(message(&node).contains(expected), "{package}: {node}");
     }
-    assert_eq!(executor.node(&of(json!("acme/library"))).await["phase"], "Succeeded", "a library of one module");
+    assert_eq!(
+        executor.node(&of(json!("acme/library"))).await["phase"],
+        "Succeeded",
+        "a library of one module"
+    );
 }
 
 /// What packages were before containers. Nobody says what their bytes should be.
@@ -161,7 +219,10 @@ async fn what_cannot_run_is_said() {
 async fn archives_of_old_packages() {
     let registry = WasmerRegistry::start();
     let archive = |toml: &str| {
-        let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(
+            Vec::new(),
+            flate2::Compression::fast(),
+        ));
         let mut add = |name: &str, bytes: &[u8]| {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
@@ -180,21 +241,42 @@ async fn archives_of_old_packages() {
     let packages = [
         ("acme/show", format!("{head}{module}{command}")),
         ("show", format!("{head}{module}")),
-        ("acme/climbs", format!("{head}{}", module.replace("target/", "../"))),
-        ("acme/emscripten", format!("{head}{}", module.replace("'wasi'", "'emscripten'"))),
+        (
+            "acme/climbs",
+            format!("{head}{}", module.replace("target/", "../")),
+        ),
+        (
+            "acme/emscripten",
+            format!("{head}{}", module.replace("'wasi'", "'emscripten'")),
+        ),
         ("acme/fs", format!("{head}{module}[fs]\n'/data' = 'data'\n")),
     ];
     let mut all = json!({});
     for (name, toml) in &packages {
-        let url = registry.serve(&format!("{}.tar.gz", name.replace('/', "-")), &archive(toml));
+        let url = registry.serve(
+            &format!("{}.tar.gz", name.replace('/', "-")),
+            &archive(toml),
+        );
         all[name] = json!({"1.0.0": {"V3": {"downloadUrl": url}, "V2": {"downloadUrl": url}}});
     }
     registry.set(&all, None);
     let executor = executor(&registry, &json!([]));
     let node = executor.node(&of(json!("acme/show@1.0.0"))).await;
-    assert!(node["outputs"]["result"].as_str().unwrap_or_default().starts_with("args run|a|b|\n"), "{node}");
+    assert!(
+        node["outputs"]["result"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("args run|a|b|\n"),
+        "{node}"
+    );
     let node = executor.node(&of(json!("show"))).await;
-    assert!(node["outputs"]["result"].as_str().unwrap_or_default().starts_with("args show|\n"), "{node}");
+    assert!(
+        node["outputs"]["result"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("args show|\n"),
+        "{node}"
+    );
     for (package, expected) in [
         ("climbs", "`wasmer.toml` is malformed"),
         ("emscripten", "is for `emscripten`, and not for WASI"),
@@ -209,8 +291,13 @@ async fn archives_of_old_packages() {
 #[tokio::test]
 async fn private_packages() {
     let (registry, elsewhere) = (WasmerRegistry::start(), WasmerRegistry::start());
-    let webc = pack("v3", &json!({"commands": {"noop": command(json!({}))}}), &[("noop", &guest("noop-command"))]);
-    let packages = json!({"acme/private": {"1.0.0": {"V3": elsewhere.container("private.webc", &webc)}}});
+    let webc = pack(
+        "v3",
+        &json!({"commands": {"noop": command(json!({}))}}),
+        &[("noop", &guest("noop-command"))],
+    );
+    let packages =
+        json!({"acme/private": {"1.0.0": {"V3": elsewhere.container("private.webc", &webc)}}});
     registry.set(&packages, Some("hunter2"));
     let credentials = json!([
         {"host": registry.host, "tokenFrom": {"env": "WASMER"}},
@@ -220,31 +307,62 @@ async fn private_packages() {
         "insecure": [registry.host, elsewhere.host], "wapm": {"registry": registry.host}, "credentials": credentials,
     }});
     let env = vec![("WASMER".to_owned(), "hunter2".to_owned())];
-    let with_token = Executor::start_with(Options { config: Some(config.to_string()), env, ..Options::default() });
+    let with_token = Executor::start_with(Options {
+        config: Some(config.to_string()),
+        env,
+        ..Options::default()
+    });
     let node = with_token.node(&of(json!("acme/private@1.0.0"))).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert!(registry.asked().iter().all(|(_, sent)| sent.as_deref() == Some("Bearer hunter2")));
+    assert!(
+        registry
+            .asked()
+            .iter()
+            .all(|(_, sent)| sent.as_deref() == Some("Bearer hunter2"))
+    );
     let sent = elsewhere.asked();
-    assert!(sent.len() == 1 && sent[0].1.is_none(), "a registry does not choose who gets credentials: {sent:?}");
-    let node = executor(&registry, &json!([])).node(&of(json!("acme/private@1.0.0"))).await;
-    assert!(message(&node).contains("for a private package, a token for the registry's host is needed"), "{node}");
+    assert!(
+        sent.len() == 1 && sent[0].1.is_none(),
+        "a registry does not choose who gets credentials: {sent:?}"
+    );
+    let node = executor(&registry, &json!([]))
+        .node(&of(json!("acme/private@1.0.0")))
+        .await;
+    assert!(
+        message(&node).contains("for a private package, a token for the registry's host is needed"),
+        "{node}"
+    );
 }
 
 /// What a name without a version leads to is held to the rules about versions.
 #[tokio::test]
 async fn rules_about_versions_hold_for_the_newest() {
     let registry = WasmerRegistry::start();
-    let webc = pack("v3", &json!({"commands": {"noop": command(json!({}))}}), &[("noop", &guest("noop-command"))]);
-    registry.set(&json!({"acme/x": {"1.0.0": {"V3": registry.container("x.webc", &webc)}}}), None);
-    let rules =
-        json!([{"references": ["wapm://acme/x@1.0.0"], "keys": [include_str!("../../fixtures/cosign/cosign.pub")]}]);
+    let webc = pack(
+        "v3",
+        &json!({"commands": {"noop": command(json!({}))}}),
+        &[("noop", &guest("noop-command"))],
+    );
+    registry.set(
+        &json!({"acme/x": {"1.0.0": {"V3": registry.container("x.webc", &webc)}}}),
+        None,
+    );
+    let rules = json!([{"references": ["wapm://acme/x@1.0.0"], "keys": [include_str!("../../fixtures/cosign/cosign.pub")]}]);
     for (policy, expected) in [
-        (json!({"deny": ["wapm://acme/x@1.0.0"]}), "the operator's policy does not allow this module"),
-        (json!({"signatures": rules}), "which only modules in OCI registries can have"),
+        (
+            json!({"deny": ["wapm://acme/x@1.0.0"]}),
+            "the operator's policy does not allow this module",
+        ),
+        (
+            json!({"signatures": rules}),
+            "which only modules in OCI registries can have",
+        ),
     ] {
-        let config =
-            json!({"sources": {"insecure": [registry.host], "wapm": {"registry": registry.host}, "policy": policy}});
-        let executor = Executor::start_with(Options { config: Some(config.to_string()), ..Options::default() });
+        let config = json!({"sources": {"insecure": [registry.host], "wapm": {"registry": registry.host}, "policy": policy}});
+        let executor = Executor::start_with(Options {
+            config: Some(config.to_string()),
+            ..Options::default()
+        });
         let node = executor.node(&of(json!("acme/x"))).await;
         assert!(message(&node).contains(expected), "{node}");
     }

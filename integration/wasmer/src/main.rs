@@ -27,7 +27,8 @@ fn main() -> Result<()> {
     let mut manifest: Value = serde_json::from_str(manifest)?;
     for (name, atom) in &atoms {
         let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(atom));
-        let atom = json!({"kind": "https://webc.org/kind/wasm", "signature": format!("sha256:{hash}")});
+        let atom =
+            json!({"kind": "https://webc.org/kind/wasm", "signature": format!("sha256:{hash}")});
         if manifest["atoms"].is_null() {
             manifest["atoms"] = json!({});
         }
@@ -48,27 +49,49 @@ fn main() -> Result<()> {
 }
 
 fn pack_v1(manifest: Manifest, atoms: BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
-    let files = atoms.into_iter().map(|(name, atom)| (v1::DirOrFile::File(name.into()), atom)).collect();
+    let files = atoms
+        .into_iter()
+        .map(|(name, atom)| (v1::DirOrFile::File(name.into()), atom))
+        .collect();
     let volume = v1::Volume::serialize_atoms(files);
     let atoms = v1::Volume::parse(&volume).map_err(|error| error.to_string())?;
-    let webc = v1::WebC { version: 1, checksum: None, signature: None, manifest, atoms, volumes: Default::default() };
-    Ok(webc.into_bytes(v1::GenerateChecksum::Sha256).map_err(|error| error.to_string())?)
+    let webc = v1::WebC {
+        version: 1,
+        checksum: None,
+        signature: None,
+        manifest,
+        atoms,
+        volumes: Default::default(),
+    };
+    Ok(webc
+        .into_bytes(v1::GenerateChecksum::Sha256)
+        .map_err(|error| error.to_string())?)
 }
 
 fn pack_v2(manifest: &Manifest, atoms: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
     let mut files = BTreeMap::new();
     for (name, atom) in atoms {
-        files.insert(PathSegment::parse(name)?, v2::write::FileEntry::Borrowed(atom));
+        files.insert(
+            PathSegment::parse(name)?,
+            v2::write::FileEntry::Borrowed(atom),
+        );
     }
-    let writer = v2::write::Writer::default().write_manifest(manifest)?.write_atoms(files)?;
+    let writer = v2::write::Writer::default()
+        .write_manifest(manifest)?
+        .write_atoms(files)?;
     Ok(writer.finish(v2::SignatureAlgorithm::None)?.to_vec())
 }
 
 fn pack_v3(manifest: &Manifest, atoms: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
     let mut files = BTreeMap::new();
     for (name, atom) in atoms {
-        files.insert(PathSegment::parse(name)?, v3::write::FileEntry::borrowed(atom, v3::Timestamps::default()));
+        files.insert(
+            PathSegment::parse(name)?,
+            v3::write::FileEntry::borrowed(atom, v3::Timestamps::default()),
+        );
     }
-    let writer = v3::write::Writer::default().write_manifest(manifest)?.write_atoms(files)?;
+    let writer = v3::write::Writer::default()
+        .write_manifest(manifest)?
+        .write_atoms(files)?;
     Ok(writer.finish(v3::SignatureAlgorithm::None)?.to_vec())
 }

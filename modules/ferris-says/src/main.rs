@@ -23,7 +23,10 @@ struct Parameter {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let input: Input = serde_json::from_slice(&fs::read("/work/input.json")?)?;
-    let text = input.parameters.iter().find(|parameter| parameter.name == "text");
+    let text = input
+        .parameters
+        .iter()
+        .find(|parameter| parameter.name == "text");
     let result = match text {
         Some(text) => {
             ferris_says::say(&text.value, WIDTH, io::stdout().lock())?;

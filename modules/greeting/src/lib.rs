@@ -17,9 +17,15 @@ impl Guest for Greeting {
             .ok_or("the parameter `name` is missing")?;
         let greeting = format!("Hello, {}!", name.value);
         Ok(Outcome {
-            message: Some(format!("greeted {} for {}", name.value, invocation.workflow_name)),
+            message: Some(format!(
+                "greeted {} for {}",
+                name.value, invocation.workflow_name
+            )),
             result: Some(greeting.clone()),
-            parameters: vec![Parameter { name: "greeting".to_owned(), value: greeting }],
+            parameters: vec![Parameter {
+                name: "greeting".to_owned(),
+                value: greeting,
+            }],
             artifacts: Vec::new(),
         })
     }

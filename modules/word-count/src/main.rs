@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 }
 
 fn copy_and_count(from: &str, to: &str) -> io::Result<u64> {
-    let name = |path: &str, error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+    let name =
+        |path: &str, error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
     let mut input = BufReader::new(File::open(from).map_err(|error| name(from, error))?);
     let mut output = BufWriter::new(File::create(to).map_err(|error| name(to, error))?);
     let (mut words, mut in_word) = (0, false);

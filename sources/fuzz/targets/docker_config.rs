@@ -5,7 +5,13 @@ use libfuzzer_sys::fuzz_target;
 use wasm_workflow_sources::credentials::{DockerConfig, Keyring};
 
 fuzz_target!(|bytes: &[u8]| {
-    for parsed in [DockerConfig::parse(bytes), DockerConfig::parse_legacy(bytes)].into_iter().flatten() {
+    for parsed in [
+        DockerConfig::parse(bytes),
+        DockerConfig::parse_legacy(bytes),
+    ]
+    .into_iter()
+    .flatten()
+    {
         let keyring = Keyring::of(parsed, "fuzz");
         let _ = keyring.lookup("ghcr.io/acme/resize");
         let _ = keyring.lookup("library/x");

@@ -7,7 +7,15 @@ use wasm_workflow_sources::Reference;
 fuzz_target!(|text: &str| {
     if let Ok(reference) = text.parse::<Reference>() {
         let canonical = reference.to_string();
-        assert_eq!(canonical.parse::<Reference>().ok(), Some(reference.clone()), "{canonical}");
-        let _ = (reference.subject(), reference.redacted(), reference.pinned());
+        assert_eq!(
+            canonical.parse::<Reference>().ok(),
+            Some(reference.clone()),
+            "{canonical}"
+        );
+        let _ = (
+            reference.subject(),
+            reference.redacted(),
+            reference.pinned(),
+        );
     }
 });

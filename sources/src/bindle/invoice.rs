@@ -123,25 +123,38 @@ impl Label {
     /// The digest that its bytes must have.
     pub fn digest(&self) -> Result<Digest, Error> {
         let digest = format!("sha256:{}", self.sha256).parse();
-        digest.map_err(|_| Error::new(ErrorKind::Protocol, "a parcel's label has no proper SHA-256"))
+        digest.map_err(|_| {
+            Error::new(
+                ErrorKind::Protocol,
+                "a parcel's label has no proper SHA-256",
+            )
+        })
     }
 
     fn has(&self, about: &str, offer: &str) -> bool {
         let offers = self.feature.as_ref().and_then(|feature| feature.get(about));
-        offers.and_then(|offers| offers.get(offer)).is_some_and(|value| value == "true")
+        offers
+            .and_then(|offers| offers.get(offer))
+            .is_some_and(|value| value == "true")
     }
 
     fn is_module(&self) -> bool {
         let media_type = self.media_type.split(';').next().unwrap_or_default().trim();
         let named = media_type == "application/wasm" || is_module_name(&self.name);
         // Wagi's static files may be modules for the browser.
-        named && !self.has("wasm", "library") && !self.has("wasm", "data") && !self.has("wagi", "file")
+        named
+            && !self.has("wasm", "library")
+            && !self.has("wasm", "data")
+            && !self.has("wagi", "file")
     }
 }
 
 impl Parcel {
     fn groups(&self) -> &[String] {
-        self.conditions.as_ref().and_then(|conditions| conditions.member_of.as_deref()).unwrap_or_default()
+        self.conditions
+            .as_ref()
+            .and_then(|conditions| conditions.member_of.as_deref())
+            .unwrap_or_default()
     }
 
     fn is_in(&self, group: &Group) -> bool {
@@ -149,7 +162,10 @@ impl Parcel {
     }
 
     fn requires(&self) -> &[String] {
-        self.conditions.as_ref().and_then(|conditions| conditions.requires.as_deref()).unwrap_or_default()
+        self.conditions
+            .as_ref()
+            .and_then(|conditions| conditions.requires.as_deref())
+            .unwrap_or_default()
     }
 }
 
@@ -160,7 +176,9 @@ impl Group {
             Some("optional" | "anyOf") => Ok(false),
             Some(other) => {
                 let other: String = other.chars().take(50).collect();
-                let message = format!("a group of the bindle is satisfied by `{other}`, which is not known here");
+                let message = format!(
+                    "a group of the bindle is satisfied by `{other}`, which is not known here"
+                );
                 Err(Error::new(ErrorKind::Unsupported, message))
             }
         }
@@ -172,7 +190,10 @@ impl Invoice {
     pub fn module(&self, wanted: Option<&str>) -> Result<&Label, Error> {
         let parcels = self.parcel.as_deref().unwrap_or_default();
         if parcels.len() > MAX_PARCELS {
-            return Err(Error::new(ErrorKind::TooLarge, format!("the bindle has more than {MAX_PARCELS} parcels")));
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("the bindle has more than {MAX_PARCELS} parcels"),
+            ));
         }
         if let Some(wanted) = wanted {
             let mut labels = parcels.iter().map(|parcel| &parcel.label);
@@ -184,46 +205,85 @@ impl Invoice {
                 None => label.name == wanted,
             };
             return labels.find(is_meant).ok_or_else(|| {
-                let message = format!("the bindle has no parcel `{wanted}`; its parcels are: {}", listed(names));
+                let message = format!(
+                    "the bindle has no parcel `{wanted}`; its parcels are: {}",
+                    listed(names)
+                );
                 Error::new(ErrorKind::NotFound, message)
             });
         }
-        let conditions = parcels.iter().map(|parcel| parcel.groups().len() + parcel.requires().len()).sum::<usize>();
+        let conditions = parcels
+            .iter()
+            .map(|parcel| parcel.groups().len() + parcel.requires().len())
+            .sum::<usize>();
         if conditions > MAX_CONDITIONS {
-            let message = format!("the conditions of the bindle's parcels name more than {MAX_CONDITIONS} groups");
+            let message = format!(
+                "the conditions of the bindle's parcels name more than {MAX_CONDITIONS} groups"
+            );
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
-        let modules: Vec<&Parcel> = self.needed()?.into_iter().filter(|parcel| parcel.label.is_module()).collect();
-        let entry_group = self.group(ENTRYPOINT).filter(|group| group.satisfied_by.as_deref() == Some("oneOf"));
+        let modules: Vec<&Parcel> = self
+            .needed()?
+            .into_iter()
+            .filter(|parcel| parcel.label.is_module())
+            .collect();
+        let entry_group = self
+            .group(ENTRYPOINT)
+            .filter(|group| group.satisfied_by.as_deref() == Some("oneOf"));
         let narrowed = [
-            modules.iter().copied().filter(|parcel| parcel.label.has("wasm", ENTRYPOINT)).collect(),
-            modules.iter().copied().filter(|parcel| entry_group.is_some_and(|group| parcel.is_in(group))).collect(),
+            modules
+                .iter()
+                .copied()
+                .filter(|parcel| parcel.label.has("wasm", ENTRYPOINT))
+                .collect(),
+            modules
+                .iter()
+                .copied()
+                .filter(|parcel| entry_group.is_some_and(|group| parcel.is_in(group)))
+                .collect(),
             modules,
         ];
-        let candidates: Vec<&Parcel> = narrowed.into_iter().find(|some| !some.is_empty()).unwrap_or_default();
+        let candidates: Vec<&Parcel> = narrowed
+            .into_iter()
+            .find(|some| !some.is_empty())
+            .unwrap_or_default();
         match candidates.as_slice() {
             [only] => Ok(&only.label),
             [] => {
-                let error = Error::new(ErrorKind::Unsupported, "no parcel that the bindle needs is a module");
-                let modules = parcels.iter().map(|parcel| &parcel.label).filter(|label| label.is_module());
+                let error = Error::new(
+                    ErrorKind::Unsupported,
+                    "no parcel that the bindle needs is a module",
+                );
+                let modules = parcels
+                    .iter()
+                    .map(|parcel| &parcel.label)
+                    .filter(|label| label.is_module());
                 let names: Vec<&str> = modules.map(|label| label.name.as_str()).collect();
                 Err(match names.as_slice() {
                     [] => error,
-                    names => {
-                        error.hint(format!("choose one that it has, by `parcel`: {}", listed(names.iter().copied())))
-                    }
+                    names => error.hint(format!(
+                        "choose one that it has, by `parcel`: {}",
+                        listed(names.iter().copied())
+                    )),
                 })
             }
             many => {
                 let names = listed(many.iter().map(|parcel| parcel.label.name.as_str()));
-                Err(Error::new(ErrorKind::Ambiguous, format!("the bindle has several modules: {names}"))
-                    .hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
+                Err(Error::new(
+                    ErrorKind::Ambiguous,
+                    format!("the bindle has several modules: {names}"),
+                )
+                .hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
             }
         }
     }
 
     fn group(&self, name: &str) -> Option<&Group> {
-        self.group.as_deref().unwrap_or_default().iter().find(|group| group.name == name)
+        self.group
+            .as_deref()
+            .unwrap_or_default()
+            .iter()
+            .find(|group| group.name == name)
     }
 
     /// The parcels that are in no group, or in one that is required and needs its parcels, and those in groups that they require. Of a group that
@@ -231,11 +291,17 @@ impl Invoice {
     fn needed(&self) -> Result<Vec<&Parcel>, Error> {
         let parcels = self.parcel.as_deref().unwrap_or_default();
         let groups = self.group.as_deref().unwrap_or_default();
-        let mut wanted: BTreeSet<&str> =
-            groups.iter().filter(|group| group.required == Some(true)).map(|group| group.name.as_str()).collect();
+        let mut wanted: BTreeSet<&str> = groups
+            .iter()
+            .filter(|group| group.required == Some(true))
+            .map(|group| group.name.as_str())
+            .collect();
         loop {
             let mut needing = BTreeSet::new();
-            for group in groups.iter().filter(|group| wanted.contains(group.name.as_str())) {
+            for group in groups
+                .iter()
+                .filter(|group| wanted.contains(group.name.as_str()))
+            {
                 if group.needs_parcels()? {
                     needing.insert(group.name.as_str());
                 }
@@ -246,7 +312,12 @@ impl Invoice {
                 .filter(|parcel| parcel.groups().is_empty() || parcel.groups().iter().any(comes_in))
                 .collect();
             let before = wanted.len();
-            wanted.extend(needed.iter().flat_map(|parcel| parcel.requires()).map(String::as_str));
+            wanted.extend(
+                needed
+                    .iter()
+                    .flat_map(|parcel| parcel.requires())
+                    .map(String::as_str),
+            );
             if wanted.len() == before {
                 return Ok(needed);
             }
@@ -259,7 +330,10 @@ mod tests {
     use super::*;
 
     fn invoice(text: &str) -> Invoice {
-        toml::from_str(&format!("bindleVersion = '1.0.0'\nbindle = {{name = 'a', version = '1.0.0'}}\n{text}")).unwrap()
+        toml::from_str(&format!(
+            "bindleVersion = '1.0.0'\nbindle = {{name = 'a', version = '1.0.0'}}\n{text}"
+        ))
+        .unwrap()
     }
 
     fn parcel(name: &str, media_type: &str, more: &str) -> String {
@@ -271,33 +345,79 @@ mod tests {
     }
 
     fn chosen(text: &str, wanted: Option<&str>) -> Result<String, ErrorKind> {
-        invoice(text).module(wanted).map(|label| label.name.clone()).map_err(|error| error.kind())
+        invoice(text)
+            .module(wanted)
+            .map(|label| label.name.clone())
+            .map_err(|error| error.kind())
     }
 
     #[test]
     fn the_module_that_is_meant() {
         let wasm = |name: &str, more: &str| parcel(name, "application/wasm", more);
         let plain = |name: &str| wasm(name, "}");
-        let feature =
-            |name: &str, feature: &str| wasm(name, &format!(", feature = {{wasm = {{{feature} = 'true'}}}}}}"));
-        let of = |name: &str, group: &str| format!("{}conditions = {{memberOf = ['{group}']}}\n", plain(name));
-        let group = |name: &str, required: bool| format!("[[group]]\nname = '{name}'\nrequired = {required}\n");
+        let feature = |name: &str, feature: &str| {
+            wasm(
+                name,
+                &format!(", feature = {{wasm = {{{feature} = 'true'}}}}}}"),
+            )
+        };
+        let of = |name: &str, group: &str| {
+            format!("{}conditions = {{memberOf = ['{group}']}}\n", plain(name))
+        };
+        let group = |name: &str, required: bool| {
+            format!("[[group]]\nname = '{name}'\nrequired = {required}\n")
+        };
 
         assert_eq!(chosen(&plain("a"), None), Ok("a".to_owned()));
-        assert_eq!(chosen(&(plain("a") + &parcel("b.txt", "text/plain", "}")), None), Ok("a".to_owned()));
-        assert_eq!(chosen(&(parcel("c.wasm", "application/octet-stream", "}")), None), Ok("c.wasm".to_owned()));
-        assert_eq!(chosen(&(plain("a") + &plain("b")), None), Err(ErrorKind::Ambiguous));
-        assert_eq!(chosen(&(plain("a") + &plain("b")), Some("b")), Ok("b".to_owned()));
-        assert_eq!(chosen(&(plain("a") + &plain("b")), Some(Digest::of(b"b").hex())), Ok("b".to_owned()));
-        let (named, hex) = (Digest::of(b"x").hex().to_owned(), Digest::of(b"b").hex().to_owned());
-        assert_eq!(chosen(&(plain(&named) + &plain("b")), Some(&hex)), Ok("b".to_owned()));
-        assert_eq!(chosen(&plain(&named), Some(&named)), Err(ErrorKind::NotFound), "a name that looks like a digest");
+        assert_eq!(
+            chosen(&(plain("a") + &parcel("b.txt", "text/plain", "}")), None),
+            Ok("a".to_owned())
+        );
+        assert_eq!(
+            chosen(&(parcel("c.wasm", "application/octet-stream", "}")), None),
+            Ok("c.wasm".to_owned())
+        );
+        assert_eq!(
+            chosen(&(plain("a") + &plain("b")), None),
+            Err(ErrorKind::Ambiguous)
+        );
+        assert_eq!(
+            chosen(&(plain("a") + &plain("b")), Some("b")),
+            Ok("b".to_owned())
+        );
+        assert_eq!(
+            chosen(&(plain("a") + &plain("b")), Some(Digest::of(b"b").hex())),
+            Ok("b".to_owned())
+        );
+        let (named, hex) = (
+            Digest::of(b"x").hex().to_owned(),
+            Digest::of(b"b").hex().to_owned(),
+        );
+        assert_eq!(
+            chosen(&(plain(&named) + &plain("b")), Some(&hex)),
+            Ok("b".to_owned())
+        );
+        assert_eq!(
+            chosen(&plain(&named), Some(&named)),
+            Err(ErrorKind::NotFound),
+            "a name that looks like a digest"
+        );
         assert_eq!(chosen(&plain("a"), Some("c")), Err(ErrorKind::NotFound));
-        assert_eq!(chosen(&(plain("a") + &feature("b", "entrypoint")), None), Ok("b".to_owned()));
-        assert_eq!(chosen(&(plain("a") + &feature("b", "library")), None), Ok("a".to_owned()));
+        assert_eq!(
+            chosen(&(plain("a") + &feature("b", "entrypoint")), None),
+            Ok("b".to_owned())
+        );
+        assert_eq!(
+            chosen(&(plain("a") + &feature("b", "library")), None),
+            Ok("a".to_owned())
+        );
         assert_eq!(chosen("", None), Err(ErrorKind::Unsupported));
         let optional = group("extras", false) + &plain("a") + &of("b", "extras");
-        assert_eq!(chosen(&optional, None), Ok("a".to_owned()), "what is not required is not meant");
+        assert_eq!(
+            chosen(&optional, None),
+            Ok("a".to_owned()),
+            "what is not required is not meant"
+        );
         let required = group("entry", true) + &of("b", "entry") + &parcel("t", "text/plain", "}");
         assert_eq!(chosen(&required, None), Ok("b".to_owned()));
         let needs = format!(
@@ -305,23 +425,56 @@ mod tests {
             group("more", false) + &of("b", "more"),
             parcel("t", "text/plain", "}")
         );
-        assert_eq!(chosen(&needs, None), Ok("b".to_owned()), "needed by what is needed");
+        assert_eq!(
+            chosen(&needs, None),
+            Ok("b".to_owned()),
+            "needed by what is needed"
+        );
 
         let entry = |by: &str| group("entrypoint", true) + &format!("satisfiedBy = '{by}'\n");
         let one = plain("a") + &of("b", "entrypoint");
-        assert_eq!(chosen(&(entry("oneOf") + &one), None), Ok("b".to_owned()), "the group says where to begin");
-        assert_eq!(chosen(&(entry("allOf") + &one), None), Err(ErrorKind::Ambiguous));
-        assert_eq!(chosen(&(entry("optional") + &one), None), Ok("a".to_owned()), "b is a recommendation");
-        assert_eq!(chosen(&(entry("anyOf") + &of("b", "entrypoint")), None), Err(ErrorKind::Unsupported));
-        assert_eq!(chosen(&(entry("twoOf") + &one), None), Err(ErrorKind::Unsupported));
-        let unneeded = group("more", false) + "satisfiedBy = 'twoOf'\n" + &plain("a") + &of("b", "more");
-        assert_eq!(chosen(&unneeded, None), Ok("a".to_owned()), "nobody asks how it is satisfied");
+        assert_eq!(
+            chosen(&(entry("oneOf") + &one), None),
+            Ok("b".to_owned()),
+            "the group says where to begin"
+        );
+        assert_eq!(
+            chosen(&(entry("allOf") + &one), None),
+            Err(ErrorKind::Ambiguous)
+        );
+        assert_eq!(
+            chosen(&(entry("optional") + &one), None),
+            Ok("a".to_owned()),
+            "b is a recommendation"
+        );
+        assert_eq!(
+            chosen(&(entry("anyOf") + &of("b", "entrypoint")), None),
+            Err(ErrorKind::Unsupported)
+        );
+        assert_eq!(
+            chosen(&(entry("twoOf") + &one), None),
+            Err(ErrorKind::Unsupported)
+        );
+        let unneeded =
+            group("more", false) + "satisfiedBy = 'twoOf'\n" + &plain("a") + &of("b", "more");
+        assert_eq!(
+            chosen(&unneeded, None),
+            Ok("a".to_owned()),
+            "nobody asks how it is satisfied"
+        );
         let two = entry("oneOf") + &plain("a") + &of("b", "entrypoint") + &of("c", "entrypoint");
         assert_eq!(chosen(&two, None), Err(ErrorKind::Ambiguous));
         let message = invoice(&two).module(None).unwrap_err().to_string();
-        assert!(message.contains("`b`, `c`") && !message.contains("`a`"), "{message}");
+        assert!(
+            message.contains("`b`, `c`") && !message.contains("`a`"),
+            "{message}"
+        );
         let marked = entry("oneOf") + &feature("a", "entrypoint") + &of("b", "entrypoint");
-        assert_eq!(chosen(&marked, None), Ok("a".to_owned()), "its own mark counts more");
+        assert_eq!(
+            chosen(&marked, None),
+            Ok("a".to_owned()),
+            "its own mark counts more"
+        );
     }
 
     #[test]

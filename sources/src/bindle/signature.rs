@@ -34,15 +34,21 @@ impl TrustedKey {
     ///
     /// What is wrong with it.
     pub fn bytes(&self) -> Result<Vec<u8>, String> {
-        let unknown = self.roles.iter().find(|role| !AUTHORITIES.contains(&role.as_str()));
+        let unknown = self
+            .roles
+            .iter()
+            .find(|role| !AUTHORITIES.contains(&role.as_str()));
         if let Some(role) = unknown {
             return Err(format!("`{role}` is not one of `creator`, `approver`"));
         }
-        decode(&self.key).filter(|key| key.len() == 32).ok_or_else(|| "the key is not 32 bytes in base64".to_owned())
+        decode(&self.key)
+            .filter(|key| key.len() == 32)
+            .ok_or_else(|| "the key is not 32 bytes in base64".to_owned())
     }
 
     fn counts_for(&self, role: &str) -> bool {
-        AUTHORITIES.contains(&role) && (self.roles.is_empty() || self.roles.iter().any(|counts| counts == role))
+        AUTHORITIES.contains(&role)
+            && (self.roles.is_empty() || self.roles.iter().any(|counts| counts == role))
     }
 }
 
@@ -56,12 +62,23 @@ pub(super) fn check(invoice: &Invoice, keys: &[TrustedKey]) -> Result<(), Error>
     for signature in invoice.signature.iter().flatten() {
         let role = signature.role.to_ascii_lowercase();
         let key = decode(&signature.key);
-        let trusted = keys.iter().find(|trusted| trusted.counts_for(&role) && trusted.bytes().ok() == key);
+        let trusted = keys
+            .iter()
+            .find(|trusted| trusted.counts_for(&role) && trusted.bytes().ok() == key);
         let Some(trusted) = trusted else { continue };
-        if !is_valid(invoice, signature, &role, &trusted.bytes().unwrap_or_default()) {
-            let message = format!("the bindle's signature with the key of `{}` is wrong", trusted.label);
-            return Err(Error::new(ErrorKind::Denied, message)
-                .hint("the bindle, or something before it, was changed: do not use it until you know why"));
+        if !is_valid(
+            invoice,
+            signature,
+            &role,
+            &trusted.bytes().unwrap_or_default(),
+        ) {
+            let message = format!(
+                "the bindle's signature with the key of `{}` is wrong",
+                trusted.label
+            );
+            return Err(Error::new(ErrorKind::Denied, message).hint(
+                "the bindle, or something before it, was changed: do not use it until you know why",
+            ));
         }
         vouched = true;
     }
@@ -74,15 +91,36 @@ pub(super) fn check(invoice: &Invoice, keys: &[TrustedKey]) -> Result<(), Error>
 }
 
 fn is_valid(invoice: &Invoice, signature: &Signature, role: &str, key: &[u8]) -> bool {
-    let parcels = invoice.parcel.iter().flatten().map(|parcel| parcel.label.sha256.as_str());
-    let lines = [signature.by.as_str(), &invoice.bindle.name, &invoice.bindle.version, role, "~"];
-    let text = lines.into_iter().chain(parcels).collect::<Vec<_>>().join("\n");
+    let parcels = invoice
+        .parcel
+        .iter()
+        .flatten()
+        .map(|parcel| parcel.label.sha256.as_str());
+    let lines = [
+        signature.by.as_str(),
+        &invoice.bindle.name,
+        &invoice.bindle.version,
+        role,
+        "~",
+    ];
+    let text = lines
+        .into_iter()
+        .chain(parcels)
+        .collect::<Vec<_>>()
+        .join("\n");
     let signed = decode(&signature.signature);
-    signed.is_some_and(|signed| UnparsedPublicKey::new(&ED25519, key).verify(text.as_bytes(), &signed).is_ok())
+    signed.is_some_and(|signed| {
+        UnparsedPublicKey::new(&ED25519, key)
+            .verify(text.as_bytes(), &signed)
+            .is_ok()
+    })
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
-    STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).ok()
+    STANDARD
+        .decode(text)
+        .or_else(|_| STANDARD_NO_PAD.decode(text))
+        .ok()
 }
 
 #[cfg(test)]
@@ -112,30 +150,51 @@ mod tests {
     fn trusted(roles: &[&str]) -> Vec<TrustedKey> {
         let key = "Kcs1TSFDkN+dED0Y6Np0fPBqmvUz0EAULIlUsnlU1sw";
         let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        vec![TrustedKey { label: "starfleet".to_owned(), key: key.to_owned(), roles }]
+        vec![TrustedKey {
+            label: "starfleet".to_owned(),
+            key: key.to_owned(),
+            roles,
+        }]
     }
 
     #[test]
     fn a_known_answer() {
         let invoice: Invoice = toml::from_str(SIGNED).unwrap();
         assert!(check(&invoice, &[]).is_ok());
-        assert!(check(&invoice, &trusted(&[])).is_ok() && check(&invoice, &trusted(&["creator"])).is_ok());
-        assert!(check(&invoice, &trusted(&["approver"])).is_err(), "the role counts");
-        let other = TrustedKey { key: STANDARD.encode([7; 32]), ..TrustedKey::default() };
+        assert!(
+            check(&invoice, &trusted(&[])).is_ok()
+                && check(&invoice, &trusted(&["creator"])).is_ok()
+        );
+        assert!(
+            check(&invoice, &trusted(&["approver"])).is_err(),
+            "the role counts"
+        );
+        let other = TrustedKey {
+            key: STANDARD.encode([7; 32]),
+            ..TrustedKey::default()
+        };
         assert!(check(&invoice, &[other]).is_err());
     }
 
     #[test]
     fn what_was_changed_is_refused() {
-        for (what, with) in
-            [("23f310", "23f311"), ("1.0.0\"\n        [[p", "1.0.1\"\n        [[p"), ("Starfleet C", "Starfleet D")]
-        {
+        for (what, with) in [
+            ("23f310", "23f311"),
+            ("1.0.0\"\n        [[p", "1.0.1\"\n        [[p"),
+            ("Starfleet C", "Starfleet D"),
+        ] {
             let changed = SIGNED.replace(what, with);
             assert_ne!(changed, SIGNED);
             let error = check(&toml::from_str(&changed).unwrap(), &trusted(&[])).unwrap_err();
             assert!(error.to_string().contains("is wrong"), "{error}");
         }
-        let unsigned: Invoice = toml::from_str(SIGNED.split("[[signature]]").next().unwrap()).unwrap();
-        assert!(check(&unsigned, &trusted(&[])).unwrap_err().to_string().contains("no creator or approver"));
+        let unsigned: Invoice =
+            toml::from_str(SIGNED.split("[[signature]]").next().unwrap()).unwrap();
+        assert!(
+            check(&unsigned, &trusted(&[]))
+                .unwrap_err()
+                .to_string()
+                .contains("no creator or approver")
+        );
     }
 }

@@ -16,7 +16,11 @@ use crate::{Error, ErrorKind};
 pub(crate) const MAX_CANDIDATES: usize = 4;
 
 /// Sends with one credential for the URL after the other; only where there are none, without. The answer has any status but 401 and 403.
-pub(crate) async fn send(request: &Request, what: &str, context: &Context<'_>) -> Result<Answer, Error> {
+pub(crate) async fn send(
+    request: &Request,
+    what: &str,
+    context: &Context<'_>,
+) -> Result<Answer, Error> {
     let candidates = candidates(&request.url, context);
     let mut asking = Vec::new();
     for candidate in &candidates {
@@ -56,7 +60,9 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
     let mut request = request.clone();
     let unusable = || candidate.unusable("cannot be sent");
     match &candidate.credential {
-        Credential::Basic { .. } => request.authorization = Some(basic(candidate).ok_or_else(unusable)?),
+        Credential::Basic { .. } => {
+            request.authorization = Some(basic(candidate).ok_or_else(unusable)?)
+        }
         Credential::Bearer(token) => {
             let header = sensitive(&format!("Bearer {}", token.expose_secret()));
             request.authorization = Some(header.ok_or_else(unusable)?);
@@ -64,7 +70,9 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
         Credential::Headers(headers) => {
             for (name, value) in headers {
                 let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
-                request.headers.insert(name, sensitive(value.expose_secret()).ok_or_else(unusable)?);
+                request
+                    .headers
+                    .insert(name, sensitive(value.expose_secret()).ok_or_else(unusable)?);
             }
         }
         Credential::Identity(_) => {
@@ -77,8 +85,13 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
 
 /// `Authorization: Basic …` (RFC 7617).
 pub(crate) fn basic(who: &Candidate) -> Option<HeaderValue> {
-    let Credential::Basic { username, password } = &who.credential else { return None };
-    sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose_secret()))))
+    let Credential::Basic { username, password } = &who.credential else {
+        return None;
+    };
+    sensitive(&format!(
+        "Basic {}",
+        STANDARD.encode(format!("{username}:{}", password.expose_secret()))
+    ))
 }
 
 /// The error for an answer of 401 or 403, after every candidate was tried. `hint` is for where there were none.
@@ -90,7 +103,11 @@ pub(crate) fn refused(answer: &Answer, what: &str, tried: &[Candidate], hint: &s
     if answer.status.as_u16() == 404 {
         return error.hint("check the name; or whose credentials were tried may not see it");
     }
-    let origins = tried.iter().map(|candidate| candidate.origin.as_str()).collect::<Vec<_>>().join(", ");
+    let origins = tried
+        .iter()
+        .map(|candidate| candidate.origin.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
     error
         .context(format_args!("with the credentials of {origins}"))
         .hint("check that they are right, and that they allow it")

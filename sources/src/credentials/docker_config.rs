@@ -77,7 +77,11 @@ impl DockerConfig {
     pub fn parse(json: &[u8]) -> Result<Self, DockerConfigError> {
         let file: File = serde_json::from_slice(json).map_err(|_| DockerConfigError::Malformed)?;
         let store = file.creds_store.filter(|name| !name.is_empty());
-        Ok(Self { helpers: file.cred_helpers, store, ..Self::of(file.auths)? })
+        Ok(Self {
+            helpers: file.cred_helpers,
+            store,
+            ..Self::of(file.auths)?
+        })
     }
 
     /// Reads a Secret's `.dockercfg`.
@@ -99,9 +103,17 @@ impl DockerConfig {
 
     /// Hosts, and the name of the helper that has the credential: those with one of their own, and those that only the store knows.
     pub fn helpers(&self) -> Vec<(String, String)> {
-        let own = self.helpers.iter().map(|(host, name)| (host.clone(), name.clone()));
-        let stored = self.store.iter().flat_map(|name| self.hosts.iter().map(move |host| (host.clone(), name.clone())));
-        own.chain(stored.filter(|(host, _)| !self.helpers.contains_key(host))).collect()
+        let own = self
+            .helpers
+            .iter()
+            .map(|(host, name)| (host.clone(), name.clone()));
+        let stored = self.store.iter().flat_map(|name| {
+            self.hosts
+                .iter()
+                .map(move |host| (host.clone(), name.clone()))
+        });
+        own.chain(stored.filter(|(host, _)| !self.helpers.contains_key(host)))
+            .collect()
     }
 
     pub(super) fn into_credentials(self) -> Vec<(String, Credential)> {
@@ -120,10 +132,18 @@ impl Entry {
             return Ok(Some(Credential::Bearer(SecretString::from(token))));
         }
         let pair = match given(self.auth) {
-            Some(auth) => Some(decode(&auth).ok_or_else(|| DockerConfigError::Auth(name.chars().take(100).collect()))?),
-            None => given(self.username).map(|username| (username, self.password.unwrap_or_default())),
+            Some(auth) => Some(
+                decode(&auth)
+                    .ok_or_else(|| DockerConfigError::Auth(name.chars().take(100).collect()))?,
+            ),
+            None => {
+                given(self.username).map(|username| (username, self.password.unwrap_or_default()))
+            }
         };
-        Ok(pair.map(|(username, password)| Credential::Basic { username, password: SecretString::from(password) }))
+        Ok(pair.map(|(username, password)| Credential::Basic {
+            username,
+            password: SecretString::from(password),
+        }))
     }
 }
 
@@ -132,7 +152,10 @@ fn decode(auth: &str) -> Option<(String, String)> {
     let text = String::from_utf8(BASE64.decode(plain).ok()?).ok()?;
     let (username, password) = text.split_once(':')?;
     // Docker pads passwords with NUL.
-    Some((username.to_owned(), password.trim_end_matches('\0').to_owned()))
+    Some((
+        username.to_owned(),
+        password.trim_end_matches('\0').to_owned(),
+    ))
 }
 
 #[derive(Deserialize)]
@@ -145,35 +168,62 @@ struct Answer {
 /// Asks `docker-credential-NAME`, a program that the user's own configuration names, for `host`'s credential
 /// (<https://github.com/docker/docker-credential-helpers>). Blocks. `None` when it has none; [`Credential::Unobtainable`] when it cannot be asked.
 pub fn helper_credential(name: &str, host: &str) -> Option<Credential> {
-    if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+    if !name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    {
         return Some(Credential::Unobtainable(
             "cannot be obtained: its name is none of a credential helper".to_owned(),
         ));
     }
     match ask_helper(&format!("docker-credential-{name}"), host) {
-        Ok(output) if output.status.success() => Some(match serde_json::from_slice::<Answer>(&output.stdout) {
-            Ok(Answer { username, secret }) if username == "<token>" => Credential::Identity(secret.into()),
-            Ok(Answer { username, secret }) => Credential::Basic { username, password: secret.into() },
-            Err(_) => Credential::Unobtainable("cannot be obtained: it answers with something else".to_owned()),
-        }),
+        Ok(output) if output.status.success() => {
+            Some(match serde_json::from_slice::<Answer>(&output.stdout) {
+                Ok(Answer { username, secret }) if username == "<token>" => {
+                    Credential::Identity(secret.into())
+                }
+                Ok(Answer { username, secret }) => Credential::Basic {
+                    username,
+                    password: secret.into(),
+                },
+                Err(_) => Credential::Unobtainable(
+                    "cannot be obtained: it answers with something else".to_owned(),
+                ),
+            })
+        }
         // Helpers say so in these words, on standard output.
-        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("credentials not found") => None,
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("credentials not found") => {
+            None
+        }
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout);
-            let said: String =
-                said.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(SAID).collect();
+            let said: String = said
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(SAID)
+                .collect();
             Some(Credential::Unobtainable(format!(
                 "cannot be obtained: it ended with {} and says `{said}`",
                 output.status
             )))
         }
-        Err(error) => Some(Credential::Unobtainable(format!("cannot be obtained: {error}"))),
+        Err(error) => Some(Credential::Unobtainable(format!(
+            "cannot be obtained: {error}"
+        ))),
     }
 }
 
 fn ask_helper(program: &str, host: &str) -> io::Result<Output> {
     let mut command = Command::new(program);
-    let mut helper = command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut helper = command
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
     if let Some(mut stdin) = helper.stdin.take() {
         // One that does not read the name ends, and says more by that.
         let _ = stdin.write_all(host.as_bytes());
@@ -200,12 +250,19 @@ mod tests {
 
     fn shown(json: &str) -> Vec<String> {
         let show = |(host, credential): &(String, Credential)| match credential {
-            Credential::Basic { username, password } => format!("{host} {username}:{}", password.expose_secret()),
+            Credential::Basic { username, password } => {
+                format!("{host} {username}:{}", password.expose_secret())
+            }
             Credential::Identity(token) => format!("{host} identity {}", token.expose_secret()),
             Credential::Bearer(token) => format!("{host} bearer {}", token.expose_secret()),
             Credential::Headers(_) | Credential::Unobtainable(_) => unreachable!("Docker has none"),
         };
-        DockerConfig::parse(json.as_bytes()).unwrap().credentials.iter().map(show).collect()
+        DockerConfig::parse(json.as_bytes())
+            .unwrap()
+            .credentials
+            .iter()
+            .map(show)
+            .collect()
     }
 
     #[test]
@@ -217,11 +274,23 @@ mod tests {
         }, "credHelpers": {"gcr.io": "gcloud"}, "credsStore": "desktop", "HttpHeaders": {"X": "y"}}"#;
         assert_eq!(
             shown(json),
-            ["a u:p:w", "b u:p:w", "c u:p:w", "d u:p", "e u:p", "f identity t", "g bearer r", "i u:p"]
+            [
+                "a u:p:w",
+                "b u:p:w",
+                "c u:p:w",
+                "d u:p",
+                "e u:p",
+                "f identity t",
+                "g bearer r",
+                "i u:p"
+            ]
         );
         let config = DockerConfig::parse(json.as_bytes()).unwrap();
         let named = |host: &str, name: &str| (host.to_owned(), name.to_owned());
-        assert_eq!(config.helpers(), [named("gcr.io", "gcloud"), named("h", "desktop")]);
+        assert_eq!(
+            config.helpers(),
+            [named("gcr.io", "gcloud"), named("h", "desktop")]
+        );
     }
 
     #[test]
@@ -232,8 +301,15 @@ mod tests {
 
     #[test]
     fn errors_show_nothing_secret() {
-        let error = |json: &str| DockerConfig::parse(json.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error("{\"auths\": {\"a\": {\"auth\": 5}}}"), "it is not a Docker configuration in JSON");
+        let error = |json: &str| {
+            DockerConfig::parse(json.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            error("{\"auths\": {\"a\": {\"auth\": 5}}}"),
+            "it is not a Docker configuration in JSON"
+        );
         assert!(!error(r#"{"auths": {"a": {"auth": "c2VjcmV0"}}}"#).contains("c2VjcmV0"));
         let config = DockerConfig::parse(br#"{"auths": {"a": {"auth": "dTpzZWNyZXQ="}}}"#).unwrap();
         assert!(!format!("{config:?} {:?}", config.credentials).contains("secret"));
@@ -242,7 +318,13 @@ mod tests {
     #[test]
     fn a_helper_is_named_without_a_path() {
         for name in ["../../bin/sh", "not-there"] {
-            assert!(matches!(helper_credential(name, "h"), Some(Credential::Unobtainable(_))), "{name}");
+            assert!(
+                matches!(
+                    helper_credential(name, "h"),
+                    Some(Credential::Unobtainable(_))
+                ),
+                "{name}"
+            );
         }
     }
 }

@@ -2,7 +2,8 @@
 
 /// Whether `text` matches `pattern`: `*`, `?`, `[a-z]`, `[^a-z]` and `\` as in Go. A malformed pattern matches nothing.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     run(&pattern, &text).unwrap_or(false)
 }
 

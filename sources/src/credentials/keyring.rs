@@ -22,7 +22,13 @@ impl Keyring {
     pub fn of(config: DockerConfig, origin: &str) -> Self {
         let mut keyring = Self::default();
         for (name, credential) in config.into_credentials() {
-            keyring.insert(&name, Candidate { credential, origin: origin.to_owned() });
+            keyring.insert(
+                &name,
+                Candidate {
+                    credential,
+                    origin: origin.to_owned(),
+                },
+            );
         }
         keyring
     }
@@ -30,7 +36,10 @@ impl Keyring {
     /// Adds one credential for `host[:port][/path]`.
     pub fn insert(&mut self, name: &str, candidate: Candidate) {
         let Some(key) = key(name) else {
-            tracing::warn!(origin = candidate.origin, "a key of the credentials is no host and is left out");
+            tracing::warn!(
+                origin = candidate.origin,
+                "a key of the credentials is no host and is left out"
+            );
             return;
         };
         let at = self.entries.partition_point(|(other, _)| *other >= key);
@@ -48,7 +57,10 @@ impl Keyring {
     pub fn lookup(&self, target: &str) -> Vec<Candidate> {
         let (host, path) = split(target);
         let target = format!("{}{path}", one_hub(without_port(host)));
-        let matching = self.entries.iter().filter(|(key, _)| is_match(key, &target));
+        let matching = self
+            .entries
+            .iter()
+            .filter(|(key, _)| is_match(key, &target));
         matching.map(|(_, candidate)| candidate.clone()).collect()
     }
 
@@ -78,7 +90,11 @@ fn key(name: &str) -> Option<String> {
         .strip_prefix("/v1/")
         .or_else(|| path.strip_prefix("/v2/"))
         .map_or(path.to_owned(), |rest| format!("/{rest}"));
-    Some(if matches!(path.as_str(), "" | "/") { host } else { format!("{host}{path}") })
+    Some(if matches!(path.as_str(), "" | "/") {
+        host
+    } else {
+        format!("{host}{path}")
+    })
 }
 
 fn split(schemeless: &str) -> (&str, &str) {
@@ -88,15 +104,23 @@ fn split(schemeless: &str) -> (&str, &str) {
 fn is_match(key: &str, target: &str) -> bool {
     let ((key_host, key_path), (host, path)) = (split(key), split(target));
     let ((key_host, key_port), (host, port)) = (split_port(key_host), split_port(host));
-    let (patterns, labels): (Vec<&str>, Vec<&str>) = (key_host.split('.').collect(), host.split('.').collect());
+    let (patterns, labels): (Vec<&str>, Vec<&str>) =
+        (key_host.split('.').collect(), host.split('.').collect());
     key_port == port
         && patterns.len() == labels.len()
         && path.starts_with(key_path)
-        && patterns.iter().zip(labels).all(|(pattern, label)| glob::matches(pattern, label))
+        && patterns
+            .iter()
+            .zip(labels)
+            .all(|(pattern, label)| glob::matches(pattern, label))
 }
 
 fn one_hub(host: &str) -> &str {
-    if matches!(host, "index.docker.io" | "registry-1.docker.io") { DOCKER_HUB } else { host }
+    if matches!(host, "index.docker.io" | "registry-1.docker.io") {
+        DOCKER_HUB
+    } else {
+        host
+    }
 }
 
 #[cfg(test)]
@@ -110,13 +134,23 @@ mod tests {
         let mut ring = Keyring::default();
         for key in keys {
             let credential = Credential::Bearer(SecretString::from(*key));
-            ring.insert(key, Candidate { credential, origin: (*key).to_owned() });
+            ring.insert(
+                key,
+                Candidate {
+                    credential,
+                    origin: (*key).to_owned(),
+                },
+            );
         }
         ring
     }
 
     fn found(keys: &[&str], target: &str) -> Vec<String> {
-        ring(keys).lookup(target).into_iter().map(|candidate| candidate.origin).collect()
+        ring(keys)
+            .lookup(target)
+            .into_iter()
+            .map(|candidate| candidate.origin)
+            .collect()
     }
 
     /// The kubelet's own cases: `TestURLsMatch` and `TestDockerKeyringForGlob` of `keyring_test.go`.
@@ -139,9 +173,17 @@ mod tests {
             ("kubernetes.io", "kubernetes.io:443", true),
             ("*.kubernetes.io:443", "prefix.kubernetes.io", true),
             ("kubernetes.io:444", "kubernetes.io", false),
-            ("*.kubernetes.io:443/path", "prefix.kubernetes.io:443/path", true),
+            (
+                "*.kubernetes.io:443/path",
+                "prefix.kubernetes.io:443/path",
+                true,
+            ),
             ("*.kubernetes.io/path", "prefix.kubernetes.io/other", false),
-            ("https://*.kubernetes.io/path", "prefix.kubernetes.io/path", true),
+            (
+                "https://*.kubernetes.io/path",
+                "prefix.kubernetes.io/path",
+                true,
+            ),
             ("http://foo.bar:8080/v2/", "foo.bar:8080/image", true),
             ("foo.bar/v1/path", "foo.bar/path/image", true),
             ("foo.bar/v1", "foo.bar/path", false),
@@ -152,13 +194,23 @@ mod tests {
             ("[", "ghcr.io/a", false),
         ];
         for (key, target, expected) in cases {
-            assert_eq!(!found(&[key], target).is_empty(), expected, "{key} {target}");
+            assert_eq!(
+                !found(&[key], target).is_empty(),
+                expected,
+                "{key} {target}"
+            );
         }
     }
 
     #[test]
     fn the_more_specific_comes_first_and_all_that_match_come() {
-        let keys = ["*.io", "ghcr.io", "ghcr.io/acme/private", "ghcr.io/acme", "quay.io"];
+        let keys = [
+            "*.io",
+            "ghcr.io",
+            "ghcr.io/acme/private",
+            "ghcr.io/acme",
+            "quay.io",
+        ];
         assert_eq!(
             found(&keys, "ghcr.io/acme/private/module"),
             ["ghcr.io/acme/private", "ghcr.io/acme", "ghcr.io", "*.io"]
@@ -166,18 +218,37 @@ mod tests {
         assert_eq!(found(&keys, "ghcr.io/other"), ["ghcr.io", "*.io"]);
         let mut twice = ring(&["ghcr.io"]);
         let credential = Credential::Bearer(SecretString::from("second"));
-        twice.insert("https://ghcr.io/v2/", Candidate { credential, origin: "second".to_owned() });
-        let origins: Vec<_> = twice.lookup("ghcr.io/x").into_iter().map(|candidate| candidate.origin).collect();
+        twice.insert(
+            "https://ghcr.io/v2/",
+            Candidate {
+                credential,
+                origin: "second".to_owned(),
+            },
+        );
+        let origins: Vec<_> = twice
+            .lookup("ghcr.io/x")
+            .into_iter()
+            .map(|candidate| candidate.origin)
+            .collect();
         assert_eq!(origins, ["ghcr.io", "second"]);
     }
 
     #[test]
     fn docker_hub_has_many_names() {
         let hub = ["https://index.docker.io/v1/"];
-        for target in ["docker.io/library/x", "index.docker.io/a/b", "registry-1.docker.io/a/b"] {
+        for target in [
+            "docker.io/library/x",
+            "index.docker.io/a/b",
+            "registry-1.docker.io/a/b",
+        ] {
             assert_eq!(found(&hub, target).len(), 1, "{target}");
         }
-        for target in ["ghcr.io/a", "localhost:5000/a", "evil.docker.io.example/a", "files/module.wasm"] {
+        for target in [
+            "ghcr.io/a",
+            "localhost:5000/a",
+            "evil.docker.io.example/a",
+            "files/module.wasm",
+        ] {
             assert!(found(&hub, target).is_empty(), "{target}");
         }
     }

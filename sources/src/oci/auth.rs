@@ -67,7 +67,10 @@ enum Challenge {
 
 impl Headers {
     pub(super) fn for_actions(actions: &'static str) -> Self {
-        Self { actions, known: Mutex::default() }
+        Self {
+            actions,
+            known: Mutex::default(),
+        }
     }
 
     /// The header that worked before, or that needs no challenge.
@@ -80,16 +83,22 @@ impl Headers {
             match &who.credential {
                 Credential::Bearer(token) => {
                     let header = sensitive(&format!("Bearer {}", token.expose_secret()));
-                    return header.map(Some).ok_or_else(|| who.unusable("cannot be sent"));
+                    return header
+                        .map(Some)
+                        .ok_or_else(|| who.unusable("cannot be sent"));
                 }
-                Credential::Headers(_) => return Err(who.unusable("are headers, which registries do not take")),
+                Credential::Headers(_) => {
+                    return Err(who.unusable("are headers, which registries do not take"));
+                }
                 Credential::Unobtainable(why) => return Err(who.unusable(why)),
                 Credential::Basic { .. } | Credential::Identity(_) => {}
             }
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (_, until)| *until > Instant::now());
-        Ok(known.get(&key(repository, who)).map(|(header, _)| header.clone()))
+        Ok(known
+            .get(&key(repository, who))
+            .map(|(header, _)| header.clone()))
     }
 
     /// The header that `refused`, an answer of 401, asks for. `None` when there is no credential of that kind, or it is wrong.
@@ -110,7 +119,9 @@ impl Headers {
                     None => return Ok(None),
                 }
             }
-            (Some(Challenge::Basic), Some(Credential::Basic { .. })) => (who.and_then(basic), BASIC_LIFETIME),
+            (Some(Challenge::Basic), Some(Credential::Basic { .. })) => {
+                (who.and_then(basic), BASIC_LIFETIME)
+            }
             _ => return Ok(None),
         };
         if let Some(header) = &header {
@@ -123,12 +134,19 @@ impl Headers {
 
     /// The header did not work.
     pub(super) fn forget(&self, repository: Repository<'_>, who: Option<&Candidate>) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(repository, who));
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key(repository, who));
     }
 }
 
 fn key(repository: Repository<'_>, who: Option<&Candidate>) -> Key {
-    (repository.registry.to_owned(), repository.name.to_owned(), who.map(|who| who.credential.fingerprint()))
+    (
+        repository.registry.to_owned(),
+        repository.name.to_owned(),
+        who.map(|who| who.credential.fingerprint()),
+    )
 }
 
 /// Fetches a token. `None` when the token server refuses.
@@ -139,10 +157,18 @@ async fn token(
     challenge: &HashMap<String, String>,
     context: &Context<'_>,
 ) -> Result<Option<(String, Duration)>, Error> {
-    let malformed = || Error::new(ErrorKind::Protocol, format!("registry `{registry}` names no usable token realm"));
+    let malformed = || {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("registry `{registry}` names no usable token realm"),
+        )
+    };
     let realm = challenge.get("realm").ok_or_else(malformed)?;
     let mut realm = Url::parse(realm).map_err(|error| malformed().caused_by(error))?;
-    if !matches!(realm.scheme(), "https" | "http") || !realm.username().is_empty() || realm.password().is_some() {
+    if !matches!(realm.scheme(), "https" | "http")
+        || !realm.username().is_empty()
+        || realm.password().is_some()
+    {
         return Err(malformed());
     }
     realm.set_fragment(None);
@@ -154,8 +180,9 @@ async fn token(
             "registry `{registry}` asks for the credentials of {} at `{host}`, which is not known to belong to it",
             who.origin
         );
-        return Err(Error::new(ErrorKind::Denied, message)
-            .hint(format!("if it does, the operator lists it: `sources.trustedRealms: [\"{host}\"]`")));
+        return Err(Error::new(ErrorKind::Denied, message).hint(format!(
+            "if it does, the operator lists it: `sources.trustedRealms: [\"{host}\"]`"
+        )));
     }
     let request = token_request(realm, challenge.get("service"), scope, who);
     let answer = context.http.send(&request).await?;
@@ -164,22 +191,47 @@ async fn token(
         400 | 401 | 403 if who.is_some() => return Ok(None),
         _ => return Err(answer.error(&format!("token for `{scope}`"))),
     }
-    let bytes = answer.bytes(MAX_TOKEN_BYTES, "the registry's token").await?;
+    let bytes = answer
+        .bytes(MAX_TOKEN_BYTES, "the registry's token")
+        .await?;
     let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
-    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(malformed)?;
-    let lifetime = answer.expires_in.unwrap_or(DEFAULT_LIFETIME).clamp(MARGIN, 3600) - MARGIN;
+    let token = answer
+        .token
+        .or(answer.access_token)
+        .filter(|token| !token.is_empty())
+        .ok_or_else(malformed)?;
+    let lifetime = answer
+        .expires_in
+        .unwrap_or(DEFAULT_LIFETIME)
+        .clamp(MARGIN, 3600)
+        - MARGIN;
     Ok(Some((token, Duration::from_secs(lifetime))))
 }
 
-fn token_request(mut realm: Url, service: Option<&String>, scope: &str, who: Option<&Candidate>) -> Request {
-    if let Some(Candidate { credential: Credential::Identity(token), .. }) = who {
+fn token_request(
+    mut realm: Url,
+    service: Option<&String>,
+    scope: &str,
+    who: Option<&Candidate>,
+) -> Request {
+    if let Some(Candidate {
+        credential: Credential::Identity(token),
+        ..
+    }) = who
+    {
         let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token.expose_secret());
-        form.append_pair("client_id", CLIENT_ID).append_pair("scope", scope);
+        form.append_pair("grant_type", "refresh_token")
+            .append_pair("refresh_token", token.expose_secret());
+        form.append_pair("client_id", CLIENT_ID)
+            .append_pair("scope", scope);
         if let Some(service) = service {
             form.append_pair("service", service);
         }
-        return Request::post(realm, "application/x-www-form-urlencoded", form.finish().into());
+        return Request::post(
+            realm,
+            "application/x-www-form-urlencoded",
+            form.finish().into(),
+        );
     }
     {
         let mut query = realm.query_pairs_mut();
@@ -188,7 +240,11 @@ fn token_request(mut realm: Url, service: Option<&String>, scope: &str, who: Opt
         }
         query.append_pair("scope", scope);
     }
-    Request { authorization: who.and_then(basic), stays: true, ..Request::get(realm) }
+    Request {
+        authorization: who.and_then(basic),
+        stays: true,
+        ..Request::get(realm)
+    }
 }
 
 /// Whether credentials for `registry` may be sent to `realm`: on the registry's own host, above or below it in the domain, where it is known
@@ -199,20 +255,38 @@ fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
         return false;
     }
     let below = |inner: &str, outer: &str| {
-        inner.strip_suffix(outer).is_some_and(|rest| rest.ends_with('.')) && outer.contains('.')
+        inner
+            .strip_suffix(outer)
+            .is_some_and(|rest| rest.ends_with('.'))
+            && outer.contains('.')
     };
     let is_name = host.parse::<std::net::IpAddr>().is_err();
     host == registry_host
         || (is_name && (below(host, registry_host) || below(registry_host, host)))
         || KNOWN_REALMS.contains(&(registry_host, host))
-        || context.trusted_realms.iter().any(|trusted| trusted == host || *trusted == authority(realm))
+        || context
+            .trusted_realms
+            .iter()
+            .any(|trusted| trusted == host || *trusted == authority(realm))
 }
 
 /// The challenge that can be answered; a token before a password.
 fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    let texts: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
-    let bearer = texts.iter().find_map(|text| bearer(text)).map(Challenge::Bearer);
-    bearer.or_else(|| texts.iter().any(|text| scheme(text).eq_ignore_ascii_case("basic")).then_some(Challenge::Basic))
+    let texts: Vec<&str> = headers
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let bearer = texts
+        .iter()
+        .find_map(|text| bearer(text))
+        .map(Challenge::Bearer);
+    bearer.or_else(|| {
+        texts
+            .iter()
+            .any(|text| scheme(text).eq_ignore_ascii_case("basic"))
+            .then_some(Challenge::Basic)
+    })
 }
 
 fn scheme(header: &str) -> &str {
@@ -245,7 +319,8 @@ mod tests {
 
     #[test]
     fn reads_challenges() {
-        let parameters = bearer(r#"Bearer realm="https://auth.example/token",service="r, x",scope=a"#).unwrap();
+        let parameters =
+            bearer(r#"Bearer realm="https://auth.example/token",service="r, x",scope=a"#).unwrap();
         assert_eq!(parameters["realm"], "https://auth.example/token");
         assert_eq!(parameters["service"], "r, x");
         assert_eq!(parameters["scope"], "a");
@@ -257,9 +332,18 @@ mod tests {
     #[test]
     fn realms_that_get_credentials() {
         let http = Http::new(&Hosts::new(["plain:5000".to_owned()]), &[]).unwrap();
-        let trusted_realms = ["sso.example.com".to_owned(), "sso.example.org:8443".to_owned()];
-        let context = Context { http: &http, keyrings: &[], trusted_realms: &trusted_realms, direct: false };
-        let trusted = |registry: &str, realm: &str| is_trusted(registry, &realm.parse().unwrap(), &context);
+        let trusted_realms = [
+            "sso.example.com".to_owned(),
+            "sso.example.org:8443".to_owned(),
+        ];
+        let context = Context {
+            http: &http,
+            keyrings: &[],
+            trusted_realms: &trusted_realms,
+            direct: false,
+        };
+        let trusted =
+            |registry: &str, realm: &str| is_trusted(registry, &realm.parse().unwrap(), &context);
         for (registry, realm) in [
             ("ghcr.io", "https://ghcr.io/token"),
             ("registry-1.docker.io", "https://auth.docker.io/token"),
@@ -280,7 +364,10 @@ mod tests {
             ("ghcr.io", "https://io/token"),
             ("r.acme.com", "https://sso.example.org/token"),
             ("10.0.0.1", "https://0.0.1/token"),
-            ("registry-1.docker.io", "https://auth.docker.io.evil.example/token"),
+            (
+                "registry-1.docker.io",
+                "https://auth.docker.io.evil.example/token",
+            ),
             ("ghcr.io", "https://169.254.169.254/token"),
         ] {
             assert!(!trusted(registry, realm), "{registry} {realm}");

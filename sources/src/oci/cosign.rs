@@ -48,15 +48,24 @@ impl PublicKey {
     ///
     /// It is not one, or not of a kind that is known.
     pub(crate) fn from_pem(pem: &str) -> Result<Self, Error> {
-        let invalid = || Error::new(ErrorKind::InvalidConfig, "the key is not a public key in PEM");
+        let invalid = || {
+            Error::new(
+                ErrorKind::InvalidConfig,
+                "the key is not a public key in PEM",
+            )
+        };
         let key = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| invalid())?;
         RawPublicKeyEntity::try_from(&key).map_err(|_| invalid())?;
         Ok(Self(key))
     }
 
     fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        let Ok(key) = RawPublicKeyEntity::try_from(&self.0) else { return false };
-        ALGORITHMS.iter().any(|algorithm| key.verify_signature(*algorithm, message, signature).is_ok())
+        let Ok(key) = RawPublicKeyEntity::try_from(&self.0) else {
+            return false;
+        };
+        ALGORITHMS
+            .iter()
+            .any(|algorithm| key.verify_signature(*algorithm, message, signature).is_ok())
     }
 }
 
@@ -98,8 +107,15 @@ struct Envelope {
 impl Envelope {
     fn is_signed_with(&self, key: &PublicKey, payload: &[u8]) -> bool {
         let kind = &self.payload_type;
-        let message = [format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).as_bytes(), payload].concat();
-        let mut signatures = self.signatures.iter().filter_map(|signature| STANDARD.decode(&signature.sig).ok());
+        let message = [
+            format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).as_bytes(),
+            payload,
+        ]
+        .concat();
+        let mut signatures = self
+            .signatures
+            .iter()
+            .filter_map(|signature| STANDARD.decode(&signature.sig).ok());
         signatures.any(|signature| key.signed(&message, &signature))
     }
 }
@@ -158,7 +174,15 @@ impl OciSource {
         whose: &str,
         context: &Context<'_>,
     ) -> Result<(), Error> {
-        let mut search = Search { source: self, oci, artifact, signers, context, found: 0, failed: None };
+        let mut search = Search {
+            source: self,
+            oci,
+            artifact,
+            signers,
+            context,
+            found: 0,
+            failed: None,
+        };
         if search.simple_signatures().await? || search.bundles().await? {
             tracing::info!(repository = oci.repository(), %artifact, whose, "signed");
             return Ok(());
@@ -167,12 +191,21 @@ impl OciSource {
     }
 
     /// A document that need not be there.
-    async fn beside(&self, oci: &OciReference, path: &str, context: &Context<'_>) -> Result<Option<Document>, Error> {
+    async fn beside(
+        &self,
+        oci: &OciReference,
+        path: &str,
+        context: &Context<'_>,
+    ) -> Result<Option<Document>, Error> {
         let what = format!("list of signatures of `{}`", oci.repository());
         match self.request(oci, path, Method::GET, &what, context).await {
-            Ok(answer) => Document::parse(&answer.bytes(MAX_MANIFEST_BYTES, &what).await?).map(Some),
+            Ok(answer) => {
+                Document::parse(&answer.bytes(MAX_MANIFEST_BYTES, &what).await?).map(Some)
+            }
             // What registries say that know no such request.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Protocol) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Protocol) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -195,13 +228,20 @@ impl Search<'_> {
     /// Whether one in the older layout counts.
     async fn simple_signatures(&mut self) -> Result<bool, Error> {
         let path = format!("manifests/{}.sig", self.tag());
-        let Some(Document::Manifest(manifest)) = self.source.beside(self.oci, &path, self.context).await? else {
+        let Some(Document::Manifest(manifest)) =
+            self.source.beside(self.oci, &path, self.context).await?
+        else {
             return Ok(false);
         };
-        let payloads = manifest.layers.iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
+        let payloads = manifest
+            .layers
+            .iter()
+            .filter(|layer| layer.media_type == SIMPLE_SIGNING);
         for layer in payloads.take(MAX_SIGNATURES) {
             let payload = self.content(layer).await;
-            if payload.is_some_and(|payload| is_signed_simply(&payload, layer, self.artifact, self.signers)) {
+            if payload.is_some_and(|payload| {
+                is_signed_simply(&payload, layer, self.artifact, self.signers)
+            }) {
                 return Ok(true);
             }
         }
@@ -211,8 +251,13 @@ impl Search<'_> {
     /// Whether one in the newer layout counts.
     async fn bundles(&mut self) -> Result<bool, Error> {
         // Registries without that API keep the list under a tag, and so do tools that do not trust it.
-        for path in [format!("referrers/{}", self.artifact), format!("manifests/{}", self.tag())] {
-            let Some(Document::Index(children)) = self.source.beside(self.oci, &path, self.context).await? else {
+        for path in [
+            format!("referrers/{}", self.artifact),
+            format!("manifests/{}", self.tag()),
+        ] {
+            let Some(Document::Index(children)) =
+                self.source.beside(self.oci, &path, self.context).await?
+            else {
                 continue;
             };
             for child in likely(children).take(MAX_SIGNATURES) {
@@ -225,7 +270,11 @@ impl Search<'_> {
     }
 
     async fn bundle(&mut self, child: &Descriptor) -> Result<bool, Error> {
-        let manifest = match self.source.document(self.oci, &child.digest, self.context).await {
+        let manifest = match self
+            .source
+            .document(self.oci, &child.digest, self.context)
+            .await
+        {
             Ok(Document::Manifest(manifest)) => manifest,
             Ok(Document::Index(_)) => return Ok(false),
             Err(error) if error.retryable() => return Err(error),
@@ -235,9 +284,16 @@ impl Search<'_> {
                 return Ok(false);
             }
         };
-        for layer in manifest.layers.iter().filter(|layer| layer.media_type.starts_with(BUNDLE)).take(MAX_SIGNATURES) {
+        for layer in manifest
+            .layers
+            .iter()
+            .filter(|layer| layer.media_type.starts_with(BUNDLE))
+            .take(MAX_SIGNATURES)
+        {
             let bundle = self.content(layer).await;
-            if bundle.is_some_and(|bundle| is_signed_in_bundle(&bundle, self.artifact, self.signers)) {
+            if bundle
+                .is_some_and(|bundle| is_signed_in_bundle(&bundle, self.artifact, self.signers))
+            {
                 return Ok(true);
             }
         }
@@ -246,13 +302,20 @@ impl Search<'_> {
 
     async fn content(&mut self, layer: &Descriptor) -> Option<Bytes> {
         self.found += 1;
-        let content = self.source.small_blob(self.oci, layer, "the signature", self.context).await;
+        let content = self
+            .source
+            .small_blob(self.oci, layer, "the signature", self.context)
+            .await;
         content.map_err(|error| self.failed = Some(error)).ok()
     }
 
     /// What signatures are kept under in registries that know no other way.
     fn tag(&self) -> String {
-        format!("{}-{}", self.artifact.algorithm().name(), self.artifact.hex())
+        format!(
+            "{}-{}",
+            self.artifact.algorithm().name(),
+            self.artifact.hex()
+        )
     }
 
     fn error(self, whose: &str) -> Error {
@@ -271,33 +334,60 @@ impl Search<'_> {
 
 /// What may be a signature, the likeliest first: attestations are bundles too, and there may be any number of them.
 fn likely(children: Vec<Descriptor>) -> impl Iterator<Item = Descriptor> {
-    let rank =
-        |child: &Descriptor| match (child.annotations.get(PREDICATE_TYPE).map(String::as_str), &child.artifact_type) {
-            (Some(SIGNED), _) => Some(0),
-            (None, kind) if kind.starts_with(BUNDLE) => Some(1),
-            (None, kind) if kind.is_empty() => Some(2),
-            _ => None,
-        };
-    let mut likely: Vec<(u8, Descriptor)> =
-        children.into_iter().filter_map(|child| Some((rank(&child)?, child))).collect();
+    let rank = |child: &Descriptor| match (
+        child.annotations.get(PREDICATE_TYPE).map(String::as_str),
+        &child.artifact_type,
+    ) {
+        (Some(SIGNED), _) => Some(0),
+        (None, kind) if kind.starts_with(BUNDLE) => Some(1),
+        (None, kind) if kind.is_empty() => Some(2),
+        _ => None,
+    };
+    let mut likely: Vec<(u8, Descriptor)> = children
+        .into_iter()
+        .filter_map(|child| Some((rank(&child)?, child)))
+        .collect();
     likely.sort_by_key(|(rank, _)| *rank);
     likely.into_iter().map(|(_, child)| child)
 }
 
-fn is_signed_simply(payload: &Bytes, layer: &Descriptor, artifact: &Digest, signers: &[Signer]) -> bool {
-    let signature = layer.annotations.get(SIGNATURE).and_then(|text| STANDARD.decode(text).ok());
-    let Some(signature) = signature else { return false };
-    let Ok(signed) = serde_json::from_slice::<SimpleSigning>(payload) else { return false };
+fn is_signed_simply(
+    payload: &Bytes,
+    layer: &Descriptor,
+    artifact: &Digest,
+    signers: &[Signer],
+) -> bool {
+    let signature = layer
+        .annotations
+        .get(SIGNATURE)
+        .and_then(|text| STANDARD.decode(text).ok());
+    let Some(signature) = signature else {
+        return false;
+    };
+    let Ok(signed) = serde_json::from_slice::<SimpleSigning>(payload) else {
+        return false;
+    };
     let Critical { image, kind } = signed.critical;
     kind == "cosign container image signature"
         && image.digest == artifact.to_string()
-        && signers.iter().any(|signer| signer.signed(payload, &signature))
+        && signers
+            .iter()
+            .any(|signer| signer.signed(payload, &signature))
 }
 
 fn is_signed_in_bundle(bytes: &Bytes, artifact: &Digest, signers: &[Signer]) -> bool {
-    let Ok(Bundle { dsse_envelope: Some(envelope) }) = serde_json::from_slice(bytes) else { return false };
-    let Ok(payload) = STANDARD.decode(&envelope.payload) else { return false };
-    let Ok(statement) = serde_json::from_slice::<Statement>(&payload) else { return false };
+    let Ok(Bundle {
+        dsse_envelope: Some(envelope),
+    }) = serde_json::from_slice(bytes)
+    else {
+        return false;
+    };
+    let Ok(payload) = STANDARD.decode(&envelope.payload) else {
+        return false;
+    };
+    let Ok(statement) = serde_json::from_slice::<Statement>(&payload) else {
+        return false;
+    };
     let is_subject = |subject: &Subject| subject.digest.sha256.as_deref() == Some(artifact.hex());
     envelope.payload_type == IN_TOTO
         && statement.predicate_type == SIGNED
@@ -322,10 +412,16 @@ mod tests {
 
     fn key() -> (EcdsaKeyPair, Signer) {
         let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random).unwrap();
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random)
+                .unwrap();
         let der = [&hex::decode(P256).unwrap(), pair.public_key().as_ref()].concat();
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(der)
+        );
         (pair, Signer::Key(PublicKey::from_pem(&pem).unwrap()))
     }
 
@@ -335,7 +431,9 @@ mod tests {
 
     fn payload(digest: &Digest, kind: &str) -> Bytes {
         let image = json!({"docker-manifest-digest": digest.to_string()});
-        json!({"critical": {"image": image, "type": kind}, "optional": null}).to_string().into()
+        json!({"critical": {"image": image, "type": kind}, "optional": null})
+            .to_string()
+            .into()
     }
 
     fn layer(signature: &str) -> Descriptor {
@@ -358,10 +456,22 @@ mod tests {
         let signature = sign(&pair, &good);
         assert!(signed(&good, &signature, &[other.clone(), public.clone()]));
         assert!(!signed(&good, &signature, &[other]) && !signed(&good, &signature, &[]));
-        assert!(!signed(&good, "", std::slice::from_ref(&public)), "no signature");
-        for wrong in [payload(&Digest::of(b"another"), kind), payload(&artifact, "atomic container signature")] {
-            assert!(!signed(&wrong, &sign(&pair, &wrong), std::slice::from_ref(&public)), "{wrong:?}");
-            assert!(!signed(&wrong, &signature, std::slice::from_ref(&public)), "{wrong:?}");
+        assert!(
+            !signed(&good, "", std::slice::from_ref(&public)),
+            "no signature"
+        );
+        for wrong in [
+            payload(&Digest::of(b"another"), kind),
+            payload(&artifact, "atomic container signature"),
+        ] {
+            assert!(
+                !signed(&wrong, &sign(&pair, &wrong), std::slice::from_ref(&public)),
+                "{wrong:?}"
+            );
+            assert!(
+                !signed(&wrong, &signature, std::slice::from_ref(&public)),
+                "{wrong:?}"
+            );
         }
     }
 
@@ -372,27 +482,47 @@ mod tests {
             let statement = json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": predicate,
                 "subject": [{"digest": {"sha256": digest.hex()}}]});
             let payload = statement.to_string();
-            let message = format!("DSSEv1 {} {payload_type} {} {payload}", payload_type.len(), payload.len());
+            let message = format!(
+                "DSSEv1 {} {payload_type} {} {payload}",
+                payload_type.len(),
+                payload.len()
+            );
             let envelope = json!({"payload": STANDARD.encode(&payload), "payloadType": payload_type,
                 "signatures": [{"sig": sign(&pair, message.as_bytes()), "keyid": ""}]});
-            Bytes::from(json!({"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope": envelope}).to_string())
+            Bytes::from(
+                json!({"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope": envelope})
+                    .to_string(),
+            )
         };
-        let signed = |bundle: &Bytes| is_signed_in_bundle(bundle, &artifact, std::slice::from_ref(&public));
+        let signed =
+            |bundle: &Bytes| is_signed_in_bundle(bundle, &artifact, std::slice::from_ref(&public));
         assert!(signed(&bundle(&artifact, SIGNED, IN_TOTO)));
         assert!(!signed(&bundle(&Digest::of(b"another"), SIGNED, IN_TOTO)));
         assert!(
-            !signed(&bundle(&artifact, "https://slsa.dev/provenance/v1", IN_TOTO)),
+            !signed(&bundle(
+                &artifact,
+                "https://slsa.dev/provenance/v1",
+                IN_TOTO
+            )),
             "an attestation is no signature"
         );
         assert!(!signed(&bundle(&artifact, SIGNED, "text/plain")));
         assert!(!signed(&Bytes::from_static(b"{}")) && !signed(&Bytes::from_static(b"")));
         let (_, other) = key();
-        assert!(!is_signed_in_bundle(&bundle(&artifact, SIGNED, IN_TOTO), &artifact, &[other]));
+        assert!(!is_signed_in_bundle(
+            &bundle(&artifact, SIGNED, IN_TOTO),
+            &artifact,
+            &[other]
+        ));
     }
 
     #[test]
     fn what_is_no_key() {
-        for pem in ["", "x", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"] {
+        for pem in [
+            "",
+            "x",
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+        ] {
             assert!(PublicKey::from_pem(pem).is_err(), "{pem}");
         }
     }

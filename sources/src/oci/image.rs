@@ -28,13 +28,21 @@ struct Process {
 impl ImageConfig {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let config: Self = serde_json::from_slice(bytes).map_err(|error| {
-            Error::new(ErrorKind::Protocol, "the image's configuration is malformed").caused_by(error)
+            Error::new(
+                ErrorKind::Protocol,
+                "the image's configuration is malformed",
+            )
+            .caused_by(error)
         })?;
         let process = config.config.as_ref();
-        let lists = process.into_iter().flat_map(|process| [&process.entrypoint, &process.cmd, &process.env]);
+        let lists = process
+            .into_iter()
+            .flat_map(|process| [&process.entrypoint, &process.cmd, &process.env]);
         let texts = lists.flatten().flatten();
         // Each step would carry them all.
-        let (count, bytes) = texts.fold((0, 0), |(count, bytes), text: &String| (count + 1, bytes + text.len()));
+        let (count, bytes) = texts.fold((0, 0), |(count, bytes), text: &String| {
+            (count + 1, bytes + text.len())
+        });
         if count > MAX_TEXTS || bytes > MAX_TEXT_BYTES {
             let message = format!(
                 "the image has more than {MAX_TEXTS} arguments and variables, or {MAX_TEXT_BYTES} bytes of them"
@@ -47,12 +55,17 @@ impl ImageConfig {
     /// The path of the program, if the image names one that can be a module, and what it is started with.
     pub(super) fn into_program(self) -> (Option<String>, Defaults) {
         let process = self.config.unwrap_or_default();
-        let (entrypoint, cmd) = (process.entrypoint.unwrap_or_default(), process.cmd.unwrap_or_default());
+        let (entrypoint, cmd) = (
+            process.entrypoint.unwrap_or_default(),
+            process.cmd.unwrap_or_default(),
+        );
         let env = process.env.unwrap_or_default();
         let env = env
             .iter()
             .filter_map(|pair| pair.split_once('='))
-            .filter(|(name, value)| !name.is_empty() && !name.contains('\0') && !value.contains('\0'))
+            .filter(|(name, value)| {
+                !name.is_empty() && !name.contains('\0') && !value.contains('\0')
+            })
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         // As for a container: `Entrypoint` and then `Cmd`, which arguments replace.
         let (program, fixed, args) = match (entrypoint.split_first(), cmd.split_first()) {
@@ -60,12 +73,21 @@ impl ImageConfig {
             (None, Some((program, args))) => (Some(program.clone()), Vec::new(), args.to_vec()),
             (None, None) => (None, Vec::new(), Vec::new()),
         };
-        let defaults = Defaults { program: program.clone(), fixed_args: fixed, args, env: env.collect() };
+        let defaults = Defaults {
+            program: program.clone(),
+            fixed_args: fixed,
+            args,
+            env: env.collect(),
+        };
         let is_wasm = self.architecture.starts_with("wasm");
-        let program =
-            program.map(|program| program.split_once('#').map_or(program.clone(), |(path, _)| path.to_owned()));
+        let program = program.map(|program| {
+            program
+                .split_once('#')
+                .map_or(program.clone(), |(path, _)| path.to_owned())
+        });
         let program = program.filter(|program| is_wasm || is_module_name(program));
-        let in_directory = |program: String| match (&process.working_dir, program.starts_with('/')) {
+        let in_directory = |program: String| match (&process.working_dir, program.starts_with('/'))
+        {
             (Some(directory), false) => format!("{directory}/{program}"),
             _ => program,
         };
@@ -84,13 +106,30 @@ mod tests {
 
     #[test]
     fn entrypoint_and_cmd_as_for_containers() {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let json = r#"{"architecture":"wasm","config":{"Entrypoint":["/app.wasm","-v"],"Cmd":["a"]}}"#;
-        assert_eq!(program(json), (Some("/app.wasm".to_owned()), words(&["-v"]), words(&["a"])));
-        let json = r#"{"architecture":"amd64","config":{"Cmd":["app.wasm","a"],"WorkingDir":"/srv"}}"#;
-        assert_eq!(program(json), (Some("/srv/app.wasm".to_owned()), vec![], words(&["a"])));
+        let words = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let json =
+            r#"{"architecture":"wasm","config":{"Entrypoint":["/app.wasm","-v"],"Cmd":["a"]}}"#;
+        assert_eq!(
+            program(json),
+            (Some("/app.wasm".to_owned()), words(&["-v"]), words(&["a"]))
+        );
+        let json =
+            r#"{"architecture":"amd64","config":{"Cmd":["app.wasm","a"],"WorkingDir":"/srv"}}"#;
+        assert_eq!(
+            program(json),
+            (Some("/srv/app.wasm".to_owned()), vec![], words(&["a"]))
+        );
         let json = r#"{"architecture":"amd64","config":{"Entrypoint":["/bin/sh"],"Cmd":null}}"#;
-        assert_eq!(program(json).0, None, "a program of another kind is no module");
+        assert_eq!(
+            program(json).0,
+            None,
+            "a program of another kind is no module"
+        );
         assert_eq!(program("{}"), (None, vec![], vec![]));
     }
 }

@@ -25,7 +25,9 @@ pub(crate) struct Signer {
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Signer")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -34,14 +36,21 @@ impl Signer {
     ///
     /// The trust root is not one.
     pub(crate) fn new(identity: &Identity) -> Result<Self, Error> {
-        let json = identity.trusted_root.as_deref().unwrap_or(SIGSTORE_PRODUCTION_TRUSTED_ROOT);
+        let json = identity
+            .trusted_root
+            .as_deref()
+            .unwrap_or(SIGSTORE_PRODUCTION_TRUSTED_ROOT);
         let invalid = |error: &dyn fmt::Display| {
-            let message = format!("`keyless.trustedRoot` is not the text of a `trusted_root.json`: {error}");
+            let message =
+                format!("`keyless.trustedRoot` is not the text of a `trusted_root.json`: {error}");
             Error::new(ErrorKind::InvalidConfig, message)
         };
         let root = TrustedRoot::from_json(json).map_err(|error| invalid(&error))?;
         let verifier = Verifier::new(&root).map_err(|error| invalid(&error))?;
-        Ok(Self { identity: identity.clone(), verifier: Arc::new(verifier) })
+        Ok(Self {
+            identity: identity.clone(),
+            verifier: Arc::new(verifier),
+        })
     }
 
     /// Whether the bundle says that this identity signed something about the manifest `artifact`.
@@ -56,7 +65,10 @@ impl Signer {
         let bundle = Bundle::from_json(bundle).map_err(|error| error.to_string())?;
         let artifact = Sha256Hash::from_hex(artifact.hex()).map_err(|error| error.to_string())?;
         let policy = VerificationPolicy::any_identity().require_issuer(&self.identity.issuer);
-        let result = self.verifier.verify(artifact, &bundle, &policy).map_err(|error| error.to_string())?;
+        let result = self
+            .verifier
+            .verify(artifact, &bundle, &policy)
+            .map_err(|error| error.to_string())?;
         match result.identity() {
             Some(signer) if matches(&self.identity.subject, signer.as_str()) => Ok(()),
             Some(signer) => Err(format!("`{}` signed it", signer.as_str())),
@@ -73,7 +85,8 @@ mod tests {
     /// Sigstore's public services.
     const BUNDLE: &str = include_str!("../../tests/fixtures/oci-attestation.sigstore.json");
     const ROOT: &str = include_str!("../../tests/fixtures/trusted_root_pgi.json");
-    const MANIFEST: &str = "sha256:732112270d7e59418a8c080b134b24cabd67d250d0d0147a97ed95ba5c280aa4";
+    const MANIFEST: &str =
+        "sha256:732112270d7e59418a8c080b134b24cabd67d250d0d0147a97ed95ba5c280aa4";
 
     fn signed(bundle: &str, manifest: &str, change: impl Fn(&mut Identity)) -> Result<(), String> {
         let mut identity = Identity {
@@ -95,21 +108,33 @@ mod tests {
     fn who_signed_what_counts() {
         signed(BUNDLE, MANIFEST, |_| {}).unwrap();
         signed(BUNDLE, MANIFEST, |identity| identity.trusted_root = None).unwrap();
-        signed(BUNDLE, MANIFEST, |identity| identity.subject = "*@soyland.com".to_owned()).unwrap();
+        signed(BUNDLE, MANIFEST, |identity| {
+            identity.subject = "*@soyland.com".to_owned()
+        })
+        .unwrap();
         for subject in ["cody@example.com", "*@example.com", "cody", ""] {
-            let error = signed(BUNDLE, MANIFEST, |identity| identity.subject = subject.to_owned()).unwrap_err();
+            let error = signed(BUNDLE, MANIFEST, |identity| {
+                identity.subject = subject.to_owned()
+            })
+            .unwrap_err();
             assert_eq!(error, "`cody@soyland.com` signed it", "{subject}");
         }
-        let error = signed(BUNDLE, MANIFEST, |identity| identity.issuer = "https://accounts.google.com".to_owned());
+        let error = signed(BUNDLE, MANIFEST, |identity| {
+            identity.issuer = "https://accounts.google.com".to_owned()
+        });
         assert!(error.unwrap_err().contains("issuer"));
-        let error = signed(BUNDLE, Digest::of(b"another").to_string().as_str(), |_| {}).unwrap_err();
+        let error =
+            signed(BUNDLE, Digest::of(b"another").to_string().as_str(), |_| {}).unwrap_err();
         assert!(error.contains("does not match"), "{error}");
     }
 
     #[test]
     fn what_was_changed_does_not_count() {
         let another_authority = ROOT.replace("fulcio.sigstore.dev", "fulcio.example.com");
-        signed(BUNDLE, MANIFEST, |identity| identity.trusted_root = Some(another_authority.clone())).unwrap();
+        signed(BUNDLE, MANIFEST, |identity| {
+            identity.trusted_root = Some(another_authority.clone())
+        })
+        .unwrap();
         let value: serde_json::Value = serde_json::from_str(BUNDLE).unwrap();
         for pointer in [
             "/dsseEnvelope/payload",
@@ -129,9 +154,17 @@ mod tests {
             let (head, tail) = text.split_at(text.len() / 2);
             let other = if tail.starts_with('1') { "2" } else { "1" };
             *changed.pointer_mut(pointer).unwrap() = format!("{head}{other}{}", &tail[1..]).into();
-            assert!(signed(&changed.to_string(), MANIFEST, |_| {}).is_err(), "{pointer}");
+            assert!(
+                signed(&changed.to_string(), MANIFEST, |_| {}).is_err(),
+                "{pointer}"
+            );
         }
-        for bundle in ["", "{}", "[]", "{\"mediaType\": \"application/vnd.dev.sigstore.bundle.v0.3+json\"}"] {
+        for bundle in [
+            "",
+            "{}",
+            "[]",
+            "{\"mediaType\": \"application/vnd.dev.sigstore.bundle.v0.3+json\"}",
+        ] {
             assert!(signed(bundle, MANIFEST, |_| {}).is_err(), "{bundle}");
         }
     }
@@ -139,8 +172,15 @@ mod tests {
     #[test]
     fn what_is_no_trust_root() {
         for root in ["", "{}x", "/etc/trusted_root.json"] {
-            let identity = Identity { trusted_root: Some(root.to_owned()), ..Identity::default() };
-            assert_eq!(Signer::new(&identity).unwrap_err().kind(), ErrorKind::InvalidConfig, "{root}");
+            let identity = Identity {
+                trusted_root: Some(root.to_owned()),
+                ..Identity::default()
+            };
+            assert_eq!(
+                Signer::new(&identity).unwrap_err().kind(),
+                ErrorKind::InvalidConfig,
+                "{root}"
+            );
         }
     }
 }

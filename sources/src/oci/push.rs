@@ -46,7 +46,11 @@ pub struct Interfaces {
 impl Publication {
     /// The configuration that goes beside the module.
     fn config(&self, module: &Digest) -> Bytes {
-        let os = if self.component.is_some() { "wasip2" } else { "wasip1" };
+        let os = if self.component.is_some() {
+            "wasip2"
+        } else {
+            "wasip1"
+        };
         let mut config = json!({"created": self.created, "architecture": "wasm", "os": os, "layerDigests": [module]});
         if let Some(component) = &self.component {
             config["component"] = json!(component);
@@ -64,7 +68,11 @@ struct Blob<'a> {
 
 impl<'a> Blob<'a> {
     fn new(media_type: &'a str, bytes: &'a Bytes) -> Self {
-        Self { media_type, digest: Digest::of(bytes), bytes }
+        Self {
+            media_type,
+            digest: Digest::of(bytes),
+            bytes,
+        }
     }
 
     fn descriptor(&self) -> Value {
@@ -97,12 +105,20 @@ impl OciSource {
         let module = Blob::new(CNCF_MODULE, &publication.module);
         let config = publication.config(&module.digest);
         let config = Blob::new(CNCF_CONFIG, &config);
-        self.push_blob(repository, &module, "module", context).await?;
-        self.push_blob(repository, &config, "configuration", context).await?;
+        self.push_blob(repository, &module, "module", context)
+            .await?;
+        self.push_blob(repository, &config, "configuration", context)
+            .await?;
         let manifest = manifest(&config, &module, &publication.annotations);
         let url = repository.url(&format!("manifests/{}", oci.manifest()), context)?;
         let what = format!("tag `{}` of `{}`", oci.manifest(), repository.name);
-        self.send(repository, &put(url, OCI_MANIFEST, &manifest), &what, context).await?;
+        self.send(
+            repository,
+            &put(url, OCI_MANIFEST, &manifest),
+            &what,
+            context,
+        )
+        .await?;
         Ok(Digest::of(&manifest))
     }
 
@@ -115,32 +131,61 @@ impl OciSource {
     ) -> Result<(), Error> {
         let what = format!("upload of the {what} to `{}`", repository.name);
         let there = repository.url(&format!("blobs/{}", blob.digest), context)?;
-        let there = Request { method: Method::HEAD, ..Request::get(there) };
+        let there = Request {
+            method: Method::HEAD,
+            ..Request::get(there)
+        };
         match self.send(repository, &there, &what, context).await {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let start = Request::post(repository.url("blobs/uploads/", context)?, BINARY, Bytes::new());
+        let start = Request::post(
+            repository.url("blobs/uploads/", context)?,
+            BINARY,
+            Bytes::new(),
+        );
         let answer = self.send(repository, &start, &what, context).await?;
         let malformed = || {
             let registry = repository.registry;
-            Error::new(ErrorKind::Protocol, format!("registry `{registry}` does not say where to put an upload"))
+            Error::new(
+                ErrorKind::Protocol,
+                format!("registry `{registry}` does not say where to put an upload"),
+            )
         };
-        let location = answer.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+        let location = answer
+            .headers
+            .get(LOCATION)
+            .and_then(|location| location.to_str().ok());
         let location = location.ok_or_else(malformed)?;
-        let mut target = answer.url.join(location).map_err(|error| malformed().caused_by(error))?;
-        target.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+        let mut target = answer
+            .url
+            .join(location)
+            .map_err(|error| malformed().caused_by(error))?;
+        target
+            .query_pairs_mut()
+            .append_pair("digest", &blob.digest.to_string());
         let upload = put(target, BINARY, blob.bytes);
         if upload.url.origin() == start.url.origin() {
-            return self.send(repository, &upload, &what, context).await.map(drop);
+            return self
+                .send(repository, &upload, &what, context)
+                .await
+                .map(drop);
         }
         // Registries may keep blobs elsewhere. Credentials do not go there.
         let answer = context.http.send(&upload).await?;
-        if answer.status == StatusCode::CREATED { Ok(()) } else { Err(answer.error(&what)) }
+        if answer.status == StatusCode::CREATED {
+            Ok(())
+        } else {
+            Err(answer.error(&what))
+        }
     }
 }
 
 fn put(url: Url, content_type: &'static str, body: &Bytes) -> Request {
-    Request { method: Method::PUT, body: Some((content_type, body.clone())), ..Request::get(url) }
+    Request {
+        method: Method::PUT,
+        body: Some((content_type, body.clone())),
+        ..Request::get(url)
+    }
 }

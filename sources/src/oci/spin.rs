@@ -23,22 +23,43 @@ struct Source {
 
 /// The digest of a component's module: of the one that is wanted, or of the only one.
 pub(super) fn component(description: &[u8], wanted: Option<&str>) -> Result<Digest, Error> {
-    let malformed = || Error::new(ErrorKind::Protocol, "the description of the Spin application is malformed");
-    let application: Application = serde_json::from_slice(description).map_err(|error| malformed().caused_by(error))?;
-    let found = application.components.iter().filter(|component| wanted.is_none_or(|wanted| component.id == wanted));
+    let malformed = || {
+        Error::new(
+            ErrorKind::Protocol,
+            "the description of the Spin application is malformed",
+        )
+    };
+    let application: Application =
+        serde_json::from_slice(description).map_err(|error| malformed().caused_by(error))?;
+    let found = application
+        .components
+        .iter()
+        .filter(|component| wanted.is_none_or(|wanted| component.id == wanted));
     let found: Vec<&Component> = found.collect();
     if let [one] = found.as_slice() {
         let digest = one.source.digest.as_deref().ok_or_else(malformed)?;
         return digest.parse().map_err(|error| malformed().caused_by(error));
     }
-    let ids = application.components.iter().take(10).map(|component| component.id.as_str());
+    let ids = application
+        .components
+        .iter()
+        .take(10)
+        .map(|component| component.id.as_str());
     let ids = ids.collect::<Vec<_>>().join(", ");
     let (kind, what) = match (wanted, found.is_empty()) {
-        (Some(wanted), true) => (ErrorKind::NotFound, format!("the Spin application has no component `{wanted}`")),
-        _ => (ErrorKind::Ambiguous, format!("the Spin application has {} components", found.len())),
+        (Some(wanted), true) => (
+            ErrorKind::NotFound,
+            format!("the Spin application has no component `{wanted}`"),
+        ),
+        _ => (
+            ErrorKind::Ambiguous,
+            format!("the Spin application has {} components", found.len()),
+        ),
     };
-    Err(Error::new(kind, format!("{what}; its components are: {ids}"))
-        .hint("choose one with `module: {oci: {ref: …, layer: COMPONENT}}`"))
+    Err(
+        Error::new(kind, format!("{what}; its components are: {ids}"))
+            .hint("choose one with `module: {oci: {ref: …, layer: COMPONENT}}`"),
+    )
 }
 
 #[cfg(test)]
@@ -48,14 +69,33 @@ mod tests {
     #[test]
     fn the_only_component_or_the_named_one() {
         let digest = Digest::of(b"a");
-        let component_of =
-            |id: &str| format!(r#"{{"id":"{id}","source":{{"content_type":"application/wasm","digest":"{digest}"}}}}"#);
-        let one = format!(r#"{{"spin_lock_version":1,"components":[{}]}}"#, component_of("a"));
+        let component_of = |id: &str| {
+            format!(
+                r#"{{"id":"{id}","source":{{"content_type":"application/wasm","digest":"{digest}"}}}}"#
+            )
+        };
+        let one = format!(
+            r#"{{"spin_lock_version":1,"components":[{}]}}"#,
+            component_of("a")
+        );
         assert_eq!(component(one.as_bytes(), None).unwrap(), digest);
-        let two = format!(r#"{{"components":[{},{}]}}"#, component_of("a"), component_of("b"));
+        let two = format!(
+            r#"{{"components":[{},{}]}}"#,
+            component_of("a"),
+            component_of("b")
+        );
         assert_eq!(component(two.as_bytes(), Some("b")).unwrap(), digest);
-        assert_eq!(component(two.as_bytes(), None).unwrap_err().kind(), ErrorKind::Ambiguous);
-        assert_eq!(component(two.as_bytes(), Some("c")).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(component(b"[]", None).unwrap_err().kind(), ErrorKind::Protocol);
+        assert_eq!(
+            component(two.as_bytes(), None).unwrap_err().kind(),
+            ErrorKind::Ambiguous
+        );
+        assert_eq!(
+            component(two.as_bytes(), Some("c")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            component(b"[]", None).unwrap_err().kind(),
+            ErrorKind::Protocol
+        );
     }
 }

@@ -24,27 +24,43 @@ impl BindleReference {
         let (id, fragment) = text.split_once('#').unwrap_or((text, ""));
         let pairs = pairs(fragment, &["parcel", "server"])
             .ok_or_else(|| invalid(text, "its fragment may have `parcel=…` and `server=…`"))?;
-        let (name, version) =
-            id.rsplit_once('/').ok_or_else(|| invalid(text, "it must look like `acme.dev/resize/1.4.0`"))?;
+        let (name, version) = id
+            .rsplit_once('/')
+            .ok_or_else(|| invalid(text, "it must look like `acme.dev/resize/1.4.0`"))?;
         if name.len() > 500 || !name.split('/').all(is_segment) {
-            return Err(invalid(text, "its name must be letters, digits, `_`, `-` and `.`, with slashes between them"));
+            return Err(invalid(
+                text,
+                "its name must be letters, digits, `_`, `-` and `.`, with slashes between them",
+            ));
         }
-        let version = Version::parse(version)
-            .map_err(|error| invalid(text, "its version must be exact, such as `1.4.0`").caused_by(error))?;
-        let reference = Self { name: name.to_owned(), version, parcel: pairs.get("parcel").cloned(), server: None };
+        let version = Version::parse(version).map_err(|error| {
+            invalid(text, "its version must be exact, such as `1.4.0`").caused_by(error)
+        })?;
+        let reference = Self {
+            name: name.to_owned(),
+            version,
+            parcel: pairs.get("parcel").cloned(),
+            server: None,
+        };
         reference.with_server(pairs.get("server").map(String::as_str))
     }
 
     /// The same, on the operator's server.
     #[must_use]
     pub(crate) fn on_default_server(self) -> Self {
-        Self { server: None, ..self }
+        Self {
+            server: None,
+            ..self
+        }
     }
 
     /// The same, on this server, if any is given: `host[:port]`, or the URL of its API.
     pub fn with_server(self, server: Option<&str>) -> Result<Self, Error> {
         match server {
-            Some(server) => Ok(Self { server: Some(server.parse()?), ..self }),
+            Some(server) => Ok(Self {
+                server: Some(server.parse()?),
+                ..self
+            }),
             None => Ok(self),
         }
     }
@@ -52,7 +68,10 @@ impl BindleReference {
     /// The same, with one of several parcels chosen, if any is given: by name, or by the hex digits of its SHA-256.
     #[must_use]
     pub fn with_parcel(self, parcel: Option<String>) -> Self {
-        Self { parcel: parcel.filter(|parcel| !parcel.is_empty()).or(self.parcel), ..self }
+        Self {
+            parcel: parcel.filter(|parcel| !parcel.is_empty()).or(self.parcel),
+            ..self
+        }
     }
 
     /// The bindle's name.
@@ -89,7 +108,13 @@ impl BindleReference {
 impl fmt::Display for BindleReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.name, self.version)?;
-        write_pairs(f, [("parcel", self.parcel()), ("server", self.server.as_ref().map(Endpoint::as_str))])
+        write_pairs(
+            f,
+            [
+                ("parcel", self.parcel()),
+                ("server", self.server.as_ref().map(Endpoint::as_str)),
+            ],
+        )
     }
 }
 
@@ -99,16 +124,31 @@ mod tests {
 
     #[test]
     fn ids_and_choices() {
-        let text = "acme.dev/tools/resize/1.4.0-rc.1#parcel=main.wasm&server=bindle.example%3A8080%2Fv1";
+        let text =
+            "acme.dev/tools/resize/1.4.0-rc.1#parcel=main.wasm&server=bindle.example%3A8080%2Fv1";
         let reference = BindleReference::parse(text).unwrap();
         assert_eq!(reference.to_string(), text);
         assert_eq!(reference.id(), "acme.dev/tools/resize/1.4.0-rc.1");
         assert_eq!(reference.digest(), None);
         let digest = Digest::of(b"");
-        assert_eq!(reference.with_parcel(Some(digest.hex().to_owned())).digest(), Some(digest));
-        for text in
-            ["", "a", "a/1", "a/^1.0.0", "/1.0.0", "../../x/1.0.0", "a//b/1.0.0", "a?/1.0.0", "a/1.0.0#x=1", "ä/1.0.0"]
-        {
+        assert_eq!(
+            reference
+                .with_parcel(Some(digest.hex().to_owned()))
+                .digest(),
+            Some(digest)
+        );
+        for text in [
+            "",
+            "a",
+            "a/1",
+            "a/^1.0.0",
+            "/1.0.0",
+            "../../x/1.0.0",
+            "a//b/1.0.0",
+            "a?/1.0.0",
+            "a/1.0.0#x=1",
+            "ä/1.0.0",
+        ] {
             assert!(BindleReference::parse(text).is_err(), "{text}");
         }
     }

@@ -39,12 +39,19 @@ impl Endpoint {
 
 /// The URL, with `scheme` where the text has none.
 fn parse(text: &str, scheme: &str) -> Result<Url, Error> {
-    let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("{scheme}://{text}")) };
+    let url = if text.contains("://") {
+        Url::parse(text)
+    } else {
+        Url::parse(&format!("{scheme}://{text}"))
+    };
     url.map_err(|error| malformed(text).caused_by(error))
 }
 
 fn malformed(text: &str) -> Error {
-    invalid(text, "it must be `host`, `host:port`, or the URL of an API, without user, query and fragment")
+    invalid(
+        text,
+        "it must be `host`, `host:port`, or the URL of an API, without user, query and fragment",
+    )
 }
 
 impl FromStr for Endpoint {
@@ -59,7 +66,11 @@ impl FromStr for Endpoint {
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none();
-        if plain { Ok(Self(text.to_owned())) } else { Err(malformed(text)) }
+        if plain {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(malformed(text))
+        }
     }
 }
 

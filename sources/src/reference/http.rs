@@ -51,10 +51,15 @@ pub struct HttpReference {
 impl HttpReference {
     /// Takes an address and the digests of what is served there and of the module in it, where that is packed. The address may carry
     /// everything as its fragment, `#sha256=…&module=sha256:…&header=NAME:VALUE`.
-    pub fn new(address: &str, digest: Option<Digest>, module_digest: Option<Digest>) -> Result<Self, Error> {
+    pub fn new(
+        address: &str,
+        digest: Option<Digest>,
+        module_digest: Option<Digest>,
+    ) -> Result<Self, Error> {
         // It may have a password or a signature in it, and cannot be shown.
         let mut url = Url::parse(address).map_err(|error| {
-            Error::new(ErrorKind::InvalidReference, "the module's URL is not a URL").caused_by(error)
+            Error::new(ErrorKind::InvalidReference, "the module's URL is not a URL")
+                .caused_by(error)
         })?;
         if url.host_str().is_some_and(|host| host.ends_with('.')) {
             return Err(invalid(&display_url(&url), "its host ends with a dot"));
@@ -69,31 +74,49 @@ impl HttpReference {
             ));
         }
         let fragment = Fragment::parse(url.fragment().unwrap_or_default()).ok_or_else(|| {
-            invalid(&display_url(&url), "its fragment must be `#sha256=` and 64 hex digits, or `#module=sha256:…`")
+            invalid(
+                &display_url(&url),
+                "its fragment must be `#sha256=` and 64 hex digits, or `#module=sha256:…`",
+            )
         })?;
         url.set_fragment(None);
         let one = |pinned: Option<Digest>, given: Option<Digest>, key: &str| match (pinned, given) {
-            (Some(a), Some(b)) if a != b => {
-                Err(invalid(&display_url(&url), &format!("its fragment and `{key}` name different digests")))
-            }
+            (Some(a), Some(b)) if a != b => Err(invalid(
+                &display_url(&url),
+                &format!("its fragment and `{key}` name different digests"),
+            )),
             (pinned, given) => Ok(pinned.or(given)),
         };
         let digest = one(fragment.digest, digest, "digest")?;
         let module_digest = one(fragment.module, module_digest, "moduleDigest")?;
-        Self { url, digest, module_digest, headers: BTreeMap::new() }.with_headers(&fragment.headers)
+        Self {
+            url,
+            digest,
+            module_digest,
+            headers: BTreeMap::new(),
+        }
+        .with_headers(&fragment.headers)
     }
 
     /// The same, asked for with these headers. They go to the URL's own origin, and not where that redirects to.
     pub fn with_headers(mut self, headers: &BTreeMap<String, String>) -> Result<Self, Error> {
         for (name, value) in headers {
             let name = name.to_ascii_lowercase();
-            let refused =
-                |why: &str| Err(Error::new(ErrorKind::InvalidReference, format!("the header `{name}` {why}")));
-            if HeaderName::from_bytes(name.as_bytes()).is_err() || HeaderValue::from_str(value).is_err() {
+            let refused = |why: &str| {
+                Err(Error::new(
+                    ErrorKind::InvalidReference,
+                    format!("the header `{name}` {why}"),
+                ))
+            };
+            if HeaderName::from_bytes(name.as_bytes()).is_err()
+                || HeaderValue::from_str(value).is_err()
+            {
                 return refused("cannot be sent");
             }
             if SECRET.contains(&name.as_str()) {
-                return refused("must not stand in a template: its value goes into a Secret, named by `authSecret`");
+                return refused(
+                    "must not stand in a template: its value goes into a Secret, named by `authSecret`",
+                );
             }
             if RESERVED.contains(&name.as_str()) {
                 return refused("is not the template's to set");
@@ -126,7 +149,10 @@ impl HttpReference {
     pub(crate) fn headers(&self) -> HeaderMap {
         let headers = self.headers.iter();
         let pair = |(name, value): (&String, &String)| {
-            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+            Some((
+                HeaderName::from_bytes(name.as_bytes()).ok()?,
+                HeaderValue::from_str(value).ok()?,
+            ))
         };
         headers.filter_map(pair).collect()
     }
@@ -146,7 +172,10 @@ impl fmt::Display for HttpReference {
             write!(f, "{before}{text}")
         };
         if let Some(digest) = &self.digest {
-            part(format_args!("{}={}", digest.algorithm().name(), digest.hex()), f)?;
+            part(
+                format_args!("{}={}", digest.algorithm().name(), digest.hex()),
+                f,
+            )?;
         }
         if let Some(module) = &self.module_digest {
             part(format_args!("module={module}"), f)?;
@@ -172,11 +201,17 @@ impl Fragment {
         let mut fragment = Self::default();
         for (key, value) in form_urlencoded::parse(text.as_bytes()) {
             let before = match &*key {
-                "sha256" | "sha512" => fragment.digest.replace(format!("{key}:{value}").parse().ok()?).map(drop),
+                "sha256" | "sha512" => fragment
+                    .digest
+                    .replace(format!("{key}:{value}").parse().ok()?)
+                    .map(drop),
                 "module" => fragment.module.replace(value.parse().ok()?).map(drop),
                 "header" => {
                     let (name, value) = value.split_once(':')?;
-                    fragment.headers.insert(name.to_owned(), value.trim().to_owned()).map(drop)
+                    fragment
+                        .headers
+                        .insert(name.to_owned(), value.trim().to_owned())
+                        .map(drop)
                 }
                 _ => return None,
             };
@@ -196,7 +231,11 @@ pub(crate) fn display_url(url: &Url) -> String {
     url.set_fragment(None);
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    if query { format!("{url}?…") } else { url.to_string() }
+    if query {
+        format!("{url}?…")
+    } else {
+        url.to_string()
+    }
 }
 
 /// A URL without the escapes that mean nothing (RFC 3986, 6.2.2.2), so that `%61cme` is `acme` for rules about it.
@@ -204,8 +243,13 @@ fn decode_unreserved(text: &str) -> String {
     let mut parts = text.split('%');
     let mut decoded = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        if let Some(c) = byte.map(char::from).filter(|c| c.is_ascii_alphanumeric() || "-._~".contains(*c)) {
+        let byte = part
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(c) = byte
+            .map(char::from)
+            .filter(|c| c.is_ascii_alphanumeric() || "-._~".contains(*c))
+        {
             decoded.push(c);
             decoded.push_str(&part[2..]);
         } else {
@@ -224,18 +268,38 @@ mod tests {
     fn headers_that_a_template_may_set() {
         let reference = HttpReference::new("https://h/m", None, None).unwrap();
         let with = |name: &str, value: &str| {
-            reference.clone().with_headers(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+            reference
+                .clone()
+                .with_headers(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
         };
-        assert_eq!(with("Accept", "a/b; q=1").unwrap().to_string(), "https://h/m#header=accept%3Aa%2Fb%3B+q%3D1");
-        for (name, value) in [("Authorization", "x"), ("Host", "x"), ("a b", "x"), ("x", "a\nb"), ("Range", "0")] {
+        assert_eq!(
+            with("Accept", "a/b; q=1").unwrap().to_string(),
+            "https://h/m#header=accept%3Aa%2Fb%3B+q%3D1"
+        );
+        for (name, value) in [
+            ("Authorization", "x"),
+            ("Host", "x"),
+            ("a b", "x"),
+            ("x", "a\nb"),
+            ("Range", "0"),
+        ] {
             assert!(with(name, value).is_err(), "{name}");
         }
     }
 
     #[test]
     fn a_fragment_says_a_thing_once() {
-        for fragment in ["sha256=00", "module=x", "header=x", "a=b", "header=a:1&header=a:2"] {
-            assert!(HttpReference::new(&format!("https://h/m#{fragment}"), None, None).is_err(), "{fragment}");
+        for fragment in [
+            "sha256=00",
+            "module=x",
+            "header=x",
+            "a=b",
+            "header=a:1&header=a:2",
+        ] {
+            assert!(
+                HttpReference::new(&format!("https://h/m#{fragment}"), None, None).is_err(),
+                "{fragment}"
+            );
         }
     }
 }

@@ -43,7 +43,11 @@ impl fmt::Display for Select {
             Self::Path(path) => ("path", path),
             Self::Layer(layer) => ("layer", layer),
         };
-        write!(f, "{key}={}", form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>())
+        write!(
+            f,
+            "{key}={}",
+            form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>()
+        )
     }
 }
 
@@ -53,45 +57,74 @@ impl OciReference {
         let (text, select) = match text.split_once('#') {
             Some((name, fragment)) => {
                 let select = Select::parse(fragment);
-                (name, Some(select.ok_or_else(|| invalid(text, "its fragment must be `#path=…` or `#layer=…`"))?))
+                (
+                    name,
+                    Some(select.ok_or_else(|| {
+                        invalid(text, "its fragment must be `#path=…` or `#layer=…`")
+                    })?),
+                )
             }
             None => (text, None),
         };
         let text = &canonical_host(text);
         // Registries compare digests as text; people paste them in any case.
-        let lowered = text.split_once('@').map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
-        let name: OciName = lowered.as_deref().unwrap_or(text).parse().map_err(|error| {
-            let repository = text.split_once('/').map_or("", |(_, path)| path.split([':', '@']).next().unwrap_or(path));
-            let why = match repository.chars().any(char::is_uppercase) {
-                true => "the names of repositories are in lower case",
-                false => "it must look like `ghcr.io/acme/resize:1.4.0`",
-            };
-            invalid(text, why).caused_by(error)
-        })?;
+        let lowered = text
+            .split_once('@')
+            .map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
+        let name: OciName = lowered
+            .as_deref()
+            .unwrap_or(text)
+            .parse()
+            .map_err(|error| {
+                let repository = text.split_once('/').map_or("", |(_, path)| {
+                    path.split([':', '@']).next().unwrap_or(path)
+                });
+                let why = match repository.chars().any(char::is_uppercase) {
+                    true => "the names of repositories are in lower case",
+                    false => "it must look like `ghcr.io/acme/resize:1.4.0`",
+                };
+                invalid(text, why).caused_by(error)
+            })?;
         // A first part that could be a host, and is none, is part of the repository.
         if name.repository().chars().any(char::is_uppercase) {
             return Err(invalid(text, "the names of repositories are in lower case"));
         }
         let digest = match name.digest() {
-            Some(digest) => {
-                Some(digest.parse().map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?)
-            }
+            Some(digest) => Some(
+                digest
+                    .parse()
+                    .map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?,
+            ),
             None => None,
         };
-        Ok(Self { name, digest, select })
+        Ok(Self {
+            name,
+            digest,
+            select,
+        })
     }
 
     /// The same, with one of several modules chosen.
     #[must_use]
     pub fn with_select(self, select: Select) -> Self {
-        Self { select: Some(select), ..self }
+        Self {
+            select: Some(select),
+            ..self
+        }
     }
 
     /// The same, at this digest and without a tag.
     #[must_use]
     pub(crate) fn at(self, digest: Digest) -> Self {
-        let (registry, repository) = (self.name.registry().to_owned(), self.name.repository().to_owned());
-        Self { name: OciName::with_digest(registry, repository, digest.to_string()), digest: Some(digest), ..self }
+        let (registry, repository) = (
+            self.name.registry().to_owned(),
+            self.name.repository().to_owned(),
+        );
+        Self {
+            name: OciName::with_digest(registry, repository, digest.to_string()),
+            digest: Some(digest),
+            ..self
+        }
     }
 
     /// Which of several modules.
@@ -145,7 +178,9 @@ pub fn canonical_registry(registry: &str) -> String {
 /// One name for each registry, so that rules and credentials for it hold however it is written: no upper case, no port that says nothing, and
 /// none of the other names of Docker Hub.
 pub(crate) fn canonical_host(text: &str) -> String {
-    let Some((host, rest)) = text.split_once('/') else { return text.to_owned() };
+    let Some((host, rest)) = text.split_once('/') else {
+        return text.to_owned();
+    };
     if !host.contains(['.', ':']) && !host.eq_ignore_ascii_case("localhost") {
         return text.to_owned();
     }
@@ -165,7 +200,11 @@ pub(crate) fn canonical_host(text: &str) -> String {
         _ => one_address(&host),
     };
     let host = host.as_str();
-    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
+    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") {
+        "docker.io"
+    } else {
+        host
+    };
     format!("{host}/{rest}")
 }
 
@@ -180,6 +219,8 @@ fn one_address(host: &str) -> String {
 impl fmt::Display for OciReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name.whole())?;
-        self.select.as_ref().map_or(Ok(()), |select| write!(f, "#{select}"))
+        self.select
+            .as_ref()
+            .map_or(Ok(()), |select| write!(f, "#{select}"))
     }
 }

@@ -21,8 +21,12 @@ impl WapmReference {
     /// Reads `namespace/name[@version][#command=…&registry=…&sha256=…]`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (name, fragment) = text.split_once('#').unwrap_or((text, ""));
-        let pairs = pairs(fragment, &["command", "registry", "sha256"])
-            .ok_or_else(|| invalid(text, "its fragment may have `command=…`, `registry=…` and `sha256=…`"))?;
+        let pairs = pairs(fragment, &["command", "registry", "sha256"]).ok_or_else(|| {
+            invalid(
+                text,
+                "its fragment may have `command=…`, `registry=…` and `sha256=…`",
+            )
+        })?;
         let (package, version) = match name.split_once('@') {
             Some((package, version)) => (package, Some(version)),
             None => (name, None),
@@ -31,14 +35,24 @@ impl WapmReference {
         let mut words = package.split('/');
         let named = words.clone().count() <= 2 && words.all(is_word);
         if !named {
-            return Err(invalid(text, "it must look like `wapm://acme/resize@1.4.0`"));
+            return Err(invalid(
+                text,
+                "it must look like `wapm://acme/resize@1.4.0`",
+            ));
         }
         let version = version.filter(|version| *version != "latest");
         if version.is_some_and(|version| Version::parse(version).is_err()) {
-            return Err(invalid(text, "its version must be exact, such as `1.4.0`, or left out for the newest"));
+            return Err(invalid(
+                text,
+                "its version must be exact, such as `1.4.0`, or left out for the newest",
+            ));
         }
-        let digest = pairs.get("sha256").map(|hex| format!("sha256:{hex}").parse()).transpose();
-        let digest = digest.map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?;
+        let digest = pairs
+            .get("sha256")
+            .map(|hex| format!("sha256:{hex}").parse())
+            .transpose();
+        let digest =
+            digest.map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?;
         let reference = Self {
             package: package.to_owned(),
             version: version.map(str::to_owned),
@@ -53,8 +67,13 @@ impl WapmReference {
     /// The same, with one of the package's commands, if any is given.
     pub fn with_command(self, command: Option<&str>) -> Result<Self, Error> {
         match command {
-            Some(command) if !is_word(command) => Err(invalid(command, "it cannot be a command of a package")),
-            Some(command) => Ok(Self { command: Some(command.to_owned()), ..self }),
+            Some(command) if !is_word(command) => {
+                Err(invalid(command, "it cannot be a command of a package"))
+            }
+            Some(command) => Ok(Self {
+                command: Some(command.to_owned()),
+                ..self
+            }),
             None => Ok(self),
         }
     }
@@ -62,7 +81,10 @@ impl WapmReference {
     /// The same, in another registry, if any is given: `host[:port]`, or the URL of its GraphQL API.
     pub fn with_registry(self, registry: Option<&str>) -> Result<Self, Error> {
         match registry {
-            Some(registry) => Ok(Self { registry: Some(registry.parse()?), ..self }),
+            Some(registry) => Ok(Self {
+                registry: Some(registry.parse()?),
+                ..self
+            }),
             None => Ok(self),
         }
     }
@@ -70,19 +92,28 @@ impl WapmReference {
     /// The same, in the operator's registry.
     #[must_use]
     pub(crate) fn in_default_registry(self) -> Self {
-        Self { registry: None, ..self }
+        Self {
+            registry: None,
+            ..self
+        }
     }
 
     /// The same, with the digest that the package's file must have, if any is given.
     #[must_use]
     pub fn with_digest(self, digest: Option<Digest>) -> Self {
-        Self { digest: digest.or(self.digest), ..self }
+        Self {
+            digest: digest.or(self.digest),
+            ..self
+        }
     }
 
     /// The same, in this exact version.
     #[must_use]
     pub(crate) fn at(self, version: String) -> Self {
-        Self { version: Some(version), ..self }
+        Self {
+            version: Some(version),
+            ..self
+        }
     }
 
     /// `namespace/name`
@@ -118,10 +149,19 @@ fn is_word(word: &str) -> bool {
 impl fmt::Display for WapmReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.package)?;
-        self.version.as_ref().map_or(Ok(()), |version| write!(f, "@{version}"))?;
+        self.version
+            .as_ref()
+            .map_or(Ok(()), |version| write!(f, "@{version}"))?;
         let registry = self.registry.as_ref().map(Endpoint::as_str);
         let digest = self.digest.as_ref().map(Digest::hex);
-        write_pairs(f, [("command", self.command()), ("registry", registry), ("sha256", digest)])
+        write_pairs(
+            f,
+            [
+                ("command", self.command()),
+                ("registry", registry),
+                ("sha256", digest),
+            ],
+        )
     }
 }
 
@@ -131,12 +171,19 @@ mod tests {
 
     #[test]
     fn names_versions_and_choices() {
-        let text = "acme/resize@1.4.0#command=thumb&registry=https%3A%2F%2Fr.example%3A8443%2Fgraphql";
+        let text =
+            "acme/resize@1.4.0#command=thumb&registry=https%3A%2F%2Fr.example%3A8443%2Fgraphql";
         let reference = WapmReference::parse(text).unwrap();
         assert_eq!(reference.to_string(), text);
-        assert_eq!((reference.package(), reference.version()), ("acme/resize", Some("1.4.0")));
+        assert_eq!(
+            (reference.package(), reference.version()),
+            ("acme/resize", Some("1.4.0"))
+        );
         assert_eq!(reference.command(), Some("thumb"));
-        assert_eq!(WapmReference::parse("cowsay@latest").unwrap().to_string(), "cowsay");
+        assert_eq!(
+            WapmReference::parse("cowsay@latest").unwrap().to_string(),
+            "cowsay"
+        );
         for text in [
             "",
             "a/b/c",

@@ -21,8 +21,9 @@ impl Inner {
     pub(super) async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
         let source = self.source(&resolved.origin)?;
         let sizes = resolved.parts.iter().filter_map(|part| part.size);
-        let (largest, all) =
-            sizes.fold((0, 0u64), |(largest, all), size| (size.max(largest), all.saturating_add(size)));
+        let (largest, all) = sizes.fold((0, 0u64), |(largest, all), size| {
+            (size.max(largest), all.saturating_add(size))
+        });
         if largest > self.max_module_bytes {
             return Err(too_large(largest, self.max_module_bytes));
         }
@@ -42,17 +43,30 @@ impl Inner {
                 self.download_missing(source, resolved, &keyrings).await?;
                 module = self.unpack_stored(resolved).await?;
             }
-            let module = module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
+            let module =
+                module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
             self.remember(resolved, asker).await;
             module
         };
-        self.packages.insert(resolved.package_key(), Arc::clone(&module.package)).await;
+        self.packages
+            .insert(resolved.package_key(), Arc::clone(&module.package))
+            .await;
         Ok(module)
     }
 
     /// Stores content whose digest nobody said, and resolves the reference to it.
-    pub(super) async fn keep(&self, reference: &Reference, arrived: Arrived) -> Result<Resolved, Error> {
-        let Arrived { body, unpack, caching, expected, origin } = arrived;
+    pub(super) async fn keep(
+        &self,
+        reference: &Reference,
+        arrived: Arrived,
+    ) -> Result<Resolved, Error> {
+        let Arrived {
+            body,
+            unpack,
+            caching,
+            expected,
+            origin,
+        } = arrived;
         let store = self.store.clone();
         let writer = blocking(move || store.writer(None)).await?;
         let writer = self.receive(body, writer, None).await?;
@@ -62,10 +76,20 @@ impl Inner {
             false => writer.commit().map(|digest| (digest, None)),
         })
         .await?;
-        let part = Part { digest: digest.clone(), size: Some(size), media_type: None };
+        let part = Part {
+            digest: digest.clone(),
+            size: Some(size),
+            media_type: None,
+        };
         let resolved = Resolved::packed(reference, digest, vec![part], unpack);
         let origin = origin.unwrap_or_else(|| reference.clone());
-        Ok(Resolved { origin, expected, caching, unkept, ..resolved })
+        Ok(Resolved {
+            origin,
+            expected,
+            caching,
+            unkept,
+            ..resolved
+        })
     }
 
     async fn download_missing(
@@ -80,10 +104,14 @@ impl Inner {
                 continue;
             }
             let context = self.context(keyrings);
-            let mut done = again(|| self.download(source, resolved, part, &context)).await.flatten();
+            let mut done = again(|| self.download(source, resolved, part, &context))
+                .await
+                .flatten();
             if self.is_mirrors_fault(&done, &resolved.origin) {
                 let direct = context.without_mirrors();
-                done = again(|| self.download(source, resolved, part, &direct)).await.flatten();
+                done = again(|| self.download(source, resolved, part, &direct))
+                    .await
+                    .flatten();
             }
             done?;
         }
@@ -108,7 +136,10 @@ impl Inner {
         let writer = self.receive(body, writer, part.size).await?;
         if let Some(size) = part.size.filter(|size| *size != writer.written()) {
             let written = writer.written();
-            return Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {size} bytes arrived")));
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("only {written} of {size} bytes arrived"),
+            ));
         }
         blocking(move || writer.commit().map(drop)).await.map(Ok)
     }
@@ -118,7 +149,10 @@ impl Inner {
         let Err(error) = done else { return false };
         let fault = matches!(
             error.kind(),
-            ErrorKind::DigestMismatch | ErrorKind::Protocol | ErrorKind::TooLarge | ErrorKind::Unsupported
+            ErrorKind::DigestMismatch
+                | ErrorKind::Protocol
+                | ErrorKind::TooLarge
+                | ErrorKind::Unsupported
         ) && self.oci.is_mirrored(origin);
         if fault {
             tracing::warn!(%error, "a mirror may have something else: asking the registry itself");
@@ -127,11 +161,17 @@ impl Inner {
     }
 
     /// Writes a body as it arrives, and no more of it than may come.
-    async fn receive(&self, body: Body, mut writer: Writer, announced: Option<u64>) -> Result<Writer, Error> {
+    async fn receive(
+        &self,
+        body: Body,
+        mut writer: Writer,
+        announced: Option<u64>,
+    ) -> Result<Writer, Error> {
         let Body { mut stream, length } = body;
         match (length, announced) {
             (Some(length), Some(size)) if size != length => {
-                let message = format!("the origin sends {length} bytes where {size} were announced");
+                let message =
+                    format!("the origin sends {length} bytes where {size} were announced");
                 return Err(Error::new(ErrorKind::Protocol, message));
             }
             (Some(length), _) => self.check_length(length, announced)?,
@@ -141,12 +181,16 @@ impl Inner {
             let chunk = chunk?;
             self.check_length(writer.written() + chunk.len() as u64, announced)?;
             writer = blocking(move || writer.write(&chunk).map(|()| writer)).await?;
-            self.progress.downloaded(writer.written(), announced.or(length));
+            self.progress
+                .downloaded(writer.written(), announced.or(length));
         }
         match length {
             Some(length) if length > writer.written() => {
                 let written = writer.written();
-                Err(Error::new(ErrorKind::Unavailable, format!("only {written} of {length} bytes arrived")))
+                Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("only {written} of {length} bytes arrived"),
+                ))
             }
             _ => Ok(writer),
         }
@@ -154,9 +198,10 @@ impl Inner {
 
     fn check_length(&self, length: u64, announced: Option<u64>) -> Result<(), Error> {
         match announced {
-            Some(size) if length > size => {
-                Err(Error::new(ErrorKind::Protocol, format!("the origin sends more than the {size} bytes announced")))
-            }
+            Some(size) if length > size => Err(Error::new(
+                ErrorKind::Protocol,
+                format!("the origin sends more than the {size} bytes announced"),
+            )),
             _ if length > self.max_module_bytes => Err(too_large(length, self.max_module_bytes)),
             _ => Ok(()),
         }
@@ -166,7 +211,9 @@ impl Inner {
     async fn unpack_stored(&self, resolved: &Resolved) -> Result<Option<Module>, Error> {
         let place = self.place().await?;
         let (store, resolved) = (self.store.clone(), resolved.clone());
-        let limits = unpack::Limits { module: self.max_module_bytes };
+        let limits = unpack::Limits {
+            module: self.max_module_bytes,
+        };
         blocking(move || {
             let mut gone = false;
             let mut part = |number: usize| {
@@ -189,40 +236,76 @@ impl Inner {
     async fn unpack_unkept(&self, unkept: &Unkept, resolved: &Resolved) -> Result<Module, Error> {
         let place = self.place().await?;
         let (unkept, resolved) = (unkept.clone(), resolved.clone());
-        let limits = unpack::Limits { module: self.max_module_bytes };
+        let limits = unpack::Limits {
+            module: self.max_module_bytes,
+        };
         blocking(move || {
-            let gone = |error| Error::new(ErrorKind::Store, "what is not kept cannot be read").caused_by(error);
-            unpack(&resolved, &mut |_| unkept.open().map(Content::File).map_err(gone), limits, place)
+            let gone = |error| {
+                Error::new(ErrorKind::Store, "what is not kept cannot be read").caused_by(error)
+            };
+            unpack(
+                &resolved,
+                &mut |_| unkept.open().map(Content::File).map_err(gone),
+                limits,
+                place,
+            )
         })
         .await
     }
 
-    async fn unpack_local(&self, source: &dyn Source, resolved: &Resolved) -> Result<Module, Error> {
-        let [part] = resolved.parts.as_slice() else { return Err(broke_off("reading")) };
+    async fn unpack_local(
+        &self,
+        source: &dyn Source,
+        resolved: &Resolved,
+    ) -> Result<Module, Error> {
+        let [part] = resolved.parts.as_slice() else {
+            return Err(broke_off("reading"));
+        };
         let place = self.place().await?;
         let bytes = self.read_local(source, resolved, part).await?;
-        let (resolved, limits) = (resolved.clone(), unpack::Limits { module: self.max_module_bytes });
+        let (resolved, limits) = (
+            resolved.clone(),
+            unpack::Limits {
+                module: self.max_module_bytes,
+            },
+        );
         blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits, place)).await
     }
 
     async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        Arc::clone(&self.places).acquire_owned().await.map_err(|_| broke_off("unpacking"))
+        Arc::clone(&self.places)
+            .acquire_owned()
+            .await
+            .map_err(|_| broke_off("unpacking"))
     }
 
-    async fn read_local(&self, source: &dyn Source, resolved: &Resolved, part: &Part) -> Result<Bytes, Error> {
-        let body = source.open_unverified(resolved, part, &self.context(&[])).await?;
+    async fn read_local(
+        &self,
+        source: &dyn Source,
+        resolved: &Resolved,
+        part: &Part,
+    ) -> Result<Bytes, Error> {
+        let body = source
+            .open_unverified(resolved, part, &self.context(&[]))
+            .await?;
         let mut bytes = Vec::new();
         let mut stream = body.stream;
         while let Some(chunk) = stream.next().await {
             bytes.extend_from_slice(&chunk?);
         }
         let actual = Digest::of(&bytes);
-        if actual == part.digest { Ok(bytes.into()) } else { Err(mismatch(&part.digest, &actual)) }
+        if actual == part.digest {
+            Ok(bytes.into())
+        } else {
+            Err(mismatch(&part.digest, &actual))
+        }
     }
 }
 
 /// Does it again where that may help: a connection that broke off.
-pub(super) async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: impl FnMut() -> F) -> Result<T, Error> {
+pub(super) async fn again<T, F: Future<Output = Result<T, Error>>>(
+    mut work: impl FnMut() -> F,
+) -> Result<T, Error> {
     let mut attempt = 1;
     loop {
         match work().await {
@@ -237,13 +320,20 @@ pub(super) async fn again<T, F: Future<Output = Result<T, Error>>>(mut work: imp
 }
 
 fn too_large(size: u64, limit: u64) -> Error {
-    Error::new(ErrorKind::TooLarge, format!("the module has at least {size} bytes; the limit is {limit}"))
-        .hint("the operator sets `sources.maxModule`")
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("the module has at least {size} bytes; the limit is {limit}"),
+    )
+    .hint("the operator sets `sources.maxModule`")
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::new(ErrorKind::Store, "writing to the store broke off").caused_by(error)))
+    done.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Store, "writing to the store broke off").caused_by(error))
+    })
 }
 
 /// The module in the parts. `part` gives the bytes of one.
@@ -253,10 +343,18 @@ fn unpack(
     limits: unpack::Limits,
     place: OwnedSemaphorePermit,
 ) -> Result<Module, Error> {
-    let plain = |module| Unpacked { module, defaults: resolved.defaults.clone() };
-    let Unpacked { module: bytes, defaults } = match &resolved.unpack {
+    let plain = |module| Unpacked {
+        module,
+        defaults: resolved.defaults.clone(),
+    };
+    let Unpacked {
+        module: bytes,
+        defaults,
+    } = match &resolved.unpack {
         Unpack::File => unpack::file(part(0)?, limits).map(plain),
-        Unpack::Image { path } => unpack::image(resolved.parts.len(), part, path.as_deref(), limits).map(plain),
+        Unpack::Image { path } => {
+            unpack::image(resolved.parts.len(), part, path.as_deref(), limits).map(plain)
+        }
         Unpack::Wapm { command } => unpack::wapm(&part(0)?, command.as_deref(), limits),
     }?;
     if bytes.len() as u64 > limits.module {
@@ -268,6 +366,13 @@ fn unpack(
             return Err(mismatch(expected, &actual).context("the module in it"));
         }
     }
-    let package = Package { module: Digest::of(&bytes), defaults };
-    Ok(Module { package: Arc::new(package), bytes, place: Arc::new(place) })
+    let package = Package {
+        module: Digest::of(&bytes),
+        defaults,
+    };
+    Ok(Module {
+        package: Arc::new(package),
+        bytes,
+        place: Arc::new(place),
+    })
 }

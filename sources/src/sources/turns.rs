@@ -29,7 +29,10 @@ pub(super) struct Turn {
 
 impl Turns {
     pub(super) fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(ALL)), servers: Mutex::default() }
+        Self {
+            all: Arc::new(Semaphore::new(ALL)),
+            servers: Mutex::default(),
+        }
     }
 
     /// Waits for a turn with `server`. Who waits for that takes none from others.
@@ -37,7 +40,10 @@ impl Turns {
         let one = self.semaphore(server).acquire_owned().await;
         let all = Arc::clone(&self.all).acquire_owned().await;
         match (one, all) {
-            (Ok(one), Ok(all)) => Ok(Turn { _one: one, _all: all }),
+            (Ok(one), Ok(all)) => Ok(Turn {
+                _one: one,
+                _all: all,
+            }),
             _ => Err(broke_off("waiting for a turn with")),
         }
     }
@@ -46,7 +52,11 @@ impl Turns {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         // A permit holds its semaphore: what nobody holds is forgotten.
         servers.retain(|name, semaphore| name == server || Arc::strong_count(semaphore) > 1);
-        Arc::clone(servers.entry(server.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(FROM_ONE))))
+        Arc::clone(
+            servers
+                .entry(server.to_owned())
+                .or_insert_with(|| Arc::new(Semaphore::new(FROM_ONE))),
+        )
     }
 }
 
@@ -65,15 +75,25 @@ mod tests {
         }
         // They wait, and go on waiting.
         let mut waiting: Vec<_> = (0..ALL).map(|_| turns.take("slow").boxed()).collect();
-        assert!(waiting.iter_mut().all(|turn| turn.now_or_never().is_none()), "four go on already");
+        assert!(
+            waiting.iter_mut().all(|turn| turn.now_or_never().is_none()),
+            "four go on already"
+        );
         for server in ["a", "b", "c"] {
             for _ in 0..FROM_ONE {
                 held.push(turns.take(server).now_or_never().unwrap().unwrap());
             }
         }
-        assert!(turns.take("d").now_or_never().is_none(), "sixteen go on already");
+        assert!(
+            turns.take("d").now_or_never().is_none(),
+            "sixteen go on already"
+        );
         drop((waiting, held));
         assert!(turns.take("slow").now_or_never().is_some());
-        assert_eq!(turns.servers.lock().unwrap().len(), 1, "what is over is forgotten");
+        assert_eq!(
+            turns.servers.lock().unwrap().len(),
+            1,
+            "what is over is forgotten"
+        );
     }
 }

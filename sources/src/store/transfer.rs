@@ -19,13 +19,25 @@ impl Store {
     /// Writes these and all that they need into `file`.
     pub fn export(&self, resolved: &[Resolved], file: &Path) -> Result<(), Error> {
         let failed = |error: io::Error| unwritable(file, &error);
-        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let temporary = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
         let mut archive = tar::Builder::new(BufWriter::new(temporary));
         let references = serde_json::to_vec(resolved).map_err(|error| failed(error.into()))?;
-        append(&mut archive, REFERENCES, references.len() as u64, references.as_slice()).map_err(failed)?;
-        let digests: BTreeSet<&Digest> =
-            resolved.iter().flat_map(|resolved| &resolved.parts).map(|part| &part.digest).collect();
+        append(
+            &mut archive,
+            REFERENCES,
+            references.len() as u64,
+            references.as_slice(),
+        )
+        .map_err(failed)?;
+        let digests: BTreeSet<&Digest> = resolved
+            .iter()
+            .flat_map(|resolved| &resolved.parts)
+            .map(|part| &part.digest)
+            .collect();
         for digest in digests {
             let gone = |error| self.failed(error);
             let content = File::open(self.blob_path(digest)).map_err(gone)?;
@@ -33,8 +45,12 @@ impl Store {
             append(&mut archive, &blob_name(digest), size, content).map_err(failed)?;
         }
         let buffered = archive.into_inner().map_err(failed)?;
-        let temporary = buffered.into_inner().map_err(|error| failed(error.into_error()))?;
-        temporary.persist(file).map_err(|error| failed(error.error))?;
+        let temporary = buffered
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
+        temporary
+            .persist(file)
+            .map_err(|error| failed(error.error))?;
         Ok(())
     }
 
@@ -48,29 +64,51 @@ impl Store {
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             if name == REFERENCES {
                 let mut bytes = Vec::new();
-                entry.by_ref().take(MAX_REFERENCES_BYTES).read_to_end(&mut bytes).map_err(failed)?;
-                references =
-                    serde_json::from_slice(&bytes).map_err(|error| unreadable(file, REFERENCES).caused_by(error))?;
+                entry
+                    .by_ref()
+                    .take(MAX_REFERENCES_BYTES)
+                    .read_to_end(&mut bytes)
+                    .map_err(failed)?;
+                references = serde_json::from_slice(&bytes)
+                    .map_err(|error| unreadable(file, REFERENCES).caused_by(error))?;
                 continue;
             }
-            let digest = blob_digest(&name).ok_or_else(|| unreadable(file, &format!("`{name}` in it")))?;
+            let digest =
+                blob_digest(&name).ok_or_else(|| unreadable(file, &format!("`{name}` in it")))?;
             if entry.size() > max_bytes {
-                let message = format!("`{name}` in `{}` is larger than {max_bytes} bytes", file.display());
-                return Err(Error::new(ErrorKind::TooLarge, message).hint("the operator sets `sources.maxModule`"));
+                let message = format!(
+                    "`{name}` in `{}` is larger than {max_bytes} bytes",
+                    file.display()
+                );
+                return Err(Error::new(ErrorKind::TooLarge, message)
+                    .hint("the operator sets `sources.maxModule`"));
             }
             self.take_in(&digest, &mut entry, file)?;
         }
         for resolved in &references {
             if !resolved.is_consistent() {
                 let shown = resolved.reference.redacted();
-                return Err(unreadable(file, &format!("what it has for `{shown}` has another digest than that names")));
+                return Err(unreadable(
+                    file,
+                    &format!("what it has for `{shown}` has another digest than that names"),
+                ));
             }
             if !self.holds(resolved) {
-                return Err(unreadable(file, &format!("a part of `{}` is missing", resolved.reference.redacted())));
+                return Err(unreadable(
+                    file,
+                    &format!("a part of `{}` is missing", resolved.reference.redacted()),
+                ));
             }
             // That it was checked is the file's word too.
             let caching = resolved.caching.without_promises();
-            self.remember(&Resolved { signed: None, caching, ..resolved.clone() }, &Asker::default())?;
+            self.remember(
+                &Resolved {
+                    signed: None,
+                    caching,
+                    ..resolved.clone()
+                },
+                &Asker::default(),
+            )?;
         }
         Ok(references)
     }
@@ -79,7 +117,10 @@ impl Store {
         let mut writer = self.writer(Some(digest))?;
         let mut chunk = vec![0; CHUNK];
         loop {
-            match content.read(&mut chunk).map_err(|error| unreadable(file, &error.to_string()))? {
+            match content
+                .read(&mut chunk)
+                .map_err(|error| unreadable(file, &error.to_string()))?
+            {
                 0 => return writer.commit().map(drop),
                 length => writer.write(&chunk[..length])?,
             }
@@ -87,7 +128,12 @@ impl Store {
     }
 }
 
-fn append(archive: &mut tar::Builder<impl Write>, name: &str, size: u64, content: impl Read) -> io::Result<()> {
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    name: &str,
+    size: u64,
+    content: impl Read,
+) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o644);
@@ -104,12 +150,18 @@ fn blob_digest(name: &str) -> Option<Digest> {
 }
 
 fn unreadable(file: &Path, what: &str) -> Error {
-    Error::new(ErrorKind::Store, format!("`{}` cannot be imported: {what}", file.display()))
-        .hint("it must be what `cache export` wrote")
+    Error::new(
+        ErrorKind::Store,
+        format!("`{}` cannot be imported: {what}", file.display()),
+    )
+    .hint("it must be what `cache export` wrote")
 }
 
 fn unwritable(file: &Path, error: &io::Error) -> Error {
-    Error::new(ErrorKind::Store, format!("`{}` cannot be written: {error}", file.display()))
+    Error::new(
+        ErrorKind::Store,
+        format!("`{}` cannot be written: {error}", file.display()),
+    )
 }
 
 #[cfg(test)]
@@ -120,13 +172,31 @@ mod tests {
     #[test]
     fn what_goes_out_comes_in() {
         let directory = tempfile::tempdir().unwrap();
-        let (from, to) = (Store::new(directory.path().join("from")), Store::new(directory.path().join("to")));
-        let (resolved, file) = (remembered(&from, "ghcr.io/a/b:1", b"content"), directory.path().join("modules.tar"));
+        let (from, to) = (
+            Store::new(directory.path().join("from")),
+            Store::new(directory.path().join("to")),
+        );
+        let (resolved, file) = (
+            remembered(&from, "ghcr.io/a/b:1", b"content"),
+            directory.path().join("modules.tar"),
+        );
         from.export(std::slice::from_ref(&resolved), &file).unwrap();
-        assert_eq!(to.import(&file, 100).unwrap(), std::slice::from_ref(&resolved));
-        assert_eq!(to.resolved(&resolved.reference, &Asker::default()).unwrap(), resolved);
-        let with_secrets = Asker { namespace: "n".to_owned(), secrets: vec!["s".to_owned()] };
-        assert!(to.resolved(&resolved.reference, &with_secrets).is_some(), "what is there for all is there for these");
+        assert_eq!(
+            to.import(&file, 100).unwrap(),
+            std::slice::from_ref(&resolved)
+        );
+        assert_eq!(
+            to.resolved(&resolved.reference, &Asker::default()).unwrap(),
+            resolved
+        );
+        let with_secrets = Asker {
+            namespace: "n".to_owned(),
+            secrets: vec!["s".to_owned()],
+        };
+        assert!(
+            to.resolved(&resolved.reference, &with_secrets).is_some(),
+            "what is there for all is there for these"
+        );
         assert_eq!(to.read(&resolved.artifact, 100).unwrap(), &b"content"[..]);
         assert_eq!(to.import(&file, 3).unwrap_err().kind(), ErrorKind::TooLarge);
     }
@@ -135,7 +205,11 @@ mod tests {
     fn what_is_not_what_it_says_stays_out() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path().join("store"));
-        let resolved = remembered(&Store::new(directory.path().join("other")), "ghcr.io/a/b:1", b"content");
+        let resolved = remembered(
+            &Store::new(directory.path().join("other")),
+            "ghcr.io/a/b:1",
+            b"content",
+        );
         let import = |entries: &[(&str, &[u8])]| {
             let file = directory.path().join("hostile.tar");
             let mut archive = tar::Builder::new(File::create(&file).unwrap());
@@ -145,9 +219,16 @@ mod tests {
             archive.into_inner().unwrap();
             store.import(&file, 100).unwrap_err().kind()
         };
-        let (name, references) = (blob_name(&resolved.artifact), serde_json::to_vec(&[&resolved]).unwrap());
+        let (name, references) = (
+            blob_name(&resolved.artifact),
+            serde_json::to_vec(&[&resolved]).unwrap(),
+        );
         assert_eq!(import(&[(&name, b"other")]), ErrorKind::DigestMismatch);
-        assert_eq!(import(&[(REFERENCES, &references)]), ErrorKind::Store, "nothing is behind it");
+        assert_eq!(
+            import(&[(REFERENCES, &references)]),
+            ErrorKind::Store,
+            "nothing is behind it"
+        );
         assert_eq!(import(&[("blobs/sha256/short", b"")]), ErrorKind::Store);
         assert_eq!(import(&[(REFERENCES, b"{}")]), ErrorKind::Store);
         assert!(store.list().is_empty());

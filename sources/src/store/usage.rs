@@ -55,12 +55,32 @@ impl Store {
     pub fn list(&self) -> Vec<Stored> {
         let mut list: Vec<Stored> = self
             .references()
-            .map(|(_, Resolved { reference, artifact, parts, .. })| {
-                let files: Vec<_> =
-                    parts.iter().filter_map(|part| self.blob_path(&part.digest).metadata().ok()).collect();
-                let (bytes, complete) = (files.iter().map(Metadata::len).sum(), files.len() == parts.len());
-                Stored { reference, artifact, bytes, complete }
-            })
+            .map(
+                |(
+                    _,
+                    Resolved {
+                        reference,
+                        artifact,
+                        parts,
+                        ..
+                    },
+                )| {
+                    let files: Vec<_> = parts
+                        .iter()
+                        .filter_map(|part| self.blob_path(&part.digest).metadata().ok())
+                        .collect();
+                    let (bytes, complete) = (
+                        files.iter().map(Metadata::len).sum(),
+                        files.len() == parts.len(),
+                    );
+                    Stored {
+                        reference,
+                        artifact,
+                        bytes,
+                        complete,
+                    }
+                },
+            )
             .collect();
         list.sort_by_cached_key(|stored| stored.reference.to_string());
         list
@@ -127,7 +147,10 @@ impl Store {
 
     fn remove_abandoned(&self) {
         for entry in entries(&self.root.join(TEMPORARY)) {
-            let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
+            let age = entry
+                .metadata()
+                .ok()
+                .and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
             if age.is_some_and(|age| age > ABANDONED) {
                 let _ = fs::remove_file(entry.path());
             }
@@ -135,16 +158,22 @@ impl Store {
     }
 
     fn references(&self) -> impl Iterator<Item = (PathBuf, Resolved)> {
-        entries(&self.root.join(REFERENCES)).filter_map(|entry| Some((entry.path(), read_json(&entry.path())?)))
+        entries(&self.root.join(REFERENCES))
+            .filter_map(|entry| Some((entry.path(), read_json(&entry.path())?)))
     }
 
     fn blobs(&self) -> Vec<Used> {
         let algorithms = entries(&self.root.join(BLOBS));
-        let files =
-            algorithms.flat_map(|algorithm| entries(&algorithm.path())).flat_map(|first| entries(&first.path()));
+        let files = algorithms
+            .flat_map(|algorithm| entries(&algorithm.path()))
+            .flat_map(|first| entries(&first.path()));
         let used = |file: DirEntry| {
             let metadata = file.metadata().ok().filter(Metadata::is_file)?;
-            Some(Used { path: file.path(), bytes: metadata.len(), last: metadata.modified().ok()? })
+            Some(Used {
+                path: file.path(),
+                bytes: metadata.len(),
+                last: metadata.modified().ok()?,
+            })
         };
         files.filter_map(used).collect()
     }
@@ -152,7 +181,10 @@ impl Store {
 
 /// What cannot be read is not there.
 fn entries(directory: &Path) -> impl Iterator<Item = DirEntry> + use<> {
-    fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok)
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
 }
 
 #[cfg(test)]
@@ -164,12 +196,19 @@ mod tests {
     fn put(store: &Store, name: &str, content: &[u8], age: u64) -> Resolved {
         let resolved = remembered(store, &format!("ghcr.io/a/{name}:1"), content);
         let used = SystemTime::now() - Duration::from_secs(age);
-        fs::File::open(store.blob_path(&resolved.artifact)).unwrap().set_modified(used).unwrap();
+        fs::File::open(store.blob_path(&resolved.artifact))
+            .unwrap()
+            .set_modified(used)
+            .unwrap();
         resolved
     }
 
     fn names(store: &Store) -> Vec<String> {
-        store.list().into_iter().map(|stored| stored.reference.to_string()).collect()
+        store
+            .list()
+            .into_iter()
+            .map(|stored| stored.reference.to_string())
+            .collect()
     }
 
     #[test]
@@ -179,12 +218,27 @@ mod tests {
         put(&store, "old", &[1; 40], 200);
         let read = put(&store, "read", &[2; 40], 300);
         put(&store, "new", &[3; 40], 100);
-        assert!(store.read(&read.artifact, 100).is_some(), "reading is using");
+        assert!(
+            store.read(&read.artifact, 100).is_some(),
+            "reading is using"
+        );
         assert_eq!(store.prune(120), Removed::default());
-        assert_eq!(store.prune(80), Removed { files: 1, bytes: 40 });
+        assert_eq!(
+            store.prune(80),
+            Removed {
+                files: 1,
+                bytes: 40
+            }
+        );
         assert_eq!(
             (names(&store), store.bytes()),
-            (vec!["oci://ghcr.io/a/new:1".to_owned(), "oci://ghcr.io/a/read:1".to_owned()], 80)
+            (
+                vec![
+                    "oci://ghcr.io/a/new:1".to_owned(),
+                    "oci://ghcr.io/a/read:1".to_owned()
+                ],
+                80
+            )
         );
         assert_eq!(store.prune(0).files, 2);
         assert!(names(&store).is_empty());
@@ -197,7 +251,10 @@ mod tests {
         put(&store, "a", &[1; 40], 300);
         put(&store, "b", &[2; 40], 200);
         put(&store, "c", &[3; 40], 100);
-        assert_eq!(names(&store), ["oci://ghcr.io/a/b:1", "oci://ghcr.io/a/c:1"]);
+        assert_eq!(
+            names(&store),
+            ["oci://ghcr.io/a/b:1", "oci://ghcr.io/a/c:1"]
+        );
     }
 
     #[test]
@@ -205,10 +262,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
         put(&store, "a", b"a", 0);
-        let (old, young) = (directory.path().join("tmp/old"), directory.path().join("tmp/young"));
+        let (old, young) = (
+            directory.path().join("tmp/old"),
+            directory.path().join("tmp/young"),
+        );
         fs::write(&young, b"").unwrap();
-        fs::File::create(&old).unwrap().set_modified(SystemTime::now() - ABANDONED * 2).unwrap();
+        fs::File::create(&old)
+            .unwrap()
+            .set_modified(SystemTime::now() - ABANDONED * 2)
+            .unwrap();
         store.prune(u64::MAX);
-        assert_eq!((old.exists(), young.exists(), names(&store).len()), (false, true, 1));
+        assert_eq!(
+            (old.exists(), young.exists(), names(&store).len()),
+            (false, true, 1)
+        );
     }
 }

@@ -41,33 +41,66 @@ impl Decoder {
 
 /// The body without the coding that the headers name.
 pub(super) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<Body, Error> {
-    let named = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
-    let named = named.flat_map(|value| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
+    let named = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .map(|value| value.to_str().unwrap_or("?"));
+    let named = named
+        .flat_map(|value| value.split(','))
+        .map(|coding| coding.trim().to_ascii_lowercase());
     // Those are no codings, and some stores say them of what they keep.
     let codings: Vec<String> = named
-        .filter(|coding| !matches!(coding.as_str(), "" | "identity" | "none" | "binary" | "aws-chunked"))
+        .filter(|coding| {
+            !matches!(
+                coding.as_str(),
+                "" | "identity" | "none" | "binary" | "aws-chunked"
+            )
+        })
         .collect();
-    let decoder = match codings.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let decoder = match codings
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         [] => return Ok(body),
         ["gzip" | "x-gzip"] => Decoder::Gzip(MultiGzDecoder::new(Vec::new())),
         ["deflate"] => Decoder::Deflate(ZlibDecoder::new(Vec::new())),
         _ => {
-            let message = format!("{origin} sends the content coding `{}`, which nobody asked for", codings.join(", "));
+            let message = format!(
+                "{origin} sends the content coding `{}`, which nobody asked for",
+                codings.join(", ")
+            );
             return Err(Error::new(ErrorKind::Unsupported, message)
                 .hint("have the server send it as it is; gzip and deflate would be undone"));
         }
     };
-    let damaged = format!("{origin} sends content whose coding `{}` is damaged", codings.join(", "));
-    let coded = Coded { stream: body.stream, decoder, pending: Bytes::new(), read: 0, made: 0, damaged };
+    let damaged = format!(
+        "{origin} sends content whose coding `{}` is damaged",
+        codings.join(", ")
+    );
+    let coded = Coded {
+        stream: body.stream,
+        decoder,
+        pending: Bytes::new(),
+        read: 0,
+        made: 0,
+        damaged,
+    };
     let stream = stream::try_unfold(Some(coded), |coded| async move {
-        let Some(mut coded) = coded else { return Ok(None) };
+        let Some(mut coded) = coded else {
+            return Ok(None);
+        };
         Ok(match coded.next().await? {
             Some(bytes) => Some((bytes, Some(coded))),
             None => Some((coded.finish()?, None)),
         })
     });
     // What was announced is the length of what is coded.
-    Ok(Body { stream: stream.boxed(), length: None })
+    Ok(Body {
+        stream: stream.boxed(),
+        length: None,
+    })
 }
 
 struct Coded {
@@ -90,11 +123,17 @@ impl Coded {
                 }
             }
             let slice = self.pending.split_to(self.pending.len().min(SLICE));
-            let made = self.decoder.write(&slice).map_err(|error| self.failed(error))?;
+            let made = self
+                .decoder
+                .write(&slice)
+                .map_err(|error| self.failed(error))?;
             self.read += slice.len() as u64;
             self.made += made.len() as u64;
             if self.read > self.made.saturating_add(OVERHEAD) {
-                return Err(Error::new(ErrorKind::Protocol, format!("{}: nothing comes of it", self.damaged)));
+                return Err(Error::new(
+                    ErrorKind::Protocol,
+                    format!("{}: nothing comes of it", self.damaged),
+                ));
             }
             if !made.is_empty() {
                 return Ok(Some(made.into()));
@@ -103,8 +142,13 @@ impl Coded {
     }
 
     fn finish(self) -> Result<Bytes, Error> {
-        let Self { decoder, damaged, .. } = self;
-        decoder.finish().map(Bytes::from).map_err(|error| explain(error, damaged))
+        let Self {
+            decoder, damaged, ..
+        } = self;
+        decoder
+            .finish()
+            .map(Bytes::from)
+            .map_err(|error| explain(error, damaged))
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -129,8 +173,14 @@ mod tests {
     use super::*;
 
     async fn decode(coding: &str, bytes: &[u8], chunk: usize) -> Result<Vec<u8>, ErrorKind> {
-        let chunks: Vec<_> = bytes.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        let body = Body { stream: stream::iter(chunks).boxed(), length: Some(bytes.len() as u64) };
+        let chunks: Vec<_> = bytes
+            .chunks(chunk)
+            .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
+            .collect();
+        let body = Body {
+            stream: stream::iter(chunks).boxed(),
+            length: Some(bytes.len() as u64),
+        };
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().unwrap())]);
         let mut body = decoded(body, &headers, "`https://a`").map_err(|error| error.kind())?;
         let mut whole = Vec::new();
@@ -151,9 +201,16 @@ mod tests {
     #[tokio::test]
     async fn a_bomb_in_one_chunk_comes_out_in_pieces() {
         let bomb = gzip(&vec![0; 64 << 20]);
-        assert_eq!(decode("gzip", &bomb, usize::MAX).await.unwrap().len(), 64 << 20);
+        assert_eq!(
+            decode("gzip", &bomb, usize::MAX).await.unwrap().len(),
+            64 << 20
+        );
         let nothing = gzip(b"").repeat(100_000);
-        assert_eq!(decode("gzip", &nothing, 64 << 10).await, Err(ErrorKind::Protocol), "members without end");
+        assert_eq!(
+            decode("gzip", &nothing, 64 << 10).await,
+            Err(ErrorKind::Protocol),
+            "members without end"
+        );
     }
 
     #[tokio::test]
@@ -165,16 +222,32 @@ mod tests {
         let deflate = deflate.finish().unwrap();
         for chunk in [1, 1000, 1 << 20] {
             assert_eq!(decode("gzip", &gzip, chunk).await.unwrap(), content);
-            assert_eq!(decode("identity, X-Gzip", &gzip, chunk).await.unwrap(), content);
+            assert_eq!(
+                decode("identity, X-Gzip", &gzip, chunk).await.unwrap(),
+                content
+            );
             assert_eq!(decode("deflate", &deflate, chunk).await.unwrap(), content);
         }
-        assert_eq!(decode("aws-chunked, none", b"plain", 2).await.unwrap(), b"plain");
+        assert_eq!(
+            decode("aws-chunked, none", b"plain", 2).await.unwrap(),
+            b"plain"
+        );
         assert_eq!(decode("br", b"?", 1).await, Err(ErrorKind::Unsupported));
-        assert_eq!(decode("gzip, gzip", &gzip, 1).await, Err(ErrorKind::Unsupported));
-        assert_eq!(decode("gzip", b"\0asm, and no gzip", 3).await, Err(ErrorKind::Protocol));
+        assert_eq!(
+            decode("gzip, gzip", &gzip, 1).await,
+            Err(ErrorKind::Unsupported)
+        );
+        assert_eq!(
+            decode("gzip", b"\0asm, and no gzip", 3).await,
+            Err(ErrorKind::Protocol)
+        );
         for (coding, coded) in [("gzip", &gzip), ("deflate", &deflate)] {
             let half = &coded[..coded.len() / 2];
-            assert_eq!(decode(coding, half, 1000).await, Err(ErrorKind::Unavailable), "{coding}, cut off");
+            assert_eq!(
+                decode(coding, half, 1000).await,
+                Err(ErrorKind::Unavailable),
+                "{coding}, cut off"
+            );
         }
     }
 }

@@ -26,20 +26,35 @@ pub struct Hosts {
 impl Hosts {
     /// Each entry is `host` (every port) or `host:port`.
     pub fn new(entries: impl IntoIterator<Item = String>) -> Self {
-        let listed = entries.into_iter().map(|entry| entry.trim().to_ascii_lowercase()).collect();
-        Self { listed: Arc::new(listed), ..Self::default() }
+        let listed = entries
+            .into_iter()
+            .map(|entry| entry.trim().to_ascii_lowercase())
+            .collect();
+        Self {
+            listed: Arc::new(listed),
+            ..Self::default()
+        }
     }
 
     /// The same, and plain HTTP is spoken to hosts that are not listed too.
     #[must_use]
     pub fn in_plain_http(self) -> Self {
-        Self { plain_http: true, ..self }
+        Self {
+            plain_http: true,
+            ..self
+        }
     }
 
     /// The same, with no other hosts to be reached than those that match one of the patterns; all, if there are none.
     #[must_use]
     pub fn only(self, patterns: impl IntoIterator<Item = String>) -> Self {
-        Self { reachable: patterns.into_iter().map(|pattern| pattern.to_ascii_lowercase()).collect(), ..self }
+        Self {
+            reachable: patterns
+                .into_iter()
+                .map(|pattern| pattern.to_ascii_lowercase())
+                .collect(),
+            ..self
+        }
     }
 
     /// Whether `authority`, `host` or `host:port`, is listed.
@@ -49,9 +64,12 @@ impl Hosts {
     }
 
     fn contains_host(&self, host: &str) -> bool {
-        self.listed
-            .iter()
-            .any(|entry| entry == host || entry.rsplit_once(':').is_some_and(|(listed, _)| listed == host))
+        self.listed.iter().any(|entry| {
+            entry == host
+                || entry
+                    .rsplit_once(':')
+                    .is_some_and(|(listed, _)| listed == host)
+        })
     }
 
     /// Refuses a URL whose scheme or literal address is not allowed. Names are checked when they are resolved.
@@ -63,8 +81,13 @@ impl Hosts {
         };
         let may_reach = |pattern: &String| matches(pattern, host) || matches(pattern, &authority);
         if !self.reachable.is_empty() && !self.reachable.iter().any(may_reach) {
-            return Err(Error::new(ErrorKind::Denied, format!("requests to `{authority}` are not allowed"))
-                .hint("the operator lists the hosts that may be reached under `sources.policy.hosts`"));
+            return Err(Error::new(
+                ErrorKind::Denied,
+                format!("requests to `{authority}` are not allowed"),
+            )
+            .hint(
+                "the operator lists the hosts that may be reached under `sources.policy.hosts`",
+            ));
         }
         let listed = self.contains(&authority);
         let literal = match url.host() {
@@ -73,7 +96,8 @@ impl Hosts {
             _ => None,
         };
         // Before the scheme, so that nobody is told how to open a metadata service.
-        if let Some((address, why)) = literal.and_then(|address| Some((address, forbidden_address(address)?)))
+        if let Some((address, why)) =
+            literal.and_then(|address| Some((address, forbidden_address(address)?)))
             && !listed
         {
             return Err(denied(&authority, address, why));
@@ -84,7 +108,9 @@ impl Hosts {
         }
         // The resolver does not see ports: a name that is listed with one is closed at the others.
         if literal.is_none() && !listed && self.contains_host(host) {
-            let message = format!("`{host}` is listed as insecure with another port than that of `{authority}`");
+            let message = format!(
+                "`{host}` is listed as insecure with another port than that of `{authority}`"
+            );
             return Err(Error::new(ErrorKind::Denied, message));
         }
         Ok(())
@@ -113,7 +139,10 @@ pub(crate) fn split_port(authority: &str) -> (&str, &str) {
 }
 
 fn denied(host: &str, address: IpAddr, why: &str) -> Error {
-    let error = Error::new(ErrorKind::Denied, format!("`{host}` is {address}, {why}, which requests may not reach"));
+    let error = Error::new(
+        ErrorKind::Denied,
+        format!("`{host}` is {address}, {why}, which requests may not reach"),
+    );
     // A registry in development is on one's own machine; nobody's is at a metadata service's address.
     match address.is_loopback() {
         true => error.hint(format!(
@@ -143,7 +172,9 @@ fn forbidden_v4(address: Ipv4Addr) -> Option<&'static str> {
         Some("no real address")
     } else if address.is_multicast() || address.is_broadcast() {
         Some("a group of machines")
-    } else if address == Ipv4Addr::new(100, 100, 100, 200) || address == Ipv4Addr::new(168, 63, 129, 16) {
+    } else if address == Ipv4Addr::new(100, 100, 100, 200)
+        || address == Ipv4Addr::new(168, 63, 129, 16)
+    {
         Some("a cloud's metadata service")
     } else {
         None
@@ -161,7 +192,9 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
         Some("a link-local address")
     } else if address.is_multicast() {
         Some("a group of machines")
-    } else if address.segments()[..7] == [0xfd00, 0xec2, 0, 0, 0, 0, 0] || address == GOOGLE_METADATA {
+    } else if address.segments()[..7] == [0xfd00, 0xec2, 0, 0, 0, 0, 0]
+        || address == GOOGLE_METADATA
+    {
         Some("a cloud's metadata service")
     } else {
         None
@@ -245,7 +278,15 @@ mod tests {
         ] {
             assert!(forbidden_address(text.parse().unwrap()).is_some(), "{text}");
         }
-        for text in ["10.0.0.1", "192.168.1.1", "172.16.0.1", "8.8.8.8", "2001:db8::1", "fd12::1", "::ffff:8.8.8.8"] {
+        for text in [
+            "10.0.0.1",
+            "192.168.1.1",
+            "172.16.0.1",
+            "8.8.8.8",
+            "2001:db8::1",
+            "fd12::1",
+            "::ffff:8.8.8.8",
+        ] {
             assert!(forbidden_address(text.parse().unwrap()).is_none(), "{text}");
         }
     }
@@ -253,7 +294,11 @@ mod tests {
     #[test]
     fn hosts_match_with_and_without_port() {
         let hosts = Hosts::new(["127.0.0.1:5000".to_owned(), "Registry.Local".to_owned()]);
-        assert!(hosts.contains("127.0.0.1:5000") && !hosts.contains("127.0.0.1:5001") && !hosts.contains("127.0.0.1"));
+        assert!(
+            hosts.contains("127.0.0.1:5000")
+                && !hosts.contains("127.0.0.1:5001")
+                && !hosts.contains("127.0.0.1")
+        );
         assert!(hosts.contains("registry.local") && hosts.contains("registry.local:8080"));
         assert!(hosts.contains_host("127.0.0.1"));
     }
@@ -261,30 +306,57 @@ mod tests {
     #[test]
     fn plain_http_and_literal_addresses_need_listing() {
         let none = Hosts::default();
-        for url in
-            ["http://example.com/", "https://127.0.0.1/", "https://[::1]:1/", "https://2130706433/", "https://0x7f.1/"]
-        {
-            assert_eq!(none.check(&url.parse().unwrap()).unwrap_err().kind(), ErrorKind::Denied, "{url}");
+        for url in [
+            "http://example.com/",
+            "https://127.0.0.1/",
+            "https://[::1]:1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+        ] {
+            assert_eq!(
+                none.check(&url.parse().unwrap()).unwrap_err().kind(),
+                ErrorKind::Denied,
+                "{url}"
+            );
         }
         assert!(none.check(&"https://example.com/".parse().unwrap()).is_ok());
-        assert!(Hosts::new(["127.0.0.1:80".to_owned()]).check(&"http://127.0.0.1/".parse().unwrap()).is_ok());
+        assert!(
+            Hosts::new(["127.0.0.1:80".to_owned()])
+                .check(&"http://127.0.0.1/".parse().unwrap())
+                .is_ok()
+        );
     }
 
     #[test]
     fn only_the_hosts_that_the_operator_lists() {
-        let hosts = Hosts::default().only(["ghcr.io".to_owned(), "*.Acme.com".to_owned(), "r.example:8443".to_owned()]);
+        let hosts = Hosts::default().only([
+            "ghcr.io".to_owned(),
+            "*.Acme.com".to_owned(),
+            "r.example:8443".to_owned(),
+        ]);
         let allowed = |url: &str| hosts.check(&url.parse().unwrap()).is_ok();
-        assert!(allowed("https://ghcr.io/x") && allowed("https://r.acme.com/x") && allowed("https://r.example:8443/x"));
         assert!(
-            !allowed("https://ghcr.io.evil/x") && !allowed("https://acme.com/x") && !allowed("https://r.example/x")
+            allowed("https://ghcr.io/x")
+                && allowed("https://r.acme.com/x")
+                && allowed("https://r.example:8443/x")
+        );
+        assert!(
+            !allowed("https://ghcr.io.evil/x")
+                && !allowed("https://acme.com/x")
+                && !allowed("https://r.example/x")
         );
     }
 
     #[tokio::test]
     async fn a_name_for_this_machine_is_refused_unless_listed() {
-        let refused = Resolver::new(Hosts::default()).resolve("localhost".parse().unwrap()).await;
+        let refused = Resolver::new(Hosts::default())
+            .resolve("localhost".parse().unwrap())
+            .await;
         let error = refused.err().unwrap();
-        assert_eq!(error.downcast_ref::<Error>().unwrap().kind(), ErrorKind::Denied);
+        assert_eq!(
+            error.downcast_ref::<Error>().unwrap().kind(),
+            ErrorKind::Denied
+        );
         let listed = Resolver::new(Hosts::new(["localhost:5000".to_owned()]));
         assert!(listed.resolve("localhost".parse().unwrap()).await.is_ok());
     }

@@ -16,7 +16,10 @@ pub struct Pace {
 impl Pace {
     /// It begins.
     pub fn new(now: Instant) -> Self {
-        Self { since: now, bytes: 0 }
+        Self {
+            since: now,
+            bytes: 0,
+        }
     }
 
     /// Takes note of `bytes` more; what came in how long, where that was too little.
@@ -46,7 +49,10 @@ mod tests {
         assert!((1..30).all(|second| dripping.arrived(1, at(second)).is_ok()));
         assert_eq!(dripping.arrived(1, at(30)), Err((30, WINDOW)));
         let mut slow = Pace::new(start);
-        assert!((1..=600).all(|second| slow.arrived(200, at(second)).is_ok()), "slow, and it comes");
+        assert!(
+            (1..=600).all(|second| slow.arrived(200, at(second)).is_ok()),
+            "slow, and it comes"
+        );
         let mut stalled = Pace::new(start);
         assert!(stalled.arrived(1 << 20, at(29)).is_ok() && stalled.arrived(1, at(31)).is_ok());
         assert!(stalled.arrived(1, at(60)).is_ok() && stalled.arrived(1, at(61)).is_err());

@@ -36,33 +36,55 @@ pub(super) fn entries(
 ) -> Result<(), Error> {
     let reader = decompress::plain(layer).map_err(|error| damaged(&error))?;
     let allowance = Rc::new(Cell::new(MAX_DESCRIPTION));
-    let mut archive = Archive::new(Metered { inner: reader.take(budget.bytes), allowance: Rc::clone(&allowance) });
+    let mut archive = Archive::new(Metered {
+        inner: reader.take(budget.bytes),
+        allowance: Rc::clone(&allowance),
+    });
     for entry in archive.entries().map_err(|error| damaged(&error))? {
         // The limit looks like an end in the middle.
         let mut entry = entry.map_err(|error| damaged(&error))?;
         allowance.set(u64::MAX);
         // The library makes up the holes of such a file, of any size: nothing below counts them.
         if entry.header().entry_type() == EntryType::GNUSparse {
-            return Err(Error::new(ErrorKind::Unsupported, "the archive holds a sparse file")
-                .hint("pack it without, for example with GNU tar without --sparse"));
+            return Err(
+                Error::new(ErrorKind::Unsupported, "the archive holds a sparse file")
+                    .hint("pack it without, for example with GNU tar without --sparse"),
+            );
         }
         let Some(left) = budget.entries.checked_sub(1) else {
-            return Err(Error::new(ErrorKind::TooLarge, format!("the archive has more than {MAX_ENTRIES} entries")));
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("the archive has more than {MAX_ENTRIES} entries"),
+            ));
         };
         budget.entries = left;
         if let Some(path) = plain(&entry.path_bytes()) {
             let kind = kind(&entry, &path);
-            let target = if let Kind::Link(target) = &kind { target.len() } else { 0 };
-            budget.names = budget.names.checked_sub(path.len() + target).ok_or_else(|| {
-                Error::new(ErrorKind::TooLarge, format!("the paths in the archive have more than {MAX_NAMES} bytes"))
-            })?;
+            let target = if let Kind::Link(target) = &kind {
+                target.len()
+            } else {
+                0
+            };
+            budget.names = budget
+                .names
+                .checked_sub(path.len() + target)
+                .ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::TooLarge,
+                        format!("the paths in the archive have more than {MAX_NAMES} bytes"),
+                    )
+                })?;
             each(&path, kind, &mut entry)?;
         }
         io::copy(&mut entry, &mut io::sink()).map_err(|error| damaged(&error))?;
         allowance.set(MAX_DESCRIPTION);
     }
     budget.bytes = archive.into_inner().inner.limit();
-    if budget.bytes == 0 { Err(bomb(budget.whole)) } else { Ok(()) }
+    if budget.bytes == 0 {
+        Err(bomb(budget.whole))
+    } else {
+        Ok(())
+    }
 }
 
 /// A reader that gives no more than it is allowed to: the library reads descriptions into memory, however long they say they are.
@@ -73,9 +95,13 @@ struct Metered<R> {
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.allowance.get()).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.allowance.get())
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         if most == 0 && !buffer.is_empty() {
-            return Err(io::Error::other(format!("what describes an entry has more than {MAX_DESCRIPTION} bytes")));
+            return Err(io::Error::other(format!(
+                "what describes an entry has more than {MAX_DESCRIPTION} bytes"
+            )));
         }
         let count = self.inner.read(&mut buffer[..most])?;
         self.allowance.update(|allowance| allowance - count as u64);
@@ -114,7 +140,10 @@ pub(super) fn plain(path: &[u8]) -> Option<String> {
 }
 
 fn resolve(from: &str, path: &str) -> Option<String> {
-    let mut segments: Vec<&str> = from.split('/').filter(|segment| !segment.is_empty()).collect();
+    let mut segments: Vec<&str> = from
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
     for segment in path.split('/') {
         match segment {
             "" | "." => {}
@@ -139,14 +168,29 @@ mod tests {
     /// Two megabytes that say they are a name: as large as whoever packs it likes.
     #[test]
     fn a_long_name_takes_no_memory() {
-        for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        for kind in [
+            EntryType::GNULongName,
+            EntryType::GNULongLink,
+            EntryType::XHeader,
+        ] {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(kind);
             header.set_size(2 << 20);
             header.set_cksum();
-            let archive = gzip(&[header.as_bytes().as_slice(), &vec![b'n'; 2 << 20], &[0; 1024]].concat());
-            let error = entries(&archive.into(), &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
-            assert!(error.to_string().contains("what describes an entry"), "{error}");
+            let archive = gzip(
+                &[
+                    header.as_bytes().as_slice(),
+                    &vec![b'n'; 2 << 20],
+                    &[0; 1024],
+                ]
+                .concat(),
+            );
+            let error =
+                entries(&archive.into(), &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
+            assert!(
+                error.to_string().contains("what describes an entry"),
+                "{error}"
+            );
         }
     }
 
@@ -170,11 +214,25 @@ mod tests {
     fn paths_are_made_plain_or_refused() {
         assert_eq!(plain(b"./a//b/").as_deref(), Some("a/b"));
         assert_eq!(plain(b"/app.wasm").as_deref(), Some("app.wasm"));
-        for path in [&b"../x"[..], b"a/../../x", b"", b"./", b"\xff", b"a\0b", &[b'a'; 5000]] {
+        for path in [
+            &b"../x"[..],
+            b"a/../../x",
+            b"",
+            b"./",
+            b"\xff",
+            b"a\0b",
+            &[b'a'; 5000],
+        ] {
             assert_eq!(plain(path), None, "{path:?}");
         }
-        assert_eq!(link(Some(b"../lib/x.wasm"), "usr/bin"), Kind::Link("usr/lib/x.wasm".to_owned()));
-        assert_eq!(link(Some(b"/lib/x.wasm"), "usr/bin"), Kind::Link("lib/x.wasm".to_owned()));
+        assert_eq!(
+            link(Some(b"../lib/x.wasm"), "usr/bin"),
+            Kind::Link("usr/lib/x.wasm".to_owned())
+        );
+        assert_eq!(
+            link(Some(b"/lib/x.wasm"), "usr/bin"),
+            Kind::Link("lib/x.wasm".to_owned())
+        );
         assert_eq!(link(Some(b"../../../etc/passwd"), "usr/bin"), Kind::Other);
     }
 }

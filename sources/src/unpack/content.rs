@@ -51,7 +51,9 @@ impl Content {
             return Ok(bytes.clone());
         }
         let mut bytes = Vec::new();
-        BufReader::new(self.reader()?).take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        BufReader::new(self.reader()?)
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)?;
         Ok(bytes.into())
     }
 }

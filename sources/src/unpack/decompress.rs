@@ -22,7 +22,9 @@ pub(super) fn plain(content: &Content) -> io::Result<Box<dyn Read + '_>> {
 /// Reads what is compressed in it. `None` when nothing is.
 pub(super) fn reader(content: &Content) -> io::Result<Option<Box<dyn Read + '_>>> {
     Ok(match content.head()?.as_slice() {
-        [0x1f, 0x8b, ..] => Some(Box::new(MultiGzDecoder::new(BufReader::new(content.reader()?)))),
+        [0x1f, 0x8b, ..] => Some(Box::new(MultiGzDecoder::new(BufReader::new(
+            content.reader()?,
+        )))),
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
             Some(Box::new(Zstd::new(BufReader::new(content.reader()?))))
         }
@@ -41,7 +43,11 @@ impl<R: BufRead> Zstd<R> {
     fn new(source: R) -> Self {
         let mut frame = FrameDecoder::new();
         frame.set_max_window_size(ZSTD_WINDOW);
-        Self { source, frame, in_frame: false }
+        Self {
+            source,
+            frame,
+            in_frame: false,
+        }
     }
 
     /// Begins the next frame; `false` at the end.
@@ -50,7 +56,10 @@ impl<R: BufRead> Zstd<R> {
             match self.frame.reset(&mut self.source) {
                 Ok(()) => return Ok(true),
                 // Its header is read already.
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
                     let length = u64::from(length);
                     if io::copy(&mut self.source.by_ref().take(length), &mut io::sink())? < length {
                         return Err(io::Error::other("a frame ends too soon"));
@@ -76,7 +85,9 @@ impl<R: BufRead> Read for Zstd<R> {
                 }
             }
             while self.frame.can_collect() == 0 && !self.frame.is_finished() {
-                let decoded = self.frame.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1));
+                let decoded = self
+                    .frame
+                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1));
                 decoded.map_err(io::Error::other)?;
             }
             let count = self.frame.read(buffer)?;
@@ -101,12 +112,30 @@ mod tests {
     #[test]
     fn several_frames_and_skippable_ones() {
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
-        let bytes = [&skippable[..], &frame(b"hello "), &skippable, &frame(b"world"), &skippable].concat();
+        let bytes = [
+            &skippable[..],
+            &frame(b"hello "),
+            &skippable,
+            &frame(b"world"),
+            &skippable,
+        ]
+        .concat();
         let mut text = String::new();
-        reader(&Bytes::from(bytes.clone()).into()).unwrap().unwrap().read_to_string(&mut text).unwrap();
+        reader(&Bytes::from(bytes.clone()).into())
+            .unwrap()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "hello world");
         let mut none = Vec::new();
         let cut = Bytes::copy_from_slice(&bytes[..9]).into();
-        assert!(reader(&cut).unwrap().unwrap().read_to_end(&mut none).is_err(), "a skippable frame that is cut");
+        assert!(
+            reader(&cut)
+                .unwrap()
+                .unwrap()
+                .read_to_end(&mut none)
+                .is_err(),
+            "a skippable frame that is cut"
+        );
     }
 }

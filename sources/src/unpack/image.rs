@@ -38,8 +38,15 @@ pub(crate) fn image(
     for number in 0..count {
         let content = layer(number)?;
         // A tool that did not say what it pushed: the one layer is the module itself.
-        if count == 1 && content.head().map_err(|error| damaged(&error))?.starts_with(b"\0asm") {
-            return content.bytes(limits.module).map_err(|error| damaged(&error));
+        if count == 1
+            && content
+                .head()
+                .map_err(|error| damaged(&error))?
+                .starts_with(b"\0asm")
+        {
+            return content
+                .bytes(limits.module)
+                .map_err(|error| damaged(&error));
         }
         read_names(&content, number, &mut places, &mut budget)?;
     }
@@ -65,7 +72,11 @@ fn read_names(
                 take_away_below(places, directory, layer);
             }
         } else if let Some(gone) = name.strip_prefix(WHITEOUT) {
-            let gone = if directory.is_empty() { gone.to_owned() } else { format!("{directory}/{gone}") };
+            let gone = if directory.is_empty() {
+                gone.to_owned()
+            } else {
+                format!("{directory}/{gone}")
+            };
             if places.get(&gone).is_some_and(|place| place.layer != layer) {
                 places.remove(&gone);
             }
@@ -84,7 +95,10 @@ fn take_away_below(places: &mut BTreeMap<String, Place>, directory: &str, layer:
         return;
     }
     let below = places.range(format!("{directory}/")..format!("{directory}0"));
-    let gone: Vec<String> = below.filter(|(_, place)| place.layer != layer).map(|(path, _)| path.clone()).collect();
+    let gone: Vec<String> = below
+        .filter(|(_, place)| place.layer != layer)
+        .map(|(path, _)| path.clone())
+        .collect();
     for path in gone {
         places.remove(&path);
     }
@@ -97,14 +111,19 @@ fn choose(places: &BTreeMap<String, Place>, wanted: Option<&str>) -> Result<Stri
         return path.ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
-                format!("the image has no file `{wanted}`; its modules are: {}", modules(places)),
+                format!(
+                    "the image has no file `{wanted}`; its modules are: {}",
+                    modules(places)
+                ),
             )
         });
     }
     if let Some(path) = follow(places, COMPAT.to_owned()) {
         return Ok(path);
     }
-    let mut names = places.iter().filter(|(path, place)| is_module_name(path) && place.kind == Kind::File);
+    let mut names = places
+        .iter()
+        .filter(|(path, place)| is_module_name(path) && place.kind == Kind::File);
     match (names.next(), names.next()) {
         (Some((only, _)), None) => Ok(only.clone()),
         (None, _) => {
@@ -123,9 +142,17 @@ fn choose(places: &BTreeMap<String, Place>, wanted: Option<&str>) -> Result<Stri
 }
 
 fn modules(places: &BTreeMap<String, Place>) -> String {
-    let names = places.keys().filter(|path| is_module_name(path)).take(10).map(|path| format!("/{path}"));
+    let names = places
+        .keys()
+        .filter(|path| is_module_name(path))
+        .take(10)
+        .map(|path| format!("/{path}"));
     let names = names.collect::<Vec<_>>().join(", ");
-    if names.is_empty() { "none".to_owned() } else { names }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names
+    }
 }
 
 fn follow(places: &BTreeMap<String, Place>, path: String) -> Option<String> {
@@ -151,7 +178,12 @@ fn refuse_more_files(places: &BTreeMap<String, Place>, module: &str) -> Result<(
     if others.is_empty() {
         return Ok(());
     }
-    let shown = others.iter().take(3).map(|path| format!("/{path}")).collect::<Vec<_>>().join(", ");
+    let shown = others
+        .iter()
+        .take(3)
+        .map(|path| format!("/{path}"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let count = others.len();
     Err(Error::new(
         ErrorKind::Unsupported,
@@ -161,12 +193,19 @@ fn refuse_more_files(places: &BTreeMap<String, Place>, module: &str) -> Result<(
 }
 
 /// A file in an archive.
-pub(super) fn file_in(layer: &Content, wanted: &str, limits: Limits) -> Result<Option<Bytes>, Error> {
+pub(super) fn file_in(
+    layer: &Content,
+    wanted: &str,
+    limits: Limits,
+) -> Result<Option<Bytes>, Error> {
     let mut found = None;
     entries(layer, &mut Budget::new(limits), |path, kind, reader| {
         if path == wanted && kind == Kind::File {
             let mut bytes = Vec::new();
-            reader.take(limits.module + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
+            reader
+                .take(limits.module + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|error| damaged(&error))?;
             if bytes.len() as u64 > limits.module {
                 let limit = limits.module;
                 return Err(Error::new(
@@ -198,7 +237,9 @@ mod tests {
             header.set_mode(0o644);
             if let Some(target) = content.strip_prefix(b"->") {
                 header.set_entry_type(tar::EntryType::Symlink);
-                header.set_link_name(std::str::from_utf8(target).unwrap()).unwrap();
+                header
+                    .set_link_name(std::str::from_utf8(target).unwrap())
+                    .unwrap();
                 header.set_size(0);
                 header.set_cksum();
                 builder.append(&header, &[][..]).unwrap();
@@ -212,7 +253,12 @@ mod tests {
     }
 
     fn find(layers: &[Bytes], path: Option<&str>) -> Result<Bytes, Error> {
-        image(layers.len(), &mut |number| Ok(layers[number].clone().into()), path, LIMITS)
+        image(
+            layers.len(),
+            &mut |number| Ok(layers[number].clone().into()),
+            path,
+            LIMITS,
+        )
     }
 
     fn kind(layers: &[Bytes], path: Option<&str>) -> ErrorKind {
@@ -226,15 +272,26 @@ mod tests {
         assert_eq!(find(&[gzip(&one)], Some("/bin/app.wasm")).unwrap(), MODULE);
         assert_eq!(
             find(
-                &[ruzstd::encoding::compress_to_vec(&one[..], ruzstd::encoding::CompressionLevel::Fastest).into()],
+                &[ruzstd::encoding::compress_to_vec(
+                    &one[..],
+                    ruzstd::encoding::CompressionLevel::Fastest
+                )
+                .into()],
                 None
             )
             .unwrap(),
             MODULE
         );
-        assert_eq!(find(&[Bytes::from_static(MODULE)], None).unwrap(), MODULE, "mislabelled");
+        assert_eq!(
+            find(&[Bytes::from_static(MODULE)], None).unwrap(),
+            MODULE,
+            "mislabelled"
+        );
         let two = tar(&[("a.wasm", b"\0asma"), ("b.wasm", b"\0asmb")]);
-        assert_eq!(find(std::slice::from_ref(&two), Some("b.wasm")).unwrap(), &b"\0asmb"[..]);
+        assert_eq!(
+            find(std::slice::from_ref(&two), Some("b.wasm")).unwrap(),
+            &b"\0asmb"[..]
+        );
         assert_eq!(kind(std::slice::from_ref(&two), None), ErrorKind::Ambiguous);
         assert_eq!(kind(&[two], Some("c.wasm")), ErrorKind::NotFound);
         let compat = tar(&[("plugin.wasm", MODULE), ("runtime-config.json", b"{}")]);
@@ -245,16 +302,29 @@ mod tests {
 
     #[test]
     fn later_layers_replace_and_take_away() {
-        let (old, new) = (tar(&[("app.wasm", b"\0asmold")]), tar(&[("app.wasm", b"\0asmnew")]));
+        let (old, new) = (
+            tar(&[("app.wasm", b"\0asmold")]),
+            tar(&[("app.wasm", b"\0asmnew")]),
+        );
         assert_eq!(find(&[old.clone(), new], None).unwrap(), &b"\0asmnew"[..]);
         let away = tar(&[(".wh.app.wasm", b"")]);
-        assert_eq!(kind(&[old.clone(), away.clone()], None), ErrorKind::Unsupported);
-        assert_eq!(find(&[away, old.clone()], None).unwrap(), &b"\0asmold"[..], "a whiteout hides lower layers only");
+        assert_eq!(
+            kind(&[old.clone(), away.clone()], None),
+            ErrorKind::Unsupported
+        );
+        assert_eq!(
+            find(&[away, old.clone()], None).unwrap(),
+            &b"\0asmold"[..],
+            "a whiteout hides lower layers only"
+        );
         let deep = tar(&[("d/a.wasm", b"\0asma")]);
         let opaque = tar(&[("d/.wh..wh..opq", b""), ("d/b.wasm", b"\0asmb")]);
         assert_eq!(find(&[deep.clone(), opaque], None).unwrap(), &b"\0asmb"[..]);
         let directory = tar(&[(".wh.d", b"")]);
-        assert_eq!(find(&[old, deep, directory], None).unwrap(), &b"\0asmold"[..]);
+        assert_eq!(
+            find(&[old, deep, directory], None).unwrap(),
+            &b"\0asmold"[..]
+        );
     }
 
     #[test]
@@ -271,7 +341,12 @@ mod tests {
     fn files_beside_the_module_are_an_error_that_names_them() {
         let error = find(&[tar(&[("app.wasm", MODULE), ("etc/config", b"x")])], None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("1 files beside its module (/etc/config)"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("1 files beside its module (/etc/config)"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -279,7 +354,11 @@ mod tests {
         let large = gzip(&tar(&[("app.wasm", &vec![0; 2 << 20])]));
         assert_eq!(kind(&[large], None), ErrorKind::TooLarge);
         let bomb = gzip(&tar(&[("app.wasm", MODULE), ("x", &vec![0; 9 << 20])]));
-        assert_eq!(kind(&[bomb], None), ErrorKind::Protocol, "cut off at the bound");
+        assert_eq!(
+            kind(&[bomb], None),
+            ErrorKind::Protocol,
+            "cut off at the bound"
+        );
         let mut long = tar::Builder::new(Vec::new());
         for number in 0..5000 {
             let name = format!("{number}/{}", "n/".repeat(1900));
@@ -288,10 +367,28 @@ mod tests {
             long.append_data(&mut header, name, &[][..]).unwrap();
         }
         let long = gzip(&long.into_inner().unwrap());
-        let error = image(1, &mut |_| Ok(long.clone().into()), None, Limits { module: 64 << 20 }).unwrap_err();
-        assert!(error.to_string().contains("the paths in the archive"), "{error}");
+        let error = image(
+            1,
+            &mut |_| Ok(long.clone().into()),
+            None,
+            Limits { module: 64 << 20 },
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("the paths in the archive"),
+            "{error}"
+        );
         let whole = gzip(&tar(&[("app.wasm", &[7; 5000])]));
-        assert_eq!(kind(&[whole.slice(..whole.len() / 2)], None), ErrorKind::Protocol);
-        assert_eq!(kind(&[Bytes::from_static(b"not a tar archive, by any means")], None), ErrorKind::Protocol);
+        assert_eq!(
+            kind(&[whole.slice(..whole.len() / 2)], None),
+            ErrorKind::Protocol
+        );
+        assert_eq!(
+            kind(
+                &[Bytes::from_static(b"not a tar archive, by any means")],
+                None
+            ),
+            ErrorKind::Protocol
+        );
     }
 }

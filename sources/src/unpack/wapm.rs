@@ -82,10 +82,19 @@ struct Wasi {
 }
 
 /// The module of `command`, or of the package's entrypoint.
-pub(crate) fn wapm(package: &Content, command: Option<&str>, limits: Limits) -> Result<Unpacked, Error> {
+pub(crate) fn wapm(
+    package: &Content,
+    command: Option<&str>,
+    limits: Limits,
+) -> Result<Unpacked, Error> {
     let head = package.head().map_err(|error| damaged(&error))?;
     if webc::is_webc(&head) {
-        return in_webc(&package.bytes(limits.module).map_err(|error| damaged(&error))?, command);
+        return in_webc(
+            &package
+                .bytes(limits.module)
+                .map_err(|error| damaged(&error))?,
+            command,
+        );
     }
     in_archive(package, command, limits)
 }
@@ -93,14 +102,29 @@ pub(crate) fn wapm(package: &Content, command: Option<&str>, limits: Limits) -> 
 fn in_webc(bytes: &Bytes, wanted: Option<&str>) -> Result<Unpacked, Error> {
     let container = Container::read(bytes)?;
     let manifest = &container.manifest;
-    let mounted = manifest.package.fs.iter().map(|mapping| mapping.mount_path.as_str());
+    let mounted = manifest
+        .package
+        .fs
+        .iter()
+        .map(|mapping| mapping.mount_path.as_str());
     refuse_files(mounted)?;
-    let Some(name) = choose(wanted, manifest.entrypoint.as_deref(), manifest.commands.keys())? else {
+    let Some(name) = choose(
+        wanted,
+        manifest.entrypoint.as_deref(),
+        manifest.commands.keys(),
+    )?
+    else {
         // A library of one module.
         let mut atoms = container.atoms();
         return match (atoms.next(), atoms.next()) {
-            (Some(only), None) => Ok(Unpacked { module: container.atom(only)?, defaults: Defaults::default() }),
-            _ => Err(Error::new(ErrorKind::Unsupported, "the package has no command: it is a library")),
+            (Some(only), None) => Ok(Unpacked {
+                module: container.atom(only)?,
+                defaults: Defaults::default(),
+            }),
+            _ => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the package has no command: it is a library",
+            )),
         };
     };
     let command = &manifest.commands[&name];
@@ -116,15 +140,25 @@ fn in_webc(bytes: &Bytes, wanted: Option<&str>) -> Result<Unpacked, Error> {
         return Err(in_dependency(&name, dependency));
     }
     let atom = atom.as_ref().map(|atom| atom.name.as_str());
-    let atom = atom.or_else(|| wasi.as_ref()?.atom.as_deref()).unwrap_or(&name);
+    let atom = atom
+        .or_else(|| wasi.as_ref()?.atom.as_deref())
+        .unwrap_or(&name);
     let module = container.atom(atom)?;
     let told = wasi.as_ref();
-    let pairs = told.and_then(|wasi| wasi.env.as_ref()).into_iter().flatten().filter_map(|pair| pair.split_once('='));
+    let pairs = told
+        .and_then(|wasi| wasi.env.as_ref())
+        .into_iter()
+        .flatten()
+        .filter_map(|pair| pair.split_once('='));
     let defaults = Defaults {
         program: told.and_then(|wasi| wasi.exec_name.clone()).or(Some(name)),
         fixed_args: Vec::new(),
-        args: told.and_then(|wasi| wasi.main_args.clone()).unwrap_or_default(),
-        env: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        args: told
+            .and_then(|wasi| wasi.main_args.clone())
+            .unwrap_or_default(),
+        env: pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
     };
     Ok(Unpacked { module, defaults })
 }
@@ -164,45 +198,95 @@ struct TomlCommand {
 }
 
 fn in_archive(package: &Content, wanted: Option<&str>, limits: Limits) -> Result<Unpacked, Error> {
-    let no_manifest =
-        || Error::new(ErrorKind::Unsupported, "the package is neither a WEBC nor an archive with a `wasmer.toml`");
+    let no_manifest = || {
+        Error::new(
+            ErrorKind::Unsupported,
+            "the package is neither a WEBC nor an archive with a `wasmer.toml`",
+        )
+    };
     let text = match file_in(package, "wasmer.toml", limits)? {
         Some(text) => text,
         None => file_in(package, "wapm.toml", limits)?.ok_or_else(no_manifest)?,
     };
-    let text = std::str::from_utf8(&text).ok().filter(|text| text.len() <= MAX_TOML);
-    let malformed = || Error::new(ErrorKind::Protocol, "the package's `wasmer.toml` is malformed");
-    let manifest: WasmerToml =
-        toml::from_str(text.ok_or_else(malformed)?).map_err(|error| malformed().caused_by(error))?;
+    let text = std::str::from_utf8(&text)
+        .ok()
+        .filter(|text| text.len() <= MAX_TOML);
+    let malformed = || {
+        Error::new(
+            ErrorKind::Protocol,
+            "the package's `wasmer.toml` is malformed",
+        )
+    };
+    let manifest: WasmerToml = toml::from_str(text.ok_or_else(malformed)?)
+        .map_err(|error| malformed().caused_by(error))?;
     refuse_files(manifest.fs.keys().map(String::as_str))?;
     let commands = manifest.command.iter().map(|command| &command.name);
     let name = choose(wanted, manifest.package.entrypoint.as_deref(), commands)?;
-    let command = name.as_ref().and_then(|name| manifest.command.iter().find(|command| command.name == *name));
+    let command = name.as_ref().and_then(|name| {
+        manifest
+            .command
+            .iter()
+            .find(|command| command.name == *name)
+    });
     let module = match (command, manifest.module.as_slice()) {
-        (Some(TomlCommand { name, runner: Some(runner), .. }), _)
-            if runner != "wasi" && !runner.starts_with(WASI_RUNNER) =>
-        {
+        (
+            Some(TomlCommand {
+                name,
+                runner: Some(runner),
+                ..
+            }),
+            _,
+        ) if runner != "wasi" && !runner.starts_with(WASI_RUNNER) => {
             return Err(unsupported_runner(name, runner));
         }
-        (Some(TomlCommand { name, package: Some(package), .. }), _) => return Err(in_dependency(name, package)),
+        (
+            Some(TomlCommand {
+                name,
+                package: Some(package),
+                ..
+            }),
+            _,
+        ) => return Err(in_dependency(name, package)),
         (Some(command), modules) => modules.iter().find(|module| module.name == command.module),
         (None, [only]) => Some(only),
         (None, _) => None,
     };
-    let module = module.ok_or_else(|| Error::new(ErrorKind::Protocol, "the package's command has no module in it"))?;
-    if let Some(abi) = module.abi.as_deref().filter(|abi| !matches!(*abi, "wasi" | "none")) {
-        let message = format!("the module `{}` is for `{abi}`, and not for WASI", module.name);
+    let module = module.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Protocol,
+            "the package's command has no module in it",
+        )
+    })?;
+    if let Some(abi) = module
+        .abi
+        .as_deref()
+        .filter(|abi| !matches!(*abi, "wasi" | "none"))
+    {
+        let message = format!(
+            "the module `{}` is for `{abi}`, and not for WASI",
+            module.name
+        );
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
     let path = super::archive::plain(module.source.as_bytes()).ok_or_else(malformed)?;
-    let missing = || Error::new(ErrorKind::Protocol, format!("the package has no file `{path}` for its module"));
-    let args = command.and_then(|command| command.main_args.as_deref()).unwrap_or_default();
+    let missing = || {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("the package has no file `{path}` for its module"),
+        )
+    };
+    let args = command
+        .and_then(|command| command.main_args.as_deref())
+        .unwrap_or_default();
     let defaults = Defaults {
         program: name.or_else(|| Some(module.name.clone())),
         args: args.split_whitespace().map(str::to_owned).collect(),
         ..Defaults::default()
     };
-    Ok(Unpacked { module: file_in(package, &path, limits)?.ok_or_else(missing)?, defaults })
+    Ok(Unpacked {
+        module: file_in(package, &path, limits)?.ok_or_else(missing)?,
+        defaults,
+    })
 }
 
 /// The command that is asked for, else the entrypoint, else the only one. `None` where there are no commands.
@@ -214,15 +298,23 @@ fn choose<'a>(
     let commands: Vec<&String> = commands.collect();
     let listed = || listed(commands.iter().map(|name| name.as_str()));
     match (wanted.or(entrypoint), commands.as_slice()) {
-        (Some(name), _) if commands.iter().any(|command| *command == name) => Ok(Some(name.to_owned())),
+        (Some(name), _) if commands.iter().any(|command| *command == name) => {
+            Ok(Some(name.to_owned()))
+        }
         (Some(name), _) => {
-            let message = format!("the package has no command `{name}`; its commands are: {}", listed());
+            let message = format!(
+                "the package has no command `{name}`; its commands are: {}",
+                listed()
+            );
             Err(Error::new(ErrorKind::NotFound, message))
         }
         (None, []) => Ok(None),
         (None, [only]) => Ok(Some((*only).clone())),
-        (None, _) => Err(Error::new(ErrorKind::Ambiguous, format!("the package has several commands: {}", listed()))
-            .hint("choose one with `module: {wapm: {package: …, command: …}}`")),
+        (None, _) => Err(Error::new(
+            ErrorKind::Ambiguous,
+            format!("the package has several commands: {}", listed()),
+        )
+        .hint("choose one with `module: {wapm: {package: …, command: …}}`")),
     }
 }
 
@@ -232,9 +324,11 @@ fn refuse_files<'a>(mounted: impl Iterator<Item = &'a str>) -> Result<(), Error>
     if paths.is_empty() {
         return Ok(());
     }
-    let message =
-        format!("the package carries files beside its module ({paths}), which this version cannot give to it");
-    Err(Error::new(ErrorKind::Unsupported, message).hint("publish the module alone, or pass the files as artifacts"))
+    let message = format!(
+        "the package carries files beside its module ({paths}), which this version cannot give to it"
+    );
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .hint("publish the module alone, or pass the files as artifacts"))
 }
 
 fn unsupported_runner(command: &str, runner: &str) -> Error {

@@ -31,29 +31,47 @@ pub(super) fn is_webc(bytes: &[u8]) -> bool {
 
 impl Container {
     pub(super) fn read(bytes: &Bytes) -> Result<Self, Error> {
-        let reader = Reader { bytes: bytes.clone(), at: MAGIC.len() + 3 };
+        let reader = Reader {
+            bytes: bytes.clone(),
+            at: MAGIC.len() + 3,
+        };
         match bytes.get(MAGIC.len()..MAGIC.len() + 3) {
             Some(b"001") => Self::read_v1(bytes),
             Some(b"002") => Self::read_sections(reader, false),
             Some(b"003") => Self::read_sections(reader, true),
-            _ => Err(Error::new(ErrorKind::Unsupported, "the package is a WEBC of an unknown version")),
+            _ => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the package is a WEBC of an unknown version",
+            )),
         }
     }
 
     fn read_v1(bytes: &Bytes) -> Result<Self, Error> {
-        let mut reader = Reader { bytes: bytes.clone(), at: V1_HEADER };
+        let mut reader = Reader {
+            bytes: bytes.clone(),
+            at: V1_HEADER,
+        };
         let length = reader.leb128()?;
         let manifest = manifest(&reader.take(length)?)?;
         let length = reader.leb128()?;
         let volume = reader.take(length)?;
-        let mut volume = Reader { bytes: volume, at: 0 };
+        let mut volume = Reader {
+            bytes: volume,
+            at: 0,
+        };
         let length = volume.leb128()?;
         let header = volume.take(length)?;
         let data = volume.bytes.slice(volume.at..);
         // The first level: its length in bytes, and its entries.
-        let mut header = Reader { bytes: header, at: 0 };
+        let mut header = Reader {
+            bytes: header,
+            at: 0,
+        };
         let length = header.u64()?;
-        let mut entries = Reader { bytes: header.take(length)?, at: 0 };
+        let mut entries = Reader {
+            bytes: header.take(length)?,
+            at: 0,
+        };
         let mut atoms = Atoms::default();
         while !entries.is_empty() {
             let mut name_length = [0; 8];
@@ -65,7 +83,10 @@ impl Container {
                 atoms.add(&name, &data, start, end)?;
             }
         }
-        Ok(Self { manifest, atoms: atoms.named })
+        Ok(Self {
+            manifest,
+            atoms: atoms.named,
+        })
     }
 
     fn read_sections(mut reader: Reader, hashed: bool) -> Result<Self, Error> {
@@ -86,21 +107,36 @@ impl Container {
             }
         }
         let manifest = manifest.ok_or_else(|| malformed("it has no manifest"))?;
-        Ok(Self { manifest, atoms: atoms.unwrap_or_default() })
+        Ok(Self {
+            manifest,
+            atoms: atoms.unwrap_or_default(),
+        })
     }
 
     /// The module called `name`, which has the digest that the manifest says.
     pub(super) fn atom(&self, name: &str) -> Result<Bytes, Error> {
-        let missing = || Error::new(ErrorKind::Protocol, format!("the package has no module `{name}`"));
+        let missing = || {
+            Error::new(
+                ErrorKind::Protocol,
+                format!("the package has no module `{name}`"),
+            )
+        };
         let atom = self.atoms.get(name).ok_or_else(missing)?;
-        let signature = self.manifest.atoms.get(name).and_then(|declared| declared.signature.as_deref());
+        let signature = self
+            .manifest
+            .atoms
+            .get(name)
+            .and_then(|declared| declared.signature.as_deref());
         if let Some(signature) = signature {
-            let hash = signature.strip_prefix("sha256:").and_then(|text| STANDARD.decode(text).ok());
+            let hash = signature
+                .strip_prefix("sha256:")
+                .and_then(|text| STANDARD.decode(text).ok());
             let hash = hash.ok_or_else(|| malformed("a module's signature is not a SHA-256"))?;
             let actual = Digest::of(atom);
             if hex::encode(hash) != actual.hex() {
-                let message =
-                    format!("the module `{name}` in the package has the digest `{actual}`, and not the manifest's");
+                let message = format!(
+                    "the module `{name}` in the package has the digest `{actual}`, and not the manifest's"
+                );
                 return Err(Error::new(ErrorKind::DigestMismatch, message));
             }
         }
@@ -124,17 +160,26 @@ mod tag {
 
 /// A volume without subdirectories: a header with a directory of files, and their data.
 fn read_atoms(section: Bytes, hashed: bool) -> Result<BTreeMap<String, Bytes>, Error> {
-    let mut reader = Reader { bytes: section, at: 0 };
+    let mut reader = Reader {
+        bytes: section,
+        at: 0,
+    };
     let length = reader.u64()?;
     let header = reader.take(length)?;
     let length = reader.u64()?;
     let data = reader.take(length)?;
-    let mut root = Reader { bytes: header.clone(), at: 0 };
+    let mut root = Reader {
+        bytes: header.clone(),
+        at: 0,
+    };
     if root.take(1)?[0] != tag::DIRECTORY {
         return Err(malformed("its modules are not in a directory"));
     }
     let length = root.u64()?;
-    let mut entries = Reader { bytes: root.take(length)?, at: 0 };
+    let mut entries = Reader {
+        bytes: root.take(length)?,
+        at: 0,
+    };
     if hashed {
         // Times, and a hash of what is below.
         entries.take(24 + 32)?;
@@ -147,7 +192,10 @@ fn read_atoms(section: Bytes, hashed: bool) -> Result<BTreeMap<String, Bytes>, E
         }
         let length = entries.u64()?;
         let name = entries.take(length)?;
-        let mut entry = Reader { bytes: header.clone(), at: offset };
+        let mut entry = Reader {
+            bytes: header.clone(),
+            at: offset,
+        };
         if entry.take(1)?[0] == tag::FILE {
             let (start, end) = (entry.u64()?, entry.u64()?);
             atoms.add(&name, &data, start, end)?;
@@ -163,11 +211,16 @@ struct Atoms {
 
 impl Atoms {
     fn add(&mut self, name: &[u8], data: &Bytes, start: usize, end: usize) -> Result<(), Error> {
-        let name = std::str::from_utf8(name).map_err(|_| malformed("a module's name is not UTF-8"))?;
+        let name =
+            std::str::from_utf8(name).map_err(|_| malformed("a module's name is not UTF-8"))?;
         if start > end || end > data.len() {
             return Err(malformed("a module reaches beyond its end"));
         }
-        if self.named.insert(name.to_owned(), data.slice(start..end)).is_some() {
+        if self
+            .named
+            .insert(name.to_owned(), data.slice(start..end))
+            .is_some()
+        {
             return Err(malformed("it has a module twice"));
         }
         if self.named.len() > MAX_ATOMS {
@@ -179,13 +232,20 @@ impl Atoms {
 
 fn manifest(bytes: &[u8]) -> Result<Manifest, Error> {
     if bytes.len() > MAX_MANIFEST {
-        return Err(Error::new(ErrorKind::TooLarge, "the package's manifest is larger than 1 MiB"));
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            "the package's manifest is larger than 1 MiB",
+        ));
     }
-    ciborium::from_reader(bytes).map_err(|error| malformed("its manifest cannot be read").caused_by(error))
+    ciborium::from_reader(bytes)
+        .map_err(|error| malformed("its manifest cannot be read").caused_by(error))
 }
 
 fn malformed(why: &str) -> Error {
-    Error::new(ErrorKind::Protocol, format!("the package is not a proper WEBC: {why}"))
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the package is not a proper WEBC: {why}"),
+    )
 }
 
 fn usize(number: u64) -> Result<usize, Error> {
@@ -204,7 +264,10 @@ impl Reader {
     }
 
     fn take(&mut self, length: usize) -> Result<Bytes, Error> {
-        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
+        let end = self
+            .at
+            .checked_add(length)
+            .filter(|end| *end <= self.bytes.len());
         let end = end.ok_or_else(|| malformed("it reaches beyond its end"))?;
         let taken = self.bytes.slice(self.at..end);
         self.at = end;
@@ -248,7 +311,10 @@ mod tests {
     }
 
     fn manifest() -> Vec<u8> {
-        let signature = format!("sha256:{}", STANDARD.encode(hex::decode(Digest::of(MODULE).hex()).unwrap()));
+        let signature = format!(
+            "sha256:{}",
+            STANDARD.encode(hex::decode(Digest::of(MODULE).hex()).unwrap())
+        );
         cbor(&serde_json::json!({
             "atoms": {"a": {"kind": "x", "signature": signature}},
             "commands": {"a": {"runner": "https://webc.org/runner/wasi", "annotations": {}}},
@@ -266,14 +332,27 @@ mod tests {
         let file_at = 1 + 8 + times.len() + hash.len() + entry_length;
         let entry = [&(file_at as u64).to_le_bytes()[..], &hash, &block(b"a")].concat();
         let directory = [&times[..], &hash, &entry].concat();
-        let file =
-            [&[tag::FILE][..], &0u64.to_le_bytes(), &(MODULE.len() as u64).to_le_bytes(), &[0; 32], &times].concat();
+        let file = [
+            &[tag::FILE][..],
+            &0u64.to_le_bytes(),
+            &(MODULE.len() as u64).to_le_bytes(),
+            &[0; 32],
+            &times,
+        ]
+        .concat();
         let header = [&[tag::DIRECTORY][..], &block(&directory), &file].concat();
         let atoms = [block(&header), block(MODULE)].concat();
         let version: &[u8] = if hashed { b"003" } else { b"002" };
         let section = |tag: u8, bytes: &[u8]| [&[tag][..], &hash, &block(bytes)].concat();
         let index = [&[tag::INDEX][..], &block(b"anything")].concat();
-        [MAGIC, version, &index, &section(tag::MANIFEST, &manifest()), &section(tag::ATOMS, &atoms)].concat()
+        [
+            MAGIC,
+            version,
+            &index,
+            &section(tag::MANIFEST, &manifest()),
+            &section(tag::ATOMS, &atoms),
+        ]
+        .concat()
     }
 
     fn first_version() -> Vec<u8> {
@@ -282,17 +361,32 @@ mod tests {
             let (low, high) = (low | 0x80, high << 1 | low >> 7);
             [&[low, high][..], bytes].concat()
         };
-        let entry =
-            [&[1, 0, 0, 0, 0, 0, 0, 1][..], &0u64.to_le_bytes(), &(MODULE.len() as u64).to_le_bytes(), b"a"].concat();
+        let entry = [
+            &[1, 0, 0, 0, 0, 0, 0, 1][..],
+            &0u64.to_le_bytes(),
+            &(MODULE.len() as u64).to_le_bytes(),
+            b"a",
+        ]
+        .concat();
         let volume = [leb(&block(&entry)), MODULE.to_vec()].concat();
-        [MAGIC, b"001", &[0; V1_HEADER - 8], &leb(&manifest()), &leb(&volume)].concat()
+        [
+            MAGIC,
+            b"001",
+            &[0; V1_HEADER - 8],
+            &leb(&manifest()),
+            &leb(&volume),
+        ]
+        .concat()
     }
 
     #[test]
     fn the_module_in_each_version() {
         for bytes in [first_version(), sectioned(false), sectioned(true)] {
             let unpacked = open(bytes).unwrap();
-            assert_eq!((&unpacked.module[..], unpacked.defaults.program.as_deref()), (MODULE, Some("a")));
+            assert_eq!(
+                (&unpacked.module[..], unpacked.defaults.program.as_deref()),
+                (MODULE, Some("a"))
+            );
         }
     }
 
@@ -300,7 +394,8 @@ mod tests {
     #[test]
     fn damage_is_an_error_and_nothing_worse() {
         for whole in [first_version(), sectioned(false), sectioned(true)] {
-            let interesting = (0..whole.len()).filter(|at| !(40..V1_HEADER - 40).contains(at) || whole[7] != b'1');
+            let interesting = (0..whole.len())
+                .filter(|at| !(40..V1_HEADER - 40).contains(at) || whole[7] != b'1');
             for at in interesting {
                 let _ = open(Bytes::copy_from_slice(&whole[..at]));
                 for with in [0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1] {
@@ -312,6 +407,9 @@ mod tests {
         }
         let twice = [sectioned(false), sectioned(false)[8..].to_vec()].concat();
         assert!(open(twice).is_err(), "a section twice");
-        assert_eq!(open(Bytes::from_static(b"\0webc009")).err().unwrap().kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            open(Bytes::from_static(b"\0webc009")).err().unwrap().kind(),
+            ErrorKind::Unsupported
+        );
     }
 }

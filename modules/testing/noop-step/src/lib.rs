@@ -16,7 +16,12 @@ struct Noop;
 
 impl Guest for Noop {
     fn run(_: Invocation) -> Result<Outcome, String> {
-        Ok(Outcome { message: None, result: None, parameters: Vec::new(), artifacts: Vec::new() })
+        Ok(Outcome {
+            message: None,
+            result: None,
+            parameters: Vec::new(),
+            artifacts: Vec::new(),
+        })
     }
 }
 
@@ -24,7 +29,12 @@ export!(Noop);
 
 /// What the host calls to place values in this module's memory; with the standard library, wit-bindgen brings its own.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cabi_realloc(old: *mut u8, old_length: usize, align: usize, new_length: usize) -> *mut u8 {
+unsafe extern "C" fn cabi_realloc(
+    old: *mut u8,
+    old_length: usize,
+    align: usize,
+    new_length: usize,
+) -> *mut u8 {
     // SAFETY: the canonical ABI gives sizes and alignments that it got from this function, or that are valid layouts.
     let new = unsafe {
         let layout = Layout::from_size_align_unchecked(old_length.max(1), align);
@@ -35,7 +45,11 @@ unsafe extern "C" fn cabi_realloc(old: *mut u8, old_length: usize, align: usize,
         }
     };
     // The host would write to where null points.
-    if new.is_null() { core::arch::wasm32::unreachable() } else { new }
+    if new.is_null() {
+        core::arch::wasm32::unreachable()
+    } else {
+        new
+    }
 }
 
 /// An instance serves one step, and its memory is given back whole: nothing needs to be freed before.
@@ -55,7 +69,8 @@ unsafe impl Sync for Arena {}
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let base = self.0.get().cast::<u8>();
-        let start = (base as usize + USED.load(Relaxed)).next_multiple_of(layout.align()) - base as usize;
+        let start =
+            (base as usize + USED.load(Relaxed)).next_multiple_of(layout.align()) - base as usize;
         match start.checked_add(layout.size()) {
             Some(end) if end <= ARENA_BYTES => {
                 USED.store(end, Relaxed);

@@ -3,9 +3,13 @@
 use std::fs;
 
 fn main() {
-    for path in
-        ["/etc/passwd", "/../etc/passwd", "../../../../etc/passwd", "/proc/self/environ", "/tmp/../../etc/passwd"]
-    {
+    for path in [
+        "/etc/passwd",
+        "/../etc/passwd",
+        "../../../../etc/passwd",
+        "/proc/self/environ",
+        "/tmp/../../etc/passwd",
+    ] {
         if fs::read(path).is_ok() {
             println!("read {path}");
         }

@@ -3,6 +3,12 @@
 use std::{env, fs, process};
 
 fn main() {
-    fs::write("/work/result.json", env::args().nth(1).unwrap_or_else(|| "{\"phase\": \"Succ".to_owned())).unwrap();
+    fs::write(
+        "/work/result.json",
+        env::args()
+            .nth(1)
+            .unwrap_or_else(|| "{\"phase\": \"Succ".to_owned()),
+    )
+    .unwrap();
     process::exit(env::args().nth(2).map_or(0, |code| code.parse().unwrap()));
 }

@@ -16,7 +16,10 @@ fn main() {
     let mut stdin = String::new();
     std::io::stdin().read_to_string(&mut stdin).unwrap();
     println!("stdin {stdin}");
-    let mut entries: Vec<_> = std::fs::read_dir("/").unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<_> = std::fs::read_dir("/")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     entries.sort();
     for entry in entries {
         println!("dir {}", entry.display());

@@ -3,8 +3,15 @@
 use std::fs;
 
 fn main() {
-    print!("{}", fs::read_to_string("/work/artifacts-in/deep/in/file").unwrap());
-    fs::write("/work/artifacts-out/out/declared", "left under artifacts-out").unwrap();
+    print!(
+        "{}",
+        fs::read_to_string("/work/artifacts-in/deep/in/file").unwrap()
+    );
+    fs::write(
+        "/work/artifacts-out/out/declared",
+        "left under artifacts-out",
+    )
+    .unwrap();
     fs::create_dir_all("/work/artifacts-out/tmp/extra/deep").unwrap();
     fs::write("/work/artifacts-out/tmp/extra/deep/file", "in a directory").unwrap();
     #[expect(deprecated, reason = "the only portable way to make a link in WASI")]
