@@ -24,20 +24,16 @@
 //! | [`surroundings`] | what artifact stores need | stores |
 //! | [`config`], [`cli`] | what the operator says | |
 
-pub mod api;
+pub mod agent;
+pub mod app;
 pub mod argo;
 pub mod cli;
 pub mod config;
-pub mod credentials;
-pub mod document;
-pub mod jobs;
+pub mod executions;
 pub mod kubernetes;
-pub mod repositories;
+pub mod pipeline;
 pub mod runtime;
 pub mod staging;
 pub mod step;
-pub mod surroundings;
 pub mod telemetry;
-pub mod units;
-pub mod workflows;
-pub mod yaml;
+pub mod text;

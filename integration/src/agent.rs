@@ -427,7 +427,7 @@ fn check_types(reply: Value) -> Answer {
 
 /// `time.ParseDuration`
 fn go_duration(text: &str) -> Duration {
-    text.parse::<wasm_workflow_executor::units::Time>()
+    text.parse::<wasm_workflow_executor::text::units::Time>()
         .unwrap_or_else(|_| panic!("`{text}` is no Go duration"))
         .0
 }

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::convert::Placement;
-use crate::document::DocumentError;
-use crate::staging::GuestPath;
+use crate::step::GuestPath;
 use crate::step::{Content, DefaultPlace};
+use crate::text::config_reader::DocumentError;
 
 /// An artifact as Argo writes it, with the one location that it may have.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

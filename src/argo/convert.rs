@@ -9,12 +9,12 @@ use sources::Reference;
 use super::plugin::Wasm;
 use super::request::Call;
 use super::template::{OutputParameter as DeclaredParameter, Template};
-use crate::document::DocumentError;
-use crate::staging::GuestPath;
+use crate::pipeline::is_artifact_name;
+use crate::step::GuestPath;
 use crate::step::{
     DefaultPlace, InputArtifact, OutputArtifact, OutputParameter, Parameter, Step, StepLimits,
-    is_artifact_name,
 };
+use crate::text::config_reader::DocumentError;
 
 /// What a conversion needs to know besides the call.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ fn module(wasm: &Wasm) -> Result<Reference, DocumentError> {
 
 /// The lower of what is asked and what is allowed.
 fn lower(asked: &super::plugin::Limits, allowed: &StepLimits) -> StepLimits {
-    let bytes = |asked: Option<crate::units::ByteSize>, allowed: u64| {
+    let bytes = |asked: Option<crate::text::units::ByteSize>, allowed: u64| {
         asked.map_or(allowed, |asked| asked.0.min(allowed))
     };
     StepLimits {

@@ -7,6 +7,7 @@ mod artifact;
 mod convert;
 pub mod plugin;
 mod reply;
+pub mod repository;
 mod request;
 mod schema;
 mod template;

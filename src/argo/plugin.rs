@@ -11,9 +11,9 @@ use sources::reference::{BindleReference, HttpReference, OciReference, Select, W
 use sources::wkg::WkgReference;
 use sources::{Digest, Error, ErrorKind, Reference};
 
-use crate::document::{self, DocumentError};
 use crate::kubernetes::is_dns_subdomain;
-use crate::units::{ByteSize, Time};
+use crate::text::config_reader::{self, DocumentError};
+use crate::text::units::{ByteSize, Time};
 
 const PATH: &str = "template.plugin.wasm";
 
@@ -286,7 +286,7 @@ pub struct Limits {
 
 /// Reads the block.
 pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
-    document::read(wasm, PATH).map_err(|error| match (error.unknown_key(), error.path()) {
+    config_reader::read(wasm, PATH).map_err(|error| match (error.unknown_key(), error.path()) {
         (Some(_), PATH) => {
             error.and(" (if the module reads it as an option, move it under `options`)")
         }

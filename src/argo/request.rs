@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::plugin::{self, Wasm};
 use super::template::Template;
-use crate::document::{self, DocumentError};
 use crate::step::Workflow;
+use crate::text::config_reader::{self, DocumentError};
 
 /// A template that is ours.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub fn from_template(workflow: Workflow, template: &Value) -> Result<Option<Call
         ));
     }
     let wasm = plugin::read(wasm)?;
-    let template: Template = document::read(template, "template")?;
+    let template: Template = config_reader::read(template, "template")?;
     Ok(Some(Call {
         workflow,
         template,

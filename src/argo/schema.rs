@@ -35,7 +35,7 @@ pub fn schema() -> Schema {
     settings.into_generator().into_root_schema_for::<Document>()
 }
 
-/// What [`crate::document`] takes: where a text is wanted, numbers and booleans too, and the other way round.
+/// What [`crate::text::config_reader`] takes: where a text is wanted, numbers and booleans too, and the other way round.
 fn widen(schema: &mut Schema) {
     let Some(schema) = schema.as_object_mut() else {
         return;

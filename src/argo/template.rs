@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::artifact::{ArchiveLocation, Artifact};
-use crate::document::DocumentError;
-use crate::units::Time;
+use crate::text::config_reader::DocumentError;
+use crate::text::units::Time;
 
 /// A template.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

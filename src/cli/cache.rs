@@ -12,7 +12,7 @@ use super::pull::Fetcher;
 use super::settings::{self, Common};
 use super::{Exit, Failure, output};
 use crate::config::Config;
-use crate::units::ByteSize;
+use crate::text::units::ByteSize;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {

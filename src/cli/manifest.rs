@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Exit, Failure, output};
 use crate::config::Config;
 use crate::kubernetes::is_dns_subdomain;
-use crate::yaml;
+use crate::text::yaml;
 
 /// What `argo executor-plugin build` makes of the manifests in `plugin/`.
 const PLUGIN: &str = include_str!("../../plugin/wasm-executor-plugin-configmap.yaml");

@@ -15,12 +15,13 @@ use super::progress::Line;
 use super::settings::{self, Common};
 use super::template;
 use super::{Exit, Failure, output};
+use crate::argo::repository::Repositories;
 use crate::argo::{self, Conversion, Placement, Reply, Template};
 use crate::config;
-use crate::repositories::Repositories;
-use crate::step::pipeline::Tees;
-use crate::step::{DefaultPlace, Executor, Outcome, Phase, Step, Workflow, is_artifact_name};
-use crate::units::{ByteSize, Time};
+use crate::pipeline::Tees;
+use crate::pipeline::{Executor, is_artifact_name};
+use crate::step::{DefaultPlace, Outcome, Phase, Step, Workflow};
+use crate::text::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]
 pub(super) struct RunStep {

@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::{Common, Directories};
 use super::{Exit, Failure};
-use crate::api::{self, Api, Auth};
+use crate::agent::{self, Api, Auth};
+use crate::agent::{Jobs, Pacing};
+use crate::argo::repository::Repositories;
 use crate::config::Config;
-use crate::jobs::{Jobs, Pacing};
-use crate::repositories::Repositories;
-use crate::step::Executor;
-use crate::workflows;
+use crate::executions::cancellation;
+use crate::pipeline::Executor;
 
 /// How long a stopping server waits for its last replies. Kubernetes kills it after 30 s.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -152,7 +152,7 @@ async fn serve(
         pacing: Pacing::new(config.jobs.patch_rate.0),
     };
     if let Some(kubernetes) = kubernetes.clone() {
-        tokio::spawn(workflows::watch(
+        tokio::spawn(cancellation::watch(
             kubernetes,
             jobs.clone(),
             config.jobs.watch.0,
@@ -165,7 +165,7 @@ async fn serve(
             // Replies are small, and the agent waits for them.
             let _ = stream.set_nodelay(true);
         }),
-        api::router(api),
+        agent::router(api),
     )
     .with_graceful_shutdown(async move { stopping.cancelled().await });
     let mut server = tokio::spawn(async move { server.await });

@@ -14,13 +14,14 @@ use sources::transport::is_host;
 use sources::{Reference, Sources};
 
 use super::Failure;
+use crate::app::artifact_host::Surroundings;
+use crate::app::credentials::Credentials;
 use crate::config::{self, Config, LogFormat};
-use crate::credentials::Credentials;
 use crate::kubernetes::Kubernetes;
+use crate::pipeline::Settings;
 use crate::runtime::Capacity;
-use crate::step::pipeline::Settings;
-use crate::surroundings::Surroundings;
-use crate::{document, telemetry, yaml};
+use crate::telemetry;
+use crate::text::{config_reader, yaml};
 
 /// Flags of every command.
 #[derive(Clone, Debug, Args)]
@@ -68,7 +69,7 @@ fn repository(file: &Path) -> Result<ArtifactRepository, Failure> {
         return Err(failed("it must be one YAML document".to_owned()));
     };
     let repository: ArtifactRepository =
-        document::read(document, "").map_err(|error| failed(error.to_string()))?;
+        config_reader::read(document, "").map_err(|error| failed(error.to_string()))?;
     match repository.place() {
         Ok(Some(_)) => Ok(repository),
         Ok(None) => Err(failed(

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use crate::step::Workflow;
-use crate::yaml;
+use crate::text::yaml;
 
 /// The template called `name`, or the only one for this plugin, with its variables replaced.
 pub(super) fn load(

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{Config, Limits, Sources};
-use crate::document::DocumentError;
+use crate::text::config_reader::DocumentError;
 
 /// The agent's calls end after 30 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);

@@ -3,8 +3,8 @@
 //! Precedence: flag, environment, document, default. Flags and environment are the command line's affair ([`crate::cli`]); here is
 //! the document; [`check`] has what its types cannot say. Unknown keys are errors. How the document may change is written in `docs/compatibility.md`.
 
+mod cgroup;
 mod check;
-mod machine;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use serde_json::Value;
 use sources::policy::Policy;
 use sources::wkg::Registries;
 
-use crate::document::{self, DocumentError};
-use crate::jobs;
+use crate::agent::calls as jobs;
+use crate::pipeline::Bounds;
 use crate::step::StepLimits;
-use crate::step::pipeline::Bounds;
-use crate::units::{ByteSize, Time};
-use crate::yaml;
+use crate::text::config_reader::{self, DocumentError};
+use crate::text::units::{ByteSize, Time};
+use crate::text::yaml;
 
 pub use check::log_filter;
 
@@ -74,8 +74,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            steps: machine::steps(),
-            steps_memory: ByteSize(machine::steps_memory()),
+            steps: cgroup::steps(),
+            steps_memory: ByteSize(cgroup::steps_memory()),
             memory: ByteSize(512 << 20),
             time: Time(Duration::from_hours(1)),
             whole: Time(Duration::from_hours(2)),
@@ -94,9 +94,9 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Sources {
-    /// Registries and web servers, `host` or `host:port`, that are spoken to in plain HTTP and may be on this machine.
+    /// Registries and web servers, `host` or `host:port`, that are spoken to in plain HTTP and may be on this cgroup.
     pub insecure: Vec<String>,
-    /// Certificate authorities in PEM, besides the machine's own.
+    /// Certificate authorities in PEM, besides the cgroup's own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ca: Vec<String>,
     /// Token servers, `host` or `host:port`, that may have the credentials of registries on other hosts.
@@ -267,7 +267,7 @@ impl Config {
                 ));
             }
         };
-        let config: Self = document::read(value, "")
+        let config: Self = config_reader::read(value, "")
             .map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
         check::check(&config).map_err(|error| ConfigError::Invalid(origin.to_owned(), error))?;
         Ok(config)

@@ -9,7 +9,7 @@
 //! | a module | [`Module`]: compiled, linked, pre-instantiated | once for each digest |
 //! | a step | a wasmtime `Store` with its `host` state | for each step; this is the hot path |
 //!
-//! Compiling and loading block for up to seconds and happen on blocking threads. Guests run in the places of `runners`, on threads
+//! Compiling and loading block for up to seconds and happen on blocking threads. Guests run in the scheduler of `runners`, on threads
 //! that have given their async work away, so that file calls may block. The server's async work waits for neither.
 
 mod bindings;
@@ -22,9 +22,9 @@ mod inspect;
 mod limits;
 mod module;
 mod output;
-mod places;
 mod run;
 mod runners;
+mod scheduler;
 mod ticker;
 mod wasi_0_1;
 
@@ -34,6 +34,6 @@ pub use inspect::{Inspection, NotWasm, inspect};
 pub use limits::{Limits, Stop};
 pub use module::{Kind, LoadError, Module};
 pub use output::{Captured, Tee};
-pub use places::{Capacity, Claim};
 pub use run::{Ending, Invocation, Report, Run, run};
 pub use runners::Runners;
+pub use scheduler::{Capacity, Claim};

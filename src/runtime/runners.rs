@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::places::{Capacity, Claim, Place, Places};
+use super::scheduler::{Capacity, Claim, Place, Places};
 
 type Job = Box<dyn FnOnce(&Runtime) + Send>;
 

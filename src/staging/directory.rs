@@ -9,8 +9,8 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use tempfile::TempDir;
 
-use super::{GuestPath, Scratch, cleaner, work_input};
-use crate::step::{Stage, Step, StepError};
+use super::{Scratch, cleaner, work_input};
+use crate::step::{GuestPath, Stage, Step, StepError};
 
 /// A step's directory. Given to the cleaner when the step is over; dropping it removes it too, on a thread made for that.
 #[derive(Debug)]

@@ -16,20 +16,17 @@
 
 mod cleaner;
 mod directory;
-mod guest_path;
 mod scratch;
 mod transfer;
 
 pub use cleaner::Cleaner;
 pub use directory::StepDirectory;
-pub use guest_path::{GuestPath, GuestPathError};
 pub use scratch::Scratch;
 pub use transfer::{Made, stage_in, stage_out};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::runtime::{Invocation, step_types};
 use crate::step::{Content, Parameter, Step};
 
 /// What `/work/input.json` holds. The names are the original plugin's, so that its modules run unchanged.
@@ -96,38 +93,5 @@ fn work_input(step: &Step) -> WorkInput {
         plugin_options: options.collect(),
         parameters: step.parameters.clone(),
         artifacts: artifacts.collect(),
-    }
-}
-
-/// What a module of the step world is called with.
-pub fn invocation(step: &Step) -> Invocation {
-    let artifact = |name: &String, path: &GuestPath| step_types::Artifact {
-        name: name.clone(),
-        path: path.to_string(),
-    };
-    let parameters = step.parameters.iter();
-    Invocation {
-        workflow_name: step.workflow.name.clone(),
-        workflow_namespace: step.workflow.namespace.clone(),
-        workflow_uid: step.workflow.uid.clone(),
-        template: step.template.clone(),
-        parameters: parameters
-            .map(|parameter| step_types::Parameter {
-                name: parameter.name.clone(),
-                value: parameter.value.clone(),
-            })
-            .collect(),
-        inputs: step
-            .inputs
-            .iter()
-            .filter(|input| input.content.is_some())
-            .map(|input| artifact(&input.name, &input.path))
-            .collect(),
-        outputs: step
-            .output_artifacts
-            .iter()
-            .map(|output| artifact(&output.name, &output.path))
-            .collect(),
-        options: Value::Object(step.options.clone()).to_string(),
     }
 }

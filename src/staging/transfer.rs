@@ -10,8 +10,8 @@ use cap_std::fs::Dir;
 use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 
-use super::{GuestPath, StepDirectory};
-use crate::step::{Content, InputArtifact, Produced, Stage, Step, StepError};
+use super::StepDirectory;
+use crate::step::{Content, GuestPath, InputArtifact, Produced, Stage, Step, StepError};
 
 /// Artifacts of one step on their way at once.
 const AT_ONCE: usize = 4;

@@ -4,10 +4,7 @@
 //! process could run it. [`pipeline`] is the way between them.
 
 pub mod error;
-mod logs;
-mod modules;
-mod outcome;
-pub mod pipeline;
+mod guest_path;
 
 use std::time::Duration;
 
@@ -17,11 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sources::{Asker, PullPolicy, Reference, Request};
 
-use crate::staging::GuestPath;
-
 pub use error::{Stage, StepError};
-pub use outcome::is_artifact_name;
-pub use pipeline::Executor;
+pub use guest_path::{GuestPath, GuestPathError};
 
 /// What the workflow asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -22,7 +22,7 @@ use artifacts::{ArtifactRepository, ArtifactStore, Location, Stores};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use serde_json::{Value, json};
-use wasm_workflow_executor::surroundings::Surroundings;
+use wasm_workflow_executor::app::artifact_host::Surroundings;
 use wasm_workflow_integration::other_stores::OtherStore;
 use wasm_workflow_integration::s3::{ACCESS_KEY, S3, SECRET_KEY};
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
-use wasm_workflow_executor::yaml;
+use wasm_workflow_executor::text::yaml;
 use wasm_workflow_integration::executor::{Executor, Options, template};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::s3::S3;

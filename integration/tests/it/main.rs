@@ -23,6 +23,7 @@ mod credentials;
 mod hostile;
 mod hostile_registry;
 mod http_artifacts;
+mod imports;
 mod layouts;
 mod outputs;
 mod packages;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use wasm_workflow_executor::argo::{self, Conversion, Placement};
 use wasm_workflow_executor::config::Config;
 use wasm_workflow_executor::step::{DefaultPlace, Workflow};
-use wasm_workflow_executor::yaml;
+use wasm_workflow_executor::text::yaml;
 use wasm_workflow_integration::executor::{program, request, template};
 use wasm_workflow_integration::guests::{guest, repository};
 

@@ -89,7 +89,7 @@ fn the_examples_of_templates_have_the_schema_of_templates() {
     let mut examples = 0;
     for block in text.split("```yaml\n").skip(1) {
         let block = block.split("```").next().unwrap();
-        for document in wasm_workflow_executor::yaml::documents(block).unwrap() {
+        for document in wasm_workflow_executor::text::yaml::documents(block).unwrap() {
             if document.pointer("/plugin/wasm").is_some() {
                 assert_eq!(schema.error(&document), None, "{document}");
                 examples += 1;

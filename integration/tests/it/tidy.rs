@@ -5,45 +5,64 @@ use std::path::{Path, PathBuf};
 
 use wasm_workflow_integration::guests::repository;
 
-/// Which folders of `src/` may name which. Everything may name `document`, `units` and `yaml`, which name nobody.
-const EDGES: &[(&str, &[&str])] = &[
-    ("api", &["argo", "jobs", "repositories", "step"]),
-    ("argo", &["kubernetes", "staging", "step"]),
+use crate::imports::{self, Imports};
+
+/// The floors of `src/`, from the bottom. A folder names only folders of lower floors.
+const FLOORS: &[&[&str]] = &[
+    &["text"],
+    &["step", "kubernetes"],
+    &["config"],
+    &["runtime", "telemetry"],
+    &["staging"],
+    &["pipeline"],
+    &["argo"],
+    &["executions"],
+    &["agent", "admin"],
+    &["app"],
+    &["cli"],
+];
+
+/// Crates that the code of a folder must not name, in a `use` line or anywhere else.
+const FORBIDDEN: &[(&str, &[&str])] = &[
     (
-        "cli",
+        "src/text",
+        &["sources", "artifacts", "net", "axum", "kube", "wasmtime"],
+    ),
+    (
+        "src/step",
+        &["net", "axum", "http_body", "kube", "wasmtime"],
+    ),
+    (
+        "src/runtime",
         &[
-            "api",
-            "argo",
-            "config",
-            "credentials",
-            "jobs",
-            "kubernetes",
-            "repositories",
-            "runtime",
-            "step",
-            "surroundings",
-            "telemetry",
-            "workflows",
+            "sources",
+            "artifacts",
+            "net",
+            "axum",
+            "http_body",
+            "reqwest",
+            "kube",
         ],
     ),
-    ("config", &["jobs", "step"]),
-    ("credentials.rs", &["config", "kubernetes"]),
-    ("jobs", &[]),
-    ("jobs.rs", &[]),
-    ("repositories.rs", &["kubernetes", "step"]),
-    ("runtime", &[]),
-    ("staging", &["runtime", "step"]),
-    ("step", &["runtime", "staging"]),
-    ("surroundings", &["kubernetes"]),
-    ("telemetry.rs", &["config"]),
-    ("workflows.rs", &["jobs", "kubernetes"]),
-    ("document.rs", &[]),
-    ("kubernetes.rs", &[]),
-    ("units.rs", &[]),
-    ("yaml.rs", &[]),
+    ("src/staging", &["axum", "http_body", "kube", "wasmtime"]),
+    ("src/pipeline", &["axum", "http_body", "kube"]),
+    ("src/executions", &["axum", "http_body", "wasmtime"]),
+    (
+        "src/kubernetes",
+        &["sources", "artifacts", "axum", "wasmtime"],
+    ),
+    ("sources/src", &["artifacts", "axum", "wasmtime", "kube"]),
+    (
+        "artifacts/src",
+        &["sources", "net", "axum", "wasmtime", "kube"],
+    ),
 ];
-const EVERYBODYS: [&str; 3] = ["document", "units", "yaml"];
+
+/// The crates of the workspace whose files have no cycles.
+const CRATES: &[&str] = &["src"];
+
 const LONGEST_FILE: usize = 900;
+const LONGEST_LINE: usize = 100;
 
 fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -65,99 +84,86 @@ fn all_rust_files() -> Vec<PathBuf> {
         .collect()
 }
 
-#[test]
-fn folders_name_only_those_they_may() {
-    let source = repository().join("src");
-    for file in rust_files(&source) {
-        let folder = file
-            .strip_prefix(&source)
-            .unwrap()
-            .iter()
-            .next()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == folder) else {
-            assert!(
-                matches!(folder.as_str(), "lib.rs" | "main.rs"),
-                "`{folder}` is not in the table of edges"
-            );
-            continue;
-        };
-        let text = fs::read_to_string(&file).unwrap();
-        let code: String = text
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//"))
-            .collect::<Vec<_>>()
-            .join("\n");
-        for named in code.split("crate::").skip(1).flat_map(names) {
-            let fine = named == folder
-                || EVERYBODYS.contains(&named.as_str())
-                || allowed.contains(&named.as_str());
-            assert!(
-                fine || named.is_empty(),
-                "{} names `{named}`, which `{folder}` may not",
-                file.display()
-            );
-        }
-    }
-}
+/// Faults of the layout that are known, until they are mended.
+const KNOWN: &[&str] = &[
+    "`src/config` names `agent`, which is not on a lower floor",
+    "`src/config` names `pipeline`, which is not on a lower floor",
+    "`src/executions` names `agent`, which is not on a lower floor",
+    "src: folders [\"agent\", \"executions\"]",
+];
 
-/// What follows `crate::`: a name, or several in braces.
-fn names(path: &str) -> Vec<String> {
-    let name = |text: &str| {
-        text.trim()
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect::<String>()
-    };
-    let Some(list) = path.strip_prefix('{') else {
-        return vec![name(path)];
-    };
-    let (mut depth, mut names, mut start) = (0, Vec::new(), 0);
-    for (at, c) in list.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            ',' | '}' if depth == 0 => {
-                names.push(name(&list[start..at]));
-                start = at + 1;
-            }
-            _ => {}
-        }
-        if c == '}' && depth == 0 && start == at + 1 {
-            break;
-        }
-    }
-    names
+/// Asserts that a test found nothing to complain about.
+fn none_of(problems: &[String]) {
+    let problems: Vec<&str> = problems
+        .iter()
+        .map(String::as_str)
+        .filter(|problem| !KNOWN.contains(problem))
+        .collect();
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
 #[test]
-fn runtime_knows_nothing_of_the_libraries_and_the_libraries_nothing_of_each_other() {
-    let forbidden = [
-        ("src/runtime", &["sources::", "artifacts::", "axum::"][..]),
-        ("src/step", &["axum::"][..]),
-        ("sources/src", &["artifacts::", "wasmtime", "axum::"][..]),
-        ("artifacts/src", &["sources::", "wasmtime", "axum::"][..]),
-    ];
-    for (folder, names) in forbidden {
-        for file in rust_files(&repository().join(folder)) {
-            let text = fs::read_to_string(&file).unwrap();
-            let named = names.iter().find(|name| {
-                text.lines()
-                    .any(|line| line.trim_start().starts_with("use ") && line.contains(**name))
-            });
-            assert_eq!(named, None, "{}", file.display());
+fn folders_name_only_folders_of_lower_floors() {
+    let floor = |folder: &str| FLOORS.iter().position(|names| names.contains(&folder));
+    let mut problems = Vec::new();
+    for (from, targets) in Imports::of_crate(&repository().join("src")).folder_edges() {
+        let from = &from[0];
+        let above = floor(from);
+        if above.is_none() {
+            problems.push(format!("`src/{from}` has no floor in FLOORS"));
+        }
+        let upward = targets.iter().filter(|to| floor(&to[0]) >= above);
+        problems.extend(upward.map(|to| {
+            format!(
+                "`src/{from}` names `{}`, which is not on a lower floor",
+                to[0]
+            )
+        }));
+    }
+    none_of(&problems);
+}
+
+#[test]
+fn no_crate_has_a_cycle_between_folders() {
+    let mut problems = Vec::new();
+    for folder in CRATES {
+        let imports = Imports::of_crate(&repository().join(folder));
+        let folders = imports::cycles(&imports.folder_edges());
+        problems.extend(
+            folders
+                .iter()
+                .map(|cycle| format!("{folder}: folders {cycle:?}")),
+        );
+    }
+    none_of(&problems);
+}
+
+#[test]
+fn folders_name_no_forbidden_crate() {
+    let mut problems = Vec::new();
+    for (folder, forbidden) in FORBIDDEN {
+        let root = repository().join(folder);
+        assert!(root.is_dir(), "`{folder}` in FORBIDDEN does not exist");
+        let imports = Imports::of_crate(&root);
+        for (module, named) in imports
+            .roots()
+            .filter(|(_, named)| forbidden.contains(named))
+        {
+            problems.push(format!(
+                "{folder}: `{}` names the crate `{named}`",
+                module.join("::")
+            ));
         }
     }
+    none_of(&problems);
 }
 
 #[test]
 fn unsafe_code_is_in_one_place() {
     for file in all_rust_files() {
         let text = fs::read_to_string(&file).unwrap();
-        let allows = text.contains(concat!("allow(", "unsafe_code"));
+        let code: String = text.split_whitespace().collect();
+        let allows = code.contains(concat!("allow(", "unsafe_code"));
         assert_eq!(
             allows,
             file.ends_with("src/runtime/code.rs"),
@@ -304,7 +310,7 @@ fn the_template_page_has_every_key() {
 #[test]
 fn the_manifest_and_the_program_agree() {
     let text = fs::read_to_string(repository().join("plugin/plugin.yaml")).unwrap();
-    let manifest = &wasm_workflow_executor::yaml::documents(&text).unwrap()[0];
+    let manifest = &wasm_workflow_executor::text::yaml::documents(&text).unwrap()[0];
     let container = &manifest["spec"]["sidecar"]["container"];
     assert_eq!(container["ports"][0]["containerPort"], 7884);
     assert_eq!(container["securityContext"]["runAsUser"], 8737);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, Key};
+use super::calls::{Done, Key};
 
 /// How much too early the call may come that was asked for: clocks are not one.
 const EARLY: Duration = Duration::from_millis(100);

@@ -3,8 +3,12 @@
 //! Never 404 on `template.execute`, which would switch the plugin off for the life of the agent, and never a 5xx, which fails the node
 //! with a text that nobody can act on: what goes wrong is said in a reply of 200.
 
+mod adoption;
 mod auth;
+pub mod calls;
+mod delivery;
 mod execute;
+mod patch_budget;
 
 use std::sync::Arc;
 
@@ -15,11 +19,13 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::jobs::{Jobs, Pacing};
-use crate::repositories::Repositories;
-use crate::step::{Executor, StepLimits};
+use crate::argo::repository::Repositories;
+use crate::pipeline::Executor;
+use crate::step::StepLimits;
 
 pub use auth::Auth;
+pub use calls::Jobs;
+pub use patch_budget::Pacing;
 
 /// What the handlers share.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use artifacts::{Body, Location, Stores};
 use futures::StreamExt;
 use tokio_util::io::ReaderStream;
 
-use super::Produced;
 use crate::runtime::Tee;
+use crate::step::Produced;
 
 /// What Argo calls the logs of a container step.
 const NAME: &str = "main-logs";

@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use sources::Digest;
 
-use super::{Outcome, Parameter, Phase, Produced, Stage, Step, StepError};
 use crate::runtime::{Captured, Ending, Report, Stop};
-use crate::staging::{GuestPath, Made, StepDirectory};
-use crate::units::{ByteSize, Time};
+use crate::staging::{Made, StepDirectory};
+use crate::step::GuestPath;
+use crate::step::{Outcome, Parameter, Phase, Produced, Stage, Step, StepError};
+use crate::text::units::{ByteSize, Time};
 
 /// Bounds on what a step reports: one oversized result turns every node of Argo's batch into an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

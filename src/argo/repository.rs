@@ -19,10 +19,10 @@ use artifacts::ArtifactRepository;
 use jiff::Timestamp;
 use moka::future::Cache;
 
-use crate::document;
 use crate::kubernetes::{self, ArtifactRepositoryRef, ConfigMap, Kubernetes, KubernetesError};
 use crate::step::{DefaultPlace, Workflow};
-use crate::yaml;
+use crate::text::config_reader;
+use crate::text::yaml;
 
 const MAP: &str = "artifact-repositories";
 /// The controller's configuration, as Argo's own manifests name it.
@@ -148,7 +148,7 @@ impl Repositories {
             .and_then(|written| written.artifact_repository)
         {
             let repository =
-                document::read(&written, "status.artifactRepositoryRef.artifactRepository");
+                config_reader::read(&written, "status.artifactRepositoryRef.artifactRepository");
             return repository.map(Some).map_err(|error| error.to_string());
         }
         let Some(kubernetes) = &self.kubernetes else {
@@ -261,7 +261,7 @@ async fn of_controller(
     let repository = documents
         .first()
         .and_then(|config| config.get("artifactRepository"));
-    let read = repository.map(|value| document::read(value, "artifactRepository"));
+    let read = repository.map(|value| config_reader::read(value, "artifactRepository"));
     read.transpose().map_err(|error| format!("{at}: {error}"))
 }
 
@@ -285,7 +285,7 @@ fn parse(text: &str, at: &str) -> Result<ArtifactRepository, String> {
     let [value] = documents.as_slice() else {
         return Err(format!("{at}: it must be one YAML document"));
     };
-    document::read(value, "repository").map_err(|error| format!("{at}: {error}"))
+    config_reader::read(value, "repository").map_err(|error| format!("{at}: {error}"))
 }
 
 /// What Argo's variables stand for in keys (`docs/variables.md`), as far as the Workflow says it.

@@ -1,7 +1,5 @@
 //! What artifact stores need of this program: Secrets of the workflow's namespace, and guarded ways to other machines.
 
-mod paced;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +8,8 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use sources::transport::{Guarded, Hosts};
 
+use super::paced::paced;
 use crate::kubernetes::{Kubernetes, KubernetesError};
-use paced::paced;
 
 /// The longest wait for an answer. It runs while a part is being sent too, on however slow a line.
 const TIMEOUT: Duration = Duration::from_mins(2);

@@ -15,9 +15,11 @@ use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
+use super::calls::{Answer, Finished, Key};
+use super::delivery::Delivery;
 use crate::argo::{self, Call, Conversion, Placement, Reply};
-use crate::jobs::{Answer, Delivery, Finished, Key, Owner};
-use crate::step::pipeline::Tees;
+use crate::executions::registry::Owner;
+use crate::pipeline::Tees;
 
 /// A template cannot be larger: Kubernetes keeps no object over about 1.5 MB.
 const MAX_BODY: usize = 4 << 20;
@@ -144,7 +146,7 @@ async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option
     (Reply::outcome(outcome, &template), timeout)
 }
 
-async fn executor(api: &Api) -> Option<Arc<crate::step::Executor>> {
+async fn executor(api: &Api) -> Option<Arc<crate::pipeline::Executor>> {
     let mut executor = api.executor.clone();
     let ready = executor.wait_for(Option::is_some).await.ok()?;
     ready.clone()

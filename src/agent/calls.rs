@@ -6,11 +6,6 @@
 //! a job of its own. Each job is one call's at a time. What a job came to is consumed when it is delivered; an attempt that Argo makes again finds
 //! nothing, and runs.
 
-mod delivery;
-mod pacing;
-mod running;
-mod table;
-
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +15,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::units::Time;
-pub use delivery::Delivery;
-pub use pacing::Pacing;
-use running::Register;
-pub use running::{Owner, Running};
-use table::{Job, Parked, Table};
+use super::adoption::{self, Job, Parked, Table};
+use super::delivery::Delivery;
+use crate::executions::registry::{Owner, Register, Running};
+use crate::text::units::Time;
 
 /// Calls that wait at once: the agent has sixteen workers, and some must be free for what is answered at once.
 const WAITING: usize = 8;
@@ -91,10 +84,10 @@ pub struct Finished<T> {
 
 /// The same, once it has ended.
 #[derive(Clone, Debug)]
-struct Done<T> {
-    finished: Finished<T>,
+pub(super) struct Done<T> {
+    pub(super) finished: Finished<T>,
     /// Whether the program was stopping: then it may be what that made of it.
-    interrupted: bool,
+    pub(super) interrupted: bool,
 }
 
 /// The jobs. Cheap to clone.
@@ -170,7 +163,7 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         F: Future<Output = Finished<T>> + Send + 'static,
     {
         // A call that waits holds its step longer than that, and the next may be late.
-        let orphan = self.settings.orphan.0.clamp(table::LATE, LONGEST_ORPHAN);
+        let orphan = self.settings.orphan.0.clamp(adoption::LATE, LONGEST_ORPHAN);
         // What is there is always adopted: that is how it becomes less.
         let full = self.table.len() >= MOST
             || self.table.bytes() >= MOST_BYTES

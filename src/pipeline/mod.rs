@@ -5,6 +5,11 @@
 //! └── async ───────────────┘   └── one of the runners' places ─────┘
 //! ```
 
+mod collect;
+mod invocation;
+mod log_artifact;
+mod prepare;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,13 +23,13 @@ use sources::{Defaults, Request, Sources};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::logs::Logs;
-use super::modules::{Modules, Ready};
-use super::{Outcome, Phase, Stage, Step, StepError, outcome};
+use crate::step::{Outcome, Phase, Stage, Step, StepError};
+use log_artifact::Logs;
+use prepare::{Modules, Ready};
 
-pub use super::outcome::Bounds;
 use crate::runtime::{self, Capacity, Claim, Compiler, Limits, Report, Run, Runners, Tee};
 use crate::staging::{self, Cleaner, Scratch, StepDirectory};
+pub use collect::{Bounds, is_artifact_name};
 
 /// What every step shares. Made once for each process.
 #[derive(Debug)]
@@ -119,7 +124,7 @@ impl Executor {
             Err(error) => error.into_outcome(),
         };
         // Names out of modules and manifests are in some messages: however long they are, the node's message is not.
-        outcome::clip(&mut outcome.message, self.settings.outputs.message);
+        collect::clip(&mut outcome.message, self.settings.outputs.message);
         tracing::info!(
             workflow,
             template,
@@ -170,8 +175,8 @@ impl Executor {
             biased;
             ready = self.ready(&request) => ready?,
             () = cancel.cancelled() => return Err(cancelled(Stage::Fetch)),
-            () = until(deadline) => return Err(outcome::timed_out(&step, Stage::Fetch)),
-            () = tokio::time::sleep(whole) => return Err(outcome::timed_out(&step, Stage::Fetch)),
+            () = until(deadline) => return Err(collect::timed_out(&step, Stage::Fetch)),
+            () = tokio::time::sleep(whole) => return Err(collect::timed_out(&step, Stage::Fetch)),
         };
         // Waiting for a place among others is not the step's own time.
         let left = whole.saturating_sub(started.elapsed());
@@ -198,7 +203,7 @@ impl Executor {
         tokio::select! {
             biased;
             ran = ran => ran.unwrap_or_else(|| Err(StepError::error(Stage::Run, "the step panicked; this is a defect of this program"))),
-            () = after(until(deadline)) => Err(outcome::timed_out(&waiting, Stage::Queue)),
+            () = after(until(deadline)) => Err(collect::timed_out(&waiting, Stage::Queue)),
             () = after(gone.cancelled()) => Err(cancelled(Stage::Queue)),
         }
     }
@@ -284,7 +289,7 @@ impl OnRunner<'_> {
             .deadline
             .is_some_and(|deadline| deadline <= Instant::now())
         {
-            return Err(outcome::timed_out(&self.step, Stage::Queue));
+            return Err(collect::timed_out(&self.step, Stage::Queue));
         }
         let began = Instant::now();
         let directory = match self.ready.module.uses_file_system() {
@@ -357,7 +362,7 @@ impl OnRunner<'_> {
             () = self.cancel.cancelled() => Err(cancelled(Stage::StageIn)),
             () = until(self.deadline) => {
                 let names = asked.inputs.iter().map(|input| input.name.as_str());
-                Err(outcome::timed_out(&asked, Stage::StageIn).and(&on_their_way(names)))
+                Err(collect::timed_out(&asked, Stage::StageIn).and(&on_their_way(names)))
             }
         }
     }
@@ -386,7 +391,7 @@ impl OnRunner<'_> {
             },
             deadline: self.deadline,
             cancel: self.cancel.clone(),
-            invocation: &|| staging::invocation(step),
+            invocation: &|| invocation::invocation(step),
             stdout: tees.stdout,
             stderr: tees.stderr,
         };
@@ -408,7 +413,7 @@ impl OnRunner<'_> {
         logs: Option<std::io::Result<Logs>>,
     ) -> Result<Outcome, StepError> {
         let bounds = &self.executor.settings.outputs;
-        let collected = outcome::collect(&self.step, report, directory, bounds);
+        let collected = collect::collect(&self.step, report, directory, bounds);
         let (mut outcome, made) = collected;
         if outcome.phase == Phase::Succeeded
             && let Some(directory) = directory
@@ -419,7 +424,7 @@ impl OnRunner<'_> {
                 () = self.cancel.cancelled() => Err(cancelled(Stage::StageOut)),
                 () = until(self.deadline) => {
                     let names = made.iter().map(|made| made.name.as_str());
-                    Err(outcome::timed_out(&self.step, Stage::StageOut).and(&on_their_way(names)))
+                    Err(collect::timed_out(&self.step, Stage::StageOut).and(&on_their_way(names)))
                 }
             };
             match stored {
@@ -431,7 +436,7 @@ impl OnRunner<'_> {
         if let Some(logs) = logs {
             self.keep(logs, &mut outcome).await;
         }
-        outcome::finish_message(&mut outcome, self.ready.digest(), bounds);
+        collect::finish_message(&mut outcome, self.ready.digest(), bounds);
         Ok(outcome)
     }
 }

@@ -33,7 +33,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn new(owner: Owner, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(owner: Owner, cancel: CancellationToken) -> Self {
         Self {
             owner: Arc::new(owner),
             number: 0,
@@ -43,7 +43,7 @@ impl Running {
         }
     }
 
-    pub(super) fn unwanted(&self) -> Arc<AtomicBool> {
+    pub(crate) fn unwanted(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.unwanted)
     }
 
@@ -66,7 +66,7 @@ impl Running {
 
 /// All that run.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Register(Arc<Mutex<Entries>>);
+pub struct Register(Arc<Mutex<Entries>>);
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -76,13 +76,13 @@ struct Entries {
 
 /// An entry, for as long as it is kept.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub struct Entry {
     register: Register,
     number: u64,
 }
 
 impl Register {
-    pub(super) fn enter(&self, running: Running) -> Entry {
+    pub(crate) fn enter(&self, running: Running) -> Entry {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.last += 1;
         let number = entries.last;
@@ -95,7 +95,7 @@ impl Register {
         }
     }
 
-    pub(super) fn all(&self) -> Vec<Running> {
+    pub(crate) fn all(&self) -> Vec<Running> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -6,8 +6,8 @@ use std::time::Instant;
 use sources::{Asker, Defaults, Digest, Flights, Package, Resolved, Sources};
 use tokio::sync::Semaphore;
 
-use super::{Stage, StepError};
 use crate::runtime::{CompileError, Compiler, Module, Retain};
+use crate::step::{Stage, StepError};
 
 /// A module, and what it was found in.
 #[derive(Clone, Debug)]

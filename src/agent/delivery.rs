@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::table::Parked;
+use super::adoption::Parked;
 
 /// What a job came to, for one call. Dropped, it is left for the next; delivered, it is consumed.
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::{Jobs, Owner, Running};
+use super::registry::{Owner, Running};
+use crate::agent::Jobs;
 use crate::kubernetes::{Kubernetes, KubernetesError, Workflow, WorkflowNode};
 
 /// How long workflows are left alone that may not be read, and how long where the API does not answer.

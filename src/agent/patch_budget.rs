@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Key;
+use super::calls::Key;
 
 /// The object may have 1.5 MB, with everything else that is in it.
 const MOST: usize = 512 << 10;

@@ -1,0 +1,5 @@
+//! The parts of this program, put together.
+
+pub mod artifact_host;
+pub mod credentials;
+mod paced;

@@ -1,0 +1,4 @@
+//! The steps that run, and for whom.
+
+pub mod cancellation;
+pub mod registry;
