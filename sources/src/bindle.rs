@@ -9,14 +9,14 @@ mod signature;
 use std::fmt;
 
 use async_trait::async_trait;
+use net::{Body, Request, Response};
 
 pub use invoice::Invoice;
 pub use signature::TrustedKey;
 
 use crate::credentials::direct;
 use crate::reference::{BindleReference, Endpoint};
-use crate::source::{Body, Context, Part, Resolution, Resolved, Source};
-use crate::transport::{Answer, Request};
+use crate::source::{Context, Part, Resolution, Resolved, Source};
 use crate::{Error, ErrorKind, Reference};
 
 const API_PATH: &str = "/v1/";
@@ -42,7 +42,7 @@ impl BindleSource {
         accept: &'static str,
         what: &str,
         context: &Context<'_>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         let server = bindle.server().or(self.server.as_ref()).ok_or_else(|| {
             Error::new(ErrorKind::InvalidReference, "no Bindle server is named").hint(
                 "name one with `module: {bindle: {id: …, server: …}}`, or the operator sets `sources.bindle.server`",
@@ -66,7 +66,7 @@ impl BindleSource {
         if answer.status.is_success() {
             Ok(answer)
         } else {
-            Err(answer.error(what))
+            Err(answer.error(what).into())
         }
     }
 
@@ -143,6 +143,7 @@ impl Source for BindleSource {
         self.get(bindle, &path, "*/*", &what, context)
             .await?
             .decoded_body()
+            .map_err(Error::from)
     }
 }
 

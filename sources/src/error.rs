@@ -42,24 +42,35 @@ pub enum ErrorKind {
     Store,
 }
 
-impl ErrorKind {
-    /// The name used in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::InvalidReference => "invalid_reference",
-            Self::InvalidConfig => "invalid_config",
-            Self::Unsupported => "unsupported",
-            Self::NotFound => "not_found",
-            Self::Unauthorized => "unauthorized",
-            Self::Denied => "denied",
-            Self::RateLimited => "rate_limited",
-            Self::Unavailable => "unavailable",
-            Self::Protocol => "protocol",
-            Self::TooLarge => "too_large",
-            Self::DigestMismatch => "digest_mismatch",
-            Self::Ambiguous => "ambiguous",
-            Self::NotStored => "not_stored",
-            Self::Store => "store",
+impl From<net::ErrorKind> for ErrorKind {
+    fn from(kind: net::ErrorKind) -> Self {
+        match kind {
+            net::ErrorKind::InvalidConfig => Self::InvalidConfig,
+            net::ErrorKind::Unsupported => Self::Unsupported,
+            net::ErrorKind::NotFound => Self::NotFound,
+            net::ErrorKind::Unauthorized => Self::Unauthorized,
+            net::ErrorKind::Denied => Self::Denied,
+            net::ErrorKind::RateLimited => Self::RateLimited,
+            net::ErrorKind::Unavailable | net::ErrorKind::TooSlow => Self::Unavailable,
+            net::ErrorKind::TooLarge => Self::TooLarge,
+            // `net::ErrorKind` may get further kinds. All of them are about the server's response.
+            _ => Self::Protocol,
+        }
+    }
+}
+
+/// Keeps kind, message, hint and cause of a request's error, and whether the error is retryable.
+impl From<net::Error> for Error {
+    fn from(error: net::Error) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                kind: error.kind().into(),
+                message: error.to_string(),
+                hint: error.remedy().map(str::to_owned),
+                retryable: error.retryable(),
+                retried: false,
+                source: error.cause(),
+            }),
         }
     }
 }
@@ -76,6 +87,8 @@ struct Inner {
     message: String,
     hint: Option<String>,
     retryable: bool,
+    /// Whether the request was already retried before this error was returned.
+    retried: bool,
     source: Option<Cause>,
 }
 
@@ -89,6 +102,7 @@ impl Error {
                 message: message.into(),
                 hint: None,
                 retryable,
+                retried: false,
                 source: None,
             }),
         }
@@ -118,6 +132,17 @@ impl Error {
     #[must_use]
     pub fn permanent(self) -> Self {
         self.change(|inner| inner.retryable = false)
+    }
+
+    /// Records that the request was already retried: another retry at once is of no use.
+    #[must_use]
+    pub(crate) fn already_retried(self) -> Self {
+        self.change(|inner| inner.retried = true)
+    }
+
+    /// Whether a retry at once may succeed.
+    pub(crate) fn retryable_now(&self) -> bool {
+        self.inner.retryable && !self.inner.retried
     }
 
     /// Puts what was being done before the message: `resolving `oci://…`: not found`.

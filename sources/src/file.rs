@@ -5,9 +5,10 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use bytes::Bytes;
+use net::Body;
 
-use crate::source::{Body, Context, Part, Resolution, Resolved, Source};
+use crate::source::{Context, Part, Resolution, Resolved, Source};
 use crate::{Digest, Error, ErrorKind, Reference};
 
 /// Which files may be named.
@@ -157,9 +158,7 @@ impl Source for FileSource {
         _context: &Context<'_>,
     ) -> Result<Body, Error> {
         let bytes = self.read(&resolved.origin).await?;
-        let length = Some(bytes.len() as u64);
-        let stream = futures::stream::once(async move { Ok(bytes.into()) }).boxed();
-        Ok(Body { stream, length })
+        Ok(Bytes::from(bytes).into())
     }
 }
 

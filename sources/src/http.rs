@@ -6,12 +6,12 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use net::{Body, Caching, Request, Response};
 
 use crate::credentials::direct;
 use crate::reference::HttpReference;
-use crate::source::{Arrived, Body, Context, Part, Resolution, Resolved, Source, Unpack};
-use crate::transport::{Answer, Request};
-use crate::{Caching, Error, ErrorKind, Reference};
+use crate::source::{Arrived, Context, Part, Resolution, Resolved, Source, Unpack};
+use crate::{Error, ErrorKind, Reference};
 
 /// The `http` source.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +64,7 @@ impl Source for HttpSource {
         ask(expect(&resolved.origin)?, None, context)
             .await?
             .decoded_body()
+            .map_err(Error::from)
     }
 }
 
@@ -84,7 +85,7 @@ async fn revalidate(
     };
     if let Some(known) = known.filter(|_| answer.status.as_u16() == 304) {
         return Ok(Resolved {
-            caching: caching.over(&known.caching),
+            caching: caching.updating(&known.caching),
             ..known.clone()
         }
         .into());
@@ -102,7 +103,7 @@ async fn ask(
     http: &HttpReference,
     unless: Option<Caching>,
     context: &Context<'_>,
-) -> Result<Answer, Error> {
+) -> Result<Response, Error> {
     let what = format!("file `{}`", http.url().path());
     let conditional = unless.is_some();
     let request = Request {
@@ -114,7 +115,7 @@ async fn ask(
     match answer.status.as_u16() {
         200 => Ok(answer),
         304 if conditional => Ok(answer),
-        _ => Err(answer.error(&what)),
+        _ => Err(answer.error(&what).into()),
     }
 }
 

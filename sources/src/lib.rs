@@ -22,13 +22,11 @@
 //! | `file:///path` | [`file`](mod@file) |
 
 pub mod bindle;
-mod caching;
 pub mod config;
 pub mod credentials;
 pub mod digest;
 pub mod error;
 pub mod file;
-pub mod flight;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod http;
@@ -40,17 +38,14 @@ pub mod signatures;
 pub mod source;
 pub mod sources;
 pub mod store;
-pub mod transport;
 mod unpack;
 pub mod wapm;
 pub mod wkg;
 
-pub use caching::Caching;
 pub use config::Config;
 pub use credentials::{Asker, CredentialProvider};
 pub use digest::Digest;
 pub use error::{Error, ErrorKind};
-pub use flight::Flights;
 pub use package::{Defaults, Package};
 pub use reference::Reference;
 pub use source::{Resolved, Source};

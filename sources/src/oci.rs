@@ -19,14 +19,14 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use net::{Body, Request, Response};
 use reqwest::Method;
 use url::Url;
 
 use crate::credentials::Candidate;
 use crate::credentials::direct::{self, MAX_CANDIDATES};
 use crate::reference::{OciReference, Select};
-use crate::source::{Body, Context, Part, Resolution, Resolved, Source, Unpack};
-use crate::transport::{Answer, Request};
+use crate::source::{Context, Part, Resolution, Resolved, Source, Unpack};
 use crate::{Digest, Error, ErrorKind, Reference};
 use auth::Headers;
 use image::ImageConfig;
@@ -354,7 +354,7 @@ impl OciSource {
         method: Method,
         what: &str,
         context: &Context<'_>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         for mirror in self
             .mirrors
             .get(oci.host())
@@ -384,7 +384,7 @@ impl OciSource {
         method: &Method,
         what: &str,
         context: &Context<'_>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         let url = repository.url(path, context)?;
         let accept = if path.starts_with("manifests/") {
             MANIFEST_TYPES.to_vec()
@@ -406,7 +406,7 @@ impl OciSource {
         request: &Request,
         what: &str,
         context: &Context<'_>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         let Repository { registry, name } = repository;
         let mut candidates = context.candidates(&format!("{registry}/{name}"));
         candidates.truncate(MAX_CANDIDATES);
@@ -423,12 +423,12 @@ impl OciSource {
                 // Some say of what one may not see that it is not there; and a wrong password says nothing of what a right one was told.
                 401 | 403 if refused.is_some() => {}
                 401 | 403 | 404 => refused = Some(answer),
-                _ => return Err(answer.error(what)),
+                _ => return Err(answer.error(what).into()),
             }
         }
         Err(match refused {
             Some(answer) if answer.status.as_u16() == 404 && candidates.is_empty() => {
-                answer.error(what)
+                answer.error(what).into()
             }
             Some(answer) => direct::refused(&answer, what, &candidates, self.remedy),
             None => Error::new(
@@ -445,7 +445,7 @@ impl OciSource {
         request: &Request,
         who: Option<&Candidate>,
         context: &Context<'_>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Response, Error> {
         let known = self.headers.known(repository, who)?;
         let answer = context
             .http
@@ -462,18 +462,14 @@ impl OciSource {
             .headers
             .obtain(repository, who, &answer.headers, context)
             .await?;
-        match obtained {
-            Some(header) => {
-                context
-                    .http
-                    .send(&Request {
-                        authorization: Some(header),
-                        ..request.clone()
-                    })
-                    .await
-            }
-            None => Ok(answer),
-        }
+        let Some(header) = obtained else {
+            return Ok(answer);
+        };
+        let request = Request {
+            authorization: Some(header),
+            ..request.clone()
+        };
+        Ok(context.http.send(&request).await?)
     }
 }
 

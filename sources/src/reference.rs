@@ -11,18 +11,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use net::{authority, display_url};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 pub use bindle::BindleReference;
 pub use endpoint::Endpoint;
 pub use http::HttpReference;
-pub(crate) use http::display_url;
 pub(crate) use oci::canonical_host;
 pub use oci::{OciReference, Select, canonical_registry};
 pub use wapm::WapmReference;
 
-use crate::transport::authority;
 use crate::wkg::WkgReference;
 use crate::{Digest, Error, ErrorKind};
 

@@ -1,11 +1,11 @@
 //! Which modules must be signed, and by whom.
 
+use net::matches;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Bindle;
 use crate::oci::OciSource;
 use crate::oci::cosign::{PublicKey, Signer};
-use crate::policy::matches;
 use crate::source::Context;
 use crate::{Digest, Error, ErrorKind, Reference, Resolved};
 

@@ -7,15 +7,13 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
+use net::{Body, Caching, Http};
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::{self, Candidate, Keyring};
 use crate::package::Defaults;
 use crate::reference::HttpReference;
-use crate::transport::Http;
-use crate::{Caching, Digest, Error, Reference};
+use crate::{Digest, Error, Reference};
 
 /// Understands one kind of [`Reference`].
 ///
@@ -265,22 +263,6 @@ pub enum Unpack {
         /// The command; without one, the package's entrypoint.
         command: Option<String>,
     },
-}
-
-/// Bytes on their way.
-pub struct Body {
-    /// The bytes.
-    pub stream: BoxStream<'static, Result<Bytes, Error>>,
-    /// How many the origin announced.
-    pub length: Option<u64>,
-}
-
-impl Debug for Body {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body")
-            .field("length", &self.length)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Told of a download's progress.

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use moka::future::Cache;
+use net::{Hosts, Http, SingleFlight};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use turns::Turns;
@@ -26,12 +27,9 @@ use crate::reference::{Endpoint, OciReference};
 use crate::signatures::Signatures;
 use crate::source::{Context, Resolution, SharedProgress};
 use crate::store::Store;
-use crate::transport::{Hosts, Http};
 use crate::wapm::{self, WapmSource};
 use crate::wkg::Registries;
-use crate::{
-    Asker, Config, Digest, Error, ErrorKind, Flights, Package, Reference, Resolved, Source,
-};
+use crate::{Asker, Config, Digest, Error, ErrorKind, Package, Reference, Resolved, Source};
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Of a download, which resolving is where nobody says a digest.
@@ -120,8 +118,8 @@ struct Inner {
     progress: SharedProgress,
     resolved: Cache<(String, Reference, Asker), Arc<Resolved>>,
     packages: Cache<Digest, Arc<Package>>,
-    resolving: Flights<Request, Result<Arc<Resolved>, Error>>,
-    fetching: Flights<(Reference, Digest, Asker), Result<Module, Error>>,
+    resolving: SingleFlight<Request, Result<Arc<Resolved>, Error>>,
+    fetching: SingleFlight<(Reference, Digest, Asker), Result<Module, Error>>,
     /// Every one may put a file of the largest size into the store.
     downloads: Turns,
     /// Every one may be a module of the largest size in memory.
@@ -198,8 +196,8 @@ impl Sources {
                 .time_to_idle(REMEMBER)
                 .build(),
             packages: Cache::new(10_000),
-            resolving: Flights::default(),
-            fetching: Flights::default(),
+            resolving: SingleFlight::default(),
+            fetching: SingleFlight::default(),
             downloads: Turns::new(),
             places: Arc::new(Semaphore::new(IN_MEMORY)),
         };
@@ -445,15 +443,15 @@ impl Inner {
         } else {
             None
         };
-        let resolved = fetch::again(|| async {
-            match in_time(RESOLVE_TIMEOUT, source.resolve(origin, stored, context)).await {
-                Ok(Resolution::Exact(resolved)) => Ok(Ok(*resolved)),
-                Ok(Resolution::Arrived(arrived)) => self.keep(origin, *arrived).await.map(Ok),
-                // The transport did it again already.
-                Err(error) => Ok(Err(error)),
+        let attempt = || async {
+            let resolving = in_time(RESOLVE_TIMEOUT, source.resolve(origin, stored, context));
+            // The HTTP client already retried a failed request.
+            match resolving.await.map_err(Error::already_retried)? {
+                Resolution::Exact(resolved) => Ok(*resolved),
+                Resolution::Arrived(arrived) => self.keep(origin, *arrived).await,
             }
-        });
-        resolved.await?
+        };
+        fetch::retry(attempt).await
     }
 
     /// What is in the store and the same as before was checked then.

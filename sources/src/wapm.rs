@@ -6,15 +6,15 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use net::{Body, Caching, Request, display_url};
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
 use crate::credentials::direct;
-use crate::reference::{Endpoint, WapmReference, display_url};
-use crate::source::{Arrived, Body, Context, Part, Resolution, Resolved, Source, Unpack};
-use crate::transport::Request;
-use crate::{Caching, Digest, Error, ErrorKind, Reference};
+use crate::reference::{Endpoint, WapmReference};
+use crate::source::{Arrived, Context, Part, Resolution, Resolved, Source, Unpack};
+use crate::{Digest, Error, ErrorKind, Reference};
 
 /// The registry, unless the operator names another.
 pub const REGISTRY: &str = "registry.wasmer.io";
@@ -134,7 +134,7 @@ impl WapmSource {
         let request = Request::post(url.clone(), "application/json", body.to_string().into());
         let answer = direct::send(&request, &what, context).await?;
         if !answer.status.is_success() {
-            return Err(answer.error(&what));
+            return Err(answer.error(&what).into());
         }
         let bytes = answer.bytes(MAX_ANSWER, "the registry's answer").await?;
         let shown = display_url(&url);
@@ -341,9 +341,9 @@ async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
         context.http.send(&request).await?
     };
     if answer.status.as_u16() == 200 {
-        answer.decoded_body()
+        Ok(answer.decoded_body()?)
     } else {
-        Err(answer.error(&what))
+        Err(answer.error(&what).into())
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use net::Request;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -14,7 +15,6 @@ use url::Url;
 use crate::oci::OciSource;
 use crate::reference::OciReference;
 use crate::source::Context;
-use crate::transport::Request;
 use crate::{Error, ErrorKind, Reference};
 
 const MAX_METADATA_BYTES: u64 = 64 << 10;
@@ -218,7 +218,7 @@ async fn metadata(registry: &str, context: &Context<'_>) -> Result<Metadata, Err
         return Ok(Metadata::default());
     }
     if !answer.status.is_success() {
-        return Err(answer.error("registry metadata"));
+        return Err(answer.error("registry metadata").into());
     }
     let bytes = answer
         .bytes(MAX_METADATA_BYTES, "the registry's metadata")

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use artifacts::{Error, ErrorKind, SecretKeySelector, Trust, Web};
 use async_trait::async_trait;
+use net::{Guarded, Hosts};
 use secrecy::{ExposeSecret, SecretString};
-use sources::transport::{Guarded, Hosts};
 
-use super::paced::paced;
 use crate::kubernetes::{Kubernetes, KubernetesError};
 
 /// The longest wait for an answer. It runs while a part is being sent too, on however slow a line.
@@ -150,11 +149,11 @@ fn way(guarded: Guarded) -> Arc<dyn Web> {
     Arc::new(To(guarded))
 }
 
-fn refused(error: sources::Error) -> Error {
-    let kind = if error.retryable() {
-        ErrorKind::Unavailable
-    } else {
-        ErrorKind::Forbidden
+fn refused(error: net::Error) -> Error {
+    let kind = match error.kind() {
+        net::ErrorKind::TooSlow => ErrorKind::TooSlow,
+        _ if error.retryable() => ErrorKind::Unavailable,
+        _ => ErrorKind::Forbidden,
     };
     Error::new(kind, error.to_string()).caused_by(error)
 }
@@ -169,7 +168,10 @@ impl Web for To {
         // While it works on what it was sent, a server may keep the connection open with next to nothing.
         let asks = request.method() == reqwest::Method::GET;
         let answer = self.0.execute(request).await.map_err(refused)?;
-        Ok(if asks { paced(answer) } else { answer })
+        Ok(match asks {
+            true => net::with_min_rate(answer, refused),
+            false => answer,
+        })
     }
 }
 

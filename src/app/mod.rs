@@ -2,4 +2,3 @@
 
 pub mod artifact_host;
 pub mod credentials;
-mod paced;

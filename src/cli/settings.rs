@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use artifacts::{ArtifactRepository, Stores};
 use clap::Args;
+use net::is_host;
 use sources::source::SharedProgress;
 use sources::store::Store;
-use sources::transport::is_host;
 use sources::{Reference, Sources};
 
 use super::Failure;

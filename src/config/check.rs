@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use net::is_host;
 use sources::policy::check_pattern;
 use sources::reference::canonical_registry;
-use sources::transport::is_host;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 

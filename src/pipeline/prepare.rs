@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sources::{Asker, Defaults, Digest, Flights, Package, Resolved, Sources};
+use net::SingleFlight;
+use sources::{Asker, Defaults, Digest, Package, Resolved, Sources};
 use tokio::sync::Semaphore;
 
 use crate::runtime::{CompileError, Compiler, Module, Retain};
@@ -42,7 +43,7 @@ type Shared = Result<Ready, Arc<StepError>>;
 pub(super) struct Modules {
     sources: Sources,
     compiler: Arc<Compiler>,
-    flights: Flights<(Digest, Asker), Shared>,
+    flights: SingleFlight<(Digest, Asker), Shared>,
     /// One compilation uses every processor already.
     compiling: Arc<Semaphore>,
 }
@@ -52,7 +53,7 @@ impl Modules {
         Self {
             sources,
             compiler,
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             compiling: Arc::new(Semaphore::new(1)),
         }
     }

@@ -278,7 +278,7 @@ async fn a_content_coding_is_undone() {
     web.say("content-encoding", "br");
     let node = executor.node(&at(&format!("http://{host}/br.wasm"))).await;
     assert!(
-        message(&node).contains("sends the content coding `br`, which nobody asked for"),
+        message(&node).contains("sends the content coding `br`, which the request did not ask for"),
         "{node}"
     );
 }

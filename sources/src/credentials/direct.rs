@@ -3,13 +3,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use net::{Request, Response, authority, sensitive};
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use url::Url;
 
 use super::{Candidate, Credential};
 use crate::source::Context;
-use crate::transport::{Answer, Request, authority, sensitive};
 use crate::{Error, ErrorKind};
 
 /// More wrong passwords than that look like an attack.
@@ -20,7 +20,7 @@ pub(crate) async fn send(
     request: &Request,
     what: &str,
     context: &Context<'_>,
-) -> Result<Answer, Error> {
+) -> Result<Response, Error> {
     let candidates = candidates(&request.url, context);
     let mut asking = Vec::new();
     for candidate in &candidates {
@@ -95,8 +95,8 @@ pub(crate) fn basic(who: &Candidate) -> Option<HeaderValue> {
 }
 
 /// The error for an answer of 401 or 403, after every candidate was tried. `hint` is for where there were none.
-pub(crate) fn refused(answer: &Answer, what: &str, tried: &[Candidate], hint: &str) -> Error {
-    let error = answer.error(what);
+pub(crate) fn refused(answer: &Response, what: &str, tried: &[Candidate], hint: &str) -> Error {
+    let error = Error::from(answer.error(what));
     if tried.is_empty() {
         return error.hint(hint);
     }

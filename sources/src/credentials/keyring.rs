@@ -5,8 +5,9 @@
 //! - More specific keys come first: the order is that of the keys backwards. One key may have several credentials.
 //! - Docker Hub has many names. (To the kubelet a name without a host is Docker Hub's. Here every target has its host: a web server may be called `files`.)
 
+use net::split_port;
+
 use super::{Candidate, DockerConfig, glob};
-use crate::transport::split_port;
 
 const DOCKER_HUB: &str = "docker.io";
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use net::{Request, authority, sensitive, split_port};
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -18,7 +19,6 @@ use super::Repository;
 use crate::credentials::direct::basic;
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;
-use crate::transport::{Request, authority, sensitive, split_port};
 use crate::{Error, ErrorKind};
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
@@ -189,7 +189,7 @@ async fn token(
     match answer.status.as_u16() {
         200..=299 => {}
         400 | 401 | 403 if who.is_some() => return Ok(None),
-        _ => return Err(answer.error(&format!("token for `{scope}`"))),
+        _ => return Err(answer.error(&format!("token for `{scope}`")).into()),
     }
     let bytes = answer
         .bytes(MAX_TOKEN_BYTES, "the registry's token")
@@ -242,7 +242,7 @@ fn token_request(
     }
     Request {
         authorization: who.and_then(basic),
-        stays: true,
+        refuse_redirects: true,
         ..Request::get(realm)
     }
 }
@@ -314,8 +314,9 @@ fn bearer(header: &str) -> Option<HashMap<String, String>> {
 
 #[cfg(test)]
 mod tests {
+    use net::{Hosts, Http};
+
     use super::*;
-    use crate::transport::{Hosts, Http};
 
     #[test]
     fn reads_challenges() {

@@ -187,7 +187,7 @@ impl OciSource {
             tracing::info!(repository = oci.repository(), %artifact, whose, "signed");
             return Ok(());
         }
-        Err(search.error(whose))
+        Err(search.error(whose).into())
     }
 
     /// A document that need not be there.

@@ -8,11 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use net::matches;
 use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
 use sigstore_verify::types::{Bundle, Sha256Hash};
 use sigstore_verify::{VerificationPolicy, Verifier};
 
-use crate::policy::matches;
 use crate::signatures::Identity;
 use crate::{Digest, Error, ErrorKind};
 

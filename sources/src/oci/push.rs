@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use net::{Content, Request};
 use reqwest::header::LOCATION;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -16,7 +17,6 @@ use super::select::{CNCF_CONFIG, CNCF_MODULE};
 use super::{OciSource, Repository};
 use crate::reference::OciReference;
 use crate::source::Context;
-use crate::transport::Request;
 use crate::{Digest, Error, ErrorKind};
 
 const BINARY: &str = "application/octet-stream";
@@ -177,15 +177,18 @@ impl OciSource {
         if answer.status == StatusCode::CREATED {
             Ok(())
         } else {
-            Err(answer.error(&what))
+            Err(answer.error(&what).into())
         }
     }
 }
 
-fn put(url: Url, content_type: &'static str, body: &Bytes) -> Request {
+fn put(url: Url, media_type: &'static str, bytes: &Bytes) -> Request {
     Request {
         method: Method::PUT,
-        body: Some((content_type, body.clone())),
+        content: Some(Content {
+            media_type,
+            bytes: bytes.clone(),
+        }),
         ..Request::get(url)
     }
 }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use net::{Http, authority};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::invalid;
 use crate::Error;
-use crate::transport::{Http, authority};
 
 /// `host[:port][/path]`, or a URL. Without a scheme it is HTTPS, unless plain HTTP is spoken to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

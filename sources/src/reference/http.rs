@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use net::display_url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::{Url, form_urlencoded};
 
@@ -220,21 +221,6 @@ impl Fragment {
             }
         }
         Some(fragment)
-    }
-}
-
-/// A URL for people: no query, which may be signed, and no user.
-pub(crate) fn display_url(url: &Url) -> String {
-    let mut url = url.clone();
-    let query = url.query().is_some();
-    url.set_query(None);
-    url.set_fragment(None);
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    if query {
-        format!("{url}?…")
-    } else {
-        url.to_string()
     }
 }
 

@@ -4,18 +4,22 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use futures::StreamExt;
+use net::Body;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Inner, Module, broke_off, is_local};
 use crate::credentials::Keyring;
-use crate::source::{Arrived, Body, Context, Part, Unkept, Unpack};
+use crate::source::{Arrived, Context, Part, Unkept, Unpack};
 use crate::store::{Writer, mismatch};
 use crate::unpack::{self, Content, Unpacked};
 use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved, Source};
 
-const ATTEMPTS: u32 = 3;
+/// The number of times that a broken download is started again.
+const RETRIES: usize = 2;
+const FIRST_DELAY: Duration = Duration::from_millis(400);
 
 impl Inner {
     pub(super) async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
@@ -104,33 +108,30 @@ impl Inner {
                 continue;
             }
             let context = self.context(keyrings);
-            let mut done = again(|| self.download(source, resolved, part, &context))
-                .await
-                .flatten();
+            let mut done = retry(|| self.download(source, resolved, part, &context)).await;
             if self.is_mirrors_fault(&done, &resolved.origin) {
                 let direct = context.without_mirrors();
-                done = again(|| self.download(source, resolved, part, &direct))
-                    .await
-                    .flatten();
+                done = retry(|| self.download(source, resolved, part, &direct)).await;
             }
             done?;
         }
         Ok(())
     }
 
-    /// The inner error is the origin's answer: the transport asked as often as it makes sense. The outer one is of what came after that.
+    /// Downloads one part into the store. The HTTP client already retried a failed request; this program
+    /// retries a body that broke off.
     async fn download(
         &self,
         source: &dyn Source,
         resolved: &Resolved,
         part: &Part,
         context: &Context<'_>,
-    ) -> Result<Result<(), Error>, Error> {
+    ) -> Result<(), Error> {
         let _turn = self.downloads.take(&resolved.origin.server()).await?;
-        let body = match source.open_unverified(resolved, part, context).await {
-            Ok(body) => body,
-            Err(error) => return Ok(Err(error)),
-        };
+        let body = source
+            .open_unverified(resolved, part, context)
+            .await
+            .map_err(Error::already_retried)?;
         let (store, digest) = (self.store.clone(), part.digest.clone());
         let writer = blocking(move || store.writer(Some(&digest))).await?;
         let writer = self.receive(body, writer, part.size).await?;
@@ -141,7 +142,7 @@ impl Inner {
                 format!("only {written} of {size} bytes arrived"),
             ));
         }
-        blocking(move || writer.commit().map(drop)).await.map(Ok)
+        blocking(move || writer.commit().map(drop)).await
     }
 
     /// Whether it may go better without mirrors: one of them may have something else than the registry.
@@ -302,21 +303,19 @@ impl Inner {
     }
 }
 
-/// Does it again where that may help: a connection that broke off.
-pub(super) async fn again<T, F: Future<Output = Result<T, Error>>>(
-    mut work: impl FnMut() -> F,
+/// Repeats `work` while its error may pass: a connection that broke off.
+pub(super) async fn retry<T, F: Future<Output = Result<T, Error>>>(
+    work: impl FnMut() -> F,
 ) -> Result<T, Error> {
-    let mut attempt = 1;
-    loop {
-        match work().await {
-            Err(error) if error.retryable() && attempt < ATTEMPTS => {
-                tracing::warn!(%error, attempt, "download failed, trying again");
-                tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
-                attempt += 1;
-            }
-            done => return done,
-        }
-    }
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(FIRST_DELAY)
+        .with_max_times(RETRIES);
+    work.retry(backoff)
+        .when(Error::retryable_now)
+        .notify(|error, delay| {
+            tracing::warn!(%error, ?delay, "download failed, trying again");
+        })
+        .await
 }
 
 fn too_large(size: u64, limit: u64) -> Error {

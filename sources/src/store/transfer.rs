@@ -100,7 +100,7 @@ impl Store {
                 ));
             }
             // That it was checked is the file's word too.
-            let caching = resolved.caching.without_promises();
+            let caching = resolved.caching.validators_only();
             self.remember(
                 &Resolved {
                     signed: None,

@@ -1,86 +1,91 @@
-//! Single flight: many ask for the same thing at once, one does the work, all get the result.
+//! Single flight: many callers ask for the same thing at once, one task does the work, and all callers
+//! get its result.
 //!
-//! The work runs in a task of its own, so that one caller going away does not take it from the others. Nothing is kept
-//! once it is done: what should last is the caller's cache.
+//! The work runs in a task of its own, so it continues when the caller that started it goes away. A
+//! result is not kept after the work: a caller that needs it later has a cache of its own.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 
 type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
+type Flights<K, V> = Arc<Mutex<HashMap<K, Flight<V>>>>;
 
-/// The flights now in the air, by key.
-pub struct Flights<K, V> {
-    flying: Arc<Mutex<HashMap<K, Flight<V>>>>,
+/// The work that is running now, by key.
+pub struct SingleFlight<K, V> {
+    flights: Flights<K, V>,
 }
 
-impl<K, V> Default for Flights<K, V> {
+impl<K, V> Default for SingleFlight<K, V> {
     fn default() -> Self {
         Self {
-            flying: Arc::default(),
+            flights: Arc::default(),
         }
     }
 }
 
-impl<K, V> fmt::Debug for Flights<K, V> {
+impl<K, V> fmt::Debug for SingleFlight<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").finish_non_exhaustive()
+        f.debug_struct("SingleFlight").finish_non_exhaustive()
     }
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V> SingleFlight<K, V>
 where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Joins the flight for `key`, or starts one with `work`. `None` when the work panicked.
+    /// Waits for the running work for `key`, or starts `work`. `None` if the work panicked.
     pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Option<V>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let flight = {
-            let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(flight) = flying.get(&key) {
+            let mut flights = self.flights.lock();
+            if let Some(flight) = flights.get(&key) {
                 flight.clone()
             } else {
-                let task = tokio::spawn(work());
-                let landed = Landed {
-                    flying: Arc::clone(&self.flying),
-                    key: key.clone(),
-                };
-                let flight = async move {
-                    let _landed = landed;
-                    task.await.ok()
-                }
-                .boxed()
-                .shared();
-                flying.insert(key, flight.clone());
-                // Somebody must poll it to the end, or a flight whose callers all left would stay in the map.
-                tokio::spawn(flight.clone());
+                let flight = self.start(key.clone(), work());
+                flights.insert(key, flight.clone());
                 flight
             }
         };
         flight.await
     }
+
+    fn start(&self, key: K, work: impl Future<Output = V> + Send + 'static) -> Flight<V> {
+        let task = tokio::spawn(work);
+        let guard = FlightGuard {
+            flights: Arc::clone(&self.flights),
+            key,
+        };
+        let flight = async move {
+            let _guard = guard;
+            task.await.ok()
+        };
+        let flight = flight.boxed().shared();
+        // This task polls the flight to its end. Without it, the flight would stay in the map if all
+        // of its callers went away.
+        tokio::spawn(flight.clone());
+        flight
+    }
 }
 
-/// Takes the flight off the map when it is over.
-struct Landed<K: Eq + Hash, V> {
-    flying: Arc<Mutex<HashMap<K, Flight<V>>>>,
+/// Removes a flight from the map when its work has ended.
+struct FlightGuard<K: Eq + Hash, V> {
+    flights: Flights<K, V>,
     key: K,
 }
 
-impl<K: Eq + Hash, V> Drop for Landed<K, V> {
+impl<K: Eq + Hash, V> Drop for FlightGuard<K, V> {
     fn drop(&mut self) {
-        self.flying
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+        self.flights.lock().remove(&self.key);
     }
 }
 
@@ -91,14 +96,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn fifty_callers_make_one_flight() {
-        let flights: Arc<Flights<&str, usize>> = Arc::default();
+    async fn many_callers_share_one_flight() {
+        let flights: Arc<SingleFlight<&str, usize>> = Arc::default();
         let started = Arc::new(AtomicUsize::new(0));
         let (open, gate) = tokio::sync::watch::channel(false);
         let callers: Vec<_> = (0..50)
             .map(|_| {
-                let (flights, started, mut gate) =
-                    (Arc::clone(&flights), Arc::clone(&started), gate.clone());
+                let flights = Arc::clone(&flights);
+                let started = Arc::clone(&started);
+                let mut gate = gate.clone();
                 tokio::spawn(async move {
                     flights
                         .join("key", || async move {
@@ -117,13 +123,13 @@ mod tests {
         assert_eq!(
             flights.join("key", || async { 7 }).await,
             Some(7),
-            "nothing is kept"
+            "a result is not kept"
         );
     }
 
     #[tokio::test]
-    async fn the_first_caller_may_leave() {
-        let flights: Arc<Flights<u8, u8>> = Arc::default();
+    async fn the_work_continues_when_its_first_caller_leaves() {
+        let flights: Arc<SingleFlight<u8, u8>> = Arc::default();
         let (open, gate) = tokio::sync::oneshot::channel::<()>();
         let first = {
             let flights = Arc::clone(&flights);
@@ -144,8 +150,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_reaches_nobody() {
-        let flights: Flights<u8, u8> = Flights::default();
+    async fn a_panic_ends_one_flight_only() {
+        let flights: SingleFlight<u8, u8> = SingleFlight::default();
         assert_eq!(
             flights.join(1, || async { panic!("on purpose") }).await,
             None

@@ -1,4 +1,4 @@
-//! Content codings (RFC 9110, 8.4). None is ever asked for, and some servers send one all the same.
+//! Content codings (RFC 9110, 8.4). Requests never ask for a coding, but some servers use one anyway.
 
 use std::io::{self, Write};
 
@@ -8,15 +8,16 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
-use crate::source::Body;
-use crate::{Error, ErrorKind};
+use crate::{Body, Error, ErrorKind};
 
-/// So much is decoded at once: what comes of it is a thousand times as much at most, and is counted before more is.
+/// The coded bytes that are decoded at once. Deflate expands at most 1032 times, so one slice yields at
+/// most about 4 MiB. The reader counts these bytes before the next slice is decoded.
 const SLICE: usize = 4 << 10;
-/// How much larger than what is in it a coded body may be. What comes out is bounded by whoever reads it.
+/// The number of bytes by which a coded body may be larger than its decoded content. The reader limits
+/// the decoded content.
 const OVERHEAD: u64 = 1 << 20;
 
-/// Undoes a coding as the bytes arrive.
+/// A decoder for bytes as they arrive.
 enum Decoder {
     Gzip(MultiGzDecoder<Vec<u8>>),
     Deflate(ZlibDecoder<Vec<u8>>),
@@ -39,8 +40,8 @@ impl Decoder {
     }
 }
 
-/// The body without the coding that the headers name.
-pub(super) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<Body, Error> {
+/// The body without the content coding that the headers name.
+pub(crate) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<Body, Error> {
     let named = headers
         .get_all(CONTENT_ENCODING)
         .iter()
@@ -48,7 +49,7 @@ pub(super) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
     let named = named
         .flat_map(|value| value.split(','))
         .map(|coding| coding.trim().to_ascii_lowercase());
-    // Those are no codings, and some stores say them of what they keep.
+    // Some stores send these names, which are not content codings.
     let codings: Vec<String> = named
         .filter(|coding| {
             !matches!(
@@ -57,22 +58,18 @@ pub(super) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
             )
         })
         .collect();
-    let decoder = match codings
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    let names: Vec<&str> = codings.iter().map(String::as_str).collect();
+    let decoder = match names.as_slice() {
         [] => return Ok(body),
         ["gzip" | "x-gzip"] => Decoder::Gzip(MultiGzDecoder::new(Vec::new())),
         ["deflate"] => Decoder::Deflate(ZlibDecoder::new(Vec::new())),
         _ => {
             let message = format!(
-                "{origin} sends the content coding `{}`, which nobody asked for",
+                "{origin} sends the content coding `{}`, which the request did not ask for",
                 codings.join(", ")
             );
             return Err(Error::new(ErrorKind::Unsupported, message)
-                .hint("have the server send it as it is; gzip and deflate would be undone"));
+                .hint("configure the server to send the file without a content coding, or with gzip or deflate"));
         }
     };
     let damaged = format!(
@@ -96,7 +93,7 @@ pub(super) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
             None => Some((coded.finish()?, None)),
         })
     });
-    // What was announced is the length of what is coded.
+    // The announced length is that of the coded body.
     Ok(Body {
         stream: stream.boxed(),
         length: None,
@@ -106,7 +103,7 @@ pub(super) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
 struct Coded {
     stream: BoxStream<'static, Result<Bytes, Error>>,
     decoder: Decoder,
-    /// What came and is not decoded.
+    /// Received bytes that are not decoded yet.
     pending: Bytes,
     read: u64,
     made: u64,
@@ -132,7 +129,7 @@ impl Coded {
             if self.read > self.made.saturating_add(OVERHEAD) {
                 return Err(Error::new(
                     ErrorKind::Protocol,
-                    format!("{}: nothing comes of it", self.damaged),
+                    format!("{}: it has almost no content", self.damaged),
                 ));
             }
             if !made.is_empty() {
@@ -156,7 +153,7 @@ impl Coded {
     }
 }
 
-/// What ends too soon may come whole the next time.
+/// A body that ends too soon is retryable: the connection may have broken off.
 fn explain(error: io::Error, damaged: String) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::UnexpectedEof => ErrorKind::Unavailable,
@@ -199,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bomb_in_one_chunk_comes_out_in_pieces() {
+    async fn a_bomb_in_one_chunk_is_decoded_in_pieces() {
         let bomb = gzip(&vec![0; 64 << 20]);
         assert_eq!(
             decode("gzip", &bomb, usize::MAX).await.unwrap().len(),
@@ -209,12 +206,12 @@ mod tests {
         assert_eq!(
             decode("gzip", &nothing, 64 << 10).await,
             Err(ErrorKind::Protocol),
-            "members without end"
+            "endless empty members"
         );
     }
 
     #[tokio::test]
-    async fn what_is_coded_comes_out_as_it_was() {
+    async fn gzip_and_deflate_are_decoded() {
         let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
         let gzip = gzip(&content);
         let mut deflate = ZlibEncoder::new(Vec::new(), Compression::fast());

@@ -1,29 +1,29 @@
-//! What a web server says about keeping what it sends (RFC 9111).
+//! The response headers that control a cache (RFC 9111).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
 use serde::{Deserialize, Serialize};
 
-/// However long a server promises that nothing changes, it is asked after this time.
+/// The longest time for which a stored response is used without asking the server.
 const LONGEST_FRESH: Duration = Duration::from_hours(1);
 
-/// What a web server said about keeping what it sent, and what to ask it with whether that changed (RFC 9110, 8.8).
+/// The freshness of a response (RFC 9111), and its validators for a conditional request (RFC 9110, 8.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Caching {
-    /// `ETag`
+    /// The header `ETag`.
     pub etag: Option<String>,
-    /// `Last-Modified`
+    /// The header `Last-Modified`.
     pub last_modified: Option<String>,
-    /// Until when nobody need ask, in seconds since 1970: `Cache-Control: max-age`.
+    /// The end of the freshness, in seconds since 1970: from `Cache-Control: max-age`.
     pub fresh_until: Option<u64>,
-    /// Whether it must not be kept on disk: `Cache-Control: no-store`.
+    /// Whether the response must not be stored on disk: `Cache-Control: no-store`.
     pub no_store: bool,
 }
 
 impl Caching {
-    /// What the headers of an answer that comes `now` say.
+    /// Reads the headers of a response that arrives `now`.
     pub(crate) fn of(headers: &HeaderMap, now: SystemTime) -> Self {
         let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
         let values = headers
@@ -41,7 +41,7 @@ impl Caching {
         let max_age = max_age
             .and_then(|seconds| seconds.trim_matches('"').parse().ok())
             .map(Duration::from_secs);
-        // Some of that time went by in caches before this one; how much, must be a number.
+        // `Age` is the time that the response spent in other caches. A malformed `Age` ends the freshness.
         let age = text(AGE).map_or(0, |seconds| seconds.trim().parse().unwrap_or(u64::MAX));
         let age = Duration::from_secs(age);
         let fresh = max_age
@@ -58,8 +58,8 @@ impl Caching {
         }
     }
 
-    /// The newer word of the server, which need not repeat how versions are told apart (RFC 9111, 3.2).
-    pub(crate) fn over(self, older: &Self) -> Self {
+    /// The headers of a 304, completed with the validators of the stored response (RFC 9111, 3.2).
+    pub fn updating(self, older: &Self) -> Self {
         let etag = self.etag.or_else(|| older.etag.clone());
         let last_modified = self.last_modified.or_else(|| older.last_modified.clone());
         Self {
@@ -69,8 +69,8 @@ impl Caching {
         }
     }
 
-    /// The same without what was promised to somebody else.
-    pub(crate) fn without_promises(&self) -> Self {
+    /// The validators without freshness and `no-store`: those hold for the client that got them.
+    pub fn validators_only(&self) -> Self {
         Self {
             fresh_until: None,
             no_store: false,
@@ -78,14 +78,14 @@ impl Caching {
         }
     }
 
-    /// Whether the server can be asked for it only if it changed.
-    pub(crate) fn has_validators(&self) -> bool {
+    /// Whether a conditional request is possible.
+    pub fn has_validators(&self) -> bool {
         self.etag.is_some() || self.last_modified.is_some()
     }
 
-    /// Whether the server promised that it is the same `now`.
-    pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
-        // A clock that was set back must not make it fresh for ever.
+    /// Whether the stored response may be used `now` without asking the server.
+    pub fn is_fresh(&self, now: SystemTime) -> bool {
+        // A clock that was set back must not make the response fresh for ever.
         let latest = seconds(now + LONGEST_FRESH);
         self.fresh_until
             .is_some_and(|until| (seconds(now)..=latest).contains(&until))
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_long_as_the_server_says_and_an_hour_at_most() {
+    fn freshness_is_max_age_minus_age_and_at_most_an_hour() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let fresh_for = |headers: &[(&'static str, &str)]| {
             let headers = headers
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn fresh_ends() {
+    fn freshness_ends() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let caching = Caching {
             fresh_until: Some(1_000_060),

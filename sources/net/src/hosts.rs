@@ -1,0 +1,206 @@
+//! The hosts that requests may reach.
+//!
+//! Addresses are checked after name resolution, because a name can resolve to any address. A registry
+//! called `example.com` must not lead to this machine or to a cloud's metadata service.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use url::{Host, Url};
+
+use crate::addresses::{Forbidden, classify};
+use crate::authority::split_port;
+use crate::pattern::matches;
+use crate::{Error, ErrorKind};
+
+/// The operator's rules for hosts.
+///
+/// Plain HTTP is allowed to a listed host only. A listed host may also be on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts {
+    listed: Arc<HashSet<String>>,
+    /// Patterns of the hosts that may be reached. An empty list allows all hosts.
+    reachable: Arc<[String]>,
+    /// Whether plain HTTP is allowed to hosts that are not listed.
+    plain_http: bool,
+}
+
+impl Hosts {
+    /// Rules with these listed hosts. An entry is `host`, which covers all ports, or `host:port`.
+    pub fn new(entries: impl IntoIterator<Item = String>) -> Self {
+        let listed = entries
+            .into_iter()
+            .map(|entry| entry.trim().to_ascii_lowercase())
+            .collect();
+        Self {
+            listed: Arc::new(listed),
+            ..Self::default()
+        }
+    }
+
+    /// Allows plain HTTP to hosts that are not listed, too.
+    #[must_use]
+    pub fn in_plain_http(self) -> Self {
+        Self {
+            plain_http: true,
+            ..self
+        }
+    }
+
+    /// Allows only hosts that match one of the patterns. Without patterns, all hosts are allowed.
+    #[must_use]
+    pub fn only(self, patterns: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            reachable: patterns
+                .into_iter()
+                .map(|pattern| pattern.to_ascii_lowercase())
+                .collect(),
+            ..self
+        }
+    }
+
+    /// Whether `authority` (`host` or `host:port`) is listed.
+    pub fn contains(&self, authority: &str) -> bool {
+        let authority = authority.to_ascii_lowercase();
+        self.listed.contains(&authority) || self.listed.contains(split_port(&authority).0)
+    }
+
+    /// Whether `host` is listed, with any port or with none.
+    pub(crate) fn contains_host(&self, host: &str) -> bool {
+        self.listed.iter().any(|entry| {
+            entry == host
+                || entry
+                    .rsplit_once(':')
+                    .is_some_and(|(listed, _)| listed == host)
+        })
+    }
+
+    /// Checks host, literal address and scheme of a URL. Names are checked when they are resolved.
+    pub(crate) fn check(&self, url: &Url) -> Result<(), Error> {
+        let host = url.host_str().unwrap_or_default();
+        let authority = match url.port_or_known_default() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        self.check_reachable(host, &authority)?;
+        if self.contains(&authority) {
+            return Ok(());
+        }
+        let literal = literal_address(url);
+        // Checked before the scheme: no hint may explain how to open a metadata service.
+        if let Some(address) = literal
+            && let Some(why) = classify(address)
+        {
+            return Err(denied(&authority, address, why));
+        }
+        if url.scheme() != "https" && !self.plain_http {
+            let message = format!("plain HTTP to `{authority}` is not allowed");
+            return Err(Error::new(ErrorKind::Denied, message).hint(format!(
+                "use HTTPS; the operator can allow it for this host under `sources.insecure`, or \
+                 with --insecure-registry {authority}"
+            )));
+        }
+        // The resolver does not see ports: a name that is listed with a port is closed at other ports.
+        if literal.is_none() && self.contains_host(host) {
+            let message = format!(
+                "`{host}` is listed as insecure with another port than that of `{authority}`"
+            );
+            return Err(Error::new(ErrorKind::Denied, message));
+        }
+        Ok(())
+    }
+
+    fn check_reachable(&self, host: &str, authority: &str) -> Result<(), Error> {
+        let may_reach = |pattern: &String| matches(pattern, host) || matches(pattern, authority);
+        if self.reachable.is_empty() || self.reachable.iter().any(may_reach) {
+            return Ok(());
+        }
+        let message = format!("requests to `{authority}` are not allowed");
+        Err(Error::new(ErrorKind::Denied, message)
+            .hint("the operator lists the hosts that may be reached under `sources.policy.hosts`"))
+    }
+}
+
+fn literal_address(url: &Url) -> Option<IpAddr> {
+    match url.host() {
+        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+        _ => None,
+    }
+}
+
+/// The error for a host with a forbidden address.
+pub(crate) fn denied(host: &str, address: IpAddr, why: Forbidden) -> Error {
+    let message = format!("`{host}` is {address}, {why}, which requests may not reach");
+    let error = Error::new(ErrorKind::Denied, message);
+    // A developer's registry may be on this machine. A registry is never at another forbidden address.
+    match address.is_loopback() {
+        true => error.hint(format!(
+            "the operator can allow it for this host under `sources.insecure`, or with \
+             --insecure-registry {host}"
+        )),
+        false => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_match_with_and_without_port() {
+        let hosts = Hosts::new(["127.0.0.1:5000".to_owned(), "Registry.Local".to_owned()]);
+        assert!(
+            hosts.contains("127.0.0.1:5000")
+                && !hosts.contains("127.0.0.1:5001")
+                && !hosts.contains("127.0.0.1")
+        );
+        assert!(hosts.contains("registry.local") && hosts.contains("registry.local:8080"));
+        assert!(hosts.contains_host("127.0.0.1"));
+    }
+
+    #[test]
+    fn plain_http_and_literal_addresses_need_listing() {
+        let none = Hosts::default();
+        for url in [
+            "http://example.com/",
+            "https://127.0.0.1/",
+            "https://[::1]:1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+        ] {
+            assert_eq!(
+                none.check(&url.parse().unwrap()).unwrap_err().kind(),
+                ErrorKind::Denied,
+                "{url}"
+            );
+        }
+        assert!(none.check(&"https://example.com/".parse().unwrap()).is_ok());
+        assert!(
+            Hosts::new(["127.0.0.1:80".to_owned()])
+                .check(&"http://127.0.0.1/".parse().unwrap())
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn patterns_restrict_the_reachable_hosts() {
+        let hosts = Hosts::default().only([
+            "ghcr.io".to_owned(),
+            "*.Acme.com".to_owned(),
+            "r.example:8443".to_owned(),
+        ]);
+        let allowed = |url: &str| hosts.check(&url.parse().unwrap()).is_ok();
+        assert!(
+            allowed("https://ghcr.io/x")
+                && allowed("https://r.acme.com/x")
+                && allowed("https://r.example:8443/x")
+        );
+        assert!(
+            !allowed("https://ghcr.io.evil/x")
+                && !allowed("https://acme.com/x")
+                && !allowed("https://r.example/x")
+        );
+    }
+}

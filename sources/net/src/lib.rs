@@ -1,0 +1,72 @@
+//! The guarded HTTP client: every request to a registry, web server or artifact store goes through it.
+//!
+//! Workflow authors choose the hosts that this program talks to, and those hosts choose redirects and
+//! response bodies. The client therefore treats both as hostile:
+//!
+//! - **Addresses** are checked after name resolution. A public name that resolves to a loopback
+//!   address or to a cloud's metadata service is refused ([`Hosts`], [`forbidden_address`]).
+//! - **Redirects** are followed by rules of this crate. Credentials and headers are sent to the origin
+//!   of the request only. HTTPS never becomes plain HTTP.
+//! - **Retries** use exponential backoff with jitter and obey `Retry-After`. Only failures that may
+//!   pass are retried.
+//! - **Slow servers** do not hold a slot for ever: a body must deliver 4 KiB in 30 s ([`MinRate`]).
+//! - **Content codings** that the request did not ask for are decoded in bounded pieces.
+//! - **Errors and logs** show URLs without query, user and password ([`display_url`]).
+//!
+//! | item | use |
+//! |---|---|
+//! | [`Http`] | requests that may be sent again: redirects, retries and error texts |
+//! | [`Guarded`] | one request, sent once, without redirects: for a caller with a retry policy of its own |
+//! | [`Hosts`] | the hosts that the operator lists |
+//! | [`Caching`] | the response headers that control a cache |
+//! | [`SingleFlight`] | one piece of work for many callers that ask for the same thing |
+//! | [`with_min_rate`] | a response whose body must not arrive too slowly |
+//!
+//! ```
+//! use wasm_workflow_net::{ErrorKind, Hosts, Http, Request};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // No host is listed: plain HTTP and this machine are out of reach.
+//! let http = Http::new(&Hosts::default(), &[])?;
+//! let request = Request::get("https://127.0.0.1/module.wasm".parse()?);
+//! let error = http.send(&request).await.unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Denied);
+//! assert!(!error.retryable());
+//! # Ok(())
+//! # }
+//! ```
+
+mod addresses;
+mod authority;
+mod body;
+mod caching;
+mod client;
+mod coding;
+mod error;
+mod guarded;
+mod hosts;
+mod min_rate;
+mod min_rate_body;
+mod pattern;
+mod redirect;
+mod request;
+mod resolver;
+mod response;
+mod retry;
+mod single_flight;
+
+pub use addresses::forbidden_address;
+pub use authority::{authority, display_url, is_host, origin, split_port};
+pub use body::Body;
+pub use caching::Caching;
+pub use client::Http;
+pub use error::{Error, ErrorKind};
+pub use guarded::Guarded;
+pub use hosts::Hosts;
+pub use min_rate::{MinRate, TooSlow};
+pub use min_rate_body::with_min_rate;
+pub use pattern::matches;
+pub use request::{Content, Request, sensitive};
+pub use response::Response;
+pub use single_flight::SingleFlight;
