@@ -8,7 +8,7 @@ use std::fmt;
 use async_trait::async_trait;
 use net::{Body, Caching, Request, Response};
 
-use crate::credentials::direct;
+use crate::credentials::preemptive;
 use crate::reference::HttpReference;
 use crate::source::{Arrived, Context, Part, Resolution, Resolved, Source, Unpack};
 use crate::{Error, ErrorKind, Reference};
@@ -111,7 +111,7 @@ async fn ask(
         unless,
         ..Request::get(http.url().clone())
     };
-    let answer = direct::send(&request, &what, context).await?;
+    let answer = preemptive::send(&request, &what, context).await?;
     match answer.status.as_u16() {
         200 => Ok(answer),
         304 if conditional => Ok(answer),

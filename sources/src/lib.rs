@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `oci://host/repository:tag`, `oci://host/repository@sha256:…` | [`oci`] |
 //! | `https://host/path#sha256=…` | [`http`] |
-//! | `wapm://namespace/name@version` | [`wapm`] |
+//! | `wapm://namespace/name@version` | [`wasmer`] |
 //! | `bindle://name/version` | [`bindle`] |
 //! | `wkg:namespace:name@version` | [`wkg`], which leads to [`oci`] |
 //! | `file:///path` | [`file`](mod@file) |
@@ -39,7 +39,7 @@ pub mod source;
 pub mod sources;
 pub mod store;
 mod unpack;
-pub mod wapm;
+pub mod wasmer;
 pub mod wkg;
 
 pub use config::Config;

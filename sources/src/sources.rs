@@ -27,7 +27,7 @@ use crate::reference::{Endpoint, OciReference};
 use crate::signatures::Signatures;
 use crate::source::{Context, Resolution, SharedProgress};
 use crate::store::Store;
-use crate::wapm::{self, WapmSource};
+use crate::wasmer::{self, WapmSource};
 use crate::wkg::Registries;
 use crate::{Asker, Config, Digest, Error, ErrorKind, Package, Reference, Resolved, Source};
 
@@ -339,9 +339,9 @@ impl Inner {
     fn short(&self, reference: &Reference) -> Option<Reference> {
         match reference {
             Reference::Wapm(package)
-                if package
-                    .registry()
-                    .is_some_and(|registry| wapm::is_same(registry, self.endpoints.0.as_ref())) =>
+                if package.registry().is_some_and(|registry| {
+                    wasmer::is_same(registry, self.endpoints.0.as_ref())
+                }) =>
             {
                 Some(Reference::Wapm(package.clone().in_default_registry()))
             }

@@ -339,7 +339,7 @@ fn personal_keyrings() -> Vec<Keyring> {
             let mut keyring = Keyring::default();
             let credential = Credential::Bearer(SecretString::from(token));
             keyring.insert(
-                sources::wapm::REGISTRY,
+                sources::wasmer::REGISTRY,
                 Candidate {
                     credential,
                     origin: "WASMER_TOKEN".to_owned(),

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
 use super::Repository;
-use crate::credentials::direct::basic;
+use crate::credentials::preemptive::basic;
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;
 use crate::{Error, ErrorKind};

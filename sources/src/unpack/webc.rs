@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::wapm::Manifest;
+use super::wasmer::Manifest;
 use crate::{Digest, Error, ErrorKind};
 
 const MAGIC: &[u8] = b"\0webc";
@@ -296,7 +296,7 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wapm::wapm;
+    use super::super::wasmer::wapm;
     use super::*;
     use crate::unpack::tests::{LIMITS, MODULE};
 

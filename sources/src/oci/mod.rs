@@ -24,7 +24,7 @@ use reqwest::Method;
 use url::Url;
 
 use crate::credentials::Candidate;
-use crate::credentials::direct::{self, MAX_CANDIDATES};
+use crate::credentials::preemptive::{self, MAX_CANDIDATES};
 use crate::reference::{OciReference, Select};
 use crate::source::{Context, Part, Resolution, Resolved, Source, Unpack};
 use crate::{Digest, Error, ErrorKind, Reference};
@@ -430,7 +430,7 @@ impl OciSource {
             Some(answer) if answer.status.as_u16() == 404 && candidates.is_empty() => {
                 answer.error(what).into()
             }
-            Some(answer) => direct::refused(&answer, what, &candidates, self.remedy),
+            Some(answer) => preemptive::refused(&answer, what, &candidates, self.remedy),
             None => Error::new(
                 ErrorKind::Protocol,
                 format!("registry `{registry}` was not asked for {what}"),

@@ -4,10 +4,10 @@
 //! place and finds the ones for an origin by the kubelet's rule; a [`CredentialProvider`] knows the places, in order. A source gets
 //! candidates for the one origin that it talks to, and never sees the others.
 
-pub(crate) mod direct;
 mod docker_config;
 mod glob;
 mod keyring;
+pub(crate) mod preemptive;
 
 use std::fmt;
 

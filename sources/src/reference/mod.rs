@@ -4,7 +4,7 @@ mod bindle;
 mod endpoint;
 mod http;
 mod oci;
-mod wapm;
+mod wasmer;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ pub use endpoint::Endpoint;
 pub use http::HttpReference;
 pub(crate) use oci::canonical_host;
 pub use oci::{OciReference, Select, canonical_registry};
-pub use wapm::WapmReference;
+pub use wasmer::WapmReference;
 
 use crate::wkg::WkgReference;
 use crate::{Digest, Error, ErrorKind};

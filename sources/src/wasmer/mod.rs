@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use crate::credentials::direct;
+use crate::credentials::preemptive;
 use crate::reference::{Endpoint, WapmReference};
 use crate::source::{Arrived, Context, Part, Resolution, Resolved, Source, Unpack};
 use crate::{Digest, Error, ErrorKind, Reference};
@@ -132,7 +132,7 @@ impl WapmSource {
             "variables": {"name": package.package(), "version": version},
         });
         let request = Request::post(url.clone(), "application/json", body.to_string().into());
-        let answer = direct::send(&request, &what, context).await?;
+        let answer = preemptive::send(&request, &what, context).await?;
         if !answer.status.is_success() {
             return Err(answer.error(&what).into());
         }
@@ -336,7 +336,7 @@ async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
         Request::get(found.url),
     );
     let answer = if own {
-        direct::send(&request, &what, context).await?
+        preemptive::send(&request, &what, context).await?
     } else {
         context.http.send(&request).await?
     };

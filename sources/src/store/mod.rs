@@ -27,7 +27,7 @@ use crate::source::Unkept;
 use crate::unpack::Content;
 use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved};
 
-mod transfer;
+mod export;
 pub mod usage;
 
 const BLOBS: &str = "blobs-v1";

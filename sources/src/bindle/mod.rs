@@ -14,7 +14,7 @@ use net::{Body, Request, Response};
 pub use invoice::Invoice;
 pub use signature::TrustedKey;
 
-use crate::credentials::direct;
+use crate::credentials::preemptive;
 use crate::reference::{BindleReference, Endpoint};
 use crate::source::{Context, Part, Resolution, Resolved, Source};
 use crate::{Error, ErrorKind, Reference};
@@ -55,14 +55,15 @@ impl BindleSource {
             accept: vec![accept],
             ..Request::get(url)
         };
-        let answer = direct::send(&request, what, context)
-            .await
-            .map_err(|error| match error.kind() {
-                ErrorKind::Unauthorized => {
-                    error.hint("it may have been yanked, or need other credentials than these")
-                }
-                _ => error,
-            })?;
+        let answer =
+            preemptive::send(&request, what, context)
+                .await
+                .map_err(|error| match error.kind() {
+                    ErrorKind::Unauthorized => {
+                        error.hint("it may have been yanked, or need other credentials than these")
+                    }
+                    _ => error,
+                })?;
         if answer.status.is_success() {
             Ok(answer)
         } else {

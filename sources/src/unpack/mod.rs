@@ -8,7 +8,7 @@ mod archive;
 mod content;
 mod decompress;
 mod image;
-mod wapm;
+mod wasmer;
 mod webc;
 
 use std::io::Read;
@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 pub(crate) use content::Content;
 pub(crate) use image::image;
-pub(crate) use wapm::wapm;
+pub(crate) use wasmer::wapm;
 
 use crate::package::Defaults;
 use crate::{Error, ErrorKind};
