@@ -108,6 +108,14 @@ impl Error {
         }
     }
 
+    /// A task of this program ended before it had a result. `what` names its work: `resolving`.
+    pub(crate) fn broke_off(what: &str) -> Self {
+        Self::new(
+            ErrorKind::Store,
+            format!("{what} the module broke off; this is a defect of this program"),
+        )
+    }
+
     fn change(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.inner);
         change(&mut inner);

@@ -111,7 +111,7 @@ async fn ask(
         unless,
         ..Request::get(http.url().clone())
     };
-    let answer = preemptive::send(&request, &what, context).await?;
+    let answer = preemptive::send(&request, &what, context.http, context.keyrings).await?;
     match answer.status.as_u16() {
         200 => Ok(answer),
         304 if conditional => Ok(answer),

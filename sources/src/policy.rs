@@ -7,7 +7,6 @@ use net::matches;
 use serde::{Deserialize, Serialize};
 
 use crate::reference::canonical_host;
-use crate::signatures::SignatureRule;
 use crate::{Error, ErrorKind, Reference};
 
 /// The operator's rules. Without any, everything may run.
@@ -25,6 +24,33 @@ pub struct Policy {
     pub signatures: Vec<SignatureRule>,
     /// The only hosts that requests may go to, as the transport holds them; all, if there are none.
     pub hosts: Vec<String>,
+}
+
+/// `sources.policy.signatures[]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SignatureRule {
+    /// Patterns of the references that it is about.
+    pub references: Vec<String>,
+    /// Public keys in PEM: one of them must have signed, with `cosign`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// Who must have signed, where nobody with a key has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyless: Option<Identity>,
+}
+
+/// `sources.policy.signatures[].keyless`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Identity {
+    /// Who knows the identity: the URL of an issuer of OIDC tokens, such as `https://token.actions.githubusercontent.com`.
+    pub issuer: String,
+    /// The identity, an address or a URL; `*` stands for any text.
+    pub subject: String,
+    /// The text of a `trusted_root.json`: the certificate authorities and logs that count. Without one, those of Sigstore's public services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_root: Option<String>,
 }
 
 impl Policy {

@@ -1,40 +1,13 @@
 //! Which modules must be signed, and by whom.
 
 use net::matches;
-use serde::{Deserialize, Serialize};
 
-use crate::config::Bindle;
+use crate::bindle::TrustedKey;
 use crate::oci::OciSource;
-use crate::oci::cosign::{PublicKey, Signer};
+use crate::policy::{Identity, SignatureRule};
+use crate::signer::{PublicKey, Signer};
 use crate::source::Context;
 use crate::{Digest, Error, ErrorKind, Reference, Resolved};
-
-/// `sources.policy.signatures[]`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct SignatureRule {
-    /// Patterns of the references that it is about.
-    pub references: Vec<String>,
-    /// Public keys in PEM: one of them must have signed, with `cosign`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<String>,
-    /// Who must have signed, where nobody with a key has.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keyless: Option<Identity>,
-}
-
-/// `sources.policy.signatures[].keyless`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Identity {
-    /// Who knows the identity: the URL of an issuer of OIDC tokens, such as `https://token.actions.githubusercontent.com`.
-    pub issuer: String,
-    /// The identity, an address or a URL; `*` stands for any text.
-    pub subject: String,
-    /// The text of a `trusted_root.json`: the certificate authorities and logs that count. Without one, those of Sigstore's public services.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trusted_root: Option<String>,
-}
 
 /// The rules, with their keys read.
 #[derive(Debug, Default)]
@@ -62,7 +35,7 @@ fn keyless(identity: &Identity) -> Result<Signer, Error> {
             "`keyless` needs `issuer` and `subject`",
         ));
     }
-    crate::oci::keyless::Signer::new(identity).map(Signer::Keyless)
+    crate::signer::keyless::Signer::new(identity).map(Signer::Keyless)
 }
 
 #[cfg(not(feature = "keyless"))]
@@ -76,7 +49,7 @@ fn keyless(_: &Identity) -> Result<Signer, Error> {
 }
 
 impl Signatures {
-    pub(crate) fn new(rules: &[SignatureRule], bindle: &Bindle) -> Result<Self, Error> {
+    pub(crate) fn new(rules: &[SignatureRule], bindle_keys: &[TrustedKey]) -> Result<Self, Error> {
         let rule = |(index, rule): (usize, &SignatureRule)| {
             let name = format!("`sources.policy.signatures[{index}]`");
             if rule.references.is_empty() || (rule.keys.is_empty() && rule.keyless.is_none()) {
@@ -98,7 +71,7 @@ impl Signatures {
             })
         };
         let bindle =
-            (!bindle.keys.is_empty()).then(|| Digest::of(format!("{bindle:?}").as_bytes()));
+            (!bindle_keys.is_empty()).then(|| Digest::of(format!("{bindle_keys:?}").as_bytes()));
         Ok(Self {
             rules: rules
                 .iter()

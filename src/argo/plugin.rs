@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sources::reference::{BindleReference, HttpReference, OciReference, Select, WapmReference};
-use sources::wkg::WkgReference;
+use sources::reference::{
+    BindleReference, HttpReference, OciReference, Select, WapmReference, WkgReference,
+};
 use sources::{Digest, Error, ErrorKind, Reference};
 
 use crate::kubernetes::is_dns_subdomain;

@@ -55,15 +55,14 @@ impl BindleSource {
             accept: vec![accept],
             ..Request::get(url)
         };
-        let answer =
-            preemptive::send(&request, what, context)
-                .await
-                .map_err(|error| match error.kind() {
-                    ErrorKind::Unauthorized => {
-                        error.hint("it may have been yanked, or need other credentials than these")
-                    }
-                    _ => error,
-                })?;
+        let answer = preemptive::send(&request, what, context.http, context.keyrings)
+            .await
+            .map_err(|error| match error.kind() {
+                ErrorKind::Unauthorized => {
+                    error.hint("it may have been yanked, or need other credentials than these")
+                }
+                _ => error,
+            })?;
         if answer.status.is_success() {
             Ok(answer)
         } else {

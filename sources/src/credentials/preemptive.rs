@@ -3,25 +3,26 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use net::{Request, Response, authority, sensitive};
+use net::{Http, Request, Response, authority, sensitive};
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::{Candidate, Credential};
-use crate::source::Context;
+use super::{Candidate, Credential, Keyring, candidates};
 use crate::{Error, ErrorKind};
 
 /// More wrong passwords than that look like an attack.
 pub(crate) const MAX_CANDIDATES: usize = 4;
 
-/// Sends with one credential for the URL after the other; only where there are none, without. The answer has any status but 401 and 403.
+/// Sends the request with each credential for its URL in turn, until the server accepts one. Without
+/// credentials, the request is sent as it is. The response has any status but 401 and 403.
 pub(crate) async fn send(
     request: &Request,
     what: &str,
-    context: &Context<'_>,
+    http: &Http,
+    keyrings: &[Keyring],
 ) -> Result<Response, Error> {
-    let candidates = candidates(&request.url, context);
+    let candidates = candidates_for(&request.url, keyrings);
     let mut asking = Vec::new();
     for candidate in &candidates {
         asking.push(with(request, candidate)?);
@@ -29,9 +30,10 @@ pub(crate) async fn send(
     if asking.is_empty() {
         asking.push(request.clone());
     }
-    let (mut refused, last) = (None, asking.len() - 1);
+    let mut refused = None;
+    let last = asking.len() - 1;
     for (number, request) in asking.iter().enumerate() {
-        let answer = context.http.send(request).await?;
+        let answer = http.send(request).await?;
         match answer.status.as_u16() {
             401 | 403 => refused = Some(answer),
             // Some say of what one may not see that it is not there.
@@ -50,8 +52,9 @@ pub(crate) async fn send(
     })
 }
 
-fn candidates(url: &Url, context: &Context<'_>) -> Vec<Candidate> {
-    let mut candidates = context.candidates(&format!("{}{}", authority(url), url.path()));
+fn candidates_for(url: &Url, keyrings: &[Keyring]) -> Vec<Candidate> {
+    let target = format!("{}{}", authority(url), url.path());
+    let mut candidates = candidates(keyrings, &target);
     candidates.truncate(MAX_CANDIDATES);
     candidates
 }

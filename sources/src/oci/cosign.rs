@@ -8,14 +8,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use reqwest::Method;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
 use serde::Deserialize;
-use webpki::{RawPublicKeyEntity, ring};
 
 use super::manifest::{Descriptor, Document};
 use super::{MAX_MANIFEST_BYTES, OciSource};
 use crate::reference::OciReference;
+use crate::signer::{PublicKey, Signer};
 use crate::source::Context;
 use crate::{Digest, Error, ErrorKind};
 
@@ -28,46 +26,6 @@ const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// In the list of what refers to a manifest, what a bundle says about it.
 const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
-
-const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 5] = [
-    ring::ECDSA_P256_SHA256,
-    ring::ECDSA_P384_SHA384,
-    ring::ECDSA_P384_SHA256,
-    ring::ED25519,
-    ring::RSA_PKCS1_2048_8192_SHA256,
-];
-
-/// A public key, as `cosign` writes it.
-#[derive(Clone, Debug)]
-pub(crate) struct PublicKey(SubjectPublicKeyInfoDer<'static>);
-
-impl PublicKey {
-    /// Reads a key in PEM.
-    ///
-    /// # Errors
-    ///
-    /// It is not one, or not of a kind that is known.
-    pub(crate) fn from_pem(pem: &str) -> Result<Self, Error> {
-        let invalid = || {
-            Error::new(
-                ErrorKind::InvalidConfig,
-                "the key is not a public key in PEM",
-            )
-        };
-        let key = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| invalid())?;
-        RawPublicKeyEntity::try_from(&key).map_err(|_| invalid())?;
-        Ok(Self(key))
-    }
-
-    fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        let Ok(key) = RawPublicKeyEntity::try_from(&self.0) else {
-            return false;
-        };
-        ALGORITHMS
-            .iter()
-            .any(|algorithm| key.verify_signature(*algorithm, message, signature).is_ok())
-    }
-}
 
 /// What the older layout signs.
 #[derive(Deserialize)]
@@ -141,27 +99,6 @@ struct Subject {
 #[derive(Deserialize)]
 struct SubjectDigest {
     sha256: Option<String>,
-}
-
-/// One that an operator trusts.
-#[derive(Clone, Debug)]
-pub(crate) enum Signer {
-    /// Whoever has the private key.
-    Key(PublicKey),
-    /// Somebody that a certificate authority knows.
-    #[cfg(feature = "keyless")]
-    Keyless(super::keyless::Signer),
-}
-
-impl Signer {
-    /// Whether it is a key, and that signed the message.
-    fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        match self {
-            Self::Key(key) => key.signed(message, signature),
-            #[cfg(feature = "keyless")]
-            Self::Keyless(_) => false,
-        }
-    }
 }
 
 impl OciSource {
@@ -514,16 +451,5 @@ mod tests {
             &artifact,
             &[other]
         ));
-    }
-
-    #[test]
-    fn what_is_no_key() {
-        for pem in [
-            "",
-            "x",
-            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
-        ] {
-            assert!(PublicKey::from_pem(pem).is_err(), "{pem}");
-        }
     }
 }

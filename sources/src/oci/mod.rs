@@ -5,10 +5,8 @@
 //! libraries for it follow a registry's redirections and token realms anywhere and read bodies without a bound.
 
 mod auth;
-pub(crate) mod cosign;
+mod cosign;
 mod image;
-#[cfg(feature = "keyless")]
-pub(crate) mod keyless;
 mod manifest;
 pub mod push;
 mod select;

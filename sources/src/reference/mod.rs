@@ -5,6 +5,7 @@ mod endpoint;
 mod http;
 mod oci;
 mod wasmer;
+mod wkg;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,8 +22,8 @@ pub use http::HttpReference;
 pub(crate) use oci::canonical_host;
 pub use oci::{OciReference, Select, canonical_registry};
 pub use wasmer::WapmReference;
+pub use wkg::WkgReference;
 
-use crate::wkg::WkgReference;
 use crate::{Digest, Error, ErrorKind};
 
 /// Where a module lives. `Display` is the canonical form, and parsing it gives the same reference again.

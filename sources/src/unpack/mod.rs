@@ -9,7 +9,10 @@ mod content;
 mod decompress;
 mod image;
 mod wasmer;
+mod wasmer_manifest;
 mod webc;
+#[cfg(test)]
+mod webc_tests;
 
 use std::io::Read;
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::image::file_in;
+use super::wasmer_manifest::CommandAnnotations;
 use super::webc::{self, Container};
 use super::{Content, Limits, Unpacked, damaged};
 use crate::package::{Defaults, listed};
@@ -17,69 +18,6 @@ use crate::{Error, ErrorKind};
 /// The runner of plain commands, which may be followed by a version.
 const WASI_RUNNER: &str = "https://webc.org/runner/wasi";
 const MAX_TOML: usize = 1 << 20;
-
-/// What counts of a WEBC's manifest.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Manifest {
-    pub(super) atoms: BTreeMap<String, Atom>,
-    commands: BTreeMap<String, Command>,
-    entrypoint: Option<String>,
-    package: PackageAnnotations,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Atom {
-    /// `sha256:` and base64.
-    pub(super) signature: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PackageAnnotations {
-    fs: Vec<Mapping>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Mapping {
-    mount_path: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Command {
-    runner: String,
-    annotations: CommandAnnotations,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct CommandAnnotations {
-    atom: Option<AtomAnnotation>,
-    wasi: Option<Wasi>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct AtomAnnotation {
-    name: String,
-    dependency: Option<String>,
-}
-
-/// What the runner is told. Old packages have underscores in their keys.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
-struct Wasi {
-    atom: Option<String>,
-    package: Option<String>,
-    env: Option<Vec<String>>,
-    #[serde(alias = "main_args")]
-    main_args: Option<Vec<String>>,
-    #[serde(alias = "exec_name")]
-    exec_name: Option<String>,
-}
 
 /// The module of `command`, or of the package's entrypoint.
 pub(crate) fn wapm(

@@ -132,7 +132,7 @@ impl WapmSource {
             "variables": {"name": package.package(), "version": version},
         });
         let request = Request::post(url.clone(), "application/json", body.to_string().into());
-        let answer = preemptive::send(&request, &what, context).await?;
+        let answer = preemptive::send(&request, &what, context.http, context.keyrings).await?;
         if !answer.status.is_success() {
             return Err(answer.error(&what).into());
         }
@@ -336,7 +336,7 @@ async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
         Request::get(found.url),
     );
     let answer = if own {
-        preemptive::send(&request, &what, context).await?
+        preemptive::send(&request, &what, context.http, context.keyrings).await?
     } else {
         context.http.send(&request).await?
     };

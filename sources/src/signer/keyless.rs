@@ -13,12 +13,12 @@ use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot}
 use sigstore_verify::types::{Bundle, Sha256Hash};
 use sigstore_verify::{VerificationPolicy, Verifier};
 
-use crate::signatures::Identity;
+use crate::policy::Identity;
 use crate::{Digest, Error, ErrorKind};
 
 /// An identity, with what certificates are checked by.
 #[derive(Clone)]
-pub(crate) struct Signer {
+pub struct Signer {
     identity: Identity,
     verifier: Arc<Verifier>,
 }
@@ -35,7 +35,7 @@ impl Signer {
     /// # Errors
     ///
     /// The trust root is not one.
-    pub(crate) fn new(identity: &Identity) -> Result<Self, Error> {
+    pub fn new(identity: &Identity) -> Result<Self, Error> {
         let json = identity
             .trusted_root
             .as_deref()
@@ -54,7 +54,7 @@ impl Signer {
     }
 
     /// Whether the bundle says that this identity signed something about the manifest `artifact`.
-    pub(super) fn signed(&self, bundle: &Bytes, artifact: &Digest) -> bool {
+    pub(crate) fn signed(&self, bundle: &Bytes, artifact: &Digest) -> bool {
         self.verify(bundle, artifact)
             .map_err(|reason| tracing::info!(%artifact, reason, "a signature does not count"))
             .is_ok()

@@ -10,19 +10,19 @@ use futures::StreamExt;
 use net::Body;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Inner, Module, broke_off, is_local};
 use crate::credentials::Keyring;
+use crate::inner::{Inner, is_local};
 use crate::source::{Arrived, Context, Part, Unkept, Unpack};
 use crate::store::{Writer, mismatch};
 use crate::unpack::{self, Content, Unpacked};
-use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved, Source};
+use crate::{Asker, Digest, Error, ErrorKind, Module, Package, Reference, Resolved, Source};
 
 /// The number of times that a broken download is started again.
 const RETRIES: usize = 2;
 const FIRST_DELAY: Duration = Duration::from_millis(400);
 
 impl Inner {
-    pub(super) async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
+    pub(crate) async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
         let source = self.source(&resolved.origin)?;
         let sizes = resolved.parts.iter().filter_map(|part| part.size);
         let (largest, all) = sizes.fold((0, 0u64), |(largest, all), size| {
@@ -59,7 +59,7 @@ impl Inner {
     }
 
     /// Stores content whose digest nobody said, and resolves the reference to it.
-    pub(super) async fn keep(
+    pub(crate) async fn keep(
         &self,
         reference: &Reference,
         arrived: Arrived,
@@ -146,7 +146,7 @@ impl Inner {
     }
 
     /// Whether it may go better without mirrors: one of them may have something else than the registry.
-    pub(super) fn is_mirrors_fault<T>(&self, done: &Result<T, Error>, origin: &Reference) -> bool {
+    pub(crate) fn is_mirrors_fault<T>(&self, done: &Result<T, Error>, origin: &Reference) -> bool {
         let Err(error) = done else { return false };
         let fault = matches!(
             error.kind(),
@@ -260,7 +260,7 @@ impl Inner {
         resolved: &Resolved,
     ) -> Result<Module, Error> {
         let [part] = resolved.parts.as_slice() else {
-            return Err(broke_off("reading"));
+            return Err(Error::broke_off("reading"));
         };
         let place = self.place().await?;
         let bytes = self.read_local(source, resolved, part).await?;
@@ -277,7 +277,7 @@ impl Inner {
         Arc::clone(&self.places)
             .acquire_owned()
             .await
-            .map_err(|_| broke_off("unpacking"))
+            .map_err(|_| Error::broke_off("unpacking"))
     }
 
     async fn read_local(
@@ -304,7 +304,7 @@ impl Inner {
 }
 
 /// Repeats `work` while its error may pass: a connection that broke off.
-pub(super) async fn retry<T, F: Future<Output = Result<T, Error>>>(
+pub(crate) async fn retry<T, F: Future<Output = Result<T, Error>>>(
     work: impl FnMut() -> F,
 ) -> Result<T, Error> {
     let backoff = ExponentialBuilder::default()

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::broke_off;
 use crate::Error;
 
 const ALL: usize = 16;
@@ -15,20 +14,20 @@ const FROM_ONE: usize = 4;
 
 /// The turns of downloads.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     all: Arc<Semaphore>,
     servers: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 /// A download's turn, for as long as it is held.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     _one: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
 
 impl Turns {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             all: Arc::new(Semaphore::new(ALL)),
             servers: Mutex::default(),
@@ -36,7 +35,7 @@ impl Turns {
     }
 
     /// Waits for a turn with `server`. Who waits for that takes none from others.
-    pub(super) async fn take(&self, server: &str) -> Result<Turn, Error> {
+    pub(crate) async fn take(&self, server: &str) -> Result<Turn, Error> {
         let one = self.semaphore(server).acquire_owned().await;
         let all = Arc::clone(&self.all).acquire_owned().await;
         match (one, all) {
@@ -44,7 +43,7 @@ impl Turns {
                 _one: one,
                 _all: all,
             }),
-            _ => Err(broke_off("waiting for a turn with")),
+            _ => Err(Error::broke_off("waiting for a turn with")),
         }
     }
 

@@ -1,0 +1,223 @@
+//! What all calls of [`Sources`](crate::Sources) share: the sources, the store, the caches and the limits.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use net::{Hosts, Http, SingleFlight};
+use tokio::sync::Semaphore;
+
+use crate::bindle::BindleSource;
+use crate::credentials::{CredentialProvider, Keyring};
+use crate::download_limits::Turns;
+use crate::file::{Access, FileSource};
+use crate::http::HttpSource;
+use crate::oci::OciSource;
+use crate::policy::Policy;
+use crate::reference::Endpoint;
+use crate::signatures::Signatures;
+use crate::source::{Context, SharedProgress};
+use crate::store::Store;
+use crate::wasmer::WapmSource;
+use crate::wkg::Registries;
+use crate::{
+    Asker, Config, Digest, Error, ErrorKind, Module, Package, Reference, Request, Resolved, Source,
+};
+
+/// How long a workflow's resolved references are remembered after their last use.
+const REMEMBER: Duration = Duration::from_hours(6);
+/// Modules in memory at once, until they are compiled.
+const IN_MEMORY: usize = 4;
+
+pub(crate) struct Inner {
+    pub(crate) sources: BTreeMap<&'static str, Arc<dyn Source>>,
+    pub(crate) oci: Arc<OciSource>,
+    pub(crate) wkg: Registries,
+    /// The Wasmer registry and the Bindle server of references that name none.
+    pub(crate) endpoints: (Option<Endpoint>, Option<Endpoint>),
+    pub(crate) policy: Policy,
+    pub(crate) signatures: Signatures,
+    pub(crate) credentials: Box<dyn CredentialProvider>,
+    pub(crate) trusted_realms: Vec<String>,
+    pub(crate) http: Http,
+    pub(crate) store: Store,
+    pub(crate) max_module_bytes: u64,
+    pub(crate) progress: SharedProgress,
+    pub(crate) resolved: Cache<(String, Reference, Asker), Arc<Resolved>>,
+    pub(crate) packages: Cache<Digest, Arc<Package>>,
+    pub(crate) resolving: SingleFlight<Request, Result<Arc<Resolved>, Error>>,
+    pub(crate) fetching: SingleFlight<(Reference, Digest, Asker), Result<Module, Error>>,
+    /// Every one may put a file of the largest size into the store.
+    pub(crate) downloads: Turns,
+    /// Every one may be a module of the largest size in memory.
+    pub(crate) places: Arc<Semaphore>,
+}
+
+/// Whether the content is on this machine already, so that the store need not hold it.
+pub(crate) fn is_local(reference: &Reference) -> bool {
+    matches!(reference, Reference::File(_))
+}
+
+/// A server that sends a byte now and then must not keep everybody who waits for it.
+pub(crate) async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("took longer than {} s", limit.as_secs()),
+        ))
+    })
+}
+
+impl Inner {
+    /// The sources as configured, with their store.
+    pub(crate) fn new(
+        config: &Config,
+        store: Store,
+        credentials: impl CredentialProvider,
+        any_file: bool,
+        progress: SharedProgress,
+    ) -> Result<Self, Error> {
+        let access = match (&config.files, any_file) {
+            (_, true) => Access::Any,
+            (Some(root), false) if !root.is_dir() => {
+                let message = format!(
+                    "`sources.files`: there is no directory `{}`",
+                    root.display()
+                );
+                return Err(Error::new(ErrorKind::InvalidConfig, message));
+            }
+            (Some(root), false) => Access::Below(root.clone()),
+            (None, false) => Access::Denied,
+        };
+        let oci = Arc::new(OciSource::new(config.mirrors.clone()));
+        let sources: BTreeMap<&'static str, Arc<dyn Source>> = BTreeMap::from([
+            ("oci", Arc::clone(&oci) as Arc<dyn Source>),
+            ("http", Arc::new(HttpSource)),
+            (
+                "wapm",
+                Arc::new(WapmSource::new(config.wapm.registry.clone())?),
+            ),
+            (
+                "bindle",
+                Arc::new(BindleSource::new(
+                    config.bindle.server.clone(),
+                    config.bindle.keys.clone(),
+                )),
+            ),
+            (
+                "file",
+                Arc::new(FileSource::new(access, config.max_module_bytes)),
+            ),
+        ]);
+        let hosts =
+            Hosts::new(config.insecure.iter().cloned()).only(config.policy.hosts.iter().cloned());
+        Ok(Self {
+            sources,
+            oci,
+            wkg: config.wkg.clone(),
+            endpoints: (config.wapm.registry.clone(), config.bindle.server.clone()),
+            policy: config.policy.clone(),
+            signatures: Signatures::new(&config.policy.signatures, &config.bindle.keys)?,
+            credentials: Box::new(credentials),
+            trusted_realms: config.trusted_realms.clone(),
+            http: Http::new(&hosts, &config.authorities)?,
+            store,
+            max_module_bytes: config.max_module_bytes,
+            progress,
+            resolved: Cache::builder()
+                .max_capacity(10_000)
+                .time_to_idle(REMEMBER)
+                .build(),
+            packages: Cache::new(10_000),
+            resolving: SingleFlight::default(),
+            fetching: SingleFlight::default(),
+            downloads: Turns::new(),
+            places: Arc::new(Semaphore::new(IN_MEMORY)),
+        })
+    }
+
+    pub(crate) fn source(&self, reference: &Reference) -> Result<&dyn Source, Error> {
+        let name = reference.source();
+        self.sources
+            .get(name)
+            .map(|source| &**source)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    format!("there is no source `{name}`"),
+                )
+            })
+    }
+
+    pub(crate) async fn keyrings(
+        &self,
+        reference: &Reference,
+        asker: &Asker,
+    ) -> Result<Vec<Keyring>, Error> {
+        if is_local(reference) {
+            Ok(Vec::new())
+        } else {
+            self.credentials.keyrings(asker).await
+        }
+    }
+
+    pub(crate) fn context<'a>(&'a self, keyrings: &'a [Keyring]) -> Context<'a> {
+        Context {
+            http: &self.http,
+            keyrings,
+            trusted_realms: &self.trusted_realms,
+            direct: false,
+        }
+    }
+
+    /// What the reference resolved to earlier, if all of it is still here.
+    pub(crate) async fn stored(&self, reference: &Reference, asker: &Asker) -> Option<Resolved> {
+        let (store, reference, asker) = (self.store.clone(), reference.clone(), asker.clone());
+        let look = move || {
+            let resolved = store
+                .resolved(&reference, &asker)
+                .filter(|resolved| store.holds(resolved))?;
+            store.touch(&resolved);
+            Some(resolved)
+        };
+        tokio::task::spawn_blocking(look).await.ok().flatten()
+    }
+
+    pub(crate) async fn holds(&self, resolved: &Resolved) -> bool {
+        let (store, resolved) = (self.store.clone(), resolved.clone());
+        tokio::task::spawn_blocking(move || store.holds(&resolved))
+            .await
+            .unwrap_or(false)
+    }
+
+    pub(crate) async fn known(&self, resolved: &Resolved) -> Option<Arc<Package>> {
+        let key = resolved.package_key();
+        if let Some(package) = self.packages.get(&key).await {
+            return Some(package);
+        }
+        let (store, looked_up) = (self.store.clone(), key.clone());
+        let package = tokio::task::spawn_blocking(move || store.package(&looked_up))
+            .await
+            .ok()??;
+        let package = Arc::new(package);
+        self.packages.insert(key, Arc::clone(&package)).await;
+        Some(package)
+    }
+
+    /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
+    pub(crate) async fn remember(&self, resolved: &Resolved, asker: &Asker) {
+        let (store, resolved, asker) = (self.store.clone(), resolved.clone(), asker.clone());
+        let remember = move || match resolved.caching.no_store {
+            true => store.forget(&resolved.reference, &asker),
+            false => store.remember(&resolved, &asker),
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(remember).await {
+            tracing::warn!(%error, "the reference is not remembered");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `wkg:namespace:name@version`
+
+use std::fmt;
+
+use semver::Version;
+
+use crate::{Error, ErrorKind};
+
+/// A package's name, and its version if one is named.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WkgReference {
+    namespace: String,
+    name: String,
+    version: Option<Version>,
+}
+
+impl WkgReference {
+    /// Reads `namespace:name[@version]`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let invalid = |why: &str| {
+            let shown: String = text.chars().take(200).collect();
+            Error::new(
+                ErrorKind::InvalidReference,
+                format!("`{shown}` is not a package: {why}"),
+            )
+        };
+        let (package, version) = match text.split_once('@') {
+            Some((package, version)) => (package, Some(version)),
+            None => (text, None),
+        };
+        let (namespace, name) = package
+            .split_once(':')
+            .ok_or_else(|| invalid("it must look like `acme:resize@1.4.0`"))?;
+        if !is_kebab(namespace) || !is_kebab(name) {
+            return Err(invalid(
+                "its names are lower-case words with hyphens between them",
+            ));
+        }
+        let version = version.map(Version::parse).transpose();
+        let version = version.map_err(|error| {
+            invalid("its version must be exact, such as `1.4.0`").caused_by(error)
+        })?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            version,
+        })
+    }
+
+    /// The namespace of the package.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The name of the package, without its namespace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version, if one is named.
+    pub fn version(&self) -> Option<&Version> {
+        self.version.as_ref()
+    }
+}
+
+impl fmt::Display for WkgReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.namespace, self.name)?;
+        self.version
+            .as_ref()
+            .map_or(Ok(()), |version| write!(f, "@{version}"))
+    }
+}
+
+/// Words of the component model: `[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*`.
+fn is_kebab(text: &str) -> bool {
+    text.len() <= 128
+        && text.split('-').all(|word| {
+            word.starts_with(|c: char| c.is_ascii_lowercase())
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_exact_versions() {
+        for text in ["acme:resize@1.4.0", "wasi:http", "a-b2:c@1.0.0-rc.1"] {
+            assert_eq!(WkgReference::parse(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "acme", "acme:", "Acme:x", "a:b/c", "a:../b", "a:b@^1", "a:b@1", "a:-b", "a:b@",
+            "a:b:c",
+        ] {
+            assert!(WkgReference::parse(text).is_err(), "{text}");
+        }
+    }
+}
