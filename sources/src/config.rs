@@ -27,7 +27,7 @@ pub struct Config {
     /// Which registry has which namespace of packages.
     pub wkg: Registries,
     /// The registry of `wapm:` references that name none.
-    pub wapm: Wapm,
+    pub wapm: Wasmer,
     /// The server of `bindle:` references that name none, and whose signatures count.
     pub bindle: Bindle,
     /// The only directory that `file://` references may name. Without one, they are refused.
@@ -45,7 +45,7 @@ impl Default for Config {
             mirrors: BTreeMap::new(),
             policy: Policy::default(),
             wkg: Registries::default(),
-            wapm: Wapm::default(),
+            wapm: Wasmer::default(),
             bindle: Bindle::default(),
             files: None,
             max_module_bytes: 256 << 20,
@@ -56,7 +56,7 @@ impl Default for Config {
 /// The Wasmer registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Wapm {
+pub struct Wasmer {
     /// Its host, or the URL of its GraphQL API; without one, `registry.wasmer.io`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<Endpoint>,

@@ -1,61 +1,66 @@
-//! How many downloads go on at once: so many in all, and fewer from one server, so that a slow one does not keep the others waiting.
+//! The limits on parallel downloads: one for all servers, and a lower one for each server.
 //!
-//! A server is what references name: one that is reached by many names has as many turns, and the bound on all holds.
+//! The limit per server keeps a slow server from delaying downloads from other servers. The server is
+//! identified by its name in the reference. A server with several names has a limit for each of them;
+//! the limit for all servers still holds.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Error;
 
-const ALL: usize = 16;
-const FROM_ONE: usize = 4;
+const MAX_DOWNLOADS: usize = 16;
+const MAX_DOWNLOADS_PER_SERVER: usize = 4;
 
-/// The turns of downloads.
+/// Limits the number of downloads that run at once.
 #[derive(Debug)]
-pub(crate) struct Turns {
-    all: Arc<Semaphore>,
+pub(crate) struct DownloadLimiter {
+    total: Arc<Semaphore>,
     servers: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// A download's turn, for as long as it is held.
+/// The permit to download. Dropping the permit lets another download start.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    _one: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
+pub(crate) struct DownloadPermit {
+    _server: OwnedSemaphorePermit,
+    _total: OwnedSemaphorePermit,
 }
 
-impl Turns {
+impl DownloadLimiter {
     pub(crate) fn new() -> Self {
         Self {
-            all: Arc::new(Semaphore::new(ALL)),
+            total: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
             servers: Mutex::default(),
         }
     }
 
-    /// Waits for a turn with `server`. Who waits for that takes none from others.
-    pub(crate) async fn take(&self, server: &str) -> Result<Turn, Error> {
-        let one = self.semaphore(server).acquire_owned().await;
-        let all = Arc::clone(&self.all).acquire_owned().await;
-        match (one, all) {
-            (Ok(one), Ok(all)) => Ok(Turn {
-                _one: one,
-                _all: all,
-            }),
-            _ => Err(Error::broke_off("waiting for a turn with")),
-        }
+    /// Waits for a permit to download from `server`.
+    ///
+    /// The permit of the server is acquired first: a download that waits for its server does not take
+    /// a permit of the total from downloads of other servers.
+    pub(crate) async fn acquire(&self, server: &str) -> Result<DownloadPermit, Error> {
+        let closed = |_| Error::broke_off("waiting for the download of");
+        let server = self.semaphore(server);
+        let server = server.acquire_owned().await.map_err(closed)?;
+        let total = Arc::clone(&self.total);
+        let total = total.acquire_owned().await.map_err(closed)?;
+        Ok(DownloadPermit {
+            _server: server,
+            _total: total,
+        })
     }
 
     fn semaphore(&self, server: &str) -> Arc<Semaphore> {
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        // A permit holds its semaphore: what nobody holds is forgotten.
+        let mut servers = self.servers.lock();
+        // A permit holds its semaphore. A semaphore that only the map holds is not in use.
         servers.retain(|name, semaphore| name == server || Arc::strong_count(semaphore) > 1);
-        Arc::clone(
-            servers
-                .entry(server.to_owned())
-                .or_insert_with(|| Arc::new(Semaphore::new(FROM_ONE))),
-        )
+        let semaphore = servers
+            .entry(server.to_owned())
+            .or_insert_with(|| Arc::new(Semaphore::new(MAX_DOWNLOADS_PER_SERVER)));
+        Arc::clone(semaphore)
     }
 }
 
@@ -66,33 +71,37 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_has_few_turns_and_others_keep_theirs() {
-        let turns = Turns::new();
+    async fn a_slow_server_does_not_delay_others() {
+        let limiter = DownloadLimiter::new();
         let mut held = Vec::new();
-        for _ in 0..FROM_ONE {
-            held.push(turns.take("slow").now_or_never().unwrap().unwrap());
+        for _ in 0..MAX_DOWNLOADS_PER_SERVER {
+            held.push(limiter.acquire("slow").now_or_never().unwrap().unwrap());
         }
-        // They wait, and go on waiting.
-        let mut waiting: Vec<_> = (0..ALL).map(|_| turns.take("slow").boxed()).collect();
+        let mut waiting: Vec<_> = (0..MAX_DOWNLOADS)
+            .map(|_| limiter.acquire("slow").boxed())
+            .collect();
         assert!(
-            waiting.iter_mut().all(|turn| turn.now_or_never().is_none()),
-            "four go on already"
+            waiting
+                .iter_mut()
+                .all(|permit| permit.now_or_never().is_none()),
+            "four downloads from the server are running"
         );
         for server in ["a", "b", "c"] {
-            for _ in 0..FROM_ONE {
-                held.push(turns.take(server).now_or_never().unwrap().unwrap());
+            for _ in 0..MAX_DOWNLOADS_PER_SERVER {
+                held.push(limiter.acquire(server).now_or_never().unwrap().unwrap());
             }
         }
         assert!(
-            turns.take("d").now_or_never().is_none(),
-            "sixteen go on already"
+            limiter.acquire("d").now_or_never().is_none(),
+            "sixteen downloads are running"
         );
-        drop((waiting, held));
-        assert!(turns.take("slow").now_or_never().is_some());
+        drop(waiting);
+        drop(held);
+        assert!(limiter.acquire("slow").now_or_never().is_some());
         assert_eq!(
-            turns.servers.lock().unwrap().len(),
+            limiter.servers.lock().len(),
             1,
-            "what is over is forgotten"
+            "servers without a download are removed"
         );
     }
 }

@@ -12,17 +12,23 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::credentials::Keyring;
 use crate::inner::{Inner, is_local};
-use crate::source::{Arrived, Context, Part, Unkept, Unpack};
+use crate::source::{Context, Ephemeral, Part, Streamed, Unpack};
 use crate::store::{Writer, mismatch};
 use crate::unpack::{self, Content, Unpacked};
-use crate::{Asker, Digest, Error, ErrorKind, Module, Package, Reference, Resolved, Source};
+use crate::{
+    Digest, Error, ErrorKind, FetchedModule, Package, Reference, Requester, Resolved, Source,
+};
 
 /// The number of times that a broken download is started again.
 const RETRIES: usize = 2;
 const FIRST_DELAY: Duration = Duration::from_millis(400);
 
 impl Inner {
-    pub(crate) async fn fetch(&self, resolved: &Resolved, asker: &Asker) -> Result<Module, Error> {
+    pub(crate) async fn fetch(
+        &self,
+        resolved: &Resolved,
+        requester: &Requester,
+    ) -> Result<FetchedModule, Error> {
         let source = self.source(&resolved.origin)?;
         let sizes = resolved.parts.iter().filter_map(|part| part.size);
         let (largest, all) = sizes.fold((0, 0u64), |(largest, all), size| {
@@ -34,12 +40,12 @@ impl Inner {
         if all > self.max_module_bytes.saturating_mul(4) {
             return Err(too_large(all, self.max_module_bytes));
         }
-        let module = if let Some(unkept) = &resolved.unkept {
-            self.unpack_unkept(unkept, resolved).await?
+        let module = if let Some(ephemeral) = &resolved.ephemeral {
+            self.unpack_ephemeral(ephemeral, resolved).await?
         } else if is_local(&resolved.origin) {
             self.unpack_local(source, resolved).await?
         } else {
-            let keyrings = self.keyrings(&resolved.origin, asker).await?;
+            let keyrings = self.keyrings(&resolved.origin, requester).await?;
             self.download_missing(source, resolved, &keyrings).await?;
             let mut module = self.unpack_stored(resolved).await?;
             if module.is_none() {
@@ -49,7 +55,7 @@ impl Inner {
             }
             let module =
                 module.ok_or_else(|| Error::new(ErrorKind::Store, "was stored and is gone"))?;
-            self.remember(resolved, asker).await;
+            self.remember(resolved, requester).await;
             module
         };
         self.packages
@@ -59,24 +65,26 @@ impl Inner {
     }
 
     /// Stores content whose digest nobody said, and resolves the reference to it.
-    pub(crate) async fn keep(
+    pub(crate) async fn store_body(
         &self,
         reference: &Reference,
-        arrived: Arrived,
+        streamed: Streamed,
     ) -> Result<Resolved, Error> {
-        let Arrived {
+        let Streamed {
             body,
             unpack,
             caching,
             expected,
             origin,
-        } = arrived;
+        } = streamed;
         let store = self.store.clone();
         let writer = blocking(move || store.writer(None)).await?;
         let writer = self.receive(body, writer, None).await?;
         let (size, no_store) = (writer.written(), caching.no_store);
-        let (digest, unkept) = blocking(move || match no_store {
-            true => Ok(writer.keep_out()).map(|(digest, unkept)| (digest, Some(unkept))),
+        let (digest, ephemeral) = blocking(move || match no_store {
+            true => {
+                Ok(writer.into_unlinked_file()).map(|(digest, ephemeral)| (digest, Some(ephemeral)))
+            }
             false => writer.commit().map(|digest| (digest, None)),
         })
         .await?;
@@ -91,7 +99,7 @@ impl Inner {
             origin,
             expected,
             caching,
-            unkept,
+            ephemeral,
             ..resolved
         })
     }
@@ -127,7 +135,7 @@ impl Inner {
         part: &Part,
         context: &Context<'_>,
     ) -> Result<(), Error> {
-        let _turn = self.downloads.take(&resolved.origin.server()).await?;
+        let _permit = self.downloads.acquire(&resolved.origin.server()).await?;
         let body = source
             .open_unverified(resolved, part, context)
             .await
@@ -209,8 +217,8 @@ impl Inner {
     }
 
     /// Takes the module out of the parts in the store. `None` when one of them is not there whole any more.
-    async fn unpack_stored(&self, resolved: &Resolved) -> Result<Option<Module>, Error> {
-        let place = self.place().await?;
+    async fn unpack_stored(&self, resolved: &Resolved) -> Result<Option<FetchedModule>, Error> {
+        let permit = self.memory_permit().await?;
         let (store, resolved) = (self.store.clone(), resolved.clone());
         let limits = unpack::Limits {
             module: self.max_module_bytes,
@@ -224,7 +232,7 @@ impl Inner {
                     Error::new(ErrorKind::Store, "the store lost a part of the module")
                 })
             };
-            let module = match unpack(&resolved, &mut part, limits, place) {
+            let module = match unpack(&resolved, &mut part, limits, permit) {
                 Err(_) if gone => return Ok(None),
                 unpacked => unpacked?,
             };
@@ -234,9 +242,13 @@ impl Inner {
         .await
     }
 
-    async fn unpack_unkept(&self, unkept: &Unkept, resolved: &Resolved) -> Result<Module, Error> {
-        let place = self.place().await?;
-        let (unkept, resolved) = (unkept.clone(), resolved.clone());
+    async fn unpack_ephemeral(
+        &self,
+        ephemeral: &Ephemeral,
+        resolved: &Resolved,
+    ) -> Result<FetchedModule, Error> {
+        let permit = self.memory_permit().await?;
+        let (ephemeral, resolved) = (ephemeral.clone(), resolved.clone());
         let limits = unpack::Limits {
             module: self.max_module_bytes,
         };
@@ -246,9 +258,9 @@ impl Inner {
             };
             unpack(
                 &resolved,
-                &mut |_| unkept.open().map(Content::File).map_err(gone),
+                &mut |_| ephemeral.open().map(Content::File).map_err(gone),
                 limits,
-                place,
+                permit,
             )
         })
         .await
@@ -258,11 +270,11 @@ impl Inner {
         &self,
         source: &dyn Source,
         resolved: &Resolved,
-    ) -> Result<Module, Error> {
+    ) -> Result<FetchedModule, Error> {
         let [part] = resolved.parts.as_slice() else {
             return Err(Error::broke_off("reading"));
         };
-        let place = self.place().await?;
+        let permit = self.memory_permit().await?;
         let bytes = self.read_local(source, resolved, part).await?;
         let (resolved, limits) = (
             resolved.clone(),
@@ -270,11 +282,11 @@ impl Inner {
                 module: self.max_module_bytes,
             },
         );
-        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits, place)).await
+        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits, permit)).await
     }
 
-    async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
-        Arc::clone(&self.places)
+    async fn memory_permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.in_memory)
             .acquire_owned()
             .await
             .map_err(|_| Error::broke_off("unpacking"))
@@ -340,8 +352,8 @@ fn unpack(
     resolved: &Resolved,
     part: &mut dyn FnMut(usize) -> Result<Content, Error>,
     limits: unpack::Limits,
-    place: OwnedSemaphorePermit,
-) -> Result<Module, Error> {
+    permit: OwnedSemaphorePermit,
+) -> Result<FetchedModule, Error> {
     let plain = |module| Unpacked {
         module,
         defaults: resolved.defaults.clone(),
@@ -354,7 +366,7 @@ fn unpack(
         Unpack::Image { path } => {
             unpack::image(resolved.parts.len(), part, path.as_deref(), limits).map(plain)
         }
-        Unpack::Wapm { command } => unpack::wapm(&part(0)?, command.as_deref(), limits),
+        Unpack::Wasmer { command } => unpack::wasmer_package(&part(0)?, command.as_deref(), limits),
     }?;
     if bytes.len() as u64 > limits.module {
         return Err(too_large(bytes.len() as u64, limits.module));
@@ -369,9 +381,9 @@ fn unpack(
         module: Digest::of(&bytes),
         defaults,
     };
-    Ok(Module {
+    Ok(FetchedModule {
         package: Arc::new(package),
         bytes,
-        place: Arc::new(place),
+        permit: Arc::new(permit),
     })
 }

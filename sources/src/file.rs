@@ -80,7 +80,7 @@ impl FileSource {
                     Error::new(ErrorKind::InvalidConfig, message)
                         .hint("the operator mends `sources.files`")
                 })?;
-                // By name first: whether there is something outside is not for the asker to know.
+                // By name first: whether there is something outside is not for the requester to know.
                 let climbs = path
                     .components()
                     .any(|component| component == Component::ParentDir);

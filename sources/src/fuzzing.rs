@@ -20,6 +20,6 @@ pub fn image(layers: &[&[u8]], path: Option<&str>) {
     let _ = unpack::image(layers.len(), &mut layer, path, LIMITS);
 }
 
-pub fn wapm(bytes: &[u8], command: Option<&str>) {
-    let _ = unpack::wapm(&Bytes::copy_from_slice(bytes).into(), command, LIMITS);
+pub fn wasmer_package(bytes: &[u8], command: Option<&str>) {
+    let _ = unpack::wasmer_package(&Bytes::copy_from_slice(bytes).into(), command, LIMITS);
 }

@@ -10,7 +10,7 @@ use net::{Body, Caching, Request, Response};
 
 use crate::credentials::preemptive;
 use crate::reference::HttpReference;
-use crate::source::{Arrived, Context, Part, Resolution, Resolved, Source, Unpack};
+use crate::source::{Context, Part, Resolution, Resolved, Source, Streamed, Unpack};
 use crate::{Error, ErrorKind, Reference};
 
 /// The `http` source.
@@ -90,7 +90,7 @@ async fn revalidate(
         }
         .into());
     }
-    Ok(Resolution::Arrived(Box::new(Arrived {
+    Ok(Resolution::Streamed(Box::new(Streamed {
         body: answer.decoded_body()?,
         unpack: Unpack::File,
         caching,

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::bindle::BindleSource;
 use crate::credentials::{CredentialProvider, Keyring};
-use crate::download_limits::Turns;
+use crate::download_limits::DownloadLimiter;
 use crate::file::{Access, FileSource};
 use crate::http::HttpSource;
 use crate::oci::OciSource;
@@ -20,16 +20,17 @@ use crate::reference::Endpoint;
 use crate::signatures::Signatures;
 use crate::source::{Context, SharedProgress};
 use crate::store::Store;
-use crate::wasmer::WapmSource;
+use crate::wasmer::WasmerSource;
 use crate::wkg::Registries;
 use crate::{
-    Asker, Config, Digest, Error, ErrorKind, Module, Package, Reference, Request, Resolved, Source,
+    Config, Digest, Error, ErrorKind, FetchedModule, Package, Reference, Request, Requester,
+    Resolved, Source,
 };
 
 /// How long a workflow's resolved references are remembered after their last use.
 const REMEMBER: Duration = Duration::from_hours(6);
-/// Modules in memory at once, until they are compiled.
-const IN_MEMORY: usize = 4;
+/// The number of modules that are held in memory at once, until they are compiled.
+const MODULES_IN_MEMORY: usize = 4;
 
 pub(crate) struct Inner {
     pub(crate) sources: BTreeMap<&'static str, Arc<dyn Source>>,
@@ -45,14 +46,14 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) max_module_bytes: u64,
     pub(crate) progress: SharedProgress,
-    pub(crate) resolved: Cache<(String, Reference, Asker), Arc<Resolved>>,
+    pub(crate) resolved: Cache<(String, Reference, Requester), Arc<Resolved>>,
     pub(crate) packages: Cache<Digest, Arc<Package>>,
     pub(crate) resolving: SingleFlight<Request, Result<Arc<Resolved>, Error>>,
-    pub(crate) fetching: SingleFlight<(Reference, Digest, Asker), Result<Module, Error>>,
+    pub(crate) fetching: SingleFlight<(Reference, Digest, Requester), Result<FetchedModule, Error>>,
     /// Every one may put a file of the largest size into the store.
-    pub(crate) downloads: Turns,
+    pub(crate) downloads: DownloadLimiter,
     /// Every one may be a module of the largest size in memory.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) in_memory: Arc<Semaphore>,
 }
 
 /// Whether the content is on this machine already, so that the store need not hold it.
@@ -100,7 +101,7 @@ impl Inner {
             ("http", Arc::new(HttpSource)),
             (
                 "wapm",
-                Arc::new(WapmSource::new(config.wapm.registry.clone())?),
+                Arc::new(WasmerSource::new(config.wapm.registry.clone())?),
             ),
             (
                 "bindle",
@@ -136,8 +137,8 @@ impl Inner {
             packages: Cache::new(10_000),
             resolving: SingleFlight::default(),
             fetching: SingleFlight::default(),
-            downloads: Turns::new(),
-            places: Arc::new(Semaphore::new(IN_MEMORY)),
+            downloads: DownloadLimiter::new(),
+            in_memory: Arc::new(Semaphore::new(MODULES_IN_MEMORY)),
         })
     }
 
@@ -157,12 +158,12 @@ impl Inner {
     pub(crate) async fn keyrings(
         &self,
         reference: &Reference,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Vec<Keyring>, Error> {
         if is_local(reference) {
             Ok(Vec::new())
         } else {
-            self.credentials.keyrings(asker).await
+            self.credentials.keyrings(requester).await
         }
     }
 
@@ -171,16 +172,21 @@ impl Inner {
             http: &self.http,
             keyrings,
             trusted_realms: &self.trusted_realms,
-            direct: false,
+            skip_mirrors: false,
         }
     }
 
     /// What the reference resolved to earlier, if all of it is still here.
-    pub(crate) async fn stored(&self, reference: &Reference, asker: &Asker) -> Option<Resolved> {
-        let (store, reference, asker) = (self.store.clone(), reference.clone(), asker.clone());
+    pub(crate) async fn stored(
+        &self,
+        reference: &Reference,
+        requester: &Requester,
+    ) -> Option<Resolved> {
+        let (store, reference, requester) =
+            (self.store.clone(), reference.clone(), requester.clone());
         let look = move || {
             let resolved = store
-                .resolved(&reference, &asker)
+                .resolved(&reference, &requester)
                 .filter(|resolved| store.holds(resolved))?;
             store.touch(&resolved);
             Some(resolved)
@@ -210,11 +216,12 @@ impl Inner {
     }
 
     /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
-    pub(crate) async fn remember(&self, resolved: &Resolved, asker: &Asker) {
-        let (store, resolved, asker) = (self.store.clone(), resolved.clone(), asker.clone());
+    pub(crate) async fn remember(&self, resolved: &Resolved, requester: &Requester) {
+        let (store, resolved, requester) =
+            (self.store.clone(), resolved.clone(), requester.clone());
         let remember = move || match resolved.caching.no_store {
-            true => store.forget(&resolved.reference, &asker),
-            false => store.remember(&resolved, &asker),
+            true => store.forget(&resolved.reference, &requester),
+            false => store.remember(&resolved, &requester),
         };
         if let Ok(Err(error)) = tokio::task::spawn_blocking(remember).await {
             tracing::warn!(%error, "the reference is not remembered");

@@ -28,12 +28,12 @@ pub mod digest;
 mod download_limits;
 pub mod error;
 mod fetch;
+mod fetched_module;
 pub mod file;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod http;
 mod inner;
-mod module;
 pub mod oci;
 pub mod package;
 pub mod policy;
@@ -51,10 +51,10 @@ pub mod wasmer;
 pub mod wkg;
 
 pub use config::Config;
-pub use credentials::{Asker, CredentialProvider};
+pub use credentials::{CredentialProvider, Requester};
 pub use digest::Digest;
 pub use error::{Error, ErrorKind};
-pub use module::Module;
+pub use fetched_module::FetchedModule;
 pub use package::{Defaults, Package};
 pub use pull_policy::PullPolicy;
 pub use reference::Reference;

@@ -82,7 +82,7 @@ fn where_digest(reference: &Reference) -> &'static str {
     match reference {
         Reference::Oci(_) => "add it to the reference, `…@sha256:…`",
         Reference::Http(_) => "add it to the URL, `…#sha256=…`, or as `http.digest`",
-        Reference::Wapm(_) => "add it as `wapm.digest`, or to the reference, `…#sha256=…`",
+        Reference::Wasmer(_) => "add it as `wapm.digest`, or to the reference, `…#sha256=…`",
         Reference::Bindle(_) => "name the parcel by its SHA-256, `bindle.parcel`",
         Reference::Wkg(_) | Reference::File(_) => {
             "such a reference cannot have one: name the module in its registry"

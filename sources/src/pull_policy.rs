@@ -25,7 +25,7 @@ impl PullPolicy {
                 Self::Always
             }
             Reference::Wkg(package) if package.version().is_none() => Self::Always,
-            Reference::Wapm(package)
+            Reference::Wasmer(package)
                 if package.version().is_none() && package.digest().is_none() =>
             {
                 Self::Always

@@ -1,6 +1,6 @@
 //! The request for a module.
 
-use crate::{Asker, PullPolicy, Reference};
+use crate::{PullPolicy, Reference, Requester};
 
 /// Who wants which module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,5 +12,5 @@ pub struct Request {
     /// Within one scope (a workflow's uid) a reference is resolved once, so that all steps run the same bytes.
     pub scope: String,
     /// Whose credentials may be used.
-    pub asker: Asker,
+    pub requester: Requester,
 }

@@ -11,7 +11,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Whether its server promised that it is the same today. Who says `Always`, or shows a Secret of their own, has it asked all the same.
 fn is_fresh(resolved: &Resolved, request: &Request) -> bool {
     request.pull_policy.is_none()
-        && request.asker.secrets.is_empty()
+        && request.requester.secrets.is_empty()
         && resolved.caching.is_fresh(SystemTime::now())
 }
 
@@ -19,12 +19,12 @@ impl Inner {
     /// The reference without the name of a registry or server, where it has one that is the operator's own: rules hold however it is written.
     pub(crate) fn short(&self, reference: &Reference) -> Option<Reference> {
         match reference {
-            Reference::Wapm(package)
+            Reference::Wasmer(package)
                 if package.registry().is_some_and(|registry| {
                     wasmer::is_same(registry, self.endpoints.0.as_ref())
                 }) =>
             {
-                Some(Reference::Wapm(package.clone().in_default_registry()))
+                Some(Reference::Wasmer(package.clone().in_default_registry()))
             }
             Reference::Bindle(bindle)
                 if bindle.server().is_some() && bindle.server() == self.endpoints.1.as_ref() =>
@@ -45,7 +45,7 @@ impl Inner {
         let stored = if local {
             None
         } else {
-            self.stored(reference, &request.asker).await
+            self.stored(reference, &request.requester).await
         };
         let unchecked = stored
             .as_ref()
@@ -68,7 +68,7 @@ impl Inner {
             let error = Error::new(ErrorKind::NotStored, message);
             return Err(error.hint("pull it first, or use the pull policy `IfNotPresent`"));
         }
-        let keyrings = self.keyrings(reference, &request.asker).await?;
+        let keyrings = self.keyrings(reference, &request.requester).await?;
         let context = self.context(&keyrings);
         let origin = match reference {
             Reference::Wkg(package) => {
@@ -104,7 +104,7 @@ impl Inner {
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
         // The content may be here under another reference, and then nobody fetches it.
         if !local && (resolved.caching.no_store || self.holds(&resolved).await) {
-            self.remember(&resolved, &request.asker).await;
+            self.remember(&resolved, &request.requester).await;
         }
         Ok(resolved)
     }
@@ -117,10 +117,10 @@ impl Inner {
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
         // The content may come at once.
-        let may_arrive =
-            origin.pinned().is_none() && matches!(origin, Reference::Http(_) | Reference::Wapm(_));
-        let _turn = if may_arrive {
-            Some(self.downloads.take(&origin.server()).await?)
+        let may_arrive = origin.pinned().is_none()
+            && matches!(origin, Reference::Http(_) | Reference::Wasmer(_));
+        let _permit = if may_arrive {
+            Some(self.downloads.acquire(&origin.server()).await?)
         } else {
             None
         };
@@ -129,7 +129,7 @@ impl Inner {
             // The HTTP client already retried a failed request.
             match resolving.await.map_err(Error::already_retried)? {
                 Resolution::Exact(resolved) => Ok(*resolved),
-                Resolution::Arrived(arrived) => self.keep(origin, *arrived).await,
+                Resolution::Streamed(streamed) => self.store_body(origin, *streamed).await,
             }
         };
         fetch::retry(attempt).await

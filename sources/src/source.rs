@@ -48,15 +48,15 @@ pub struct Context<'a> {
     pub keyrings: &'a [Keyring],
     /// Token servers, `host` or `host:port`, that may have any registry's credentials.
     pub trusted_realms: &'a [String],
-    /// Whether mirrors are left out, because one of them has something else than its registry.
-    pub direct: bool,
+    /// Whether mirrors are skipped, because the content of one differs from that of its registry.
+    pub skip_mirrors: bool,
 }
 
 impl Context<'_> {
     /// The same without mirrors.
     pub(crate) fn without_mirrors(&self) -> Self {
         Self {
-            direct: true,
+            skip_mirrors: true,
             ..*self
         }
     }
@@ -73,7 +73,7 @@ pub enum Resolution {
     /// What exactly the reference names.
     Exact(Box<Resolved>),
     /// The origin has no digest of it and sent it: only the content says what it is.
-    Arrived(Box<Arrived>),
+    Streamed(Box<Streamed>),
 }
 
 impl From<Resolved> for Resolution {
@@ -84,7 +84,7 @@ impl From<Resolved> for Resolution {
 
 /// Content that came without a digest.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct Streamed {
     /// The bytes.
     pub body: Body,
     /// How the module is taken out of them.
@@ -124,7 +124,7 @@ pub struct Resolved {
     pub caching: Caching,
     /// The single part, where it must not be in the store.
     #[serde(skip)]
-    pub unkept: Option<Unkept>,
+    pub ephemeral: Option<Ephemeral>,
     /// What stands for the rules about signatures that it was found to keep, if there were any.
     #[serde(default)]
     pub signed: Option<Digest>,
@@ -157,7 +157,7 @@ impl Resolved {
             unpack,
             defaults: Defaults::default(),
             caching: Caching::default(),
-            unkept: None,
+            ephemeral: None,
             signed: None,
         }
     }
@@ -172,7 +172,7 @@ impl Resolved {
                     .ok()
                     .map(Reference::Http)
             }
-            Reference::Wapm(package) => Some(Reference::Wapm(
+            Reference::Wasmer(package) => Some(Reference::Wasmer(
                 package.clone().with_digest(Some(digest.clone())),
             )),
             Reference::Bindle(bindle) => Some(Reference::Bindle(
@@ -195,7 +195,7 @@ impl Resolved {
                 pinned.is_none_or(|pinned| Some(&pinned) == first)
                     && (expected.is_none() || expected == self.expected.as_ref())
             }
-            Reference::Wapm(_) | Reference::Bindle(_) => {
+            Reference::Wasmer(_) | Reference::Bindle(_) => {
                 pinned.is_none_or(|pinned| Some(&pinned) == first)
             }
         };
@@ -212,9 +212,9 @@ impl Resolved {
 
 /// Content in a file without a name: it is gone with the last who holds it, and with the process.
 #[derive(Clone, Debug)]
-pub struct Unkept(Arc<File>);
+pub struct Ephemeral(Arc<File>);
 
-impl Unkept {
+impl Ephemeral {
     pub(crate) fn new(file: File) -> Self {
         Self(Arc::new(file))
     }
@@ -225,13 +225,13 @@ impl Unkept {
     }
 }
 
-impl PartialEq for Unkept {
+impl PartialEq for Ephemeral {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Unkept {}
+impl Eq for Ephemeral {}
 
 /// One download.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,7 +259,7 @@ pub enum Unpack {
         path: Option<String>,
     },
     /// The single part is a package of the Wasmer registry.
-    Wapm {
+    Wasmer {
         /// The command; without one, the package's entrypoint.
         command: Option<String>,
     },

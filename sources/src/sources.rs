@@ -11,7 +11,9 @@ use crate::oci::push::Publication;
 use crate::reference::OciReference;
 use crate::source::SharedProgress;
 use crate::store::Store;
-use crate::{Asker, Config, Digest, Error, Module, Package, Reference, Request, Resolved};
+use crate::{
+    Config, Digest, Error, FetchedModule, Package, Reference, Request, Requester, Resolved,
+};
 
 /// Of a download, which resolving is where nobody says a digest.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(15);
@@ -60,7 +62,7 @@ impl Sources {
         let key = (
             request.scope.clone(),
             request.reference.clone(),
-            request.asker.clone(),
+            request.requester.clone(),
         );
         if let Some(resolved) = self.inner.resolved.get(&key).await {
             return Ok(resolved);
@@ -89,9 +91,9 @@ impl Sources {
         &self,
         reference: &OciReference,
         publication: &Publication,
-        asker: &Asker,
+        requester: &Requester,
     ) -> Result<Digest, Error> {
-        let keyrings = self.inner.credentials.keyrings(asker).await?;
+        let keyrings = self.inner.credentials.keyrings(requester).await?;
         OciSource::publisher()
             .push(reference, publication, &self.inner.context(&keyrings))
             .await
@@ -103,8 +105,16 @@ impl Sources {
     }
 
     /// The module's bytes: from the store if they are there, else downloaded, bounded, hashed, stored and unpacked.
-    pub async fn fetch(&self, resolved: &Arc<Resolved>, asker: &Asker) -> Result<Module, Error> {
-        let (inner, owned, whose) = (Arc::clone(&self.inner), Arc::clone(resolved), asker.clone());
+    pub async fn fetch(
+        &self,
+        resolved: &Arc<Resolved>,
+        requester: &Requester,
+    ) -> Result<FetchedModule, Error> {
+        let (inner, owned, whose) = (
+            Arc::clone(&self.inner),
+            Arc::clone(resolved),
+            requester.clone(),
+        );
         let work = move || async move {
             let fetched = in_time(FETCH_TIMEOUT, inner.fetch(&owned, &whose)).await;
             fetched.map_err(|error| named(&error, &owned.reference))
@@ -113,7 +123,7 @@ impl Sources {
         let key = (
             resolved.reference.clone(),
             resolved.package_key(),
-            asker.clone(),
+            requester.clone(),
         );
         self.inner
             .fetching

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use moka::future::Cache;
 use secrecy::SecretString;
 use sources::credentials::{Candidate, Credential, DockerConfig, Keyring, helper_credential};
-use sources::{Asker, CredentialProvider, Error, ErrorKind};
+use sources::{CredentialProvider, Error, ErrorKind, Requester};
 
 use crate::config::{HostCredential, SecretSource};
 use crate::kubernetes::{Kubernetes, KubernetesError, Secret};
@@ -136,11 +136,11 @@ impl Credentials {
 
 #[async_trait]
 impl CredentialProvider for Credentials {
-    async fn keyrings(&self, asker: &Asker) -> Result<Vec<Keyring>, Error> {
+    async fn keyrings(&self, requester: &Requester) -> Result<Vec<Keyring>, Error> {
         // Secrets of one place count together, as for the kubelet.
         let mut named = Keyring::default();
-        for name in &asker.secrets {
-            named.merge(self.secret(&asker.namespace, name).await?);
+        for name in &requester.secrets {
+            named.merge(self.secret(&requester.namespace, name).await?);
         }
         let mut keyrings = vec![named];
         keyrings.extend(self.operator.iter().cloned());

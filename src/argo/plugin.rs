@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sources::reference::{
-    BindleReference, HttpReference, OciReference, Select, WapmReference, WkgReference,
+    BindleReference, HttpReference, OciReference, Select, WasmerReference, WkgReference,
 };
 use sources::{Digest, Error, ErrorKind, Reference};
 
@@ -443,7 +443,7 @@ impl Keyed {
                 WkgReference::parse(package.strip_prefix("wkg:").unwrap_or(package))
                     .map(Reference::Wkg)
             }
-            (None, None, None, Some(package), None) => package.reference().map(Reference::Wapm),
+            (None, None, None, Some(package), None) => package.reference().map(Reference::Wasmer),
             (None, None, None, None, Some(bindle)) => bindle.reference().map(Reference::Bindle),
             _ => Err(Error::new(
                 ErrorKind::InvalidReference,
@@ -474,8 +474,9 @@ impl Oci {
 }
 
 impl Wapm {
-    fn reference(&self) -> Result<WapmReference, Error> {
-        let parse = |text: &str| WapmReference::parse(text.strip_prefix("wapm://").unwrap_or(text));
+    fn reference(&self) -> Result<WasmerReference, Error> {
+        let parse =
+            |text: &str| WasmerReference::parse(text.strip_prefix("wapm://").unwrap_or(text));
         match self {
             Self::Package(package) => parse(package),
             Self::Detailed(WapmDetailed {

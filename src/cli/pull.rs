@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use sources::{Asker, Module, PullPolicy, Reference, Request, Resolved, Sources};
+use sources::{FetchedModule, PullPolicy, Reference, Request, Requester, Resolved, Sources};
 use tokio::runtime::Runtime;
 
 use super::progress::Line;
@@ -52,7 +52,7 @@ pub(super) fn fetch(
     common: &Common,
     reference: &str,
     policy: PullPolicy,
-) -> Result<(Arc<Resolved>, Module), Failure> {
+) -> Result<(Arc<Resolved>, FetchedModule), Failure> {
     let (config, reference) = (common.start(Some("off"))?, settings::reference(reference)?);
     Fetcher::new(common, &config)?.fetch(reference, policy)
 }
@@ -87,16 +87,16 @@ impl Fetcher {
         &self,
         reference: Reference,
         policy: PullPolicy,
-    ) -> Result<(Arc<Resolved>, Module), Failure> {
+    ) -> Result<(Arc<Resolved>, FetchedModule), Failure> {
         let request = Request {
             reference,
             pull_policy: Some(policy),
             scope: String::new(),
-            asker: Asker::default(),
+            requester: Requester::default(),
         };
         self.runtime.block_on(async {
             let resolved = self.sources.resolve(&request).await?;
-            let module = self.sources.fetch(&resolved, &request.asker).await?;
+            let module = self.sources.fetch(&resolved, &request.requester).await?;
             Ok((resolved, module))
         })
     }

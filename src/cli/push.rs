@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use sources::oci::push::{Interfaces, Publication};
-use sources::{Asker, Reference};
+use sources::{Reference, Requester};
 
 use super::run::pair;
 use super::settings::{self, Common};
@@ -59,7 +59,7 @@ impl Push {
                 self.common
                     .sources(&config, &directories, kubernetes, true, Arc::new(()))?;
             let pushed = sources
-                .push(&reference, &publication, &Asker::default())
+                .push(&reference, &publication, &Requester::default())
                 .await;
             pushed
                 .map_err(|error| Failure::from(error.context(format_args!("`oci://{reference}`"))))

@@ -116,7 +116,7 @@ pub struct Sources {
     pub wkg: Registries,
     /// Where packages of `wapm:` references are.
     #[serde(skip_serializing_if = "is_default")]
-    pub wapm: sources::config::Wapm,
+    pub wapm: sources::config::Wasmer,
     /// Where bindles are, and whose signatures on them count.
     #[serde(skip_serializing_if = "is_default")]
     pub bindle: sources::config::Bindle,
@@ -139,7 +139,7 @@ impl Default for Sources {
             credentials: Vec::new(),
             policy: Policy::default(),
             wkg: Registries::default(),
-            wapm: sources::config::Wapm::default(),
+            wapm: sources::config::Wasmer::default(),
             bindle: sources::config::Bindle::default(),
             files: None,
             max_module: ByteSize(256 << 20),

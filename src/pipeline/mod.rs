@@ -154,7 +154,7 @@ impl Executor {
             .await
             .map_err(|error| StepError::from_source(Stage::Resolve, &error))?;
         self.modules
-            .get(&resolved, &request.asker)
+            .get(&resolved, &request.requester)
             .await
             .map_err(|shared| share(&shared))
     }
@@ -479,7 +479,7 @@ fn program_name(step: &Step) -> String {
             .url()
             .path_segments()
             .and_then(|mut parts| parts.next_back().map(str::to_owned)),
-        sources::Reference::Wapm(package) => {
+        sources::Reference::Wasmer(package) => {
             package.package().rsplit('/').next().map(str::to_owned)
         }
         sources::Reference::Bindle(bindle) => bindle.name().rsplit('/').next().map(str::to_owned),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use net::SingleFlight;
-use sources::{Asker, Defaults, Digest, Package, Resolved, Sources};
+use sources::{Defaults, Digest, Package, Requester, Resolved, Sources};
 use tokio::sync::Semaphore;
 
 use crate::runtime::{CompileError, Compiler, Module, Retain};
@@ -43,7 +43,7 @@ type Shared = Result<Ready, Arc<StepError>>;
 pub(super) struct Modules {
     sources: Sources,
     compiler: Arc<Compiler>,
-    flights: SingleFlight<(Digest, Asker), Shared>,
+    flights: SingleFlight<(Digest, Requester), Shared>,
     /// One compilation uses every processor already.
     compiling: Arc<Semaphore>,
 }
@@ -59,7 +59,7 @@ impl Modules {
     }
 
     /// The module, made ready by whoever asks first.
-    pub(super) async fn get(&self, resolved: &Arc<Resolved>, asker: &Asker) -> Shared {
+    pub(super) async fn get(&self, resolved: &Arc<Resolved>, requester: &Requester) -> Shared {
         // Most references name the module itself, and most steps find it here.
         if let Some(digest) = &resolved.module
             && let Some(module) = self.compiler.cached(&digest.to_string())
@@ -84,11 +84,11 @@ impl Modules {
             Arc::clone(&self.compiler),
             Arc::clone(&self.compiling),
         );
-        let (resolved, asker) = (Arc::clone(resolved), asker.clone());
+        let (resolved, requester) = (Arc::clone(resolved), requester.clone());
         // By what is taken out of what: one artifact can hold several modules.
-        let key = (resolved.package_key(), asker.clone());
+        let key = (resolved.package_key(), requester.clone());
         let work = move || async move {
-            make(&sources, compiler, &compiling, resolved, &asker)
+            make(&sources, compiler, &compiling, resolved, &requester)
                 .await
                 .map_err(Arc::new)
         };
@@ -107,7 +107,7 @@ async fn make(
     compiler: Arc<Compiler>,
     compiling: &Semaphore,
     resolved: Arc<Resolved>,
-    asker: &Asker,
+    requester: &Requester,
 ) -> Result<Ready, StepError> {
     let package = sources.package(&resolved).await;
     let digest = package
@@ -127,7 +127,7 @@ async fn make(
         }
     }
     let fetched = sources
-        .fetch(&resolved, asker)
+        .fetch(&resolved, requester)
         .await
         .map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
     let _permit = compiling.acquire().await;
@@ -141,10 +141,10 @@ async fn make(
     } else {
         Retain::OnDisk
     };
-    let sources::Module {
+    let sources::FetchedModule {
         package,
         bytes,
-        place,
+        permit,
     } = fetched;
     let module = blocking(move || {
         compiler
@@ -152,7 +152,7 @@ async fn make(
             .map_err(|error| refused(&reference, error))
     })
     .await?;
-    drop(place);
+    drop(permit);
     let (milliseconds, code_bytes, pooled) = (
         started.elapsed().as_millis(),
         module.code_bytes(),

@@ -12,7 +12,7 @@ use artifacts::archive::{Pack, Unpack};
 use artifacts::{Location, Repository};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sources::{Asker, PullPolicy, Reference, Request};
+use sources::{PullPolicy, Reference, Request, Requester};
 
 pub use error::{Stage, StepError};
 pub use guest_path::{GuestPath, GuestPathError};
@@ -63,7 +63,7 @@ impl Step {
             reference: self.module.clone(),
             pull_policy: self.pull_policy,
             scope: self.workflow.scope(),
-            asker: Asker {
+            requester: Requester {
                 namespace: self.workflow.namespace.clone(),
                 secrets: self.pull_secrets.clone(),
             },

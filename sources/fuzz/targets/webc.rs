@@ -4,6 +4,6 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    wasm_workflow_sources::fuzzing::wapm(bytes, None);
-    wasm_workflow_sources::fuzzing::wapm(bytes, Some("a"));
+    wasm_workflow_sources::fuzzing::wasmer_package(bytes, None);
+    wasm_workflow_sources::fuzzing::wasmer_package(bytes, Some("a"));
 });

@@ -125,7 +125,7 @@ impl Candidate {
 
 /// Who asks for a module. Part of what a resolved reference is remembered by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Asker {
+pub struct Requester {
     /// The namespace whose Secrets may be used.
     pub namespace: String,
     /// The Secrets that the template names, in its order.
@@ -136,13 +136,13 @@ pub struct Asker {
 #[async_trait]
 pub trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     /// The keyrings for one who asks; the first that has something for an origin counts.
-    async fn keyrings(&self, asker: &Asker) -> Result<Vec<Keyring>, Error>;
+    async fn keyrings(&self, requester: &Requester) -> Result<Vec<Keyring>, Error>;
 }
 
 /// No credentials anywhere.
 #[async_trait]
 impl CredentialProvider for () {
-    async fn keyrings(&self, _asker: &Asker) -> Result<Vec<Keyring>, Error> {
+    async fn keyrings(&self, _asker: &Requester) -> Result<Vec<Keyring>, Error> {
         Ok(Vec::new())
     }
 }

@@ -341,7 +341,7 @@ mod tests {
             http: &http,
             keyrings: &[],
             trusted_realms: &trusted_realms,
-            direct: false,
+            skip_mirrors: false,
         };
         let trusted =
             |registry: &str, realm: &str| is_trusted(registry, &realm.parse().unwrap(), &context);

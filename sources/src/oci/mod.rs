@@ -356,7 +356,7 @@ impl OciSource {
         for mirror in self
             .mirrors
             .get(oci.host())
-            .filter(|_| !context.direct)
+            .filter(|_| !context.skip_mirrors)
             .into_iter()
             .flatten()
         {

@@ -21,7 +21,7 @@ pub use endpoint::Endpoint;
 pub use http::HttpReference;
 pub(crate) use oci::canonical_host;
 pub use oci::{OciReference, Select, canonical_registry};
-pub use wasmer::WapmReference;
+pub use wasmer::WasmerReference;
 pub use wkg::WkgReference;
 
 use crate::{Digest, Error, ErrorKind};
@@ -36,7 +36,7 @@ pub enum Reference {
     /// `https://host/path#sha256=…`
     Http(HttpReference),
     /// `wapm://namespace/name@version`
-    Wapm(WapmReference),
+    Wasmer(WasmerReference),
     /// `bindle://name/version`
     Bindle(BindleReference),
     /// `wkg:namespace:name@version`
@@ -51,7 +51,7 @@ impl Reference {
         match self {
             Self::Oci(_) | Self::Wkg(_) => "oci",
             Self::Http(_) => "http",
-            Self::Wapm(_) => "wapm",
+            Self::Wasmer(_) => "wapm",
             Self::Bindle(_) => "bindle",
             Self::File(_) => "file",
         }
@@ -65,7 +65,7 @@ impl Reference {
         match self {
             Self::Oci(oci) => oci.registry().to_owned(),
             Self::Http(http) => authority(http.url()),
-            Self::Wapm(package) => endpoint(package.registry()),
+            Self::Wasmer(package) => endpoint(package.registry()),
             Self::Bindle(bindle) => endpoint(bindle.server()),
             Self::Wkg(_) | Self::File(_) => self.source().to_owned(),
         }
@@ -84,17 +84,17 @@ impl Reference {
     pub fn subject(&self) -> String {
         let (named_endpoint, name) = match self {
             Self::Http(http) => return http.subject(),
-            Self::Wapm(package) => (package.registry(), package.to_string()),
+            Self::Wasmer(package) => (package.registry(), package.to_string()),
             Self::Bindle(bindle) => (bindle.server(), bindle.to_string()),
             other => (None, other.to_string()),
         };
         let name = name.split_once('#').map_or(name.as_str(), |(name, _)| name);
         match (self, named_endpoint) {
             // Elsewhere the same name is another thing.
-            (Self::Wapm(_) | Self::Bindle(_), Some(endpoint)) => {
+            (Self::Wasmer(_) | Self::Bindle(_), Some(endpoint)) => {
                 format!("{}:{}//{name}", self.source(), endpoint.authority())
             }
-            (Self::Wapm(_) | Self::Bindle(_), None) => format!("{}://{name}", self.source()),
+            (Self::Wasmer(_) | Self::Bindle(_), None) => format!("{}://{name}", self.source()),
             _ => name.to_owned(),
         }
     }
@@ -104,7 +104,7 @@ impl Reference {
         match self {
             Self::Oci(oci) => oci.digest().cloned(),
             Self::Http(http) => http.digest().cloned(),
-            Self::Wapm(package) => package.digest().cloned(),
+            Self::Wasmer(package) => package.digest().cloned(),
             Self::Bindle(bindle) => bindle.digest(),
             Self::File(_) | Self::Wkg(_) => None,
         }
@@ -116,7 +116,7 @@ impl fmt::Display for Reference {
         match self {
             Self::Oci(oci) => write!(f, "oci://{oci}"),
             Self::Http(http) => http.fmt(f),
-            Self::Wapm(package) => write!(f, "wapm://{package}"),
+            Self::Wasmer(package) => write!(f, "wapm://{package}"),
             Self::Bindle(bindle) => write!(f, "bindle://{bindle}"),
             Self::Wkg(package) => write!(f, "wkg:{package}"),
             Self::File(path) => write!(f, "file://{}", path.display()),
@@ -170,7 +170,7 @@ impl FromStr for Reference {
             return WkgReference::parse(package.trim_start_matches("//")).map(Self::Wkg);
         }
         if let Some(package) = text.strip_prefix("wapm:") {
-            return WapmReference::parse(package.trim_start_matches("//")).map(Self::Wapm);
+            return WasmerReference::parse(package.trim_start_matches("//")).map(Self::Wasmer);
         }
         if let Some(id) = text.strip_prefix("bindle:") {
             return BindleReference::parse(id.trim_start_matches("//")).map(Self::Bindle);

@@ -9,7 +9,7 @@ use crate::{Digest, Error};
 
 /// A package in the Wasmer registry, or in one that speaks the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WapmReference {
+pub struct WasmerReference {
     package: String,
     version: Option<String>,
     command: Option<String>,
@@ -17,7 +17,7 @@ pub struct WapmReference {
     digest: Option<Digest>,
 }
 
-impl WapmReference {
+impl WasmerReference {
     /// Reads `namespace/name[@version][#command=…&registry=…&sha256=…]`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (name, fragment) = text.split_once('#').unwrap_or((text, ""));
@@ -146,7 +146,7 @@ fn is_word(word: &str) -> bool {
     word.len() <= 200 && is_segment(word)
 }
 
-impl fmt::Display for WapmReference {
+impl fmt::Display for WasmerReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.package)?;
         self.version
@@ -173,7 +173,7 @@ mod tests {
     fn names_versions_and_choices() {
         let text =
             "acme/resize@1.4.0#command=thumb&registry=https%3A%2F%2Fr.example%3A8443%2Fgraphql";
-        let reference = WapmReference::parse(text).unwrap();
+        let reference = WasmerReference::parse(text).unwrap();
         assert_eq!(reference.to_string(), text);
         assert_eq!(
             (reference.package(), reference.version()),
@@ -181,7 +181,7 @@ mod tests {
         );
         assert_eq!(reference.command(), Some("thumb"));
         assert_eq!(
-            WapmReference::parse("cowsay@latest").unwrap().to_string(),
+            WasmerReference::parse("cowsay@latest").unwrap().to_string(),
             "cowsay"
         );
         for text in [
@@ -198,7 +198,7 @@ mod tests {
             "a/b#sha256=00",
             "a b/c",
         ] {
-            assert!(WapmReference::parse(text).is_err(), "{text}");
+            assert!(WasmerReference::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use super::Store;
-use crate::{Asker, Digest, Error, ErrorKind, Resolved};
+use crate::{Digest, Error, ErrorKind, Requester, Resolved};
 
 const REFERENCES: &str = "references.json";
 const MAX_REFERENCES_BYTES: u64 = 16 << 20;
@@ -107,7 +107,7 @@ impl Store {
                     caching,
                     ..resolved.clone()
                 },
-                &Asker::default(),
+                &Requester::default(),
             )?;
         }
         Ok(references)
@@ -186,10 +186,11 @@ mod tests {
             std::slice::from_ref(&resolved)
         );
         assert_eq!(
-            to.resolved(&resolved.reference, &Asker::default()).unwrap(),
+            to.resolved(&resolved.reference, &Requester::default())
+                .unwrap(),
             resolved
         );
-        let with_secrets = Asker {
+        let with_secrets = Requester {
             namespace: "n".to_owned(),
             secrets: vec!["s".to_owned()],
         };

@@ -23,9 +23,9 @@ use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
-use crate::source::Unkept;
+use crate::source::Ephemeral;
 use crate::unpack::Content;
-use crate::{Asker, Digest, Error, ErrorKind, Package, Reference, Resolved};
+use crate::{Digest, Error, ErrorKind, Package, Reference, Requester, Resolved};
 
 mod export;
 pub mod usage;
@@ -82,10 +82,14 @@ impl Store {
     }
 
     /// What was found with Secrets is found again only with the same ones: others have to show theirs to the origin.
-    fn reference_path(&self, reference: &Reference, asker: &Asker) -> PathBuf {
-        let name = match asker.secrets.as_slice() {
+    fn reference_path(&self, reference: &Reference, requester: &Requester) -> PathBuf {
+        let name = match requester.secrets.as_slice() {
             [] => reference.to_string(),
-            secrets => format!("{reference}\0{}\0{}", asker.namespace, secrets.join("\0")),
+            secrets => format!(
+                "{reference}\0{}\0{}",
+                requester.namespace,
+                secrets.join("\0")
+            ),
         };
         let name = Digest::of(name.as_bytes());
         self.root
@@ -153,11 +157,13 @@ impl Store {
     }
 
     /// What `reference` last resolved to, for those with these Secrets or for all.
-    pub fn resolved(&self, reference: &Reference, asker: &Asker) -> Option<Resolved> {
-        [asker, &Asker::default()].into_iter().find_map(|asker| {
-            let resolved: Resolved = read_json(&self.reference_path(reference, asker))?;
-            (resolved.reference == *reference).then_some(resolved)
-        })
+    pub fn resolved(&self, reference: &Reference, requester: &Requester) -> Option<Resolved> {
+        [requester, &Requester::default()]
+            .into_iter()
+            .find_map(|requester| {
+                let resolved: Resolved = read_json(&self.reference_path(reference, requester))?;
+                (resolved.reference == *reference).then_some(resolved)
+            })
     }
 
     /// Whether everything that a reference resolved to is here, without looking into it.
@@ -177,13 +183,16 @@ impl Store {
     }
 
     /// Remembers what a reference resolved to.
-    pub fn remember(&self, resolved: &Resolved, asker: &Asker) -> Result<(), Error> {
-        self.write_json(&self.reference_path(&resolved.reference, asker), resolved)
+    pub fn remember(&self, resolved: &Resolved, requester: &Requester) -> Result<(), Error> {
+        self.write_json(
+            &self.reference_path(&resolved.reference, requester),
+            resolved,
+        )
     }
 
     /// Remembers nothing of the reference any more: what it was is out of date, and what it is must not be kept.
-    pub fn forget(&self, reference: &Reference, asker: &Asker) -> Result<(), Error> {
-        match fs::remove_file(self.reference_path(reference, asker)) {
+    pub fn forget(&self, reference: &Reference, requester: &Requester) -> Result<(), Error> {
+        match fs::remove_file(self.reference_path(reference, requester)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
             _ => Ok(()),
         }
@@ -278,8 +287,8 @@ impl Writer {
     }
 
     /// Its digest and its bytes, without making them visible to anybody.
-    pub(crate) fn keep_out(self) -> (Digest, Unkept) {
-        (self.hasher.finish(), Unkept::new(self.file.into_file()))
+    pub(crate) fn into_unlinked_file(self) -> (Digest, Ephemeral) {
+        (self.hasher.finish(), Ephemeral::new(self.file.into_file()))
     }
 
     /// Checks the digest, if one was expected, and makes the content visible under it. Nothing is visible before.
@@ -345,7 +354,7 @@ mod tests {
             media_type: None,
         };
         let resolved = Resolved::file(&reference.parse().unwrap(), digest, part);
-        store.remember(&resolved, &Asker::default()).unwrap();
+        store.remember(&resolved, &Requester::default()).unwrap();
         resolved
     }
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 pub(crate) use content::Content;
 pub(crate) use image::image;
-pub(crate) use wasmer::wapm;
+pub(crate) use wasmer::wasmer_package;
 
 use crate::package::Defaults;
 use crate::{Error, ErrorKind};

@@ -20,7 +20,7 @@ const WASI_RUNNER: &str = "https://webc.org/runner/wasi";
 const MAX_TOML: usize = 1 << 20;
 
 /// The module of `command`, or of the package's entrypoint.
-pub(crate) fn wapm(
+pub(crate) fn wasmer_package(
     package: &Content,
     command: Option<&str>,
     limits: Limits,

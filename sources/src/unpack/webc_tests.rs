@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use super::Unpacked;
 use super::tests::{LIMITS, MODULE};
-use super::wasmer::wapm;
+use super::wasmer::wasmer_package;
 use super::webc::{MAGIC, V1_HEADER, tag};
 use crate::{Digest, Error, ErrorKind};
 
 fn open(bytes: impl Into<Bytes>) -> Result<Unpacked, Error> {
-    wapm(&bytes.into().into(), None, LIMITS)
+    wasmer_package(&bytes.into().into(), None, LIMITS)
 }
 
 fn cbor(value: &serde_json::Value) -> Vec<u8> {

@@ -12,8 +12,8 @@ use serde_json::json;
 use url::Url;
 
 use crate::credentials::preemptive;
-use crate::reference::{Endpoint, WapmReference};
-use crate::source::{Arrived, Context, Part, Resolution, Resolved, Source, Unpack};
+use crate::reference::{Endpoint, WasmerReference};
+use crate::source::{Context, Part, Resolution, Resolved, Source, Streamed, Unpack};
 use crate::{Digest, Error, ErrorKind, Reference};
 
 /// The registry, unless the operator names another.
@@ -57,7 +57,7 @@ fragment files on PackageDistribution {
 
 /// The `wapm` source.
 #[derive(Clone, Debug)]
-pub struct WapmSource {
+pub struct WasmerSource {
     registry: Endpoint,
 }
 
@@ -113,7 +113,7 @@ struct Found {
     size: Option<u64>,
 }
 
-impl WapmSource {
+impl WasmerSource {
     /// A source of the packages in `registry`, unless a reference names another.
     pub fn new(registry: Option<Endpoint>) -> Result<Self, Error> {
         Ok(Self {
@@ -121,7 +121,7 @@ impl WapmSource {
         })
     }
 
-    async fn find(&self, package: &WapmReference, context: &Context<'_>) -> Result<Found, Error> {
+    async fn find(&self, package: &WasmerReference, context: &Context<'_>) -> Result<Found, Error> {
         let registry = package.registry().unwrap_or(&self.registry);
         let url = api(registry.url(API_PATH, context.http)?);
         let version = package.version().unwrap_or("latest");
@@ -249,14 +249,14 @@ impl PackageVersion {
     }
 }
 
-impl fmt::Display for WapmSource {
+impl fmt::Display for WasmerSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("wapm")
     }
 }
 
 #[async_trait]
-impl Source for WapmSource {
+impl Source for WasmerSource {
     async fn resolve(
         &self,
         reference: &Reference,
@@ -274,7 +274,7 @@ impl Source for WapmSource {
                 "the registry answers with another version than was asked for",
             ));
         }
-        let unpack = Unpack::Wapm {
+        let unpack = Unpack::Wasmer {
             command: package.command().map(str::to_owned),
         };
         let digest = match (package.digest(), found.digest.clone()) {
@@ -287,21 +287,21 @@ impl Source for WapmSource {
             (None, Some(digest)) => digest,
             // Nobody says what an archive should be: what this registry sends first counts, and is remembered. A version is published once.
             (None, None) => {
-                let origin = Reference::Wapm(package.clone().at(found.version.clone()));
+                let origin = Reference::Wasmer(package.clone().at(found.version.clone()));
                 if let Some(known) = stored.filter(|known| known.origin == origin) {
                     return Ok(known.clone().into());
                 }
                 let origin = Some(origin);
                 let body = download(found, context).await?;
                 let caching = Caching::default();
-                let arrived = Arrived {
+                let streamed = Streamed {
                     body,
                     unpack,
                     caching,
                     expected: None,
                     origin,
                 };
-                return Ok(Resolution::Arrived(Box::new(arrived)));
+                return Ok(Resolution::Streamed(Box::new(streamed)));
             }
         };
         let part = Part {
@@ -309,7 +309,7 @@ impl Source for WapmSource {
             size: found.size,
             media_type: None,
         };
-        let origin = Reference::Wapm(package.clone().at(found.version));
+        let origin = Reference::Wasmer(package.clone().at(found.version));
         Ok(Resolved {
             origin,
             ..Resolved::packed(reference, digest, vec![part], unpack)
@@ -347,9 +347,9 @@ async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
     }
 }
 
-fn expect(reference: &Reference) -> Result<&WapmReference, Error> {
+fn expect(reference: &Reference) -> Result<&WasmerReference, Error> {
     match reference {
-        Reference::Wapm(package) => Ok(package),
+        Reference::Wasmer(package) => Ok(package),
         other => Err(Error::new(
             ErrorKind::InvalidReference,
             format!("`{}` is not a package", other.redacted()),

@@ -9,11 +9,11 @@ use crate::Package;
 
 /// A module's verified bytes.
 #[derive(Clone, Debug)]
-pub struct Module {
+pub struct FetchedModule {
     /// Which module it is, and what it is started with.
     pub package: Arc<Package>,
     /// The bytes. They are what they claim to be; whether they are WebAssembly is not known.
     pub bytes: Bytes,
-    /// One of the few places for modules in memory: keep it as long as the bytes.
-    pub place: Arc<OwnedSemaphorePermit>,
+    /// The permit to hold a module in memory. Keep the permit as long as the bytes.
+    pub permit: Arc<OwnedSemaphorePermit>,
 }
