@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::task_sets::TaskSets;
+use crate::task_set_server::TaskSets;
 
 /// A plugin as the agent knows it.
 #[derive(Clone, Debug)]

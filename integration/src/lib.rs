@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`executor`] | the program itself, as a process |
 //! | [`agent`] | Argo's agent, as strict as the real one |
-//! | [`task_sets`] | the API server that the agent talks to, with the controller's part |
-//! | [`taskset`] | what that refuses |
+//! | [`task_set_server`] | the API server that the agent talks to, with the controller's part |
+//! | [`task_set_schema`] | what that refuses |
 //! | [`registry`] | Debian's `docker-registry`, as a process |
 //! | [`bindle_server`] | the original Bindle crate's server, as a process |
 //! | [`wasmer_registry`] | a Wasmer registry: graphql-core over its published schema |
@@ -29,8 +29,8 @@ pub mod kubernetes;
 pub mod other_stores;
 pub mod registry;
 pub mod s3;
-pub mod task_sets;
-pub mod taskset;
+pub mod task_set_schema;
+pub mod task_set_server;
 pub mod token_server;
 pub mod wasmer_registry;
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Server;
-use crate::token_server::TokenServer;
+use crate::token_server::{PASSWORD, TokenServer, USER};
 
 /// A running registry.
 #[derive(Debug)]
@@ -26,16 +26,12 @@ pub struct Registry {
 pub enum Access<'a> {
     /// Everybody everything.
     Open,
-    /// The bearer of [`USER`] and [`PASSWORD`].
+    /// The only user is [`USER`](crate::token_server::USER) with [`PASSWORD`](crate::token_server::PASSWORD).
     Password,
     /// The bearer of a token of this server.
     Token(&'a TokenServer),
 }
 
-/// The only user.
-pub const USER: &str = "user";
-/// Its password.
-pub const PASSWORD: &str = "secret";
 /// `htpasswd` of both, with bcrypt, which is all that the registry takes.
 const HTPASSWD: &str = "user:$2b$05$WeRtqejVFTgkvBIyUziaguX2lSKnwin32U6K1eYltU5TrmJGKluNa";
 

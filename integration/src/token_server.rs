@@ -16,8 +16,10 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::registry::{PASSWORD, USER};
-
+/// The only user of a registry, and of its token server.
+pub const USER: &str = "user";
+/// Password of [`USER`].
+pub const PASSWORD: &str = "secret";
 const SERVICE: &str = "test-registry";
 const ISSUER: &str = "test-issuer";
 /// The refresh token that it takes.

@@ -8,7 +8,7 @@ use wasm_workflow_integration::agent::{Agent, Options, Plugin, Status};
 use wasm_workflow_integration::eventually;
 use wasm_workflow_integration::executor::{self, Executor, template};
 use wasm_workflow_integration::guests;
-use wasm_workflow_integration::task_sets::TaskSets;
+use wasm_workflow_integration::task_set_server::TaskSets;
 
 fn options() -> Options {
     Options {

@@ -15,7 +15,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use wasm_workflow_integration::agent::{Agent, Options, Plugin, Status};
 use wasm_workflow_integration::executor::{self, Executor, template};
-use wasm_workflow_integration::task_sets::TaskSets;
+use wasm_workflow_integration::task_set_server::TaskSets;
 use wasm_workflow_integration::{eventually, guests};
 
 use crate::message;

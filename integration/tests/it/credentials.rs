@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::kubernetes::Kubernetes;
-use wasm_workflow_integration::registry::{Access, PASSWORD, Registry, USER};
-use wasm_workflow_integration::token_server::{REFRESH_TOKEN, TokenServer};
+use wasm_workflow_integration::registry::{Access, Registry};
+use wasm_workflow_integration::token_server::{PASSWORD, REFRESH_TOKEN, TokenServer, USER};
 
 use crate::{message, template_of_module};
 

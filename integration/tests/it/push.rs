@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wasm_workflow_integration::guests::guest;
-use wasm_workflow_integration::registry::{Access, PASSWORD, Registry, USER};
-use wasm_workflow_integration::token_server::TokenServer;
+use wasm_workflow_integration::registry::{Access, Registry};
+use wasm_workflow_integration::token_server::{PASSWORD, TokenServer, USER};
 
 use crate::cli::{Cli, stderr, stdout, text};
 

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::taskset;
+use crate::task_set_schema;
 
 /// The two paths, below the server's URL: `{namespace}` and `{name}` are the workflow's.
 const SETS: &str = "/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflowtasksets";
@@ -167,7 +167,7 @@ impl TaskSet {
             size += id.len() + template.to_string().len() + 8;
             // What the API server refuses of the controller is for the workflow's author to make smaller.
             assert!(
-                size < taskset::MAX_OBJECT,
+                size < task_set_schema::MAX_OBJECT,
                 "the tasks are too large for one object: lower the parallelism"
             );
             self.tasks.insert(id, template);
@@ -291,7 +291,7 @@ async fn patched(
             set.failing -= 1;
             return status(500, "etcdserver: leader changed");
         }
-        if let Some(why) = taskset::refuse(&set.tasks, &set.status, &nodes) {
+        if let Some(why) = task_set_schema::refuse(&set.tasks, &set.status, &nodes) {
             set.refused.push(why.clone());
             return status(if why.contains("too large") { 413 } else { 422 }, &why);
         }
