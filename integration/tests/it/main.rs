@@ -24,6 +24,7 @@ mod hostile;
 mod hostile_registry;
 mod http_artifacts;
 mod imports;
+mod http_modules;
 mod layouts;
 mod outputs;
 mod packages;
@@ -31,10 +32,6 @@ mod plugin;
 mod programs;
 mod push;
 mod s3;
-mod s3_faults;
-mod s3_ranges;
-mod s3_requests;
-mod s3_tls;
 mod schemas;
 mod serve;
 mod signatures;
@@ -44,7 +41,6 @@ mod three_ways;
 mod tidy;
 mod tls;
 mod wasmer;
-mod web;
 
 use std::path::Path;
 

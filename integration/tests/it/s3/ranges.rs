@@ -13,8 +13,8 @@ use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::s3::S3;
 
+use super::copy;
 use crate::message;
-use crate::s3::copy;
 
 const SIZE: usize = 10 << 20;
 

@@ -7,8 +7,8 @@ use wasm_workflow_integration::executor::{Executor, Options, request};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::s3::{Fault, S3};
 
+use super::{copy, executor, key};
 use crate::message;
-use crate::s3::{copy, executor, key};
 
 /// Nothing is lost by what passes, and nothing half-written is seen.
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,179 @@
+//! The command `config check`.
+
+use super::{Cli, stderr, stdout};
+
+#[test]
+fn config_check_prints_what_is_in_force() {
+    let cli = Cli::new();
+    std::fs::write(
+        cli.at("c.yaml"),
+        "limits: {memory: 1Gi}\nsources: {insecure: [a]}\n",
+    )
+    .unwrap();
+    let output = cli.run(&[
+        "config",
+        "check",
+        "--config",
+        "c.yaml",
+        "--insecure-registry",
+        "b:1",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let printed = stdout(&output);
+    assert!(
+        printed.contains("memory: 1Gi") && printed.contains("b:1") && !printed.contains("- a"),
+        "{printed}"
+    );
+    std::fs::write(cli.at("c.yaml"), "limit: {}").unwrap();
+    let output = cli.run(&["config", "check", "--config", "c.yaml"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        stderr(&output).contains("unknown key `limit`; did you mean `limits`?"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// What `serve` would refuse later is an error here.
+#[test]
+fn config_check_finds_what_would_not_start() {
+    let cli = Cli::new();
+    for (document, code, expected) in [
+        (
+            "sources: {credentials: [{host: h}]}",
+            64,
+            "needs `username` and `passwordFrom`, or `tokenFrom` alone",
+        ),
+        (
+            "sources: {credentials: [{host: h, username: u, passwordFrom: {env: UNSET_HERE}}]}",
+            64,
+            "the configuration in `c.yaml`: `sources.credentials[0]`: `UNSET_HERE`: there is no such environment variable",
+        ),
+        (
+            "sources: {credentials: [{host: h, tokenFrom: {file: /none}}]}",
+            64,
+            "`/none`",
+        ),
+        (
+            "sources: {policy: {signatures: [{references: ['*'], keyless: {issuer: i, subject: s}}]}}",
+            64,
+            "this program was built without keyless signatures",
+        ),
+        (
+            "sources: {policy: {signatures: [{references: ['*'], keys: [/etc/key.pub]}]}}",
+            64,
+            "the key is not a public key in PEM",
+        ),
+        (
+            "sources: {policy: {signatures: [{references: ['ghcr.io/*'], keys: [x]}]}}",
+            64,
+            "matches no reference",
+        ),
+        ("sources: {ca: [/etc/ca.pem]}", 64, "and not a path"),
+        (
+            "sources: {ca: ['-----BEGIN CERTIFICATE----- no']}",
+            64,
+            "certificate",
+        ),
+        (
+            "sources: {files: /none/here}",
+            64,
+            "there is no directory `/none/here`",
+        ),
+        ("limits: {entries: 0}", 64, "must be at least 16"),
+        ("sources: {maxModule: 0}", 64, "must be at least 1Ki"),
+        (
+            "limits: {steps: many}",
+            64,
+            "expected a whole number from 0 to 4294967295, found `many`",
+        ),
+        (
+            "limits: {steps: -1}",
+            64,
+            "expected a whole number from 0 to 4294967295, found integer `-1`",
+        ),
+        ("sources: {files: modules}", 64, "must be an absolute path"),
+        ("limits: {memory: 100Gi}", 64, "must be at most 4Gi"),
+        (
+            "telemetry: {log: {level: loud}}",
+            64,
+            "`loud` is not a log level",
+        ),
+        ("limits: {time: 1s}\nlimits: {time: 2s}", 64, "line 2"),
+        (
+            "sources: {credentials: [{host: h, passwordFrom: hunter2}]}",
+            64,
+            "expected a map, found a text",
+        ),
+        ("telemetry: {log: {level: ''}}", 64, "is not a log level"),
+        (
+            "sources: {maxStore: 1Gi, maxModule: 1Gi}",
+            64,
+            "at least four times",
+        ),
+    ] {
+        std::fs::write(cli.at("c.yaml"), document).unwrap();
+        let output = cli.run(&["config", "check", "--config", "c.yaml"]);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{document}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(expected),
+            "{document}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+/// Steps that need no directory run without one: that is a warning, and no reason not to start.
+#[test]
+fn config_check_warns_of_a_scratch_directory_that_cannot_be_written() {
+    let output = Cli::new().run(&[
+        "config",
+        "check",
+        "--scratch-dir",
+        "/proc/none",
+        "--cache-dir",
+        "/proc/none",
+    ]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        stderr(&output).contains("modules cannot be fetched"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(
+        stderr(&output).contains("steps that use files cannot run"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn config_check_warns_of_what_will_not_do() {
+    let cli = Cli::new();
+    let config = "limits: {memory: 1Gi, stepsMemory: 64Mi}\nartifacts: {repository: {s3: {endpoint: h, bucket: b}}}\n";
+    let run = |key: &str| {
+        let mut command = cli.command(&["config", "check"]);
+        command
+            .env("WASM_WORKFLOW_CONFIG", config)
+            .env_remove("AWS_ACCESS_KEY_ID");
+        if !key.is_empty() {
+            command.env("AWS_ACCESS_KEY_ID", key);
+        }
+        stderr(&command.output().unwrap()).to_owned()
+    };
+    let said = run("");
+    assert!(
+        said.contains("a step gets at most `limits.stepsMemory`"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the artifact repository names no keys, and the environment has none"),
+        "{said}"
+    );
+    assert!(!run("key").contains("names no keys"));
+}

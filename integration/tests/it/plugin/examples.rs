@@ -1,0 +1,176 @@
+//! The examples in `plugin/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use artifacts::Repository;
+use serde_json::{Value, json};
+use wasm_workflow_executor::argo::{self, Conversion, Placement};
+use wasm_workflow_executor::config::Config;
+use wasm_workflow_executor::step::{DefaultPlace, Workflow};
+use wasm_workflow_integration::executor::program;
+use wasm_workflow_integration::guests::repository;
+
+use super::documents;
+
+fn yaml_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                yaml_files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "yaml")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// With a word for each variable that Argo would fill in.
+fn filled(value: &Value) -> Value {
+    match value {
+        Value::String(text) => {
+            let mut filled = text.clone();
+            while let Some((start, end)) = filled
+                .find("{{")
+                .and_then(|start| Some((start, start + filled[start..].find("}}")?)))
+            {
+                filled.replace_range(start..end + 2, "x");
+            }
+            filled.into()
+        }
+        Value::Array(items) => items.iter().map(filled).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| (key.clone(), filled(value)))
+            .collect(),
+        other => other.clone(),
+    }
+}
+
+/// Every template of every example is one that the program takes; those of modules that are here run.
+#[test]
+fn examples_are_what_the_program_takes() {
+    let place = DefaultPlace {
+        repository: Repository::directory("/artifacts"),
+        key: "wf".to_owned(),
+        default: true,
+        archive_logs: false,
+    };
+    let (mut taken, mut ran) = (0, 0);
+    for file in yaml_files(&repository().join("plugin")) {
+        for document in documents(&file) {
+            assert!(
+                document["kind"].is_string(),
+                "{}: no object",
+                file.display()
+            );
+            if !matches!(
+                document["kind"].as_str(),
+                Some("Workflow" | "WorkflowTemplate")
+            ) {
+                continue;
+            }
+            for template in document["spec"]["templates"].as_array().unwrap() {
+                if template["plugin"]["wasm"].is_null() {
+                    continue;
+                }
+                let mut given = filled(template);
+                for parameter in given
+                    .pointer_mut("/inputs/parameters")
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten()
+                {
+                    parameter["value"] = json!("x");
+                }
+                for artifact in given
+                    .pointer_mut("/inputs/artifacts")
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten()
+                {
+                    // What another step supplies has a key.
+                    if !["raw", "http", "optional"]
+                        .iter()
+                        .any(|key| artifact.get(key).is_some())
+                    {
+                        artifact["s3"] = json!({"key": "from/another/step"});
+                    }
+                }
+                let workflow = Workflow {
+                    name: "wf".to_owned(),
+                    namespace: "argo".to_owned(),
+                    uid: String::new(),
+                };
+                let call = argo::from_template(workflow, &given)
+                    .unwrap()
+                    .expect("it is ours");
+                let placement = Placement {
+                    place: Some(Ok(place.clone())),
+                    ..Placement::default()
+                };
+                let conversion = Conversion {
+                    limits: Config::default().limits.step(),
+                    placement,
+                };
+                call.into_step(&conversion)
+                    .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+                taken += 1;
+                ran += u32::from(run(&file, template));
+            }
+        }
+    }
+    assert!(taken >= 18 && ran >= 11, "{taken} are taken, {ran} ran");
+}
+
+/// Runs it as a person would who has the module on their machine; `false` where it needs something else.
+fn run(file: &Path, template: &Value) -> bool {
+    let module = template["plugin"]["wasm"]["module"]
+        .as_str()
+        .and_then(|module| module.strip_prefix("oci://ghcr.io/wasm-workflow-executor/"));
+    let Some(module) = module.and_then(|module| module.strip_suffix(":0.1.0")) else {
+        return false;
+    };
+    // What other steps, or servers, would supply.
+    let artifacts = template["inputs"]["artifacts"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let missing =
+        artifacts.filter(|artifact| artifact.get("raw").is_none() && artifact["optional"] != true);
+    let supplied = missing.flat_map(|artifact| {
+        [
+            "-a".to_owned(),
+            format!("{}=LICENSE.txt", artifact["name"].as_str().unwrap()),
+        ]
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let at = format!("{}#{}", file.display(), template["name"].as_str().unwrap());
+    let module = repository().join(format!("modules/prebuilt/{module}.wasm"));
+    let output = Command::new(program())
+        .args(["run", "--template", &at])
+        .arg(module)
+        .args(supplied)
+        .current_dir(repository())
+        .arg("--output-dir")
+        .arg(directory.path())
+        .env("XDG_CACHE_HOME", directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("Succeeded"),
+        "{at}: {said}"
+    );
+    true
+}

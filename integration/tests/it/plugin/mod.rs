@@ -1,0 +1,30 @@
+//! Files that an operator applies: the manifests, the output of `manifest`, the examples, and the image.
+
+mod examples;
+mod image;
+mod manifests;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use wasm_workflow_executor::text::yaml;
+use wasm_workflow_integration::guests::repository;
+
+fn documents(path: impl AsRef<Path>) -> Vec<Value> {
+    let path = repository().join("plugin").join(path);
+    let text =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    yaml::documents(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn env(container: &Value) -> Vec<(&str, &str)> {
+    let env = container["env"].as_array().into_iter().flatten();
+    env.map(|variable| {
+        (
+            variable["name"].as_str().unwrap(),
+            variable["value"].as_str().unwrap(),
+        )
+    })
+    .collect()
+}

@@ -1,0 +1,143 @@
+//! Paths and keys of one step: inside each other, outside the step, and equal.
+
+use std::process::Command;
+
+use serde_json::json;
+use wasm_workflow_integration::executor::template;
+use wasm_workflow_integration::s3::S3;
+
+use super::{copy, executor, key, with};
+use crate::message;
+
+/// An archive of links through links, as one of several inputs, and what the host writes afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_outside_by_way_of_inputs() {
+    let (s3, home) = (S3::start().await, tempfile::tempdir().unwrap());
+    let executor = executor(&s3);
+    let target = home.path().join("PWNED");
+    let deep = "d/1/2/3/4/5/6/7/8";
+    let up = "../".repeat(9);
+    let script = format!(
+        "mkdir -p {deep} && ln -s {up}d {deep}/r && ln -s {deep}/r/{up}{up}{target} input.json && echo > result.json && tar -czf ../evil.tgz . && \
+         mkdir ../l && ln -s work ../l/foo && tar -czf ../link.tgz -C ../l foo",
+        target = target.display().to_string().trim_start_matches('/')
+    );
+    std::fs::create_dir(home.path().join("a")).unwrap();
+    let made = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(home.path().join("a"))
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    for file in ["evil.tgz", "link.tgz"] {
+        s3.put(file, std::fs::read(home.path().join(file)).unwrap());
+    }
+    let artifact =
+        |name: &str, path: &str, key: &str| json!({"name": name, "path": path, "s3": {"key": key}});
+    for inputs in [
+        json!([
+            artifact("l", "/.a.unpacking", "link.tgz"),
+            artifact("a", "/a", "evil.tgz")
+        ]),
+        json!([artifact("a", "/work/x", "evil.tgz")]),
+        json!([artifact("a", "/a", "evil.tgz")]),
+    ] {
+        let mut step = template("noop-work");
+        step["inputs"] = json!({"artifacts": inputs});
+        let node = executor.node(&step).await;
+        assert_eq!(node["phase"], "Error", "{node}");
+        assert!(message(&node).contains("is a link"), "{node}");
+        assert!(!target.exists(), "{node}");
+    }
+}
+
+/// Sources in one place and what is built of them below it; one input inside another; an optional one that is nowhere beside an output.
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_and_outputs_lie_within_each_other() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    s3.put("src.tgz", crate::packed("src/text", b"a b c d"));
+    s3.put("inner", "one");
+    let mut step = copy(
+        &json!({"s3": {"key": "src.tgz"}, "path": "/src"}),
+        &json!({"path": "/src/build/out", "archive": {"none": {}}}),
+    );
+    step["plugin"]["wasm"]["args"] = json!(["/src/text", "/src/build/out"]);
+    let node = executor.node(&step).await;
+    assert_eq!(node["outputs"]["result"], "4", "{node}");
+    step["inputs"]["artifacts"].as_array_mut().unwrap().insert(
+        0,
+        json!({"name": "inner", "path": "/src/text", "s3": {"key": "inner"}}),
+    );
+    let node = executor.node(&step).await;
+    assert_eq!(
+        node["outputs"]["result"], "1",
+        "the inner one is over the outer one's: {node}"
+    );
+    let input = json!({"name": "none", "path": "/out", "optional": true, "s3": {"key": "none"}});
+    let mut step = copy(&json!({"s3": {"key": "inner"}}), &json!({}));
+    step["inputs"]["artifacts"]
+        .as_array_mut()
+        .unwrap()
+        .push(input);
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+}
+
+/// Every object of a step has a place of its own; a connection that a log opened serves later steps.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_step_is_over_anything_else_of_it() {
+    let s3 = S3::start().await;
+    let executor = with(&json!({"archiveLogs": true, "s3": s3.bucket()}));
+    let mut quiet = template("noop-work");
+    quiet["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a", "raw": {"data": "x"}}]});
+    let node = executor.node(&quiet).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    s3.put("in/text", "a b");
+    let started = std::time::Instant::now();
+    let mut step = copy(
+        &json!({"s3": {"key": "in/text"}}),
+        &json!({"path": "/out/main.log", "archive": {"none": {}}}),
+    );
+    step["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/main.log"]);
+    step["outputs"]["artifacts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "again", "path": "/in/text", "s3": {"key": "fixed"}}));
+    let node = executor.node(&step).await;
+    assert!(
+        started.elapsed().as_secs() < 60,
+        "it waited for a connection that stands still: {node}"
+    );
+    let artifacts = node["outputs"]["artifacts"].as_array().unwrap();
+    let keys: std::collections::BTreeSet<&str> = artifacts
+        .iter()
+        .map(|artifact| artifact["s3"]["key"].as_str().unwrap())
+        .collect();
+    assert_eq!(keys.len(), 3, "{node}");
+    assert_eq!(
+        std::fs::read_to_string(s3.object(key(&node))).unwrap(),
+        "a b"
+    );
+    step["outputs"]["artifacts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "twice", "path": "/in/text", "s3": {"key": "fixed"}}));
+    let node = executor.node(&step).await;
+    assert!(
+        message(&node).contains("another output of this template goes to the same place"),
+        "{node}"
+    );
+    let elsewhere =
+        json!({"s3": {"endpoint": s3.endpoint, "bucket": "others", "insecure": true, "key": "k"}});
+    let node = executor.node(&copy(&elsewhere, &json!({}))).await;
+    assert!(
+        message(&node)
+            .contains("the executor's own credentials are for workflows' own repositories"),
+        "{node}"
+    );
+}

@@ -1,0 +1,223 @@
+//! The artifact repository of a Workflow, of its namespace, of the controller, and of the command `run`.
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::eventually;
+use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::kubernetes::Kubernetes;
+use wasm_workflow_integration::s3::{ACCESS_KEY, S3, SECRET_KEY};
+
+use super::{copy, from_tar, key};
+use crate::message;
+
+/// As Argo 4 finds it: in the status of the Workflow, with keys from Secrets of its namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workflows_own_repository_and_its_secrets() {
+    let (s3, kubernetes, home) = (
+        S3::start().await,
+        Kubernetes::start().await,
+        tempfile::tempdir().unwrap(),
+    );
+    let mut bucket = s3.bucket();
+    bucket["accessKeySecret"] = json!({"name": "s3", "key": "access"});
+    bucket["secretKeySecret"] = json!({"name": "s3", "key": "secret"});
+    bucket["keyFormat"] =
+        json!("{{workflow.namespace}}/{{workflow.parameters.env}}/{{workflow.name}}/{{pod.name}}");
+    let encode =
+        |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    kubernetes.put(
+        "secrets/s3",
+        json!({"data": {"access": encode(ACCESS_KEY), "secret": encode(SECRET_KEY)}}),
+    );
+    let status = json!({"artifactRepositoryRef": {"default": true, "artifactRepository": {"archiveLogs": true, "s3": bucket}}});
+    kubernetes.put(
+        "workflows/wf",
+        json!({"spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}]}}, "status": status}),
+    );
+    let guests = wasm_workflow_integration::guests::directory();
+    let config = json!({"sources": {"files": guests, "insecure": [s3.endpoint]}}).to_string();
+    let flags = vec![
+        "--kubeconfig".to_owned(),
+        kubernetes.kubeconfig(home.path()).display().to_string(),
+    ];
+    let start = || {
+        Executor::start_with(Options {
+            config: Some(config.clone()),
+            flags: flags.clone(),
+            ..Options::default()
+        })
+    };
+    s3.put("in/text", "one two");
+    let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({}));
+    let node = start().node(&step).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert!(
+        key(&node).starts_with("argo/prod/wf/wf-word-count-"),
+        "{node}"
+    );
+    assert_eq!(
+        node["outputs"]["artifacts"][0]["s3"]
+            .as_object()
+            .unwrap()
+            .len(),
+        1,
+        "a key alone: {node}"
+    );
+    // A ConfigMap says it where the Workflow may not be read.
+    kubernetes.forbid("workflows/wf");
+    let map = json!({"metadata": {"annotations": {"workflows.argoproj.io/default-artifact-repository": "main"}},
+        "data": {"main": format!("s3: {}", json!({"endpoint": s3.endpoint, "bucket": "artifacts", "insecure": true, "keyPrefix": "of-map",
+            "accessKeySecret": {"name": "s3", "key": "access"}, "secretKeySecret": {"name": "s3", "key": "secret"}}))}});
+    kubernetes.put("configmaps/artifact-repositories", map);
+    let node = start().node(&step).await;
+    assert!(key(&node).starts_with("of-map/wf/wf-word-count-"), "{node}");
+    // Where neither may be read, there is no repository; the log says which, and what follows.
+    kubernetes.forbid("configmaps/artifact-repositories");
+    let executor = start();
+    assert!(message(&executor.node(&step).await).contains("no artifact repository"));
+    for said in [
+        "the Workflow's own artifact repository is not used",
+        "no artifact repository is known from there",
+    ] {
+        eventually(said, async || executor.log().contains(said)).await;
+    }
+    kubernetes.allow("configmaps/artifact-repositories");
+    // Which of several, before the controller has written it down.
+    kubernetes.allow("workflows/wf");
+    let reference =
+        |key: &str| json!({"spec": {"artifactRepositoryRef": {"configMap": "more", "key": key}}});
+    let bucket = |prefix: &str| {
+        json!({"s3": {"endpoint": s3.endpoint, "bucket": "artifacts", "insecure": true, "keyPrefix": prefix,
+        "accessKeySecret": {"name": "s3", "key": "access"}, "secretKeySecret": {"name": "s3", "key": "secret"}}})
+    };
+    kubernetes.put(
+        "configmaps/more",
+        json!({"data": {"b": bucket("of-ref").to_string()}}),
+    );
+    kubernetes.put("workflows/wf", reference("b"));
+    let node = start().node(&step).await;
+    assert!(key(&node).starts_with("of-ref/wf/wf-word-count-"), "{node}");
+    kubernetes.put("workflows/wf", reference("c"));
+    let node = start().node(&step).await;
+    assert!(
+        message(&node).contains("names ConfigMap `more` and key `c`, and neither is found"),
+        "{node}"
+    );
+    // Nobody says it in this namespace: the controller's own is left, where the operator says which that is.
+    kubernetes.put("workflows/wf", json!({}));
+    kubernetes.put("configmaps/artifact-repositories", json!({}));
+    let node = start().node(&step).await;
+    assert!(message(&node).contains("no artifact repository"), "{node}");
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["artifacts"] = json!({"controllerNamespace": "argo-system"});
+    for data in [
+        json!({"artifactRepository": bucket("of-controller").to_string()}),
+        json!({"config": json!({"artifactRepository": bucket("of-controller"), "parallelism": 4}).to_string()}),
+    ] {
+        kubernetes.put_elsewhere(
+            "argo-system",
+            "configmaps/workflow-controller-configmap",
+            json!({"data": data}),
+        );
+        let options = Options {
+            config: Some(config.to_string()),
+            flags: flags.clone(),
+            ..Options::default()
+        };
+        let node = Executor::start_with(options).node(&step).await;
+        assert!(
+            key(&node).starts_with("of-controller/wf/wf-word-count-"),
+            "{node}"
+        );
+    }
+    kubernetes.forbid("secrets/s3");
+    kubernetes.put("workflows/wf", reference("b"));
+    let node = start().node(&step).await;
+    assert_eq!(node["phase"], "Error", "{node}");
+    assert!(
+        message(&node).contains("the service account needs the verb `get`"),
+        "{node}"
+    );
+}
+
+/// `run` with Argo's own repository in a file: what is not given with `-a` comes from there, and outputs go there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_uses_a_repository_too() {
+    let (s3, cli) = (S3::start().await, crate::cli::Cli::new());
+    s3.put("in/text", "one two");
+    std::fs::write(
+        cli.at("repository.yaml"),
+        json!({"s3": s3.bucket()}).to_string(),
+    )
+    .unwrap();
+    let template = json!({
+        "name": "t",
+        "inputs": {"artifacts": [{"name": "text", "path": "/in/text", "s3": {"key": "in/text"}, "mode": 0o444}]},
+        "outputs": {"artifacts": [{"name": "copy", "path": "/out/copy"}]},
+        "plugin": {"wasm": {"module": "a/b:1", "args": ["/in/text", "/out/copy"]}},
+    });
+    std::fs::write(cli.at("t.yaml"), template.to_string()).unwrap();
+    let module = wasm_workflow_integration::guests::guest("word-count");
+    let run = |more: &[&str]| {
+        let arguments = [
+            &["run", "--template", "t.yaml", module.to_str().unwrap()],
+            more,
+        ]
+        .concat();
+        tokio::task::block_in_place(|| {
+            cli.command(&arguments)
+                .envs(S3::environment())
+                .output()
+                .unwrap()
+        })
+    };
+    let output = run(&["--artifact-repository", "repository.yaml"]);
+    let said = crate::cli::stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let stored = s3
+        .keys()
+        .into_iter()
+        .find(|key| key.ends_with("/copy.tgz"))
+        .unwrap();
+    assert!(
+        stored.starts_with("run/run-")
+            && said.contains(&format!("artifact copy -> s3://artifacts/{stored}")),
+        "{said}"
+    );
+    assert_eq!(from_tar(&s3.object(&stored), "copy"), "one two");
+    std::fs::write(cli.at("mine"), "a b c d").unwrap();
+    let output = run(&[
+        "--artifact-repository",
+        "repository.yaml",
+        "-a",
+        "text=mine",
+    ]);
+    assert_eq!(
+        crate::cli::stdout(&output),
+        "4\n",
+        "{}",
+        crate::cli::stderr(&output)
+    );
+    for (repository, expected) in [
+        ("s3: {endpoint: h}", "needs `endpoint` and `bucket`"),
+        (
+            "gcs: {bucket: b}",
+            "use `s3` with the endpoint storage.googleapis.com",
+        ),
+        ("{}", "it names no place"),
+        ("s3: {endpont: h}", "did you mean `endpoint`?"),
+    ] {
+        std::fs::write(cli.at("repository.yaml"), repository).unwrap();
+        let output = run(&["--artifact-repository", "repository.yaml"]);
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{}",
+            crate::cli::stderr(&output)
+        );
+        assert!(
+            crate::cli::stderr(&output).contains(expected),
+            "{}",
+            crate::cli::stderr(&output)
+        );
+    }
+}
