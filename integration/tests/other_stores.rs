@@ -77,12 +77,12 @@ async fn small_ones(store: &OtherStore) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rclone() {
+async fn artifacts_round_trip_through_rclone() {
     small_ones(&OtherStore::rclone(&fetched("rclone"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garage() {
+async fn artifacts_round_trip_through_garage() {
     let store = OtherStore::garage(&fetched("garage"));
     small_ones(&store).await;
     // In parts, both ways.

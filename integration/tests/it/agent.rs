@@ -46,7 +46,7 @@ fn ferris() -> Value {
 }
 
 #[tokio::test]
-async fn a_workflow_of_every_kind_of_step() {
+async fn nodes_of_every_kind_end_with_the_expected_phase() {
     let executor = Executor::start();
     let mut greeting = template("greeting");
     greeting["inputs"] = json!({"parameters": [{"name": "name", "value": "Ada"}]});
@@ -80,7 +80,7 @@ async fn a_workflow_of_every_kind_of_step() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_fails_the_node_with_what_was_said() {
+async fn a_wrong_token_fails_the_node_with_the_executors_message() {
     let executor = Executor::start();
     let agent = Agent::new(
         vec![Plugin {
@@ -100,7 +100,7 @@ async fn a_wrong_token_fails_the_node_with_what_was_said() {
 
 /// The agent's restart asks for everything again that was not patched: at least once.
 #[tokio::test]
-async fn a_restarted_agent_asks_again() {
+async fn a_restarted_agent_repeats_calls_and_loses_no_node() {
     let executor = Executor::start();
     let tasks: BTreeMap<String, Value> = (0..30)
         .map(|number| (format!("wf-{number}"), ferris()))
@@ -128,7 +128,7 @@ async fn a_restarted_agent_asks_again() {
 /// Steps outlive calls, and the agent itself: it forgets everything, asks again, and gets what goes on already. More of them than there are
 /// workers and places keep no short one waiting.
 #[tokio::test]
-async fn long_steps_are_adopted_and_keep_nobody_waiting() {
+async fn long_steps_are_adopted_after_an_agent_restart_and_do_not_delay_short_ones() {
     let config = json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "jobs": {"wait": "300ms"}});
     let executor = Executor::start_with(executor::Options {
         config: Some(config.to_string()),
@@ -207,7 +207,7 @@ async fn exchange(address: &str, request: &str, end: &str) -> String {
 
 /// What Argo's own agent sends is understood by the program and by the API server of these tests; and what the double sends is the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_calls_of_the_real_agent() {
+async fn recorded_calls_of_the_real_agent_are_understood() {
     let executor = Executor::start();
     let text =
         std::fs::read_to_string(guests::repository().join("integration/fixtures/agent-calls.txt"))
@@ -253,7 +253,7 @@ async fn the_calls_of_the_real_agent() {
 
 /// The double itself: what it must be strict about.
 #[tokio::test]
-async fn the_double_is_as_strict_as_argo() {
+async fn the_test_agent_is_as_strict_as_argos_agent() {
     use axum::routing::post;
     use axum::{Json, Router, http::StatusCode};
 

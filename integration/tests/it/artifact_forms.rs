@@ -107,7 +107,7 @@ fn named(artifact: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn consumers_receive_what_argos_own_steps_would_give() {
+async fn artifact_forms_arrive_as_in_argo() {
     let text = std::fs::read_to_string(
         guests::repository().join("integration/fixtures/artifact-forms.yaml"),
     )

@@ -15,7 +15,7 @@ fn error(node: &Value, expected: &str) {
 }
 
 #[tokio::test]
-async fn not_webassembly() {
+async fn files_that_are_not_webassembly_are_errors() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start_in(directory.path());
     let whole = std::fs::read(guests::guest("word-count")).unwrap();
@@ -40,7 +40,7 @@ async fn not_webassembly() {
 }
 
 #[tokio::test]
-async fn imports_that_are_not_offered_are_named() {
+async fn unsupported_imports_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start_in(directory.path());
     let core = r#"(module (import "env" "launch" (func)) (memory (export "memory") 1) (func (export "_start")))"#;
@@ -70,7 +70,7 @@ async fn imports_that_are_not_offered_are_named() {
 }
 
 #[tokio::test]
-async fn templates_with_mistakes() {
+async fn mistakes_in_templates_are_named_with_their_location() {
     let executor = Executor::start();
     let with = |change: &dyn Fn(&mut Value)| {
         let mut template = template("noop-command");
@@ -201,7 +201,7 @@ async fn templates_with_mistakes() {
 
 /// However long the names in a module are, the node's message is not.
 #[tokio::test]
-async fn long_names_make_no_long_messages() {
+async fn long_names_in_a_module_do_not_make_long_messages() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start_in(directory.path());
     let long = "x".repeat(90_000);
@@ -224,7 +224,7 @@ async fn long_names_make_no_long_messages() {
 
 /// A step that waits for a runner is answered at its timeout.
 #[tokio::test]
-async fn a_timeout_counts_while_waiting() {
+async fn a_timeout_includes_the_time_in_the_queue() {
     let config =
         json!({"sources": {"files": guests::directory()}, "limits": {"steps": 1}}).to_string();
     let executor = Executor::start_with(Options {
@@ -248,7 +248,7 @@ async fn a_timeout_counts_while_waiting() {
 }
 
 #[tokio::test]
-async fn requests_that_make_no_sense() {
+async fn malformed_requests_are_errors() {
     let executor = Executor::start();
     let post = async |body: String| {
         let (status, text) = executor.post(body, &executor.token).await;
@@ -277,7 +277,7 @@ async fn requests_that_make_no_sense() {
 }
 
 #[tokio::test]
-async fn a_scratch_directory_that_cannot_be_written() {
+async fn steps_without_files_run_when_the_scratch_directory_is_unwritable() {
     // A file where the directory should be: root may write anywhere else.
     let file = tempfile::NamedTempFile::new().unwrap();
     let executor = Executor::start_with(Options {
@@ -304,7 +304,7 @@ async fn a_scratch_directory_that_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn a_timeout_of_the_template_ends_the_step() {
+async fn a_template_timeout_ends_the_step() {
     let executor = Executor::start();
     let mut template = template("spin");
     template["timeout"] = json!("1s");

@@ -63,7 +63,7 @@ fn of(bindle: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_module_by_id_server_and_parcel() {
+async fn bindles_are_found_by_id_server_and_parcel() {
     let server = BindleServer::start();
     with_module(&server);
     let executor = executor(&server, &json!({}));
@@ -105,7 +105,7 @@ async fn a_module_by_id_server_and_parcel() {
 
 /// The original crate serves what it has without looking: here it is looked at. (It keeps invoices in memory: each has its own id.)
 #[tokio::test]
-async fn what_the_server_has_is_not_trusted() {
+async fn content_from_a_bindle_server_is_verified() {
     let server = BindleServer::start();
     let module = std::fs::read(guest("noop-command")).unwrap();
     let digest = Digest::of(&module);
@@ -141,7 +141,7 @@ async fn what_the_server_has_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_passwords() {
+async fn bindle_servers_get_the_operators_password() {
     let server = BindleServer::start_with(Some(HTPASSWD));
     with_module(&server);
     let right = json!([{"host": server.host, "username": "user", "passwordFrom": {"env": "BINDLE_PASSWORD"}}]);
@@ -168,7 +168,7 @@ async fn a_server_that_wants_passwords() {
 
 /// Signed with the original crate.
 #[tokio::test]
-async fn signatures_of_trusted_keys() {
+async fn bindles_need_a_signature_by_a_trusted_key() {
     let server = BindleServer::start();
     let (module, evil) = (
         std::fs::read(guest("noop-command")).unwrap(),
@@ -246,7 +246,7 @@ async fn signatures_of_trusted_keys() {
 
 /// What was fetched before there were keys is not what they signed.
 #[tokio::test]
-async fn the_store_is_held_to_todays_keys() {
+async fn stored_bindles_are_verified_against_the_current_keys() {
     let (server, cache) = (BindleServer::start(), tempfile::tempdir().unwrap());
     with_module(&server);
     let run = async |keys: Value| {
@@ -270,7 +270,7 @@ async fn the_store_is_held_to_todays_keys() {
 
 /// Both read the same invoices to equal values.
 #[test]
-fn invoices_mean_the_same_to_the_original() {
+fn invoices_are_read_like_the_original_crate_reads_them() {
     let features = "origin = \"x\"\n[parcel.label.annotations]\na = \"b\"\n[parcel.label.feature.wasm]\nentrypoint = \"true\"\n[parcel.conditions]\nmemberOf = [\"g\"]\nrequires = [\"h\"]\n";
     let groups = "[[group]]\nname = \"g\"\nrequired = true\nsatisfiedBy = \"oneOf\"\n[[group]]\nname = \"h\"\n";
     let described = "description = \"d\"\nauthors = [\"a\", \"b\"]\n[annotations]\nk = \"v\"\n";

@@ -199,7 +199,7 @@ fn ran(executor: &Executor) -> usize {
 
 /// Sixteen at a time, and nothing goes wrong: none is lost, and none runs twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_steps_run_once_each() {
+async fn many_steps_run_exactly_once_without_faults() {
     let count = usize::try_from(setting("WASM_WORKFLOW_TEST_STEPS", 1500)).unwrap();
     let mut rng = Rng::with_seed(setting("WASM_WORKFLOW_TEST_SEED", 1));
     let executor = executor();
@@ -285,7 +285,7 @@ async fn neighbour(seed: u64) -> Plugin {
 /// The agent dies and comes back, its calls end too early, answers to it are lost, its patches fail for a while, a neighbour is slow; and this program is killed, or told to stop, and comes back.
 /// Steps may run more than once then, and every node ends as it must.
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_goes_wrong_no_node_is_lost() {
+async fn no_node_is_lost_under_random_faults() {
     let seed = setting("WASM_WORKFLOW_TEST_SEED", 1);
     println!("WASM_WORKFLOW_TEST_SEED={seed}");
     let count = usize::try_from(setting("WASM_WORKFLOW_TEST_STEPS", 1500) / 3).unwrap();
@@ -370,7 +370,7 @@ async fn whatever_goes_wrong_no_node_is_lost() {
 
 /// A thousand steps of a minute each, and then a short one: that is answered at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_short_step_after_a_thousand_long_ones() {
+async fn a_short_step_is_not_delayed_by_a_thousand_long_ones() {
     let executor = executor();
     let mut long = template("spin");
     long["plugin"]["wasm"]["limits"] = json!({"time": "1m"});

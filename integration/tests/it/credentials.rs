@@ -50,7 +50,7 @@ async fn push_noop(registry: &Registry) -> String {
 }
 
 #[tokio::test]
-async fn a_password_the_wrong_one_and_none() {
+async fn registry_passwords_are_used_and_wrong_ones_are_errors() {
     let registry = Registry::start_with(Access::Password);
     let reference = push_noop(&registry).await;
     let host = registry.host.as_str();
@@ -93,7 +93,7 @@ async fn a_password_the_wrong_one_and_none() {
 }
 
 #[tokio::test]
-async fn tokens_for_passwords_and_for_refresh_tokens() {
+async fn tokens_are_obtained_with_passwords_and_refresh_tokens() {
     let server = TokenServer::start().await;
     let registry = Registry::start_with(Access::Token(&server));
     let reference = push_noop(&registry).await;
@@ -146,7 +146,7 @@ async fn tokens_for_passwords_and_for_refresh_tokens() {
 }
 
 #[tokio::test]
-async fn credentials_in_the_operators_document() {
+async fn operator_credentials_are_used_for_registries_and_mirrors() {
     let registry = Registry::start_with(Access::Password);
     let reference = push_noop(&registry).await;
     let host = &registry.host;
@@ -198,7 +198,7 @@ fn with_secrets(reference: &str, secrets: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn pull_secrets_that_the_template_names() {
+async fn pull_secrets_of_the_template_are_used() {
     let (registry, kubernetes) = (
         Registry::start_with(Access::Password),
         Kubernetes::start().await,
@@ -290,7 +290,7 @@ async fn pull_secrets_that_the_template_names() {
 }
 
 #[tokio::test]
-async fn pull_secrets_of_the_executors_own_pod() {
+async fn pull_secrets_of_the_executors_pod_are_used() {
     let (registry, kubernetes) = (
         Registry::start_with(Access::Password),
         Kubernetes::start().await,
@@ -347,7 +347,7 @@ async fn logs(executor: &Executor, text: &str) {
 
 /// A registry that wants its visitors' passwords sent elsewhere, and one that sends them on.
 #[tokio::test]
-async fn passwords_go_to_nobody_else() {
+async fn passwords_are_not_sent_to_other_hosts() {
     let seen: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
     let thief = {
         let seen = Arc::clone(&seen);

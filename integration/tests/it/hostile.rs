@@ -45,7 +45,7 @@ fn limited(guest: &str, limits: &Value, args: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn every_hostile_guest_ends_and_delays_nobody() {
+async fn hostile_guests_end_and_do_not_delay_other_steps() {
     let executor = Executor::start();
     let cases = [
         (
@@ -145,7 +145,7 @@ async fn every_hostile_guest_ends_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn many_empty_files_are_a_full_disk_too() {
+async fn empty_files_count_towards_the_entry_limit() {
     let executor = Executor::start_with(wasm_workflow_integration::executor::Options {
         config: Some(
             json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": {"entries": 1000}})
@@ -164,7 +164,7 @@ async fn many_empty_files_are_a_full_disk_too() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_host_is_reached_by_paths_or_links() {
+async fn paths_and_links_do_not_reach_the_host() {
     let executor = Executor::start();
     let mut template = template("climb");
     template["outputs"] =
@@ -185,7 +185,7 @@ async fn nothing_of_the_host_is_reached_by_paths_or_links() {
 }
 
 #[tokio::test]
-async fn sixteen_spinning_guests_end_and_the_seventeenth_runs() {
+async fn a_step_runs_beside_sixteen_spinning_guests() {
     let executor = Executor::start();
     let spin = limited("spin", &json!({"time": "1s"}), &json!([]));
     let spinning = futures::future::join_all((0..16).map(|_| executor.node(&spin)));
@@ -205,7 +205,7 @@ async fn sixteen_spinning_guests_end_and_the_seventeenth_runs() {
 
 /// A guest that has earned a place on the server's own threads, and then sleeps for ever by a call that the library would sleep in.
 #[tokio::test]
-async fn a_guest_that_was_short_and_sleeps_for_ever() {
+async fn a_sleeping_guest_that_was_fast_before_meets_its_time_limit() {
     // One subscription, to a relative clock, for 584 years; its results go where `events` and `written` say.
     let module = |events: &str, written: &str| {
         format!(

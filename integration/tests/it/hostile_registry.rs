@@ -110,7 +110,7 @@ fn noop() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_a_registry_says_is_checked() {
+async fn manifests_and_blobs_of_a_registry_are_verified() {
     let module = noop();
     let layer = Digest::of(&module);
     let blob = format!("GET blobs/{layer}");
@@ -203,7 +203,7 @@ fn endless() -> Response {
 }
 
 #[tokio::test]
-async fn a_header_that_lies_and_one_that_is_missing() {
+async fn wrong_digest_headers_are_errors_and_missing_ones_are_not() {
     let module = noop();
     let (host, rogue) = Rogue::start().await;
     let (artifact, _) = rogue.with_module(&module);
@@ -243,7 +243,7 @@ async fn a_header_that_lies_and_one_that_is_missing() {
 
 /// Nobody is sent where a manifest, a challenge or a name says.
 #[tokio::test]
-async fn nobody_is_sent_elsewhere() {
+async fn a_registry_cannot_redirect_requests_to_other_hosts() {
     let module = noop();
     let ((host, rogue), (other, elsewhere)) = (Rogue::start().await, Rogue::start().await);
     rogue.with_module(&module);
@@ -282,7 +282,7 @@ async fn nobody_is_sent_elsewhere() {
 }
 
 #[tokio::test]
-async fn patience_is_kept_within_bounds() {
+async fn retry_after_is_respected_up_to_a_bound() {
     let module = noop();
     let busy = |headers: HeaderMap| (StatusCode::TOO_MANY_REQUESTS, headers).into_response();
     let after = |text: String| {
@@ -314,7 +314,7 @@ async fn patience_is_kept_within_bounds() {
 
 /// A byte a second: nobody waits for the end of that.
 #[tokio::test]
-async fn a_server_that_drips() {
+async fn a_registry_that_sends_too_slowly_is_an_error() {
     let module = noop();
     let (host, rogue) = Rogue::start().await;
     let (_, layer) = rogue.with_module(&module);
@@ -341,7 +341,7 @@ async fn a_server_that_drips() {
 
 /// One request to find out, one download, one compilation, however many steps start together; and later one `HEAD`.
 #[tokio::test]
-async fn a_hundred_steps_ask_once() {
+async fn concurrent_steps_share_one_resolve_download_and_compilation() {
     let (host, rogue) = Rogue::start().await;
     let (artifact, layer) = rogue.with_module(&noop());
     let cache = tempfile::tempdir().unwrap();
@@ -383,7 +383,7 @@ async fn a_hundred_steps_ask_once() {
 
 /// A mirror is a convenience: what it has wrong, or not, the registry itself is asked for.
 #[tokio::test]
-async fn a_mirror_with_something_else() {
+async fn a_broken_mirror_falls_back_to_the_registry() {
     let module = noop();
     let layer = Digest::of(&module);
     for broken in ["manifest", "blob", "nothing"] {

@@ -78,7 +78,7 @@ fn step(input: Value, output: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn urls_in_and_out_with_the_credentials_of_secrets() {
+async fn http_artifacts_use_credentials_from_secrets() {
     let ((host, web), (other, foreign)) = (Web::start().await, Web::start().await);
     let (kubernetes, home) = (Kubernetes::start().await, tempfile::tempdir().unwrap());
     *web.elsewhere.lock().unwrap() = format!("http://{other}/text");

@@ -72,7 +72,7 @@ fn run(home: &Path, program: &str, arguments: &[&str]) -> String {
 
 /// An image with an entry point and arguments, as buildah commits and pushes it in each format and compression.
 #[tokio::test]
-async fn images_of_buildah_and_skopeo() {
+async fn images_of_buildah_and_skopeo_run() {
     let (registry, home) = (Registry::start(), tempfile::tempdir().unwrap());
     let (executor, home) = (insecure(&registry.host), home.path());
     let buildah = |arguments: &[&str]| run(home, "buildah", arguments);
@@ -175,7 +175,7 @@ async fn images_of_buildah_and_skopeo() {
 
 /// What `oras push` leaves: an empty configuration, and a layer that is called an archive where no type was given.
 #[tokio::test]
-async fn artifacts_of_oras() {
+async fn artifacts_of_oras_run() {
     let (registry, home) = (Registry::start(), tempfile::tempdir().unwrap());
     let executor = insecure(&registry.host);
     std::fs::copy(guests::guest("show"), home.path().join("show.wasm")).unwrap();
@@ -214,7 +214,7 @@ async fn artifacts_of_oras() {
 
 /// What `wkg oci push` leaves, as it left it: `integration/fixtures/wkg`.
 #[tokio::test]
-async fn a_component_of_wkg() {
+async fn a_component_pushed_with_wkg_runs() {
     let registry = Registry::start();
     let read = |path: &str| std::fs::read(guests::repository().join(path)).unwrap();
     let (config, module) = (
@@ -241,7 +241,7 @@ async fn a_component_of_wkg() {
 }
 
 #[tokio::test]
-async fn indexes_with_attestations_and_other_platforms() {
+async fn an_index_selects_the_wasm_platform() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
     let config = registry
@@ -290,7 +290,7 @@ async fn indexes_with_attestations_and_other_platforms() {
 }
 
 #[tokio::test]
-async fn several_modules_and_a_spin_application() {
+async fn one_of_several_modules_is_chosen_by_layer_or_component() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
     let config = registry
@@ -349,7 +349,7 @@ async fn several_modules_and_a_spin_application() {
 
 /// Steps that start together on two modules of one artifact each get their own.
 #[tokio::test]
-async fn two_modules_of_one_artifact_at_once() {
+async fn concurrent_steps_get_different_modules_of_one_artifact() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
     let config = registry
@@ -383,7 +383,7 @@ async fn two_modules_of_one_artifact_at_once() {
 
 /// What was unpacked once is known after a restart, and an image whose layer was replaced is not.
 #[tokio::test]
-async fn packages_are_unpacked_once() {
+async fn unpacked_modules_are_reused_after_a_restart() {
     let (registry, cache) = (Registry::start(), tempfile::tempdir().unwrap());
     let layer = packed("show.wasm", &show());
     registry

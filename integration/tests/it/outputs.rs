@@ -13,7 +13,7 @@ async fn outputs(executor: &Executor, parameters: Value, result: &Value) -> Valu
 }
 
 #[tokio::test]
-async fn from_the_result_file_the_declared_file_the_default_or_nowhere() {
+async fn output_parameters_come_from_result_file_declared_file_or_default() {
     let executor = Executor::start();
     let result = json!({"phase": "Succeeded", "outputs": {"parameters": [
         {"name": "text", "value": "t"}, {"name": "number", "value": 5}, {"name": "object", "value": {"a": [1]}},
@@ -49,7 +49,7 @@ async fn from_the_result_file_the_declared_file_the_default_or_nowhere() {
 }
 
 #[tokio::test]
-async fn large_values_are_refused_and_long_results_are_cut() {
+async fn large_parameters_are_refused_and_long_messages_are_truncated() {
     let executor = Executor::start();
     let large =
         json!({"outputs": {"parameters": [{"name": "large", "value": "x".repeat(300_000)}]}});
@@ -69,7 +69,7 @@ async fn large_values_are_refused_and_long_results_are_cut() {
 }
 
 #[tokio::test]
-async fn a_missing_artifact_fails_unless_it_is_optional() {
+async fn a_missing_output_artifact_fails_unless_optional() {
     let executor = Executor::start();
     let mut template = template("noop-work");
     template["outputs"] =
@@ -85,7 +85,7 @@ async fn a_missing_artifact_fails_unless_it_is_optional() {
 }
 
 #[tokio::test]
-async fn artifacts_that_only_the_module_names() {
+async fn artifacts_named_only_by_the_module_are_stored() {
     let executor = Executor::start();
     let mut template = template("work-artifacts");
     template["inputs"] = json!({"artifacts": [{"name": "in", "path": "/deep/in/file", "raw": {"data": "raw text"}}]});
@@ -129,7 +129,7 @@ async fn artifacts_that_only_the_module_names() {
 
 /// A module must not be told of an input that is nowhere.
 #[tokio::test]
-async fn an_optional_input_that_is_missing_is_not_there() {
+async fn a_missing_optional_input_is_not_announced_to_the_module() {
     let executor = Executor::start();
     let mut template = template("cat");
     let input = json!({"name": "in", "path": "/deep/in/file", "optional": true, "s3": {"key": "nowhere"}, "archive": {"none": {}}});

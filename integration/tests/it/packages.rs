@@ -35,7 +35,7 @@ async fn serve(path: &'static str, body: Vec<u8>, otherwise: u16) -> String {
 }
 
 #[tokio::test]
-async fn a_package_by_name_in_the_registry_that_its_namespace_names() {
+async fn packages_are_found_in_the_registry_of_their_namespace() {
     const METADATA: &str = "/.well-known/wasm-pkg/registry.json";
     let registry = Registry::start();
     for tag in ["1.4.0", "1.10.0", "2.0.0-rc.1", "latest"] {
@@ -99,7 +99,7 @@ async fn a_package_by_name_in_the_registry_that_its_namespace_names() {
 }
 
 #[tokio::test]
-async fn a_packed_file_and_the_digest_of_the_module_in_it() {
+async fn digests_of_an_archive_and_of_its_module_are_verified() {
     let packed = packed("bin/noop.wasm", &noop());
     let (digest, module) = (Digest::of(&packed), Digest::of(&noop()));
     let host = serve("/m.tar.gz", packed, 404).await;
@@ -132,7 +132,7 @@ async fn a_packed_file_and_the_digest_of_the_module_in_it() {
 }
 
 #[tokio::test]
-async fn what_the_policy_does_not_allow_does_not_run() {
+async fn modules_that_the_policy_forbids_do_not_run() {
     let registry = Registry::start();
     let host = &registry.host;
     let digest = registry.push_module("acme/noop:1.0.0", &noop()).await;

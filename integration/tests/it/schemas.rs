@@ -38,7 +38,7 @@ fn schema(name: &str) -> Schema {
 }
 
 #[tokio::test]
-async fn real_input_has_the_schema_of_input() {
+async fn input_json_matches_its_schema() {
     let mut template = template("cat");
     template["inputs"] = json!({
         "parameters": [{"name": "p", "value": "v"}],
@@ -58,7 +58,7 @@ async fn real_input_has_the_schema_of_input() {
 
 /// What the schema of results allows is taken, and what it forbids is refused.
 #[tokio::test]
-async fn the_schema_of_results_and_the_executor_agree() {
+async fn result_json_is_accepted_exactly_when_its_schema_allows_it() {
     let (executor, schema) = (Executor::start(), schema("work-result"));
     let results = [
         json!({}),
@@ -83,7 +83,7 @@ async fn the_schema_of_results_and_the_executor_agree() {
 }
 
 #[test]
-fn the_examples_of_templates_have_the_schema_of_templates() {
+fn documented_templates_match_the_template_schema() {
     let schema = schema("template");
     let text = std::fs::read_to_string(repository().join("docs/template.md")).unwrap();
     let mut examples = 0;
@@ -101,7 +101,7 @@ fn the_examples_of_templates_have_the_schema_of_templates() {
 
 /// An editor must not refuse what the program takes, nor take what it refuses.
 #[test]
-fn the_schema_of_templates_and_the_program_agree() {
+fn templates_are_accepted_exactly_when_their_schema_allows_them() {
     let schema = schema("template");
     let wasm = |wasm: Value| json!({"name": "t", "plugin": {"wasm": wasm}});
     let cases = [

@@ -10,7 +10,7 @@ use wasm_workflow_integration::guests;
 use wasm_workflow_integration::kubernetes::Kubernetes;
 
 #[tokio::test]
-async fn only_the_token_opens() {
+async fn calls_need_the_right_token() {
     let executor = Executor::start();
     let body = request(&template("noop-command")).to_string();
     for token in ["", "wrong", &executor.token[1..]] {
@@ -20,7 +20,7 @@ async fn only_the_token_opens() {
 }
 
 #[tokio::test]
-async fn other_plugins_templates_are_not_ours() {
+async fn templates_of_other_plugins_get_an_empty_reply() {
     let executor = Executor::start();
     let foreign = [
         json!({"plugin": {"hello": {}}}),
@@ -35,7 +35,7 @@ async fn other_plugins_templates_are_not_ours() {
 }
 
 #[tokio::test]
-async fn health_and_readiness() {
+async fn health_and_readiness_answer_200() {
     let executor = Executor::start();
     assert_eq!(executor.get("/healthz").await, 200);
     wasm_workflow_integration::eventually("readiness", async || {
@@ -45,7 +45,7 @@ async fn health_and_readiness() {
 }
 
 #[tokio::test]
-async fn sigterm_interrupts_and_exits_0() {
+async fn sigterm_interrupts_steps_and_exits_with_0() {
     let mut executor = Executor::start();
     assert_eq!(
         executor.node(&template("noop-command")).await["phase"],
@@ -77,7 +77,7 @@ async fn sigterm_interrupts_and_exits_0() {
 
 /// Whatever a step does when the signal comes, the program ends in time, tells the caller to come again, and leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_at_every_stage() {
+async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let asked = Arc::new(AtomicUsize::new(0));
@@ -214,7 +214,7 @@ fn request_for(guest: &str) -> String {
 
 /// A step outlives the call for it, and the next call with the same bytes gets it.
 #[tokio::test]
-async fn a_step_outlives_its_call() {
+async fn a_step_continues_after_its_call_ends() {
     let executor = Executor::start_with(Options {
         config: Some(one_at_a_time()),
         ..Options::default()
@@ -250,7 +250,7 @@ async fn a_step_outlives_its_call() {
 
 /// What nobody asks for any more is stopped, and its place is free for others.
 #[tokio::test]
-async fn a_step_that_nobody_asks_for_ends() {
+async fn an_orphaned_step_is_cancelled() {
     let executor = Executor::start_with(Options {
         config: Some(one_at_a_time()),
         ..Options::default()
@@ -281,7 +281,7 @@ async fn a_step_that_nobody_asks_for_ends() {
 
 /// However many long steps there are of one template, those of another begin at once; and a call for what cannot begin waits for next to nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn long_steps_of_one_template_leave_places_to_others() {
+async fn long_steps_of_one_template_leave_slots_for_others() {
     // Memory for four at once, and places for many more.
     let limits = json!({"steps": 16, "memory": "512Mi", "stepsMemory": "2Gi"});
     let config = json!({"sources": {"files": guests::directory()}, "limits": limits});
@@ -309,7 +309,7 @@ async fn long_steps_of_one_template_leave_places_to_others() {
 
 /// Where the Workflow can be read, steps that it waits for no more are stopped. A handler on exit is none of those.
 #[tokio::test(flavor = "multi_thread")]
-async fn steps_of_stopped_workflows_are_stopped() {
+async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     let kubernetes = Kubernetes::start().await;
     let directory = tempfile::tempdir().unwrap();
     let config = json!({"sources": {"files": guests::directory()}, "jobs": {"wait": "1s", "watch": "500ms"}});
@@ -394,7 +394,7 @@ fn one_at_a_time() -> String {
 
 /// Misconfigurations are said before a port is bound, with the exit code for usage.
 #[test]
-fn misconfiguration_is_usage() {
+fn misconfiguration_exits_with_the_usage_code() {
     let run = |flags: &[&str]| {
         let output = std::process::Command::new(executor::program())
             .arg("serve")

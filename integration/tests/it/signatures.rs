@@ -87,7 +87,7 @@ fn key() -> String {
 }
 
 #[tokio::test]
-async fn what_cosign_signed_runs_and_nothing_else() {
+async fn only_modules_signed_with_the_configured_key_run() {
     let registry = Registry::start();
     let host = &registry.host;
     for name in ["legacy", "bundled"] {
@@ -131,7 +131,7 @@ async fn what_cosign_signed_runs_and_nothing_else() {
 
 /// What was fetched before there was a rule is not what the rule asks for.
 #[tokio::test]
-async fn the_store_is_held_to_todays_rules() {
+async fn stored_modules_are_verified_against_the_current_rules() {
     let registry = Registry::start();
     let host = registry.host.clone();
     put(&registry, "legacy").await;
@@ -174,7 +174,7 @@ async fn the_store_is_held_to_todays_rules() {
 
 /// A registry that knows the referrers API has no list under a tag.
 #[tokio::test]
-async fn signatures_by_the_referrers_api() {
+async fn signatures_are_found_through_the_referrers_api() {
     let (host, rogue) = Rogue::start().await;
     for blob in blobs() {
         rogue.on(&format!("GET blobs/{}", Digest::of(&blob)), move |_| {

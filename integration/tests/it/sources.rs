@@ -22,7 +22,7 @@ fn of(module: Value) -> Value {
 }
 
 #[tokio::test]
-async fn every_layer_type_by_tag_and_by_digest() {
+async fn every_layer_type_runs_by_tag_and_by_digest() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
     let module = std::fs::read(guests::guest("noop-command")).unwrap();
@@ -56,7 +56,7 @@ async fn every_layer_type_by_tag_and_by_digest() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_a_module_is_said() {
+async fn missing_and_invalid_modules_are_named_in_the_error() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
     let host = &registry.host;
@@ -132,7 +132,7 @@ async fn what_is_not_there_or_not_a_module_is_said() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_down_or_not_listed() {
+async fn registries_that_are_down_or_not_allowed_are_errors() {
     let port = wasm_workflow_integration::free_port();
     let down = format!("127.0.0.1:{port}");
     let node = insecure(&down)
@@ -163,7 +163,7 @@ async fn a_registry_that_is_down_or_not_listed() {
 
 /// A step whose module is no longer anywhere but in the store; and one workflow that keeps what it resolved.
 #[tokio::test]
-async fn the_store_outlives_the_registry() {
+async fn stored_modules_run_without_the_registry() {
     let registry = Registry::start();
     let executor = insecure(&registry.host);
     let module = std::fs::read(guests::guest("noop-command")).unwrap();
@@ -217,7 +217,7 @@ async fn web_server(status: u16, headers: HeaderMap, body: Vec<u8>) -> (String, 
 }
 
 #[tokio::test]
-async fn http_with_a_digest_and_many_steps_at_once() {
+async fn concurrent_steps_download_and_compile_a_module_once() {
     let module = std::fs::read(guests::guest("noop-command")).unwrap();
     let (host, hits) = web_server(200, HeaderMap::new(), module.clone()).await;
     let executor = insecure(&host);
@@ -257,7 +257,7 @@ async fn http_with_a_digest_and_many_steps_at_once() {
 }
 
 #[tokio::test]
-async fn servers_that_misbehave() {
+async fn misbehaving_web_servers_are_errors() {
     let digest = Digest::of(b"x");
     let step = |host: &str| {
         of(json!({"http": {"url": format!("http://{host}/m.wasm"), "digest": digest}}))
@@ -310,7 +310,7 @@ async fn servers_that_misbehave() {
 
 /// Files are closed to a server unless the operator opens a directory.
 #[tokio::test]
-async fn files_are_closed() {
+async fn modules_from_files_need_permission_of_the_operator() {
     let executor = Executor::start_with(Options {
         config: Some(String::new()),
         ..Options::default()
@@ -331,7 +331,7 @@ async fn files_are_closed() {
 
 /// The compiled code of an earlier process is used again, and not when it was damaged.
 #[tokio::test]
-async fn compiled_code_outlives_the_process() {
+async fn compiled_code_is_reused_after_a_restart_unless_damaged() {
     let code = tempfile::tempdir().unwrap();
     std::fs::set_permissions(
         code.path(),

@@ -13,7 +13,7 @@ use crate::hostile_registry::Rogue;
 
 /// Killed in the middle of a download, again and again: nothing of it counts, and what is left does not stay.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_that_is_killed_leaves_nothing_that_counts() {
+async fn a_killed_pull_leaves_no_stored_module() {
     let (cli, module) = (Cli::new(), std::fs::read(guest("ferris-says")).unwrap());
     let (host, rogue) = Rogue::start().await;
     let (_, layer) = rogue.with_module(&module);
@@ -78,7 +78,7 @@ async fn a_pull_that_is_killed_leaves_nothing_that_counts() {
 
 /// Eight processes fill one store that has room for four modules: each gets its own, whole.
 #[tokio::test(flavor = "multi_thread")]
-async fn processes_share_a_store_that_is_too_small() {
+async fn processes_share_a_store_that_is_smaller_than_their_modules() {
     let (cli, registry) = (Cli::new(), Registry::start());
     let module = std::fs::read(guest("noop-command")).unwrap();
     let mut digests = Vec::new();

@@ -6,7 +6,7 @@ use wasm_workflow_integration::executor::{Executor, template};
 use crate::{message, no_directory_is_left, start_in, template_of_wat};
 
 #[tokio::test]
-async fn a_plain_command_with_arguments_and_files() {
+async fn a_plain_command_gets_arguments_and_files() {
     let executor = Executor::start();
     std::fs::create_dir_all(executor.directory().join("artifacts/in")).unwrap();
     std::fs::write(
@@ -62,7 +62,7 @@ async fn a_plain_command_with_arguments_and_files() {
 }
 
 #[tokio::test]
-async fn the_work_contract() {
+async fn the_work_contract_returns_message_and_result() {
     let executor = Executor::start();
     let mut template = template("ferris-says");
     template["inputs"] = json!({"parameters": [{"name": "text", "value": "Hello"}]});
@@ -91,7 +91,7 @@ async fn the_work_contract() {
 }
 
 #[tokio::test]
-async fn the_step_world() {
+async fn the_step_world_returns_values() {
     let executor = Executor::start();
     let mut template = template("greeting");
     template["inputs"] = json!({"parameters": [{"name": "name", "value": "Ada"}]});
@@ -119,7 +119,7 @@ async fn the_step_world() {
 }
 
 #[tokio::test]
-async fn a_component_command() {
+async fn a_component_command_runs() {
     let node = Executor::start().node(&template("noop-command")).await;
     assert_eq!(
         (&node["phase"], &node["outputs"]["exitCode"]),
@@ -130,7 +130,7 @@ async fn a_component_command() {
 
 /// A component of WASI 0.3, by hand: `run` is an async function there.
 #[tokio::test]
-async fn a_command_of_wasi_0_3() {
+async fn a_wasi_0_3_command_runs() {
     let directory = tempfile::tempdir().unwrap();
     let template = template_of_wat(
         directory.path(),
@@ -156,7 +156,7 @@ async fn a_command_of_wasi_0_3() {
 }
 
 #[tokio::test]
-async fn environment_arguments_and_standard_input() {
+async fn modules_get_environment_arguments_and_standard_input() {
     let executor = Executor::start();
     let mut template = template("show");
     template["plugin"]["wasm"]["args"] = json!(["a b", ""]);
@@ -187,7 +187,7 @@ async fn a_module_without_files_gets_no_directory() {
 
 /// What the pool refuses runs on the heap.
 #[tokio::test]
-async fn modules_that_the_pool_refuses() {
+async fn modules_that_exceed_the_pool_run_on_the_heap() {
     let directory = tempfile::tempdir().unwrap();
     let modules = [
         (
@@ -220,7 +220,7 @@ async fn modules_that_the_pool_refuses() {
 
 /// A step in JavaScript, with its engine: dozens of core instances, and more than a pool's slot holds.
 #[tokio::test]
-async fn a_large_componentized_step() {
+async fn a_large_javascript_component_runs() {
     let module = wasm_workflow_integration::guests::program("js-step.wasm");
     let executor = start_in(module.parent().unwrap());
     let mut template = crate::template_of(&module);

@@ -43,7 +43,7 @@ fn openssl(directory: &Path, arguments: &str) {
 }
 
 #[test]
-fn an_authority_of_ones_own_and_a_proxy() {
+fn registries_over_tls_use_the_configured_ca_and_proxy() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let write = |name: &str, text: String| std::fs::write(at(name), text).unwrap();

@@ -34,7 +34,7 @@ fn command(annotations: Value) -> Value {
 
 /// Containers of all versions, their commands, and what those are started with.
 #[tokio::test]
-async fn containers_of_every_version() {
+async fn packages_of_every_webc_version_run() {
     let registry = WasmerRegistry::start();
     let (show, noop) = (guest("show"), guest("noop-command"));
     let manifest = json!({
@@ -106,7 +106,7 @@ async fn containers_of_every_version() {
 
 /// The registry says what the bytes are, the manifest says what a module is, and a template may say both.
 #[tokio::test]
-async fn hashes_are_held() {
+async fn package_and_module_hashes_are_verified() {
     let registry = WasmerRegistry::start();
     let noop = guest("noop-command");
     let commands = json!({"noop": command(json!({}))});
@@ -166,7 +166,7 @@ async fn hashes_are_held() {
 }
 
 #[tokio::test]
-async fn what_cannot_run_is_said() {
+async fn packages_that_cannot_run_are_errors() {
     let registry = WasmerRegistry::start();
     let noop = guest("noop-command");
     let package = |name: &str, manifest: Value| {
@@ -216,7 +216,7 @@ async fn what_cannot_run_is_said() {
 
 /// What packages were before containers. Nobody says what their bytes should be.
 #[tokio::test]
-async fn archives_of_old_packages() {
+async fn archives_of_old_packages_run() {
     let registry = WasmerRegistry::start();
     let archive = |toml: &str| {
         let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(
@@ -289,7 +289,7 @@ async fn archives_of_old_packages() {
 
 /// A token is for the registry's API, and for nobody that it names.
 #[tokio::test]
-async fn private_packages() {
+async fn private_packages_need_a_token_that_stays_with_the_registry() {
     let (registry, elsewhere) = (WasmerRegistry::start(), WasmerRegistry::start());
     let webc = pack(
         "v3",
@@ -336,7 +336,7 @@ async fn private_packages() {
 
 /// What a name without a version leads to is held to the rules about versions.
 #[tokio::test]
-async fn rules_about_versions_hold_for_the_newest() {
+async fn version_rules_apply_to_the_newest_version() {
     let registry = WasmerRegistry::start();
     let webc = pack(
         "v3",

@@ -7,7 +7,7 @@ use wasm_workflow_integration::registry::Registry;
 use super::{Cli, stderr, stdout, text};
 
 #[tokio::test]
-async fn pull_and_inspect() {
+async fn pulled_modules_can_be_inspected_offline() {
     let (cli, registry) = (Cli::new(), Registry::start());
     let module = std::fs::read(guest("greeting")).unwrap();
     registry.push_module("greeting:1", &module).await;
@@ -63,7 +63,7 @@ async fn pull_and_inspect() {
 
 /// The store has a bound, and what a person removes is downloaded again.
 #[tokio::test]
-async fn the_cache_is_listed_bounded_and_pruned() {
+async fn the_cache_is_bounded_listed_and_pruned() {
     let (cli, registry) = (Cli::new(), Registry::start());
     std::fs::write(
         cli.at("c.yaml"),
@@ -127,7 +127,7 @@ async fn the_cache_is_listed_bounded_and_pruned() {
 
 /// What was exported where there is a registry runs where there is none.
 #[tokio::test]
-async fn modules_are_carried_to_a_machine_with_no_way_out() {
+async fn exported_modules_run_on_an_offline_machine() {
     let (here, there, registry) = (Cli::new(), Cli::new(), Registry::start());
     registry
         .push_module("g:1", &std::fs::read(guest("greeting")).unwrap())

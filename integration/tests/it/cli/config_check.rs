@@ -3,7 +3,7 @@
 use super::{Cli, stderr, stdout};
 
 #[test]
-fn config_check_prints_what_is_in_force() {
+fn config_check_prints_the_effective_configuration() {
     let cli = Cli::new();
     std::fs::write(
         cli.at("c.yaml"),
@@ -36,7 +36,7 @@ fn config_check_prints_what_is_in_force() {
 
 /// What `serve` would refuse later is an error here.
 #[test]
-fn config_check_finds_what_would_not_start() {
+fn config_check_reports_everything_that_prevents_a_start() {
     let cli = Cli::new();
     for (document, code, expected) in [
         (
@@ -130,7 +130,7 @@ fn config_check_finds_what_would_not_start() {
 
 /// Steps that need no directory run without one: that is a warning, and no reason not to start.
 #[test]
-fn config_check_warns_of_a_scratch_directory_that_cannot_be_written() {
+fn config_check_warns_about_unwritable_directories() {
     let output = Cli::new().run(&[
         "config",
         "check",
@@ -153,7 +153,7 @@ fn config_check_warns_of_a_scratch_directory_that_cannot_be_written() {
 }
 
 #[test]
-fn config_check_warns_of_what_will_not_do() {
+fn config_check_warns_about_too_little_memory_and_missing_keys() {
     let cli = Cli::new();
     let config = "limits: {memory: 1Gi, stepsMemory: 64Mi}\nartifacts: {repository: {s3: {endpoint: h, bucket: b}}}\n";
     let run = |key: &str| {

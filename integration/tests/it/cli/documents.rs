@@ -9,7 +9,7 @@ use super::{Cli, stderr, stdout, text};
 
 /// The modules that the repository carries behave as those built from its sources.
 #[test]
-fn committed_modules_are_what_their_sources_say() {
+fn committed_modules_behave_like_their_sources() {
     let cli = Cli::new();
     let sums = std::fs::read_to_string(repository().join("modules/prebuilt/SHA256SUMS")).unwrap();
     std::fs::write(cli.at("t"), "x y z").unwrap();
@@ -46,7 +46,7 @@ fn committed_modules_are_what_their_sources_say() {
 
 /// The README's commands, and what it shows of them.
 #[test]
-fn the_readme_shows_what_is_printed() {
+fn the_readme_shows_the_real_output() {
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
     let blocks: Vec<&str> = readme
         .split("```console\n$ cargo run --quiet -- run ")
@@ -86,7 +86,7 @@ fn the_readme_shows_what_is_printed() {
 
 /// Both manifests of the plugin, which differ in one line.
 #[test]
-fn the_manifests_differ_in_their_access_alone() {
+fn the_manifests_differ_only_in_api_access() {
     let read = |path: &str| std::fs::read_to_string(repository().join(path)).unwrap();
     let (without, with) = (
         read("plugin/plugin.yaml"),

@@ -9,7 +9,7 @@ use super::{Cli, stderr, stdout, text};
 
 /// From a file, from a registry, and through the agent's call: the same output.
 #[tokio::test]
-async fn ferris_says_the_same_everywhere() {
+async fn a_module_prints_the_same_from_file_registry_and_server() {
     let (cli, registry) = (Cli::new(), Registry::start());
     let ferris = guest("ferris-says");
     registry
@@ -48,7 +48,7 @@ async fn ferris_says_the_same_everywhere() {
 }
 
 #[test]
-fn artifacts_come_and_go_as_plain_files() {
+fn run_reads_and_writes_artifacts_as_plain_files() {
     let cli = Cli::new();
     std::fs::write(cli.at("text"), "one two three").unwrap();
     let output = cli.run(&[
@@ -82,7 +82,7 @@ fn artifacts_come_and_go_as_plain_files() {
 }
 
 #[test]
-fn a_template_out_of_a_workflow_file() {
+fn run_takes_a_template_from_a_workflow_file() {
     let cli = Cli::new();
     std::fs::write(cli.at("t"), "a b").unwrap();
     let module = format!("file://{}", guest("word-count").display());
@@ -116,7 +116,7 @@ fn a_template_out_of_a_workflow_file() {
 }
 
 #[test]
-fn limits_and_standard_input() {
+fn run_applies_limits_and_standard_input() {
     let cli = Cli::new();
     let output = cli.run(&["run", text(&guest("spin")), "--limit-time", "300ms"]);
     assert_eq!(output.status.code(), Some(1));
@@ -149,7 +149,7 @@ fn limits_and_standard_input() {
 
 /// What a template may say is the same as for a server.
 #[test]
-fn a_template_is_held_to_what_argo_would_run() {
+fn run_validates_templates_like_serve() {
     let cli = Cli::new();
     let module = guest("word-count");
     for (outputs, expected) in [

@@ -5,7 +5,7 @@ use wasm_workflow_integration::guests::guest;
 use super::{Cli, stderr, stdout, text};
 
 #[test]
-fn exit_codes_tell_failed_error_and_usage_apart() {
+fn exit_codes_distinguish_failed_error_and_usage() {
     let cli = Cli::new();
     let (trap, counting) = (guest("trap"), guest("word-count"));
     let failing = guest("malformed-result");
@@ -153,7 +153,7 @@ fn exit_codes_tell_failed_error_and_usage_apart() {
 }
 
 #[test]
-fn values_of_the_environment_are_named_by_their_variables() {
+fn invalid_environment_values_are_named_by_their_variables() {
     let cli = Cli::new();
     let run = |arguments: &[&str]| {
         cli.command(arguments)

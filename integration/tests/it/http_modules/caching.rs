@@ -10,7 +10,7 @@ use super::{Web, at, options};
 
 /// Asked for again by each workflow, and sent again only when it changed.
 #[tokio::test]
-async fn without_a_digest_it_is_revalidated() {
+async fn modules_without_a_digest_are_revalidated_once_per_workflow() {
     let (host, web) = Web::start().await;
     let cache = tempfile::tempdir().unwrap();
     let start = || {
@@ -50,7 +50,7 @@ async fn without_a_digest_it_is_revalidated() {
 
 /// Whose server promises that nothing changes is not asked; whose server wants nothing kept is asked each time, and nothing is.
 #[tokio::test]
-async fn what_the_server_says_of_keeping_it_counts() {
+async fn cache_control_of_the_server_is_respected() {
     let (host, web) = Web::start().await;
     let cache = tempfile::tempdir().unwrap();
     let start = || {
@@ -84,7 +84,7 @@ async fn what_the_server_says_of_keeping_it_counts() {
 
 /// What must not be stored is not, whoever runs it how often, and nothing that others need goes with it.
 #[tokio::test]
-async fn what_must_not_be_stored_is_not() {
+async fn no_store_modules_are_never_kept_in_the_store() {
     let (host, web) = Web::start().await;
     let cache = tempfile::tempdir().unwrap();
     let executor = Executor::start_with(Options {

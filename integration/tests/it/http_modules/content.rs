@@ -15,7 +15,7 @@ use crate::message;
 
 /// Nobody asks for a coding; where there is one all the same, the digest is of what is in it, and so are the bounds.
 #[tokio::test]
-async fn a_content_coding_is_undone() {
+async fn content_codings_are_decoded_before_verification() {
     let (host, web) = Web::start().await;
     let module = std::fs::read(guest("noop-command")).unwrap();
     let gzipped = |bytes: &[u8]| {
@@ -53,7 +53,7 @@ async fn a_content_coding_is_undone() {
 }
 
 #[tokio::test]
-async fn what_is_no_module_is_said() {
+async fn answers_that_are_not_modules_are_errors() {
     let (host, _web) = Web::start().await;
     let executor = Executor::start_with(options(&host));
     for (path, expected) in [
@@ -79,7 +79,7 @@ async fn what_is_no_module_is_said() {
 
 /// A person at a terminal sees how far it is; `script` makes one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_shows_its_progress_on_a_terminal() {
+async fn pull_shows_progress_on_a_terminal() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let slow = async || {

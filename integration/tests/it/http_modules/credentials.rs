@@ -34,7 +34,7 @@ fn secret(kind: &str, hosts: &str, data: &[(&str, &str)]) -> Value {
 }
 
 #[tokio::test]
-async fn passwords_tokens_and_headers_from_secrets() {
+async fn secrets_supply_passwords_tokens_and_headers() {
     let ((host, web), kubernetes) = (Web::start().await, Kubernetes::start().await);
     let directory = tempfile::tempdir().unwrap();
     let basic = [("username", "ada"), ("password", "hunter2\n")];
@@ -109,7 +109,7 @@ async fn passwords_tokens_and_headers_from_secrets() {
 
 /// What a template says to one server, and what proves who asks there, is nobody else's.
 #[tokio::test]
-async fn nothing_follows_a_redirect_to_another_origin() {
+async fn redirects_to_another_origin_get_no_credentials() {
     let ((host, web), (other, elsewhere)) = (Web::start().await, Web::start().await);
     let (kubernetes, directory) = (Kubernetes::start().await, tempfile::tempdir().unwrap());
     kubernetes.put(
@@ -142,7 +142,7 @@ async fn nothing_follows_a_redirect_to_another_origin() {
 
 /// The operator's own are for web servers too.
 #[tokio::test]
-async fn the_operators_credentials_count() {
+async fn operator_credentials_are_used_for_web_servers() {
     let (host, web) = Web::start().await;
     web.want("authorization", "Bearer hunter2");
     let config = json!({"sources": {"insecure": [host], "credentials": [{"host": host, "tokenFrom": {"env": "TOKEN"}}]}});

@@ -59,7 +59,7 @@ fn filled(value: &Value) -> Value {
 
 /// Every template of every example is one that the program takes; those of modules that are here run.
 #[test]
-fn examples_are_what_the_program_takes() {
+fn plugin_examples_are_accepted_and_run() {
     let place = DefaultPlace {
         repository: Repository::directory("/artifacts"),
         key: "wf".to_owned(),

@@ -51,7 +51,7 @@ impl Drop for Container {
 
 /// The image has the program and what it needs, and nothing else; as each manifest says, it starts, runs a step, and ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_image_starts_as_each_manifest_says() {
+async fn the_image_runs_a_step_as_each_manifest_configures_it() {
     let home = tempfile::tempdir().unwrap();
     let built = Command::new(repository().join("plugin/image/build"))
         .args([

@@ -54,7 +54,7 @@ fn built(manifest: &Value) -> Value {
 }
 
 #[test]
-fn manifests_and_what_is_made_of_them_are_one() {
+fn committed_manifests_match_their_builds() {
     for (directory, flags) in [
         ("", vec![]),
         ("with-api-access", vec!["--api-access"]),
@@ -87,7 +87,7 @@ fn manifests_and_what_is_made_of_them_are_one() {
 }
 
 #[test]
-fn a_manifest_is_filled_in() {
+fn manifest_flags_fill_in_the_manifest() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.yaml");
     fs::write(&file, "limits: {memory: 1Gi}\n").unwrap();

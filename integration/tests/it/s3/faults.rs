@@ -12,7 +12,7 @@ use crate::message;
 
 /// Nothing is lost by what passes, and nothing half-written is seen.
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_fail_for_a_while() {
+async fn transient_store_errors_are_retried() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     let text = "word ".repeat(200_000);
@@ -50,7 +50,7 @@ async fn servers_that_fail_for_a_while() {
 
 /// In parts, which nobody sees before the last is there.
 #[tokio::test(flavor = "multi_thread")]
-async fn large_objects_go_in_parts() {
+async fn large_uploads_are_multipart_and_aborted_on_failure() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     let text = "0123456789abcde\n".repeat(1_300_000);
@@ -85,7 +85,7 @@ async fn large_objects_go_in_parts() {
 
 /// All that failed is said, and what is in the store already; and an input that is larger than the step's disk.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_says_what_is_there_already() {
+async fn upload_errors_name_the_artifacts_already_stored() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     let mut step = copy(&json!({"raw": {"data": "a b"}}), &json!({}));
@@ -124,7 +124,7 @@ async fn a_failure_says_what_is_there_already() {
 
 /// Large objects come in parts. One that breaks off goes on where it was, and all are of one object.
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_that_break_off_go_on() {
+async fn interrupted_part_downloads_are_resumed() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     let text: Vec<u8> = (0..3_400_000u64).flat_map(u64::to_le_bytes).collect();
@@ -155,7 +155,7 @@ async fn parts_that_break_off_go_on() {
 
 /// The answer to the last request of an upload is lost: what is there counts.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_was_finished_without_a_word_is_finished() {
+async fn an_upload_whose_last_answer_is_lost_succeeds() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     let text = "0123456789abcde\n".repeat(1_300_000);
@@ -179,7 +179,7 @@ async fn an_upload_that_was_finished_without_a_word_is_finished() {
 
 /// Nothing that was begun stays in a bucket when the program is stopped.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_takes_uploads_back() {
+async fn sigterm_aborts_multipart_uploads() {
     let s3 = S3::start().await;
     let mut executor = executor(&s3);
     let text = "0123456789abcde\n".repeat(2_000_000);
@@ -232,7 +232,7 @@ async fn a_stop_takes_uploads_back() {
 
 /// The step's limit on its disk is one for all that it brings.
 #[tokio::test(flavor = "multi_thread")]
-async fn inputs_share_the_limit_on_the_disk() {
+async fn inputs_share_the_disk_limit() {
     let s3 = S3::start().await;
     let config = json!({
         "sources": {"files": guests::directory(), "insecure": [s3.endpoint]},
@@ -269,7 +269,7 @@ async fn inputs_share_the_limit_on_the_disk() {
 
 /// A byte a second: nobody waits for the end of that, and it is not tried again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_drips() {
+async fn a_store_that_sends_too_slowly_is_an_error() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     s3.put("in/text", "a".repeat(10_000));
@@ -288,7 +288,7 @@ async fn a_store_that_drips() {
 
 /// Parts are of the object that the server keeps a checksum of. The CRC-32 of the text is from another program.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_object_is_held_to_its_checksum() {
+async fn downloads_are_verified_against_the_full_object_checksum() {
     const FULL: (&str, &str) = ("x-amz-checksum-type", "FULL_OBJECT");
     let s3 = S3::start().await;
     let executor = executor(&s3);
@@ -318,7 +318,7 @@ async fn a_whole_object_is_held_to_its_checksum() {
 
 /// Where the server says that it looks at CRC-32C, each part has that, and no MD5.
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_have_the_checksum_that_the_server_knows() {
+async fn upload_parts_use_the_checksum_that_the_server_supports() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     let text = "0123456789abcde\n".repeat(1_300_000);
@@ -358,7 +358,7 @@ async fn parts_have_the_checksum_that_the_server_knows() {
 
 /// The machine's disk is full before the step's own limit is reached: which artifact met it is said, and nothing of it is left.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_is_full() {
+async fn a_full_disk_names_the_artifact_and_leaves_nothing() {
     let s3 = S3::start().await;
     let scratch = tempfile::tempdir().unwrap();
     let config = json!({

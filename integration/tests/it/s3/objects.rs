@@ -9,7 +9,7 @@ use super::{copy, executor, from_tar, key, with};
 use crate::message;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_in_and_a_gzipped_tar_out_which_the_next_step_unpacks() {
+async fn outputs_are_gzipped_tars_that_the_next_step_unpacks() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     s3.put("in/text", "one two three");
@@ -55,7 +55,7 @@ async fn a_key_in_and_a_gzipped_tar_out_which_the_next_step_unpacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn archives_of_others_go_in_and_ours_come_out() {
+async fn archives_are_exchanged_with_other_tools() {
     let (s3, home) = (S3::start().await, tempfile::tempdir().unwrap());
     let executor = executor(&s3);
     std::fs::write(home.path().join("text"), "a b").unwrap();
@@ -150,7 +150,7 @@ async fn archives_of_others_go_in_and_ours_come_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whole_locations_and_what_servers_refuse() {
+async fn complete_locations_are_used_and_server_errors_are_named() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     s3.put("in/text", "x");
@@ -231,7 +231,7 @@ async fn whole_locations_and_what_servers_refuse() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directories_are_prefixes_or_archives() {
+async fn directories_are_stored_as_prefixes_or_archives() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     for number in 0..40 {
@@ -270,7 +270,7 @@ async fn directories_are_prefixes_or_archives() {
 
 /// `archiveLogs` of the repository, or of the template: what is printed is kept, however the module ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_are_an_artifact_too() {
+async fn archived_logs_are_an_output_artifact() {
     let s3 = S3::start().await;
     let mut failing = copy(&json!({"raw": {"data": "x"}}), &json!({"optional": true}));
     failing["plugin"]["wasm"]["args"] = json!(["/none", "/out/copy"]);

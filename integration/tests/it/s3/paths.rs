@@ -11,7 +11,7 @@ use crate::message;
 
 /// An archive of links through links, as one of several inputs, and what the host writes afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_written_outside_by_way_of_inputs() {
+async fn inputs_with_links_cannot_write_outside_the_step() {
     let (s3, home) = (S3::start().await, tempfile::tempdir().unwrap());
     let executor = executor(&s3);
     let target = home.path().join("PWNED");
@@ -57,7 +57,7 @@ async fn nothing_is_written_outside_by_way_of_inputs() {
 
 /// Sources in one place and what is built of them below it; one input inside another; an optional one that is nowhere beside an output.
 #[tokio::test(flavor = "multi_thread")]
-async fn inputs_and_outputs_lie_within_each_other() {
+async fn inputs_and_outputs_may_be_nested() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     s3.put("src.tgz", crate::packed("src/text", b"a b c d"));
@@ -90,7 +90,7 @@ async fn inputs_and_outputs_lie_within_each_other() {
 
 /// Every object of a step has a place of its own; a connection that a log opened serves later steps.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_a_step_is_over_anything_else_of_it() {
+async fn outputs_may_not_overwrite_each_other() {
     let s3 = S3::start().await;
     let executor = with(&json!({"archiveLogs": true, "s3": s3.bucket()}));
     let mut quiet = template("noop-work");

@@ -130,7 +130,7 @@ async fn brought(odd: Odd) -> Result<Vec<u8>, Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_object_is_whole_or_not_there() {
+async fn large_objects_arrive_complete_or_fail() {
     for odd in [
         Odd::Not,
         Odd::WithoutSize,

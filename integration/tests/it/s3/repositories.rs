@@ -11,7 +11,7 @@ use crate::message;
 
 /// As Argo 4 finds it: in the status of the Workflow, with keys from Secrets of its namespace.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_workflows_own_repository_and_its_secrets() {
+async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
     let (s3, kubernetes, home) = (
         S3::start().await,
         Kubernetes::start().await,
@@ -141,7 +141,7 @@ async fn the_workflows_own_repository_and_its_secrets() {
 
 /// `run` with Argo's own repository in a file: what is not given with `-a` comes from there, and outputs go there.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_uses_a_repository_too() {
+async fn run_uses_an_artifact_repository_from_a_file() {
     let (s3, cli) = (S3::start().await, crate::cli::Cli::new());
     s3.put("in/text", "one two");
     std::fs::write(

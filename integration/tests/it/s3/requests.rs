@@ -127,7 +127,7 @@ fn header<'a>(recorded: &'a Recorded, name: &str) -> &'a str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_are_signed_hashed_and_encrypted_as_asked() {
+async fn uploads_are_signed_hashed_and_encrypted_as_configured() {
     let plain = stored(json!({"region": "eu-west-3"}))
         .await
         .find("PUT /artifacts/wf/");
@@ -178,7 +178,7 @@ async fn objects_are_signed_hashed_and_encrypted_as_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_is_made_with_locks_its_region_and_its_encryption() {
+async fn missing_buckets_are_created_with_locks_region_and_encryption() {
     let recorder = stored(json!({
         "region": "eu-west-3",
         "createBucketIfNotPresent": {"objectLocking": true},
@@ -200,7 +200,7 @@ async fn a_bucket_is_made_with_locks_its_region_and_its_encryption() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn roles_and_web_identities() {
+async fn roles_and_web_identities_supply_credentials() {
     let role = "arn:aws:iam::1:role/artifacts";
     let recorder = stored(json!({"roleARN": role})).await;
     let assumed = recorder.find("POST /");
@@ -240,7 +240,7 @@ async fn roles_and_web_identities() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_is_said() {
+async fn impossible_bucket_settings_are_errors() {
     for (fields, expected) in [
         (
             json!({}),

@@ -90,7 +90,7 @@ fn asked(directory: &Path, method: &str) -> Vec<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_authority_from_a_secret_and_keys_of_customers() {
+async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
     let (home, kubernetes) = (tempfile::tempdir().unwrap(), Kubernetes::start().await);
     certificates(home.path());
     let mut child = Command::new("python3")
