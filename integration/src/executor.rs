@@ -174,6 +174,12 @@ impl Executor {
         self.log.lock().expect("the log").join("\n")
     }
 
+    /// Number of steps that ran so far, counted by their lines in the log. A step with an invalid
+    /// template did not run. Steps of earlier processes of this executor are included.
+    pub fn steps_run(&self) -> usize {
+        self.log().matches("pipeline: step ").count()
+    }
+
     /// Its own directory, with `cache`, `scratch` and `artifacts`.
     pub fn directory(&self) -> &Path {
         self.directory.path()

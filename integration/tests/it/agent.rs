@@ -34,7 +34,7 @@ fn metadata() -> Value {
 
 /// So many steps ran, and no more: none twice, however often it is asked for. The log comes a little later than the replies.
 async fn ran(executor: &Executor, steps: usize) {
-    let count = || executor.log().matches("pipeline: step ").count();
+    let count = || executor.steps_run();
     eventually("the last step's line", async || count() >= steps).await;
     assert_eq!(count(), steps, "none ran twice");
 }
@@ -163,7 +163,7 @@ async fn long_steps_are_adopted_after_an_agent_restart_and_do_not_delay_short_on
         "they were asked for again: {:?}",
         status.calls
     );
-    let count = || executor.log().matches("pipeline: step ").count();
+    let count = || executor.steps_run();
     eventually("the last step's line", async || count() >= tasks.len()).await;
     // What an agent got and had not written down when it stopped runs again.
     assert!(
