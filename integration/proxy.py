@@ -1,4 +1,4 @@
-"""A forward proxy for tests: CONNECT alone, one line into LOG for each.
+"""A forward proxy for tests. It supports only CONNECT, and writes one line to LOG for each request.
 
     proxy.py PORT LOG
 """

@@ -1,9 +1,12 @@
-"""A Wasmer registry for tests: its queries are parsed, validated against the schema and executed by graphql-core.
+"""A Wasmer registry for tests. graphql-core parses, validates and executes its queries.
 
     registry.py PORT FIXTURE LOG
 
-FIXTURE is JSON: `packages` by name and version, each with `isArchived` and a distribution under `V2` and `V3`; and `token`, which is wanted
-if it is there. What is asked for goes into LOG, one line of JSON for each request. Files beside FIXTURE are served under /files/.
+FIXTURE is a JSON file. Its `packages` are by name and version; each version has `isArchived`, and a
+distribution under `V2` and `V3`. If FIXTURE has a `token`, clients must send that token.
+
+The server writes one line of JSON to LOG for each request. It serves the files of FIXTURE's directory
+under /files/.
 """
 
 import json
@@ -37,7 +40,7 @@ class Root:
 
 
 class Handler(BaseHTTPRequestHandler):
-    def note(self):
+    def record(self):
         with open(LOG, "a", encoding="utf-8") as log:
             log.write(json.dumps({"path": self.path, "authorization": self.headers.get("authorization")}) + "\n")
 
@@ -49,12 +52,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_POST(self):
-        self.note()
+        self.record()
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with open(FIXTURE, encoding="utf-8") as file:
             token = json.load(file).get("token")
         if token and self.headers.get("authorization") != f"Bearer {token}":
-            # A private package is not there for others.
+            # To a client without the token, a private package does not exist.
             answer = {"data": {"getPackageVersion": None}}
         else:
             result = graphql_sync(
@@ -68,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, json.dumps(answer).encode(), "application/json")
 
     def do_GET(self):
-        self.note()
+        self.record()
         name = os.path.basename(self.path.split("?")[0])
         try:
             with open(os.path.join(os.path.dirname(FIXTURE), name), "rb") as file:

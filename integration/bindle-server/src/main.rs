@@ -1,9 +1,9 @@
-//! A Bindle server for tests, and what else only the original can say.
+//! The original Bindle crate, for tests: its server, its parser and its signatures.
 //!
 //! ```text
-//! bindle-server serve ADDRESS DIRECTORY [HTPASSWD]   everybody may read, or only whoever is in the file
-//! bindle-server json INVOICE                         an invoice, as the original understands it
-//! bindle-server sign INVOICE                         an invoice, signed by its creator with a new key
+//! bindle-server serve ADDRESS DIRECTORY [HTPASSWD]   serves a directory to all clients, or to the users in HTPASSWD
+//! bindle-server json INVOICE                         prints an invoice as JSON
+//! bindle-server sign INVOICE                         prints an invoice, signed with a new key of its creator
 //! ```
 
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ async fn main() -> Result<()> {
                 vec![SignatureRole::Creator],
             );
             invoice.sign(SignatureRole::Creator, &key)?;
-            // By way of a value, which puts tables last.
+            // TOML requires plain values before tables. A `toml::Value` sorts them.
             print!("{}", toml::to_string(&toml::Value::try_from(&invoice)?)?);
             Ok(())
         }
@@ -53,18 +53,19 @@ fn read(file: &str) -> Result<Invoice> {
     Ok(toml::from_str(&std::fs::read_to_string(file)?)?)
 }
 
-/// Everybody who said who it is. The original lets everybody read.
+/// Allows every request of an authenticated user. The authorizer of the crate allows anonymous
+/// requests too.
 #[derive(Clone)]
-struct Known;
+struct Authenticated;
 
-impl Authorizer for Known {
+impl Authorizer for Authenticated {
     fn authorize<A: Authorizable>(
         &self,
-        who: A,
+        requester: A,
         _: &str,
         _: &warp::http::Method,
     ) -> anyhow::Result<()> {
-        if who.principal().is_empty() {
+        if requester.principal().is_empty() {
             Err(anyhow::anyhow!("log in"))
         } else {
             Ok(())
@@ -84,10 +85,11 @@ async fn serve(address: SocketAddr, directory: &str, htpasswd: Option<&str>) -> 
         keys.get_first_matching(&SignatureRole::Host, None)
             .is_some()
     );
-    let (strategy, ring) = (VerificationStrategy::default(), KeyRing::default());
+    let strategy = VerificationStrategy::default();
+    let ring = KeyRing::default();
     match htpasswd {
         Some(file) => {
-            let authorizer = Known;
+            let authorizer = Authenticated;
             let users = bindle::authn::http_basic::HttpBasic::from_file(file).await?;
             bindle::server::server(
                 store, index, users, authorizer, address, None, keys, strategy, ring,
@@ -96,9 +98,9 @@ async fn serve(address: SocketAddr, directory: &str, htpasswd: Option<&str>) -> 
         }
         None => {
             let authorizer = bindle::authz::always::AlwaysAuthorize;
-            let everybody = bindle::authn::always::AlwaysAuthenticate;
+            let anonymous = bindle::authn::always::AlwaysAuthenticate;
             bindle::server::server(
-                store, index, everybody, authorizer, address, None, keys, strategy, ring,
+                store, index, anonymous, authorizer, address, None, keys, strategy, ring,
             )
             .await?;
         }

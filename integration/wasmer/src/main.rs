@@ -1,8 +1,11 @@
-//! Packs modules as the Wasmer registry has them.
+//! Packs modules into a container (WEBC) for a Wasmer registry.
 //!
 //! ```text
-//! webc-pack v1|v2|v3 MANIFEST OUT NAME=MODULE…   MANIFEST: JSON with commands, entrypoint and package; atoms are added to it
+//! webc-pack v1|v2|v3 MANIFEST OUT NAME=MODULE…
 //! ```
+//!
+//! MANIFEST is JSON with `commands`, `entrypoint` and `package`. The program adds an entry to
+//! `atoms` for each module.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +35,7 @@ fn main() -> Result<()> {
         if manifest["atoms"].is_null() {
             manifest["atoms"] = json!({});
         }
-        // Unless the test wants another.
+        // A test can give a different entry, for example with a wrong hash.
         if manifest["atoms"][name].is_null() {
             manifest["atoms"][name] = atom;
         }
@@ -42,7 +45,7 @@ fn main() -> Result<()> {
         "v1" => pack_v1(manifest, atoms)?,
         "v2" => pack_v2(&manifest, &atoms)?,
         "v3" => pack_v3(&manifest, &atoms)?,
-        other => return Err(format!("`{other}` is no version").into()),
+        other => return Err(format!("`{other}` is not a version; use v1, v2 or v3").into()),
     };
     std::fs::write(out, packed)?;
     Ok(())

@@ -1,6 +1,7 @@
-//! Says the parameter `text`, as Ferris the crab.
+//! Prints the parameter `text` as said by Ferris the crab.
 //!
-//! The `/work` contract: parameters come in `/work/input.json`, and `/work/result.json` says what the step came to.
+//! An example of the `/work` contract: the module reads its parameters from `/work/input.json`, and
+//! writes the outcome of the step to `/work/result.json`.
 
 use std::error::Error;
 use std::{fs, io};

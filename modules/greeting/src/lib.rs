@@ -1,6 +1,7 @@
-//! Greets whoever the parameter `name` names, and returns the greeting as an output parameter.
+//! Greets the person in the parameter `name`, and returns the greeting as an output parameter.
 //!
-//! A component of the step world: parameters come as values, outputs are returned as values, and no file is touched.
+//! An example of a component of the step world: the host passes parameters as values, and the
+//! component returns outputs as values. It uses no files.
 
 wit_bindgen::generate!({ path: "../../wit", world: "step" });
 

@@ -1,6 +1,7 @@
 //! Copies a file and counts its words: `word-count FROM TO [COUNT-FILE]`.
 //!
-//! A plain command: an input artifact is a file, an output artifact is a file, an output parameter is a file too.
+//! An example of a plain command: an input artifact, an output artifact and an output parameter are
+//! each a file.
 
 use std::env;
 use std::fs::{self, File};
@@ -35,7 +36,8 @@ fn copy_and_count(from: &str, to: &str) -> io::Result<u64> {
         |path: &str, error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
     let mut input = BufReader::new(File::open(from).map_err(|error| name(from, error))?);
     let mut output = BufWriter::new(File::create(to).map_err(|error| name(to, error))?);
-    let (mut words, mut in_word) = (0, false);
+    let mut words = 0;
+    let mut in_word = false;
     loop {
         let chunk = input.fill_buf()?;
         if chunk.is_empty() {

@@ -1,1 +1,1 @@
-//! Guests for tests: one program each in `src/bin`. Most of them do what a guest should not.
+//! Guests for tests: each file in `src/bin` is one program. Most of them misbehave.

@@ -1,4 +1,5 @@
-//! The least that a component of the step world can do. Without the standard library, which would import files and streams.
+//! The smallest component of the step world: it does nothing. It does not use the standard library,
+//! which would import files and streams.
 #![no_std]
 
 extern crate alloc;
@@ -27,7 +28,8 @@ impl Guest for Noop {
 
 export!(Noop);
 
-/// What the host calls to place values in this module's memory; with the standard library, wit-bindgen brings its own.
+/// Allocates memory of this module for values from the host. With the standard library, wit-bindgen
+/// supplies this function.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cabi_realloc(
     old: *mut u8,
@@ -35,7 +37,8 @@ unsafe extern "C" fn cabi_realloc(
     align: usize,
     new_length: usize,
 ) -> *mut u8 {
-    // SAFETY: the canonical ABI gives sizes and alignments that it got from this function, or that are valid layouts.
+    // SAFETY: the host passes the pointer, size and alignment of an earlier call, or a valid layout
+    // (canonical ABI).
     let new = unsafe {
         let layout = Layout::from_size_align_unchecked(old_length.max(1), align);
         if old_length == 0 {
@@ -44,7 +47,7 @@ unsafe extern "C" fn cabi_realloc(
             alloc::alloc::realloc(old, layout, new_length.max(1))
         }
     };
-    // The host would write to where null points.
+    // The host does not check for a null pointer.
     if new.is_null() {
         core::arch::wasm32::unreachable()
     } else {
@@ -52,20 +55,22 @@ unsafe extern "C" fn cabi_realloc(
     }
 }
 
-/// An instance serves one step, and its memory is given back whole: nothing needs to be freed before.
+/// A bump allocator. It never frees memory, because an instance runs one step and is then dropped
+/// with all of its memory.
 struct Arena(UnsafeCell<[u8; ARENA_BYTES]>);
 
-/// Room that is there from the start. Growing memory changes page protections, which costs more than all of this module.
+/// Size of the arena, which is part of the initial memory. Growing the memory changes page
+/// protections, and that takes longer than this module runs.
 const ARENA_BYTES: usize = 256 << 10;
 
 #[global_allocator]
 static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
 static USED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: there is one thread.
+// SAFETY: the module has only one thread.
 unsafe impl Sync for Arena {}
 
-// SAFETY: every block begins where the ones before it end, and lies in the arena.
+// SAFETY: each block starts at or after the end of the block before, and ends within the arena.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let base = self.0.get().cast::<u8>();

@@ -1,4 +1,4 @@
-//! The least that a module of the `/work` contract can do: read its input, write a result.
+//! The smallest module of the `/work` contract: it reads its input, and writes an empty result.
 
 fn main() {
     let input = std::fs::read("/work/input.json").unwrap();

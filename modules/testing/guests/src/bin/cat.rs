@@ -1,4 +1,4 @@
-//! Not hostile: prints files.
+//! Prints files. This guest is not hostile.
 
 fn main() {
     for file in std::env::args().skip(1) {

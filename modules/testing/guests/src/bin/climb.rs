@@ -1,4 +1,5 @@
-//! Tries to reach the host's files, and to leave links that make the host reach them. Prints what worked.
+//! Tries to read files of the host, and to leave links through which the host would read its own
+//! files. Prints each attempt that worked.
 
 use std::fs;
 
@@ -21,7 +22,7 @@ fn main() {
             if fs::read(format!("/tmp/link{number}")).is_ok() {
                 println!("read through a link to {target}");
             }
-            // A link where the host will look for an output.
+            // The host collects an output from this path.
             #[expect(deprecated, reason = "as above")]
             let _ = fs::soft_link(target, "/out/secret");
         }

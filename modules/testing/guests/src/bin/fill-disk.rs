@@ -1,4 +1,5 @@
-//! Writes into its directory for ever: one large file, or with the argument `entries`, many empty ones.
+//! Fills the disk without end: with one large file, or with many empty files if the first argument
+//! is `entries`.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Writes to standard output for ever.
+//! Writes to standard output without end.
 
 use std::io::Write;
 

@@ -1,4 +1,5 @@
-//! Writes its first argument as `/work/result.json`, and exits with its second.
+//! Writes its first argument to `/work/result.json`, and exits with its second argument as exit
+//! code.
 
 use std::{env, fs, process};
 

@@ -1,4 +1,4 @@
-//! Takes memory until there is no more.
+//! Allocates memory until none is left.
 
 fn main() {
     let mut hoard = Vec::new();

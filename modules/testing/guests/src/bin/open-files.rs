@@ -1,4 +1,4 @@
-//! Opens files and never closes them, then waits.
+//! Opens files without closing them until opening fails. Then prints their number.
 
 use std::fs::File;
 

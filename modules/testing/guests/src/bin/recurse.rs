@@ -1,4 +1,4 @@
-//! Calls itself until the stack ends.
+//! Calls itself until the stack overflows.
 
 fn deeper(depth: u64) -> u64 {
     let frame = std::hint::black_box([depth; 64]);

@@ -1,4 +1,4 @@
-//! Not hostile: shows what it was given.
+//! Prints its arguments, environment, standard input and root directory. This guest is not hostile.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! Waits in a host call for longer than anybody will.
+//! Sleeps in a host call for eleven days, which is longer than any time limit of a test.
 
 fn main() {
     std::thread::sleep(std::time::Duration::from_secs(1_000_000));

@@ -1,4 +1,4 @@
-//! Never ends.
+//! Computes without end.
 
 fn main() {
     let mut number = 0u64;

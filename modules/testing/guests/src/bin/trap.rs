@@ -1,4 +1,4 @@
-//! Says something on standard error, and traps.
+//! Writes to standard error, and then traps.
 
 fn main() {
     eprintln!("about to trap");

@@ -1,4 +1,5 @@
-//! Not hostile: reads and leaves artifacts the way modules of the original plugin do, below `/work`.
+//! Reads and writes artifacts below `/work`, like modules of the original plugin. This guest is not
+//! hostile.
 
 use std::fs;
 
