@@ -1,9 +1,18 @@
-//! A double of Argo's agent.
+//! A test double of Argo's agent.
 //!
-//! It does what `workflow/executor/agent.go`, `workflow/executor/plugins/rpc/plugin.go` and `workflow/util/plugin/plugin.go` of Argo 4.1 do: a watch of the task
-//! set whose every event asks for all tasks that are not known yet, sixteen workers that each hold a call to its end, plugins asked in turn until one
-//! returns a node, 404 switching a plugin off, calls that end after 30 s and are repeated with the same bytes, `requeue`, results patched together at a tick,
-//! and one bad result turning every node of its batch into an error. Waits can be shortened; nothing else is milder than the real one.
+//! It behaves like `workflow/executor/agent.go`, `workflow/executor/plugins/rpc/plugin.go` and
+//! `workflow/util/plugin/plugin.go` of Argo 4.1:
+//!
+//! - It watches the task set. Each event starts all tasks that are not known yet.
+//! - It has sixteen workers. A worker holds one call until the call ends.
+//! - It calls one plugin after the other until a plugin returns a node.
+//! - Status 404 switches a plugin off.
+//! - A call ends after 30 s. A transient fault repeats the call with the same bytes.
+//! - A reply with `requeue` repeats the call later.
+//! - It collects results, and patches them together at each tick.
+//! - One invalid result turns every node of its batch into an error.
+//!
+//! Tests can shorten the waits. Nothing else is less strict than the real agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -14,36 +23,37 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::task_set_server::TaskSets;
+use crate::task_set_server::TaskSetServer;
 
-/// A plugin as the agent knows it.
+/// A plugin that the agent calls.
 #[derive(Clone, Debug)]
 pub struct Plugin {
-    /// `http://127.0.0.1:PORT`
+    /// URL of the plugin: `http://127.0.0.1:PORT`.
     pub url: String,
-    /// Its token.
+    /// Bearer token that the agent sends to the plugin.
     pub token: String,
 }
 
-/// How the agent is set up. The defaults are Argo's.
+/// Settings of the agent. The defaults are those of Argo.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `ARGO_AGENT_TASK_WORKERS`
+    /// Number of workers: `ARGO_AGENT_TASK_WORKERS`.
     pub workers: usize,
-    /// `ARGO_AGENT_PATCH_RATE`
+    /// Time between two patches: `ARGO_AGENT_PATCH_RATE`.
     pub patch_rate: Duration,
-    /// How long a call may take.
+    /// Longest duration of a call.
     pub call_timeout: Duration,
-    /// The first wait between two tries; each next is twice as long.
+    /// Wait before the first retry. Each further wait is twice as long.
     pub backoff: Duration,
-    /// How many answers are lost on their way, of one.
-    pub lost: f64,
-    /// How many nodes the controller asks for at once.
+    /// Share of the replies that are lost, from 0 to 1.
+    pub lost_replies: f64,
+    /// Number of nodes that the controller puts into the task set at once.
     pub parallelism: usize,
-    /// How long the first lives of the container are. It is killed, and begins again knowing nothing.
-    pub lives: Vec<Duration>,
-    /// How long the later ones are.
-    pub life: Duration,
+    /// Durations of the first lives of the agent's container. At the end of a life the container is
+    /// killed, and the next container knows nothing of the earlier calls.
+    pub first_lives: Vec<Duration>,
+    /// Duration of each later life.
+    pub later_lives: Duration,
 }
 
 impl Default for Options {
@@ -53,10 +63,10 @@ impl Default for Options {
             patch_rate: Duration::from_secs(10),
             call_timeout: Duration::from_secs(30),
             backoff: Duration::from_secs(1),
-            lost: 0.0,
+            lost_replies: 0.0,
             parallelism: usize::MAX,
-            lives: Vec::new(),
-            life: Duration::from_hours(24),
+            first_lives: Vec::new(),
+            later_lives: Duration::from_hours(24),
         }
     }
 }
@@ -69,29 +79,41 @@ pub struct Agent {
     client: reqwest::Client,
 }
 
-/// What the API server ends up with.
+/// State of the workflow after its last node has ended.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    /// Each node's result.
+    /// Result of each node.
     pub nodes: BTreeMap<String, Value>,
-    /// How often each node was asked for.
+    /// Number of calls for each node.
     pub calls: BTreeMap<String, u32>,
-    /// Patches that the API server refused, and why.
+    /// Reasons for which the API server refused patches.
     pub refused: Vec<String>,
 }
 
-const TRIES: u32 = 5;
+/// Number of attempts of a call or a patch.
+const ATTEMPTS: u32 = 5;
 
+/// Outcome of one call.
 enum Answer {
     Reply(Value),
-    /// 404: the method is switched off for this plugin.
+    /// Status 404: the agent does not call this plugin again.
     NotImplemented,
+    /// The call is repeated.
     Transient(String),
+    /// The node fails.
     Fatal(String),
 }
 
+/// Reason for which a patch failed.
+enum PatchError {
+    /// A later patch may succeed.
+    Transient,
+    /// The API server refused the content of the patch.
+    Permanent(String),
+}
+
 impl Agent {
-    /// An agent for these plugins.
+    /// An agent that calls these plugins.
     pub fn new(plugins: Vec<Plugin>, options: Options) -> Self {
         Self {
             plugins,
@@ -100,47 +122,49 @@ impl Agent {
         }
     }
 
-    /// Runs a workflow of these nodes, until each of them has ended.
+    /// Runs a workflow with these nodes until every node has ended.
     pub async fn run(&self, workflow: &Value, nodes: &BTreeMap<String, Value>) -> Status {
-        let sets = TaskSets::start(workflow, nodes, self.options.parallelism).await;
-        self.work_on(&sets, workflow).await
+        let server = TaskSetServer::start(workflow, nodes, self.options.parallelism).await;
+        self.work_on(&server, workflow).await
     }
 
-    /// Works on the workflow's task set, life after life, until it is over.
-    pub async fn work_on(&self, sets: &TaskSets, workflow: &Value) -> Status {
+    /// Works on the task set of the workflow until the workflow is completed. Starts a new life
+    /// whenever the last life has ended.
+    pub async fn work_on(&self, server: &TaskSetServer, workflow: &Value) -> Status {
         let calls = Arc::default();
         let lives = self
             .options
-            .lives
+            .first_lives
             .iter()
             .copied()
-            .chain(std::iter::repeat(self.options.life));
+            .chain(std::iter::repeat(self.options.later_lives));
         for life in lives {
-            // Whatever was not patched by then is asked again.
-            if tokio::time::timeout(life, self.live(sets, workflow, &calls))
+            // The next life repeats the calls whose results were not patched in this life.
+            if tokio::time::timeout(life, self.live(server, workflow, &calls))
                 .await
                 .is_ok()
             {
                 break;
             }
         }
-        let ended = sets.ended();
+        let outcome = server.outcome();
         let calls = calls.lock().expect("the calls").clone();
         Status {
-            nodes: ended.nodes,
+            nodes: outcome.nodes,
             calls,
-            refused: ended.refused,
+            refused: outcome.refused,
         }
     }
 
-    /// One life of the agent's container. Dropped, it dies with all that it does.
+    /// One life of the agent's container. Dropping the future kills the container: all calls of
+    /// this life are aborted.
     async fn live(
         &self,
-        sets: &TaskSets,
+        server: &TaskSetServer,
         workflow: &Value,
         calls: &Arc<Mutex<BTreeMap<String, u32>>>,
     ) {
-        // The pod's order, whatever that is.
+        // The agent calls its plugins in the order of the pod's containers, which is not defined.
         let mut order: Vec<usize> = (0..self.plugins.len()).collect();
         fastrand::shuffle(&mut order);
         let session = Arc::new(Session {
@@ -148,10 +172,10 @@ impl Agent {
             plugins: self.plugins.clone(),
             options: self.options.clone(),
             client: self.client.clone(),
-            sets: sets.url.clone(),
+            server_url: server.url.clone(),
             workflow: workflow.clone(),
             workers: Arc::new(Semaphore::new(self.options.workers)),
-            considered: Mutex::default(),
+            started: Mutex::default(),
             switched_off: Mutex::default(),
             results: tokio::sync::Mutex::default(),
             calls: Arc::clone(calls),
@@ -168,13 +192,15 @@ struct Session {
     plugins: Vec<Plugin>,
     options: Options,
     client: reqwest::Client,
-    sets: String,
+    server_url: String,
     workflow: Value,
     workers: Arc<Semaphore>,
-    /// Nodes that were asked for, and do not wait to be asked for again.
-    considered: Mutex<BTreeSet<String>>,
+    /// Nodes whose task was started in this life.
+    started: Mutex<BTreeSet<String>>,
+    /// Indexes of plugins that answered 404.
     switched_off: Mutex<BTreeSet<usize>>,
-    /// What goes into the next patch. Nobody hands in more while one is sent: in Go that is a channel without room.
+    /// Results for the next patch. Workers wait for this lock while a patch is sent. In Go, they
+    /// wait for an unbuffered channel.
     results: tokio::sync::Mutex<BTreeMap<String, Value>>,
     calls: Arc<Mutex<BTreeMap<String, u32>>>,
 }
@@ -186,7 +212,7 @@ impl Session {
             .expect("a namespace");
         format!(
             "{}/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflowtasksets",
-            self.sets
+            self.server_url
         )
     }
 
@@ -194,12 +220,15 @@ impl Session {
         self.workflow["metadata"]["name"].as_str().expect("a name")
     }
 
-    /// Takes every task of every event to a worker, until the workflow is completed. A watch that ends is begun again.
+    /// Watches the task set until the workflow is completed. A watch that ends early is started
+    /// again.
     async fn watch(self: &Arc<Self>) {
         let mut tasks = JoinSet::new();
         while !self.watch_once(&mut tasks).await {}
     }
 
+    /// Gives every task of every event to a worker. Returns `true` when the workflow is completed,
+    /// and `false` when the watch has ended.
     async fn watch_once(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> bool {
         let query = [
             ("fieldSelector", format!("metadata.name={}", self.name())),
@@ -220,12 +249,12 @@ impl Session {
                     return true;
                 }
                 for (id, template) in object["spec"]["tasks"].as_object().expect("tasks") {
-                    // Nobody takes the next before a worker is free.
+                    // The next task starts only when a worker is free.
                     let worker = Arc::clone(&self.workers)
                         .acquire_owned()
                         .await
                         .expect("workers");
-                    if self.considered.lock().expect("the set").insert(id.clone()) {
+                    if self.started.lock().expect("the set").insert(id.clone()) {
                         tasks.spawn(Arc::clone(self).task(id.clone(), template.clone(), worker));
                     }
                     while let Some(done) = tasks.try_join_next() {
@@ -237,14 +266,15 @@ impl Session {
         false
     }
 
-    /// One task, as often as it asks to be asked again.
+    /// Runs one task: repeats the call as long as the reply asks for a requeue.
     async fn task(
         self: Arc<Self>,
         id: String,
         template: Value,
         worker: tokio::sync::OwnedSemaphorePermit,
     ) {
-        // The bytes are the same each time: nothing in them says which time it is.
+        // Every call has the same bytes. The executor cannot distinguish the first call from a
+        // retry.
         let body = json!({"workflow": self.workflow, "template": template}).to_string();
         let mut worker = Some(worker);
         loop {
@@ -261,16 +291,17 @@ impl Session {
                 .expect("the calls")
                 .entry(id.clone())
                 .or_default() += 1;
-            let (node, requeue) = match self.ask_all(&body).await {
-                Ok(reply) => (
-                    reply["node"].clone(),
-                    reply["requeue"].as_str().map(go_duration),
-                ),
-                Err(message) => (json!({"phase": "Failed", "message": message}), None),
+            let mut requeue = None;
+            let node = match self.call_plugins(&body).await {
+                Ok(reply) => {
+                    requeue = reply["requeue"].as_str().map(go_duration);
+                    reply["node"].clone()
+                }
+                Err(message) => json!({"phase": "Failed", "message": message}),
             };
             let phase = node["phase"].as_str().unwrap_or_default().to_owned();
             if !phase.is_empty() {
-                // A later result of the same node within one tick replaces the earlier.
+                // Within one tick, a later result of a node replaces the earlier result.
                 self.results.lock().await.insert(id.clone(), node);
             }
             drop(held);
@@ -281,13 +312,13 @@ impl Session {
         }
     }
 
-    /// Asks one plugin after the other until one returns a node.
-    async fn ask_all(&self, body: &str) -> Result<Value, String> {
+    /// Calls one plugin after the other until a plugin returns a node.
+    async fn call_plugins(&self, body: &str) -> Result<Value, String> {
         for &index in &self.order {
             if self.switched_off.lock().expect("the set").contains(&index) {
                 continue;
             }
-            match self.ask(&self.plugins[index], body).await {
+            match self.call(&self.plugins[index], body).await {
                 Answer::Reply(reply) if reply["node"].is_object() => return Ok(reply),
                 Answer::Reply(_) => {}
                 Answer::NotImplemented => {
@@ -299,12 +330,12 @@ impl Session {
         Err("no plugin executed the template".to_owned())
     }
 
-    /// One plugin, repeated while its faults are transient.
-    async fn ask(&self, plugin: &Plugin, body: &str) -> Answer {
+    /// Calls one plugin. Repeats the call after transient faults.
+    async fn call(&self, plugin: &Plugin, body: &str) -> Answer {
         let mut wait = self.options.backoff;
-        for attempt in 1..=TRIES {
-            let answer = self.ask_once(plugin, body).await;
-            if attempt == TRIES || !matches!(answer, Answer::Transient(_)) {
+        for attempt in 1..=ATTEMPTS {
+            let answer = self.call_once(plugin, body).await;
+            if attempt == ATTEMPTS || !matches!(answer, Answer::Transient(_)) {
                 return answer;
             }
             tokio::time::sleep(wait.mul_f64(1.0 + 0.2 * fastrand::f64())).await;
@@ -313,7 +344,7 @@ impl Session {
         unreachable!("the last attempt returns")
     }
 
-    async fn ask_once(&self, plugin: &Plugin, body: &str) -> Answer {
+    async fn call_once(&self, plugin: &Plugin, body: &str) -> Answer {
         let url = format!("{}/api/v1/template.execute", plugin.url);
         let request = self
             .client
@@ -326,12 +357,13 @@ impl Session {
             Ok::<_, reqwest::Error>((status, response.text().await?))
         };
         let (status, text) = match tokio::time::timeout(self.options.call_timeout, answered).await {
-            // Timeouts, refused and reset connections, and broken replies are all transient for Go's client.
+            // Timeouts, refused and reset connections, and truncated replies are transient in the
+            // agent's client, which is written in Go.
             Err(_) => return Answer::Transient("context deadline exceeded".to_owned()),
             Ok(Err(error)) => return Answer::Transient(error.to_string()),
             Ok(Ok(answered)) => answered,
         };
-        if fastrand::f64() < self.options.lost {
+        if fastrand::f64() < self.options.lost_replies {
             return Answer::Transient("connection reset by peer".to_owned());
         }
         match status.as_u16() {
@@ -355,10 +387,11 @@ impl Session {
                 continue;
             }
             match self.patch(&results).await {
-                // What failed for a reason that passes is dropped like what was written, whatever the comment there says.
-                Ok(()) | Err((true, _)) => results.clear(),
-                // And with the next tick every node of the batch is an error.
-                Err((false, why)) => {
+                // After a transient failure the agent drops the results, although a comment in the
+                // agent's source says otherwise.
+                Ok(()) | Err(PatchError::Transient) => results.clear(),
+                // The next patch reports every node of the batch as an error.
+                Err(PatchError::Permanent(why)) => {
                     let message = format!(
                         "HTTP request completed successfully but an error occurred when patching its result: {why}"
                     );
@@ -370,12 +403,12 @@ impl Session {
         }
     }
 
-    /// Sends the batch, up to five times. Whether the failure may pass, and what it was.
-    async fn patch(&self, batch: &BTreeMap<String, Value>) -> Result<(), (bool, String)> {
+    /// Sends the batch. Repeats the patch after transient failures.
+    async fn patch(&self, batch: &BTreeMap<String, Value>) -> Result<(), PatchError> {
         let url = format!("{}/{}/status", self.path(), self.name());
         let body = json!({"status": {"nodes": batch}}).to_string();
         let mut wait = self.options.backoff;
-        for attempt in 1..=TRIES {
+        for attempt in 1..=ATTEMPTS {
             let request = self
                 .client
                 .patch(&url)
@@ -388,11 +421,13 @@ impl Session {
             if answer.status().is_success() {
                 return Ok(());
             }
-            let said: Value = answer.json().await.expect("a status");
-            let message = said["message"].as_str().unwrap_or_default().to_owned();
-            let passes = message.contains("leader changed");
-            if !passes || attempt == TRIES {
-                return Err((passes, message));
+            let status: Value = answer.json().await.expect("a status");
+            let message = status["message"].as_str().unwrap_or_default().to_owned();
+            if !message.contains("leader changed") {
+                return Err(PatchError::Permanent(message));
+            }
+            if attempt == ATTEMPTS {
+                return Err(PatchError::Transient);
             }
             tokio::time::sleep(wait).await;
             wait *= 2;
@@ -401,7 +436,8 @@ impl Session {
     }
 }
 
-/// What Go's decoder does with types it does not expect: it fails. `null` and unknown fields it takes.
+/// Checks the types of the reply like Go's JSON decoder. The decoder accepts `null` and unknown
+/// fields, and fails for a field of another type.
 fn check_types(reply: Value) -> Answer {
     let strings = [
         "/requeue",
@@ -425,9 +461,9 @@ fn check_types(reply: Value) -> Answer {
     }
 }
 
-/// `time.ParseDuration`
+/// Parses a duration like Go's `time.ParseDuration`.
 fn go_duration(text: &str) -> Duration {
     text.parse::<wasm_workflow_executor::text::units::Time>()
-        .unwrap_or_else(|_| panic!("`{text}` is no Go duration"))
+        .unwrap_or_else(|_| panic!("`{text}` is not a Go duration"))
         .0
 }

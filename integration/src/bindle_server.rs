@@ -1,4 +1,5 @@
-//! The original Bindle crate as a server on loopback, with what the tests put into its directory.
+//! The server of the original Bindle crate, on loopback. Tests write invoices and parcels directly
+//! into its directory, so that the server can serve invalid ones.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,25 +7,25 @@ use std::process::Command;
 use sources::Digest;
 use tempfile::TempDir;
 
-use crate::Server;
+use crate::ServerProcess;
 use crate::guests::program;
 
-/// A running server.
+/// A running Bindle server. It is stopped when this value is dropped.
 #[derive(Debug)]
 pub struct BindleServer {
-    _server: Server,
-    /// `127.0.0.1:PORT`
+    _server: ServerProcess,
+    /// Address of the server: `127.0.0.1:PORT`.
     pub host: String,
     directory: TempDir,
 }
 
 impl BindleServer {
-    /// Starts it for everybody.
+    /// Starts a server that requires no credentials.
     pub fn start() -> Self {
         Self::start_with(None)
     }
 
-    /// Starts it, for everybody or for the users in `htpasswd`.
+    /// Starts a server. With `htpasswd`, only the users in that file may read.
     pub fn start_with(htpasswd: Option<&str>) -> Self {
         let directory = TempDir::new().expect("a directory");
         let host = format!("127.0.0.1:{}", crate::free_port());
@@ -36,13 +37,13 @@ impl BindleServer {
             command.arg(file);
         }
         Self {
-            _server: Server::start(command, &host),
+            _server: ServerProcess::start(command, &host),
             host,
             directory,
         }
     }
 
-    /// Puts an invoice where the server looks for that of `id`, as it is.
+    /// Stores an invoice under `id`, without checking that the invoice has that id.
     pub fn put_invoice(&self, id: &str, invoice: &str) {
         self.put(
             &format!("invoices/{}/invoice.toml", Digest::of(id.as_bytes()).hex()),
@@ -50,7 +51,7 @@ impl BindleServer {
         );
     }
 
-    /// Puts a parcel where the server looks for that of `digest`, whatever it is.
+    /// Stores bytes as the parcel `digest`, without checking their digest.
     pub fn put_parcel(&self, digest: &Digest, bytes: &[u8]) {
         self.put(&format!("parcels/{}/parcel.dat", digest.hex()), bytes);
     }
@@ -62,7 +63,7 @@ impl BindleServer {
     }
 }
 
-/// What the original crate makes of an invoice: `json` or `sign`.
+/// Output of the original crate for an invoice. The command is `json` or `sign`.
 pub fn original(command: &str, invoice: &str) -> String {
     let directory = TempDir::new().expect("a directory");
     let file: PathBuf = directory.path().join("invoice.toml");
@@ -81,5 +82,5 @@ fn run(command: &str, file: &Path) -> std::process::Output {
         .arg(command)
         .arg(file)
         .output()
-        .expect("integration/fetch-programs")
+        .expect("bindle-server starts; integration/fetch-programs builds it")
 }

@@ -1,4 +1,4 @@
-//! The program under test, as a process.
+//! Starts the program under test as a process, and calls its HTTP API.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,25 +12,25 @@ use tempfile::TempDir;
 
 use crate::guests;
 
-/// The built program: the test command builds it before the tests.
+/// Path of the built program. `integration/test` builds the program before the tests.
 pub fn program() -> PathBuf {
-    // Tests are in `target/<profile>/deps`, the program is one level up.
+    // Test binaries are in `target/<profile>/deps`, and the program is one level up.
     let test = std::env::current_exe().expect("the test's own path");
     let directory = test
         .ancestors()
         .find(|path| path.join("wasm-workflow-executor").is_file());
     directory
-        .expect("the program is not built: cargo build")
+        .expect("the program is not built: run cargo build")
         .join("wasm-workflow-executor")
 }
 
-/// A running `serve`. Killed when dropped.
+/// A running `serve` process. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Executor {
     child: Child,
-    /// `http://127.0.0.1:PORT`
+    /// URL of the server: `http://127.0.0.1:PORT`.
     pub url: String,
-    /// The bearer token it wants.
+    /// Bearer token that the server requires.
     pub token: String,
     log: Arc<Mutex<Vec<String>>>,
     directory: TempDir,
@@ -38,13 +38,37 @@ pub struct Executor {
     options: Options,
 }
 
-/// Starts the program, and waits until it says where it listens.
+/// Answer of the server to one request.
+#[derive(Clone, Debug)]
+pub struct HttpReply {
+    /// HTTP status code.
+    pub status: u16,
+    /// Text of the body.
+    pub body: String,
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    /// Exit code; `None` if a signal killed the process.
+    pub code: Option<i32>,
+    /// Time from the signal to the end of the process.
+    pub took: Duration,
+}
+
+/// A started process, and the address on which it listens.
+struct Started {
+    child: Child,
+    address: String,
+}
+
+/// Starts the program, and waits until the log names the address on which the server listens.
 fn spawn(
     directory: &Path,
     options: &Options,
     bind: &str,
     log: &Arc<Mutex<Vec<String>>>,
-) -> (Child, String) {
+) -> Started {
     let at = |name: &str| directory.join(name);
     let config = options
         .config
@@ -75,10 +99,8 @@ fn spawn(
         .spawn()
         .expect("the program starts");
     let (found, address) = mpsc::channel();
-    let (lines, stderr) = (
-        Arc::clone(log),
-        child.stderr.take().expect("its standard error"),
-    );
+    let lines = Arc::clone(log);
+    let stderr = child.stderr.take().expect("the standard error stream");
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let Some((_, rest)) = line.split_once("address=") {
@@ -94,42 +116,45 @@ fn spawn(
     });
     let Ok(address) = address.recv_timeout(Duration::from_secs(20)) else {
         let _ = child.kill();
-        panic!("it does not listen: {:?}", log.lock().expect("the log"));
+        panic!(
+            "the program does not listen: {:?}",
+            log.lock().expect("the log")
+        );
     };
-    (child, address)
+    Started { child, address }
 }
 
-/// How to start it.
+/// How to start the program.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Flags after the harness's own.
+    /// Flags that follow the flags of the harness.
     pub flags: Vec<String>,
-    /// The configuration document; the harness adds nothing to it.
+    /// Configuration document, used as it is. The default is [`default_config`].
     pub config: Option<String>,
-    /// Where step directories are made; below the harness's own directory when not given.
+    /// Scratch directory. The default is a directory of the harness.
     pub scratch: Option<PathBuf>,
-    /// Where fetched modules are kept; below the harness's own directory when not given.
+    /// Cache directory. The default is a directory of the harness.
     pub cache: Option<PathBuf>,
-    /// Environment variables.
+    /// Environment variables: names and values.
     pub env: Vec<(String, String)>,
-    /// What to start it with: a program and its arguments, in front of its own.
+    /// Command that starts the program: a wrapper such as `unshare`, and its arguments.
     pub wrapper: Vec<String>,
 }
 
 impl Executor {
-    /// Starts it with modules from `modules/target/wasm` allowed as files, and an artifact repository in a directory.
+    /// Starts the program with [`default_config`].
     pub fn start() -> Self {
         Self::start_with(Options::default())
     }
 
-    /// Starts it.
+    /// Starts the program with these options.
     pub fn start_with(options: Options) -> Self {
         let directory = TempDir::new().expect("a directory");
         let token = "0123456789abcdef0123456789abcdef".to_owned();
-        // Argo's own file has no newline; people's often have.
+        // Argo's token file has no newline at its end. A file written by a person often has one.
         std::fs::write(directory.path().join("token"), format!("{token}\n")).expect("a token file");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (child, address) = spawn(directory.path(), &options, "127.0.0.1:0", &log);
+        let Started { child, address } = spawn(directory.path(), &options, "127.0.0.1:0", &log);
         let client = crate::http();
         Self {
             child,
@@ -142,34 +167,35 @@ impl Executor {
         }
     }
 
-    /// Kills it, and starts another in its place, at the same address and with the same directories.
-    pub fn replace(&mut self) {
+    /// Kills the process, and starts a new one with the same address and directories.
+    pub fn kill_and_restart(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.start_again();
+        self.restart();
     }
 
-    /// The same after its end, at which it is still asked to.
-    pub fn start_again(&mut self) {
+    /// Starts a new process with the same address and directories. The old process has ended.
+    pub fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
-        (self.child, _) = spawn(self.directory.path(), &self.options, &address, &self.log);
+        let started = spawn(self.directory.path(), &self.options, &address, &self.log);
+        self.child = started.child;
     }
 
-    /// Kilobytes of its memory that are resident.
-    pub fn resident(&self) -> u64 {
+    /// Resident memory of the process, in kilobytes.
+    pub fn resident_kilobytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("its status");
+            .expect("the status of the process");
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("its memory");
+            .expect("the resident memory");
         line.trim()
             .trim_end_matches(" kB")
             .parse()
             .expect("kilobytes")
     }
 
-    /// What it has logged so far.
+    /// Text of the log so far. A reply may arrive earlier than the log lines about it.
     pub fn log(&self) -> String {
         self.log.lock().expect("the log").join("\n")
     }
@@ -180,18 +206,18 @@ impl Executor {
         self.log().matches("pipeline: step ").count()
     }
 
-    /// Its own directory, with `cache`, `scratch` and `artifacts`.
+    /// Directory of the harness, with `cache`, `scratch` and `artifacts`.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The process's id.
+    /// Id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a raw body, and returns status and text.
-    pub async fn post(&self, body: impl Into<reqwest::Body>, token: &str) -> (u16, String) {
+    /// Calls `template.execute` with a raw body.
+    pub async fn post(&self, body: impl Into<reqwest::Body>, token: &str) -> HttpReply {
         let request = self
             .client
             .post(format!("{}/api/v1/template.execute", self.url))
@@ -202,18 +228,20 @@ impl Executor {
             .send()
             .await
             .expect("an answer");
-        (
-            response.status().as_u16(),
-            response.text().await.expect("a body"),
-        )
+        HttpReply {
+            status: response.status().as_u16(),
+            body: response.text().await.expect("a body"),
+        }
     }
 
-    /// Runs a template as the agent would, and returns the last reply.
+    /// Runs a template: repeats the call as long as the reply asks for a requeue, like the agent.
+    /// Returns the last reply.
     pub async fn execute(&self, template: &Value) -> Value {
         loop {
-            let (status, text) = self.post(request(template).to_string(), &self.token).await;
-            assert_eq!(status, 200, "{text}");
-            let reply: Value = serde_json::from_str(&text).expect("JSON");
+            let HttpReply { status, body } =
+                self.post(request(template).to_string(), &self.token).await;
+            assert_eq!(status, 200, "{body}");
+            let reply: Value = serde_json::from_str(&body).expect("JSON");
             let Some(requeue) = reply["requeue"].as_str() else {
                 return reply;
             };
@@ -225,14 +253,14 @@ impl Executor {
         }
     }
 
-    /// The same, when it must be ours: the node.
+    /// Runs a template like [`execute`](Self::execute), and returns the node of the last reply.
     pub async fn node(&self, template: &Value) -> Value {
         let mut reply = self.execute(template).await;
         assert!(reply["node"].is_object(), "{reply}");
         reply["node"].take()
     }
 
-    /// `GET path`
+    /// Status code of the answer to `GET path`.
     pub async fn get(&self, path: &str) -> u16 {
         self.client
             .get(format!("{}{path}", self.url))
@@ -243,16 +271,19 @@ impl Executor {
             .as_u16()
     }
 
-    /// Sends SIGTERM and waits. Returns the exit code and how long it took.
-    pub fn terminate(&mut self) -> (Option<i32>, Duration) {
+    /// Sends SIGTERM, and waits for the end of the process.
+    pub fn terminate(&mut self) -> Exit {
         let started = std::time::Instant::now();
         let status = Command::new("kill")
             .arg(self.child.id().to_string())
             .status()
             .expect("kill");
         assert!(status.success());
-        let code = self.child.wait().expect("it ends").code();
-        (code, started.elapsed())
+        let code = self.child.wait().expect("the process ends").code();
+        Exit {
+            code,
+            took: started.elapsed(),
+        }
     }
 }
 
@@ -263,7 +294,8 @@ impl Drop for Executor {
     }
 }
 
-/// Modules from the guests' directory, artifacts in `artifacts`.
+/// Configuration that allows modules from the directory of the guests as files. The artifact
+/// repository is the directory `artifacts`.
 pub fn default_config(artifacts: &Path) -> String {
     json!({
         "sources": {"files": guests::directory()},
@@ -272,7 +304,7 @@ pub fn default_config(artifacts: &Path) -> String {
     .to_string()
 }
 
-/// What the agent posts for a template.
+/// Body that the agent posts for a template.
 pub fn request(template: &Value) -> Value {
     json!({
         "workflow": {"metadata": {"name": "wf", "namespace": "argo", "uid": "5d3c7f6e-0000-4000-8000-000000000001"}},
@@ -280,7 +312,7 @@ pub fn request(template: &Value) -> Value {
     })
 }
 
-/// A template that runs a guest of `modules/`.
+/// Template that runs a guest of `modules/`.
 pub fn template(guest: &str) -> Value {
     let module = format!("file://{}", guests::guest(guest).display());
     json!({"name": guest, "inputs": {}, "outputs": {}, "metadata": {}, "plugin": {"wasm": {"module": module}}})

@@ -1,4 +1,5 @@
-//! A Kubernetes API server as far as the executor sees one: single objects, a user with a token, and RBAC that says no.
+//! The part of a Kubernetes API server that the executor uses: reading single objects, one user
+//! with a token, and RBAC that can forbid an object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 const TOKEN: &str = "the-service-accounts-token";
 
-/// A running server. It ends with the test's runtime.
+/// A running server. It ends with the runtime of the test.
 #[derive(Debug)]
 pub struct Kubernetes {
     url: String,
@@ -25,11 +26,11 @@ pub struct Kubernetes {
 struct Shared {
     objects: Mutex<BTreeMap<String, Value>>,
     forbidden: Mutex<BTreeSet<String>>,
-    asked: Mutex<Vec<String>>,
+    requests: Mutex<Vec<String>>,
 }
 
 impl Kubernetes {
-    /// Starts it on loopback, without objects.
+    /// Starts a server on loopback, without objects.
     pub async fn start() -> Self {
         let shared: Arc<Shared> = Arc::default();
         let below = "namespaces/{namespace}/{resource}/{name}";
@@ -45,13 +46,13 @@ impl Kubernetes {
         Self { url, shared }
     }
 
-    /// Adds an object: `path` is `secrets/regcred`, in the namespace `argo`.
+    /// Adds an object to the namespace `argo`. An example of a path is `secrets/regcred`.
     pub fn put(&self, path: &str, object: Value) {
-        self.put_elsewhere("argo", path, object);
+        self.put_in("argo", path, object);
     }
 
     /// Adds an object to another namespace.
-    pub fn put_elsewhere(&self, namespace: &str, path: &str, object: Value) {
+    pub fn put_in(&self, namespace: &str, path: &str, object: Value) {
         self.shared
             .objects
             .lock()
@@ -59,7 +60,7 @@ impl Kubernetes {
             .insert(format!("{namespace}/{path}"), object);
     }
 
-    /// Adds a pull secret.
+    /// Adds a pull secret with this Docker configuration.
     pub fn put_pull_secret(&self, name: &str, config: &Value) {
         let data = json!({".dockerconfigjson": STANDARD.encode(config.to_string())});
         self.put(
@@ -68,7 +69,7 @@ impl Kubernetes {
         );
     }
 
-    /// Takes the right to read an object.
+    /// Forbids reading an object of the namespace `argo`.
     pub fn forbid(&self, path: &str) {
         self.shared
             .forbidden
@@ -77,7 +78,7 @@ impl Kubernetes {
             .insert(format!("argo/{path}"));
     }
 
-    /// Gives it back.
+    /// Allows reading an object that [`forbid`](Self::forbid) had forbidden.
     pub fn allow(&self, path: &str) {
         self.shared
             .forbidden
@@ -86,12 +87,12 @@ impl Kubernetes {
             .remove(&format!("argo/{path}"));
     }
 
-    /// What was asked for.
-    pub fn asked(&self) -> Vec<String> {
-        self.shared.asked.lock().expect("the list").clone()
+    /// The objects that were requested so far, as `NAMESPACE/RESOURCE/NAME`.
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.requests.lock().expect("the list").clone()
     }
 
-    /// A kubeconfig for it, in `directory`.
+    /// Writes a kubeconfig for this server into `directory`, and returns its path.
     pub fn kubeconfig(&self, directory: &Path) -> PathBuf {
         let file = directory.join("kubeconfig");
         let config = json!({
@@ -111,7 +112,7 @@ async fn answer(
     headers: HeaderMap,
 ) -> (StatusCode, Json<Value>) {
     let path = format!("{namespace}/{resource}/{name}");
-    shared.asked.lock().expect("the list").push(path.clone());
+    shared.requests.lock().expect("the list").push(path.clone());
     let status = |code: StatusCode, reason: &str| {
         let message = format!("{resource} \"{name}\" {reason}");
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code.as_u16()});

@@ -1,24 +1,25 @@
-//! Tests of the executor against real servers, and doubles of what cannot be started on one machine.
+//! Tests of the executor against real servers. Test doubles replace the servers that cannot be
+//! started on one machine.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
-//! | [`executor`] | the program itself, as a process |
-//! | [`agent`] | Argo's agent, as strict as the real one |
-//! | [`task_set_server`] | the API server that the agent talks to, with the controller's part |
-//! | [`task_set_schema`] | what that refuses |
+//! | [`executor`] | the program under test, as a process |
+//! | [`agent`] | a test double of Argo's agent, as strict as the real agent |
+//! | [`task_set_server`] | the API server of the agent, and the part of Argo's controller that fills task sets |
+//! | [`task_set_schema`] | the checks with which that API server refuses a patch |
 //! | [`registry`] | Debian's `docker-registry`, as a process |
-//! | [`bindle_server`] | the original Bindle crate's server, as a process |
-//! | [`wasmer_registry`] | a Wasmer registry: graphql-core over its published schema |
-//! | [`kubernetes`] | an API server with RBAC |
-//! | [`token_server`] | a registry's token server |
-//! | [`s3`] | an S3 server in this process, and what can go wrong with one |
-//! | [`other_stores`] | S3 servers of others, as processes |
-//! | [`guests`] | the modules of `modules/`, built from source, and programs of others |
+//! | [`bindle_server`] | the server of the original Bindle crate, as a process |
+//! | [`wasmer_registry`] | a Wasmer registry: graphql-core with the published schema |
+//! | [`kubernetes`] | a Kubernetes API server with RBAC |
+//! | [`token_server`] | the token server of a registry |
+//! | [`s3`] | an S3 server in this process, with faults on request |
+//! | [`other_stores`] | S3 servers of other projects, as processes |
+//! | [`guests`] | the modules of `modules/`, built from source, and programs of other projects |
 #![allow(
     clippy::missing_panics_doc,
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a harness stops at what it does not expect"
+    reason = "an unexpected value ends the test"
 )]
 
 pub mod agent;
@@ -36,7 +37,7 @@ pub mod wasmer_registry;
 
 use std::time::{Duration, Instant};
 
-/// An HTTP client for tests: no proxy, no redirects, no retries of its own.
+/// An HTTP client for tests: it uses no proxy, follows no redirects and does not retry.
 pub fn http() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
@@ -48,7 +49,7 @@ pub fn http() -> reqwest::Client {
         .expect("an HTTP client")
 }
 
-/// Waits until `condition` holds, for at most ten seconds.
+/// Waits until `condition` is true. Panics with `what` after ten seconds.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !condition().await {
@@ -60,21 +61,22 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A server that is a process of its own. Killed when dropped.
+/// A server in a separate process. The process is killed when this value is dropped.
 #[derive(Debug)]
-struct Server(std::process::Child);
+struct ServerProcess(std::process::Child);
 
-impl Server {
-    /// Starts it, and waits until it listens on `host`.
+impl ServerProcess {
+    /// Starts the server, and waits until it listens on `host`.
     fn start(mut command: std::process::Command, host: &str) -> Self {
         let name = command.get_program().display().to_string();
         let silent = command
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null());
-        let child = silent
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name}: {error}: integration/test installs it"));
-        let (server, started) = (Self(child), Instant::now());
+        let child = silent.spawn().unwrap_or_else(|error| {
+            panic!("cannot start {name}: {error}; integration/test installs it")
+        });
+        let server = Self(child);
+        let started = Instant::now();
         while std::net::TcpStream::connect(host).is_err() {
             assert!(
                 started.elapsed() < Duration::from_secs(20),
@@ -86,14 +88,14 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A port that was free a moment ago.
+/// A port of the loopback address that was free at the time of the call.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()

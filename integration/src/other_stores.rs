@@ -1,4 +1,4 @@
-//! S3 servers of others, as processes. `integration/other-stores` fetches them.
+//! S3 servers of other projects, as processes. `integration/other-stores` fetches them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,38 +6,39 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Server, free_port, s3};
+use crate::{ServerProcess, free_port, s3};
 
 const ACCESS_KEY: &str = "GK31c2f218a2e44f485b94239e";
 const SECRET_KEY: &str = "b892c0665f0ada8a4755dae98baa3b133590e11dae3bcc1f9d769d67f16c3835";
 const RPC_SECRET: &str = "1799bccfd7411eddcf9ebd316bc1f5287ad12a68094e1c6ac6abde7e6feae1ec";
 
-/// A running server with the bucket `artifacts`.
+/// A running server with the bucket `artifacts`. It is stopped when this value is dropped.
 #[derive(Debug)]
 pub struct OtherStore {
-    /// `127.0.0.1:PORT`
+    /// Address of the server: `127.0.0.1:PORT`.
     pub endpoint: String,
     region: &'static str,
-    _server: Server,
+    _server: ServerProcess,
     _directory: TempDir,
 }
 
-/// Where `integration/other-stores` puts a program.
+/// Path at which `integration/other-stores` stores a program.
 pub fn fetched(name: &str) -> PathBuf {
     crate::guests::repository()
         .join("target/other-stores/bin")
         .join(name)
 }
 
-fn host() -> String {
+fn free_address() -> String {
     format!("127.0.0.1:{}", free_port())
 }
 
 impl OtherStore {
-    /// Garage, with one node.
+    /// Starts Garage with one node.
     pub fn garage(program: &Path) -> Self {
         let directory = TempDir::new().expect("a directory");
-        let (endpoint, rpc) = (host(), host());
+        let endpoint = free_address();
+        let rpc = free_address();
         let config = directory.path().join("garage.toml");
         let at = |name: &str| directory.path().join(name).display().to_string();
         let text = format!(
@@ -63,7 +64,7 @@ impl OtherStore {
         };
         let mut server = Command::new(program);
         server.arg("-c").arg(&config).arg("server");
-        let server = Server::start(server, &endpoint);
+        let server = ServerProcess::start(server, &endpoint);
         let node = garage(&["node", "id", "-q"]);
         garage(&[
             "layout",
@@ -97,11 +98,11 @@ impl OtherStore {
         }
     }
 
-    /// `rclone serve s3`
+    /// Starts `rclone serve s3`.
     pub fn rclone(program: &Path) -> Self {
         let directory = TempDir::new().expect("a directory");
         std::fs::create_dir(directory.path().join("artifacts")).expect("a bucket");
-        let endpoint = host();
+        let endpoint = free_address();
         let mut server = Command::new(program);
         server.args([
             "serve",
@@ -112,7 +113,7 @@ impl OtherStore {
             &format!("{ACCESS_KEY},{SECRET_KEY}"),
         ]);
         server.arg(directory.path());
-        let server = Server::start(server, &endpoint);
+        let server = ServerProcess::start(server, &endpoint);
         Self {
             endpoint,
             region: "us-east-1",
@@ -121,17 +122,17 @@ impl OtherStore {
         }
     }
 
-    /// The bucket as Argo writes it, without keys: those are in the environment.
+    /// The bucket in Argo's form. It has no keys: the keys are in the environment.
     pub fn bucket(&self) -> Value {
         json!({"endpoint": self.endpoint, "bucket": "artifacts", "insecure": true, "region": self.region})
     }
 
-    /// The environment in which the server's keys are.
+    /// Environment variables with the keys of the server.
     pub fn environment() -> Vec<(String, String)> {
         s3::keys(ACCESS_KEY, SECRET_KEY)
     }
 
-    /// The beginning of a `curl` that signs, for a shell.
+    /// The beginning of a shell command that calls `curl` with a signature.
     pub fn curl(&self) -> String {
         let region = self.region;
         format!(
@@ -139,7 +140,7 @@ impl OtherStore {
         )
     }
 
-    fn ask(&self, key: &str, more: &str) -> Vec<u8> {
+    fn request(&self, key: &str, more: &str) -> Vec<u8> {
         let command = format!(
             "{} http://{}/artifacts/{key} {more}",
             self.curl(),
@@ -157,15 +158,15 @@ impl OtherStore {
         output.stdout
     }
 
-    /// Puts an object.
+    /// Stores an object.
     pub fn put(&self, key: &str, content: &[u8]) {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         std::io::Write::write_all(&mut file, content).expect("a file");
-        self.ask(key, &format!("-T {}", file.path().display()));
+        self.request(key, &format!("-T {}", file.path().display()));
     }
 
-    /// Gets an object.
+    /// Content of an object.
     pub fn get(&self, key: &str) -> Vec<u8> {
-        self.ask(key, "")
+        self.request(key, "")
     }
 }

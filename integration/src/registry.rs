@@ -1,4 +1,5 @@
-//! Debian's `docker-registry` on loopback, and pushing to it with the `oci-client` crate: neither is ours.
+//! Debian's `docker-registry` on loopback, and pushes with the `oci-client` crate. Both come from
+//! other projects, so a mistake of this project cannot hide in them.
 
 use std::process::Command;
 
@@ -9,39 +10,40 @@ use oci_client::{Client, Reference};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::Server;
+use crate::ServerProcess;
 use crate::token_server::{PASSWORD, TokenServer, USER};
 
-/// A running registry.
+/// A running registry. It is stopped when this value is dropped.
 #[derive(Debug)]
 pub struct Registry {
-    _server: Server,
-    /// `127.0.0.1:PORT`
+    _server: ServerProcess,
+    /// Address of the registry: `127.0.0.1:PORT`.
     pub host: String,
     _directory: TempDir,
 }
 
-/// Who may do what at a registry.
+/// The access rules of a registry.
 #[derive(Clone, Copy, Debug)]
 pub enum Access<'a> {
-    /// Everybody everything.
+    /// Every client may pull and push without credentials.
     Open,
-    /// The only user is [`USER`](crate::token_server::USER) with [`PASSWORD`](crate::token_server::PASSWORD).
+    /// The only user is [`USER`](crate::token_server::USER) with
+    /// [`PASSWORD`](crate::token_server::PASSWORD).
     Password,
-    /// The bearer of a token of this server.
+    /// A client needs a token of this token server.
     Token(&'a TokenServer),
 }
 
-/// `htpasswd` of both, with bcrypt, which is all that the registry takes.
+/// Entry of an `htpasswd` file for [`USER`] and [`PASSWORD`]. The registry supports only bcrypt.
 const HTPASSWD: &str = "user:$2b$05$WeRtqejVFTgkvBIyUziaguX2lSKnwin32U6K1eYltU5TrmJGKluNa";
 
 impl Registry {
-    /// Starts it, empty and open.
+    /// Starts an empty registry with [`Access::Open`].
     pub fn start() -> Self {
         Self::start_with(Access::Open)
     }
 
-    /// Starts it, empty.
+    /// Starts an empty registry with these access rules.
     pub fn start_with(access: Access<'_>) -> Self {
         let directory = TempDir::new().expect("a directory");
         let auth = match access {
@@ -62,17 +64,17 @@ impl Registry {
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {host}}}\n{auth}",
             directory.path().join("data").display()
         );
-        std::fs::write(&config, text).expect("its configuration");
+        std::fs::write(&config, text).expect("the configuration");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config);
         Self {
-            _server: Server::start(command, &host),
+            _server: ServerProcess::start(command, &host),
             host,
             _directory: directory,
         }
     }
 
-    /// Puts a document under a tag or digest; returns its digest.
+    /// Stores a manifest under a tag or digest, and returns the digest of the manifest.
     pub async fn put_manifest(
         &self,
         name: &str,
@@ -89,7 +91,7 @@ impl Registry {
         .await
     }
 
-    /// The same with the document's very bytes.
+    /// Stores the exact bytes of a manifest under a tag or digest, and returns the digest.
     pub async fn put_bytes(
         &self,
         name: &str,
@@ -111,9 +113,10 @@ impl Registry {
         sources::Digest::of(&body).to_string()
     }
 
-    /// Puts a blob; returns its descriptor, without annotations.
+    /// Stores a blob, and returns its descriptor without annotations.
     pub async fn put_blob(&self, name: &str, media_type: &str, bytes: &[u8]) -> Value {
-        let (client, digest) = (crate::http(), sources::Digest::of(bytes).to_string());
+        let client = crate::http();
+        let digest = sources::Digest::of(bytes).to_string();
         let start = client
             .post(format!("http://{}/v2/{name}/blobs/uploads/", self.host))
             .basic_auth(USER, Some(PASSWORD));
@@ -134,7 +137,8 @@ impl Registry {
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     }
 
-    /// Pushes an artifact with these layers and this configuration type; returns the manifest's digest.
+    /// Pushes an artifact with this configuration type and these layers. A layer is a media type
+    /// and its bytes. Returns the digest of the manifest.
     pub async fn push(&self, name: &str, config_type: &str, layers: &[(&str, &[u8])]) -> String {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = ClientConfig {
@@ -167,7 +171,7 @@ impl Registry {
             .expect("a digest")
     }
 
-    /// Pushes a module in the CNCF layout.
+    /// Pushes a module in the CNCF layout, and returns the digest of the manifest.
     pub async fn push_module(&self, name: &str, module: &[u8]) -> String {
         self.push(
             name,

@@ -1,4 +1,5 @@
-//! An S3 server that checks signatures, `s3s-fs`, on loopback; buckets are directories. It can be told to fail.
+//! An S3 server on loopback: `s3s-fs`, which verifies signatures and stores buckets as directories.
+//! Tests can request faults.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -15,30 +16,45 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::Service;
 
-/// The keys that the server knows.
+/// The only access key that the server accepts.
 pub const ACCESS_KEY: &str = "AKIDTEST";
-/// The secret one.
+/// The secret key that belongs to [`ACCESS_KEY`].
 pub const SECRET_KEY: &str = "not-so-secret";
 
-/// What goes wrong with a request.
+/// A fault in the answer to one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// An error as S3 says it: a status and a code.
+    /// An error in the form of S3: an HTTP status and an error code.
     Error(u16, &'static str),
-    /// A status without a body that says more.
+    /// An HTTP status with an empty body.
     Status(u16),
-    /// The connection breaks after so many bytes of the answer.
+    /// The connection breaks after this number of bytes of the body.
     Cut(usize),
-    /// The answer comes a byte at a time.
-    Drip,
-    /// The answer has these headers too.
+    /// The body is sent at one byte a second.
+    Slow,
+    /// The answer is correct, and has these additional headers.
     Headers(&'static [(&'static str, &'static str)]),
 }
 
-/// A running server. It ends with the test's runtime.
+/// A request that the server received.
+#[derive(Clone, Debug)]
+struct RecordedRequest {
+    /// Method and URI, such as `GET /artifacts/key`.
+    target: String,
+    headers: http::HeaderMap,
+}
+
+/// A fault for the next request whose method and URI contain a text.
+#[derive(Debug)]
+struct PlannedFault {
+    matching: String,
+    fault: Fault,
+}
+
+/// A running server. It ends with the runtime of the test.
 #[derive(Debug)]
 pub struct S3 {
-    /// `127.0.0.1:PORT`
+    /// Address of the server: `127.0.0.1:PORT`.
     pub endpoint: String,
     root: TempDir,
     shared: Arc<Shared>,
@@ -48,8 +64,8 @@ pub struct S3 {
 struct Shared {
     service: Option<S3Service>,
     root: PathBuf,
-    faults: Mutex<VecDeque<(String, Fault)>>,
-    asked: Mutex<Vec<(String, http::HeaderMap)>>,
+    faults: Mutex<VecDeque<PlannedFault>>,
+    requests: Mutex<Vec<RecordedRequest>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -59,17 +75,16 @@ impl std::fmt::Debug for Shared {
 }
 
 impl S3 {
-    /// Starts it with the bucket `artifacts`.
+    /// Starts a server with the empty bucket `artifacts`.
     pub async fn start() -> Self {
         let root = TempDir::new().expect("a directory");
         std::fs::create_dir(root.path().join("artifacts")).expect("a bucket");
         let files = s3s_fs::FileSystem::new(root.path()).expect("a store");
         let mut builder = S3ServiceBuilder::new(files);
         builder.set_auth(s3s::auth::SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        let (service, directory) = (Some(builder.build()), root.path().to_owned());
         let shared = Arc::new(Shared {
-            service,
-            root: directory,
+            service: Some(builder.build()),
+            root: root.path().to_owned(),
             ..Shared::default()
         });
         let router = Router::new()
@@ -80,7 +95,7 @@ impl S3 {
             .await
             .expect("a port");
         let endpoint = listener.local_addr().expect("an address").to_string();
-        // Without waiting for more to send: small answers come in two pieces.
+        // No Nagle's algorithm: it would delay small answers, whose head and body are sent apart.
         let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self {
@@ -90,44 +105,50 @@ impl S3 {
         }
     }
 
-    /// The next request that contains `matching`, `GET /artifacts/key`, goes wrong.
+    /// Plans a fault for the next request whose method and URI contain `matching`, such as
+    /// `GET /artifacts/key`.
     pub fn fail(&self, matching: &str, fault: Fault) {
+        let planned = PlannedFault {
+            matching: matching.to_owned(),
+            fault,
+        };
         self.shared
             .faults
             .lock()
             .expect("the faults")
-            .push_back((matching.to_owned(), fault));
+            .push_back(planned);
     }
 
-    /// What was asked for since the last time: methods and paths.
-    pub fn asked(&self) -> Vec<String> {
-        let asked = std::mem::take(&mut *self.shared.asked.lock().expect("the list"));
-        asked.into_iter().map(|(asked, _)| asked).collect()
+    /// Methods and URIs of the requests since the last call of this function.
+    pub fn take_requests(&self) -> Vec<String> {
+        let requests = std::mem::take(&mut *self.shared.requests.lock().expect("the list"));
+        requests.into_iter().map(|request| request.target).collect()
     }
 
-    /// The headers of what was asked for, where the method and path contain `matching`, since [`asked`](Self::asked) was called.
+    /// Headers of the requests since the last call of [`take_requests`](Self::take_requests) whose
+    /// method and URI contain `matching`.
     pub fn headers(&self, matching: &str) -> Vec<http::HeaderMap> {
-        let asked = self.shared.asked.lock().expect("the list");
-        asked
+        let requests = self.shared.requests.lock().expect("the list");
+        requests
             .iter()
-            .filter(|(asked, _)| asked.contains(matching))
-            .map(|(_, headers)| headers.clone())
+            .filter(|request| request.target.contains(matching))
+            .map(|request| request.headers.clone())
             .collect()
     }
 
-    /// Where an object of the bucket `artifacts` is.
+    /// Path of the file that holds an object of the bucket `artifacts`.
     pub fn object(&self, key: &str) -> PathBuf {
         self.root.path().join("artifacts").join(key)
     }
 
-    /// Puts an object.
+    /// Stores an object in the bucket `artifacts`.
     pub fn put(&self, key: &str, content: impl AsRef<[u8]>) {
         let path = self.object(key);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         std::fs::write(path, content).expect("an object");
     }
 
-    /// Every key of the bucket `artifacts`.
+    /// All keys of the bucket `artifacts`, sorted.
     pub fn keys(&self) -> Vec<String> {
         let mut keys = Vec::new();
         let root = self.root.path().join("artifacts");
@@ -136,18 +157,18 @@ impl S3 {
         keys
     }
 
-    /// The bucket as Argo writes it, without keys: those are in the environment.
+    /// The bucket in Argo's form. It has no keys: the keys are in the environment.
     pub fn bucket(&self) -> Value {
         json!({"endpoint": self.endpoint, "bucket": "artifacts", "insecure": true})
     }
 
-    /// The environment in which the server's keys are.
+    /// Environment variables with the keys of the server.
     pub fn environment() -> Vec<(String, String)> {
         keys(ACCESS_KEY, SECRET_KEY)
     }
 }
 
-/// The environment with these keys, and no others.
+/// Environment variables with these keys. The metadata service of EC2 is disabled.
 pub(crate) fn keys(access: &str, secret: &str) -> Vec<(String, String)> {
     let pairs = [
         ("AWS_ACCESS_KEY_ID", access),
@@ -174,31 +195,33 @@ fn walk(root: &Path, directory: &Path, keys: &mut Vec<String>) {
     }
 }
 
-/// Whoever is refused before all is sent may find the connection gone, and not the answer.
+/// Reads the whole body of a request. Otherwise a client that is still sending may see a closed
+/// connection in place of the answer.
 async fn read_all(request: Request) {
     let mut body = request.into_body().into_data_stream();
     while let Some(Ok(_)) = body.next().await {}
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let asked = format!("{} {}", request.method(), request.uri());
-    shared
-        .asked
-        .lock()
-        .expect("the list")
-        .push((asked.clone(), request.headers().clone()));
+    let target = format!("{} {}", request.method(), request.uri());
+    let recorded = RecordedRequest {
+        target: target.clone(),
+        headers: request.headers().clone(),
+    };
+    shared.requests.lock().expect("the list").push(recorded);
     let fault = {
         let mut faults = shared.faults.lock().expect("the faults");
         let at = faults
             .iter()
-            .position(|(matching, _)| asked.contains(matching.as_str()));
-        at.and_then(|at| faults.remove(at)).map(|(_, fault)| fault)
+            .position(|planned| target.contains(&planned.matching));
+        at.and_then(|at| faults.remove(at))
+            .map(|planned| planned.fault)
     };
     match fault {
         Some(Fault::Error(status, code)) => {
             read_all(request).await;
             let body = format!(
-                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told to</Message></Error>"
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>a fault of the test</Message></Error>"
             );
             return (http::StatusCode::from_u16(status).expect("a status"), body).into_response();
         }
@@ -208,7 +231,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         }
         _ => {}
     }
-    // S3 has no directories, and this server cannot read its own.
+    // S3 has no directories, but `s3s-fs` has, and it fails to read them as objects.
     let key = request.uri().path().trim_start_matches('/');
     if request.method() == http::Method::GET
         && request
@@ -230,7 +253,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .map(Body::new);
     match fault {
         Some(Fault::Cut(length)) => cut(answered, length),
-        Some(Fault::Drip) => answered.map(drip),
+        Some(Fault::Slow) => answered.map(one_byte_a_second),
         Some(Fault::Headers(headers)) => {
             let header = |(name, value)| {
                 (
@@ -247,7 +270,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
 }
 
-fn drip(body: Body) -> Body {
+fn one_byte_a_second(body: Body) -> Body {
     let bytes = body.into_data_stream().flat_map(|chunk| {
         let chunk = chunk.unwrap_or_default();
         futures::stream::iter((0..chunk.len()).map(move |at| chunk.slice(at..=at)))
@@ -270,7 +293,7 @@ fn cut(answered: Response, length: usize) -> Response {
         Ok(piece)
     };
     let (parts, body) = answered.into_parts();
-    // One piece more, so that the end comes in the middle.
+    // An error after the last piece breaks the connection, even if the body is complete.
     let pieces = body
         .into_data_stream()
         .map(cut)

@@ -1,34 +1,37 @@
-//! What the API server does with the agent's patch: check the whole of it, and refuse all for the fault of one.
+//! The checks of the API server on a patch of the agent. One invalid node makes the API server
+//! refuse the whole patch.
 //!
-//! Source: the full CRD of `WorkflowTaskSet` (`manifests/base/crds/full`, Argo 4.1) and etcd's limit on objects.
+//! Source: the full CRD of `WorkflowTaskSet` (`manifests/base/crds/full`, Argo 4.1) and etcd's
+//! limit on the size of objects.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// etcd's limit, which the API server passes on.
+/// Largest size of an object in bytes. The limit is etcd's.
 pub const MAX_OBJECT: usize = 1_500_000;
 
-/// Why the API server refuses a patch, if it does. `tasks` and `status` are what the object holds already.
-pub fn refuse(
+/// The reason for which the API server refuses a patch; `None` if it accepts the patch. `tasks` and
+/// `status` are the current content of the object.
+pub fn refusal(
     tasks: &BTreeMap<String, Value>,
     status: &BTreeMap<String, Value>,
     patch: &BTreeMap<String, Value>,
 ) -> Option<String> {
     for (id, node) in patch {
-        if let Some(why) = refuse_node(node) {
+        if let Some(why) = node_refusal(node) {
             return Some(format!("status.nodes.{id}: {why}"));
         }
     }
-    let kept = status.iter().filter(|(id, _)| !patch.contains_key(*id));
-    let all = tasks.iter().chain(kept).chain(patch);
+    let unchanged = status.iter().filter(|(id, _)| !patch.contains_key(*id));
+    let all = tasks.iter().chain(unchanged).chain(patch);
     let size: usize = all
         .map(|(id, value)| id.len() + value.to_string().len() + 8)
         .sum();
     (size > MAX_OBJECT).then(|| format!("etcdserver: request is too large ({size} bytes)"))
 }
 
-fn refuse_node(node: &Value) -> Option<String> {
+fn node_refusal(node: &Value) -> Option<String> {
     let phase = node["phase"].as_str();
     if !matches!(
         phase,
@@ -97,6 +100,7 @@ fn refuse_node(node: &Value) -> Option<String> {
     None
 }
 
+/// Whether a name consists of letters, digits and these signs.
 fn is_name(name: &Value, signs: &str) -> bool {
     name.as_str().is_some_and(|name| {
         !name.is_empty()

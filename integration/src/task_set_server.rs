@@ -1,7 +1,10 @@
-//! The API server as the agent sees it, and as much of the controller as fills and empties the `WorkflowTaskSet`.
+//! The API server of the agent, and the part of Argo's controller that fills and empties the
+//! `WorkflowTaskSet`.
 //!
-//! The agent makes two calls: a watch of one object, and merge patches of its status (`workflow/executor/agent.go`). The controller takes over what is patched,
-//! removes nodes that have ended from the object (`workflow/controller/taskset.go`), and adds others, so many at once as the workflow's `parallelism` allows.
+//! The agent makes two kinds of calls: it watches one object, and it sends merge patches of the
+//! object's status (`workflow/executor/agent.go`). The controller reads the patched results,
+//! removes nodes that have ended from the object (`workflow/controller/taskset.go`), and adds
+//! further nodes. The `parallelism` of the workflow limits the number of nodes in the object.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -19,13 +22,14 @@ use tokio::sync::watch;
 
 use crate::task_set_schema;
 
-/// The two paths, below the server's URL: `{namespace}` and `{name}` are the workflow's.
+/// Path of the task sets, below the URL of the server. `{namespace}` is the namespace of the
+/// Workflow.
 const SETS: &str = "/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflowtasksets";
 
-/// A running server with the task set of one workflow.
+/// A running server with the task set of one workflow. It ends with the runtime of the test.
 #[derive(Clone, Debug)]
-pub struct TaskSets {
-    /// `http://127.0.0.1:PORT`
+pub struct TaskSetServer {
+    /// URL of the server: `http://127.0.0.1:PORT`.
     pub url: String,
     shared: Arc<Shared>,
 }
@@ -34,42 +38,48 @@ pub struct TaskSets {
 struct Shared {
     set: Mutex<TaskSet>,
     version: watch::Sender<u64>,
-    asked: Mutex<BTreeSet<String>>,
+    requests: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
 struct TaskSet {
     name: String,
     namespace: String,
-    /// Nodes that are still to come.
-    waiting: VecDeque<(String, Value)>,
+    /// Nodes that are not in the object yet.
+    waiting: VecDeque<WaitingNode>,
     parallelism: usize,
-    /// `spec.tasks`
+    /// Nodes in the object: `spec.tasks`.
     tasks: BTreeMap<String, Value>,
-    /// `status.nodes`
+    /// Patched results in the object: `status.nodes`.
     status: BTreeMap<String, Value>,
-    /// What the controller knows of nodes that have ended.
+    /// Results of the nodes that have ended, as the controller read them.
     ended: BTreeMap<String, Value>,
     refused: Vec<String>,
-    /// How late the controller is, at most.
-    late: Duration,
-    /// How long a watch lasts before the server ends it.
-    watches: Option<Duration>,
-    /// How many patches fail, one after the other, as they do while etcd changes its leader.
-    failing: usize,
+    /// Longest delay of the controller after a patch.
+    controller_delay: Duration,
+    /// Duration after which the server ends a watch; `None` if it never does.
+    watch_duration: Option<Duration>,
+    /// Number of the next patches that fail, like patches during a change of etcd's leader.
+    failing_patches: usize,
 }
 
-/// What became of a workflow's nodes.
+#[derive(Debug)]
+struct WaitingNode {
+    id: String,
+    template: Value,
+}
+
+/// Results of the nodes of a workflow.
 #[derive(Clone, Debug, Default)]
-pub struct Ended {
-    /// Each node's result.
+pub struct Outcome {
+    /// Result of each node that has ended.
     pub nodes: BTreeMap<String, Value>,
-    /// Patches that were refused, and why.
+    /// Reasons for which patches were refused.
     pub refused: Vec<String>,
 }
 
-impl TaskSets {
-    /// Starts it with these nodes, so many of them in the object at once.
+impl TaskSetServer {
+    /// Starts a server with these nodes. At most `parallelism` nodes are in the object at once.
     pub async fn start(
         workflow: &Value,
         nodes: &BTreeMap<String, Value>,
@@ -83,7 +93,10 @@ impl TaskSets {
         };
         let waiting = nodes
             .iter()
-            .map(|(id, template)| (id.clone(), template.clone()))
+            .map(|(id, template)| WaitingNode {
+                id: id.clone(),
+                template: template.clone(),
+            })
             .collect();
         let mut set = TaskSet {
             name: text("name"),
@@ -96,11 +109,11 @@ impl TaskSets {
         let shared = Arc::new(Shared {
             set: Mutex::new(set),
             version: watch::channel(1).0,
-            asked: Mutex::default(),
+            requests: Mutex::default(),
         });
         let router = Router::new()
-            .route(SETS, get(watched))
-            .route(&format!("{SETS}/{{name}}/status"), patch(patched))
+            .route(SETS, get(watch_set))
+            .route(&format!("{SETS}/{{name}}/status"), patch(patch_status))
             .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -110,29 +123,33 @@ impl TaskSets {
         Self { url, shared }
     }
 
-    /// What became of the nodes so far.
-    pub fn ended(&self) -> Ended {
+    /// Results of the nodes that have ended so far.
+    pub fn outcome(&self) -> Outcome {
         let set = self.shared.set();
-        Ended {
+        Outcome {
             nodes: set.ended.clone(),
             refused: set.refused.clone(),
         }
     }
 
-    /// What was asked of it: methods and paths, each once.
-    pub fn asked(&self) -> BTreeSet<String> {
-        self.shared.asked.lock().expect("the list").clone()
+    /// The distinct requests so far: methods and paths.
+    pub fn requests(&self) -> BTreeSet<String> {
+        self.shared.requests.lock().expect("the list").clone()
     }
 
-    /// The next patches fail for reasons that pass.
-    pub fn fail(&self, patches: usize) {
-        self.shared.set().failing = patches;
+    /// Lets the next patches fail with a transient error.
+    pub fn fail_patches(&self, count: usize) {
+        self.shared.set().failing_patches = count;
     }
 
-    /// The controller is so late at most, and watches end after so long.
-    pub fn delay(&self, controller: Duration, watches: Duration) {
-        let mut set = self.shared.set();
-        (set.late, set.watches) = (controller, Some(watches));
+    /// Sets the longest delay of the controller after a patch.
+    pub fn delay_controller(&self, longest: Duration) {
+        self.shared.set().controller_delay = longest;
+    }
+
+    /// Ends each watch after this duration.
+    pub fn limit_watches(&self, duration: Duration) {
+        self.shared.set().watch_duration = Some(duration);
     }
 }
 
@@ -155,6 +172,7 @@ impl TaskSet {
         })
     }
 
+    /// Moves waiting nodes into the object.
     fn fill(&mut self) {
         let mut size: usize = self
             .tasks
@@ -162,10 +180,10 @@ impl TaskSet {
             .map(|(id, task)| id.len() + task.to_string().len() + 8)
             .sum();
         while self.tasks.len() < self.parallelism
-            && let Some((id, template)) = self.waiting.pop_front()
+            && let Some(WaitingNode { id, template }) = self.waiting.pop_front()
         {
             size += id.len() + template.to_string().len() + 8;
-            // What the API server refuses of the controller is for the workflow's author to make smaller.
+            // The API server refuses a larger object. That is a mistake of the test.
             assert!(
                 size < task_set_schema::MAX_OBJECT,
                 "the tasks are too large for one object: lower the parallelism"
@@ -174,9 +192,10 @@ impl TaskSet {
         }
     }
 
-    /// The controller's part. A result that comes late replaces the earlier, as Argo has it.
+    /// The controller's part: removes nodes that have ended, and adds waiting nodes. A later result
+    /// of a node replaces the earlier result, as in Argo.
     fn reconcile(&mut self) {
-        let over = |node: &Value| {
+        let has_ended = |node: &Value| {
             matches!(
                 node["phase"].as_str(),
                 Some("Succeeded" | "Failed" | "Error" | "Skipped" | "Omitted")
@@ -185,7 +204,7 @@ impl TaskSet {
         let ended: Vec<String> = self
             .status
             .iter()
-            .filter(|(_, node)| over(node))
+            .filter(|(_, node)| has_ended(node))
             .map(|(id, _)| id.clone())
             .collect();
         for id in ended {
@@ -198,14 +217,15 @@ impl TaskSet {
     }
 }
 
-async fn watched(
+/// Answers a watch: one event with the object, and one event after each change.
+async fn watch_set(
     State(shared): State<Arc<Shared>>,
     Path(namespace): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
     uri: Uri,
 ) -> Response {
     shared
-        .asked
+        .requests
         .lock()
         .expect("the list")
         .insert(format!("GET {uri}"));
@@ -220,11 +240,14 @@ async fn watched(
     assert_eq!(
         query.get("fieldSelector"),
         Some(&format!("metadata.name={name}")),
-        "and its own workflow"
+        "the agent watches its own workflow"
     );
     assert_eq!(query.get("watch").map(String::as_str), Some("true"));
     let versions = shared.version.subscribe();
-    let ends = shared.set().watches.map(|after| Instant::now() + after);
+    let ends = shared
+        .set()
+        .watch_duration
+        .map(|after| Instant::now() + after);
     let events = futures::stream::unfold(
         (shared, versions, "ADDED"),
         move |(shared, mut versions, kind)| async move {
@@ -251,16 +274,18 @@ async fn watched(
         .into_response()
 }
 
-async fn patched(
+/// Answers a merge patch of the status: 404 for another name, 500 for a requested fault, 413 or 422
+/// for an invalid patch, and else 200 with the object.
+async fn patch_status(
     State(shared): State<Arc<Shared>>,
     Path((_, name)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
-    // Argo says what it is in a type that is none of JSON's usual ones.
+    // Not `Json`: Argo's content type for a merge patch is not `application/json`.
     body: Bytes,
 ) -> Response {
     shared
-        .asked
+        .requests
         .lock()
         .expect("the list")
         .insert(format!("PATCH {uri}"));
@@ -271,7 +296,7 @@ async fn patched(
     assert_eq!(
         kind,
         Some("application/merge-patch+json"),
-        "what the status is patched with"
+        "the content type of a merge patch"
     );
     let status = |code: u16, message: &str| {
         let text = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code});
@@ -287,23 +312,23 @@ async fn patched(
                 &format!("workflowtasksets.argoproj.io \"{name}\" not found"),
             );
         }
-        if set.failing > 0 {
-            set.failing -= 1;
+        if set.failing_patches > 0 {
+            set.failing_patches -= 1;
             return status(500, "etcdserver: leader changed");
         }
-        if let Some(why) = task_set_schema::refuse(&set.tasks, &set.status, &nodes) {
+        if let Some(why) = task_set_schema::refusal(&set.tasks, &set.status, &nodes) {
             set.refused.push(why.clone());
             return status(if why.contains("too large") { 413 } else { 422 }, &why);
         }
         set.status.extend(nodes);
         set.object(*shared.version.borrow())
     };
-    let late = set.late;
+    let delay = set.controller_delay;
     drop(set);
     let controller = Arc::clone(&shared);
-    // The controller comes to it when it has time: until then what was patched stays in the object.
+    // The controller handles the patch later. Until then the patched results stay in the object.
     tokio::spawn(async move {
-        tokio::time::sleep(late.mul_f64(fastrand::f64())).await;
+        tokio::time::sleep(delay.mul_f64(fastrand::f64())).await;
         controller.set().reconcile();
         controller.version.send_modify(|version| *version += 1);
     });

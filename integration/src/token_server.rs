@@ -1,4 +1,6 @@
-//! A registry's token server (<https://distribution.github.io/distribution/spec/auth/token/>), with a key that the registry trusts.
+//! The token server of a registry. The registry trusts the key of this server.
+//!
+//! Source: <https://distribution.github.io/distribution/spec/auth/token/>.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -22,13 +24,13 @@ pub const USER: &str = "user";
 pub const PASSWORD: &str = "secret";
 const SERVICE: &str = "test-registry";
 const ISSUER: &str = "test-issuer";
-/// The refresh token that it takes.
+/// The only refresh token that the server accepts.
 pub const REFRESH_TOKEN: &str = "a-refresh-token";
 
-/// A running token server. It ends with the test's runtime.
+/// A running token server. It ends with the runtime of the test.
 #[derive(Debug)]
 pub struct TokenServer {
-    /// Its URL, which the registry names as its realm.
+    /// URL of the server. The registry names this URL as its realm.
     pub realm: String,
     shared: Arc<Shared>,
 }
@@ -37,7 +39,7 @@ struct Shared {
     key: EcdsaKeyPair,
     certificate: String,
     directory: TempDir,
-    asked: Mutex<Vec<String>>,
+    requests: Mutex<Vec<String>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -47,7 +49,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl TokenServer {
-    /// Starts it on loopback, with a new key.
+    /// Starts a token server on loopback, with a new key.
     pub async fn start() -> Self {
         let directory = TempDir::new().expect("a directory");
         let openssl = |arguments: &str| {
@@ -74,12 +76,11 @@ impl TokenServer {
             .lines()
             .filter(|line| !line.starts_with("---"))
             .collect();
-        let (key, asked) = (key.expect("a key"), Mutex::default());
         let shared = Arc::new(Shared {
-            key,
+            key: key.expect("a key"),
             certificate,
             directory,
-            asked,
+            requests: Mutex::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -95,14 +96,16 @@ impl TokenServer {
         Self { realm, shared }
     }
 
-    /// How tokens were asked for: `anonymous`, `password` or `refresh`, and the scope.
-    pub fn asked(&self) -> Vec<String> {
-        self.shared.asked.lock().expect("the list").clone()
+    /// The requests for tokens: `anonymous`, `password` or `refresh`, followed by the scope.
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.requests.lock().expect("the list").clone()
     }
 
+    /// The part of the registry's configuration that names this server.
     pub(crate) fn registry_config(&self) -> String {
         let bundle = self.shared.directory.path().join("certificate.pem");
-        let (realm, bundle) = (&self.realm, bundle.display());
+        let bundle = bundle.display();
+        let realm = &self.realm;
         format!(
             "auth: {{token: {{realm: \"{realm}\", service: {SERVICE}, issuer: {ISSUER}, rootcertbundle: {bundle}}}}}\n"
         )
@@ -144,7 +147,7 @@ async fn by_refresh_token(
 
 impl Shared {
     fn answer(&self, how: &str, scope: &str, actions: &[&str]) -> (StatusCode, Json<Value>) {
-        self.note(how, scope);
+        self.record(how, scope);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("a time")
@@ -153,9 +156,10 @@ impl Shared {
             .split(' ')
             .filter_map(|one| {
                 let mut parts = one.split(':').skip(1);
-                let (name, asked) = (parts.next()?, parts.next()?);
-                // No more than was asked for, and no more than is allowed.
-                let granted: Vec<&str> = asked
+                let name = parts.next()?;
+                let requested = parts.next()?;
+                // Only actions that are both requested and allowed.
+                let granted: Vec<&str> = requested
                     .split(',')
                     .filter(|action| actions.contains(action))
                     .collect();
@@ -171,7 +175,8 @@ impl Shared {
             .sign(&SystemRandom::new(), message.as_bytes())
             .expect("a signature");
         let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
-        // The older name of the field, or the newer: both are in use.
+        // `access_token` is the field of OAuth 2, and `token` is the older field. Registries use
+        // both.
         let name = if how == "refresh" {
             "access_token"
         } else {
@@ -184,15 +189,15 @@ impl Shared {
     }
 
     fn refuse(&self, how: &str, scope: &str) -> (StatusCode, Json<Value>) {
-        self.note(how, scope);
+        self.record(how, scope);
         (
             StatusCode::UNAUTHORIZED,
             Json(json!({"errors": [{"code": "UNAUTHORIZED"}]})),
         )
     }
 
-    fn note(&self, how: &str, scope: &str) {
-        self.asked
+    fn record(&self, how: &str, scope: &str) {
+        self.requests
             .lock()
             .expect("the list")
             .push(format!("{how} {scope}"));

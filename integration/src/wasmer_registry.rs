@@ -1,4 +1,5 @@
-//! A Wasmer registry on loopback, whose queries graphql-core executes, and packages made by the registry's own library.
+//! A Wasmer registry on loopback. graphql-core executes its queries, and Wasmer's own library makes
+//! its packages.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,20 +8,29 @@ use serde_json::{Value, json};
 use sources::Digest;
 use tempfile::TempDir;
 
-use crate::Server;
+use crate::ServerProcess;
 use crate::guests::{program, repository};
 
-/// A running registry.
+/// A running registry. It is stopped when this value is dropped.
 #[derive(Debug)]
 pub struct WasmerRegistry {
-    _server: Server,
-    /// `127.0.0.1:PORT`
+    _server: ServerProcess,
+    /// Address of the registry: `127.0.0.1:PORT`.
     pub host: String,
     directory: TempDir,
 }
 
+/// A request that the registry received.
+#[derive(Clone, Debug)]
+pub struct RecordedRequest {
+    /// Path of the request.
+    pub path: String,
+    /// Value of the header `Authorization`.
+    pub authorization: Option<String>,
+}
+
 impl WasmerRegistry {
-    /// Starts it, empty.
+    /// Starts an empty registry.
     pub fn start() -> Self {
         let directory = TempDir::new().expect("a directory");
         let port = crate::free_port();
@@ -37,13 +47,13 @@ impl WasmerRegistry {
             ])
             .env("PYTHONPATH", program("graphql"));
         Self {
-            _server: Server::start(command, &host),
+            _server: ServerProcess::start(command, &host),
             host,
             directory,
         }
     }
 
-    /// Has these packages, and wants this token if there is one.
+    /// Replaces the packages. With a token, the registry requires that token.
     pub fn set(&self, packages: &Value, token: Option<&str>) {
         let fixture = json!({"packages": packages, "token": token});
         std::fs::write(
@@ -53,35 +63,36 @@ impl WasmerRegistry {
         .expect("a file");
     }
 
-    /// Serves a file; returns its URL.
+    /// Serves a file, and returns its URL.
     pub fn serve(&self, name: &str, bytes: &[u8]) -> String {
         std::fs::write(self.directory.path().join(name), bytes).expect("a file");
         format!("http://{}/files/{name}?signature=secret", self.host)
     }
 
-    /// A distribution as the registry describes it, of a container that it serves.
+    /// Serves a container, and returns its description as a `PackageDistribution` of the registry.
     pub fn container(&self, name: &str, bytes: &[u8]) -> Value {
         let url = self.serve(name, bytes);
         json!({"piritaDownloadUrl": url, "piritaSha256Hash": Digest::of(bytes).hex(), "piritaSize": bytes.len()})
     }
 
-    /// What was asked for since: paths, and what proved who asked.
-    pub fn asked(&self) -> Vec<(String, Option<String>)> {
+    /// The requests since the last call of this function.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         let file = self.directory.path().join("log");
         let log = std::fs::read_to_string(&file).unwrap_or_default();
         let _ = std::fs::remove_file(file);
         let line = |line: &str| {
             let line: Value = serde_json::from_str(line).expect("a line of JSON");
-            (
-                line["path"].as_str().unwrap_or_default().to_owned(),
-                line["authorization"].as_str().map(str::to_owned),
-            )
+            RecordedRequest {
+                path: line["path"].as_str().unwrap_or_default().to_owned(),
+                authorization: line["authorization"].as_str().map(str::to_owned),
+            }
         };
         log.lines().map(line).collect()
     }
 }
 
-/// A container in this version of the format, made by the registry's own library.
+/// A container in this version of the WEBC format, made by Wasmer's own library. A module is a name
+/// and a file.
 pub fn pack(version: &str, manifest: &Value, modules: &[(&str, &Path)]) -> Vec<u8> {
     let directory = TempDir::new().expect("a directory");
     let out = directory.path().join("out.webc");
@@ -90,7 +101,9 @@ pub fn pack(version: &str, manifest: &Value, modules: &[(&str, &Path)]) -> Vec<u
     for (name, file) in modules {
         command.arg(format!("{name}={}", file.display()));
     }
-    let output = command.output().expect("integration/fetch-programs");
+    let output = command
+        .output()
+        .expect("webc-pack starts; integration/fetch-programs builds it");
     assert!(
         output.status.success(),
         "{}",

@@ -1,6 +1,6 @@
-//! The same artifacts in S3 servers that nobody here wrote. `integration/other-stores` runs this.
+//! Artifacts in S3 servers of other projects. `integration/other-stores` runs these tests.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "an unexpected value fails the test")]
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Options, template};
@@ -18,7 +18,7 @@ fn executor(store: &OtherStore) -> Executor {
     })
 }
 
-/// `word-count /in/text /out/copy`
+/// Template of `word-count /in/text /out/copy`.
 fn copy(input: &Value, archive: &Value) -> Value {
     let mut template = template("word-count");
     template["inputs"] = json!({"artifacts": [{"name": "text", "path": "/in/text", "s3": input}]});
@@ -28,7 +28,7 @@ fn copy(input: &Value, archive: &Value) -> Value {
     template
 }
 
-/// Runs it, and gives the key of what came out.
+/// Runs a template, and returns the key of its first output artifact.
 async fn run(executor: &Executor, template: &Value) -> String {
     let node = executor.node(template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
@@ -38,9 +38,10 @@ async fn run(executor: &Executor, template: &Value) -> String {
         .to_owned()
 }
 
-/// Files and archives both ways, and what is said of what is not there.
-async fn small_ones(store: &OtherStore) {
-    let (executor, text) = (executor(store), b"one two three".repeat(1000));
+/// Files and archives are read and written. A missing object and a bucket without keys are errors.
+async fn small_artifacts_round_trip(store: &OtherStore) {
+    let executor = executor(store);
+    let text = b"one two three".repeat(1000);
     store.put("in/text", &text);
     let key = run(
         &executor,
@@ -78,14 +79,14 @@ async fn small_ones(store: &OtherStore) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn artifacts_round_trip_through_rclone() {
-    small_ones(&OtherStore::rclone(&fetched("rclone"))).await;
+    small_artifacts_round_trip(&OtherStore::rclone(&fetched("rclone"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn artifacts_round_trip_through_garage() {
     let store = OtherStore::garage(&fetched("garage"));
-    small_ones(&store).await;
-    // In parts, both ways.
+    small_artifacts_round_trip(&store).await;
+    // Large objects are uploaded and downloaded in parts.
     let large: Vec<u8> = (0..5_000_000u64).flat_map(u64::to_le_bytes).collect();
     store.put("in/large", &large);
     let key = run(
@@ -99,5 +100,8 @@ async fn artifacts_round_trip_through_garage() {
         &copy(&json!({"key": key}), &json!({"none": {}})),
     )
     .await;
-    assert!(store.get(&again) == large, "what went in parts comes back");
+    assert!(
+        store.get(&again) == large,
+        "an object that was uploaded in parts is complete"
+    );
 }

@@ -1,12 +1,14 @@
-//! The budgets, measured: the executor and a bare axum route that parses and echoes the same JSON, side by side in one run.
+//! Measures the performance budgets of the executor. The baseline is a plain axum route that parses
+//! and echoes the same JSON.
 //!
-//! `integration/benchmark` builds everything optimised and starts this. Figures are ratios, because machines differ and are noisy;
-//! requests to both servers alternate in small rounds, so that noise meets both.
+//! `integration/benchmark` builds everything optimised, and starts this program. Most figures are
+//! ratios, because machines differ. Requests to both servers alternate in small rounds, so that
+//! noise of the machine affects both servers equally.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a benchmark stops at what it does not expect, and prints"
+    reason = "an unexpected value ends the benchmark, and its result is printed"
 )]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -36,7 +38,8 @@ fn main() {
         Path::new("/tmp")
     })
     .unwrap();
-    // One workflow is given so many results here as an agent would take in minutes.
+    // The executor paces results by the agent's patch interval. The benchmark takes more results
+    // than an agent would, so it sets a very short interval.
     let config = json!({"sources": {"files": guests::directory()}, "jobs": {"patchRate": "1ms"}});
     let options = Options {
         config: Some(config.to_string()),
@@ -47,46 +50,13 @@ fn main() {
         ],
         ..Options::default()
     };
-    let (executor, echo) = (Executor::start_with(options), Echo::start());
+    let executor = Executor::start_with(options);
+    let echo = Echo::start();
     let target = executor.url.strip_prefix("http://").unwrap().to_owned();
     let token = executor.token.clone();
 
-    println!("warm steps, concurrency 1, p50          echo       step     ratio   budget");
-    for (name, guest, budget) in [
-        ("component world", "noop-step", 2.0),
-        ("/work, tmpfs", "noop-work", 4.0),
-    ] {
-        let body = request(&template(guest)).to_string();
-        let mut echoed = Connection::open(&echo.address, &body, "");
-        let mut stepped = Connection::open(&target, &body, &token);
-        for _ in 0..200 {
-            echoed.call();
-            stepped.call();
-        }
-        let (mut echo_times, mut step_times) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            echo_times.extend((0..REQUESTS).map(|_| echoed.call()));
-            step_times.extend((0..REQUESTS).map(|_| stepped.call()));
-        }
-        let (echo, step) = (median(&mut echo_times), median(&mut step_times));
-        let ratio = step.as_secs_f64() / echo.as_secs_f64();
-        println!("  {name:<34} {echo:>9.1?} {step:>9.1?} {ratio:>8.2}x   <= {budget}x");
-    }
-
-    println!("warm steps a second, 16 at a time       echo       step     ratio   budget");
-    for (name, guest, budget) in [
-        ("component world", "noop-step", 40),
-        ("/work, tmpfs", "noop-work", 15),
-    ] {
-        let body = request(&template(guest)).to_string();
-        let (mut echo_rate, mut step_rate) = (0.0, 0.0);
-        for _ in 0..4 {
-            echo_rate += throughput(&echo.address, &body, "") / 4.0;
-            step_rate += throughput(&target, &body, &token) / 4.0;
-        }
-        let percent = 100.0 * step_rate / echo_rate;
-        println!("  {name:<34} {echo_rate:>8.0} {step_rate:>10.0} {percent:>8.0}%   >= {budget}%");
-    }
+    latency(&echo.address, &target, &token);
+    steps_per_second(&echo.address, &target, &token);
     drop((executor, echo));
 
     println!("instantiate and run, in process, p50                          budget");
@@ -102,9 +72,59 @@ fn main() {
     idle();
 }
 
-/// How long a new process takes until it listens, and what it has in memory once it is ready.
+/// Measures the latency of warm steps, one at a time. `echo` and `target` are the addresses of both
+/// servers.
+fn latency(echo: &str, target: &str, token: &str) {
+    println!("warm steps, concurrency 1, p50          echo       step     ratio   budget");
+    for (name, guest, budget) in [
+        ("component world", "noop-step", 2.0),
+        ("/work, tmpfs", "noop-work", 4.0),
+    ] {
+        let body = request(&template(guest)).to_string();
+        let mut echoed = Connection::open(echo, &body, "");
+        let mut stepped = Connection::open(target, &body, token);
+        for _ in 0..200 {
+            echoed.call();
+            stepped.call();
+        }
+        let mut echo_times = Vec::new();
+        let mut step_times = Vec::new();
+        for _ in 0..ROUNDS {
+            echo_times.extend((0..REQUESTS).map(|_| echoed.call()));
+            step_times.extend((0..REQUESTS).map(|_| stepped.call()));
+        }
+        let echo_time = median(&mut echo_times);
+        let step_time = median(&mut step_times);
+        let ratio = step_time.as_secs_f64() / echo_time.as_secs_f64();
+        println!("  {name:<34} {echo_time:>9.1?} {step_time:>9.1?} {ratio:>8.2}x   <= {budget}x");
+    }
+}
+
+/// Measures the throughput of warm steps, 16 at a time. `echo` and `target` are the addresses of
+/// both servers.
+fn steps_per_second(echo: &str, target: &str, token: &str) {
+    println!("warm steps a second, 16 at a time       echo       step     ratio   budget");
+    for (name, guest, budget) in [
+        ("component world", "noop-step", 40),
+        ("/work, tmpfs", "noop-work", 15),
+    ] {
+        let body = request(&template(guest)).to_string();
+        let mut echo_rate = 0.0;
+        let mut step_rate = 0.0;
+        for _ in 0..4 {
+            echo_rate += throughput(echo, &body, "") / 4.0;
+            step_rate += throughput(target, &body, token) / 4.0;
+        }
+        let percent = 100.0 * step_rate / echo_rate;
+        println!("  {name:<34} {echo_rate:>8.0} {step_rate:>10.0} {percent:>8.0}%   >= {budget}%");
+    }
+}
+
+/// Measures the time from the start of a process until it listens, and its resident memory when
+/// idle.
 fn idle() {
-    let (mut times, mut resident) = (Vec::new(), 0);
+    let mut times = Vec::new();
+    let mut resident = 0;
     for _ in 0..9 {
         let directory = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", wasm_workflow_integration::free_port());
@@ -150,7 +170,7 @@ fn idle() {
     );
 }
 
-/// The route that everything is compared with.
+/// Serves the baseline: a route that parses and echoes JSON.
 fn echo() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -198,7 +218,8 @@ impl Drop for Echo {
     }
 }
 
-/// One kept connection and one request. A bare socket: a client of its own would cost more than the servers do.
+/// One connection that is kept open, and one request that is sent repeatedly. It uses a plain
+/// socket, because an HTTP client would take more time than the servers.
 struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
@@ -286,17 +307,14 @@ fn limits() -> Limits {
 }
 
 fn invocation() -> Invocation {
-    let text = String::new;
-    let (parameters, inputs, outputs) = (Vec::new(), Vec::new(), Vec::new());
-    let (workflow_name, workflow_namespace, workflow_uid) = (text(), text(), text());
     Invocation {
-        workflow_name,
-        workflow_namespace,
-        workflow_uid,
-        template: text(),
-        parameters,
-        inputs,
-        outputs,
+        workflow_name: String::new(),
+        workflow_namespace: String::new(),
+        workflow_uid: String::new(),
+        template: String::new(),
+        parameters: Vec::new(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
         options: "{}".into(),
     }
 }
@@ -348,7 +366,7 @@ fn in_process(name: &str, bytes: &[u8], budget: &str) {
     println!("  {name:<34} {:>9.1?} {:>31}", median(&mut times), budget);
 }
 
-/// The first step of a new process whose 26 MB module was compiled by an earlier one.
+/// Measures the first step of a new process. An earlier process has compiled its 26 MB module.
 fn restart() {
     let bytes = std::fs::read(guests::program("python.wasm")).unwrap();
     let digest = Digest::of(&bytes).to_string();

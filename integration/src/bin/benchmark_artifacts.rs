@@ -1,16 +1,18 @@
-//! How fast artifacts come and go, beside what they are compared with, on the same server in one run: 1 GiB in and out, as it is and packed, against
-//! `curl` and `tar | gzip -6`; and 10,000 small files. Also how much memory that takes in this process, the server's included. The server is one in this
-//! process, or where that program is named, Garage.
+//! Measures the transfer of artifacts: 1 GiB in and out, plain and packed, and 10,000 small files.
+//! The baselines are `curl` and `tar | gzip -6` with the same server in the same run.
+//!
+//! Also prints the memory of this process. By default that includes an S3 server in this process.
+//! If the first argument is the path of Garage, Garage is the server.
 
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a program for people"
+    reason = "an unexpected value ends the benchmark, and its result is printed"
 )]
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +36,7 @@ const BOUNDS: Bounds = Bounds {
 };
 const ROUNDS: usize = 3;
 
-/// Half of it can be packed: no log and no picture.
+/// 1 MiB of content that compresses to about half of its size.
 fn content() -> Vec<u8> {
     let mut seed = 1u64;
     let mut word = || {
@@ -50,6 +52,7 @@ async fn timed<T>(work: impl Future<Output = T>) -> Duration {
     started.elapsed()
 }
 
+/// Runs a shell command, and returns its duration.
 fn shell(command: &str) -> Duration {
     let started = Instant::now();
     let output = Command::new("bash")
@@ -64,6 +67,7 @@ fn shell(command: &str) -> Duration {
     started.elapsed()
 }
 
+/// Largest resident memory of this process so far, in MiB.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -78,9 +82,11 @@ fn resident() -> u64 {
         / 1024
 }
 
-/// The best of several, with the other taking turns.
+/// Prints the best time of several rounds for our transfer and for a shell command. The two
+/// alternate.
 async fn compare(what: &str, against: &str, ours: impl AsyncFn(), theirs: &str) {
-    let (mut best, mut other) = (Duration::MAX, Duration::MAX);
+    let mut best = Duration::MAX;
+    let mut other = Duration::MAX;
     for _ in 0..ROUNDS {
         other = other.min(shell(theirs));
         best = best.min(timed(ours()).await);
@@ -92,7 +98,7 @@ async fn compare(what: &str, against: &str, ours: impl AsyncFn(), theirs: &str) 
     );
 }
 
-/// The server, and what asks it beside us.
+/// The S3 server of the benchmark.
 enum Server {
     Own(S3),
     Garage(OtherStore),
@@ -133,7 +139,8 @@ impl Server {
 
 #[tokio::main]
 async fn main() {
-    // The store takes its keys from the environment, as an operator's does.
+    // The store reads its keys from the environment, as in production. So the program starts itself
+    // again with the keys.
     if std::env::var("AWS_ACCESS_KEY_ID").is_err() {
         let program = std::env::current_exe().unwrap();
         let ended = Command::new(program)
@@ -144,108 +151,138 @@ async fn main() {
         assert!(ended.success());
         return;
     }
-    let (server, home) = (Server::start().await, tempfile::tempdir().unwrap());
-    let bucket = server.bucket();
-    let endpoint = bucket["endpoint"].as_str().unwrap().to_owned();
-    let root = Arc::new(Dir::open_ambient_dir(home.path(), ambient_authority()).unwrap());
-    let repository: ArtifactRepository = serde_json::from_value(json!({"s3": bucket})).unwrap();
-    let (repository, _) = repository.place().unwrap().unwrap();
-    let surroundings = Surroundings::new(None, [endpoint.clone()], Vec::new());
-    let stores = Stores::new(Arc::new(surroundings), None);
-    let location = Location {
-        repository,
-        key: String::new(),
-        default: true,
-    };
-    let store: Arc<dyn ArtifactStore> = stores.open(&location, "default").await.unwrap();
-    let chunk = content();
-    let mut big = fs::File::create(home.path().join("big")).unwrap();
-    for _ in 0..GIB >> 20 {
-        big.write_all(&chunk).unwrap();
+    let server = Server::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let benchmark = Benchmark::new(&server, home.path()).await;
+    benchmark.large_file().await;
+    benchmark.small_files().await;
+}
+
+/// A directory, and a store from and to which its files are transferred.
+struct Benchmark {
+    store: Arc<dyn ArtifactStore>,
+    root: Arc<Dir>,
+    directory: PathBuf,
+    /// URL of the bucket.
+    url: String,
+    /// Beginning of a shell command that calls `curl` with a signature.
+    curl: String,
+}
+
+impl Benchmark {
+    async fn new(server: &Server, directory: &Path) -> Self {
+        let bucket = server.bucket();
+        let endpoint = bucket["endpoint"].as_str().unwrap().to_owned();
+        let root = Arc::new(Dir::open_ambient_dir(directory, ambient_authority()).unwrap());
+        let repository: ArtifactRepository = serde_json::from_value(json!({"s3": bucket})).unwrap();
+        let (repository, _) = repository.place().unwrap().unwrap();
+        let surroundings = Surroundings::new(None, [endpoint.clone()], Vec::new());
+        let stores = Stores::new(Arc::new(surroundings), None);
+        let location = Location {
+            repository,
+            key: String::new(),
+            default: true,
+        };
+        Self {
+            store: stores.open(&location, "default").await.unwrap(),
+            root,
+            directory: directory.to_owned(),
+            url: format!("http://{endpoint}/artifacts"),
+            curl: server.curl(),
+        }
     }
-    let (store, root) = (&*store, &root);
-    let up = async |key: &str, path: &str, pack: Pack| {
-        upload(store, Upload { key, path, pack }, root, BOUNDS.bytes)
+
+    async fn upload(&self, key: &str, path: &str, pack: Pack) {
+        let what = Upload { key, path, pack };
+        upload(&*self.store, what, &self.root, BOUNDS.bytes)
             .await
             .unwrap();
-    };
-    let down = async |key: &str, unpack: Unpack| {
+    }
+
+    async fn download(&self, key: &str, unpack: Unpack) {
         let what = Download {
             key,
             path: "in",
             unpack,
             mode: None,
         };
-        download(store, &what, root, &Quota::new(BOUNDS))
+        download(&*self.store, &what, &self.root, &Quota::new(BOUNDS))
             .await
             .unwrap();
-        let _ = root
+        let _ = self
+            .root
             .remove_file("in")
-            .or_else(|_| root.remove_dir_all("in"));
-    };
-    let sign = server.curl();
-    let (url, here) = (
-        format!("http://{endpoint}/artifacts"),
-        home.path().display().to_string(),
-    );
-    shell(&format!("{sign} -T {here}/big {url}/big"));
-    println!(
-        "1 GiB, {ROUNDS} times each, the best; memory before {} MiB",
-        resident()
-    );
-    compare(
-        "in, as it is",
-        "curl",
-        async || down("big", Unpack::None).await,
-        &format!("{sign} {url}/big -o {here}/got && rm {here}/got"),
-    )
-    .await;
-    compare(
-        "out, as it is",
-        "curl -T",
-        async || up("ours", "big", Pack::None).await,
-        &format!("{sign} -T {here}/big {url}/theirs"),
-    )
-    .await;
-    let pack = format!(
-        "tar -C {here} -cf - big | gzip -6 > {here}/big.tgz && {sign} -T {here}/big.tgz {url}/theirs.tgz"
-    );
-    compare(
-        "out, packed",
-        "tar | gzip -6, curl -T",
-        async || up("ours.tgz", "big", Pack::Tar(6)).await,
-        &pack,
-    )
-    .await;
-    let unpack = format!(
-        "mkdir -p {here}/x && {sign} {url}/theirs.tgz | tar -C {here}/x -xzf - && rm -r {here}/x"
-    );
-    compare(
-        "in, unpacked",
-        "curl | tar -xz",
-        async || down("theirs.tgz", Unpack::Detect).await,
-        &unpack,
-    )
-    .await;
-    fs::create_dir(home.path().join("many")).unwrap();
-    for number in 0..FILES {
-        fs::write(home.path().join(format!("many/{number}")), [b'x'; 4096]).unwrap();
+            .or_else(|_| self.root.remove_dir_all("in"));
     }
-    for (what, took) in [
-        ("out", timed(up("many", "many", Pack::None)).await),
-        ("in", timed(down("many", Unpack::None)).await),
-        (
-            "out, packed",
-            timed(up("many.tgz", "many", Pack::Tar(6))).await,
-        ),
-        (
-            "in, unpacked",
-            timed(down("many.tgz", Unpack::Detect)).await,
-        ),
-    ] {
+
+    /// Transfers 1 GiB, and compares the times with those of `curl`.
+    async fn large_file(&self) {
+        let Self { url, curl, .. } = self;
+        let here = self.directory.display();
+        let chunk = content();
+        let mut big = fs::File::create(self.directory.join("big")).unwrap();
+        for _ in 0..GIB >> 20 {
+            big.write_all(&chunk).unwrap();
+        }
+        shell(&format!("{curl} -T {here}/big {url}/big"));
         println!(
-            "{FILES} files of 4 KiB {what}: {took:.2?}; memory so far {} MiB",
+            "1 GiB, {ROUNDS} times each, the best; memory before {} MiB",
             resident()
         );
+        compare(
+            "in, as it is",
+            "curl",
+            async || self.download("big", Unpack::None).await,
+            &format!("{curl} {url}/big -o {here}/got && rm {here}/got"),
+        )
+        .await;
+        compare(
+            "out, as it is",
+            "curl -T",
+            async || self.upload("ours", "big", Pack::None).await,
+            &format!("{curl} -T {here}/big {url}/theirs"),
+        )
+        .await;
+        compare(
+            "out, packed",
+            "tar | gzip -6, curl -T",
+            async || self.upload("ours.tgz", "big", Pack::Tar(6)).await,
+            &format!(
+                "tar -C {here} -cf - big | gzip -6 > {here}/big.tgz && {curl} -T {here}/big.tgz {url}/theirs.tgz"
+            ),
+        )
+        .await;
+        compare(
+            "in, unpacked",
+            "curl | tar -xz",
+            async || self.download("theirs.tgz", Unpack::Detect).await,
+            &format!(
+                "mkdir -p {here}/x && {curl} {url}/theirs.tgz | tar -C {here}/x -xzf - && rm -r {here}/x"
+            ),
+        )
+        .await;
+    }
+
+    /// Transfers a directory of small files, one by one and as an archive.
+    async fn small_files(&self) {
+        let many = self.directory.join("many");
+        fs::create_dir(&many).unwrap();
+        for number in 0..FILES {
+            fs::write(many.join(number.to_string()), [b'x'; 4096]).unwrap();
+        }
+        let print = |what: &str, took: Duration| {
+            println!(
+                "{FILES} files of 4 KiB {what}: {took:.2?}; memory so far {} MiB",
+                resident()
+            );
+        };
+        let took = timed(self.upload("many", "many", Pack::None)).await;
+        print("out", took);
+        let took = timed(self.download("many", Unpack::None)).await;
+        print("in", took);
+        let took = timed(self.upload("many.tgz", "many", Pack::Tar(6))).await;
+        print("out, packed", took);
+        let took = timed(self.download("many.tgz", Unpack::Detect)).await;
+        print("in, unpacked", took);
     }
 }

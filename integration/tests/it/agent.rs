@@ -1,4 +1,4 @@
-//! Steps through the double of Argo's agent.
+//! Steps that the test double of Argo's agent runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use wasm_workflow_integration::agent::{Agent, Options, Plugin, Status};
 use wasm_workflow_integration::eventually;
 use wasm_workflow_integration::executor::{self, Executor, template};
 use wasm_workflow_integration::guests;
-use wasm_workflow_integration::task_set_server::TaskSets;
+use wasm_workflow_integration::task_set_server::TaskSetServer;
 
 fn options() -> Options {
     Options {
@@ -32,11 +32,13 @@ fn metadata() -> Value {
     json!({"metadata": {"name": "wf", "namespace": "argo", "uid": "5d3c7f6e-0000-4000-8000-000000000002"}})
 }
 
-/// So many steps ran, and no more: none twice, however often it is asked for. The log comes a little later than the replies.
-async fn ran(executor: &Executor, steps: usize) {
-    let count = || executor.steps_run();
-    eventually("the last step's line", async || count() >= steps).await;
-    assert_eq!(count(), steps, "none ran twice");
+/// Checks that exactly `steps` steps ran. Log lines arrive a little later than replies.
+async fn assert_steps_run(executor: &Executor, steps: usize) {
+    eventually("the log line of the last step", async || {
+        executor.steps_run() >= steps
+    })
+    .await;
+    assert_eq!(executor.steps_run(), steps, "no step ran twice");
 }
 
 fn ferris() -> Value {
@@ -58,7 +60,7 @@ async fn nodes_of_every_kind_end_with_the_expected_phase() {
         (template("noop-command"), "Succeeded"),
         (template("trap"), "Failed"),
         (misspelt, "Error"),
-        // Nobody's: the only plugin says "not mine".
+        // A template of another plugin, which this agent does not have.
         (json!({"name": "x", "plugin": {"hello": {}}}), "Failed"),
     ];
     let tasks: BTreeMap<String, Value> = (0..120)
@@ -76,7 +78,8 @@ async fn nodes_of_every_kind_end_with_the_expected_phase() {
         let node = &status.nodes[&format!("wf-{number}")];
         assert_eq!(node["phase"], kinds[number % kinds.len()].1, "{node}");
     }
-    ran(&executor, 4 * 20).await;
+    // Only the first four kinds run. There are 20 nodes of each kind.
+    assert_steps_run(&executor, 4 * 20).await;
 }
 
 #[tokio::test]
@@ -98,7 +101,7 @@ async fn a_wrong_token_fails_the_node_with_the_executors_message() {
     );
 }
 
-/// The agent's restart asks for everything again that was not patched: at least once.
+/// A restarted agent repeats the calls whose results were not patched.
 #[tokio::test]
 async fn a_restarted_agent_repeats_calls_and_loses_no_node() {
     let executor = Executor::start();
@@ -106,7 +109,7 @@ async fn a_restarted_agent_repeats_calls_and_loses_no_node() {
         .map(|number| (format!("wf-{number}"), ferris()))
         .collect();
     let options = Options {
-        lives: vec![Duration::from_millis(60)],
+        first_lives: vec![Duration::from_millis(60)],
         ..options()
     };
     let status: Status = agent(&executor, options).run(&metadata(), &tasks).await;
@@ -121,12 +124,12 @@ async fn a_restarted_agent_repeats_calls_and_loses_no_node() {
     );
     assert!(
         status.calls.values().any(|calls| *calls > 1),
-        "the restart came too late to matter"
+        "all calls had ended before the restart"
     );
 }
 
-/// Steps outlive calls, and the agent itself: it forgets everything, asks again, and gets what goes on already. More of them than there are
-/// workers and places keep no short one waiting.
+/// A step continues when its call ends and when the agent restarts. The restarted agent repeats the
+/// calls, and they adopt the running steps. There are more long steps than workers and slots.
 #[tokio::test]
 async fn long_steps_are_adopted_after_an_agent_restart_and_do_not_delay_short_ones() {
     let config = json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "jobs": {"wait": "300ms"}});
@@ -136,7 +139,8 @@ async fn long_steps_are_adopted_after_an_agent_restart_and_do_not_delay_short_on
     });
     let mut long = template("spin");
     long["plugin"]["wasm"]["limits"] = json!({"time": "3s"});
-    // With an `id` it is known again by an agent that forgot when it was to come.
+    // A restarted agent does not know the requeue delay, and calls too early. Such a call adopts a
+    // running step only if the template has an `id`.
     let named = |number: usize| {
         let mut long = long.clone();
         long["plugin"]["wasm"]["id"] = json!(format!("wf-{number}/0"));
@@ -145,7 +149,7 @@ async fn long_steps_are_adopted_after_an_agent_restart_and_do_not_delay_short_on
     let mut tasks: BTreeMap<String, Value> = (0..40).map(named).collect();
     tasks.insert("wf-short".to_owned(), ferris());
     let options = Options {
-        lives: vec![Duration::from_secs(2)],
+        first_lives: vec![Duration::from_secs(2)],
         ..options()
     };
     let status = agent(&executor, options).run(&metadata(), &tasks).await;
@@ -160,21 +164,24 @@ async fn long_steps_are_adopted_after_an_agent_restart_and_do_not_delay_short_on
     }
     assert!(
         status.calls.values().any(|calls| *calls > 2),
-        "they were asked for again: {:?}",
+        "the agent repeated calls: {:?}",
         status.calls
     );
-    let count = || executor.steps_run();
-    eventually("the last step's line", async || count() >= tasks.len()).await;
-    // What an agent got and had not written down when it stopped runs again.
+    eventually("the log line of the last step", async || {
+        executor.steps_run() >= tasks.len()
+    })
+    .await;
+    // A step runs again if the agent stopped between its reply and the patch.
     assert!(
-        count() <= tasks.len() + 3,
-        "{} ran for {}",
-        count(),
+        executor.steps_run() <= tasks.len() + 3,
+        "{} steps ran for {} nodes",
+        executor.steps_run(),
         tasks.len()
     );
 }
 
-/// Sends bytes as they are, and reads what comes until `end` is in it.
+/// Sends a recorded request with a `Host` and a `Content-Length`, and reads the answer until it
+/// contains `end`.
 async fn exchange(address: &str, request: &str, end: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address.trim_start_matches("http://"))
@@ -191,7 +198,8 @@ async fn exchange(address: &str, request: &str, end: &str) -> String {
         head.trim_end().replace('\n', "\r\n")
     );
     stream.write_all(text.as_bytes()).await.unwrap();
-    let (mut answer, mut chunk) = (String::new(), [0; 4096]);
+    let mut answer = String::new();
+    let mut chunk = [0; 4096];
     let reading = async {
         while !answer.contains(end) {
             let count = stream.read(&mut chunk).await.unwrap();
@@ -205,7 +213,8 @@ async fn exchange(address: &str, request: &str, end: &str) -> String {
     answer
 }
 
-/// What Argo's own agent sends is understood by the program and by the API server of these tests; and what the double sends is the same.
+/// The program and the API server of these tests understand calls that were recorded from Argo's
+/// own agent. The test double sends the same requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_calls_of_the_real_agent_are_understood() {
     let executor = Executor::start();
@@ -230,28 +239,30 @@ async fn recorded_calls_of_the_real_agent_are_understood() {
     );
     let workflow = json!({"metadata": {"name": "wf", "namespace": "argo", "uid": "5d3c7f6e-0000-4000-8000-000000000009"}});
     let nodes = BTreeMap::from([("wf-spin".to_owned(), ferris())]);
-    let sets = TaskSets::start(&workflow, &nodes, 1).await;
-    let answer = exchange(&sets.url, watch, "\n\r\n").await;
+    let server = TaskSetServer::start(&workflow, &nodes, 1).await;
+    let answer = exchange(&server.url, watch, "\n\r\n").await;
     assert!(
         answer.contains("\"type\":\"ADDED\"") && answer.contains("\"wf-spin\":{"),
         "{answer}"
     );
-    let answer = exchange(&sets.url, patch, "WorkflowTaskSet").await;
+    let answer = exchange(&server.url, patch, "WorkflowTaskSet").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    eventually("the controller's turn", async || {
-        sets.ended().nodes.contains_key("wf-spin")
+    eventually("the controller reads the result", async || {
+        server.outcome().nodes.contains_key("wf-spin")
     })
     .await;
-    let real = sets.asked();
-    let sets = TaskSets::start(&workflow, &nodes, 1).await;
-    let status = agent(&executor, options()).work_on(&sets, &workflow).await;
+    let recorded = server.requests();
+    let server = TaskSetServer::start(&workflow, &nodes, 1).await;
+    let status = agent(&executor, options())
+        .work_on(&server, &workflow)
+        .await;
     assert_eq!(
-        (status.nodes["wf-spin"]["phase"].as_str(), sets.asked()),
-        (Some("Succeeded"), real)
+        (status.nodes["wf-spin"]["phase"].as_str(), server.requests()),
+        (Some("Succeeded"), recorded)
     );
 }
 
-/// The double itself: what it must be strict about.
+/// Tests the test double itself: it must be as strict as Argo's agent.
 #[tokio::test]
 async fn the_test_agent_is_as_strict_as_argos_agent() {
     use axum::routing::post;
@@ -277,7 +288,7 @@ async fn the_test_agent_is_as_strict_as_argos_agent() {
             .await
     };
 
-    // One bad name turns the whole batch into errors.
+    // One invalid name turns the whole batch into errors.
     let poison = async |Json(body): Json<Value>| {
         let name = if body["template"]["bad"] == true {
             "bad name"
@@ -294,7 +305,7 @@ async fn the_test_agent_is_as_strict_as_argos_agent() {
         "{status:?}"
     );
 
-    // 404 switches the plugin off.
+    // Status 404 switches the plugin off.
     let status = run(plugin(Router::new()).await).await;
     assert!(
         status
@@ -304,7 +315,7 @@ async fn the_test_agent_is_as_strict_as_argos_agent() {
         "{status:?}"
     );
 
-    // 503 is tried five times, 500 once.
+    // A call with status 503 is made five times, and a call with 500 once. There are two nodes.
     let failing = |code: StatusCode| {
         let hits = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counted = std::sync::Arc::clone(&hits);

@@ -1,4 +1,5 @@
-//! Argo's forms of artifacts, `integration/fixtures/artifact-forms.yaml`, each with what a consumer receives. Archives are made and read by Python.
+//! Argo's forms of artifacts, each with the content that its consumer receives. The forms are in
+//! `integration/fixtures/artifact-forms.yaml`. Python makes and reads the archives.
 
 use std::process::Command;
 
@@ -10,7 +11,8 @@ use wasm_workflow_integration::s3::S3;
 
 use crate::message;
 
-/// `make KIND FILE JSON`, or `read KIND FILE`, which prints JSON.
+/// Program in Python: `make KIND FILE JSON` makes an archive, and `read KIND FILE` prints its files
+/// as JSON.
 const ARCHIVES: &str = r#"
 import io, json, sys, tarfile, zipfile
 action, kind, path = sys.argv[1:4]
@@ -47,12 +49,13 @@ fn python(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The one key and its value.
+/// The only key of a map, and its value.
 fn only(map: &Map<String, Value>) -> (&str, &Value) {
     let (key, value) = map.iter().next().unwrap();
     (key, value)
 }
 
+/// Stores an object: a text, or an archive.
 fn put(s3: &S3, key: &str, object: &Value) {
     match object {
         Value::String(text) => s3.put(key, text),
@@ -69,6 +72,7 @@ fn put(s3: &S3, key: &str, object: &Value) {
     }
 }
 
+/// Checks the stored object: a text, an archive, or files below the key.
 fn check(s3: &S3, key: &str, holds: &Value, form: &str) {
     let file = s3.object(key);
     let Value::Object(holds) = holds else {
@@ -136,7 +140,8 @@ async fn artifact_forms_arrive_as_in_argo() {
         } else {
             let mut step = template("word-count");
             step["inputs"] = json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": "made"}}]});
-            // The parameter is there for its directory: a module finds the parents of declared paths.
+            // The executor creates the parent directories of declared paths. The parameter makes it
+            // create /out.
             let parameter =
                 json!({"name": "p", "valueFrom": {"path": "/out/none", "default": "d"}});
             step["outputs"] =
@@ -170,7 +175,7 @@ async fn artifact_forms_arrive_as_in_argo() {
             );
             assert_eq!(
                 produced["archive"], form["output"]["archive"],
-                "a consumer must not have to guess: {name}: {node}"
+                "the output names its archive strategy: {name}: {node}"
             );
             check(&s3, key, &form["holds"], name);
         }

@@ -1,12 +1,13 @@
-//! What is wrong is named, with its place and a remedy. The process survives all of it.
+//! Errors name the wrong value, its location and a remedy. The process continues after each of
+//! them.
 
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options, request, template};
+use wasm_workflow_integration::executor::{Executor, HttpReply, Options, request, template};
 use wasm_workflow_integration::guests;
 
 use crate::{message, start_in, template_of, template_of_wat};
 
-fn error(node: &Value, expected: &str) {
+fn assert_error(node: &Value, expected: &str) {
     assert_eq!(node["phase"], "Error", "{node}");
     assert!(
         message(node).contains(expected),
@@ -35,7 +36,7 @@ async fn files_that_are_not_webassembly_are_errors() {
     for (number, (bytes, expected)) in cases.into_iter().enumerate() {
         let path = directory.path().join(format!("{number}.wasm"));
         std::fs::write(&path, bytes).unwrap();
-        error(&executor.node(&template_of(&path)).await, expected);
+        assert_error(&executor.node(&template_of(&path)).await, expected);
     }
 }
 
@@ -47,7 +48,7 @@ async fn unsupported_imports_are_named() {
     let node = executor
         .node(&template_of_wat(directory.path(), "core", core))
         .await;
-    error(
+    assert_error(
         &node,
         "the module imports `launch` from `env`, which this executor does not offer",
     );
@@ -63,7 +64,7 @@ async fn unsupported_imports_are_named() {
     let node = executor
         .node(&template_of_wat(directory.path(), "component", component))
         .await;
-    error(
+    assert_error(
         &node,
         "the module imports `wasi:http/outgoing-handler@0.2.0`, which this executor does not offer",
     );
@@ -195,11 +196,11 @@ async fn mistakes_in_templates_are_named_with_their_location() {
         ),
     ];
     for (template, expected) in cases {
-        error(&executor.node(&template).await, expected);
+        assert_error(&executor.node(&template).await, expected);
     }
 }
 
-/// However long the names in a module are, the node's message is not.
+/// The message of a node is short, even if names in the module are long.
 #[tokio::test]
 async fn long_names_in_a_module_do_not_make_long_messages() {
     let directory = tempfile::tempdir().unwrap();
@@ -222,7 +223,7 @@ async fn long_names_in_a_module_do_not_make_long_messages() {
     }
 }
 
-/// A step that waits for a runner is answered at its timeout.
+/// A timeout also ends a step that still waits for a slot.
 #[tokio::test]
 async fn a_timeout_includes_the_time_in_the_queue() {
     let config =
@@ -235,7 +236,8 @@ async fn a_timeout_includes_the_time_in_the_queue() {
         executor.node(&template("noop-command")).await["phase"],
         "Succeeded"
     );
-    let (spin, mut waiting) = (template("spin"), template("noop-command"));
+    let spin = template("spin");
+    let mut waiting = template("noop-command");
     waiting["timeout"] = json!("1s");
     waiting["activeDeadlineSeconds"] = json!(u64::MAX / 2);
     let spinning = executor.node(&spin);
@@ -244,48 +246,49 @@ async fn a_timeout_includes_the_time_in_the_queue() {
         node = async { tokio::time::sleep(std::time::Duration::from_millis(300)).await; executor.node(&waiting).await } => node,
         node = &mut spinning => panic!("{node}"),
     };
-    error(&node, "timeout of 1s exceeded during queue");
+    assert_error(&node, "timeout of 1s exceeded during queue");
 }
 
 #[tokio::test]
 async fn malformed_requests_are_errors() {
     let executor = Executor::start();
     let post = async |body: String| {
-        let (status, text) = executor.post(body, &executor.token).await;
-        assert_eq!(status, 200, "{text}");
-        serde_json::from_str::<Value>(&text).unwrap()["node"].clone()
+        let HttpReply { status, body } = executor.post(body, &executor.token).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<Value>(&body).unwrap()["node"].clone()
     };
-    error(
+    assert_error(
         &post("{\"template\":".to_owned()).await,
         "the request is not JSON: EOF while parsing a value at line 1 column 12",
     );
-    error(
+    assert_error(
         &post("{}".to_owned()).await,
         "the request has no `template`",
     );
     let mut large = template("noop-command");
     large["inputs"] = json!({"parameters": [{"name": "p", "value": "x".repeat(10 << 20)}]});
-    error(
+    assert_error(
         &post(request(&large).to_string()).await,
         "the request is larger than 4 MiB",
     );
     assert_eq!(
         executor.node(&template("noop-command")).await["phase"],
         "Succeeded",
-        "it is served on"
+        "the executor still runs steps"
     );
 }
 
 #[tokio::test]
 async fn steps_without_files_run_when_the_scratch_directory_is_unwritable() {
-    // A file where the directory should be: root may write anywhere else.
+    // A file in place of the directory. Root may write to every directory, so permissions cannot be
+    // used.
     let file = tempfile::NamedTempFile::new().unwrap();
     let executor = Executor::start_with(Options {
         scratch: Some(file.path().to_owned()),
         ..Options::default()
     });
     let node = executor.node(&template("noop-work")).await;
-    error(
+    assert_error(
         &node,
         &format!(
             "the step's directory cannot be made in `{}`",

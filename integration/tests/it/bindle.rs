@@ -1,4 +1,5 @@
-//! Modules from the original Bindle server, and invoices that both sides must understand alike.
+//! Modules from the server of the original Bindle crate, and invoices that both implementations
+//! read.
 
 use serde_json::{Value, json};
 use sources::Digest;
@@ -11,11 +12,12 @@ use crate::{message, template_of_module};
 
 const NAME: &str = "example.com/tools/noop";
 const ID: &str = "example.com/tools/noop/1.0.0";
-/// `user:secret` with bcrypt.
+/// Entry of an `htpasswd` file for the user `user` with the password `secret`, with bcrypt.
 const HTPASSWD: &str = "user:$2y$05$WeRtqejVFTgkvBIyUziaguX2lSKnwin32U6K1eYltU5TrmJGKluNa\n";
 
 fn parcel(name: &str, bytes: &[u8], more: &str) -> String {
-    let (sha256, size) = (Digest::of(bytes), bytes.len());
+    let sha256 = Digest::of(bytes);
+    let size = bytes.len();
     format!(
         "[[parcel]]\n[parcel.label]\nsha256 = \"{}\"\nmediaType = \"application/wasm\"\nname = \"{name}\"\nsize = {size}\n{more}\n",
         sha256.hex()
@@ -30,8 +32,8 @@ fn head(name: &str) -> String {
     format!("[bindle]\nname = \"{name}\"\nversion = \"1.0.0\"\n")
 }
 
-/// A server with one bindle, of the module `noop-command`.
-fn with_module(server: &BindleServer) {
+/// Stores one bindle with the module `noop-command`.
+fn store_module(server: &BindleServer) {
     let module = std::fs::read(guest("noop-command")).unwrap();
     server.put_invoice(
         ID,
@@ -65,7 +67,7 @@ fn of(bindle: Value) -> Value {
 #[tokio::test]
 async fn bindles_are_found_by_id_server_and_parcel() {
     let server = BindleServer::start();
-    with_module(&server);
+    store_module(&server);
     let executor = executor(&server, &json!({}));
     let digest = Digest::of(&std::fs::read(guest("noop-command")).unwrap());
     for bindle in [
@@ -103,13 +105,14 @@ async fn bindles_are_found_by_id_server_and_parcel() {
     );
 }
 
-/// The original crate serves what it has without looking: here it is looked at. (It keeps invoices in memory: each has its own id.)
+/// The original server does not verify the content that it serves, so the executor must. The server
+/// caches invoices in memory, so each case has an id of its own.
 #[tokio::test]
 async fn content_from_a_bindle_server_is_verified() {
     let server = BindleServer::start();
     let module = std::fs::read(guest("noop-command")).unwrap();
     let digest = Digest::of(&module);
-    let whole = |name: &str, more: &str| {
+    let complete = |name: &str, more: &str| {
         invoice(&format!(
             "{more}{}{}",
             head(name),
@@ -119,7 +122,7 @@ async fn content_from_a_bindle_server_is_verified() {
     let executor = executor(&server, &json!({}));
     let mut changed = module.clone();
     changed[20] ^= 1;
-    server.put_invoice(ID, &whole(NAME, ""));
+    server.put_invoice(ID, &complete(NAME, ""));
     for (parcel, expected) in [
         (&changed[..], "expected content with digest"),
         (&module[..100], "`http://127.0.0.1:"),
@@ -131,11 +134,11 @@ async fn content_from_a_bindle_server_is_verified() {
     }
     server.put_invoice(
         "example.com/yanked/1.0.0",
-        &whole("example.com/yanked", "yanked = true\n"),
+        &complete("example.com/yanked", "yanked = true\n"),
     );
     let node = executor.node(&of(json!("example.com/yanked/1.0.0"))).await;
     assert!(message(&node).contains("It may have been yanked"), "{node}");
-    server.put_invoice("example.com/other/1.0.0", &whole(NAME, ""));
+    server.put_invoice("example.com/other/1.0.0", &complete(NAME, ""));
     let node = executor.node(&of(json!("example.com/other/1.0.0"))).await;
     assert!(message(&node).contains("is that of another"), "{node}");
 }
@@ -143,7 +146,7 @@ async fn content_from_a_bindle_server_is_verified() {
 #[tokio::test]
 async fn bindle_servers_get_the_operators_password() {
     let server = BindleServer::start_with(Some(HTPASSWD));
-    with_module(&server);
+    store_module(&server);
     let right = json!([{"host": server.host, "username": "user", "passwordFrom": {"env": "BINDLE_PASSWORD"}}]);
     let node = executor(&server, &json!({"credentials": right}))
         .node(&of(json!(ID)))
@@ -166,15 +169,13 @@ async fn bindle_servers_get_the_operators_password() {
     }
 }
 
-/// Signed with the original crate.
+/// The original crate makes the signatures.
 #[tokio::test]
 async fn bindles_need_a_signature_by_a_trusted_key() {
     let server = BindleServer::start();
-    let (module, evil) = (
-        std::fs::read(guest("noop-command")).unwrap(),
-        std::fs::read(guest("trap")).unwrap(),
-    );
-    for module in [&module, &evil] {
+    let module = std::fs::read(guest("noop-command")).unwrap();
+    let other = std::fs::read(guest("trap")).unwrap();
+    for module in [&module, &other] {
         server.put_parcel(&Digest::of(module), module);
     }
     let signed = |name: &str| {
@@ -203,17 +204,18 @@ async fn bindles_need_a_signature_by_a_trusted_key() {
         head("unsigned"),
         parcel("noop.wasm", &module, "")
     ));
-    let (good, swapped) = (signed("good"), signed("swapped"));
+    let good = signed("good");
+    let swapped = signed("swapped");
     server.put_invoice("unsigned/1.0.0", &unsigned);
     server.put_invoice("good/1.0.0", &good);
-    // Another parcel in the place of the signed one.
-    let evil_one = swapped
-        .replace(Digest::of(&module).hex(), Digest::of(&evil).hex())
+    // The invoice names another parcel than the signed parcel.
+    let tampered = swapped
+        .replace(Digest::of(&module).hex(), Digest::of(&other).hex())
         .replace(
             &format!("size = {}", module.len()),
-            &format!("size = {}", evil.len()),
+            &format!("size = {}", other.len()),
         );
-    server.put_invoice("swapped/1.0.0", &evil_one);
+    server.put_invoice("swapped/1.0.0", &tampered);
     for (id, key, expected) in [
         (
             "unsigned",
@@ -244,11 +246,12 @@ async fn bindles_need_a_signature_by_a_trusted_key() {
     }
 }
 
-/// What was fetched before there were keys is not what they signed.
+/// A bindle that was fetched without a configured key is verified once a key is configured.
 #[tokio::test]
 async fn stored_bindles_are_verified_against_the_current_keys() {
-    let (server, cache) = (BindleServer::start(), tempfile::tempdir().unwrap());
-    with_module(&server);
+    let server = BindleServer::start();
+    let cache = tempfile::tempdir().unwrap();
+    store_module(&server);
     let run = async |keys: Value| {
         let config = json!({"sources": {"insecure": [server.host], "bindle": {"server": server.host, "keys": keys}}});
         let options = Options {
@@ -268,7 +271,7 @@ async fn stored_bindles_are_verified_against_the_current_keys() {
     );
 }
 
-/// Both read the same invoices to equal values.
+/// This project and the original crate read an invoice to equal values.
 #[test]
 fn invoices_are_read_like_the_original_crate_reads_them() {
     let features = "origin = \"x\"\n[parcel.label.annotations]\na = \"b\"\n[parcel.label.feature.wasm]\nentrypoint = \"true\"\n[parcel.conditions]\nmemberOf = [\"g\"]\nrequires = [\"h\"]\n";

@@ -1,4 +1,5 @@
-//! Registries that want to know who asks: with a password, with a token, and with tricks.
+//! Credentials for registries: passwords, tokens and pull secrets. Hostile registries cannot obtain
+//! them.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use wasm_workflow_integration::token_server::{PASSWORD, REFRESH_TOKEN, TokenServ
 
 use crate::{message, template_of_module};
 
+/// Docker configuration. An entry is a registry, and `USER:PASSWORD`.
 fn docker_config(entries: &[(&str, &str)]) -> Value {
     let auths = entries
         .iter()
@@ -82,7 +84,7 @@ async fn registry_passwords_are_used_and_wrong_ones_are_errors() {
             .contains("It may not exist, or need credentials: name a Secret under `pull.secrets`"),
         "{node}"
     );
-    // The more specific key is tried first, and the next when it is refused.
+    // The more specific key is tried first. The next key is tried after a refusal.
     let two = docker_config(&[(&format!("{host}/m"), "user:old"), (host, &right)]);
     assert_eq!(
         with_docker_config(&[host], &two)
@@ -104,7 +106,7 @@ async fn tokens_are_obtained_with_passwords_and_refresh_tokens() {
         .unwrap()
         .strip_suffix("/token")
         .unwrap();
-    let pushed = server.asked().len();
+    let requests_before = server.requests().len();
     let node = with_docker_config(&[host, realm], &json!({}))
         .node(&of(&reference))
         .await;
@@ -123,17 +125,17 @@ async fn tokens_are_obtained_with_passwords_and_refresh_tokens() {
             .await["phase"],
         "Succeeded"
     );
-    let asked = server.asked().split_off(pushed);
+    let requests = server.requests().split_off(requests_before);
     let count = |how: &str| {
-        asked
+        requests
             .iter()
-            .filter(|asked| **asked == format!("{how} repository:m:pull"))
+            .filter(|request| **request == format!("{how} repository:m:pull"))
             .count()
     };
     assert_eq!(
         (count("password"), count("refresh")),
         (1, 1),
-        "one token for all three requests: {asked:?}"
+        "one token for all three requests: {requests:?}"
     );
     let wrong = docker_config(&[(host, "user:hunter2")]);
     let node = with_docker_config(&[host, realm], &wrong)
@@ -141,7 +143,7 @@ async fn tokens_are_obtained_with_passwords_and_refresh_tokens() {
         .await;
     assert!(
         message(&node).contains("with the credentials of DOCKER_AUTH_CONFIG"),
-        "never anonymously: {node}"
+        "a refused password is not followed by an anonymous request: {node}"
     );
 }
 
@@ -176,7 +178,7 @@ async fn operator_credentials_are_used_for_registries_and_mirrors() {
     );
 }
 
-/// An executor that reads Secrets from `kubernetes`, as the pod `agent-pod`.
+/// Starts an executor in the pod `agent-pod`. It reads Secrets from `kubernetes`.
 fn in_cluster(kubernetes: &Kubernetes, directory: &Path, registry: &str) -> Executor {
     let kubeconfig = kubernetes.kubeconfig(directory).display().to_string();
     let flags = ["--insecure-registry", registry, "--kubeconfig", &kubeconfig]
@@ -199,11 +201,10 @@ fn with_secrets(reference: &str, secrets: &[&str]) -> Value {
 
 #[tokio::test]
 async fn pull_secrets_of_the_template_are_used() {
-    let (registry, kubernetes) = (
-        Registry::start_with(Access::Password),
-        Kubernetes::start().await,
-    );
-    let (reference, directory) = (push_noop(&registry).await, tempfile::tempdir().unwrap());
+    let registry = Registry::start_with(Access::Password);
+    let kubernetes = Kubernetes::start().await;
+    let reference = push_noop(&registry).await;
+    let directory = tempfile::tempdir().unwrap();
     let right = format!("{USER}:{PASSWORD}");
     kubernetes.put_pull_secret("regcred", &docker_config(&[(&registry.host, &right)]));
     kubernetes.put_pull_secret("old", &docker_config(&[(&registry.host, "user:hunter2")]));
@@ -291,11 +292,10 @@ async fn pull_secrets_of_the_template_are_used() {
 
 #[tokio::test]
 async fn pull_secrets_of_the_executors_pod_are_used() {
-    let (registry, kubernetes) = (
-        Registry::start_with(Access::Password),
-        Kubernetes::start().await,
-    );
-    let (reference, directory) = (push_noop(&registry).await, tempfile::tempdir().unwrap());
+    let registry = Registry::start_with(Access::Password);
+    let kubernetes = Kubernetes::start().await;
+    let reference = push_noop(&registry).await;
+    let directory = tempfile::tempdir().unwrap();
     kubernetes.put_pull_secret(
         "regcred",
         &docker_config(&[(&registry.host, &format!("{USER}:{PASSWORD}"))]),
@@ -315,41 +315,42 @@ async fn pull_secrets_of_the_executors_pod_are_used() {
         nodes.iter().all(|node| node["phase"] == "Succeeded"),
         "{nodes:?}"
     );
-    logs(&executor, "a pull secret of the pod is not used").await;
+    wait_for_log(&executor, "a pull secret of the pod is not used").await;
     let count = |path: &str| {
         kubernetes
-            .asked()
+            .requests()
             .iter()
-            .filter(|asked| *asked == path)
+            .filter(|request| *request == path)
             .count()
     };
     assert_eq!(
         (count("argo/pods/agent-pod"), count("argo/secrets/regcred")),
         (1, 1),
-        "once for all steps"
+        "one request for all steps"
     );
 
     kubernetes.forbid("serviceaccounts/agent");
     let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
     assert!(message(&executor.node(&of(&reference)).await).contains("401 Unauthorized"));
-    logs(&executor, "only the pod's own pull secrets are used").await;
+    wait_for_log(&executor, "only the pod's own pull secrets are used").await;
 
     kubernetes.forbid("pods/agent-pod");
     let executor = in_cluster(&kubernetes, directory.path(), &registry.host);
     assert!(message(&executor.node(&of(&reference)).await).contains("401 Unauthorized"));
-    logs(&executor, "the pod's own pull secrets are not used").await;
+    wait_for_log(&executor, "the pod's own pull secrets are not used").await;
 }
 
-/// A reply may be read before the log is.
-async fn logs(executor: &Executor, text: &str) {
+/// Waits until the log contains a text. Log lines arrive a little later than replies.
+async fn wait_for_log(executor: &Executor, text: &str) {
     wasm_workflow_integration::eventually(text, async || executor.log().contains(text)).await;
 }
 
-/// A registry that wants its visitors' passwords sent elsewhere, and one that sends them on.
+/// One registry demands a password for the token server of another host. Another registry redirects
+/// a request that carries a password to another host. The other host never gets a password.
 #[tokio::test]
 async fn passwords_are_not_sent_to_other_hosts() {
     let seen: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
-    let thief = {
+    let other_host = {
         let seen = Arc::clone(&seen);
         serve(move |headers| {
             seen.lock().unwrap().push(headers);
@@ -363,7 +364,7 @@ async fn passwords_are_not_sent_to_other_hosts() {
     };
     let challenge = format!(
         "Bearer realm=\"http://localhost:{}/token\",service=\"s\"",
-        thief.rsplit_once(':').unwrap().1
+        other_host.rsplit_once(':').unwrap().1
     );
     let registry = serve(move |_| {
         (
@@ -386,10 +387,13 @@ async fn passwords_are_not_sent_to_other_hosts() {
         "{node}"
     );
     assert!(message(&node).contains("sources.trustedRealms"), "{node}");
-    assert!(seen.lock().unwrap().is_empty(), "nothing was sent there");
+    assert!(
+        seen.lock().unwrap().is_empty(),
+        "no request reached the other host"
+    );
 
-    // A password that is asked for and then sent on: the next host gets the request without it.
-    let location = format!("http://{thief}/elsewhere");
+    // A redirect of a request with a password: the next host gets the request without the password.
+    let location = format!("http://{other_host}/elsewhere");
     let registry = serve(move |headers: HeaderMap| {
         if headers.contains_key("authorization") {
             let location = (axum::http::header::LOCATION, location.parse().unwrap());
@@ -411,7 +415,7 @@ async fn passwords_are_not_sent_to_other_hosts() {
     })
     .await;
     let right = docker_config(&[(&registry, "user:hunter2")]);
-    with_docker_config(&[&registry, &thief], &right)
+    with_docker_config(&[&registry, &other_host], &right)
         .node(&of(&format!("{registry}/m:1")))
         .await;
     let seen = seen.lock().unwrap();
@@ -426,7 +430,7 @@ async fn passwords_are_not_sent_to_other_hosts() {
 
 type Reply = (StatusCode, HeaderMap, String);
 
-/// A server that answers everything alike.
+/// Starts a server that answers every request with the same function. Returns its address.
 async fn serve(answer: impl Fn(HeaderMap) -> Reply + Clone + Send + Sync + 'static) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();

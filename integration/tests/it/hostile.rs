@@ -1,21 +1,24 @@
-//! Guests that do what a guest should not. Each ends within its limits, and a neighbour in the same process is served meanwhile.
+//! Hostile guests. Each ends within its limits, and does not delay another step in the same
+//! process.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, template};
 
-use crate::{message, no_directory_is_left};
+use crate::{message, wait_until_no_step_directory_is_left};
 
-/// Runs a hostile guest with tight limits, and steps beside it until it ends. Returns its node.
+/// Runs a hostile guest, and short steps beside it until it ends. Returns the node of the hostile
+/// guest.
 async fn beside_a_neighbour(executor: &Executor, hostile: &Value) -> Value {
     let neighbour = template("noop-step");
     assert_eq!(
         executor.node(&neighbour).await["phase"],
         "Succeeded",
-        "warm"
+        "the first step, which compiles the module"
     );
-    let (mut served, mut slowest) = (0, Duration::ZERO);
+    let mut served = 0;
+    let mut slowest = Duration::ZERO;
     let node = {
         let hostile = executor.node(hostile);
         let beside = async {
@@ -29,10 +32,11 @@ async fn beside_a_neighbour(executor: &Executor, hostile: &Value) -> Value {
         };
         tokio::select! { node = hostile => node, () = beside => unreachable!() }
     };
-    // Generous, for noisy machines: a neighbour that waited for the hostile guest would take all of its five seconds.
+    // The bound is generous for noisy machines. A step that waited for the hostile guest would take
+    // its whole five seconds.
     assert!(
         slowest < Duration::from_secs(4),
-        "a neighbour waited {slowest:?}; {served} were served"
+        "a step took {slowest:?}; {served} steps ran beside the hostile guest"
     );
     node
 }
@@ -141,7 +145,7 @@ async fn hostile_guests_end_and_do_not_delay_other_steps() {
         assert!(message(&node).contains(expected), "{guest}: {node}");
     }
     assert_eq!(executor.get("/healthz").await, 200);
-    no_directory_is_left(&executor).await;
+    wait_until_no_step_directory_is_left(&executor).await;
 }
 
 #[tokio::test]
@@ -172,11 +176,11 @@ async fn paths_and_links_do_not_reach_the_host() {
     let node = executor.node(&template).await;
     assert_eq!(
         node["outputs"]["result"], "",
-        "what the guest could read: {node}"
+        "the guest prints the paths that it could read: {node}"
     );
     assert_eq!(
         node["phase"], "Failed",
-        "a link out of the directory is no output: {node}"
+        "a link out of the directory is not an output: {node}"
     );
     let mut template = self::template("climb");
     template["outputs"] = json!({"parameters": [{"name": "secret", "valueFrom": {"path": "/out/secret", "default": "none"}}]});
@@ -203,10 +207,12 @@ async fn a_step_runs_beside_sixteen_spinning_guests() {
     assert_eq!(last["phase"], "Succeeded");
 }
 
-/// A guest that has earned a place on the server's own threads, and then sleeps for ever by a call that the library would sleep in.
+/// After some fast runs, a module runs on the server's own threads. There it sleeps in a host call
+/// in which the WASI library would block the thread.
 #[tokio::test]
 async fn a_sleeping_guest_that_was_fast_before_meets_its_time_limit() {
-    // One subscription, to a relative clock, for 584 years; its results go where `events` and `written` say.
+    // One subscription to a relative clock for 584 years. The results are written to the addresses
+    // `events` and `written`.
     let module = |events: &str, written: &str| {
         format!(
             r#"(module
@@ -221,20 +227,21 @@ async fn a_sleeping_guest_that_was_fast_before_meets_its_time_limit() {
                         (then (call $exit (call $poll (i32.const 0) {events} (i32.const 1) {written}))))))"#
         )
     };
-    let (near, far) = ("(i32.const 2048)", "(i32.const 0xfffffff0)");
+    let valid = "(i32.const 2048)";
+    let out_of_bounds = "(i32.const 0xfffffff0)";
     let directory = tempfile::tempdir().unwrap();
     let executor = crate::start_in(directory.path());
     for (name, events, written, code) in [
-        ("events", far, near, "21"),
-        ("written", near, far, "21"),
-        ("both-right", near, near, "124"),
+        ("events", out_of_bounds, valid, "21"),
+        ("written", valid, out_of_bounds, "21"),
+        ("both-right", valid, valid, "124"),
     ] {
         let mut template = crate::template_of_wat(directory.path(), name, &module(events, written));
         for _ in 0..3 {
             assert_eq!(
                 executor.node(&template).await["phase"],
                 "Succeeded",
-                "it earns its place"
+                "a fast run"
             );
         }
         template["plugin"]["wasm"]["args"] = json!(["sleep"]);

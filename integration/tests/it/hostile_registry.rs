@@ -1,4 +1,4 @@
-//! Registries that answer what no registry should, and those that are merely old or busy.
+//! Registries with invalid answers, and registries that are old, slow or busy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,51 +19,75 @@ use crate::{insecure, message, template_of_module};
 
 type Answer = Box<dyn Fn(usize) -> Response + Send + Sync>;
 
-/// Answers by method and path below `/v2/m/`; anything else is not there.
-#[derive(Default)]
-pub(crate) struct Rogue {
-    answers: Mutex<BTreeMap<String, Answer>>,
-    asked: Mutex<Vec<String>>,
+/// A registry whose answers a test defines by method and path below `/v2/m/`. All other requests
+/// are answered with 404. It ends with the runtime of the test.
+#[derive(Clone)]
+pub(crate) struct ScriptedRegistry {
+    /// Address of the registry: `127.0.0.1:PORT`.
+    pub(crate) host: String,
+    shared: Arc<Shared>,
 }
 
-impl Rogue {
-    pub(crate) async fn start() -> (String, Arc<Self>) {
-        let rogue = Arc::new(Self::default());
+#[derive(Default)]
+struct Shared {
+    answers: Mutex<BTreeMap<String, Answer>>,
+    requests: Mutex<Vec<String>>,
+}
+
+/// Digests of an artifact with one module.
+pub(crate) struct Pushed {
+    /// Digest of the manifest.
+    pub(crate) manifest: Digest,
+    /// Digest of the layer, which is the module.
+    pub(crate) layer: Digest,
+}
+
+impl ScriptedRegistry {
+    pub(crate) async fn start() -> Self {
+        let shared = Arc::new(Shared::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let router = Router::new()
             .route("/{*path}", any(answer))
-            .with_state(Arc::clone(&rogue));
+            .with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        (host, rogue)
+        Self { host, shared }
     }
 
-    /// `answer` is told how many times it was asked before.
+    /// Defines the answer to a request, such as `GET blobs/sha256:…`. The argument of `answer` is
+    /// the number of equal requests before.
     pub(crate) fn on(
         &self,
-        what: &str,
+        request: &str,
         answer: impl Fn(usize) -> Response + Send + Sync + 'static,
     ) {
-        self.answers
+        self.shared
+            .answers
             .lock()
             .unwrap()
-            .insert(what.to_owned(), Box::new(answer));
+            .insert(request.to_owned(), Box::new(answer));
     }
 
-    /// An honest registry with one module under the tag `1`; what it has for each digest.
-    pub(crate) fn with_module(&self, module: &[u8]) -> (Digest, Digest) {
+    /// Defines correct answers for one module with the tag `1`.
+    pub(crate) fn push_module(&self, module: &[u8]) -> Pushed {
         let document = manifest(module, &json!({}));
-        self.with_manifest(&document);
-        let (layer, module) = (Digest::of(module), module.to_vec());
+        self.push_manifest(&document);
+        let layer = Digest::of(module);
+        let module = module.to_vec();
         self.on(&format!("GET blobs/{layer}"), move |_| {
             module.clone().into_response()
         });
-        (Digest::of(document.as_bytes()), layer)
+        Pushed {
+            manifest: Digest::of(document.as_bytes()),
+            layer,
+        }
     }
 
-    fn with_manifest(&self, document: &str) {
+    /// Defines correct answers for a manifest with the tag `1`.
+    fn push_manifest(&self, document: &str) {
         let digest = Digest::of(document.as_bytes());
-        let (head, body) = (digest.to_string(), document.to_owned());
+        let head = digest.to_string();
+        let body = document.to_owned();
         self.on("HEAD manifests/1", move |_| {
             [("docker-content-digest", head.clone())].into_response()
         });
@@ -72,25 +96,27 @@ impl Rogue {
         });
     }
 
-    pub(crate) fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut *self.asked.lock().unwrap())
+    /// The requests since the last call of this function.
+    pub(crate) fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.requests.lock().unwrap())
     }
 }
 
-async fn answer(State(rogue): State<Arc<Rogue>>, method: Method, uri: Uri) -> Response {
-    let what = format!("{method} {}", uri.path().trim_start_matches("/v2/m/"));
+async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri) -> Response {
+    let request = format!("{method} {}", uri.path().trim_start_matches("/v2/m/"));
     let before = {
-        let mut asked = rogue.asked.lock().unwrap();
-        asked.push(what.clone());
-        asked.iter().filter(|asked| **asked == what).count() - 1
+        let mut requests = shared.requests.lock().unwrap();
+        requests.push(request.clone());
+        let equal = requests.iter().filter(|other| **other == request);
+        equal.count() - 1
     };
-    match rogue.answers.lock().unwrap().get(&what) {
+    match shared.answers.lock().unwrap().get(&request) {
         Some(answer) => answer(before),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-/// A manifest in the CNCF's layout; `over` changes its layer.
+/// A manifest in the CNCF layout. The fields of `over` replace fields of its layer.
 fn manifest(module: &[u8], over: &Value) -> String {
     let mut layer = json!({"mediaType": "application/wasm", "digest": Digest::of(module), "size": module.len()});
     layer
@@ -103,6 +129,11 @@ fn manifest(module: &[u8], over: &Value) -> String {
 
 fn of(host: &str) -> Value {
     template_of_module(json!({"oci": format!("{host}/m:1")}))
+}
+
+/// Runs the module with the tag `1` in a new executor, and returns the node.
+async fn run(registry: &ScriptedRegistry) -> Value {
+    insecure(&registry.host).node(&of(&registry.host)).await
 }
 
 fn noop() -> Vec<u8> {
@@ -150,16 +181,16 @@ async fn manifests_and_blobs_of_a_registry_are_verified() {
         (index.to_string(), "names another index"),
     ];
     for (document, expected) in documents {
-        let (host, rogue) = Rogue::start().await;
-        rogue.with_manifest(&document);
-        rogue.on(
+        let registry = ScriptedRegistry::start().await;
+        registry.push_manifest(&document);
+        registry.on(
             &format!(
                 "GET manifests/{}",
                 Digest::of(b"{\"schemaVersion\":2,\"manifests\":[]}")
             ),
             |_| "{\"schemaVersion\":2,\"manifests\":[]}".into_response(),
         );
-        let node = insecure(&host).node(&of(&host)).await;
+        let node = run(&registry).await;
         assert_eq!(node["phase"], "Error", "{node}");
         assert!(message(&node).contains(expected), "{expected}: {node}");
     }
@@ -181,20 +212,20 @@ async fn manifests_and_blobs_of_a_registry_are_verified() {
         ),
     ];
     for (answer, expected) in blobs {
-        let (host, rogue) = Rogue::start().await;
-        rogue.with_module(&module);
-        rogue.on(&blob, answer);
-        let executor = insecure(&host);
-        let node = executor.node(&of(&host)).await;
+        let registry = ScriptedRegistry::start().await;
+        registry.push_module(&module);
+        registry.on(&blob, answer);
+        let executor = insecure(&registry.host);
+        let node = executor.node(&of(&registry.host)).await;
         assert_eq!(node["phase"], "Error", "{node}");
         assert!(message(&node).contains(expected), "{expected}: {node}");
         let left = std::fs::read_dir(executor.directory().join("cache/tmp"))
             .map_or(0, std::iter::Iterator::count);
-        assert_eq!(left, 0, "nothing half-written stays");
+        assert_eq!(left, 0, "no partial file is left");
     }
 }
 
-/// A body without a length and without an end.
+/// An answer whose body has no length and no end.
 fn endless() -> Response {
     let chunks = futures::stream::repeat_with(|| {
         Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; 65536]))
@@ -205,75 +236,84 @@ fn endless() -> Response {
 #[tokio::test]
 async fn wrong_digest_headers_are_errors_and_missing_ones_are_not() {
     let module = noop();
-    let (host, rogue) = Rogue::start().await;
-    let (artifact, _) = rogue.with_module(&module);
+    let registry = ScriptedRegistry::start().await;
+    let artifact = registry.push_module(&module).manifest;
     let document = manifest(&module, &json!({}));
-    rogue.on("HEAD manifests/1", |_| {
+    registry.on("HEAD manifests/1", |_| {
         [("docker-content-digest", Digest::of(b"other").to_string())].into_response()
     });
     let body = document.clone();
-    rogue.on(
+    registry.on(
         &format!("GET manifests/{}", Digest::of(b"other")),
         move |_| body.clone().into_response(),
     );
-    let node = insecure(&host).node(&of(&host)).await;
+    let node = run(&registry).await;
     assert!(
         message(&node).contains("has the digest"),
-        "another manifest than the header says: {node}"
+        "the manifest does not have the digest of the header: {node}"
     );
-    rogue.on("HEAD manifests/1", |_| {
+    registry.on("HEAD manifests/1", |_| {
         [("docker-content-digest", "sha256:x")].into_response()
     });
-    assert!(message(&insecure(&host).node(&of(&host)).await).contains("sends a malformed digest"));
+    assert!(message(&run(&registry).await).contains("sends a malformed digest"));
     for status in [200, 405] {
-        rogue.on("HEAD manifests/1", move |_| {
+        registry.on("HEAD manifests/1", move |_| {
             StatusCode::from_u16(status).unwrap().into_response()
         });
         let body = document.clone();
-        rogue.on("GET manifests/1", move |_| body.clone().into_response());
-        let node = insecure(&host).node(&of(&host)).await;
+        registry.on("GET manifests/1", move |_| body.clone().into_response());
+        let node = run(&registry).await;
         assert_eq!(node["phase"], "Succeeded", "{status}: {node}");
     }
+    let host = &registry.host;
     let pinned = json!({"oci": format!("{host}/m@sha256:{}", artifact.hex().to_uppercase())});
     assert_eq!(
-        insecure(&host).node(&template_of_module(pinned)).await["phase"],
+        insecure(host).node(&template_of_module(pinned)).await["phase"],
         "Succeeded"
     );
 }
 
-/// Nobody is sent where a manifest, a challenge or a name says.
+/// The executor does not send requests to other hosts or to forbidden addresses because of the
+/// `urls` of a layer, a challenge, or the name of a host.
 #[tokio::test]
 async fn a_registry_cannot_redirect_requests_to_other_hosts() {
     let module = noop();
-    let ((host, rogue), (other, elsewhere)) = (Rogue::start().await, Rogue::start().await);
-    rogue.with_module(&module);
-    rogue.with_manifest(&manifest(
+    let registry = ScriptedRegistry::start().await;
+    let other = ScriptedRegistry::start().await;
+    registry.push_module(&module);
+    registry.push_manifest(&manifest(
         &module,
-        &json!({"urls": [format!("http://{other}/v2/m/blob")]}),
+        &json!({"urls": [format!("http://{}/v2/m/blob", other.host)]}),
     ));
     let executor = Executor::start_with(Options {
-        flags: vec!["--insecure-registry".to_owned(), format!("{host},{other}")],
+        flags: vec![
+            "--insecure-registry".to_owned(),
+            format!("{},{}", registry.host, other.host),
+        ],
         ..Options::default()
     });
-    assert_eq!(executor.node(&of(&host)).await["phase"], "Succeeded");
+    assert_eq!(
+        executor.node(&of(&registry.host)).await["phase"],
+        "Succeeded"
+    );
     assert!(
-        elsewhere.asked().is_empty(),
+        other.take_requests().is_empty(),
         "`urls` of a layer are not followed"
     );
     let challenge = "Bearer realm=\"http://169.254.169.254/token\",service=\"s\"";
-    rogue.on("HEAD manifests/1", move |_| {
+    registry.on("HEAD manifests/1", move |_| {
         (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
     });
-    let node = insecure(&host).node(&of(&host)).await;
+    let node = run(&registry).await;
     assert!(
         message(&node).contains("a link-local address, which requests may not reach"),
         "{node}"
     );
-    let named = host.replace("127.0.0.1", "localhost");
+    let named = registry.host.replace("127.0.0.1", "localhost");
     let node = Executor::start().node(&of(&named)).await;
     assert!(
         message(&node).contains("this machine, which requests may not reach"),
-        "by name: {node}"
+        "the name of this machine: {node}"
     );
     let node = Executor::start()
         .node(&of("[::ffff:169.254.169.254]"))
@@ -288,39 +328,39 @@ async fn retry_after_is_respected_up_to_a_bound() {
     let after = |text: String| {
         HeaderMap::from_iter([(axum::http::header::RETRY_AFTER, text.parse().unwrap())])
     };
-    let (host, rogue) = Rogue::start().await;
-    let (artifact, _) = rogue.with_module(&module);
+    let registry = ScriptedRegistry::start().await;
+    let artifact = registry.push_module(&module).manifest;
     for wait in [
         "1".to_owned(),
         httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2)),
     ] {
         let digest = artifact.to_string();
         let headers = after(wait);
-        rogue.asked();
-        rogue.on("HEAD manifests/1", move |before| match before {
+        registry.take_requests();
+        registry.on("HEAD manifests/1", move |before| match before {
             0 => busy(headers.clone()),
             _ => [("docker-content-digest", digest.clone())].into_response(),
         });
-        assert_eq!(insecure(&host).node(&of(&host)).await["phase"], "Succeeded");
+        assert_eq!(run(&registry).await["phase"], "Succeeded");
     }
     let headers = after("3600".to_owned());
-    rogue.on("HEAD manifests/1", move |_| busy(headers.clone()));
-    let node = insecure(&host).node(&of(&host)).await;
+    registry.on("HEAD manifests/1", move |_| busy(headers.clone()));
+    let node = run(&registry).await;
     assert!(
         message(&node).contains("limits requests (429"),
-        "an hour is not waited: {node}"
+        "the executor does not wait for an hour: {node}"
     );
 }
 
-/// A byte a second: nobody waits for the end of that.
+/// The registry sends one byte a second.
 #[tokio::test]
 async fn a_registry_that_sends_too_slowly_is_an_error() {
     let module = noop();
-    let (host, rogue) = Rogue::start().await;
-    let (_, layer) = rogue.with_module(&module);
+    let registry = ScriptedRegistry::start().await;
+    let layer = registry.push_module(&module).layer;
     let length = module.len();
-    rogue.on(&format!("GET blobs/{layer}"), move |_| {
-        let drops = futures::stream::unfold((), |()| async {
+    registry.on(&format!("GET blobs/{layer}"), move |_| {
+        let single_bytes = futures::stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Some((
                 Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"\0")),
@@ -329,24 +369,29 @@ async fn a_registry_that_sends_too_slowly_is_an_error() {
         });
         (
             [(axum::http::header::CONTENT_LENGTH, length)],
-            Body::from_stream(drops),
+            Body::from_stream(single_bytes),
         )
             .into_response()
     });
-    let node = insecure(&host).node(&of(&host)).await;
+    let node = run(&registry).await;
     assert_eq!(node["phase"], "Error", "{node}");
     assert!(message(&node).contains("is too slow: "), "{node}");
-    assert_eq!(rogue.asked().len(), 3, "and it is not asked again");
+    assert_eq!(
+        registry.take_requests().len(),
+        3,
+        "the download is not retried"
+    );
 }
 
-/// One request to find out, one download, one compilation, however many steps start together; and later one `HEAD`.
+/// A hundred steps that start together cause one resolution, one download and one compilation.
+/// After a restart the executor sends one `HEAD` request.
 #[tokio::test]
 async fn concurrent_steps_share_one_resolve_download_and_compilation() {
-    let (host, rogue) = Rogue::start().await;
-    let (artifact, layer) = rogue.with_module(&noop());
+    let registry = ScriptedRegistry::start().await;
+    let Pushed { manifest, layer } = registry.push_module(&noop());
     let cache = tempfile::tempdir().unwrap();
     let start = || {
-        let flags = vec!["--insecure-registry".to_owned(), host.clone()];
+        let flags = vec!["--insecure-registry".to_owned(), registry.host.clone()];
         Executor::start_with(Options {
             flags,
             cache: Some(cache.path().to_owned()),
@@ -354,7 +399,7 @@ async fn concurrent_steps_share_one_resolve_download_and_compilation() {
         })
     };
     let executor = start();
-    let mut template = of(&host);
+    let mut template = of(&registry.host);
     template["plugin"]["wasm"]["pull"] = json!({"policy": "Always"});
     let nodes = futures::future::join_all((0..100).map(|_| executor.node(&template))).await;
     assert!(
@@ -363,10 +408,10 @@ async fn concurrent_steps_share_one_resolve_download_and_compilation() {
     );
     let expected = [
         "HEAD manifests/1".to_owned(),
-        format!("GET manifests/{artifact}"),
+        format!("GET manifests/{manifest}"),
         format!("GET blobs/{layer}"),
     ];
-    assert_eq!(rogue.asked(), expected);
+    assert_eq!(registry.take_requests(), expected);
     assert_eq!(
         executor.log().matches("milliseconds=").count(),
         1,
@@ -375,38 +420,44 @@ async fn concurrent_steps_share_one_resolve_download_and_compilation() {
     drop(executor);
     assert_eq!(start().node(&template).await["phase"], "Succeeded");
     assert_eq!(
-        rogue.asked(),
+        registry.take_requests(),
         ["HEAD manifests/1"],
-        "the tag is what it was"
+        "the tag still has the same digest"
     );
 }
 
-/// A mirror is a convenience: what it has wrong, or not, the registry itself is asked for.
+/// If a mirror lacks content or serves wrong content, the executor uses the registry itself.
 #[tokio::test]
 async fn a_broken_mirror_falls_back_to_the_registry() {
     let module = noop();
     let layer = Digest::of(&module);
     for broken in ["manifest", "blob", "nothing"] {
-        let ((host, registry), (mirror, rogue)) = (Rogue::start().await, Rogue::start().await);
-        let (artifact, _) = registry.with_module(&module);
-        rogue.with_module(&module);
+        let registry = ScriptedRegistry::start().await;
+        let mirror = ScriptedRegistry::start().await;
+        let artifact = registry.push_module(&module).manifest;
+        mirror.push_module(&module);
         match broken {
-            "manifest" => rogue.on(&format!("GET manifests/{artifact}"), |_| {
+            "manifest" => mirror.on(&format!("GET manifests/{artifact}"), |_| {
                 "{}".into_response()
             }),
-            "blob" => rogue.on(&format!("GET blobs/{layer}"), |_| {
+            "blob" => mirror.on(&format!("GET blobs/{layer}"), |_| {
                 vec![0; 10].into_response()
             }),
             _ => {}
         }
-        let mirrors: Value = [(host.clone(), json!([mirror]))].into_iter().collect();
-        let config = json!({"sources": {"insecure": [host, mirror], "mirrors": mirrors}});
+        let host = registry.host.clone();
+        let mirrors: Value = [(host.clone(), json!([mirror.host]))].into_iter().collect();
+        let config = json!({"sources": {"insecure": [host, mirror.host], "mirrors": mirrors}});
         let executor = Executor::start_with(Options {
             config: Some(config.to_string()),
             ..Options::default()
         });
         let node = executor.node(&of(&host)).await;
         assert_eq!(node["phase"], "Succeeded", "{broken}: {node}");
-        assert_eq!(registry.asked().is_empty(), broken == "nothing", "{broken}");
+        assert_eq!(
+            registry.take_requests().is_empty(),
+            broken == "nothing",
+            "{broken}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Artifacts at URLs, with the credentials that Argo has for them.
+//! Artifacts at URLs, with the credentials that Argo supports for them.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,27 +15,46 @@ use wasm_workflow_integration::kubernetes::Kubernetes;
 
 use crate::{message, packed};
 
-#[derive(Default)]
-struct Web {
-    put: Mutex<Vec<(String, Bytes)>>,
-    asked: Mutex<Vec<(String, HeaderMap)>>,
-    elsewhere: Mutex<String>,
+/// A web server that records its requests. It ends with the runtime of the test.
+struct WebServer {
+    /// Address of the server: `127.0.0.1:PORT`.
+    host: String,
+    shared: Arc<Shared>,
 }
 
-impl Web {
-    async fn start() -> (String, Arc<Self>) {
-        let web: Arc<Self> = Arc::default();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&web));
+#[derive(Default)]
+struct Shared {
+    requests: Mutex<Vec<RecordedRequest>>,
+    /// Location to which the path `/elsewhere` redirects.
+    redirect: Mutex<String>,
+}
+
+struct RecordedRequest {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl WebServer {
+    async fn start() -> Self {
+        let shared: Arc<Shared> = Arc::default();
+        let router = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&shared));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        (host, web)
+        Self { host, shared }
     }
 
+    /// Value of a header in the last request for a path; empty if the request has no such header.
     fn header(&self, path: &str, name: &str) -> String {
-        let asked = self.asked.lock().unwrap();
-        let (_, headers) = asked.iter().rev().find(|(asked, _)| asked == path).unwrap();
-        headers
+        let requests = self.shared.requests.lock().unwrap();
+        let request = requests.iter().rev().find(|request| request.path == path);
+        request
+            .unwrap()
+            .headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
             .to_owned()
@@ -43,32 +62,32 @@ impl Web {
 }
 
 async fn answer(
-    State(web): State<Arc<Web>>,
+    State(shared): State<Arc<Shared>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    web.asked
-        .lock()
-        .unwrap()
-        .push((uri.path().to_owned(), headers));
+    shared.requests.lock().unwrap().push(RecordedRequest {
+        method: method.clone(),
+        path: uri.path().to_owned(),
+        headers,
+        body,
+    });
     match (method.as_str(), uri.path()) {
-        ("PUT", path) => {
-            web.put.lock().unwrap().push((path.to_owned(), body));
-            StatusCode::CREATED.into_response()
-        }
+        ("PUT", _) => StatusCode::CREATED.into_response(),
         ("POST", "/token") => json!({"access_token": "t0ken", "token_type": "bearer"})
             .to_string()
             .into_response(),
         (_, "/text" | "/private") => "one two".into_response(),
         (_, "/tgz") => packed("text", b"one two three").into_response(),
-        (_, "/elsewhere") => Redirect::temporary(&web.elsewhere.lock().unwrap()).into_response(),
+        (_, "/elsewhere") => Redirect::temporary(&shared.redirect.lock().unwrap()).into_response(),
         (_, "/broken") => StatusCode::BAD_GATEWAY.into_response(),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
+/// Template of `word-count` with an input at a URL and one output.
 fn step(input: Value, output: Value) -> Value {
     let mut step = template("word-count");
     step["inputs"] = json!({"artifacts": [{"name": "text", "path": "/in/text", "http": input}]});
@@ -79,9 +98,12 @@ fn step(input: Value, output: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_artifacts_use_credentials_from_secrets() {
-    let ((host, web), (other, foreign)) = (Web::start().await, Web::start().await);
-    let (kubernetes, home) = (Kubernetes::start().await, tempfile::tempdir().unwrap());
-    *web.elsewhere.lock().unwrap() = format!("http://{other}/text");
+    let web = WebServer::start().await;
+    let other = WebServer::start().await;
+    let host = web.host.clone();
+    let kubernetes = Kubernetes::start().await;
+    let home = tempfile::tempdir().unwrap();
+    *web.shared.redirect.lock().unwrap() = format!("http://{}/text", other.host);
     let encode = |text: &str| STANDARD.encode(text);
     let token_url = format!("http://{host}/token");
     kubernetes.put(
@@ -89,7 +111,7 @@ async fn http_artifacts_use_credentials_from_secrets() {
         json!({"data": {"user": encode("ada"), "password": encode("secret"), "url": encode(&token_url)}}),
     );
     let guests = wasm_workflow_integration::guests::directory();
-    let config = json!({"sources": {"files": guests, "insecure": [host, other]}}).to_string();
+    let config = json!({"sources": {"files": guests, "insecure": [host, other.host]}}).to_string();
     let flags = vec![
         "--kubeconfig".to_owned(),
         kubernetes.kubeconfig(home.path()).display().to_string(),
@@ -119,10 +141,18 @@ async fn http_artifacts_use_credentials_from_secrets() {
             "{node}"
         );
     }
-    assert_eq!(
-        web.put.lock().unwrap().last().unwrap(),
-        &("/result".to_owned(), Bytes::from("one two"))
-    );
+    {
+        let requests = web.shared.requests.lock().unwrap();
+        let put = requests
+            .iter()
+            .rev()
+            .find(|request| request.method == Method::PUT)
+            .unwrap();
+        assert_eq!(
+            (put.path.as_str(), &put.body),
+            ("/result", &Bytes::from("one two"))
+        );
+    }
     assert_eq!(
         web.header("/result", "authorization"),
         format!("Basic {}", encode("ada:secret"))
@@ -140,11 +170,11 @@ async fn http_artifacts_use_credentials_from_secrets() {
     );
     assert_eq!(
         (
-            foreign.header("/text", "authorization"),
-            foreign.header("/text", "x-own")
+            other.header("/text", "authorization"),
+            other.header("/text", "x-own")
         ),
         Default::default(),
-        "nothing goes elsewhere"
+        "neither credentials nor headers are sent to another host"
     );
     for (path, expected) in [
         ("none", "answers 404 Not Found"),

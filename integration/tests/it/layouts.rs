@@ -1,4 +1,4 @@
-//! Every way in which modules are found in registries, pushed there by tools that are not ours.
+//! The layouts in which registries hold modules. Tools of other projects push the artifacts.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,8 @@ fn show() -> Vec<u8> {
     std::fs::read(guests::guest("show")).unwrap()
 }
 
-async fn succeeds(executor: &Executor, module: Value) -> String {
+/// Runs the module `show` from a reference, and returns the result of the node.
+async fn run_show(executor: &Executor, module: Value) -> String {
     let node = executor.node(&of(module)).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(
@@ -30,13 +31,12 @@ async fn succeeds(executor: &Executor, module: Value) -> String {
     node["outputs"]["result"].as_str().unwrap().to_owned()
 }
 
-/// Buildah, or skopeo, with everything that they keep in `home`.
+/// Command of Buildah or skopeo. All files of the tool are in `home`.
 pub(crate) fn tool(home: &Path, program: &str) -> Command {
-    let (run, graph) = (home.join("run"), home.join("graph"));
     let storage = format!(
         "[storage]\ndriver=\"vfs\"\nrunroot=\"{}\"\ngraphroot=\"{}\"\n",
-        run.display(),
-        graph.display()
+        home.join("run").display(),
+        home.join("graph").display()
     );
     std::fs::write(home.join("storage.conf"), storage).unwrap();
     std::fs::write(
@@ -54,13 +54,13 @@ pub(crate) fn tool(home: &Path, program: &str) -> Command {
     command
 }
 
-/// What it prints.
-fn run(home: &Path, program: &str, arguments: &[&str]) -> String {
+/// Runs Buildah or skopeo, and returns its standard output.
+fn run_tool(home: &Path, program: &str, arguments: &[&str]) -> String {
     let output = tool(home, program)
         .args(arguments)
         .output()
         .unwrap_or_else(|error| {
-            panic!("{program} is missing: apt-get install {program}, or integration/test: {error}")
+            panic!("cannot start {program}: {error}; install it with apt-get or integration/test")
         });
     assert!(
         output.status.success(),
@@ -70,12 +70,14 @@ fn run(home: &Path, program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// An image with an entry point and arguments, as buildah commits and pushes it in each format and compression.
+/// Images with an entry point and arguments, in each format and compression that Buildah can push.
 #[tokio::test]
 async fn images_of_buildah_and_skopeo_run() {
-    let (registry, home) = (Registry::start(), tempfile::tempdir().unwrap());
-    let (executor, home) = (insecure(&registry.host), home.path());
-    let buildah = |arguments: &[&str]| run(home, "buildah", arguments);
+    let registry = Registry::start();
+    let executor = insecure(&registry.host);
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let buildah = |arguments: &[&str]| run_tool(home, "buildah", arguments);
     let program = guests::guest("show").display().to_string();
     let policy = home.join("policy.json").display().to_string();
     for (number, (format, compression, from)) in [
@@ -88,7 +90,7 @@ async fn images_of_buildah_and_skopeo_run() {
     {
         let container = buildah(&["from", "scratch"]);
         buildah(&["copy", "-q", &container, &program, "/bin/show.wasm"]);
-        // Another layer each time, so that none is taken for one that is there.
+        // Each image has a different layer, so that Buildah pushes each layer.
         buildah(&[
             "config",
             "--env",
@@ -125,7 +127,7 @@ async fn images_of_buildah_and_skopeo_run() {
             &image,
             &target,
         ]);
-        let result = succeeds(
+        let result = run_show(
             &executor,
             json!({"oci": format!("{}/{image}", registry.host)}),
         )
@@ -148,11 +150,11 @@ async fn images_of_buildah_and_skopeo_run() {
     let result = node["outputs"]["result"].as_str().unwrap_or_default();
     assert!(
         result.contains("args /bin/show.wasm|-v|mine|") && result.contains("env LANG=de"),
-        "the template's replace: {node}"
+        "arguments and variables of the template replace those of the image: {node}"
     );
     let copied = format!("docker://{}/t/copied:1", registry.host);
     let source = format!("docker://{}/t/ocigzip:1", registry.host);
-    run(
+    run_tool(
         home,
         "skopeo",
         &[
@@ -166,18 +168,19 @@ async fn images_of_buildah_and_skopeo_run() {
             &copied,
         ],
     );
-    succeeds(
+    run_show(
         &executor,
         json!({"oci": format!("{}/t/copied:1", registry.host)}),
     )
     .await;
 }
 
-/// What `oras push` leaves: an empty configuration, and a layer that is called an archive where no type was given.
+/// `oras push` stores an empty configuration. Without a type, it declares the layer as an archive.
 #[tokio::test]
 async fn artifacts_of_oras_run() {
-    let (registry, home) = (Registry::start(), tempfile::tempdir().unwrap());
+    let registry = Registry::start();
     let executor = insecure(&registry.host);
+    let home = tempfile::tempdir().unwrap();
     std::fs::copy(guests::guest("show"), home.path().join("show.wasm")).unwrap();
     for (tag, file) in [
         ("plain", "show.wasm"),
@@ -197,7 +200,7 @@ async fn artifacts_of_oras_run() {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        succeeds(&executor, json!({"oci": target})).await;
+        run_show(&executor, json!({"oci": target})).await;
     }
     let config = registry.put_blob("o", EMPTY, b"{}").await;
     let layer = registry.put_blob("o", TAR, &show()).await;
@@ -205,22 +208,20 @@ async fn artifacts_of_oras_run() {
     registry
         .put_manifest("o", "untitled", MANIFEST, &manifest)
         .await;
-    succeeds(
+    run_show(
         &executor,
         json!({"oci": format!("{}/o:untitled", registry.host)}),
     )
     .await;
 }
 
-/// What `wkg oci push` leaves, as it left it: `integration/fixtures/wkg`.
+/// The manifest and the configuration were made by `wkg oci push`: `integration/fixtures/wkg`.
 #[tokio::test]
 async fn a_component_pushed_with_wkg_runs() {
     let registry = Registry::start();
     let read = |path: &str| std::fs::read(guests::repository().join(path)).unwrap();
-    let (config, module) = (
-        read("integration/fixtures/wkg/config.json"),
-        read("modules/prebuilt/greeting.wasm"),
-    );
+    let config = read("integration/fixtures/wkg/config.json");
+    let module = read("modules/prebuilt/greeting.wasm");
     for blob in [&config, &module] {
         registry
             .put_blob("acme/greeting", "application/octet-stream", blob)
@@ -268,12 +269,12 @@ async fn an_index_selects_the_wasm_platform() {
     children[2]["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children});
     let digest = registry.put_manifest("i", "all", INDEX, &index).await;
-    succeeds(
+    run_show(
         &executor,
         json!({"oci": format!("{}/i:all", registry.host)}),
     )
     .await;
-    succeeds(
+    run_show(
         &executor,
         json!({"oci": format!("{}/i@{digest}", registry.host)}),
     )
@@ -296,12 +297,10 @@ async fn one_of_several_modules_is_chosen_by_layer_or_component() {
     let config = registry
         .put_blob("s", "application/vnd.oci.image.config.v1+json", b"{}")
         .await;
-    let (mut one, mut other) = (
-        registry.put_blob("s", "application/wasm", &show()).await,
-        registry
-            .put_blob("s", "application/wasm", b"\0asm\x01\0\0\0")
-            .await,
-    );
+    let mut one = registry.put_blob("s", "application/wasm", &show()).await;
+    let mut other = registry
+        .put_blob("s", "application/wasm", b"\0asm\x01\0\0\0")
+        .await;
     let component = |id: &str, blob: &Value| json!({"id": id, "source": {"content_type": "application/wasm", "digest": blob["digest"]}});
     let application = json!({"spin_lock_version": 1, "components": [component("one", &one), component("other", &other)]});
     let application = registry
@@ -324,7 +323,7 @@ async fn one_of_several_modules_is_chosen_by_layer_or_component() {
         "{node}"
     );
     for layer in ["one.wasm", "0", one["digest"].as_str().unwrap()] {
-        succeeds(
+        run_show(
             &executor,
             json!({"oci": {"ref": reference("two"), "layer": layer}}),
         )
@@ -335,19 +334,20 @@ async fn one_of_several_modules_is_chosen_by_layer_or_component() {
         message(&node).contains("its components are: one, other"),
         "{node}"
     );
-    succeeds(
+    run_show(
         &executor,
         json!({"oci": {"ref": reference("spin"), "layer": "one"}}),
     )
     .await;
-    succeeds(
+    run_show(
         &executor,
         json!(format!("oci://{}#layer=one", reference("spin"))),
     )
     .await;
 }
 
-/// Steps that start together on two modules of one artifact each get their own.
+/// Concurrent steps use two modules of one artifact. Each step gets the module that its template
+/// names.
 #[tokio::test]
 async fn concurrent_steps_get_different_modules_of_one_artifact() {
     let registry = Registry::start();
@@ -381,10 +381,12 @@ async fn concurrent_steps_get_different_modules_of_one_artifact() {
     }
 }
 
-/// What was unpacked once is known after a restart, and an image whose layer was replaced is not.
+/// A module is unpacked and compiled once. A new process reuses the compiled code without the
+/// registry.
 #[tokio::test]
 async fn unpacked_modules_are_reused_after_a_restart() {
-    let (registry, cache) = (Registry::start(), tempfile::tempdir().unwrap());
+    let registry = Registry::start();
+    let cache = tempfile::tempdir().unwrap();
     let layer = packed("show.wasm", &show());
     registry
         .push(
@@ -404,8 +406,8 @@ async fn unpacked_modules_are_reused_after_a_restart() {
     };
     let module = json!({"oci": format!("{}/p:1", registry.host)});
     let executor = start();
-    succeeds(&executor, module.clone()).await;
-    succeeds(&executor, module.clone()).await;
+    run_show(&executor, module.clone()).await;
+    run_show(&executor, module.clone()).await;
     assert_eq!(
         executor.log().matches(" compiled ").count(),
         1,
@@ -414,7 +416,7 @@ async fn unpacked_modules_are_reused_after_a_restart() {
     );
     drop((executor, registry));
     let executor = start();
-    succeeds(&executor, module).await;
+    run_show(&executor, module).await;
     assert!(
         executor.log().contains("loaded compiled code"),
         "{}",

@@ -1,9 +1,10 @@
-//! One binary, so that linking is paid once. Each module is one aspect of the product.
-#![allow(missing_docs, reason = "tests say what they are by their names")]
+//! Integration tests. Each module tests one aspect of the product. They are one binary, because
+//! linking several takes much longer.
+#![allow(missing_docs, reason = "the name of a test says what it tests")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test stops at what it does not expect"
+    reason = "an unexpected value fails the test"
 )]
 #![allow(
     clippy::doc_markdown,
@@ -47,7 +48,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Options};
 
-/// An executor whose modules are the files in `directory`.
+/// Starts an executor that allows the files in `directory` as modules.
 fn start_in(directory: &Path) -> Executor {
     Executor::start_with(Options {
         config: Some(json!({"sources": {"files": directory}}).to_string()),
@@ -55,17 +56,17 @@ fn start_in(directory: &Path) -> Executor {
     })
 }
 
-/// A template that runs a file.
+/// Template that runs the module in a file.
 fn template_of(path: &Path) -> Value {
     template_of_module(json!(format!("file://{}", path.display())))
 }
 
-/// A template that runs a module from somewhere.
+/// Template that runs the module of a reference.
 fn template_of_module(module: Value) -> Value {
     json!({"name": "t", "plugin": {"wasm": {"module": module}}})
 }
 
-/// An executor that speaks plain HTTP to `host`.
+/// Starts an executor that uses plain HTTP for `host`.
 fn insecure(host: &str) -> Executor {
     Executor::start_with(Options {
         flags: vec!["--insecure-registry".to_owned(), host.to_owned()],
@@ -73,14 +74,14 @@ fn insecure(host: &str) -> Executor {
     })
 }
 
-/// Compiles WebAssembly text to a file, and returns a template that runs it.
+/// Compiles WebAssembly text to a file, and returns a template that runs the file.
 fn template_of_wat(directory: &Path, name: &str, wat: &str) -> Value {
     let path = directory.join(format!("{name}.wasm"));
     std::fs::write(&path, wat::parse_str(wat).expect("WebAssembly text")).expect("a file");
     template_of(&path)
 }
 
-/// A gzipped tar archive with one file.
+/// Gzipped tar archive with one file.
 fn packed(path: &str, bytes: &[u8]) -> Vec<u8> {
     let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(
         Vec::new(),
@@ -97,12 +98,14 @@ fn packed(path: &str, bytes: &[u8]) -> Vec<u8> {
         .expect("an archive")
 }
 
+/// Message of a node.
 fn message(node: &Value) -> &str {
     node["message"].as_str().unwrap_or_default()
 }
 
-/// Directories are removed when the reply is on its way already.
-async fn no_directory_is_left(executor: &Executor) {
+/// Waits until the executor has removed the directories of its steps. It removes them after it has
+/// sent the reply.
+async fn wait_until_no_step_directory_is_left(executor: &Executor) {
     let scratch = executor.directory().join("scratch");
     let process = std::fs::read_dir(&scratch)
         .unwrap()

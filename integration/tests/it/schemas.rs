@@ -1,4 +1,4 @@
-//! The schemas in `docs/schemas`, held against what is really written and read.
+//! The schemas in `docs/schemas`, compared with the documents that the program reads and writes.
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
@@ -29,7 +29,8 @@ fn schema(name: &str) -> Schema {
     let text =
         std::fs::read_to_string(repository().join(format!("docs/schemas/{name}.schema.json")))
             .unwrap();
-    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    let mut schemas = Schemas::new();
+    let mut compiler = Compiler::new();
     compiler
         .add_resource("schema.json", serde_json::from_str(&text).unwrap())
         .unwrap();
@@ -56,10 +57,11 @@ async fn input_json_matches_its_schema() {
     assert_eq!(input["artifacts"], json!([{"name": "a", "path": "/in/a"}]));
 }
 
-/// What the schema of results allows is taken, and what it forbids is refused.
+/// The executor accepts a result if and only if the schema allows it.
 #[tokio::test]
 async fn result_json_is_accepted_exactly_when_its_schema_allows_it() {
-    let (executor, schema) = (Executor::start(), schema("work-result"));
+    let executor = Executor::start();
+    let schema = schema("work-result");
     let results = [
         json!({}),
         json!({"phase": "Succeeded", "message": "m", "outputs": {"parameters": [{"name": "a-b", "value": {"x": 1}}], "artifacts": []}}),
@@ -99,7 +101,8 @@ fn documented_templates_match_the_template_schema() {
     assert!(examples >= 3, "{examples} examples");
 }
 
-/// An editor must not refuse what the program takes, nor take what it refuses.
+/// The program accepts a template if and only if the schema allows it, so that an editor with the
+/// schema shows the right errors.
 #[test]
 fn templates_are_accepted_exactly_when_their_schema_allows_them() {
     let schema = schema("template");
@@ -146,7 +149,7 @@ fn templates_are_accepted_exactly_when_their_schema_allows_them() {
         json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}}, "inputs": {"parameters": {}}}),
         json!({"name": "t", "plugin": {"wasm": {"module": "oci://h.io/a:1"}, "other": {}}}),
     ];
-    // The controller replaces it before the program sees it.
+    // Argo's controller replaces this variable before the program reads the template.
     assert!(schema.allows(&wasm(
         json!({"module": "oci://h.io/a:1", "limits": {"memory": "{{inputs.parameters.m}}"}})
     )));

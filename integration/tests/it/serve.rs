@@ -1,11 +1,14 @@
-//! The HTTP side: who may call, what is not ours, health, and the end.
+//! The command `serve`: authentication, templates of other plugins, health, cancellation and
+//! shutdown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{self, Executor, Options, request, template};
+use wasm_workflow_integration::executor::{
+    self, Executor, Exit, HttpReply, Options, request, template,
+};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::kubernetes::Kubernetes;
 
@@ -14,9 +17,9 @@ async fn calls_need_the_right_token() {
     let executor = Executor::start();
     let body = request(&template("noop-command")).to_string();
     for token in ["", "wrong", &executor.token[1..]] {
-        assert_eq!(executor.post(body.clone(), token).await.0, 403);
+        assert_eq!(executor.post(body.clone(), token).await.status, 403);
     }
-    assert_eq!(executor.post(body, &executor.token).await.0, 200);
+    assert_eq!(executor.post(body, &executor.token).await.status, 200);
 }
 
 #[tokio::test]
@@ -51,37 +54,38 @@ async fn sigterm_interrupts_steps_and_exits_with_0() {
         executor.node(&template("noop-command")).await["phase"],
         "Succeeded"
     );
-    let spinning = {
-        let (url, token) = (executor.url.clone(), executor.token.clone());
-        tokio::spawn(async move {
-            let request = wasm_workflow_integration::http()
-                .post(format!("{url}/api/v1/template.execute"))
-                .bearer_auth(token);
-            let response = request.body(request_for("spin")).send().await.unwrap();
-            response.json::<Value>().await.unwrap()
-        })
-    };
+    let spinning = call_in_background(&executor, &template("spin"));
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let (code, took) = tokio::task::spawn_blocking(move || executor.terminate())
+    let Exit { code, took } = tokio::task::spawn_blocking(move || executor.terminate())
         .await
         .unwrap();
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(5), "{took:?}");
-    let reply = spinning.await.unwrap();
+    let reply: Value = serde_json::from_str(&spinning.await.unwrap()).unwrap();
     assert_eq!(
         reply,
         json!({"node": {}, "requeue": "1s"}),
-        "whoever is there then runs it anew"
+        "the agent calls the next process, which runs the step again"
     );
 }
 
-/// Whatever a step does when the signal comes, the program ends in time, tells the caller to come again, and leaves nothing behind.
+/// Calls the executor in a task, which returns the body of the reply.
+fn call_in_background(executor: &Executor, template: &Value) -> tokio::task::JoinHandle<String> {
+    let call = wasm_workflow_integration::http()
+        .post(format!("{}/api/v1/template.execute", executor.url))
+        .bearer_auth(&executor.token)
+        .body(request(template).to_string());
+    tokio::spawn(async move { call.send().await.unwrap().text().await.unwrap() })
+}
+
+/// In each stage of a step, SIGTERM ends the program in time. The reply asks for a requeue, and no
+/// files are left.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
     let silent = axum::Router::new().fallback(async move || {
         counted.fetch_add(1, Ordering::SeqCst);
         std::future::pending::<()>().await;
@@ -99,7 +103,7 @@ async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
     stage_out["plugin"]["wasm"]["args"] = json!(["/in", "/out/a"]);
     stage_out["inputs"] =
         json!({"artifacts": [{"name": "in", "path": "/in", "raw": {"data": "x"}}]});
-    // Takes seconds to compile.
+    // One of these modules is CPython, which takes seconds to compile.
     let modules = tempfile::tempdir().unwrap();
     for name in ["noop-command", "spin", "cat", "word-count"] {
         std::fs::copy(
@@ -114,11 +118,9 @@ async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
     )
     .unwrap();
     let here = |template: &Value| {
-        let (there, here) = (
-            guests::directory().display().to_string(),
-            modules.path().display().to_string(),
-        );
-        serde_json::from_str::<Value>(&template.to_string().replace(&there, &here)).unwrap()
+        let original = guests::directory().display().to_string();
+        let copy = modules.path().display().to_string();
+        serde_json::from_str::<Value>(&template.to_string().replace(&original, &copy)).unwrap()
     };
     let mut compile = template("noop-command");
     compile["plugin"]["wasm"]["module"] = json!(format!(
@@ -130,7 +132,7 @@ async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
         "jobs": {"wait": "20s"},
         "limits": {"steps": 1},
     });
-    for (stage, template, requests) in [
+    for (stage, template, expected_requests) in [
         ("fetch", fetch, 1),
         ("compile", compile, 0),
         ("stage in", stage_in, 1),
@@ -139,44 +141,34 @@ async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
         ("stage out", stage_out, 1),
     ] {
         let template = here(&template);
-        asked.store(0, Ordering::SeqCst);
+        requests.store(0, Ordering::SeqCst);
         let mut executor = Executor::start_with(Options {
             config: Some(config.to_string()),
             ..Options::default()
         });
         if stage == "queue" {
-            let (url, token) = (executor.url.clone(), executor.token.clone());
-            let body = request(&here(&self::template("spin"))).to_string();
-            let client = wasm_workflow_integration::http();
-            let call = client
-                .post(format!("{url}/api/v1/template.execute"))
-                .bearer_auth(token)
-                .body(body);
-            tokio::spawn(async move { call.send().await });
+            // The only slot is occupied by a spinning step.
+            drop(call_in_background(
+                &executor,
+                &here(&self::template("spin")),
+            ));
             let compiled = async || executor.log().contains("compiled");
-            wasm_workflow_integration::eventually("the spinning one's start", compiled).await;
+            wasm_workflow_integration::eventually("the start of the spinning step", compiled).await;
         }
-        let (body, client) = (
-            request(&template).to_string(),
-            wasm_workflow_integration::http(),
-        );
-        let call = client
-            .post(format!("{}/api/v1/template.execute", executor.url))
-            .bearer_auth(&executor.token)
-            .body(body);
-        let call = tokio::spawn(async move { call.send().await.unwrap().text().await.unwrap() });
+        let call = call_in_background(&executor, &template);
         wasm_workflow_integration::eventually(stage, async || {
-            asked.load(Ordering::SeqCst) >= requests
+            requests.load(Ordering::SeqCst) >= expected_requests
         })
         .await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let scratch = executor.directory().join("scratch");
-        let (mut executor, code, took) = tokio::task::spawn_blocking(move || {
-            let (code, took) = executor.terminate();
-            (executor, code, took)
+        let (mut executor, exit) = tokio::task::spawn_blocking(move || {
+            let exit = executor.terminate();
+            (executor, exit)
         })
         .await
         .unwrap();
+        let Exit { code, took } = exit;
         assert!(
             code == Some(0) && took < Duration::from_secs(8),
             "{stage}: {code:?} after {took:?}: {}",
@@ -199,20 +191,16 @@ async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
             .filter(|path| path.is_dir())
             .collect();
         assert!(left.is_empty(), "{stage}: {left:?} are left");
-        executor.start_again();
+        executor.restart();
         let again = executor.node(&here(&self::template("noop-command"))).await;
         assert_eq!(
             again["phase"], "Succeeded",
-            "{stage}, and then again: {again}"
+            "a step after the restart, {stage}: {again}"
         );
     }
 }
 
-fn request_for(guest: &str) -> String {
-    request(&template(guest)).to_string()
-}
-
-/// A step outlives the call for it, and the next call with the same bytes gets it.
+/// A step continues after its call has ended. The next call with the same body adopts the step.
 #[tokio::test]
 async fn a_step_continues_after_its_call_ends() {
     let executor = Executor::start_with(Options {
@@ -222,16 +210,16 @@ async fn a_step_continues_after_its_call_ends() {
     let mut template = template("spin");
     template["timeout"] = json!("2s");
     let body = executor::request(&template).to_string();
-    // The caller leaves, and not before the step is there.
+    // The caller disconnects after the step has started.
     let started = async || executor.log().contains("resolved reference=");
     tokio::select! {
-        _ = executor.post(body.clone(), &executor.token) => panic!("it spins"),
-        () = wasm_workflow_integration::eventually("the step's start", started) => {}
+        _ = executor.post(body.clone(), &executor.token) => panic!("the step ended"),
+        () = wasm_workflow_integration::eventually("the start of the step", started) => {}
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let (status, text) = executor.post(body, &executor.token).await;
+    let HttpReply { status, body } = executor.post(body, &executor.token).await;
     assert_eq!(
-        (status, text.as_str()),
+        (status, body.as_str()),
         (200, r#"{"node":{},"requeue":"1s"}"#)
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -243,35 +231,39 @@ async fn a_step_continues_after_its_call_ends() {
             .contains("timeout of 2s exceeded"),
         "{node}"
     );
-    let ran = || executor.steps_run();
-    wasm_workflow_integration::eventually("the step's line", async || ran() > 0).await;
-    assert_eq!(ran(), 1, "it ran once: {}", executor.log());
+    wasm_workflow_integration::eventually("the log line of the step", async || {
+        executor.steps_run() > 0
+    })
+    .await;
+    assert_eq!(
+        executor.steps_run(),
+        1,
+        "the step ran once: {}",
+        executor.log()
+    );
 }
 
-/// What nobody asks for any more is stopped, and its place is free for others.
+/// A step without further calls is cancelled after the orphan timeout, and its slot becomes free.
 #[tokio::test]
 async fn an_orphaned_step_is_cancelled() {
     let executor = Executor::start_with(Options {
         config: Some(one_at_a_time()),
         ..Options::default()
     });
-    let (_, text) = executor
+    let reply = executor
         .post(
             executor::request(&template("spin")).to_string(),
             &executor.token,
         )
         .await;
-    assert!(text.contains("requeue"), "{text}");
-    // With one runner, this waits until the spinning guest is gone.
+    assert!(reply.body.contains("requeue"), "{reply:?}");
+    // There is only one slot, so this step waits until the spinning step is cancelled.
     let node = tokio::time::timeout(
         Duration::from_mins(1),
         executor.node(&template("noop-command")),
     )
     .await;
-    assert_eq!(
-        node.expect("the runner is free again")["phase"],
-        "Succeeded"
-    );
+    assert_eq!(node.expect("the slot is free again")["phase"], "Succeeded");
     assert!(
         executor.log().contains("nobody asked for a step any more"),
         "{}",
@@ -279,10 +271,11 @@ async fn an_orphaned_step_is_cancelled() {
     );
 }
 
-/// However many long steps there are of one template, those of another begin at once; and a call for what cannot begin waits for next to nothing.
+/// Long steps of one template leave slots and memory for steps of other templates, which start at
+/// once. A call for a step that cannot start is answered soon.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_steps_of_one_template_leave_slots_for_others() {
-    // Memory for four at once, and places for many more.
+    // There is memory for four of these steps, and there are many more slots.
     let limits = json!({"steps": 16, "memory": "512Mi", "stepsMemory": "2Gi"});
     let config = json!({"sources": {"files": guests::directory()}, "limits": limits});
     let executor = Executor::start_with(Options {
@@ -295,19 +288,23 @@ async fn long_steps_of_one_template_leave_slots_for_others() {
         long["plugin"]["wasm"]["args"] = json!([number.to_string()]);
         executor.post(executor::request(&long).to_string(), &executor.token)
     });
-    for (status, text) in futures::future::join_all(calls).await {
-        assert!(status == 200 && text.contains("requeue"), "{text}");
+    for reply in futures::future::join_all(calls).await {
+        assert!(
+            reply.status == 200 && reply.body.contains("requeue"),
+            "{reply:?}"
+        );
     }
     for _ in 0..3 {
         assert_eq!(
             executor.execute(&template("noop-command")).await["node"]["phase"],
             "Succeeded",
-            "in its first call"
+            "the first call returns the result"
         );
     }
 }
 
-/// Where the Workflow can be read, steps that it waits for no more are stopped. A handler on exit is none of those.
+/// If the executor may read the Workflow, it cancels the steps for which the Workflow no longer
+/// waits. Steps of an exit handler continue until the Workflow has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     let kubernetes = Kubernetes::start().await;
@@ -329,18 +326,18 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     let workflow = |main: &str| json!({"spec": {"shutdown": "Stop"}, "status": {"phase": "Running", "nodes": {"1": node("main", main), "2": node("cleanup", "Pending")}}});
     kubernetes.put("workflows/wf", workflow("Pending"));
     for name in ["main", "cleanup"] {
-        let (_, text) = executor.post(request(name), &executor.token).await;
-        assert!(text.contains("requeue"), "{text}");
+        let reply = executor.post(request(name), &executor.token).await;
+        assert!(reply.body.contains("requeue"), "{reply:?}");
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(
         !executor.log().contains("a step is stopped"),
-        "both are wanted: {}",
+        "the Workflow waits for both steps: {}",
         executor.log()
     );
     kubernetes.forbid("workflows/wf");
     kubernetes.put("workflows/wf", workflow("Failed"));
-    wasm_workflow_integration::eventually("a word about the permission", async || {
+    wasm_workflow_integration::eventually("a warning about the permission", async || {
         executor
             .log()
             .contains("steps of workflows that are stopped go on until their limits end them")
@@ -351,7 +348,7 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
         "{}",
         executor.log()
     );
-    // The same with the permission, for another executor.
+    // A new executor with the permission.
     kubernetes.allow("workflows/wf");
     let flags = vec!["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
     let executor = Executor::start_with(Options {
@@ -362,7 +359,7 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     for name in ["main", "cleanup"] {
         executor.post(request(name), &executor.token).await;
     }
-    wasm_workflow_integration::eventually("the end of one", async || {
+    wasm_workflow_integration::eventually("the cancellation of a step", async || {
         executor.log().contains("a step is stopped")
     })
     .await;
@@ -373,38 +370,37 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
         ))
     };
     assert!(stopped("main") && !stopped("cleanup"), "{}", executor.log());
-    let (_, text) = executor.post(request("main"), &executor.token).await;
+    let reply = executor.post(request("main"), &executor.token).await;
     assert!(
-        text.contains("the step was cancelled"),
-        "a later attempt may have the same bytes: {text}"
+        reply.body.contains("the step was cancelled"),
+        "a later attempt may have the same body: {reply:?}"
     );
-    // Over: whoever asks is told nothing, so that Argo keeps what it knows of the node, and asks no more.
+    // The Workflow has ended. The reply is empty, so that Argo does not change the node, and the
+    // agent does not call again.
     kubernetes.put("workflows/wf", json!({"status": {"phase": "Failed"}}));
-    let over = async || executor.log().contains("the workflow is over");
-    wasm_workflow_integration::eventually("the end of the other", over).await;
+    let ended = async || executor.log().contains("the workflow is over");
+    wasm_workflow_integration::eventually("the cancellation of the other step", ended).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (_, text) = executor.post(request("cleanup"), &executor.token).await;
-    assert_eq!(text, r#"{"node":{}}"#);
+    let reply = executor.post(request("cleanup"), &executor.token).await;
+    assert_eq!(reply.body, r#"{"node":{}}"#);
 }
 
+/// Configuration with one slot, short calls and a short orphan timeout.
 fn one_at_a_time() -> String {
     json!({"sources": {"files": guests::directory()}, "limits": {"steps": 1}, "jobs": {"wait": "1s", "orphan": "2s"}})
         .to_string()
 }
 
-/// Misconfigurations are said before a port is bound, with the exit code for usage.
+/// A wrong configuration ends the program before it binds a port. The exit code is the one for
+/// usage.
 #[test]
 fn misconfiguration_exits_with_the_usage_code() {
     let run = |flags: &[&str]| {
-        let output = std::process::Command::new(executor::program())
+        std::process::Command::new(executor::program())
             .arg("serve")
             .args(flags)
             .output()
-            .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+            .unwrap()
     };
     let cases: [(&[&str], &str); 6] = [
         (&["--no-token"], "--no-token needs a loopback address"),
@@ -436,8 +432,9 @@ fn misconfiguration_exits_with_the_usage_code() {
         ),
     ];
     for (flags, expected) in cases {
-        let (code, stderr) = run(flags);
-        assert_eq!(code, Some(64), "{stderr}");
+        let output = run(flags);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{stderr}");
         assert!(stderr.contains(expected), "{stderr}");
     }
 }

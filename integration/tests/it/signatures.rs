@@ -1,4 +1,4 @@
-//! Modules that cosign signed, in both layouts, and what the operator asks of them.
+//! Modules that cosign signed, in both of its layouts, and the operator's rules about signatures.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests::{guest, repository};
 use wasm_workflow_integration::registry::Registry;
 
-use crate::hostile_registry::Rogue;
+use crate::hostile_registry::ScriptedRegistry;
 use crate::{message, template_of_module};
 
-/// The signed module's manifest.
+/// Digest of the manifest of the signed module.
 const SIGNED: &str = "sha256:6409e974995128eb8b60b85984baea0a307201d0382604a3ac225d5dd4712747";
-/// Another public key on P-256.
+/// Another public key, with which nothing is signed.
 const OTHER: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE9UmbuIihhpMBkaiWVVHuPAMAyZVE0AYG8UsmxMwBqYm0qsNNSr5Vkmfz207ozxWMoMDPdn2jpQuZPM7VVbY8RQ==\n-----END PUBLIC KEY-----\n";
 
 fn fixtures() -> PathBuf {
@@ -32,7 +32,7 @@ fn blobs() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Puts a repository as cosign left it.
+/// Stores the blobs and manifests of a repository, as cosign wrote them.
 async fn put(registry: &Registry, name: &str) {
     for blob in blobs() {
         registry
@@ -43,7 +43,7 @@ async fn put(registry: &Registry, name: &str) {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    // The list comes after what it lists.
+    // The registry requires that a list is stored after the manifests that it lists.
     files.sort_by_key(|file| {
         file.file_stem()
             .unwrap()
@@ -52,10 +52,8 @@ async fn put(registry: &Registry, name: &str) {
             .starts_with("sha256-")
     });
     for file in files {
-        let (bytes, tag) = (
-            std::fs::read(&file).unwrap(),
-            file.file_stem().unwrap().to_str().unwrap().to_owned(),
-        );
+        let bytes = std::fs::read(&file).unwrap();
+        let tag = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let tag = if tag == "bundle" {
             Digest::of(&bytes).to_string()
         } else {
@@ -106,7 +104,8 @@ async fn only_modules_signed_with_the_configured_key_run() {
             "it has a signature, and not one that `sources.policy.signatures[0]` asks for";
         assert!(message(&node).contains(expected), "{name}: {node}");
     }
-    // Another module under a signed one's tag, and beside its signature.
+    // Unsigned modules: with another tag of a signed repository, with the tag of a signed module,
+    // and in a repository without signatures.
     let module = std::fs::read(guest("noop-command")).unwrap();
     for name in ["legacy:2", "bundled:1", "m:1"] {
         registry.push_module(name, &module).await;
@@ -121,7 +120,7 @@ async fn only_modules_signed_with_the_configured_key_run() {
     assert_eq!(
         signed.node(&of(host, "free:1")).await["phase"],
         "Succeeded",
-        "no rule is about it"
+        "no rule matches this module"
     );
     let url = template_of_module(json!({"http": {"url": format!("http://{host}/m.wasm")}}));
     assert!(
@@ -129,7 +128,7 @@ async fn only_modules_signed_with_the_configured_key_run() {
     );
 }
 
-/// What was fetched before there was a rule is not what the rule asks for.
+/// A module that was fetched without a rule is verified once a rule applies.
 #[tokio::test]
 async fn stored_modules_are_verified_against_the_current_rules() {
     let registry = Registry::start();
@@ -165,19 +164,22 @@ async fn stored_modules_are_verified_against_the_current_rules() {
     let node = executor(&host, &key(), Some(cache.path()))
         .node(&template)
         .await;
-    assert_eq!(node["phase"], "Succeeded", "and now it is checked: {node}");
+    assert_eq!(
+        node["phase"], "Succeeded",
+        "the stored module is verified already: {node}"
+    );
     let node = executor(&host, OTHER, Some(cache.path()))
         .node(&template)
         .await;
-    assert_eq!(node["phase"], "Error", "by another rule: {node}");
+    assert_eq!(node["phase"], "Error", "another rule applies: {node}");
 }
 
-/// A registry that knows the referrers API has no list under a tag.
+/// A registry with the referrers API has no list of signatures under a tag.
 #[tokio::test]
 async fn signatures_are_found_through_the_referrers_api() {
-    let (host, rogue) = Rogue::start().await;
+    let registry = ScriptedRegistry::start().await;
     for blob in blobs() {
-        rogue.on(&format!("GET blobs/{}", Digest::of(&blob)), move |_| {
+        registry.on(&format!("GET blobs/{}", Digest::of(&blob)), move |_| {
             blob.clone().into_response()
         });
     }
@@ -189,26 +191,27 @@ async fn signatures_are_found_through_the_referrers_api() {
         ),
     ];
     for (digest, document) in documents {
-        rogue.on(&format!("GET manifests/{digest}"), move |_| {
+        registry.on(&format!("GET manifests/{digest}"), move |_| {
             document.clone().into_response()
         });
     }
     let mut list: Value =
         serde_json::from_slice(&read(format!("bundled/{}.json", SIGNED.replace(':', "-"))))
             .unwrap();
-    // One that is gone must not hide the others.
+    // A listed signature that no longer exists must not hide the others.
     let mut gone = list["manifests"][0].clone();
     gone["digest"] = json!(Digest::of(b"gone"));
     list["manifests"].as_array_mut().unwrap().insert(0, gone);
     let list = list.to_string();
-    rogue.on(&format!("GET referrers/{SIGNED}"), move |_| {
+    registry.on(&format!("GET referrers/{SIGNED}"), move |_| {
         list.clone().into_response()
     });
-    let template = of(&host, &format!("m@{SIGNED}"));
-    let node = executor(&host, &key(), None).node(&template).await;
+    let host = &registry.host;
+    let template = of(host, &format!("m@{SIGNED}"));
+    let node = executor(host, &key(), None).node(&template).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert_eq!(
-        executor(&host, OTHER, None).node(&template).await["phase"],
+        executor(host, OTHER, None).node(&template).await["phase"],
         "Error"
     );
 }

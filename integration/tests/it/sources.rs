@@ -1,4 +1,5 @@
-//! Modules from a real registry and a web server: what is asked for is what runs, or nothing does.
+//! Modules from a real registry and from web servers. Either the requested module runs, or the step
+//! is an error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -161,7 +162,8 @@ async fn registries_that_are_down_or_not_allowed_are_errors() {
     );
 }
 
-/// A step whose module is no longer anywhere but in the store; and one workflow that keeps what it resolved.
+/// The registry is stopped. Its module still runs from the store, unless the pull policy forbids
+/// that.
 #[tokio::test]
 async fn stored_modules_run_without_the_registry() {
     let registry = Registry::start();
@@ -194,14 +196,20 @@ async fn stored_modules_run_without_the_registry() {
     );
 }
 
-/// A web server that counts, and gives what it is told.
-async fn web_server(status: u16, headers: HeaderMap, body: Vec<u8>) -> (String, Arc<AtomicUsize>) {
-    let (hits, listener) = (
-        Arc::new(AtomicUsize::new(0)),
-        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
-    );
+/// A running web server. It ends with the runtime of the test.
+struct WebServer {
+    /// Address of the server: `127.0.0.1:PORT`.
+    host: String,
+    /// Number of requests so far.
+    requests: Arc<AtomicUsize>,
+}
+
+/// Starts a web server that answers every request alike.
+async fn web_server(status: u16, headers: HeaderMap, body: Vec<u8>) -> WebServer {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let counted = Arc::clone(&hits);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
     let handler = async move || {
         counted.fetch_add(1, Ordering::SeqCst);
         (
@@ -213,13 +221,13 @@ async fn web_server(status: u16, headers: HeaderMap, body: Vec<u8>) -> (String, 
     tokio::spawn(async move {
         axum::serve(listener, Router::new().route("/{*path}", get(handler))).await
     });
-    (host, hits)
+    WebServer { host, requests }
 }
 
 #[tokio::test]
 async fn concurrent_steps_download_and_compile_a_module_once() {
     let module = std::fs::read(guests::guest("noop-command")).unwrap();
-    let (host, hits) = web_server(200, HeaderMap::new(), module.clone()).await;
+    let WebServer { host, requests } = web_server(200, HeaderMap::new(), module.clone()).await;
     let executor = insecure(&host);
     let step = of(
         json!({"http": {"url": format!("http://{host}/m.wasm"), "digest": Digest::of(&module)}}),
@@ -230,7 +238,7 @@ async fn concurrent_steps_download_and_compile_a_module_once() {
         "{nodes:?}"
     );
     assert_eq!(
-        hits.load(Ordering::SeqCst),
+        requests.load(Ordering::SeqCst),
         1,
         "one download for fifty steps"
     );
@@ -289,7 +297,7 @@ async fn misbehaving_web_servers_are_errors() {
         ),
     ];
     for (status, headers, body, expected) in cases {
-        let (host, _) = web_server(status, headers, body).await;
+        let WebServer { host, .. } = web_server(status, headers, body).await;
         let config = json!({"sources": {"insecure": [host], "maxModule": "1Mi"}}).to_string();
         let executor = Executor::start_with(Options {
             config: Some(config),
@@ -300,15 +308,15 @@ async fn misbehaving_web_servers_are_errors() {
         assert!(message(&node).contains(expected), "{status}: {node}");
         assert!(
             !message(&node).contains("--insecure-registry"),
-            "nobody is told how to open that: {node}"
+            "the message does not explain how to allow plain HTTP: {node}"
         );
         let left = std::fs::read_dir(executor.directory().join("cache/tmp"))
             .map_or(0, std::iter::Iterator::count);
-        assert_eq!(left, 0, "nothing half-written stays");
+        assert_eq!(left, 0, "no partial file is left");
     }
 }
 
-/// Files are closed to a server unless the operator opens a directory.
+/// A server allows modules from files only below the directory that the operator configures.
 #[tokio::test]
 async fn modules_from_files_need_permission_of_the_operator() {
     let executor = Executor::start_with(Options {
@@ -329,7 +337,7 @@ async fn modules_from_files_need_permission_of_the_operator() {
     );
 }
 
-/// The compiled code of an earlier process is used again, and not when it was damaged.
+/// A new process reuses the compiled code of an earlier process. Damaged code is compiled again.
 #[tokio::test]
 async fn compiled_code_is_reused_after_a_restart_unless_damaged() {
     let code = tempfile::tempdir().unwrap();
@@ -348,8 +356,8 @@ async fn compiled_code_is_reused_after_a_restart_unless_damaged() {
             executor.node(&template("noop-command")).await["phase"],
             "Succeeded"
         );
-        // A reply may be read before the log is.
-        wasm_workflow_integration::eventually("the step's line", async || {
+        // Log lines arrive a little later than replies.
+        wasm_workflow_integration::eventually("the log line of the step", async || {
             executor.log().contains("phase=")
         })
         .await;
@@ -367,16 +375,16 @@ async fn compiled_code_is_reused_after_a_restart_unless_damaged() {
         .unwrap()
         .unwrap()
         .path();
-    let kept = std::fs::read_dir(engine)
+    let files = std::fs::read_dir(engine)
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    let kept = kept
+    let compiled = files
         .filter(|path| {
             path.extension()
                 .is_some_and(|extension| extension == "cwasm")
         })
         .collect::<Vec<_>>();
-    std::fs::write(&kept[0], b"\x7fELF not any more").unwrap();
+    std::fs::write(&compiled[0], b"\x7fELF damaged").unwrap();
     let log = run().await;
     assert!(
         log.contains("kept code is damaged") && log.contains("milliseconds="),

@@ -1,4 +1,4 @@
-//! The store, when processes die and when there are several.
+//! The store after killed processes, and with several processes.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,21 +9,24 @@ use wasm_workflow_integration::guests::guest;
 use wasm_workflow_integration::registry::Registry;
 
 use crate::cli::{Cli, stderr, stdout};
-use crate::hostile_registry::Rogue;
+use crate::hostile_registry::ScriptedRegistry;
 
-/// Killed in the middle of a download, again and again: nothing of it counts, and what is left does not stay.
+/// `pull` is killed three times during its download. No part of the module is in the store
+/// afterwards, and the next `pull` succeeds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_pull_leaves_no_stored_module() {
-    let (cli, module) = (Cli::new(), std::fs::read(guest("ferris-says")).unwrap());
-    let (host, rogue) = Rogue::start().await;
-    let (_, layer) = rogue.with_module(&module);
-    let (whole, length) = (module.clone(), module.len());
-    rogue.on(&format!("GET blobs/{layer}"), move |before| {
-        let chunks: Vec<_> = whole
+    let cli = Cli::new();
+    let module = std::fs::read(guest("ferris-says")).unwrap();
+    let registry = ScriptedRegistry::start().await;
+    let layer = registry.push_module(&module).layer;
+    let content = module.clone();
+    let length = module.len();
+    registry.on(&format!("GET blobs/{layer}"), move |before| {
+        let chunks: Vec<_> = content
             .chunks(64 << 10)
             .map(bytes::Bytes::copy_from_slice)
             .collect();
-        // The first three come slowly, and are killed on their way.
+        // The first three downloads are slow, so that the test can kill them.
         let wait = Duration::from_millis(if before < 3 { 100 } else { 0 });
         let slowly = futures::stream::unfold(chunks.into_iter(), move |mut chunks| async move {
             tokio::time::sleep(wait).await;
@@ -38,8 +41,8 @@ async fn a_killed_pull_leaves_no_stored_module() {
     let pull = [
         "pull",
         "--insecure-registry",
-        &host,
-        &format!("oci://{host}/m:1"),
+        &registry.host,
+        &format!("oci://{}/m:1", registry.host),
     ];
     for _ in 0..3 {
         let mut child = cli
@@ -57,7 +60,7 @@ async fn a_killed_pull_leaves_no_stored_module() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(
             child.try_wait().unwrap().is_none(),
-            "it is still on its way"
+            "the download still runs"
         );
         child.kill().unwrap();
         child.wait().unwrap();
@@ -76,14 +79,16 @@ async fn a_killed_pull_leaves_no_stored_module() {
     );
 }
 
-/// Eight processes fill one store that has room for four modules: each gets its own, whole.
+/// Eight processes fill one store that has space for four modules. Each process gets its complete
+/// module.
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_share_a_store_that_is_smaller_than_their_modules() {
-    let (cli, registry) = (Cli::new(), Registry::start());
+    let cli = Cli::new();
+    let registry = Registry::start();
     let module = std::fs::read(guest("noop-command")).unwrap();
     let mut digests = Vec::new();
     for number in 0..8u8 {
-        // A custom section: the module with something else in it.
+        // A custom section makes each module different.
         let other = [module.as_slice(), &[0, 3, 1, b'n', number]].concat();
         registry.push_module(&format!("m{number}:1"), &other).await;
         digests.push(sources::Digest::of(&other).to_string());

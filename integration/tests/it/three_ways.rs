@@ -1,9 +1,10 @@
-//! The three ways in which a module can be a step.
+//! The three kinds of modules: plain commands, the `/work` contract, and components of the step
+//! world.
 
 use serde_json::json;
 use wasm_workflow_integration::executor::{Executor, template};
 
-use crate::{message, no_directory_is_left, start_in, template_of_wat};
+use crate::{message, start_in, template_of_wat, wait_until_no_step_directory_is_left};
 
 #[tokio::test]
 async fn a_plain_command_gets_arguments_and_files() {
@@ -56,9 +57,9 @@ async fn a_plain_command_gets_arguments_and_files() {
     );
     assert!(
         executor.directory().join("artifacts/fixed/key").is_file(),
-        "an explicit key is kept"
+        "an explicit key is used as it is"
     );
-    no_directory_is_left(&executor).await;
+    wait_until_no_step_directory_is_left(&executor).await;
 }
 
 #[tokio::test]
@@ -128,7 +129,7 @@ async fn a_component_command_runs() {
     );
 }
 
-/// A component of WASI 0.3, by hand: `run` is an async function there.
+/// A hand-written component of WASI 0.3, where `run` is an async function.
 #[tokio::test]
 async fn a_wasi_0_3_command_runs() {
     let directory = tempfile::tempdir().unwrap();
@@ -182,10 +183,13 @@ async fn a_module_without_files_gets_no_directory() {
     let scratch = executor.directory().join("scratch");
     std::fs::remove_dir_all(&scratch).unwrap();
     assert_eq!(executor.node(&template).await["phase"], "Succeeded");
-    assert!(!scratch.exists(), "not even the scratch directory was made");
+    assert!(
+        !scratch.exists(),
+        "the scratch directory was not created again"
+    );
 }
 
-/// What the pool refuses runs on the heap.
+/// The pooling allocator refuses these modules. They run with memory from the heap.
 #[tokio::test]
 async fn modules_that_exceed_the_pool_run_on_the_heap() {
     let directory = tempfile::tempdir().unwrap();
@@ -218,7 +222,8 @@ async fn modules_that_exceed_the_pool_run_on_the_heap() {
     );
 }
 
-/// A step in JavaScript, with its engine: dozens of core instances, and more than a pool's slot holds.
+/// A step in JavaScript with its engine. It has dozens of core instances, and exceeds a slot of the
+/// pooling allocator.
 #[tokio::test]
 async fn a_large_javascript_component_runs() {
     let module = wasm_workflow_integration::guests::program("js-step.wasm");

@@ -1,5 +1,7 @@
-//! A registry over TLS with a certificate authority of its own, and through a proxy: in a network namespace, where it has a private
-//! address. (On loopback a host has to be listed, and is then spoken to in plain HTTP.)
+//! A registry over TLS with its own certificate authority, directly and through a proxy.
+//!
+//! The test runs in a network namespace, where the registry has a private address. On loopback, a
+//! host must be listed as insecure, and then the executor uses plain HTTP.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +9,8 @@ use std::process::Command;
 use wasm_workflow_integration::executor::program;
 use wasm_workflow_integration::guests::{guest, repository};
 
-/// Ends with the registry's and the proxy's processes: they are its children.
+/// Starts the registry and the proxy, and runs the program with them. At its end, the script stops
+/// both.
 const SCRIPT: &str = r#"
 set -eu
 ip link set lo up
@@ -22,13 +25,14 @@ for _ in $(seq 100); do
   sleep 0.1
 done
 run() { name=$1; shift; "$@" >"$name.out" 2>&1 || echo "failed" >>"$name.out"; }
-run push "$PROGRAM" push "$MODULE" oci://10.1.2.3:5000/m:1 --config trusting.yaml --cache-dir one
-run trusting "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --config trusting.yaml --cache-dir two
-run doubting "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --cache-dir three
+run push "$PROGRAM" push "$MODULE" oci://10.1.2.3:5000/m:1 --config ca.yaml --cache-dir one
+run with-ca "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --config ca.yaml --cache-dir two
+run without-ca "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --cache-dir three
 export HTTPS_PROXY=http://127.0.0.1:3128
-run proxied-run "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --config trusting.yaml --cache-dir four
+run through-proxy "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --config ca.yaml --cache-dir four
 "#;
 
+/// Runs openssl with these arguments, which are separated by single spaces.
 fn openssl(directory: &Path, arguments: &str) {
     let output = Command::new("openssl")
         .args(arguments.split(' '))
@@ -75,7 +79,7 @@ fn registries_over_tls_use_the_configured_ca_and_proxy() {
         .unwrap()
         .replace('\n', "\n    ");
     write(
-        "trusting.yaml",
+        "ca.yaml",
         format!("sources:\n  ca:\n  - |\n    {authority}\n"),
     );
     let output = Command::new("unshare")
@@ -89,30 +93,21 @@ fn registries_over_tls_use_the_configured_ca_and_proxy() {
         .expect("unshare");
     assert!(
         output.status.success(),
-        "needs root, ip and curl: {}",
+        "this test needs root, ip and curl: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let said = |name: &str| std::fs::read_to_string(at(&format!("{name}.out"))).unwrap();
+    let output_of = |name: &str| std::fs::read_to_string(at(&format!("{name}.out"))).unwrap();
+    let push = output_of("push");
+    assert!(push.contains("oci://10.1.2.3:5000/m@sha256:"), "{push}");
+    let with_ca = output_of("with-ca");
+    assert!(with_ca.contains("Hello, Ada!"), "{with_ca}");
+    let without_ca = output_of("without-ca");
     assert!(
-        said("push").contains("oci://10.1.2.3:5000/m@sha256:"),
-        "{}",
-        said("push")
+        without_ca.contains("certificate") && without_ca.contains("failed"),
+        "{without_ca}"
     );
-    assert!(
-        said("trusting").contains("Hello, Ada!"),
-        "{}",
-        said("trusting")
-    );
-    let doubting = said("doubting");
-    assert!(
-        doubting.contains("certificate") && doubting.contains("failed"),
-        "{doubting}"
-    );
-    assert!(
-        said("proxied-run").contains("Hello, Ada!"),
-        "{}",
-        said("proxied-run")
-    );
+    let through_proxy = output_of("through-proxy");
+    assert!(through_proxy.contains("Hello, Ada!"), "{through_proxy}");
     assert!(
         std::fs::read_to_string(at("proxied"))
             .unwrap()

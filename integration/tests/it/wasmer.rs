@@ -1,4 +1,4 @@
-//! Packages of the Wasmer registry, in every form that they have had.
+//! Packages of a Wasmer registry, in each format since the first one.
 
 use std::io::Write;
 
@@ -32,11 +32,12 @@ fn command(annotations: Value) -> Value {
     json!({"runner": RUNNER, "annotations": annotations})
 }
 
-/// Containers of all versions, their commands, and what those are started with.
+/// Containers of all versions. Their commands have arguments and environment variables.
 #[tokio::test]
 async fn packages_of_every_webc_version_run() {
     let registry = WasmerRegistry::start();
-    let (show, noop) = (guest("show"), guest("noop-command"));
+    let show = guest("show");
+    let noop = guest("noop-command");
     let manifest = json!({
         "entrypoint": "show",
         "commands": {
@@ -104,23 +105,22 @@ async fn packages_of_every_webc_version_run() {
     );
 }
 
-/// The registry says what the bytes are, the manifest says what a module is, and a template may say both.
+/// A package is verified against the hash of the registry. A module is verified against the hash of
+/// the manifest. A template may name a digest of the package, too.
 #[tokio::test]
 async fn package_and_module_hashes_are_verified() {
     let registry = WasmerRegistry::start();
     let noop = guest("noop-command");
     let commands = json!({"noop": command(json!({}))});
     let good = pack("v3", &json!({"commands": commands}), &[("noop", &noop)]);
-    let lie = json!({"kind": "https://webc.org/kind/wasm", "signature": format!("sha256:{}", "A".repeat(43) + "=")});
-    let lying = pack(
+    let wrong_atom = json!({"kind": "https://webc.org/kind/wasm", "signature": format!("sha256:{}", "A".repeat(43) + "=")});
+    let wrong = pack(
         "v2",
-        &json!({"commands": commands, "atoms": {"noop": lie}}),
+        &json!({"commands": commands, "atoms": {"noop": wrong_atom}}),
         &[("noop", &noop)],
     );
-    let (container, lying) = (
-        registry.container("good.webc", &good),
-        registry.container("lying.webc", &lying),
-    );
+    let container = registry.container("good.webc", &good);
+    let wrong = registry.container("wrong.webc", &wrong);
     let mut changed = container.clone();
     changed["piritaSha256Hash"] = json!(Digest::of(b"other").hex());
     let mut longer = container.clone();
@@ -130,7 +130,7 @@ async fn package_and_module_hashes_are_verified() {
             "acme/good": {"1.0.0": {"V3": container}},
             "acme/changed": {"1.0.0": {"V3": changed}},
             "acme/longer": {"1.0.0": {"V3": longer}},
-            "acme/lying": {"1.0.0": {"V2": lying}},
+            "acme/wrong": {"1.0.0": {"V2": wrong}},
             "acme/archived": {"1.0.0": {"isArchived": true, "V3": container}},
         }),
         None,
@@ -139,7 +139,7 @@ async fn package_and_module_hashes_are_verified() {
     for (package, expected) in [
         (json!("acme/changed"), "expected content with digest"),
         (json!("acme/longer"), "where"),
-        (json!("acme/lying"), "and not the manifest's"),
+        (json!("acme/wrong"), "and not the manifest's"),
         (json!("acme/archived@1.0.0"), "was archived by its owner"),
         (json!("acme/none@1.0.0"), "has no package `acme/none@1.0.0`"),
         (json!("acme/good@2.0.0"), "has no package `acme/good@2.0.0`"),
@@ -210,11 +210,12 @@ async fn packages_that_cannot_run_are_errors() {
     assert_eq!(
         executor.node(&of(json!("acme/library"))).await["phase"],
         "Succeeded",
-        "a library of one module"
+        "a package without commands, with one module"
     );
 }
 
-/// What packages were before containers. Nobody says what their bytes should be.
+/// The format of packages before containers: gzipped tar archives. The registry has no hashes of
+/// them.
 #[tokio::test]
 async fn archives_of_old_packages_run() {
     let registry = WasmerRegistry::start();
@@ -287,24 +288,26 @@ async fn archives_of_old_packages_run() {
     }
 }
 
-/// A token is for the registry's API, and for nobody that it names.
+/// The token is sent to the API of the registry, but not to the hosts of the URLs that the registry
+/// names.
 #[tokio::test]
 async fn private_packages_need_a_token_that_stays_with_the_registry() {
-    let (registry, elsewhere) = (WasmerRegistry::start(), WasmerRegistry::start());
+    let registry = WasmerRegistry::start();
+    let other = WasmerRegistry::start();
     let webc = pack(
         "v3",
         &json!({"commands": {"noop": command(json!({}))}}),
         &[("noop", &guest("noop-command"))],
     );
     let packages =
-        json!({"acme/private": {"1.0.0": {"V3": elsewhere.container("private.webc", &webc)}}});
+        json!({"acme/private": {"1.0.0": {"V3": other.container("private.webc", &webc)}}});
     registry.set(&packages, Some("hunter2"));
     let credentials = json!([
         {"host": registry.host, "tokenFrom": {"env": "WASMER"}},
-        {"host": elsewhere.host, "tokenFrom": {"env": "WASMER"}},
+        {"host": other.host, "tokenFrom": {"env": "WASMER"}},
     ]);
     let config = json!({"sources": {
-        "insecure": [registry.host, elsewhere.host], "wapm": {"registry": registry.host}, "credentials": credentials,
+        "insecure": [registry.host, other.host], "wapm": {"registry": registry.host}, "credentials": credentials,
     }});
     let env = vec![("WASMER".to_owned(), "hunter2".to_owned())];
     let with_token = Executor::start_with(Options {
@@ -316,14 +319,14 @@ async fn private_packages_need_a_token_that_stays_with_the_registry() {
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(
         registry
-            .asked()
+            .requests()
             .iter()
-            .all(|(_, sent)| sent.as_deref() == Some("Bearer hunter2"))
+            .all(|request| request.authorization.as_deref() == Some("Bearer hunter2"))
     );
-    let sent = elsewhere.asked();
+    let requests = other.requests();
     assert!(
-        sent.len() == 1 && sent[0].1.is_none(),
-        "a registry does not choose who gets credentials: {sent:?}"
+        requests.len() == 1 && requests[0].authorization.is_none(),
+        "the host of the package gets no token: {requests:?}"
     );
     let node = executor(&registry, &json!([]))
         .node(&of(json!("acme/private@1.0.0")))
@@ -334,7 +337,7 @@ async fn private_packages_need_a_token_that_stays_with_the_registry() {
     );
 }
 
-/// What a name without a version leads to is held to the rules about versions.
+/// A name without a version resolves to the newest version. Rules about that version apply.
 #[tokio::test]
 async fn version_rules_apply_to_the_newest_version() {
     let registry = WasmerRegistry::start();

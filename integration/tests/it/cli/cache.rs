@@ -8,7 +8,8 @@ use super::{Cli, stderr, stdout, text};
 
 #[tokio::test]
 async fn pulled_modules_can_be_inspected_offline() {
-    let (cli, registry) = (Cli::new(), Registry::start());
+    let cli = Cli::new();
+    let registry = Registry::start();
     let module = std::fs::read(guest("greeting")).unwrap();
     registry.push_module("greeting:1", &module).await;
     let reference = format!("oci://{}/greeting:1", registry.host);
@@ -61,10 +62,11 @@ async fn pulled_modules_can_be_inspected_offline() {
     );
 }
 
-/// The store has a bound, and what a person removes is downloaded again.
+/// The store has a size limit. Modules that `cache prune` removed can be downloaded again.
 #[tokio::test]
 async fn the_cache_is_bounded_listed_and_pruned() {
-    let (cli, registry) = (Cli::new(), Registry::start());
+    let cli = Cli::new();
+    let registry = Registry::start();
     std::fs::write(
         cli.at("c.yaml"),
         "sources: {maxModule: 100Ki, maxStore: 400Ki}",
@@ -125,16 +127,18 @@ async fn the_cache_is_bounded_listed_and_pruned() {
     assert_eq!(list()["bytes"], json!(90 << 10));
 }
 
-/// What was exported where there is a registry runs where there is none.
+/// Modules that were exported on one machine run on another machine without a registry.
 #[tokio::test]
 async fn exported_modules_run_on_an_offline_machine() {
-    let (here, there, registry) = (Cli::new(), Cli::new(), Registry::start());
+    let online = Cli::new();
+    let offline = Cli::new();
+    let registry = Registry::start();
     registry
         .push_module("g:1", &std::fs::read(guest("greeting")).unwrap())
         .await;
     let reference = format!("oci://{}/g:1", registry.host);
-    let file = here.at("modules.tar");
-    let exported = here.run(&[
+    let file = online.at("modules.tar");
+    let exported = online.run(&[
         "cache",
         "export",
         &reference,
@@ -145,22 +149,22 @@ async fn exported_modules_run_on_an_offline_machine() {
     ]);
     assert_eq!(exported.status.code(), Some(0), "{}", stderr(&exported));
     drop(registry);
-    let imported = there.run(&["cache", "import", text(&file)]);
+    let imported = offline.run(&["cache", "import", text(&file)]);
     assert!(
         stdout(&imported).starts_with(&format!("{reference}  sha256:")),
         "{}",
         stderr(&imported)
     );
-    let ran = there.run(&["run", &reference, "-p", "name=Ada"]);
+    let ran = offline.run(&["run", &reference, "-p", "name=Ada"]);
     assert!(stderr(&ran).contains("Hello, Ada!"), "{}", stderr(&ran));
-    let nothing = there.run(&["cache", "import", "/dev/null/none"]);
-    assert_eq!(nothing.status.code(), Some(2));
+    let missing = offline.run(&["cache", "import", "/dev/null/none"]);
+    assert_eq!(missing.status.code(), Some(2));
     assert!(
-        stderr(&nothing).contains("cannot be imported"),
+        stderr(&missing).contains("cannot be imported"),
         "{}",
-        stderr(&nothing)
+        stderr(&missing)
     );
-    let files = here.run(&["cache", "export", text(&guest("greeting")), "-o", "x.tar"]);
+    let files = online.run(&["cache", "export", text(&guest("greeting")), "-o", "x.tar"]);
     assert!(
         stderr(&files).contains("is on this machine already"),
         "{}",

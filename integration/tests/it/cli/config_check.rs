@@ -34,7 +34,7 @@ fn config_check_prints_the_effective_configuration() {
     );
 }
 
-/// What `serve` would refuse later is an error here.
+/// `config check` reports each error that would prevent a start of `serve`.
 #[test]
 fn config_check_reports_everything_that_prevents_a_start() {
     let cli = Cli::new();
@@ -128,7 +128,8 @@ fn config_check_reports_everything_that_prevents_a_start() {
     }
 }
 
-/// Steps that need no directory run without one: that is a warning, and no reason not to start.
+/// Steps without files need no scratch directory. An unwritable directory is therefore only a
+/// warning.
 #[test]
 fn config_check_warns_about_unwritable_directories() {
     let output = Cli::new().run(&[
@@ -166,14 +167,14 @@ fn config_check_warns_about_too_little_memory_and_missing_keys() {
         }
         stderr(&command.output().unwrap()).to_owned()
     };
-    let said = run("");
+    let warnings = run("");
     assert!(
-        said.contains("a step gets at most `limits.stepsMemory`"),
-        "{said}"
+        warnings.contains("a step gets at most `limits.stepsMemory`"),
+        "{warnings}"
     );
     assert!(
-        said.contains("the artifact repository names no keys, and the environment has none"),
-        "{said}"
+        warnings.contains("the artifact repository names no keys, and the environment has none"),
+        "{warnings}"
     );
     assert!(!run("key").contains("names no keys"));
 }

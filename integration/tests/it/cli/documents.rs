@@ -7,7 +7,7 @@ use wasm_workflow_integration::guests::{guest, repository};
 
 use super::{Cli, stderr, stdout, text};
 
-/// The modules that the repository carries behave as those built from its sources.
+/// The committed modules behave like modules that are built from their sources.
 #[test]
 fn committed_modules_behave_like_their_sources() {
     let cli = Cli::new();
@@ -29,7 +29,7 @@ fn committed_modules_behave_like_their_sources() {
         let run = |module: &Path| {
             let output = cli.run(&[&["run", text(module), "--json"], arguments].concat());
             let mut node: Value = serde_json::from_str(stdout(&output)).unwrap();
-            // The digest in the message is the only difference: compilers differ.
+            // The digest in the message may differ, because compilers differ.
             let message = node["message"]
                 .as_str()
                 .unwrap()
@@ -44,7 +44,7 @@ fn committed_modules_behave_like_their_sources() {
     }
 }
 
-/// The README's commands, and what it shows of them.
+/// The commands of the README print the output that the README shows.
 #[test]
 fn the_readme_shows_the_real_output() {
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
@@ -60,7 +60,8 @@ fn the_readme_shows_the_real_output() {
             .find(|(end, _)| !block[..*end].ends_with('\\'))
             .unwrap()
             .0;
-        let (command, shown) = (block[..end].replace("\\\n    ", ""), &block[end + 1..]);
+        let command = block[..end].replace("\\\n    ", "");
+        let shown = &block[end + 1..];
         let cli = Cli::new();
         std::fs::copy(repository().join("LICENSE.txt"), cli.at("LICENSE.txt")).unwrap();
         let path =
@@ -84,25 +85,23 @@ fn the_readme_shows_the_real_output() {
     }
 }
 
-/// Both manifests of the plugin, which differ in one line.
+/// The two manifests of the plugin differ in one line and in comments.
 #[test]
 fn the_manifests_differ_only_in_api_access() {
     let read = |path: &str| std::fs::read_to_string(repository().join(path)).unwrap();
-    let (without, with) = (
-        read("plugin/plugin.yaml"),
-        read("plugin/with-api-access/plugin.yaml"),
-    );
-    let plain = |text: &str| {
+    let without_access = read("plugin/plugin.yaml");
+    let with_access = read("plugin/with-api-access/plugin.yaml");
+    let without_comments = |text: &str| {
         text.lines()
             .filter(|line| !line.starts_with('#'))
             .collect::<Vec<_>>()
             .join("\n")
     };
     assert_eq!(
-        plain(&without).replace(
+        without_comments(&without_access).replace(
             "automountServiceAccountToken: false",
             "automountServiceAccountToken: true"
         ),
-        plain(&with)
+        without_comments(&with_access)
     );
 }

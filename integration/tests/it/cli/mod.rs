@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 
 use wasm_workflow_integration::executor::program;
 
+/// Runs the program in a directory of its own. The directory is removed when this value is dropped.
 pub(crate) struct Cli {
     directory: tempfile::TempDir,
 }
@@ -22,15 +23,18 @@ impl Cli {
         }
     }
 
+    /// Path of a file in the directory.
     pub(crate) fn at(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
 
-    /// In the directory, which is the home of whoever runs it, and where programs are looked for first.
+    /// Runs the program with these arguments.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
+    /// Command that starts the program with these arguments. The directory is the working
+    /// directory, the home directory, and the first directory of `PATH`.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command
@@ -59,6 +63,7 @@ pub(crate) fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
+/// A path as text.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }

@@ -7,10 +7,11 @@ use wasm_workflow_integration::registry::Registry;
 
 use super::{Cli, stderr, stdout, text};
 
-/// From a file, from a registry, and through the agent's call: the same output.
+/// A module from a file, a module from a registry and a call of the agent have the same output.
 #[tokio::test]
 async fn a_module_prints_the_same_from_file_registry_and_server() {
-    let (cli, registry) = (Cli::new(), Registry::start());
+    let cli = Cli::new();
+    let registry = Registry::start();
     let ferris = guest("ferris-says");
     registry
         .push_module(
@@ -147,7 +148,7 @@ fn run_applies_limits_and_standard_input() {
     );
 }
 
-/// What a template may say is the same as for a server.
+/// `run` accepts and refuses the same templates as `serve`.
 #[test]
 fn run_validates_templates_like_serve() {
     let cli = Cli::new();
@@ -197,21 +198,26 @@ fn run_validates_templates_like_serve() {
         stderr(&cli.run(&["run", "--template", "t.yaml"]))
             .contains("unknown key `other` beside `wasm`")
     );
-    for (own, expected) in [
+    for (wasm, expected) in [
         ("module: {oci: 'a/b:1', wkg: 'a:b'}", "exactly one of"),
         ("module: {oci: 'a/b@sha256:1'}", "sha256:1"),
         ("args: []", "the key `module` is missing"),
     ] {
         std::fs::write(
             cli.at("t.yaml"),
-            format!("name: t\nplugin: {{wasm: {{{own}}}}}\n"),
+            format!("name: t\nplugin: {{wasm: {{{wasm}}}}}\n"),
         )
         .unwrap();
         let output = cli.run(&["run", "--template", "t.yaml", text(&module)]);
-        assert_eq!(output.status.code(), Some(64), "{own}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{wasm}: {}",
+            stderr(&output)
+        );
         assert!(
             stderr(&output).contains(expected),
-            "{own}: {}",
+            "{wasm}: {}",
             stderr(&output)
         );
     }

@@ -7,7 +7,8 @@ use super::{Cli, stderr, stdout, text};
 #[test]
 fn exit_codes_distinguish_failed_error_and_usage() {
     let cli = Cli::new();
-    let (trap, counting) = (guest("trap"), guest("word-count"));
+    let trap = guest("trap");
+    let counting = guest("word-count");
     let failing = guest("malformed-result");
     std::fs::write(cli.at("file"), "").unwrap();
     let cases: [(&[&str], i32, &str); 29] = [

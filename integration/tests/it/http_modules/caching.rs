@@ -6,20 +6,21 @@ use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Options, request};
 use wasm_workflow_integration::guests::guest;
 
-use super::{Web, at, options};
+use super::{WebServer, options};
 
-/// Asked for again by each workflow, and sent again only when it changed.
+/// A module without a digest is revalidated once for each workflow. The server sends the module
+/// again only if it has changed.
 #[tokio::test]
 async fn modules_without_a_digest_are_revalidated_once_per_workflow() {
-    let (host, web) = Web::start().await;
+    let web = WebServer::start().await;
     let cache = tempfile::tempdir().unwrap();
     let start = || {
         Executor::start_with(Options {
             cache: Some(cache.path().to_owned()),
-            ..options(&host)
+            ..options(&web)
         })
     };
-    let template = at(&format!("http://{host}/m.wasm"));
+    let template = web.template("m.wasm");
     let executor = start();
     let steps = (0..20).map(|_| executor.node(&template));
     let nodes = futures::future::join_all(steps).await;
@@ -27,103 +28,126 @@ async fn modules_without_a_digest_are_revalidated_once_per_workflow() {
         nodes.iter().all(|node| node["phase"] == "Succeeded"),
         "{nodes:?}"
     );
-    assert_eq!(web.asked().len(), 1, "once for all steps of a workflow");
+    assert_eq!(
+        web.take_requests().len(),
+        1,
+        "one request for all steps of a workflow"
+    );
     drop(executor);
 
     let executor = start();
     assert_eq!(executor.node(&template).await["phase"], "Succeeded");
-    let asked = web.asked();
-    assert_eq!(asked.len(), 1);
-    assert!(asked[0].1.contains_key("if-none-match"), "{asked:?}");
+    let requests = web.take_requests();
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0].contains_key("if-none-match"), "{requests:?}");
     drop(executor);
 
-    *web.module.lock().unwrap() = std::fs::read(guest("show")).unwrap();
+    web.serve(std::fs::read(guest("show")).unwrap());
     let node = start().node(&template).await;
     assert!(
         node["outputs"]["result"]
             .as_str()
             .unwrap()
             .starts_with("args m.wasm"),
-        "the new one: {node}"
+        "the new module runs: {node}"
     );
 }
 
-/// Whose server promises that nothing changes is not asked; whose server wants nothing kept is asked each time, and nothing is.
+/// The `Cache-Control` header of the server decides about revalidation:
+///
+/// - `max-age`: the stored module is used without a request.
+/// - `no-cache`: each workflow revalidates the module.
+/// - `no-store`: each workflow downloads the module, and the module is not stored.
 #[tokio::test]
 async fn cache_control_of_the_server_is_respected() {
-    let (host, web) = Web::start().await;
+    let web = WebServer::start().await;
     let cache = tempfile::tempdir().unwrap();
     let start = || {
         Executor::start_with(Options {
             cache: Some(cache.path().to_owned()),
-            ..options(&host)
+            ..options(&web)
         })
     };
-    let template = at(&format!("http://{host}/m.wasm"));
-    let asked = async |template: &Value| {
+    let template = web.template("m.wasm");
+    // Runs the template in a new executor, and returns the number of requests to the server.
+    let requests = async |template: &Value| {
         assert_eq!(start().node(template).await["phase"], "Succeeded");
-        web.asked().len()
+        web.take_requests().len()
     };
-    web.say("cache-control", "max-age=600");
-    assert_eq!(asked(&template).await, 1);
-    assert_eq!(asked(&template).await, 0, "the server promised");
-    let mut insisting = template.clone();
-    insisting["plugin"]["wasm"]["pull"] = json!({"policy": "Always"});
-    web.say("cache-control", "no-cache");
-    assert_eq!(asked(&insisting).await, 1, "the template wants it asked");
-    assert_eq!(asked(&template).await, 1, "and it took its promise back");
+    web.add_header("cache-control", "max-age=600");
+    assert_eq!(requests(&template).await, 1);
+    assert_eq!(requests(&template).await, 0, "the stored module is fresh");
+    let mut always = template.clone();
+    always["plugin"]["wasm"]["pull"] = json!({"policy": "Always"});
+    web.add_header("cache-control", "no-cache");
+    assert_eq!(requests(&always).await, 1, "the pull policy is `Always`");
+    assert_eq!(
+        requests(&template).await,
+        1,
+        "the last answer had `no-cache`"
+    );
 
-    // It promised again, and then wants nothing kept: what was kept is not what runs.
-    web.say("cache-control", "max-age=600");
-    assert_eq!((asked(&template).await, asked(&template).await), (1, 0));
-    web.say("cache-control", "no-store");
-    *web.module.lock().unwrap() = std::fs::read(guest("show")).unwrap();
-    assert_eq!(asked(&insisting).await, 1);
-    assert_eq!((asked(&template).await, asked(&template).await), (1, 1));
+    // First the module is stored as fresh. Then an answer with `no-store` makes the stored module
+    // stale.
+    web.add_header("cache-control", "max-age=600");
+    assert_eq!(
+        (requests(&template).await, requests(&template).await),
+        (1, 0)
+    );
+    web.add_header("cache-control", "no-store");
+    web.serve(std::fs::read(guest("show")).unwrap());
+    assert_eq!(requests(&always).await, 1);
+    assert_eq!(
+        (requests(&template).await, requests(&template).await),
+        (1, 1)
+    );
 }
 
-/// What must not be stored is not, whoever runs it how often, and nothing that others need goes with it.
+/// Modules from answers with `no-store` are never stored. Removing them does not remove other files
+/// of the store.
 #[tokio::test]
 async fn no_store_modules_are_never_kept_in_the_store() {
-    let (host, web) = Web::start().await;
+    let web = WebServer::start().await;
     let cache = tempfile::tempdir().unwrap();
     let executor = Executor::start_with(Options {
         cache: Some(cache.path().to_owned()),
-        ..options(&host)
+        ..options(&web)
     });
-    let module = web.module.lock().unwrap().clone();
-    let pinned = at(&format!(
-        "http://{host}/pinned.wasm#sha256={}",
+    let module = std::fs::read(guest("noop-command")).unwrap();
+    let pinned = web.template(&format!(
+        "pinned.wasm#sha256={}",
         sources::Digest::of(&module).hex()
     ));
     assert_eq!(executor.node(&pinned).await["phase"], "Succeeded");
     let before = files_below(cache.path());
-    web.say("cache-control", "no-store");
+    web.add_header("cache-control", "no-store");
+    // Runs the module at a path for a workflow, and returns the phase of the node.
     let run = async |path: &str, workflow: &str| {
-        let mut request = request(&at(&format!("http://{host}/{path}")));
+        let mut request = request(&web.template(path));
         request["workflow"]["metadata"]["uid"] = json!(workflow);
-        let (_, answer) = executor.post(request.to_string(), &executor.token).await;
-        serde_json::from_str::<Value>(&answer).unwrap()["node"]["phase"]
+        let reply = executor.post(request.to_string(), &executor.token).await;
+        serde_json::from_str::<Value>(&reply.body).unwrap()["node"]["phase"]
             .as_str()
             .map(str::to_owned)
     };
     for workflow in ["u1", "u2", "u3"] {
         assert_eq!(run("m.wasm", workflow).await.as_deref(), Some("Succeeded"));
     }
-    *web.module.lock().unwrap() = std::fs::read(guest("show")).unwrap();
+    web.serve(std::fs::read(guest("show")).unwrap());
     for workflow in ["u4", "u5"] {
         assert_eq!(run("m.wasm", workflow).await.as_deref(), Some("Succeeded"));
         assert_eq!(run("login.wasm", workflow).await.as_deref(), Some("Error"));
     }
-    let kept: Vec<_> = files_below(cache.path())
+    let added: Vec<_> = files_below(cache.path())
         .into_iter()
         .filter(|file| !before.contains(file))
         .collect();
-    assert!(kept.is_empty(), "{kept:?}");
-    let gone: Vec<_> = before.iter().filter(|file| !file.exists()).collect();
-    assert!(gone.is_empty(), "{gone:?}");
+    assert!(added.is_empty(), "{added:?}");
+    let removed: Vec<_> = before.iter().filter(|file| !file.exists()).collect();
+    assert!(removed.is_empty(), "{removed:?}");
 }
 
+/// Paths of all files in a directory and its subdirectories.
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory)
         .unwrap()

@@ -9,43 +9,42 @@ use serde_json::json;
 use wasm_workflow_integration::executor::{Executor, program};
 use wasm_workflow_integration::guests::{guest, padding};
 
-use super::{Web, at, options};
+use super::{WebServer, options};
 use crate::cli::{Cli, stdout};
 use crate::message;
 
-/// Nobody asks for a coding; where there is one all the same, the digest is of what is in it, and so are the bounds.
+/// The executor requests no content coding. If the server uses gzip nevertheless, digests and size
+/// limits apply to the decoded content.
 #[tokio::test]
 async fn content_codings_are_decoded_before_verification() {
-    let (host, web) = Web::start().await;
+    let web = WebServer::start().await;
     let module = std::fs::read(guest("noop-command")).unwrap();
     let gzipped = |bytes: &[u8]| {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(bytes).unwrap();
         gzip.finish().unwrap()
     };
-    *web.module.lock().unwrap() = gzipped(&module);
-    web.say("content-encoding", "gzip");
-    let executor = Executor::start_with(options(&host));
-    let pinned = at(&format!(
-        "http://{host}/m.wasm#sha256={}",
+    web.serve(gzipped(&module));
+    web.add_header("content-encoding", "gzip");
+    let executor = Executor::start_with(options(&web));
+    let pinned = web.template(&format!(
+        "m.wasm#sha256={}",
         sources::Digest::of(&module).hex()
     ));
-    for template in [&pinned, &at(&format!("http://{host}/m.wasm"))] {
+    for template in [&pinned, &web.template("m.wasm")] {
         let node = executor.node(template).await;
         assert_eq!(node["phase"], "Succeeded", "{node}");
     }
     assert!(
-        web.asked()
+        web.take_requests()
             .iter()
-            .all(|(_, headers)| headers["accept-encoding"] == "identity")
+            .all(|headers| headers["accept-encoding"] == "identity")
     );
-    *web.module.lock().unwrap() = gzipped(&vec![0; 300 << 20]);
-    let node = executor
-        .node(&at(&format!("http://{host}/bomb.wasm")))
-        .await;
+    web.serve(gzipped(&vec![0; 300 << 20]));
+    let node = executor.node(&web.template("bomb.wasm")).await;
     assert!(message(&node).contains("the limit is 268435456"), "{node}");
-    web.say("content-encoding", "br");
-    let node = executor.node(&at(&format!("http://{host}/br.wasm"))).await;
+    web.add_header("content-encoding", "br");
+    let node = executor.node(&web.template("br.wasm")).await;
     assert!(
         message(&node).contains("sends the content coding `br`, which the request did not ask for"),
         "{node}"
@@ -54,8 +53,8 @@ async fn content_codings_are_decoded_before_verification() {
 
 #[tokio::test]
 async fn answers_that_are_not_modules_are_errors() {
-    let (host, _web) = Web::start().await;
-    let executor = Executor::start_with(options(&host));
+    let web = WebServer::start().await;
+    let executor = Executor::start_with(options(&web));
     for (path, expected) in [
         (
             "login.wasm",
@@ -63,11 +62,11 @@ async fn answers_that_are_not_modules_are_errors() {
         ),
         ("gone.wasm", "has no file `/gone.wasm`"),
     ] {
-        let node = executor.node(&at(&format!("http://{host}/{path}"))).await;
+        let node = executor.node(&web.template(path)).await;
         assert_eq!(node["phase"], "Error", "{node}");
         assert!(message(&node).contains(expected), "{node}");
     }
-    let mut template = at(&format!("http://{host}/m.wasm"));
+    let mut template = web.template("m.wasm");
     template["plugin"]["wasm"]["module"]["http"]["moduleDigest"] =
         json!("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     let node = executor.node(&template).await;
@@ -77,7 +76,7 @@ async fn answers_that_are_not_modules_are_errors() {
     );
 }
 
-/// A person at a terminal sees how far it is; `script` makes one.
+/// `pull` shows the progress of a download on a terminal. The program `script` provides a terminal.
 #[tokio::test(flavor = "multi_thread")]
 async fn pull_shows_progress_on_a_terminal() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::kubernetes::Kubernetes;
 
-use super::{Web, at};
+use super::WebServer;
 use crate::message;
 
+/// Starts an executor that reads Secrets from `kubernetes`, and uses plain HTTP for `hosts`.
 fn in_cluster(kubernetes: &Kubernetes, directory: &Path, hosts: &[&str]) -> Executor {
     let mut flags = vec![
         "--kubeconfig".to_owned(),
@@ -25,6 +26,7 @@ fn in_cluster(kubernetes: &Kubernetes, directory: &Path, hosts: &[&str]) -> Exec
     })
 }
 
+/// A Secret for these hosts. The data are keys and values.
 fn secret(kind: &str, hosts: &str, data: &[(&str, &str)]) -> Value {
     let data: Value = data
         .iter()
@@ -35,7 +37,9 @@ fn secret(kind: &str, hosts: &str, data: &[(&str, &str)]) -> Value {
 
 #[tokio::test]
 async fn secrets_supply_passwords_tokens_and_headers() {
-    let ((host, web), kubernetes) = (Web::start().await, Kubernetes::start().await);
+    let web = WebServer::start().await;
+    let host = web.host.clone();
+    let kubernetes = Kubernetes::start().await;
     let directory = tempfile::tempdir().unwrap();
     let basic = [("username", "ada"), ("password", "hunter2\n")];
     kubernetes.put(
@@ -64,7 +68,7 @@ async fn secrets_supply_passwords_tokens_and_headers() {
     );
     kubernetes.put("secrets/empty", secret("Opaque", &host, &[]));
     let with = |name: &str| {
-        let mut template = at(&format!("http://{host}/m.wasm"));
+        let mut template = web.template("m.wasm");
         template["plugin"]["wasm"]["module"]["http"]["authSecret"] = json!({"name": name});
         template
     };
@@ -78,11 +82,11 @@ async fn secrets_supply_passwords_tokens_and_headers() {
         ("token", "authorization", "Bearer hunter2".to_owned()),
         ("headers", "x-api-key", "hunter2".to_owned()),
     ] {
-        web.want(header, &value);
+        web.require_header(header, &value);
         let node = executor.node(&with(name)).await;
         assert_eq!(node["phase"], "Succeeded", "{name}: {node}");
     }
-    web.asked();
+    web.take_requests();
     for (name, expected) in [
         ("basic", "with the credentials of Secret `basic`"),
         ("elsewhere", "(401 Unauthorized). It may need credentials"),
@@ -92,59 +96,64 @@ async fn secrets_supply_passwords_tokens_and_headers() {
             "it needs `username` and `password`, or `token` alone",
         ),
     ] {
-        web.want("x-api-key", "another");
+        web.require_header("x-api-key", "another");
         let executor = in_cluster(&kubernetes, directory.path(), &[&host]);
         let node = executor.node(&with(name)).await;
         assert_eq!(node["phase"], "Error", "{name}: {node}");
         assert!(message(&node).contains(expected), "{name}: {node}");
         assert!(!executor.log().contains("hunter2"), "{}", executor.log());
     }
-    let sent = web.asked();
-    assert!(sent.iter().all(|(_, headers)| {
+    let requests = web.take_requests();
+    assert!(requests.iter().all(|headers| {
         headers
             .get("authorization")
             .is_none_or(|sent| sent != "Bearer hunter2")
     }));
 }
 
-/// What a template says to one server, and what proves who asks there, is nobody else's.
+/// A redirect to another origin carries neither the headers of the template nor credentials. Only
+/// `Accept` is kept.
 #[tokio::test]
 async fn redirects_to_another_origin_get_no_credentials() {
-    let ((host, web), (other, elsewhere)) = (Web::start().await, Web::start().await);
-    let (kubernetes, directory) = (Kubernetes::start().await, tempfile::tempdir().unwrap());
+    let web = WebServer::start().await;
+    let other = WebServer::start().await;
+    let kubernetes = Kubernetes::start().await;
+    let directory = tempfile::tempdir().unwrap();
     kubernetes.put(
         "secrets/headers",
         secret(
             "Opaque",
-            &host,
+            &web.host,
             &[("headers", "X-Api-Key: hunter2\nCookie: c=1")],
         ),
     );
-    *web.redirect.lock().unwrap() = Some(format!("http://{other}/m.wasm"));
-    let mut template = at(&format!("http://{host}/m.wasm"));
+    web.redirect_to(format!("http://{}/m.wasm", other.host));
+    let mut template = web.template("m.wasm");
     template["plugin"]["wasm"]["module"]["http"]["authSecret"] = json!({"name": "headers"});
     template["plugin"]["wasm"]["module"]["http"]["headers"] =
         json!({"Accept": "application/octet-stream", "X-Mine": 1});
-    let node = in_cluster(&kubernetes, directory.path(), &[&host, &other])
+    let node = in_cluster(&kubernetes, directory.path(), &[&web.host, &other.host])
         .node(&template)
         .await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    let (first, second) = (web.asked(), elsewhere.asked());
+    let first = web.take_requests();
+    let second = other.take_requests();
     for name in ["x-api-key", "cookie", "accept", "x-mine"] {
-        assert!(first[0].1.contains_key(name), "{name}: {first:?}");
+        assert!(first[0].contains_key(name), "{name}: {first:?}");
         assert!(
-            name == "accept" || !second[0].1.contains_key(name),
+            name == "accept" || !second[0].contains_key(name),
             "{name}: {second:?}"
         );
     }
-    assert_eq!(first[0].1["accept"], "application/octet-stream");
+    assert_eq!(first[0]["accept"], "application/octet-stream");
 }
 
-/// The operator's own are for web servers too.
+/// The credentials in the operator's configuration are used for web servers too.
 #[tokio::test]
 async fn operator_credentials_are_used_for_web_servers() {
-    let (host, web) = Web::start().await;
-    web.want("authorization", "Bearer hunter2");
+    let web = WebServer::start().await;
+    let host = &web.host;
+    web.require_header("authorization", "Bearer hunter2");
     let config = json!({"sources": {"insecure": [host], "credentials": [{"host": host, "tokenFrom": {"env": "TOKEN"}}]}});
     let executor = Executor::start_with(Options {
         config: Some(config.to_string()),
@@ -152,10 +161,10 @@ async fn operator_credentials_are_used_for_web_servers() {
         ..Options::default()
     });
     assert_eq!(
-        executor.node(&at(&format!("http://{host}/m.wasm"))).await["phase"],
+        executor.node(&web.template("m.wasm")).await["phase"],
         "Succeeded"
     );
-    let mut template = at(&format!("http://{host}/m.wasm"));
+    let mut template = web.template("m.wasm");
     for (name, value) in [
         ("Authorization", "Bearer x"),
         ("PRIVATE-TOKEN", "x"),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::{Value, json};
@@ -17,74 +17,99 @@ use wasm_workflow_integration::guests::guest;
 
 use crate::template_of_module;
 
-/// What the server serves, wants, and was asked.
+/// A web server with one module at every path. It ends with the runtime of the test.
+struct WebServer {
+    /// Address of the server: `127.0.0.1:PORT`.
+    host: String,
+    shared: Arc<Shared>,
+}
+
 #[derive(Default)]
-struct Web {
+struct Shared {
     module: Mutex<Vec<u8>>,
-    /// A header that every request must have, with its value.
-    wanted: Mutex<Option<(&'static str, String)>>,
-    asked: Mutex<Vec<(String, HeaderMap)>>,
+    /// Header that every request must have.
+    required: Mutex<Option<RequiredHeader>>,
+    requests: Mutex<Vec<HeaderMap>>,
+    /// Location to which every request is redirected.
     redirect: Mutex<Option<String>>,
     /// Headers of every answer.
     headers: Mutex<HeaderMap>,
 }
 
-impl Web {
-    async fn start() -> (String, Arc<Self>) {
-        let web = Arc::new(Self::default());
-        *web.module.lock().unwrap() = std::fs::read(guest("noop-command")).unwrap();
+struct RequiredHeader {
+    name: &'static str,
+    value: String,
+}
+
+impl WebServer {
+    /// Starts a server that serves the module `noop-command`.
+    async fn start() -> Self {
+        let shared = Arc::new(Shared::default());
+        *shared.module.lock().unwrap() = std::fs::read(guest("noop-command")).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let router = Router::new()
             .route("/{*path}", any(answer))
-            .with_state(Arc::clone(&web));
+            .with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        (host, web)
+        Self { host, shared }
     }
 
-    fn want(&self, name: &'static str, value: &str) {
-        *self.wanted.lock().unwrap() = Some((name, value.to_owned()));
+    /// Serves these bytes from now on.
+    fn serve(&self, module: Vec<u8>) {
+        *self.shared.module.lock().unwrap() = module;
     }
 
-    fn say(&self, name: &'static str, value: &str) {
-        self.headers
-            .lock()
-            .unwrap()
-            .insert(name, value.parse().unwrap());
+    /// Requires this header in every request.
+    fn require_header(&self, name: &'static str, value: &str) {
+        let value = value.to_owned();
+        *self.shared.required.lock().unwrap() = Some(RequiredHeader { name, value });
     }
 
-    fn asked(&self) -> Vec<(String, HeaderMap)> {
-        std::mem::take(&mut *self.asked.lock().unwrap())
+    /// Redirects every request.
+    fn redirect_to(&self, location: String) {
+        *self.shared.redirect.lock().unwrap() = Some(location);
+    }
+
+    /// Adds a header to every answer.
+    fn add_header(&self, name: &'static str, value: &str) {
+        let value = value.parse().unwrap();
+        self.shared.headers.lock().unwrap().insert(name, value);
+    }
+
+    /// Headers of the requests since the last call of this function.
+    fn take_requests(&self) -> Vec<HeaderMap> {
+        std::mem::take(&mut *self.shared.requests.lock().unwrap())
+    }
+
+    /// Template that runs the module at a path of this server.
+    fn template(&self, path: &str) -> Value {
+        template_of_module(json!({"http": {"url": format!("http://{}/{path}", self.host)}}))
     }
 }
 
-async fn answer(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Response {
-    let (also, mut response) = (
-        web.headers.lock().unwrap().clone(),
-        answer_to(&web, &uri, &headers),
-    );
-    response.headers_mut().extend(also);
+async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
+    let mut response = answer_to(&shared, &uri, &headers);
+    let additional = shared.headers.lock().unwrap().clone();
+    response.headers_mut().extend(additional);
     response
 }
 
-fn answer_to(web: &Web, uri: &Uri, headers: &HeaderMap) -> Response {
-    web.asked
-        .lock()
-        .unwrap()
-        .push((uri.path().to_owned(), headers.clone()));
-    if let Some((name, value)) = &*web.wanted.lock().unwrap()
-        && headers.get(*name).and_then(|given| given.to_str().ok()) != Some(value)
+fn answer_to(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> Response {
+    shared.requests.lock().unwrap().push(headers.clone());
+    if let Some(required) = &*shared.required.lock().unwrap()
+        && headers.get(required.name).map(HeaderValue::as_bytes) != Some(required.value.as_bytes())
     {
         return (StatusCode::UNAUTHORIZED, "log in").into_response();
     }
-    if let Some(location) = &*web.redirect.lock().unwrap() {
+    if let Some(location) = &*shared.redirect.lock().unwrap() {
         return (StatusCode::FOUND, [("location", location.clone())]).into_response();
     }
     match uri.path() {
         "/login.wasm" => ([("content-type", "text/html")], "<html>log in</html>").into_response(),
         "/gone.wasm" => StatusCode::NOT_FOUND.into_response(),
         _ => {
-            let module = web.module.lock().unwrap().clone();
+            let module = shared.module.lock().unwrap().clone();
             let etag = format!("\"{}\"", sources::Digest::of(&module).short());
             if headers
                 .get("if-none-match")
@@ -98,13 +123,10 @@ fn answer_to(web: &Web, uri: &Uri, headers: &HeaderMap) -> Response {
     }
 }
 
-fn at(url: &str) -> Value {
-    template_of_module(json!({"http": {"url": url}}))
-}
-
-fn options(host: &str) -> Options {
+/// Options of an executor that uses plain HTTP for this server.
+fn options(web: &WebServer) -> Options {
     Options {
-        flags: vec!["--insecure-registry".to_owned(), host.to_owned()],
+        flags: vec!["--insecure-registry".to_owned(), web.host.clone()],
         ..Options::default()
     }
 }

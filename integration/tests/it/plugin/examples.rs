@@ -14,6 +14,7 @@ use wasm_workflow_integration::guests::repository;
 
 use super::documents;
 
+/// All YAML files in a directory and its subdirectories, sorted.
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory)
         .unwrap()
@@ -35,7 +36,7 @@ fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// With a word for each variable that Argo would fill in.
+/// The value with the word `x` in place of each variable of Argo.
 fn filled(value: &Value) -> Value {
     match value {
         Value::String(text) => {
@@ -57,7 +58,7 @@ fn filled(value: &Value) -> Value {
     }
 }
 
-/// Every template of every example is one that the program takes; those of modules that are here run.
+/// The program accepts every template of every example. Templates of committed modules also run.
 #[test]
 fn plugin_examples_are_accepted_and_run() {
     let place = DefaultPlace {
@@ -66,7 +67,8 @@ fn plugin_examples_are_accepted_and_run() {
         default: true,
         archive_logs: false,
     };
-    let (mut taken, mut ran) = (0, 0);
+    let mut accepted = 0;
+    let mut ran = 0;
     for file in yaml_files(&repository().join("plugin")) {
         for document in documents(&file) {
             assert!(
@@ -99,7 +101,7 @@ fn plugin_examples_are_accepted_and_run() {
                     .into_iter()
                     .flatten()
                 {
-                    // What another step supplies has a key.
+                    // An artifact of another step has a key.
                     if !["raw", "http", "optional"]
                         .iter()
                         .any(|key| artifact.get(key).is_some())
@@ -114,7 +116,7 @@ fn plugin_examples_are_accepted_and_run() {
                 };
                 let call = argo::from_template(workflow, &given)
                     .unwrap()
-                    .expect("it is ours");
+                    .expect("a template of this plugin");
                 let placement = Placement {
                     place: Some(Ok(place.clone())),
                     ..Placement::default()
@@ -125,15 +127,18 @@ fn plugin_examples_are_accepted_and_run() {
                 };
                 call.into_step(&conversion)
                     .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-                taken += 1;
+                accepted += 1;
                 ran += u32::from(run(&file, template));
             }
         }
     }
-    assert!(taken >= 18 && ran >= 11, "{taken} are taken, {ran} ran");
+    assert!(
+        accepted >= 18 && ran >= 11,
+        "{accepted} templates are accepted, and {ran} of them ran"
+    );
 }
 
-/// Runs it as a person would who has the module on their machine; `false` where it needs something else.
+/// Runs a template with the command `run`, if it uses a committed module. Returns whether it ran.
 fn run(file: &Path, template: &Value) -> bool {
     let module = template["plugin"]["wasm"]["module"]
         .as_str()
@@ -141,7 +146,7 @@ fn run(file: &Path, template: &Value) -> bool {
     let Some(module) = module.and_then(|module| module.strip_suffix(":0.1.0")) else {
         return false;
     };
-    // What other steps, or servers, would supply.
+    // Another step or a server would supply these artifacts.
     let artifacts = template["inputs"]["artifacts"]
         .as_array()
         .into_iter()
@@ -167,10 +172,10 @@ fn run(file: &Path, template: &Value) -> bool {
         .env("XDG_CACHE_HOME", directory.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && said.contains("Succeeded"),
-        "{at}: {said}"
+        output.status.success() && stderr.contains("Succeeded"),
+        "{at}: {stderr}"
     );
     true
 }

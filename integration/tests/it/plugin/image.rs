@@ -12,10 +12,11 @@ use wasm_workflow_integration::guests::{guest, repository};
 use super::{documents, env};
 use crate::layouts::tool;
 
-fn said(command: &mut Command) -> String {
+/// Runs a command, and returns its standard output.
+fn stdout_of(command: &mut Command) -> String {
     let output = command
         .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}: integration/test installs it"));
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; integration/test installs it"));
     assert!(
         output.status.success(),
         "{command:?}: {}",
@@ -24,7 +25,8 @@ fn said(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A container without a container runtime: the image as its root, with what the kubelet would add, as the manifest's user.
+/// Shell script that starts a container without a container runtime. The image is the root
+/// directory, the script adds the mounts of the kubelet, and the user is the one of the manifest.
 const CONTAINER: &str = r#"
 set -eu
 mount --make-rprivate /
@@ -40,6 +42,7 @@ fi
 exec env -i PATH="$PATH" WASM_WORKFLOW_CONFIG="$CONFIG" chroot --userspec="$RUN_AS:0" --groups= "$ROOT" /wasm-workflow-executor "$@"
 "#;
 
+/// A running container. It is killed when this value is dropped.
 struct Container(Child);
 
 impl Drop for Container {
@@ -49,7 +52,8 @@ impl Drop for Container {
     }
 }
 
-/// The image has the program and what it needs, and nothing else; as each manifest says, it starts, runs a step, and ends.
+/// The image contains only the program and the files that the program needs. With the settings of
+/// each manifest, the container starts, runs a step, and ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_runs_a_step_as_each_manifest_configures_it() {
     let home = tempfile::tempdir().unwrap();
@@ -72,15 +76,15 @@ async fn the_image_runs_a_step_as_each_manifest_configures_it() {
         "{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    let container = said(tool(home.path(), "buildah").args([
+    let container = stdout_of(tool(home.path(), "buildah").args([
         "from",
         "--pull-never",
         "localhost/executor:test",
     ]));
-    let root = PathBuf::from(said(
+    let root = PathBuf::from(stdout_of(
         tool(home.path(), "buildah").args(["mount", &container]),
     ));
-    let config: Value = serde_json::from_str(&said(
+    let config: Value = serde_json::from_str(&stdout_of(
         tool(home.path(), "buildah").args(["inspect", &container]),
     ))
     .unwrap();
@@ -93,7 +97,7 @@ async fn the_image_runs_a_step_as_each_manifest_configures_it() {
             &json!(["serve"])
         )
     );
-    let files = said(
+    let files = stdout_of(
         Command::new("find")
             .args([".", "-type", "f"])
             .current_dir(&root),
@@ -102,24 +106,28 @@ async fn the_image_runs_a_step_as_each_manifest_configures_it() {
         let name = file.rsplit('/').next().unwrap();
         let known =
             file == "./wasm-workflow-executor" || file == "./etc/ssl/certs/ca-certificates.crt";
-        assert!(known || name.contains(".so"), "{file} is not needed");
+        assert!(
+            known || name.contains(".so"),
+            "the program does not need {file}"
+        );
     }
     let token = home.path().join("token");
     fs::create_dir(&token).unwrap();
     fs::write(token.join("token"), "secret-token").unwrap();
-    said(Command::new("chown").arg("-R").arg("8737:0").arg(&token));
-    said(Command::new("chmod").arg("0440").arg(token.join("token")));
-    // Mount points, which a container runtime makes.
+    stdout_of(Command::new("chown").arg("-R").arg("8737:0").arg(&token));
+    stdout_of(Command::new("chmod").arg("0440").arg(token.join("token")));
+    // A container runtime creates these mount points.
     for directory in ["proc", "var/run/argo", "modules"] {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     for manifest in ["plugin.yaml", "read-only-root/plugin.yaml"] {
         let manifest = documents(manifest).swap_remove(0);
-        start(&manifest["spec"]["sidecar"]["container"], &root, &token).await;
+        run_container(&manifest["spec"]["sidecar"]["container"], &root, &token).await;
     }
 }
 
-async fn start(container: &Value, root: &Path, token: &Path) {
+/// Starts the container of a manifest, runs a step, and stops the container.
+async fn run_container(container: &Value, root: &Path, token: &Path) {
     let read_only = container["securityContext"]["readOnlyRootFilesystem"] == true;
     let address = format!("127.0.0.1:{}", wasm_workflow_integration::free_port());
     let words = |value: &Value| {
@@ -130,7 +138,8 @@ async fn start(container: &Value, root: &Path, token: &Path) {
             .map(|word| word.as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
-    // As the manifest has it, but where it listens; and with modules in files, since there is no registry.
+    // The settings of the manifest, with two changes: the address, and modules from files, because
+    // there is no registry.
     let config = format!("{}\nsources: {{files: /modules}}\n", env(container)[0].1);
     let child = Command::new("unshare")
         .args(["--mount", "sh", "-c", CONTAINER, "sh"])
@@ -178,16 +187,17 @@ async fn start(container: &Value, root: &Path, token: &Path) {
             .post(format!("http://{address}/api/v1/template.execute"))
             .bearer_auth(token)
             .body(request(&step).to_string());
-        let answer = call.send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
+        call.send().await.unwrap()
     };
-    assert_eq!(post("wrong").await.0, 403);
-    let (status, text) = post("secret-token").await;
+    assert_eq!(post("wrong").await.status(), 403);
+    let answer = post("secret-token").await;
+    let status = answer.status();
+    let text = answer.text().await.unwrap();
     assert!(
         status == 200 && text.contains(r#"{"name":"words","value":"4"}"#),
         "{text}"
     );
-    said(Command::new("kill").arg(child.0.id().to_string()));
+    stdout_of(Command::new("kill").arg(child.0.id().to_string()));
     let ended = tokio::time::timeout(
         Duration::from_secs(10),
         tokio::task::spawn_blocking(move || child.0.wait().unwrap().code()),

@@ -12,6 +12,7 @@ use wasm_workflow_integration::executor::program;
 
 use super::{documents, env};
 
+/// Documents that the command `manifest` prints, or its error message.
 fn manifest(flags: &[&str]) -> Result<Vec<Value>, String> {
     let output = Command::new(program())
         .arg("manifest")
@@ -24,8 +25,9 @@ fn manifest(flags: &[&str]) -> Result<Vec<Value>, String> {
     }
 }
 
-/// A plugin's ConfigMap with its container as what it says, and without what is each one's own.
-fn read(mut map: Value) -> Value {
+/// A plugin's ConfigMap in a form that can be compared: the container is parsed, and the namespace
+/// and the time of creation are removed.
+fn comparable(mut map: Value) -> Value {
     let container = yaml::documents(map["data"]["sidecar.container"].as_str().unwrap())
         .unwrap()
         .swap_remove(0);
@@ -36,7 +38,8 @@ fn read(mut map: Value) -> Value {
     map
 }
 
-/// What `argo executor-plugin build` makes of a manifest (`workflow/util/plugin/configmap.go`).
+/// The ConfigMap that `argo executor-plugin build` makes from a manifest
+/// (`workflow/util/plugin/configmap.go`).
 fn built(manifest: &Value) -> Value {
     let sidecar = &manifest["spec"]["sidecar"];
     json!({
@@ -61,15 +64,20 @@ fn committed_manifests_match_their_builds() {
         ("read-only-root", vec!["--read-only-root"]),
     ] {
         let directory = Path::new(directory);
-        let map =
-            read(documents(directory.join("wasm-executor-plugin-configmap.yaml")).swap_remove(0));
+        let map = comparable(
+            documents(directory.join("wasm-executor-plugin-configmap.yaml")).swap_remove(0),
+        );
         assert_eq!(
             map,
             built(&documents(directory.join("plugin.yaml"))[0]),
             "argo executor-plugin build plugin/{directory:?}"
         );
         let mut printed = manifest(&flags).unwrap();
-        assert_eq!(read(printed.pop().unwrap()), map, "manifest {flags:?}");
+        assert_eq!(
+            comparable(printed.pop().unwrap()),
+            map,
+            "manifest {flags:?}"
+        );
         let rbac = if flags == ["--api-access"] {
             documents("with-api-access/rbac.yaml")
         } else {
@@ -125,7 +133,7 @@ fn manifest_flags_fill_in_the_manifest() {
     );
     assert_eq!(printed[3]["subjects"][0]["namespace"], "wf");
     assert_eq!(printed[2]["rules"][0]["resourceNames"], json!(["a", "b"]));
-    let container = read(printed[4].clone())["data"]["sidecar.container"].clone();
+    let container = comparable(printed[4].clone())["data"]["sidecar.container"].clone();
     assert_eq!(container["image"], "r.example.com/x:2");
     assert_eq!(
         env(&container),
@@ -135,18 +143,14 @@ fn manifest_flags_fill_in_the_manifest() {
     let credentials = "sources: {files: /modules, credentials: [{host: ghcr.io, username: u, passwordFrom: {env: PASSWORD}}]}\n";
     fs::write(&file, format!("{repository}{credentials}")).unwrap();
     let with = |flags: &[&str]| {
-        let output = Command::new(program())
+        Command::new(program())
             .args(["manifest", "--config"])
             .arg(&file)
             .args(flags)
             .output()
-            .unwrap();
-        (
-            yaml::documents(&String::from_utf8(output.stdout).unwrap()).unwrap(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+            .unwrap()
     };
-    let (_, warnings) = with(&[]);
+    let warnings = String::from_utf8(with(&[]).stderr).unwrap();
     for expected in [
         "add --env PASSWORD=SECRET/KEY",
         "`/modules`, and a plugin can mount nothing",
@@ -155,13 +159,15 @@ fn manifest_flags_fill_in_the_manifest() {
     ] {
         assert!(warnings.contains(expected), "{expected}: {warnings}");
     }
-    let (printed, warnings) = with(&[
+    let output = with(&[
         "--api-access",
         "--env",
         "PASSWORD=ghcr/password",
         "--image",
         "x:1",
     ]);
+    let printed = yaml::documents(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    let warnings = String::from_utf8(output.stderr).unwrap();
     assert!(
         !warnings.contains("PASSWORD") && !warnings.contains("Secrets keys"),
         "{warnings}"
@@ -170,7 +176,7 @@ fn manifest_flags_fill_in_the_manifest() {
         printed[2]["rules"][0]["resourceNames"],
         json!(["regcred", "keys"])
     );
-    let container = read(printed[4].clone())["data"]["sidecar.container"].clone();
+    let container = comparable(printed[4].clone())["data"]["sidecar.container"].clone();
     assert_eq!(
         container["env"][1]["valueFrom"],
         json!({"secretKeyRef": {"name": "ghcr", "key": "password"}})

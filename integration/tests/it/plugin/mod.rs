@@ -1,4 +1,5 @@
-//! Files that an operator applies: the manifests, the output of `manifest`, the examples, and the image.
+//! Files that an operator applies: the manifests, the output of `manifest`, the examples, and the
+//! image.
 
 mod examples;
 mod image;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use wasm_workflow_executor::text::yaml;
 use wasm_workflow_integration::guests::repository;
 
+/// Documents of a YAML file in `plugin/`.
 fn documents(path: impl AsRef<Path>) -> Vec<Value> {
     let path = repository().join("plugin").join(path);
     let text =
@@ -18,6 +20,7 @@ fn documents(path: impl AsRef<Path>) -> Vec<Value> {
     yaml::documents(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Names and values of the environment variables of a container.
 fn env(container: &Value) -> Vec<(&str, &str)> {
     let env = container["env"].as_array().into_iter().flatten();
     env.map(|variable| {

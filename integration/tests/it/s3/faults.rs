@@ -1,16 +1,16 @@
-//! Stores that fail: for a while, in the middle, without a word; and what is left behind.
+//! Stores with faults: transient errors, broken connections, lost answers and slow answers.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options, request};
+use wasm_workflow_integration::executor::{Executor, HttpReply, Options, request};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::s3::{Fault, S3};
 
 use super::{copy, executor, key};
 use crate::message;
 
-/// Nothing is lost by what passes, and nothing half-written is seen.
+/// After transient errors, the stored objects are complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn transient_store_errors_are_retried() {
     let s3 = S3::start().await;
@@ -29,7 +29,7 @@ async fn transient_store_errors_are_retried() {
     ] {
         s3.fail("GET /artifacts/in/text", fault.clone());
         s3.fail("PUT /artifacts/wf/", Fault::Error(503, "SlowDown"));
-        // It is stored, and nobody hears of it.
+        // The object is stored, but the answer is lost.
         s3.fail("PUT /artifacts/wf/", Fault::Cut(0));
         let node = executor.node(&step).await;
         assert_eq!(node["phase"], "Succeeded", "{fault:?}: {node}");
@@ -44,11 +44,13 @@ async fn transient_store_errors_are_retried() {
     }
     let node = executor.node(&step).await;
     assert_eq!(node["phase"], "Error", "{node}");
-    // Broken off, or closed before it began: the server decides how much of a lost answer leaves it.
+    // The error is a truncated answer or a closed connection. That depends on how much of the
+    // answer the server has sent.
     assert!(message(&node).contains(", after 3 attempts"), "{node}");
 }
 
-/// In parts, which nobody sees before the last is there.
+/// Large objects are stored with multipart uploads. An upload that fails is aborted, and leaves no
+/// object.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_uploads_are_multipart_and_aborted_on_failure() {
     let s3 = S3::start().await;
@@ -63,10 +65,12 @@ async fn large_uploads_are_multipart_and_aborted_on_failure() {
     let node = executor.node(&step).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
-    let asked = s3.asked();
+    let requests = s3.take_requests();
     assert!(
-        asked.iter().any(|asked| asked.contains("partNumber=3")),
-        "{asked:?}"
+        requests
+            .iter()
+            .any(|request| request.contains("partNumber=3")),
+        "{requests:?}"
     );
     let before = s3.keys();
     for _ in 0..20 {
@@ -74,16 +78,17 @@ async fn large_uploads_are_multipart_and_aborted_on_failure() {
     }
     let node = executor.node(&step).await;
     assert!(message(&node).contains("access to object"), "{node}");
-    assert_eq!(s3.keys(), before, "nothing of it is seen");
+    assert_eq!(s3.keys(), before, "no object was stored");
     assert!(
-        s3.asked()
+        s3.take_requests()
             .iter()
-            .any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")),
-        "it is taken back"
+            .any(|request| request.starts_with("DELETE") && request.contains("uploadId")),
+        "the upload is aborted"
     );
 }
 
-/// All that failed is said, and what is in the store already; and an input that is larger than the step's disk.
+/// The message names the uploads that failed, and the artifacts that are stored already. An input
+/// that is larger than the disk limit is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn upload_errors_name_the_artifacts_already_stored() {
     let s3 = S3::start().await;
@@ -122,7 +127,8 @@ async fn upload_errors_name_the_artifacts_already_stored() {
     }
 }
 
-/// Large objects come in parts. One that breaks off goes on where it was, and all are of one object.
+/// Large objects are downloaded in parts. A part whose connection breaks is resumed where it
+/// stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn interrupted_part_downloads_are_resumed() {
     let s3 = S3::start().await;
@@ -133,27 +139,27 @@ async fn interrupted_part_downloads_are_resumed() {
         &json!({"s3": {"key": "in/text"}}),
         &json!({"archive": {"none": {}}}),
     );
-    // All but one come whole, as none is larger than that; that one breaks off twice.
+    // Six requests get their complete part. The connection of one part breaks twice.
     for length in [usize::MAX; 6].into_iter().chain([1_000_000, 100_000]) {
         s3.fail("GET /artifacts/in/text", Fault::Cut(length));
     }
     let node = executor.node(&step).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(std::fs::read(s3.object(key(&node))).unwrap() == text);
-    let asked = s3
-        .asked()
+    let requests = s3
+        .take_requests()
         .iter()
-        .filter(|asked| asked.starts_with("GET /artifacts/in/text"))
+        .filter(|request| request.starts_with("GET /artifacts/in/text"))
         .count();
     assert_eq!(
-        asked,
+        requests,
         7 + 2,
-        "27 MB in parts of 4 MiB, and twice more: {:?}",
-        s3.asked()
+        "27 MB are seven parts of 4 MiB, and there are two retries: {:?}",
+        s3.take_requests()
     );
 }
 
-/// The answer to the last request of an upload is lost: what is there counts.
+/// The answer to the last request of an upload is lost. The executor then finds the stored object.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_whose_last_answer_is_lost_succeeds() {
     let s3 = S3::start().await;
@@ -168,16 +174,16 @@ async fn an_upload_whose_last_answer_is_lost_succeeds() {
     let node = executor.node(&step).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
     assert!(std::fs::read_to_string(s3.object(key(&node))).unwrap() == text);
-    let asked = s3.asked();
+    let requests = s3.take_requests();
     assert!(
-        asked
+        requests
             .iter()
-            .any(|asked| asked.starts_with("HEAD /artifacts/wf/")),
-        "it looked: {asked:?}"
+            .any(|request| request.starts_with("HEAD /artifacts/wf/")),
+        "the executor looks for the object: {requests:?}"
     );
 }
 
-/// Nothing that was begun stays in a bucket when the program is stopped.
+/// A stopped program aborts its multipart uploads, so that no parts stay in the bucket.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_aborts_multipart_uploads() {
     let s3 = S3::start().await;
@@ -188,15 +194,15 @@ async fn sigterm_aborts_multipart_uploads() {
         &json!({"s3": {"key": "in/text"}}),
         &json!({"archive": {"none": {}}}),
     );
-    // Parts that are asked for again and again: it is not done when the signal comes.
+    // One part fails repeatedly, so that the upload still runs when the signal arrives.
     for _ in 0..50 {
         s3.fail("partNumber=3", Fault::Error(503, "SlowDown"));
     }
     let stop = async {
         while !s3
-            .asked()
+            .take_requests()
             .iter()
-            .any(|asked| asked.contains("partNumber=3"))
+            .any(|request| request.contains("partNumber=3"))
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -209,28 +215,28 @@ async fn sigterm_aborts_multipart_uploads() {
                 .success()
         );
     };
-    let ((status, reply), ()) = tokio::join!(
+    let (HttpReply { status, body }, ()) = tokio::join!(
         executor.post(request(&step).to_string(), &executor.token),
         stop
     );
     assert_eq!(
-        (status, reply.as_str()),
+        (status, body.as_str()),
         (200, r#"{"node":{},"requeue":"1s"}"#)
     );
-    let (code, _) = tokio::task::spawn_blocking(move || executor.terminate())
+    let exit = tokio::task::spawn_blocking(move || executor.terminate())
         .await
         .unwrap();
-    assert_eq!(code, Some(0));
-    let asked = s3.asked();
+    assert_eq!(exit.code, Some(0));
+    let requests = s3.take_requests();
     assert!(
-        asked
+        requests
             .iter()
-            .any(|asked| asked.starts_with("DELETE") && asked.contains("uploadId")),
-        "{asked:?}"
+            .any(|request| request.starts_with("DELETE") && request.contains("uploadId")),
+        "{requests:?}"
     );
 }
 
-/// The step's limit on its disk is one for all that it brings.
+/// The disk limit of a step applies to the sum of its inputs.
 #[tokio::test(flavor = "multi_thread")]
 async fn inputs_share_the_disk_limit() {
     let s3 = S3::start().await;
@@ -267,13 +273,13 @@ async fn inputs_share_the_disk_limit() {
     assert!(message(&node).contains("on its disk"), "{node}");
 }
 
-/// A byte a second: nobody waits for the end of that, and it is not tried again.
+/// The store sends one byte a second. The download is not retried.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_sends_too_slowly_is_an_error() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     s3.put("in/text", "a".repeat(10_000));
-    s3.fail("GET /artifacts/in/text", Fault::Drip);
+    s3.fail("GET /artifacts/in/text", Fault::Slow);
     let node = executor
         .node(&copy(&json!({"s3": {"key": "in/text"}}), &json!({})))
         .await;
@@ -283,10 +289,11 @@ async fn a_store_that_sends_too_slowly_is_an_error() {
         "{node}"
     );
     assert!(message(&node).contains(" is too slow: "), "{node}");
-    assert_eq!(s3.asked().len(), 1);
+    assert_eq!(s3.take_requests().len(), 1);
 }
 
-/// Parts are of the object that the server keeps a checksum of. The CRC-32 of the text is from another program.
+/// The assembled parts are verified against the checksum of the full object. Another program
+/// computed the CRC-32 of the text.
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_are_verified_against_the_full_object_checksum() {
     const FULL: (&str, &str) = ("x-amz-checksum-type", "FULL_OBJECT");
@@ -316,7 +323,8 @@ async fn downloads_are_verified_against_the_full_object_checksum() {
     );
 }
 
-/// Where the server says that it looks at CRC-32C, each part has that, and no MD5.
+/// If the server verifies CRC-32C, each part has a CRC-32C and no MD5. Otherwise each part has an
+/// MD5.
 #[tokio::test(flavor = "multi_thread")]
 async fn upload_parts_use_the_checksum_that_the_server_supports() {
     let s3 = S3::start().await;
@@ -333,14 +341,14 @@ async fn upload_parts_use_the_checksum_that_the_server_supports() {
             "x-amz-checksum-crc32c",
             "content-md5",
         ),
-        // It knows no checksums, and refuses what asks for one.
+        // The server does not support checksums, and refuses the request for one.
         (
             Fault::Error(501, "NotImplemented"),
             "content-md5",
             "x-amz-checksum-crc32c",
         ),
     ] {
-        s3.asked();
+        s3.take_requests();
         s3.fail("?uploads", known);
         let node = executor.node(&step).await;
         assert_eq!(node["phase"], "Succeeded", "{node}");
@@ -356,7 +364,8 @@ async fn upload_parts_use_the_checksum_that_the_server_supports() {
     }
 }
 
-/// The machine's disk is full before the step's own limit is reached: which artifact met it is said, and nothing of it is left.
+/// The disk of the machine is full before the limit of the step is reached. The message names the
+/// artifact, and the space is free again for the next step.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_names_the_artifact_and_leaves_nothing() {
     let s3 = S3::start().await;
@@ -387,15 +396,18 @@ async fn a_full_disk_names_the_artifact_and_leaves_nothing() {
             .node(&copy(&json!({"s3": {"key": key}}), &json!({})))
             .await;
         assert_eq!(node["phase"], "Error", "{node}");
-        let said = message(&node);
+        let message = message(&node);
         assert!(
-            said.contains(&format!("input artifact `text` (key `{key}` in bucket")),
+            message.contains(&format!("input artifact `text` (key `{key}` in bucket")),
             "{node}"
         );
-        assert!(said.contains("No space left on device"), "{node}");
+        assert!(message.contains("No space left on device"), "{node}");
     }
     let node = executor
         .node(&copy(&json!({"s3": {"key": "in/small"}}), &json!({})))
         .await;
-    assert_eq!(node["phase"], "Succeeded", "there is room again: {node}");
+    assert_eq!(
+        node["phase"], "Succeeded",
+        "the space is free again: {node}"
+    );
 }

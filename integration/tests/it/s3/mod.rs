@@ -15,12 +15,13 @@ use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Options, template};
 use wasm_workflow_integration::s3::S3;
 
-/// An executor whose operator names the server's bucket, and has its keys.
+/// Starts an executor whose artifact repository is the bucket of this server.
 pub(crate) fn executor(s3: &S3) -> Executor {
-    with(&json!({"s3": s3.bucket()}))
+    executor_with(&json!({"s3": s3.bucket()}))
 }
 
-fn with(repository: &Value) -> Executor {
+/// Starts an executor with this artifact repository.
+fn executor_with(repository: &Value) -> Executor {
     let guests = wasm_workflow_integration::guests::directory();
     let config = json!({"artifacts": {"repository": repository}, "sources": {"files": guests}});
     Executor::start_with(Options {
@@ -30,15 +31,16 @@ fn with(repository: &Value) -> Executor {
     })
 }
 
-/// `word-count /in/text /out/copy /out/count`
+/// Template of `word-count /in/text /out/copy`. The fields of `input` and `output` are added to its
+/// input artifact and its output artifact.
 pub(crate) fn copy(input: &Value, output: &Value) -> Value {
     let mut template = template("word-count");
-    let merged = |own: Value, more: &Value| {
-        let mut own = own;
-        own.as_object_mut()
+    let merged = |mut artifact: Value, fields: &Value| {
+        artifact
+            .as_object_mut()
             .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        own
+            .extend(fields.as_object().unwrap().clone());
+        artifact
     };
     template["inputs"] =
         json!({"artifacts": [merged(json!({"name": "text", "path": "/in/text"}), input)]});
@@ -48,13 +50,14 @@ pub(crate) fn copy(input: &Value, output: &Value) -> Value {
     template
 }
 
+/// Key of the first output artifact of a node.
 pub(crate) fn key(node: &Value) -> &str {
     node["outputs"]["artifacts"][0]["s3"]["key"]
         .as_str()
         .unwrap_or_else(|| panic!("{node}"))
 }
 
-/// The content of a file in an archive, as GNU tar reads it.
+/// Content of a file in an archive, read with GNU tar.
 fn from_tar(archive: &Path, name: &str) -> String {
     let output = Command::new("tar")
         .args(["-xzOf"])

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::json;
 use wasm_workflow_integration::s3::{Fault, S3};
 
-use super::{copy, executor, from_tar, key, with};
+use super::{copy, executor, executor_with, from_tar, key};
 use crate::message;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +31,7 @@ async fn outputs_are_gzipped_tars_that_the_next_step_unpacks() {
         "{node}"
     );
     assert_eq!(from_tar(&s3.object(key(&node)), "copy"), "one two three");
-    // The next step gets what Argo passes on: the same artifact, at another path.
+    // Argo passes the artifact to the next step, which reads it at another path.
     let again = executor
         .node(&copy(
             &json!({"s3": artifact["s3"]}),
@@ -50,13 +50,14 @@ async fn outputs_are_gzipped_tars_that_the_next_step_unpacks() {
     assert_ne!(
         key(&once_more),
         key(&node),
-        "an attempt of its own has a key of its own"
+        "each attempt has a different key"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn archives_are_exchanged_with_other_tools() {
-    let (s3, home) = (S3::start().await, tempfile::tempdir().unwrap());
+    let s3 = S3::start().await;
+    let home = tempfile::tempdir().unwrap();
     let executor = executor(&s3);
     std::fs::write(home.path().join("text"), "a b").unwrap();
     let run = |program: &str, arguments: &[&str]| {
@@ -103,7 +104,7 @@ async fn archives_are_exchanged_with_other_tools() {
             .await;
         assert_eq!(node["outputs"]["result"], "2", "{file} {archive}: {node}");
     }
-    // A payload that is an archive, and is to stay one.
+    // With the strategy `none`, an archive is not unpacked.
     let node = executor
         .node(&copy(
             &json!({"s3": {"key": "in/gnu.tgz"}, "archive": {"none": {}}}),
@@ -154,28 +155,28 @@ async fn complete_locations_are_used_and_server_errors_are_named() {
     let s3 = S3::start().await;
     let executor = executor(&s3);
     s3.put("in/text", "x");
-    let mut there = s3.bucket();
-    there["key"] = json!("mine/result.tgz");
+    let mut location = s3.bucket();
+    location["key"] = json!("mine/result.tgz");
     let node = executor
         .node(&copy(
             &json!({"s3": {"key": "in/text"}}),
-            &json!({"s3": there}),
+            &json!({"s3": location}),
         ))
         .await;
     assert_eq!(
-        node["outputs"]["artifacts"][0]["s3"], there,
-        "others find it by the same: {node}"
+        node["outputs"]["artifacts"][0]["s3"], location,
+        "consumers get the complete location: {node}"
     );
     assert_eq!(from_tar(&s3.object("mine/result.tgz"), "copy"), "x");
     let node = executor
         .node(&copy(&json!({"s3": {"key": "none"}}), &json!({})))
         .await;
     assert_eq!(node["phase"], "Error", "{node}");
-    let said = format!(
+    let expected = format!(
         "input artifact `text` (key `none` in bucket `artifacts` at `{}`): there is no object `none`",
         s3.endpoint
     );
-    assert!(message(&node).contains(&said), "{node}");
+    assert!(message(&node).contains(&expected), "{node}");
     let node = executor
         .node(&copy(
             &json!({"s3": {"key": "none"}, "optional": true}),
@@ -184,7 +185,7 @@ async fn complete_locations_are_used_and_server_errors_are_named() {
         .await;
     assert_eq!(
         node["phase"], "Failed",
-        "it is not there, and the module wants it: {node}"
+        "the module fails without the optional input: {node}"
     );
     for (code, status, expected) in [
         ("AccessDenied", 403, "access to object `in/text` is denied"),
@@ -268,7 +269,8 @@ async fn directories_are_stored_as_prefixes_or_archives() {
     );
 }
 
-/// `archiveLogs` of the repository, or of the template: what is printed is kept, however the module ends.
+/// With `archiveLogs` of the repository or of the template, the log is stored whether the module
+/// succeeds or fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn archived_logs_are_an_output_artifact() {
     let s3 = S3::start().await;
@@ -276,7 +278,7 @@ async fn archived_logs_are_an_output_artifact() {
     failing["plugin"]["wasm"]["args"] = json!(["/none", "/out/copy"]);
     for (executor, location) in [
         (
-            with(&json!({"archiveLogs": true, "s3": s3.bucket()})),
+            executor_with(&json!({"archiveLogs": true, "s3": s3.bucket()})),
             json!(null),
         ),
         (executor(&s3), json!({"archiveLogs": true})),

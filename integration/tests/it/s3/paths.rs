@@ -6,13 +6,15 @@ use serde_json::json;
 use wasm_workflow_integration::executor::template;
 use wasm_workflow_integration::s3::S3;
 
-use super::{copy, executor, key, with};
+use super::{copy, executor, executor_with, key};
 use crate::message;
 
-/// An archive of links through links, as one of several inputs, and what the host writes afterwards.
+/// An input archive has links that lead out of the step's directory. The host must not write
+/// through them when it unpacks the archive, other inputs and its own files.
 #[tokio::test(flavor = "multi_thread")]
 async fn inputs_with_links_cannot_write_outside_the_step() {
-    let (s3, home) = (S3::start().await, tempfile::tempdir().unwrap());
+    let s3 = S3::start().await;
+    let home = tempfile::tempdir().unwrap();
     let executor = executor(&s3);
     let target = home.path().join("PWNED");
     let deep = "d/1/2/3/4/5/6/7/8";
@@ -55,7 +57,8 @@ async fn inputs_with_links_cannot_write_outside_the_step() {
     }
 }
 
-/// Sources in one place and what is built of them below it; one input inside another; an optional one that is nowhere beside an output.
+/// An output may be inside an input, an input inside another input, and an output inside a missing
+/// optional input.
 #[tokio::test(flavor = "multi_thread")]
 async fn inputs_and_outputs_may_be_nested() {
     let s3 = S3::start().await;
@@ -76,7 +79,7 @@ async fn inputs_and_outputs_may_be_nested() {
     let node = executor.node(&step).await;
     assert_eq!(
         node["outputs"]["result"], "1",
-        "the inner one is over the outer one's: {node}"
+        "the inner input replaces a file of the outer one: {node}"
     );
     let input = json!({"name": "none", "path": "/out", "optional": true, "s3": {"key": "none"}});
     let mut step = copy(&json!({"s3": {"key": "inner"}}), &json!({}));
@@ -88,11 +91,12 @@ async fn inputs_and_outputs_may_be_nested() {
     assert_eq!(node["phase"], "Succeeded", "{node}");
 }
 
-/// Every object of a step has a place of its own; a connection that a log opened serves later steps.
+/// Each object of a step has a different key, and equal keys are errors. The log of an earlier step
+/// must not block the connection for a later step.
 #[tokio::test(flavor = "multi_thread")]
 async fn outputs_may_not_overwrite_each_other() {
     let s3 = S3::start().await;
-    let executor = with(&json!({"archiveLogs": true, "s3": s3.bucket()}));
+    let executor = executor_with(&json!({"archiveLogs": true, "s3": s3.bucket()}));
     let mut quiet = template("noop-work");
     quiet["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a", "raw": {"data": "x"}}]});
     let node = executor.node(&quiet).await;
@@ -111,7 +115,7 @@ async fn outputs_may_not_overwrite_each_other() {
     let node = executor.node(&step).await;
     assert!(
         started.elapsed().as_secs() < 60,
-        "it waited for a connection that stands still: {node}"
+        "the step waited for a blocked connection: {node}"
     );
     let artifacts = node["outputs"]["artifacts"].as_array().unwrap();
     let keys: std::collections::BTreeSet<&str> = artifacts

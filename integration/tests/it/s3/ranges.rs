@@ -1,5 +1,6 @@
-//! Large objects from servers that say little, or something else, of what they send.
+//! Large objects from servers with missing or wrong headers.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,40 +19,46 @@ use crate::message;
 
 const SIZE: usize = 10 << 20;
 
-/// How the server strays.
+/// Deviation of the server from a correct answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Odd {
-    Not,
-    /// `Content-Range: bytes 0-3/*`
-    WithoutSize,
-    /// No `Content-Range` at all.
-    WithoutRange,
-    /// Less than was asked for.
-    Short,
-    WithoutTag,
+enum Deviation {
+    None,
+    /// `Content-Range` has no size: `bytes 0-3/*`.
+    NoSize,
+    /// There is no `Content-Range`.
+    NoRange,
+    /// The answer is shorter than the requested range.
+    ShortRange,
+    /// There is no `ETag`.
+    NoTag,
+    /// The `ETag` is weak.
     WeakTag,
-    /// Another object after the first answers.
+    /// After the first two answers, the object has other content.
     Changing,
-    /// Something from elsewhere in the object.
-    Elsewhere,
+    /// The answer is another range than the requested range.
+    OtherRange,
 }
 
+struct Server {
+    deviation: Deviation,
+    requests: AtomicUsize,
+}
+
+/// Content of a version of the object.
 fn content(version: u8) -> Vec<u8> {
     (0..SIZE)
         .map(|at| u8::try_from(at % 251).unwrap() ^ version)
         .collect()
 }
 
-async fn answer(
-    State((odd, asked)): State<(Odd, Arc<AtomicUsize>)>,
-    headers: HeaderMap,
-) -> Response {
-    let number = asked.fetch_add(1, Ordering::SeqCst);
-    let version = u8::from(odd == Odd::Changing && number > 1);
+async fn answer(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    let number = server.requests.fetch_add(1, Ordering::SeqCst);
+    let deviation = server.deviation;
+    let version = u8::from(deviation == Deviation::Changing && number > 1);
     let content = content(version);
-    let tag = match odd {
-        Odd::WithoutTag => None,
-        Odd::WeakTag => Some(format!("W/\"{version}\"")),
+    let tag = match deviation {
+        Deviation::NoTag => None,
+        Deviation::WeakTag => Some(format!("W/\"{version}\"")),
         _ => Some(format!("\"{version}\"")),
     };
     let range = headers.get("range").map(|range| {
@@ -62,33 +69,33 @@ async fn answer(
             .unwrap()
             .split_once('-')
             .unwrap();
-        let (start, end): (usize, usize) =
-            (start.parse().unwrap(), end.parse::<usize>().unwrap() + 1);
-        if odd == Odd::Short {
-            (start, end.min(SIZE).min(start + 1_000_000))
+        let start: usize = start.parse().unwrap();
+        let end = end.parse::<usize>().unwrap() + 1;
+        if deviation == Deviation::ShortRange {
+            start..end.min(SIZE).min(start + 1_000_000)
         } else {
-            (start, end.min(SIZE))
+            start..end.min(SIZE)
         }
     });
-    let Some((start, end)) = range else {
+    let Some(Range { start, end }) = range else {
         return content.into_response();
     };
-    let shift = usize::from(odd == Odd::Elsewhere && start > 0);
+    let shift = usize::from(deviation == Deviation::OtherRange && start > 0);
     let mut response = (
         StatusCode::PARTIAL_CONTENT,
         content[start - shift..end - shift].to_vec(),
     )
         .into_response();
-    let said = match odd {
-        Odd::WithoutSize => Some(format!("bytes {start}-{}/*", end - 1)),
-        Odd::WithoutRange => None,
+    let content_range = match deviation {
+        Deviation::NoSize => Some(format!("bytes {start}-{}/*", end - 1)),
+        Deviation::NoRange => None,
         _ => Some(format!(
             "bytes {}-{}/{SIZE}",
             start - shift,
             end - shift - 1
         )),
     };
-    for (name, value) in [("etag", tag), ("content-range", said)] {
+    for (name, value) in [("etag", tag), ("content-range", content_range)] {
         if let Some(value) = value {
             response.headers_mut().insert(name, value.parse().unwrap());
         }
@@ -96,17 +103,22 @@ async fn answer(
     response
 }
 
-/// What came of the object, or what was said.
-async fn brought(odd: Odd) -> Result<Vec<u8>, Value> {
+/// Runs a step that copies the object to a URL. Returns the copied content, or the node of a step
+/// that did not succeed.
+async fn copied(deviation: Deviation) -> Result<Vec<u8>, Value> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
-    let put = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&put);
-    let keep = async move |body: Bytes| *kept.lock().unwrap() = body.to_vec();
+    let copy_of_object = Arc::new(Mutex::new(Vec::new()));
+    let stored = Arc::clone(&copy_of_object);
+    let put = async move |body: Bytes| *stored.lock().unwrap() = body.to_vec();
+    let server = Arc::new(Server {
+        deviation,
+        requests: AtomicUsize::new(0),
+    });
     let router = Router::new()
-        .route("/put", axum::routing::put(keep))
+        .route("/put", axum::routing::put(put))
         .layer(DefaultBodyLimit::disable());
-    let router = router.fallback(answer).with_state((odd, Arc::default()));
+    let router = router.fallback(answer).with_state(server);
     tokio::spawn(async move { axum::serve(listener, router).await });
     let config = json!({
         "sources": {"files": guests::directory(), "insecure": [endpoint]},
@@ -123,7 +135,7 @@ async fn brought(odd: Odd) -> Result<Vec<u8>, Value> {
         json!({"http": {"url": format!("http://{endpoint}/put")}, "archive": {"none": {}}});
     let node = executor.node(&copy(&input, &output)).await;
     if node["phase"] == "Succeeded" {
-        Ok(std::mem::take(&mut *put.lock().unwrap()))
+        Ok(std::mem::take(&mut *copy_of_object.lock().unwrap()))
     } else {
         Err(node)
     }
@@ -131,29 +143,29 @@ async fn brought(odd: Odd) -> Result<Vec<u8>, Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_objects_arrive_complete_or_fail() {
-    for odd in [
-        Odd::Not,
-        Odd::WithoutSize,
-        Odd::WithoutRange,
-        Odd::Short,
-        Odd::WithoutTag,
-        Odd::WeakTag,
+    for deviation in [
+        Deviation::None,
+        Deviation::NoSize,
+        Deviation::NoRange,
+        Deviation::ShortRange,
+        Deviation::NoTag,
+        Deviation::WeakTag,
     ] {
-        let came = brought(odd).await;
+        let copied = copied(deviation).await;
         assert!(
-            came.as_ref().is_ok_and(|came| *came == content(0)),
-            "{odd:?}: {:?}",
-            came.map(|came| came.len())
+            copied.as_ref().is_ok_and(|copied| *copied == content(0)),
+            "{deviation:?}: {:?}",
+            copied.map(|copied| copied.len())
         );
     }
-    let came = brought(Odd::Changing).await;
+    let changed = copied(Deviation::Changing).await;
     assert!(
-        came.is_ok_and(|came| came == content(1)),
-        "it began again, with the other object"
+        changed.is_ok_and(|copied| copied == content(1)),
+        "the download was started again, with the other content"
     );
-    let node = brought(Odd::Elsewhere)
+    let node = copied(Deviation::OtherRange)
         .await
-        .map(|came| came.len())
+        .map(|copied| copied.len())
         .unwrap_err();
     assert!(
         message(&node).contains("is another than it was when it was begun, after 3 attempts"),

@@ -1,4 +1,5 @@
-//! The artifact repository of a Workflow, of its namespace, of the controller, and of the command `run`.
+//! The artifact repository of a Workflow, of its namespace, of the controller, and of the command
+//! `run`.
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::eventually;
@@ -9,14 +10,17 @@ use wasm_workflow_integration::s3::{ACCESS_KEY, S3, SECRET_KEY};
 use super::{copy, from_tar, key};
 use crate::message;
 
-/// As Argo 4 finds it: in the status of the Workflow, with keys from Secrets of its namespace.
+/// The executor finds the artifact repository like Argo 4. The keys are in Secrets of the
+/// namespace. The sources of the repository, in order:
+///
+/// 1. the status of the Workflow;
+/// 2. the ConfigMap that the Workflow names, or else the default ConfigMap of the namespace;
+/// 3. the ConfigMap of the controller, if the operator names its namespace.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
-    let (s3, kubernetes, home) = (
-        S3::start().await,
-        Kubernetes::start().await,
-        tempfile::tempdir().unwrap(),
-    );
+    let s3 = S3::start().await;
+    let kubernetes = Kubernetes::start().await;
+    let home = tempfile::tempdir().unwrap();
     let mut bucket = s3.bucket();
     bucket["accessKeySecret"] = json!({"name": "s3", "key": "access"});
     bucket["secretKeySecret"] = json!({"name": "s3", "key": "secret"});
@@ -60,9 +64,9 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
             .unwrap()
             .len(),
         1,
-        "a key alone: {node}"
+        "the output has only a key: {node}"
     );
-    // A ConfigMap says it where the Workflow may not be read.
+    // The executor may not read the Workflow: the default ConfigMap is used.
     kubernetes.forbid("workflows/wf");
     let map = json!({"metadata": {"annotations": {"workflows.argoproj.io/default-artifact-repository": "main"}},
         "data": {"main": format!("s3: {}", json!({"endpoint": s3.endpoint, "bucket": "artifacts", "insecure": true, "keyPrefix": "of-map",
@@ -70,18 +74,18 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
     kubernetes.put("configmaps/artifact-repositories", map);
     let node = start().node(&step).await;
     assert!(key(&node).starts_with("of-map/wf/wf-word-count-"), "{node}");
-    // Where neither may be read, there is no repository; the log says which, and what follows.
+    // The executor may read neither: there is no repository, and the log explains why.
     kubernetes.forbid("configmaps/artifact-repositories");
     let executor = start();
     assert!(message(&executor.node(&step).await).contains("no artifact repository"));
-    for said in [
+    for warning in [
         "the Workflow's own artifact repository is not used",
         "no artifact repository is known from there",
     ] {
-        eventually(said, async || executor.log().contains(said)).await;
+        eventually(warning, async || executor.log().contains(warning)).await;
     }
     kubernetes.allow("configmaps/artifact-repositories");
-    // Which of several, before the controller has written it down.
+    // The Workflow names a ConfigMap and a key, and its status has no repository yet.
     kubernetes.allow("workflows/wf");
     let reference =
         |key: &str| json!({"spec": {"artifactRepositoryRef": {"configMap": "more", "key": key}}});
@@ -102,7 +106,8 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
         message(&node).contains("names ConfigMap `more` and key `c`, and neither is found"),
         "{node}"
     );
-    // Nobody says it in this namespace: the controller's own is left, where the operator says which that is.
+    // Nothing in this namespace names a repository: the repository of the controller is used, if
+    // the operator names the controller's namespace.
     kubernetes.put("workflows/wf", json!({}));
     kubernetes.put("configmaps/artifact-repositories", json!({}));
     let node = start().node(&step).await;
@@ -113,7 +118,7 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
         json!({"artifactRepository": bucket("of-controller").to_string()}),
         json!({"config": json!({"artifactRepository": bucket("of-controller"), "parallelism": 4}).to_string()}),
     ] {
-        kubernetes.put_elsewhere(
+        kubernetes.put_in(
             "argo-system",
             "configmaps/workflow-controller-configmap",
             json!({"data": data}),
@@ -139,10 +144,12 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
     );
 }
 
-/// `run` with Argo's own repository in a file: what is not given with `-a` comes from there, and outputs go there.
+/// The file of `--artifact-repository` has Argo's form. Inputs without `-a` are read from the
+/// repository, and outputs are stored there.
 #[tokio::test(flavor = "multi_thread")]
 async fn run_uses_an_artifact_repository_from_a_file() {
-    let (s3, cli) = (S3::start().await, crate::cli::Cli::new());
+    let s3 = S3::start().await;
+    let cli = crate::cli::Cli::new();
     s3.put("in/text", "one two");
     std::fs::write(
         cli.at("repository.yaml"),
@@ -171,8 +178,8 @@ async fn run_uses_an_artifact_repository_from_a_file() {
         })
     };
     let output = run(&["--artifact-repository", "repository.yaml"]);
-    let said = crate::cli::stderr(&output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let stderr = crate::cli::stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
     let stored = s3
         .keys()
         .into_iter()
@@ -180,8 +187,8 @@ async fn run_uses_an_artifact_repository_from_a_file() {
         .unwrap();
     assert!(
         stored.starts_with("run/run-")
-            && said.contains(&format!("artifact copy -> s3://artifacts/{stored}")),
-        "{said}"
+            && stderr.contains(&format!("artifact copy -> s3://artifacts/{stored}")),
+        "{stderr}"
     );
     assert_eq!(from_tar(&s3.object(&stored), "copy"), "one two");
     std::fs::write(cli.at("mine"), "a b c d").unwrap();

@@ -1,4 +1,5 @@
-//! What no server here can do, in the requests that ask for it: encryption with managed keys, roles, object locking.
+//! Requests for features that the S3 servers of the tests do not have: encryption with managed
+//! keys, roles, and object locking. The tests check only the requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,16 +13,31 @@ use wasm_workflow_integration::s3::S3;
 
 use crate::message;
 
-/// A request: method and path, headers, body.
-type Recorded = (String, HeaderMap, String);
+#[derive(Clone, Debug)]
+struct RecordedRequest {
+    /// Method and URI.
+    target: String,
+    headers: HeaderMap,
+    body: String,
+}
 
+impl RecordedRequest {
+    /// Value of a header; empty if the request has no such header.
+    fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// An endpoint that records its requests, and answers each of them with success.
 #[derive(Default)]
 struct Recorder {
-    requests: Mutex<Vec<Recorded>>,
+    requests: Mutex<Vec<RecordedRequest>>,
 }
 
 impl Recorder {
-    /// An endpoint that keeps what is asked, and says yes.
+    /// Starts an endpoint on loopback. Returns its address and its state.
     async fn start() -> (String, Arc<Self>) {
         let recorder: Arc<Self> = Arc::default();
         let router = Router::new()
@@ -33,17 +49,14 @@ impl Recorder {
         (endpoint, recorder)
     }
 
-    /// The request whose method and path begin like this.
-    fn find(&self, start: &str) -> Recorded {
+    /// The first request whose method and URI start with `start`.
+    fn find(&self, start: &str) -> RecordedRequest {
         let requests = self.requests.lock().unwrap();
-        let found = requests.iter().find(|(asked, ..)| asked.starts_with(start));
+        let found = requests
+            .iter()
+            .find(|request| request.target.starts_with(start));
         found
-            .unwrap_or_else(|| {
-                panic!(
-                    "{start}: {:?}",
-                    requests.iter().map(|(asked, ..)| asked).collect::<Vec<_>>()
-                )
-            })
+            .unwrap_or_else(|| panic!("no request starts with `{start}`: {requests:?}"))
             .clone()
     }
 }
@@ -51,13 +64,12 @@ impl Recorder {
 async fn answer(State(recorder): State<Arc<Recorder>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 64 << 20).await.unwrap();
-    let asked = format!("{} {}", parts.method, parts.uri);
     let text = String::from_utf8_lossy(&body).into_owned();
-    recorder
-        .requests
-        .lock()
-        .unwrap()
-        .push((asked, parts.headers, text.clone()));
+    recorder.requests.lock().unwrap().push(RecordedRequest {
+        target: format!("{} {}", parts.method, parts.uri),
+        headers: parts.headers,
+        body: text.clone(),
+    });
     let Some(action) = ["AssumeRoleWithWebIdentity", "AssumeRole"]
         .into_iter()
         .find(|action| text.contains(&format!("Action={action}&")))
@@ -72,7 +84,8 @@ async fn answer(State(recorder): State<Arc<Recorder>>, request: Request) -> Resp
     .into_response()
 }
 
-/// Runs a step with one output, in a bucket with these fields; what was asked.
+/// Runs a step with one output. The bucket has these fields. Returns the node and the recorded
+/// requests.
 async fn store(fields: &Value, env: &[(&str, &str)]) -> (Value, Arc<Recorder>) {
     let (endpoint, recorder) = Recorder::start().await;
     let mut bucket = json!({"endpoint": endpoint, "bucket": "artifacts", "insecure": true});
@@ -104,12 +117,9 @@ async fn store(fields: &Value, env: &[(&str, &str)]) -> (Value, Arc<Recorder>) {
     (executor.node(&step).await, recorder)
 }
 
-fn keys() -> Vec<(String, String)> {
-    S3::environment()
-}
-
+/// Like [`store`], with keys in the environment. The step must succeed.
 async fn stored(fields: Value) -> Arc<Recorder> {
-    let keys = keys();
+    let keys = S3::environment();
     let env: Vec<(&str, &str)> = keys
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -119,24 +129,20 @@ async fn stored(fields: Value) -> Arc<Recorder> {
     recorder
 }
 
-fn header<'a>(recorded: &'a Recorded, name: &str) -> &'a str {
-    recorded
-        .1
-        .get(name)
-        .map_or("", |value| value.to_str().unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_are_signed_hashed_and_encrypted_as_configured() {
     let plain = stored(json!({"region": "eu-west-3"}))
         .await
         .find("PUT /artifacts/wf/");
     assert!(
-        header(&plain, "authorization").contains("/eu-west-3/s3/aws4_request"),
+        plain
+            .header("authorization")
+            .contains("/eu-west-3/s3/aws4_request"),
         "{plain:?}"
     );
-    assert_eq!(header(&plain, "content-md5"), "DMnNTdJsUTe2daDYGcuasA==");
-    let signed = header(&plain, "authorization")
+    assert_eq!(plain.header("content-md5"), "DMnNTdJsUTe2daDYGcuasA==");
+    let signed = plain
+        .header("authorization")
         .split("SignedHeaders=")
         .nth(1)
         .unwrap();
@@ -149,31 +155,31 @@ async fn uploads_are_signed_hashed_and_encrypted_as_configured() {
             .any(|name| name == "content-md5"),
         "{plain:?}"
     );
-    assert_eq!(header(&plain, "x-amz-server-side-encryption"), "");
+    assert_eq!(plain.header("x-amz-server-side-encryption"), "");
     let ours = stored(json!({"encryptionOptions": {"enableEncryption": true}}))
         .await
         .find("PUT /artifacts/wf/");
-    assert_eq!(header(&ours, "x-amz-server-side-encryption"), "AES256");
+    assert_eq!(ours.header("x-amz-server-side-encryption"), "AES256");
     let kms = json!({"enableEncryption": true, "kmsKeyId": "key-1", "kmsEncryptionContext": "{\"a\": \"b\"}"});
     let managed = stored(json!({"encryptionOptions": kms}))
         .await
         .find("PUT /artifacts/wf/");
-    assert_eq!(header(&managed, "x-amz-server-side-encryption"), "aws:kms");
+    assert_eq!(managed.header("x-amz-server-side-encryption"), "aws:kms");
     assert_eq!(
-        header(&managed, "x-amz-server-side-encryption-aws-kms-key-id"),
+        managed.header("x-amz-server-side-encryption-aws-kms-key-id"),
         "key-1"
     );
     assert_eq!(
-        header(&managed, "x-amz-server-side-encryption-context"),
+        managed.header("x-amz-server-side-encryption-context"),
         "eyJhIjoiYiJ9"
     );
     let off = stored(json!({"encryptionOptions": {"kmsKeyId": "key-1"}}))
         .await
         .find("PUT /artifacts/wf/");
     assert_eq!(
-        header(&off, "x-amz-server-side-encryption"),
+        off.header("x-amz-server-side-encryption"),
         "",
-        "nothing of it counts without `enableEncryption`"
+        "without `enableEncryption` the other options are ignored"
     );
 }
 
@@ -186,15 +192,17 @@ async fn missing_buckets_are_created_with_locks_region_and_encryption() {
     }))
     .await;
     let made = recorder.find("PUT /artifacts");
-    assert_eq!(header(&made, "x-amz-bucket-object-lock-enabled"), "true");
+    assert_eq!(made.header("x-amz-bucket-object-lock-enabled"), "true");
     assert!(
-        made.2
+        made.body
             .contains("<LocationConstraint>eu-west-3</LocationConstraint>"),
         "{made:?}"
     );
     let encrypted = recorder.find("PUT /artifacts/?encryption");
     assert!(
-        encrypted.2.contains("<SSEAlgorithm>AES256</SSEAlgorithm>"),
+        encrypted
+            .body
+            .contains("<SSEAlgorithm>AES256</SSEAlgorithm>"),
         "{encrypted:?}"
     );
 }
@@ -205,19 +213,23 @@ async fn roles_and_web_identities_supply_credentials() {
     let recorder = stored(json!({"roleARN": role})).await;
     let assumed = recorder.find("POST /");
     assert!(
-        assumed.2.contains("Action=AssumeRole&") && assumed.2.contains("RoleArn=arn%3Aaws%3Aiam"),
+        assumed.body.contains("Action=AssumeRole&")
+            && assumed.body.contains("RoleArn=arn%3Aaws%3Aiam"),
         "{assumed:?}"
     );
     assert!(
-        header(&assumed, "authorization").contains("Credential=AKIDTEST/"),
+        assumed
+            .header("authorization")
+            .contains("Credential=AKIDTEST/"),
         "{assumed:?}"
     );
     let put = recorder.find("PUT /artifacts/wf/");
     assert!(
-        header(&put, "authorization").contains("Credential=ASIAOFAssumeRole/"),
+        put.header("authorization")
+            .contains("Credential=ASIAOFAssumeRole/"),
         "{put:?}"
     );
-    assert_eq!(header(&put, "x-amz-security-token"), "token-of-AssumeRole");
+    assert_eq!(put.header("x-amz-security-token"), "token-of-AssumeRole");
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("token");
     std::fs::write(&file, "web-token").unwrap();
@@ -230,11 +242,13 @@ async fn roles_and_web_identities_supply_credentials() {
     assert!(
         recorder
             .find("POST /")
-            .2
+            .body
             .contains("WebIdentityToken=web-token")
     );
     assert_eq!(
-        header(&recorder.find("PUT /artifacts/wf/"), "x-amz-security-token"),
+        recorder
+            .find("PUT /artifacts/wf/")
+            .header("x-amz-security-token"),
         "token-of-AssumeRoleWithWebIdentity"
     );
 }

@@ -1,4 +1,5 @@
-//! A store over TLS with a certificate authority of its own, customer keys, and the bucket in the host's name.
+//! A store over TLS with its own certificate authority, customer keys, and the bucket in the host
+//! name.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -12,23 +13,24 @@ use wasm_workflow_integration::kubernetes::Kubernetes;
 
 use crate::message;
 
-/// Keeps what is put and gives it back; writes down requests with the headers that matter.
+/// Program in Python: an object store over TLS. It writes the requests and some of their headers to
+/// the file `requests`.
 const SERVER: &str = r#"
 import http.server, json, ssl
 objects = {}
 class Store(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    def note(self):
+    def record(self):
         names = ["host", "x-amz-content-sha256", "x-amz-server-side-encryption-customer-algorithm",
                  "x-amz-server-side-encryption-customer-key", "x-amz-server-side-encryption-customer-key-md5"]
-        with open("asked", "a") as log:
+        with open("requests", "a") as log:
             log.write(json.dumps([self.command, self.path] + [self.headers.get(name, "") for name in names]) + "\n")
     def do_PUT(self):
-        self.note()
+        self.record()
         objects[self.path.split("?")[0]] = self.rfile.read(int(self.headers["content-length"]))
         self.send_response(200); self.send_header("etag", '"e"'); self.send_header("content-length", "0"); self.end_headers()
     def do_GET(self):
-        self.note()
+        self.record()
         body = objects.get(self.path.split("?")[0], b"one two")
         self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
     def log_message(self, *_):
@@ -50,7 +52,8 @@ impl Drop for Server {
     }
 }
 
-fn certificates(directory: &Path) {
+/// Writes a certificate authority, and a certificate of the store, into a directory.
+fn write_certificates(directory: &Path) {
     let openssl = |arguments: &str| {
         let output = Command::new("openssl")
             .args(arguments.split(' '))
@@ -80,9 +83,10 @@ fn certificates(directory: &Path) {
     );
 }
 
-/// The requests of a method, as the server wrote them down.
-fn asked(directory: &Path, method: &str) -> Vec<Vec<String>> {
-    let text = std::fs::read_to_string(directory.join("asked")).unwrap_or_default();
+/// The recorded requests with a method. A request is its method, its path, and the headers that the
+/// server records.
+fn requests(directory: &Path, method: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(directory.join("requests")).unwrap_or_default();
     let lines = text
         .lines()
         .map(|line| serde_json::from_str::<Vec<String>>(line).unwrap());
@@ -91,8 +95,9 @@ fn asked(directory: &Path, method: &str) -> Vec<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
-    let (home, kubernetes) = (tempfile::tempdir().unwrap(), Kubernetes::start().await);
-    certificates(home.path());
+    let home = tempfile::tempdir().unwrap();
+    let kubernetes = Kubernetes::start().await;
+    write_certificates(home.path());
     let mut child = Command::new("python3")
         .args(["-c", SERVER])
         .current_dir(home.path())
@@ -103,7 +108,8 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
     BufReader::new(child.stdout.take().unwrap())
         .read_line(&mut port)
         .unwrap();
-    let (_server, endpoint) = (Server(child), format!("127.0.0.1:{}", port.trim()));
+    let _server = Server(child);
+    let endpoint = format!("127.0.0.1:{}", port.trim());
     let encode = |text: &str| STANDARD.encode(text);
     let authority = std::fs::read_to_string(home.path().join("ca.pem")).unwrap();
     kubernetes.put(
@@ -111,7 +117,8 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
         json!({"data": {"access": encode("AK"), "secret": encode("SK\n"), "ca": encode(&authority), "sse": encode("secret"), "none": encode("x")}}),
     );
     let guests = wasm_workflow_integration::guests::directory();
-    // Listed, a host may be on this machine; it is still spoken to over TLS.
+    // `insecure` allows these hosts on this machine. The bucket is not `insecure`, so the executor
+    // uses TLS.
     let insecure = [
         endpoint.clone(),
         "localhost".to_owned(),
@@ -148,9 +155,9 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
     assert_eq!(
         node["outputs"]["artifacts"][0]["s3"]["caSecret"],
         select("ca"),
-        "a consumer needs it too: {node}"
+        "the consumer of the output needs the CA too: {node}"
     );
-    let put = asked(home.path(), "PUT").remove(0);
+    let put = requests(home.path(), "PUT").remove(0);
     assert_eq!(
         (put[1].split('?').next().unwrap(), put[3].as_str()),
         ("/bucket/dir/key", "UNSIGNED-PAYLOAD"),
@@ -159,8 +166,8 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
     let customer = json!({"caSecret": select("ca"), "encryptionOptions": {"enableEncryption": true, "serverSideCustomerKeySecret": select("sse")}});
     let node = executor.node(&step(&customer)).await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    // The vector that Argo's own client gives for `secret`, `bucket` and `dir/key`.
-    let put = asked(home.path(), "PUT").remove(1);
+    // The key that Argo's own client derives from `secret`, `bucket` and `dir/key`.
+    let put = requests(home.path(), "PUT").remove(1);
     assert_eq!(
         put[4..],
         [
@@ -170,16 +177,16 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
         ],
         "{put:?}"
     );
-    let get = asked(home.path(), "GET").remove(1);
+    let get = requests(home.path(), "GET").remove(1);
     assert!(
         get[4] == "AES256" && get[5] != put[5],
-        "each object has its own key: {get:?}"
+        "each object has a different key: {get:?}"
     );
     let hosted = json!({"caSecret": select("ca"), "addressingStyle": "virtual-hosted", "endpoint": format!("localhost:{}", port.trim())});
     if std::net::ToSocketAddrs::to_socket_addrs(&("bucket.localhost", 1)).is_ok() {
         let node = executor.node(&step(&hosted)).await;
         assert_eq!(node["phase"], "Succeeded", "{node}");
-        let put = asked(home.path(), "PUT").remove(2);
+        let put = requests(home.path(), "PUT").remove(2);
         assert_eq!(
             (
                 put[1].split('?').next().unwrap(),
@@ -215,5 +222,8 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
         assert_eq!(node["phase"], "Error", "{more}: {node}");
         assert!(message(&node).contains(expected), "{expected}: {node}");
     }
-    assert!(!executor.log().contains("RylT"), "no key is in the log");
+    assert!(
+        !executor.log().contains("RylT"),
+        "the log contains no customer key"
+    );
 }
