@@ -5,22 +5,22 @@
 //! and holds no whole object in memory.
 
 pub mod archive;
-mod bridge;
-mod directories;
-pub mod directory;
+mod blocking_io;
+pub mod directory_store;
 pub mod error;
+pub mod host;
+pub mod http_store;
 pub mod location;
+mod mkdir;
 pub mod quota;
 pub mod repository;
 pub mod s3;
 pub mod store;
-pub mod surroundings;
 pub mod transfer;
-pub mod web;
 
-pub use directory::DirectoryStore;
+pub use directory_store::DirectoryStore;
 pub use error::{Error, ErrorKind};
+pub use host::{SecretKeySelector, Surroundings, Trust, Web};
 pub use location::{Location, Repository, Stores};
 pub use repository::ArtifactRepository;
 pub use store::{ArtifactStore, Body, Object};
-pub use surroundings::{SecretKeySelector, Surroundings, Trust, Web};

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::host::Surroundings;
+use crate::http_store::{self, HttpLocation};
 use crate::s3::{self, S3Location};
-use crate::surroundings::Surroundings;
-use crate::web::{self, HttpLocation};
 use crate::{ArtifactStore, DirectoryStore, Error, ErrorKind};
 
 /// Credentials are read again after that.
@@ -150,7 +150,7 @@ impl Stores {
                 .await?,
             ),
             Repository::Http(url) => {
-                Arc::new(Box::pin(web::open(url, namespace, &*self.surroundings)).await?)
+                Arc::new(Box::pin(http_store::open(url, namespace, &*self.surroundings)).await?)
             }
         };
         self.open.insert(key, Arc::clone(&store)).await;

@@ -1,9 +1,9 @@
 //! Artifacts in a template: where their content is, or is to be, and how it is packed.
 
 use artifacts::archive::{ArchiveStrategy, Pack, Unpack};
+use artifacts::http_store::HttpLocation;
 use artifacts::repository::instead_of;
 use artifacts::s3::S3Location;
-use artifacts::web::HttpLocation;
 use artifacts::{Location, Repository};
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -12,7 +12,7 @@ use tar::EntryType;
 use zip::ZipArchive;
 
 use super::leads_out;
-use crate::directories::make_directories;
+use crate::mkdir::make_directories;
 use crate::quota::Share;
 
 /// So much may come out of however little.

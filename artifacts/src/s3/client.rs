@@ -15,11 +15,11 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::encryption::{CustomerKeys, Encryption};
-use super::host::{Amazon, amazon, is_virtual_hosted};
+use super::endpoint::{Amazon, amazon, is_virtual_hosted};
+use super::sdk_http::OverWeb;
 use super::store::S3Store;
-use super::web::OverWeb;
 use super::{AddressingStyle, S3Location, Shared};
-use crate::surroundings::{Surroundings, Trust, Web};
+use crate::host::{Surroundings, Trust, Web};
 use crate::{Error, ErrorKind, SecretKeySelector};
 
 const ATTEMPTS: u32 = 5;

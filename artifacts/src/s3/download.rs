@@ -21,8 +21,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::checksum::Checksum;
 use super::encryption::{CustomerKey, with_key};
 use super::errors::explain;
+use super::memory_budget::Turns;
 use super::store::{S3Store, object};
-use super::turns::Turns;
 use crate::{Body, Error, ErrorKind};
 
 const PART_BYTES: u64 = 4 << 20;

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::encryption::Encryption;
 use super::errors::explain;
-use super::turns::Turns;
+use super::memory_budget::Turns;
 use super::{CreateBucket, S3Location, Shared};
 use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 

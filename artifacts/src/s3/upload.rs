@@ -14,10 +14,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::encryption::{encrypted, with_key};
 use super::errors::explain;
+use super::memory_budget::Turn;
 use super::multipart::Pending;
 use super::parts::{Part, Parts};
 use super::store::{S3Store, object};
-use super::turns::Turn;
 use crate::{Body, Error, ErrorKind};
 
 /// A part, and the largest object that is put at once. All parts have one size: some servers want that.

@@ -5,14 +5,14 @@ mod checksum;
 mod client;
 mod download;
 mod encryption;
+mod endpoint;
 mod errors;
-mod host;
+mod memory_budget;
 mod multipart;
 mod parts;
+mod sdk_http;
 mod store;
-mod turns;
 mod upload;
-mod web;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,14 +27,14 @@ pub(crate) use client::open;
 pub(crate) struct Shared {
     /// Transfers, and uploads that are taken back where nobody waits for that.
     pub(crate) left: TaskTracker,
-    memory: turns::Memory,
+    memory: memory_budget::Memory,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
         Self {
             left: TaskTracker::new(),
-            memory: turns::Memory::new(),
+            memory: memory_budget::Memory::new(),
         }
     }
 }

@@ -23,8 +23,8 @@ use tokio::io::AsyncWriteExt;
 pub use place::{permit, place};
 
 use crate::archive::{self, Pack, Unpack};
-use crate::bridge;
-use crate::directories::make_directories;
+use crate::blocking_io as bridge;
+use crate::mkdir::make_directories;
 use crate::quota::{Quota, Share};
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 

@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
-use crate::surroundings::Web;
+use crate::host::Web;
 use crate::{Error, ErrorKind};
 
 /// Sends what the SDK signed.

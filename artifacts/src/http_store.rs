@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::surroundings::{SecretKeySelector, Surroundings, Trust, Web};
+use crate::host::{SecretKeySelector, Surroundings, Trust, Web};
 use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 
 const REDIRECTS: usize = 5;
