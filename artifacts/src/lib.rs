@@ -14,6 +14,7 @@ pub mod location;
 mod mkdir;
 pub mod quota;
 pub mod repository;
+mod retry;
 pub mod s3;
 pub mod store;
 pub mod transfer;

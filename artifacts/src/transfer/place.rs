@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cap_std::fs::{Dir, Permissions, PermissionsExt};
 
-use super::blocking;
+use super::disk::blocking;
 use crate::Error;
 
 /// Sets the permissions of what was brought, and of everything in it if that is asked for.
