@@ -25,7 +25,7 @@ fn broken() -> Error {
 }
 
 /// Reads what a stream brings, on a thread that blocks. What `read` gives is the result; it need not read all.
-pub(crate) async fn reading<T: Send + 'static>(
+pub(crate) async fn read_blocking<T: Send + 'static>(
     mut stream: impl Stream<Item = Chunk> + Unpin + Send,
     read: impl FnOnce(Reader) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -95,7 +95,7 @@ impl Read for Reader {
 }
 
 /// A stream of what `write` writes, on a thread that blocks; and how that ended, once the stream has.
-pub(crate) fn writing<T: Send + 'static>(
+pub(crate) fn write_blocking<T: Send + 'static>(
     write: impl FnOnce(&mut Writer) -> io::Result<T> + Send + 'static,
 ) -> (
     BoxStream<'static, Chunk>,

@@ -26,7 +26,7 @@ pub struct SecretKeySelector {
 
 /// Whose certificates count, and who we are.
 #[derive(Clone, Debug, Default)]
-pub struct Trust {
+pub struct TlsSettings {
     /// Certificate authorities in PEM, which then are the only ones.
     pub authority: Option<String>,
     /// A certificate and its key in PEM, for servers that ask who we are.
@@ -35,7 +35,7 @@ pub struct Trust {
 
 /// What the program gives to stores.
 #[async_trait]
-pub trait Surroundings: Debug + Send + Sync + 'static {
+pub trait ArtifactHost: Debug + Send + Sync + 'static {
     /// The value of a key of a Secret in a namespace.
     async fn secret(
         &self,
@@ -44,15 +44,15 @@ pub trait Surroundings: Debug + Send + Sync + 'static {
     ) -> Result<SecretString, Error>;
 
     /// A way to machines that workflows name.
-    fn web(&self, trust: &Trust) -> Result<Arc<dyn Web>, Error>;
+    fn http_client(&self, tls: &TlsSettings) -> Result<Arc<dyn HttpClient>, Error>;
 
     /// A way to the services of the machine's own cloud, which no workflow names: where its credentials are from.
-    fn cloud(&self) -> Result<Arc<dyn Web>, Error>;
+    fn metadata_client(&self) -> Result<Arc<dyn HttpClient>, Error>;
 }
 
 /// Sends requests, where they may go.
 #[async_trait]
-pub trait Web: Debug + Send + Sync + 'static {
+pub trait HttpClient: Debug + Send + Sync + 'static {
     /// Sends one request, and follows nothing. [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the network fails.
     async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error>;
 }

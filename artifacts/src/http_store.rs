@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::host::{SecretKeySelector, Surroundings, Trust, Web};
+use crate::host::{ArtifactHost, HttpClient, SecretKeySelector, TlsSettings};
 use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 
 const REDIRECTS: usize = 5;
@@ -127,14 +127,14 @@ pub(crate) struct HttpStore {
     url: Url,
     /// For the URL's own origin, and no other.
     headers: HeaderMap,
-    web: Arc<dyn Web>,
+    http: Arc<dyn HttpClient>,
 }
 
 /// A store for the URL, with the Secrets of a namespace.
 pub(crate) async fn open(
     location: &HttpLocation,
     namespace: &str,
-    surroundings: &dyn Surroundings,
+    host: &dyn ArtifactHost,
 ) -> Result<HttpStore, Error> {
     let invalid = |message: &str| Error::new(ErrorKind::InvalidConfig, message);
     let mut url = Url::parse(&location.url)
@@ -146,7 +146,7 @@ pub(crate) async fn open(
     }
     let auth = location.auth.clone().unwrap_or_default();
     let read = async |selector: &Option<SecretKeySelector>| match selector {
-        Some(selector) => surroundings.secret(namespace, selector).await.map(Some),
+        Some(selector) => host.secret(namespace, selector).await.map(Some),
         None => Ok(None),
     };
     let certificate = read(&auth.client_cert.client_cert_secret).await?;
@@ -161,7 +161,7 @@ pub(crate) async fn open(
         ))),
         _ => None,
     };
-    let web = surroundings.web(&Trust {
+    let http = host.http_client(&TlsSettings {
         authority: None,
         identity,
     })?;
@@ -212,10 +212,10 @@ pub(crate) async fn open(
     {
         headers.insert(
             AUTHORIZATION,
-            token(&auth.oauth2, &id, &secret, &server, &*web).await?,
+            token(&auth.oauth2, &id, &secret, &server, &*http).await?,
         );
     }
-    Ok(HttpStore { url, headers, web })
+    Ok(HttpStore { url, headers, http })
 }
 
 fn basic(user: &str, password: &str) -> Result<HeaderValue, Error> {
@@ -241,7 +241,7 @@ async fn token(
     id: &SecretString,
     secret: &SecretString,
     server: &SecretString,
-    web: &dyn Web,
+    http: &dyn HttpClient,
 ) -> Result<HeaderValue, Error> {
     #[derive(Deserialize)]
     struct Token {
@@ -277,7 +277,7 @@ async fn token(
         basic(id.expose_secret().trim(), secret.expose_secret().trim())?,
     );
     *request.body_mut() = Some(form.into());
-    let answer = web.execute(request).await?;
+    let answer = http.execute(request).await?;
     if !answer.status().is_success() {
         return Err(failed(&format!("answers {}", answer.status())));
     }
@@ -307,7 +307,7 @@ impl HttpStore {
     async fn fetch(&self) -> Result<Response, Error> {
         let mut url = self.url.clone();
         for _ in 0..=REDIRECTS {
-            let answer = self.web.execute(self.request(Method::GET, &url)).await?;
+            let answer = self.http.execute(self.request(Method::GET, &url)).await?;
             if !answer.status().is_redirection() {
                 return Ok(answer);
             }
@@ -382,7 +382,7 @@ impl ArtifactStore for HttpStore {
             request.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         *request.body_mut() = Some(reqwest::Body::wrap_stream(body.stream));
-        self.web
+        self.http
             .execute(request)
             .await
             .and_then(Self::check)

@@ -21,7 +21,7 @@ pub mod transfer;
 
 pub use directory_store::DirectoryStore;
 pub use error::{Error, ErrorKind};
-pub use host::{SecretKeySelector, Surroundings, Trust, Web};
-pub use location::{Location, Repository, Stores};
-pub use repository::ArtifactRepository;
+pub use host::{ArtifactHost, HttpClient, SecretKeySelector, TlsSettings};
+pub use location::{Location, OperatorBucket, Repository, Stores};
+pub use repository::{ArtifactRepository, RepositoryDestination};
 pub use store::{ArtifactStore, Body, Object};

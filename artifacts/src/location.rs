@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::host::Surroundings;
+use crate::host::ArtifactHost;
 use crate::http_store::{self, HttpLocation};
 use crate::s3::{self, S3Location};
 use crate::{ArtifactStore, DirectoryStore, Error, ErrorKind};
@@ -74,35 +74,54 @@ impl Location {
     }
 }
 
+/// Bucket that the operator configured. The executor's own credentials may be used for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorBucket {
+    /// `host` or `host:port` of the server.
+    pub endpoint: String,
+    /// Name of the bucket.
+    pub bucket: String,
+}
+
+/// Key of the cache of open stores.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct StoreKey {
+    repository: Repository,
+    /// Namespace of the Secrets with the store's credentials.
+    namespace: String,
+    /// Whether the store may use the executor's own credentials.
+    own_credentials: bool,
+}
+
 /// Opens stores, and keeps them open for a while. Cheap to clone.
 #[derive(Clone)]
 pub struct Stores {
-    surroundings: Arc<dyn Surroundings>,
+    host: Arc<dyn ArtifactHost>,
     /// The operator's endpoint and bucket.
-    own: Option<(String, String)>,
-    open: Cache<(Repository, String, bool), Arc<dyn ArtifactStore>>,
+    operator_bucket: Option<OperatorBucket>,
+    open: Cache<StoreKey, Arc<dyn ArtifactStore>>,
     shared: s3::Shared,
 }
 
 impl fmt::Debug for Stores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stores")
-            .field("surroundings", &self.surroundings)
+            .field("host", &self.host)
             .finish_non_exhaustive()
     }
 }
 
 impl Stores {
-    /// Stores with these surroundings. The executor's own credentials are for workflows' own repositories and for the operator's bucket, `own`: endpoint and
+    /// Stores with these host. The executor's own credentials are for workflows' own repositories and for the operator's bucket, `own`: endpoint and
     /// name.
-    pub fn new(surroundings: Arc<dyn Surroundings>, own: Option<(String, String)>) -> Self {
+    pub fn new(host: Arc<dyn ArtifactHost>, operator_bucket: Option<OperatorBucket>) -> Self {
         let open = Cache::builder()
             .max_capacity(MOST)
             .time_to_live(REMEMBER)
             .build();
         Self {
-            surroundings,
-            own,
+            host,
+            operator_bucket,
             open,
             shared: s3::Shared::new(),
         }
@@ -115,13 +134,13 @@ impl Stores {
         handle: &Handle,
     ) -> AbortOnDropHandle<T> {
         // When nobody waits any more, the transfer ends too.
-        AbortOnDropHandle::new(self.shared.left.spawn_on(transfer, handle))
+        AbortOnDropHandle::new(self.shared.cleanup_tasks.spawn_on(transfer, handle))
     }
 
     /// Waits until nothing half-done is left in any store that could be taken back. Nothing may be begun after this.
     pub async fn close(&self) {
-        self.shared.left.close();
-        self.shared.left.wait().await;
+        self.shared.cleanup_tasks.close();
+        self.shared.cleanup_tasks.wait().await;
     }
 
     /// The store of a location, with the Secrets of a namespace.
@@ -131,8 +150,12 @@ impl Stores {
         namespace: &str,
     ) -> Result<Arc<dyn ArtifactStore>, Error> {
         let repository = &location.repository;
-        let own = location.default || self.is_own(repository);
-        let key = (repository.clone(), namespace.to_owned(), own);
+        let own_credentials = location.default || self.is_operators(repository);
+        let key = StoreKey {
+            repository: repository.clone(),
+            namespace: namespace.to_owned(),
+            own_credentials,
+        };
         if let Some(store) = self.open.get(&key).await {
             return Ok(store);
         }
@@ -143,28 +166,28 @@ impl Stores {
                 Box::pin(s3::open(
                     bucket,
                     namespace,
-                    own,
-                    &*self.surroundings,
+                    own_credentials,
+                    &*self.host,
                     self.shared.clone(),
                 ))
                 .await?,
             ),
             Repository::Http(url) => {
-                Arc::new(Box::pin(http_store::open(url, namespace, &*self.surroundings)).await?)
+                Arc::new(Box::pin(http_store::open(url, namespace, &*self.host)).await?)
             }
         };
         self.open.insert(key, Arc::clone(&store)).await;
         Ok(store)
     }
 
-    fn is_own(&self, repository: &Repository) -> bool {
+    fn is_operators(&self, repository: &Repository) -> bool {
         let Repository::S3(bucket) = repository else {
             return false;
         };
         // A role that a template names is not the operator's.
-        let is_own = |(endpoint, name): &(String, String)| {
-            *endpoint == bucket.endpoint && *name == bucket.bucket
+        let is_same = |operators: &OperatorBucket| {
+            operators.endpoint == bucket.endpoint && operators.bucket == bucket.bucket
         };
-        bucket.role_arn.is_empty() && self.own.as_ref().is_some_and(is_own)
+        bucket.role_arn.is_empty() && self.operator_bucket.as_ref().is_some_and(is_same)
     }
 }

@@ -90,7 +90,7 @@ impl Share {
     }
 
     /// What was taken stays taken.
-    pub fn keep(&self) {
+    pub fn commit(&self) {
         self.own.bytes.store(0, Ordering::Relaxed);
         self.own.entries.store(0, Ordering::Relaxed);
     }
@@ -147,7 +147,7 @@ mod tests {
             "archives are counted apart"
         );
         drop(second);
-        first.keep();
+        first.commit();
         let third = quota.share();
         assert_eq!((third.take_bytes(4), third.take_bytes(1)), (Ok(()), Err(4)));
         assert_eq!(

@@ -38,13 +38,22 @@ pub struct ArtifactRepository {
     plugin: Option<Value>,
 }
 
+/// Store for artifacts without a location of their own, and the format of their keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryDestination {
+    /// Store that holds the artifacts.
+    pub repository: Repository,
+    /// `keyFormat`: a template for keys, with Argo's variables such as `{{workflow.name}}`.
+    pub key_format: String,
+}
+
 impl ArtifactRepository {
     /// The place, and its `keyFormat`. `None` where nothing is said.
     ///
     /// # Errors
     ///
     /// A kind that is not supported.
-    pub fn place(&self) -> Result<Option<(Repository, String)>, Error> {
+    pub fn destination(&self) -> Result<Option<RepositoryDestination>, Error> {
         let kinds = [
             ("artifactory", &self.artifactory),
             ("azure", &self.azure),
@@ -56,7 +65,7 @@ impl ArtifactRepository {
         if let Some((kind, _)) = kinds.into_iter().find(|(_, value)| value.is_some()) {
             let message = format!(
                 "the artifact repository is of the kind `{kind}`, which is not supported: {}",
-                instead_of(kind)
+                alternative_to(kind)
             );
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
@@ -67,15 +76,23 @@ impl ArtifactRepository {
                 ("", prefix) => format!("{prefix}/{DEFAULT_KEY_FORMAT}"),
                 (format, _) => format.to_owned(),
             };
-            return Ok(Some((Repository::S3(Box::new(s3.without_keys())), format)));
+            return Ok(Some(RepositoryDestination {
+                repository: Repository::S3(Box::new(s3.without_keys())),
+                key_format: format,
+            }));
         }
-        let directory = self.directory.clone().map(Repository::Directory);
-        Ok(directory.map(|directory| (directory, DEFAULT_KEY_FORMAT.to_owned())))
+        Ok(self
+            .directory
+            .clone()
+            .map(|directory| RepositoryDestination {
+                repository: Repository::Directory(directory),
+                key_format: DEFAULT_KEY_FORMAT.to_owned(),
+            }))
     }
 }
 
 /// What to use in the place of a kind of artifact that is not supported.
-pub fn instead_of(kind: &str) -> &'static str {
+pub fn alternative_to(kind: &str) -> &'static str {
     match kind {
         "gcs" => "use `s3` with the endpoint storage.googleapis.com and HMAC keys",
         "oss" => "use `s3` with the endpoint of the service and its keys",

@@ -8,7 +8,7 @@ use crate::Error;
 const ATTEMPTS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-pub(crate) async fn again<T, F: Future<Output = Result<T, Error>>>(
+pub(crate) async fn retry<T, F: Future<Output = Result<T, Error>>>(
     mut work: impl FnMut() -> F,
 ) -> Result<T, Error> {
     let mut attempt = 1;

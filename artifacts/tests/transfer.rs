@@ -16,7 +16,9 @@ use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 use wasm_workflow_artifacts::archive::{Pack, Unpack};
 use wasm_workflow_artifacts::quota::{Bounds, Quota};
-use wasm_workflow_artifacts::transfer::{Download, Upload, Uploaded, download, place, upload};
+use wasm_workflow_artifacts::transfer::{
+    Download, Mode, Upload, Uploaded, download, merge, upload,
+};
 use wasm_workflow_artifacts::{DirectoryStore, Error, ErrorKind};
 
 const LIMIT: u64 = 2 << 20;
@@ -461,8 +463,8 @@ fn what_came_is_put_over_what_is_there() {
         f.root.open_dir("in").unwrap(),
         f.root.open_dir("out").unwrap(),
     );
-    place(&incoming, "7", &root, "src").unwrap();
-    place(&incoming, "8", &root, "src/l").unwrap();
+    merge(&incoming, "7", &root, "src").unwrap();
+    merge(&incoming, "8", &root, "src/l").unwrap();
     assert_eq!(
         f.all(),
         [
@@ -482,7 +484,7 @@ fn what_came_is_put_over_what_is_there() {
     assert_eq!(fs::read(f.at("out/src/l")).unwrap(), b"plain");
     f.write("in/9", "file");
     assert!(
-        place(&incoming, "9", &root, "src/a").is_err(),
+        merge(&incoming, "9", &root, "src/a").is_err(),
         "no directory is removed for a file"
     );
 }
@@ -538,7 +540,10 @@ async fn permissions_are_set_on_what_came() {
             key: "k",
             path: "in",
             unpack: Unpack::Detect,
-            mode: Some((0o555, recurse)),
+            mode: Some(Mode {
+                bits: 0o555,
+                recursive: recurse,
+            }),
         };
         download(&f.store, &what, &f.root, &Quota::new(BOUNDS))
             .await

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artifacts::{Error, ErrorKind, SecretKeySelector, Trust, Web};
+use artifacts::{ArtifactHost, Error, ErrorKind, HttpClient, SecretKeySelector, TlsSettings};
 use async_trait::async_trait;
 use net::{Guarded, Hosts};
 use secrecy::{ExposeSecret, SecretString};
@@ -40,7 +40,7 @@ impl Surroundings {
 }
 
 #[async_trait]
-impl artifacts::Surroundings for Surroundings {
+impl ArtifactHost for Surroundings {
     async fn secret(
         &self,
         namespace: &str,
@@ -73,9 +73,9 @@ impl artifacts::Surroundings for Surroundings {
         Ok(text.into())
     }
 
-    fn web(&self, trust: &Trust) -> Result<Arc<dyn Web>, Error> {
+    fn http_client(&self, tls: &TlsSettings) -> Result<Arc<dyn HttpClient>, Error> {
         let builder = builder();
-        let builder = if let Some(pem) = &trust.authority {
+        let builder = if let Some(pem) = &tls.authority {
             builder.tls_certs_only(certificates(pem)?)
         } else {
             let own = self
@@ -85,7 +85,7 @@ impl artifacts::Surroundings for Surroundings {
                 .collect::<Result<Vec<_>, _>>()?;
             builder.tls_certs_merge(own.into_iter().flatten())
         };
-        let builder = match &trust.identity {
+        let builder = match &tls.identity {
             Some(pem) => {
                 builder.identity(reqwest::Identity::from_pem(pem.expose_secret().as_bytes()).map_err(|_| {
                     Error::new(
@@ -101,7 +101,7 @@ impl artifacts::Surroundings for Surroundings {
             .map_err(refused)
     }
 
-    fn cloud(&self) -> Result<Arc<dyn Web>, Error> {
+    fn metadata_client(&self) -> Result<Arc<dyn HttpClient>, Error> {
         let client = builder().no_proxy().build();
         let client = client.map_err(|error| {
             Error::new(ErrorKind::Local, "the HTTP client cannot be set up").caused_by(error)
@@ -145,7 +145,7 @@ fn unreadable(error: KubernetesError) -> Error {
     Error::new(kind, error.to_string()).caused_by(error)
 }
 
-fn way(guarded: Guarded) -> Arc<dyn Web> {
+fn way(guarded: Guarded) -> Arc<dyn HttpClient> {
     Arc::new(To(guarded))
 }
 
@@ -163,7 +163,7 @@ fn refused(error: net::Error) -> Error {
 struct To(Guarded);
 
 #[async_trait]
-impl Web for To {
+impl HttpClient for To {
     async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
         // While it works on what it was sent, a server may keep the connection open with next to nothing.
         let asks = request.method() == reqwest::Method::GET;
@@ -180,7 +180,7 @@ impl Web for To {
 struct Open(reqwest::Client);
 
 #[async_trait]
-impl Web for Open {
+impl HttpClient for Open {
     async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
         self.0.execute(request).await.map_err(|error| {
             Error::new(

@@ -2,8 +2,9 @@
 
 use artifacts::archive::{ArchiveStrategy, Pack, Unpack};
 use artifacts::http_store::HttpLocation;
-use artifacts::repository::instead_of;
+use artifacts::repository::alternative_to;
 use artifacts::s3::S3Location;
+use artifacts::transfer::Mode;
 use artifacts::{Location, Repository};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -80,7 +81,7 @@ fn check_kind(others: &Map<String, Value>, at: &str) -> Result<(), DocumentError
         Some(kind) => {
             let message = format!(
                 "artifacts of the kind `{kind}` are not supported; {}",
-                instead_of(kind)
+                alternative_to(kind)
             );
             Err(DocumentError::new(at, message))
         }
@@ -187,14 +188,17 @@ impl Artifact {
         }
     }
 
-    /// The permissions of an input, and whether of everything in it.
-    pub(super) fn permissions(&self, at: &str) -> Result<Option<(u32, bool)>, DocumentError> {
+    /// Permissions of an input: `mode` and `recurseMode`.
+    pub(super) fn permissions(&self, at: &str) -> Result<Option<Mode>, DocumentError> {
         match self.mode {
             Some(mode) if mode > 0o777 => Err(DocumentError::new(
                 format!("{at}.mode"),
                 "must be a number from 0 to 511 (octal 777)",
             )),
-            mode => Ok(mode.map(|mode| (mode, self.recurse_mode == Some(true)))),
+            bits => Ok(bits.map(|bits| Mode {
+                bits,
+                recursive: self.recurse_mode == Some(true),
+            })),
         }
     }
 

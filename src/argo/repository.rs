@@ -106,11 +106,16 @@ impl Repositories {
                 )));
             }
         };
-        match known.repository.place() {
+        match known.repository.destination() {
             Ok(None) => None,
-            Ok(Some((repository, format))) => Some(Ok(DefaultPlace {
-                repository,
-                key: key(&format, &known.variables, workflow, template),
+            Ok(Some(destination)) => Some(Ok(DefaultPlace {
+                repository: destination.repository,
+                key: key(
+                    &destination.key_format,
+                    &known.variables,
+                    workflow,
+                    template,
+                ),
                 default: true,
                 archive_logs: known.repository.archive_logs == Some(true),
             })),

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use artifacts::{ArtifactRepository, Stores};
+use artifacts::{ArtifactRepository, OperatorBucket, Stores};
 use clap::Args;
 use net::is_host;
 use sources::source::SharedProgress;
@@ -70,7 +70,7 @@ fn repository(file: &Path) -> Result<ArtifactRepository, Failure> {
     };
     let repository: ArtifactRepository =
         config_reader::read(document, "").map_err(|error| failed(error.to_string()))?;
-    match repository.place() {
+    match repository.destination() {
         Ok(Some(_)) => Ok(repository),
         Ok(None) => Err(failed(
             "it names no place: it needs `s3` or `directory`".to_owned(),
@@ -191,13 +191,16 @@ impl Common {
             .repository
             .as_ref()
             .and_then(|repository| repository.s3.as_ref());
-        let own = own.map(|s3| (s3.endpoint.clone(), s3.bucket.clone()));
+        let own = own.map(|s3| OperatorBucket {
+            endpoint: s3.endpoint.clone(),
+            bucket: s3.bucket.clone(),
+        });
         let machine = config
             .sources
             .insecure
             .iter()
             .cloned()
-            .chain(own.iter().map(|(endpoint, _)| endpoint.clone()));
+            .chain(own.iter().map(|own| own.endpoint.clone()));
         Stores::new(
             Arc::new(Surroundings::new(
                 kubernetes,

@@ -37,7 +37,7 @@ pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     }
     sources(&config.sources)?;
     if let Some(repository) = &config.artifacts.repository {
-        let place = repository.place().map_err(|error| error.to_string());
+        let place = repository.destination().map_err(|error| error.to_string());
         let place = place.and_then(|place| {
             place.ok_or_else(|| "it names no place: `s3`, or `directory`".to_owned())
         });

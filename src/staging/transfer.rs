@@ -76,7 +76,7 @@ pub async fn stage_in(
     there.sort_by_key(|(index, _)| step.inputs[*index].path.relative().len());
     for (index, _) in there {
         let input = &step.inputs[index];
-        let placed = transfer::place(
+        let placed = transfer::merge(
             incoming.root(),
             &index.to_string(),
             directory.root(),
@@ -139,9 +139,9 @@ async fn bring(
             taken.map_err(|_| {
                 failed(&"the inputs together are more than the step's limits on its disk")
             })?;
-            share.keep();
+            share.commit();
             incoming.write(path, text).map_err(|error| failed(&error))?;
-            transfer::permit(incoming, path, input.mode)
+            transfer::set_permissions(incoming, path, input.mode)
                 .await
                 .map_err(|error| failed(&error))?;
             Ok(true)

@@ -9,6 +9,7 @@ mod guest_path;
 use std::time::Duration;
 
 use artifacts::archive::{Pack, Unpack};
+use artifacts::transfer::Mode;
 use artifacts::{Location, Repository};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -126,8 +127,8 @@ pub struct InputArtifact {
     pub content: Option<Content>,
     /// How it is unpacked.
     pub unpack: Unpack,
-    /// Permissions, and whether of everything in it.
-    pub mode: Option<(u32, bool)>,
+    /// Permissions of the artifact. `None` leaves them as they are.
+    pub mode: Option<Mode>,
     /// Whether missing content is fine.
     pub optional: bool,
 }

@@ -16,10 +16,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::encryption::{CustomerKeys, Encryption};
 use super::endpoint::{Amazon, amazon, is_virtual_hosted};
-use super::sdk_http::OverWeb;
+use super::sdk_http::SdkHttpClient;
 use super::store::S3Store;
 use super::{AddressingStyle, S3Location, Shared};
-use crate::host::{Surroundings, Trust, Web};
+use crate::host::{ArtifactHost, HttpClient, TlsSettings};
 use crate::{Error, ErrorKind, SecretKeySelector};
 
 const ATTEMPTS: u32 = 5;
@@ -32,29 +32,26 @@ pub(crate) async fn open(
     location: &S3Location,
     namespace: &str,
     own: bool,
-    surroundings: &dyn Surroundings,
+    host: &dyn ArtifactHost,
     shared: Shared,
 ) -> Result<S3Store, Error> {
     location.check()?;
-    let read = Secrets {
-        namespace,
-        surroundings,
-    };
+    let read = Secrets { namespace, host };
     let authority = read
         .value(location.ca_secret.as_ref())
         .await?
         .map(|pem| pem.expose_secret().to_owned());
     let secure = location.insecure != Some(true);
     let authority = authority.filter(|_| secure);
-    let web = surroundings.web(&Trust {
+    let http = host.http_client(&TlsSettings {
         authority,
         identity: None,
     })?;
-    let host = location
+    let server = location
         .endpoint
         .rsplit_once(':')
-        .map_or(location.endpoint.as_str(), |(host, _)| host);
-    let amazon = amazon(host);
+        .map_or(location.endpoint.as_str(), |(server, _)| server);
+    let amazon = amazon(server);
     let region = match (location.region.as_str(), amazon) {
         ("", Some(Amazon::Region(region))) => region,
         ("", _) => NO_REGION,
@@ -63,12 +60,12 @@ pub(crate) async fn open(
     let virtual_hosted = match location.addressing_style {
         Some(AddressingStyle::Path) => false,
         Some(AddressingStyle::VirtualHosted) => true,
-        Some(AddressingStyle::Auto) | None => is_virtual_hosted(host, &location.bucket, secure),
+        Some(AddressingStyle::Auto) | None => is_virtual_hosted(server, &location.bucket, secure),
     };
     let credentials = credentials(location, region, own, &read).await?;
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(OverWeb(web))
+        .http_client(SdkHttpClient(http))
         .region(Region::new(region.to_owned()))
         .force_path_style(!virtual_hosted)
         .credentials_provider(credentials)
@@ -129,7 +126,7 @@ async fn region_of(client: &Client, bucket: &str) -> String {
 /// Reads Secrets of a namespace.
 struct Secrets<'a> {
     namespace: &'a str,
-    surroundings: &'a dyn Surroundings,
+    host: &'a dyn ArtifactHost,
 }
 
 impl Secrets<'_> {
@@ -138,11 +135,7 @@ impl Secrets<'_> {
         selector: Option<&SecretKeySelector>,
     ) -> Result<Option<SecretString>, Error> {
         match selector.filter(|selector| !selector.name.is_empty()) {
-            Some(selector) => self
-                .surroundings
-                .secret(self.namespace, selector)
-                .await
-                .map(Some),
+            Some(selector) => self.host.secret(self.namespace, selector).await.map(Some),
             None => Ok(None),
         }
     }
@@ -176,7 +169,7 @@ async fn credentials(
             Err(Error::new(ErrorKind::InvalidConfig, message))
         }
         (None, None) => {
-            own_credentials(&location.role_arn, region, read.surroundings.cloud()?).await
+            own_credentials(&location.role_arn, region, read.host.metadata_client()?).await
         }
         (Some(_), None) | (None, Some(_)) => {
             let message =
@@ -190,10 +183,10 @@ async fn credentials(
 async fn own_credentials(
     role: &str,
     region: &str,
-    cloud: Arc<dyn Web>,
+    cloud: Arc<dyn HttpClient>,
 ) -> Result<SharedCredentialsProvider, Error> {
     let sdk = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(OverWeb(cloud))
+        .http_client(SdkHttpClient(cloud))
         .region(Region::new(region.to_owned()))
         .load()
         .await;

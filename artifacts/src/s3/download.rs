@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::checksum::Checksum;
 use super::encryption::{CustomerKey, with_key};
 use super::errors::explain;
-use super::memory_budget::Turns;
+use super::memory_budget::MemoryBudget;
 use super::store::{S3Store, object};
 use crate::{Body, Error, ErrorKind};
 
@@ -71,7 +71,7 @@ impl S3Store {
             }
             (Some(span), Some(e_tag)) => {
                 let checksum = wanted.checksum(&e_tag).await;
-                let body = wanted.in_parts(first.body, &span, e_tag, self.turns.clone());
+                let body = wanted.in_parts(first.body, &span, e_tag, self.memory.clone());
                 Ok(match checksum {
                     Some(checksum) => Body {
                         stream: checksum.hold(body.stream),
@@ -160,7 +160,7 @@ impl Wanted {
         begun: ByteStream,
         first: &Span,
         e_tag: String,
-        turns: Turns,
+        memory: MemoryBudget,
     ) -> Body {
         let (begin, whole) = (first.end, first.whole);
         let e_tag: Arc<str> = e_tag.into();
@@ -168,10 +168,10 @@ impl Wanted {
             .map(move |number| begin + number * PART_BYTES);
         // Memory is taken in the order in which parts are needed: or those behind would keep the first from theirs.
         let turned = stream::iter(starts).then(move |start| {
-            let turns = turns.clone();
-            async move { (start, turns.take(PART_BYTES).await) }
+            let memory = memory.clone();
+            async move { (start, memory.acquire(PART_BYTES).await) }
         });
-        let parts = turned.map(move |(start, turn)| {
+        let parts = turned.map(move |(start, permit)| {
             let (wanted, e_tag) = (Arc::clone(&self), Arc::clone(&e_tag));
             let span = Span {
                 start,
@@ -180,14 +180,14 @@ impl Wanted {
             };
             // On its own, so that it goes on while another is written.
             AbortOnDropHandle::new(tokio::spawn(async move {
-                wanted.part(span, &e_tag).await.map(|part| (part, turn))
+                wanted.part(span, &e_tag).await.map(|part| (part, permit))
             }))
         });
         let rest = parts
             .buffered(IN_FLIGHT)
             .map(|part| part.unwrap_or_else(|error| Err(broke_off(error))));
         // The memory is free when the part is handed on.
-        let rest = rest.map_ok(|(part, _turn)| part);
+        let rest = rest.map_ok(|(part, _permit)| part);
         Body::new(stream(begun).chain(rest).boxed(), Some(whole))
     }
 

@@ -26,15 +26,15 @@ pub(crate) use client::open;
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     /// Transfers, and uploads that are taken back where nobody waits for that.
-    pub(crate) left: TaskTracker,
-    memory: memory_budget::Memory,
+    pub(crate) cleanup_tasks: TaskTracker,
+    memory: memory_budget::SharedMemory,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
         Self {
-            left: TaskTracker::new(),
-            memory: memory_budget::Memory::new(),
+            cleanup_tasks: TaskTracker::new(),
+            memory: memory_budget::SharedMemory::new(),
         }
     }
 }

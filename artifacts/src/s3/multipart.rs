@@ -159,7 +159,7 @@ impl Multipart {
 /// Takes an upload back that is dropped unfinished, because nobody waits any more.
 pub(super) struct Pending {
     upload: Option<Arc<Multipart>>,
-    left: TaskTracker,
+    cleanup_tasks: TaskTracker,
 }
 
 impl Pending {
@@ -169,10 +169,10 @@ impl Pending {
         key: &str,
         customer: Option<CustomerKey>,
     ) -> Result<(Arc<Multipart>, Self), Error> {
-        let (client, encryption, left) = (
+        let (client, encryption, cleanup_tasks) = (
             store.client.clone(),
             store.encryption.clone(),
-            store.left.clone(),
+            store.cleanup_tasks.clone(),
         );
         let beginning = Multipart::begin(
             client,
@@ -182,10 +182,10 @@ impl Pending {
             customer,
         );
         let (hand_over, begun) = tokio::sync::oneshot::channel();
-        store.left.spawn(async move {
+        store.cleanup_tasks.spawn(async move {
             let begun = beginning.await.map(|upload| Self {
                 upload: Some(Arc::new(upload)),
-                left,
+                cleanup_tasks,
             });
             // Here and now: whoever waits for all that is left does not wait for what is begun by dropping.
             if let Err(Ok(mut pending)) = hand_over.send(begun) {
@@ -225,7 +225,7 @@ impl Drop for Pending {
         if let (Some(upload), Ok(handle)) =
             (self.upload.take(), tokio::runtime::Handle::try_current())
         {
-            self.left
+            self.cleanup_tasks
                 .spawn_on(async move { upload.abort().await }, &handle);
         }
     }

@@ -11,21 +11,21 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
-use crate::host::Web;
+use crate::host::HttpClient as HostClient;
 use crate::{Error, ErrorKind};
 
 /// Sends what the SDK signed.
 #[derive(Clone, Debug)]
-pub(super) struct OverWeb(pub(super) Arc<dyn Web>);
+pub(super) struct SdkHttpClient(pub(super) Arc<dyn HostClient>);
 
 #[derive(Debug)]
 struct Connector {
-    web: Arc<dyn Web>,
+    http: Arc<dyn HostClient>,
     /// Until the head of the answer is there.
     timeout: Option<Duration>,
 }
 
-impl HttpClient for OverWeb {
+impl HttpClient for SdkHttpClient {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
@@ -35,7 +35,7 @@ impl HttpClient for OverWeb {
             .read_timeout()
             .map(|read| read + settings.connect_timeout().unwrap_or_default());
         SharedHttpConnector::new(Connector {
-            web: Arc::clone(&self.0),
+            http: Arc::clone(&self.0),
             timeout,
         })
     }
@@ -43,14 +43,15 @@ impl HttpClient for OverWeb {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (web, timeout) = (Arc::clone(&self.web), self.timeout);
+        let http = Arc::clone(&self.http);
+        let timeout = self.timeout;
         HttpConnectorFuture::new(async move {
             let request = into_request(request)?;
             let answer = match timeout {
-                Some(limit) => tokio::time::timeout(limit, web.execute(request))
+                Some(limit) => tokio::time::timeout(limit, http.execute(request))
                     .await
                     .map_err(|late| ConnectorError::timeout(late.into()))?,
-                None => web.execute(request).await,
+                None => http.execute(request).await,
             };
             let answer: http::Response<reqwest::Body> = answer.map_err(connector_error)?.into();
             let answer = answer.map(SdkBody::from_body_1_x);

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::encryption::Encryption;
 use super::errors::explain;
-use super::memory_budget::Turns;
+use super::memory_budget::MemoryBudget;
 use super::{CreateBucket, S3Location, Shared};
 use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 
@@ -30,8 +30,8 @@ pub(crate) struct S3Store {
     create: Option<CreateBucket>,
     created: OnceCell<()>,
     /// What is still to be done where nobody waits for it.
-    pub(super) left: TaskTracker,
-    pub(super) turns: Turns,
+    pub(super) cleanup_tasks: TaskTracker,
+    pub(super) memory: MemoryBudget,
 }
 
 impl S3Store {
@@ -42,7 +42,10 @@ impl S3Store {
         encryption: Encryption,
         shared: Shared,
     ) -> Self {
-        let Shared { left, memory } = shared;
+        let Shared {
+            cleanup_tasks,
+            memory,
+        } = shared;
         Self {
             client,
             bucket: location.bucket.clone(),
@@ -51,8 +54,8 @@ impl S3Store {
             region: region.to_owned(),
             create: location.create_bucket_if_not_present,
             created: OnceCell::new(),
-            left,
-            turns: memory.of(&location.endpoint),
+            cleanup_tasks,
+            memory: memory.for_server(&location.endpoint),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::encryption::{encrypted, with_key};
 use super::errors::explain;
-use super::memory_budget::Turn;
+use super::memory_budget::MemoryPermit;
 use super::multipart::Pending;
 use super::parts::{Part, Parts};
 use super::store::{S3Store, object};
@@ -28,7 +28,7 @@ const MAX_PARTS: u64 = 10_000;
 const IN_FLIGHT: usize = 3;
 
 /// A part, and its memory.
-type Turned = (Part, Turn);
+type PermittedPart = (Part, MemoryPermit);
 
 impl S3Store {
     pub(super) async fn upload(&self, key: &str, body: Body) -> Result<(), Error> {
@@ -42,14 +42,19 @@ impl S3Store {
             usize::try_from(part_bytes).unwrap_or(usize::MAX),
         );
         // Memory for both at once: two that have it for one would wait for each other.
-        let mut turn = self.turns.take(most.min(2 * part_bytes)).await;
+        let mut permit = self.memory.acquire(most.min(2 * part_bytes)).await;
         let first = parts.next().await?.unwrap_or_default();
         match parts.next().await? {
             None => self.put_at_once(key, first).await,
             Some(second) => {
-                let half = turn.split();
-                self.put_in_parts(key, vec![(first, half), (second, turn)], parts, part_bytes)
-                    .await
+                let half = permit.split();
+                self.put_in_parts(
+                    key,
+                    vec![(first, half), (second, permit)],
+                    parts,
+                    part_bytes,
+                )
+                .await
             }
         }
     }
@@ -71,16 +76,19 @@ impl S3Store {
     async fn put_in_parts(
         &self,
         key: &str,
-        begun: Vec<Turned>,
+        begun: Vec<PermittedPart>,
         rest: Parts,
         size: u64,
     ) -> Result<(), Error> {
         let customer = self.encryption.customer_key(&self.bucket, key).await?;
         let (upload, mut pending) = Pending::begin(self, key, customer).await?;
-        let turns = self.turns.clone();
-        let rest = stream::try_unfold((rest, turns), move |(mut rest, turns)| async move {
-            let turn = turns.take(size).await;
-            Ok(rest.next().await?.map(|part| ((part, turn), (rest, turns))))
+        let memory = self.memory.clone();
+        let rest = stream::try_unfold((rest, memory), move |(mut rest, memory)| async move {
+            let permit = memory.acquire(size).await;
+            Ok(rest
+                .next()
+                .await?
+                .map(|part| ((part, permit), (rest, memory))))
         });
         let numbered = stream::iter(begun.into_iter().map(Ok))
             .chain(rest)
@@ -89,9 +97,9 @@ impl S3Store {
             .map(|(part, number)| {
                 let upload = Arc::clone(&upload);
                 // On its own, so that it goes on while the next is read.
-                part.map(|(part, turn)| {
+                part.map(|(part, permit)| {
                     spawn(async move {
-                        let _turn = turn;
+                        let _permit = permit;
                         upload.part(number, part).await
                     })
                 })

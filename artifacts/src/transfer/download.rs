@@ -9,11 +9,11 @@ use futures::stream::BoxStream;
 
 use super::AT_ONCE;
 use super::disk::{blocking, fits, remove, too_many, write_file};
-use super::place::permit;
-use super::unpack::{peek, untar, unzip, whole};
+use super::permissions::{Mode, set_permissions};
+use super::unpack::{exact_length, peek, untar, unzip};
 use crate::archive::{self, Unpack};
 use crate::quota::{Quota, Share};
-use crate::retry::again;
+use crate::retry::retry;
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
 /// An artifact to be brought.
@@ -26,7 +26,7 @@ pub struct Download<'a> {
     /// How it is unpacked.
     pub unpack: Unpack,
     /// Permissions of what came, and whether of everything in it.
-    pub mode: Option<(u32, bool)>,
+    pub mode: Option<Mode>,
 }
 
 /// Brings what lies under a key.
@@ -36,18 +36,18 @@ pub async fn download(
     root: &Arc<Dir>,
     quota: &Arc<Quota>,
 ) -> Result<(), Error> {
-    again(|| async {
+    retry(|| async {
         let share = Arc::new(quota.share());
         let fetched = fetch(store, what, root, &share).await;
         match fetched {
-            Ok(()) => share.keep(),
+            Ok(()) => share.commit(),
             // Nothing half-written stays, for the next attempt or for the guest.
             Err(_) => drop(blocking(root, what.path, remove).await),
         }
         fetched
     })
     .await?;
-    permit(root, what.path, what.mode).await
+    set_permissions(root, what.path, what.mode).await
 }
 
 async fn fetch(
@@ -67,7 +67,7 @@ async fn fetch(
         Err(error) => return Err(error),
     };
     let Body { stream, length, .. } = body;
-    let stream = whole(stream, length);
+    let stream = exact_length(stream, length);
     match unpack {
         Unpack::None => plain(stream, length, root, path, share).await,
         Unpack::Tar => untar(stream, root, path, share).await,
@@ -127,7 +127,7 @@ async fn fetch_directory(
                 .await
                 .map_err(|error| not_missing(error, below))?;
             write_file(
-                whole(stream, length),
+                exact_length(stream, length),
                 root,
                 &format!("{}/{below}", what.path),
                 share,

@@ -6,12 +6,14 @@
 
 mod disk;
 mod download;
-mod place;
+mod merge;
+mod permissions;
 mod unpack;
 mod upload;
 
 pub use download::{Download, download};
-pub use place::{permit, place};
+pub use merge::merge;
+pub use permissions::{Mode, set_permissions};
 pub use upload::{Upload, Uploaded, upload};
 
 /// Objects of one directory on their way at once.

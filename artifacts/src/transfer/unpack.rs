@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::disk::{blocking_io, write_file};
 use crate::archive;
-use crate::blocking_io as bridge;
+use crate::blocking_io::read_blocking;
 use crate::quota::Share;
 use crate::{Error, ErrorKind};
 
@@ -19,7 +19,7 @@ use crate::{Error, ErrorKind};
 const HEAD: usize = 64 << 10;
 
 /// The same stream, which is an error where it is shorter than announced.
-pub(super) fn whole(
+pub(super) fn exact_length(
     stream: BoxStream<'static, Result<Bytes, Error>>,
     length: Option<u64>,
 ) -> BoxStream<'static, Result<Bytes, Error>> {
@@ -63,7 +63,7 @@ pub(super) async fn untar(
     share: &Arc<Share>,
 ) -> Result<(), Error> {
     let (root, owned, share) = (Arc::clone(root), path.to_owned(), Arc::clone(share));
-    let unpacked = bridge::reading(stream, move |reader| {
+    let unpacked = read_blocking(stream, move |reader| {
         archive::untar(&root, &owned, reader, &share)
     })
     .await;

@@ -14,8 +14,8 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use super::AT_ONCE;
 use super::disk::blocking;
 use crate::archive::{self, Pack};
-use crate::blocking_io as bridge;
-use crate::retry::again;
+use crate::blocking_io::write_blocking;
+use crate::retry::retry;
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
 /// What is read of a file at once.
@@ -49,7 +49,7 @@ pub async fn upload(
     root: &Arc<Dir>,
     limit: u64,
 ) -> Result<Uploaded, Error> {
-    again(|| async {
+    retry(|| async {
         match what.pack {
             Pack::None => upload_plain(store, what, root, limit).await,
             Pack::Tar(_) | Pack::Zip => upload_packed(store, what, root, limit).await,
@@ -67,7 +67,7 @@ async fn upload_packed(
     // A path that leads nowhere begins no object.
     blocking(root, what.path, |root, path| root.metadata(path).map(drop)).await?;
     let (root, path, pack) = (Arc::clone(root), what.path.to_owned(), what.pack);
-    let (stream, written) = bridge::writing(move |out| match pack {
+    let (stream, written) = write_blocking(move |out| match pack {
         Pack::Tar(level) => archive::tar_gz(&root, &path, level, limit, out),
         _ => archive::zip(&root, &path, limit, out),
     });

@@ -175,7 +175,7 @@ impl Benchmark {
         let endpoint = bucket["endpoint"].as_str().unwrap().to_owned();
         let root = Arc::new(Dir::open_ambient_dir(directory, ambient_authority()).unwrap());
         let repository: ArtifactRepository = serde_json::from_value(json!({"s3": bucket})).unwrap();
-        let (repository, _) = repository.place().unwrap().unwrap();
+        let repository = repository.destination().unwrap().unwrap().repository;
         let surroundings = Surroundings::new(None, [endpoint.clone()], Vec::new());
         let stores = Stores::new(Arc::new(surroundings), None);
         let location = Location {
