@@ -1,9 +1,14 @@
-//! What the inputs of a step may bring, all of them together.
+//! Limits on the inputs of a step. All inputs of the step share them.
+//!
+//! Inputs are downloaded at the same time, so the counters are atomic. A [`Share`] reserves bytes and entries before they
+//! are written. It releases them when it is dropped, so that a download that failed can be repeated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of files; and files, directories and links.
+use crate::{Error, ErrorKind};
+
+/// Limits on all inputs of a step together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of files.
@@ -12,91 +17,112 @@ pub struct Bounds {
     pub entries: u64,
 }
 
-/// How much of the bounds is taken. Archives that have to be whole before they are unpacked are counted apart, within the same bounds.
+/// An input needs more than the quota has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuotaExceeded {
+    /// Too many bytes. The number is the limit for this input.
+    #[error("the artifact is larger than {0} bytes, which the step's limit on its disk leaves")]
+    Bytes(u64),
+    /// Too many files, directories and links. The number is the limit for this input.
+    #[error("the artifact has more than {0} entries, which the step's limit on entries leaves")]
+    Entries(u64),
+}
+
+impl QuotaExceeded {
+    /// Number of bytes or entries that this input could have had: the limit without the shares of the other inputs.
+    pub fn limit(self) -> u64 {
+        match self {
+            Self::Bytes(limit) | Self::Entries(limit) => limit,
+        }
+    }
+}
+
+impl From<QuotaExceeded> for Error {
+    fn from(exceeded: QuotaExceeded) -> Self {
+        Self::new(ErrorKind::Damaged, exceeded.to_string())
+    }
+}
+
+/// Counters of what the inputs of one step use.
+///
+/// A zip archive is on the disk as a whole before it is unpacked. Such archives have counters of their own, with the same
+/// bounds.
 #[derive(Debug)]
 pub struct Quota {
     bounds: Bounds,
-    files: Taken,
-    archives: Taken,
+    files: Usage,
+    archives: Usage,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct Usage {
     bytes: AtomicU64,
     entries: AtomicU64,
 }
 
 impl Quota {
-    /// Nothing is taken yet.
+    /// A quota of which nothing is used.
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
             bounds,
-            files: Taken::default(),
-            archives: Taken::default(),
+            files: Usage::default(),
+            archives: Usage::default(),
         })
     }
 
-    /// For one input, or one attempt to bring it.
+    /// An empty share, for one attempt to download one input.
     pub fn share(self: &Arc<Self>) -> Share {
         Share {
             quota: Arc::clone(self),
-            archive: false,
-            own: Taken::default(),
+            is_archive: false,
+            own: Usage::default(),
         }
     }
 }
 
-/// What one input takes. Dropped, it is given back, unless it is kept.
+/// The part of a [`Quota`] that one input uses. Dropping a share releases its part, unless the share is committed.
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
-    archive: bool,
-    own: Taken,
+    is_archive: bool,
+    own: Usage,
 }
 
 impl Share {
-    /// For the same input, as an archive that is still to be unpacked.
-    pub(crate) fn of_archive(&self) -> Self {
+    /// An empty share for an archive of the same input that is still to be unpacked.
+    pub(crate) fn for_archive(&self) -> Self {
         Self {
             quota: Arc::clone(&self.quota),
-            archive: true,
-            own: Taken::default(),
+            is_archive: true,
+            own: Usage::default(),
         }
     }
 
-    /// The bounds, whatever is taken of them.
+    /// The bounds of the quota, with the parts in use.
     pub(crate) fn bounds(&self) -> Bounds {
         self.quota.bounds
     }
 
-    /// Takes bytes before they are written. How many there were for this input, where that is too many.
-    pub fn take_bytes(&self, more: u64) -> Result<(), u64> {
-        take(
-            &self.all().bytes,
-            &self.own.bytes,
-            more,
-            self.quota.bounds.bytes,
-        )
+    /// Reserves bytes of files. Call this before the bytes are written.
+    pub fn take_bytes(&self, count: u64) -> Result<(), QuotaExceeded> {
+        let limit = self.quota.bounds.bytes;
+        take(&self.total().bytes, &self.own.bytes, count, limit).map_err(QuotaExceeded::Bytes)
     }
 
-    /// The same of files, directories and links.
-    pub fn take_entries(&self, more: u64) -> Result<(), u64> {
-        take(
-            &self.all().entries,
-            &self.own.entries,
-            more,
-            self.quota.bounds.entries,
-        )
+    /// Reserves files, directories and links. Call this before they are created.
+    pub fn take_entries(&self, count: u64) -> Result<(), QuotaExceeded> {
+        let limit = self.quota.bounds.entries;
+        take(&self.total().entries, &self.own.entries, count, limit).map_err(QuotaExceeded::Entries)
     }
 
-    /// What was taken stays taken.
+    /// Keeps the reserved part in use when the share is dropped: the input stays on the disk.
     pub fn commit(&self) {
         self.own.bytes.store(0, Ordering::Relaxed);
         self.own.entries.store(0, Ordering::Relaxed);
     }
 
-    fn all(&self) -> &Taken {
-        if self.archive {
+    fn total(&self) -> &Usage {
+        if self.is_archive {
             &self.quota.archives
         } else {
             &self.quota.files
@@ -106,20 +132,24 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.all()
-            .bytes
-            .fetch_sub(self.own.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.all()
-            .entries
-            .fetch_sub(self.own.entries.load(Ordering::Relaxed), Ordering::Relaxed);
+        let bytes = self.own.bytes.load(Ordering::Relaxed);
+        let entries = self.own.entries.load(Ordering::Relaxed);
+        self.total().bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.total().entries.fetch_sub(entries, Ordering::Relaxed);
     }
 }
 
-fn take(all: &AtomicU64, own: &AtomicU64, more: u64, most: u64) -> Result<(), u64> {
-    let all = all.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-    let taken = own.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-    if all > most {
-        Err(most.saturating_sub(all.saturating_sub(taken)))
+/// Adds to the counters of the quota and of the share. The error is the limit that the other shares leave.
+fn take(total: &AtomicU64, own: &AtomicU64, count: u64, limit: u64) -> Result<(), u64> {
+    let total = total
+        .fetch_add(count, Ordering::Relaxed)
+        .saturating_add(count);
+    let own = own
+        .fetch_add(count, Ordering::Relaxed)
+        .saturating_add(count);
+    if total > limit {
+        let others = total.saturating_sub(own);
+        Err(limit.saturating_sub(others))
     } else {
         Ok(())
     }
@@ -130,29 +160,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_kept_is_given_back() {
+    fn a_dropped_share_is_released_and_a_committed_share_is_not() {
         let quota = Quota::new(Bounds {
             bytes: 10,
             entries: 2,
         });
-        let (first, second) = (quota.share(), quota.share());
+        let first = quota.share();
+        let second = quota.share();
+        assert_eq!(first.take_bytes(6), Ok(()));
+        assert_eq!(first.take_entries(1), Ok(()));
         assert_eq!(
-            (first.take_bytes(6), first.take_entries(1)),
-            (Ok(()), Ok(()))
+            second.take_bytes(5),
+            Err(QuotaExceeded::Bytes(4)),
+            "both shares together are over the limit"
         );
-        assert_eq!(second.take_bytes(5), Err(4), "together they are too many");
         assert_eq!(
-            second.of_archive().take_bytes(10),
+            second.for_archive().take_bytes(10),
             Ok(()),
-            "archives are counted apart"
+            "archives have counters of their own"
         );
         drop(second);
         first.commit();
         let third = quota.share();
-        assert_eq!((third.take_bytes(4), third.take_bytes(1)), (Ok(()), Err(4)));
-        assert_eq!(
-            (third.take_entries(1), third.take_entries(1)),
-            (Ok(()), Err(1))
-        );
+        assert_eq!(third.take_bytes(4), Ok(()));
+        assert_eq!(third.take_bytes(1), Err(QuotaExceeded::Bytes(4)));
+        assert_eq!(third.take_entries(1), Ok(()));
+        assert_eq!(third.take_entries(1), Err(QuotaExceeded::Entries(1)));
     }
 }

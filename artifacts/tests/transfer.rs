@@ -231,32 +231,32 @@ async fn one_entry_becomes_the_artifact_and_several_a_directory() {
 #[tokio::test]
 async fn what_wants_out_is_refused_and_leaves_nothing() {
     for (entries, expected) in [
-        (vec![("../x", FILE, "x")], "leads out of it"),
-        (vec![("a/../../x", FILE, "x")], "leads out of it"),
+        (vec![("../x", FILE, "x")], "leads out of the archive"),
+        (vec![("a/../../x", FILE, "x")], "leads out of the archive"),
         (
             vec![("l", LINK, "/etc/passwd")],
-            "a link that leads out of it",
+            "a link that leads out of the archive",
         ),
         (
             vec![("d/l", LINK, "../../x")],
-            "a link that leads out of it",
+            "a link that leads out of the archive",
         ),
         (
             vec![("d", LINK, "."), ("d/x", FILE, "x")],
-            "a link that leads out of it",
+            "a link that leads out of the archive",
         ),
         (
             vec![("a", FILE, "1"), ("h", SAME, "../../etc/passwd")],
-            "leads out of it",
+            "leads out of the archive",
         ),
         (vec![("a", FILE, "1"), ("h", SAME, "none")], "cannot be"),
         (
             vec![("a", FILE, "1"), ("l", LINK, "a"), ("h", SAME, "l")],
-            "a hard link to what is no file",
+            "a hard link to something other than a file",
         ),
         (
             vec![("l", LINK, "elsewhere")],
-            "it is a link, and nothing else",
+            "the archive holds a link and nothing else",
         ),
         // Lexically inside, each of them.
         (
@@ -265,7 +265,7 @@ async fn what_wants_out_is_refused_and_leaves_nothing() {
                 ("d/f", FILE, "x"),
                 ("e", LINK, "d/1/2/3/r/../../../../etc/passwd"),
             ],
-            "by way of others",
+            "through other links",
         ),
     ] {
         let f = Fixture::new();
@@ -337,12 +337,12 @@ async fn bombs_and_damage_are_errors() {
         (
             tar_gz(&[("a", FILE, &large)]),
             Unpack::Tar,
-            "more than 2097152 bytes come out of it",
+            "more than 2097152 bytes come out of the archive",
         ),
         (
             long.finish().unwrap(),
             Unpack::Tar,
-            "what describes an entry",
+            "the header of an entry in the archive is larger",
         ),
         (
             good[..good.len() - 20].to_vec(),
@@ -524,7 +524,9 @@ async fn what_grows_too_much_is_a_bomb() {
     .await
     .unwrap_err();
     assert!(
-        error.to_string().contains("more than 250 times as much"),
+        error
+            .to_string()
+            .contains("expands to more than 250 times its own size"),
         "{error}"
     );
 }

@@ -2,9 +2,11 @@
 
 mod entries;
 mod read;
+mod target;
 mod write;
 
-use std::path::{Component, Path};
+use std::io;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,16 +115,7 @@ impl Unpack {
     }
 }
 
-/// Whether a link called `name` leads out of what it is in, or to its very root.
-fn leads_out(name: impl AsRef<Path>, target: &Path) -> bool {
-    let mut depth = name.as_ref().components().count().saturating_sub(1);
-    for component in target.components() {
-        match component {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
-            _ => return true,
-        }
-    }
-    depth == 0
+/// An error about the content of an archive.
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }

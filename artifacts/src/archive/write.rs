@@ -7,11 +7,11 @@ use std::path::Path;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt, PermissionsExt};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use untrusted_tar::leads_out;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::entries::{Entry, Kind, walk};
-use super::leads_out;
 
 /// Beyond that, a file in a zip needs the larger fields.
 const LARGE: u64 = u32::MAX as u64;

@@ -10,9 +10,9 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::io::AsyncWriteExt;
 
+use crate::Error;
 use crate::mkdir::make_directories;
-use crate::quota::Share;
-use crate::{Error, ErrorKind};
+use crate::quota::{QuotaExceeded, Share};
 
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -20,23 +20,10 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub(super) fn fits(length: Option<u64>, share: &Share) -> Result<(), Error> {
     let limit = share.bounds().bytes;
     if length.is_some_and(|length| length > limit) {
-        Err(too_large(limit))
+        Err(QuotaExceeded::Bytes(limit).into())
     } else {
         Ok(())
     }
-}
-
-pub(super) fn too_large(left: u64) -> Error {
-    let message =
-        format!("it is larger than {left} bytes, which the step's limit on its disk leaves");
-    Error::new(ErrorKind::Damaged, message)
-}
-
-pub(super) fn too_many(left: u64) -> Error {
-    Error::new(
-        ErrorKind::Damaged,
-        format!("it has more than {left} entries"),
-    )
 }
 
 pub(super) async fn write_file(
@@ -52,7 +39,7 @@ pub(super) async fn write_file(
             .map_or(Ok(0), |parent| make_directories(root, parent))?;
         counting
             .take_entries(made)
-            .map_err(|left| io::Error::other(too_many(left)))?;
+            .map_err(|error| io::Error::other(Error::from(error)))?;
         Ok(root.create(path)?.into_std())
     };
     let mut file = tokio::fs::File::from_std(blocking(root, path, create).await?);
@@ -60,7 +47,7 @@ pub(super) async fn write_file(
     let failed = |error| Error::local("writing it", error);
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        share.take_bytes(chunk.len() as u64).map_err(too_large)?;
+        share.take_bytes(chunk.len() as u64)?;
         file.write_all(&chunk).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)

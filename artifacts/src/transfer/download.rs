@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use futures::stream::BoxStream;
 
 use super::AT_ONCE;
-use super::disk::{blocking, fits, remove, too_many, write_file};
+use super::disk::{blocking, fits, remove, write_file};
 use super::permissions::{Mode, set_permissions};
 use super::unpack::{exact_length, peek, untar, unzip};
 use crate::archive::{self, Unpack};
@@ -91,7 +91,7 @@ async fn plain(
     share: &Arc<Share>,
 ) -> Result<(), Error> {
     fits(length, share)?;
-    share.take_entries(1).map_err(too_many)?;
+    share.take_entries(1)?;
     write_file(stream, root, path, share).await
 }
 
@@ -112,7 +112,7 @@ async fn fetch_directory(
     let fetched = objects.map_ok(|object| {
         let prefix = &prefix;
         async move {
-            share.take_entries(1).map_err(too_many)?;
+            share.take_entries(1)?;
             // What a console makes of a directory ends in a slash, and is none.
             if object.key.ends_with('/') {
                 return Ok(0);

@@ -78,7 +78,7 @@ pub(super) async fn unzip(
     share: &Arc<Share>,
 ) -> Result<(), Error> {
     let packed = format!("{path}.packed");
-    let archive = Arc::new(share.of_archive());
+    let archive = Arc::new(share.for_archive());
     write_file(stream, root, &packed, &archive).await?;
     let (place, share) = (path.to_owned(), Arc::clone(share));
     let unpack = move |root: &Dir, packed: &str| {

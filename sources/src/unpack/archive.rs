@@ -1,159 +1,126 @@
-//! Reading tar archives, which are not trusted in anything.
+//! Reading tar archives, which may be hostile.
 
-use std::cell::Cell;
 use std::io::{self, Read};
-use std::rc::Rc;
 
-use tar::{Archive, EntryType};
+use untrusted_tar::{LimitExceeded, TarReader, plain_path, resolve_link};
 
-use super::{Budget, Content, MAX_ENTRIES, MAX_NAMES, bomb, damaged, decompress};
+use super::{Budget, Content, MAX_ENTRIES, MAX_NAMES, damaged, decompress};
 use crate::{Error, ErrorKind};
 
-const LONGEST_NAME: usize = 4096;
-/// What describes one entry: its header, and the entries before it with a long name and the like, which are read whole.
-const MAX_DESCRIPTION: u64 = 1 << 20;
-
-/// Whether it is a tar archive: the magic of POSIX and GNU stands at 257.
+/// Whether the bytes are a tar archive. The magic of POSIX and GNU archives is at offset 257.
 pub(super) fn is_tar(bytes: &[u8]) -> bool {
     bytes.get(257..262).is_some_and(|magic| magic == b"ustar")
 }
 
-/// What an entry of an archive is.
+/// Type of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// A regular file.
     File,
-    /// A link to a path in the archive's own root, however it is written.
+    /// A symbolic or hard link to this path in the archive. The path is plain.
     Link(String),
-    /// A directory, or what a module has no use for.
+    /// A directory, a link out of the archive, or a type that modules do not use.
     Other,
 }
 
-/// Calls `each` with every entry of a layer: its path, plain and without a leading slash, what it is, and its content.
+/// Calls `each` with every entry of a layer: its plain path, its type, and its content. An entry with an invalid path is
+/// skipped, but it counts against the budget.
 pub(super) fn entries(
     layer: &Content,
     budget: &mut Budget,
     mut each: impl FnMut(&str, Kind, &mut dyn Read) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let reader = decompress::plain(layer).map_err(|error| damaged(&error))?;
-    let allowance = Rc::new(Cell::new(MAX_DESCRIPTION));
-    let mut archive = Archive::new(Metered {
-        inner: reader.take(budget.bytes),
-        allowance: Rc::clone(&allowance),
-    });
-    for entry in archive.entries().map_err(|error| damaged(&error))? {
-        // The limit looks like an end in the middle.
-        let mut entry = entry.map_err(|error| damaged(&error))?;
-        allowance.set(u64::MAX);
-        // The library makes up the holes of such a file, of any size: nothing below counts them.
-        if entry.header().entry_type() == EntryType::GNUSparse {
-            return Err(
-                Error::new(ErrorKind::Unsupported, "the archive holds a sparse file")
-                    .hint("pack it without, for example with GNU tar without --sparse"),
-            );
+    let mut names = budget.names;
+    TarReader::new(reader, &mut *budget).for_each(|entry| {
+        let path = entry.path().unwrap_or_default();
+        if path.is_empty() {
+            return Ok(());
         }
-        let Some(left) = budget.entries.checked_sub(1) else {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!("the archive has more than {MAX_ENTRIES} entries"),
-            ));
+        let kind = kind(entry, &path);
+        let target = match &kind {
+            Kind::Link(target) => target.len(),
+            Kind::File | Kind::Other => 0,
         };
-        budget.entries = left;
-        if let Some(path) = plain(&entry.path_bytes()) {
-            let kind = kind(&entry, &path);
-            let target = if let Kind::Link(target) = &kind {
-                target.len()
-            } else {
-                0
-            };
-            budget.names = budget
-                .names
-                .checked_sub(path.len() + target)
-                .ok_or_else(|| {
-                    Error::new(
-                        ErrorKind::TooLarge,
-                        format!("the paths in the archive have more than {MAX_NAMES} bytes"),
-                    )
-                })?;
-            each(&path, kind, &mut entry)?;
-        }
-        io::copy(&mut entry, &mut io::sink()).map_err(|error| damaged(&error))?;
-        allowance.set(MAX_DESCRIPTION);
+        names = names
+            .checked_sub(path.len() + target)
+            .ok_or_else(too_many_names)?;
+        each(&path, kind, entry)
+    })?;
+    budget.names = names;
+    Ok(())
+}
+
+fn too_many_names() -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        format!("the paths in the archive have more than {MAX_NAMES} bytes"),
+    )
+}
+
+impl untrusted_tar::Budget for Budget {
+    fn take_entries(&mut self, count: u64) -> Result<(), LimitExceeded> {
+        let limit = MAX_ENTRIES;
+        let left = self.entries.checked_sub(count);
+        self.entries = left.ok_or(LimitExceeded { limit })?;
+        Ok(())
     }
-    budget.bytes = archive.into_inner().inner.limit();
-    if budget.bytes == 0 {
-        Err(bomb(budget.whole))
-    } else {
+
+    fn take_archive_bytes(&mut self, count: u64) -> Result<(), LimitExceeded> {
+        let limit = self.whole;
+        let left = self.bytes.checked_sub(count);
+        self.bytes = left.ok_or(LimitExceeded { limit })?;
+        Ok(())
+    }
+
+    /// Sparse files are refused, so all content counts as bytes of the archive.
+    fn take_content_bytes(&mut self, _: u64) -> Result<(), LimitExceeded> {
         Ok(())
     }
 }
 
-/// A reader that gives no more than it is allowed to: the library reads descriptions into memory, however long they say they are.
-struct Metered<R> {
-    inner: R,
-    allowance: Rc<Cell<u64>>,
-}
+impl From<untrusted_tar::Error> for Error {
+    fn from(error: untrusted_tar::Error) -> Self {
+        use untrusted_tar::ErrorKind as Reason;
 
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.allowance.get())
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        if most == 0 && !buffer.is_empty() {
-            return Err(io::Error::other(format!(
-                "what describes an entry has more than {MAX_DESCRIPTION} bytes"
-            )));
+        let message = error.to_string();
+        match error.kind() {
+            Reason::Sparse => {
+                let converted = Self::new(ErrorKind::Unsupported, message);
+                match error.hint() {
+                    Some(hint) => converted.hint(hint),
+                    None => converted,
+                }
+            }
+            Reason::TooManyEntries => Self::new(ErrorKind::TooLarge, message),
+            Reason::TooManyBytes => Self::new(ErrorKind::Protocol, message).hint(
+                "the operator sets `sources.maxModuleSize`; an archive may hold four times as much",
+            ),
+            _ => damaged(&io::Error::from(error)),
         }
-        let count = self.inner.read(&mut buffer[..most])?;
-        self.allowance.update(|allowance| allowance - count as u64);
-        Ok(count)
     }
 }
 
-fn kind<R: Read>(entry: &tar::Entry<'_, R>, path: &str) -> Kind {
-    match entry.header().entry_type() {
-        EntryType::Regular | EntryType::Continuous => Kind::File,
-        EntryType::Link => link(entry.link_name_bytes().as_deref(), ""),
-        EntryType::Symlink => link(entry.link_name_bytes().as_deref(), parent(path)),
-        _ => Kind::Other,
+fn kind(entry: &untrusted_tar::Entry<'_>, path: &str) -> Kind {
+    match entry.kind() {
+        untrusted_tar::Kind::File => Kind::File,
+        untrusted_tar::Kind::HardLink => link(entry.link(), ""),
+        untrusted_tar::Kind::Symlink => link(entry.link(), parent(path)),
+        untrusted_tar::Kind::Directory | untrusted_tar::Kind::Other => Kind::Other,
     }
 }
 
-fn link(target: Option<&[u8]>, from: &str) -> Kind {
-    let resolved = target.and_then(|target| {
-        let target = std::str::from_utf8(target).ok()?;
-        resolve(if target.starts_with('/') { "" } else { from }, target)
-    });
+/// A link in `directory`, or in the root if the target is absolute.
+fn link(target: Option<&[u8]>, directory: &str) -> Kind {
+    let target = target.and_then(|target| std::str::from_utf8(target).ok());
+    let resolved = target.and_then(|target| resolve_link(directory, target));
     resolved.map_or(Kind::Other, Kind::Link)
 }
 
-/// A path without `.` and `..`, which may not leave the root. `None` for what cannot be one.
+/// The plain path of an entry: relative to the root of the archive, without `.` segments. `None` for an invalid path, a
+/// path with `..`, and the root itself.
 pub(super) fn plain(path: &[u8]) -> Option<String> {
-    if path.len() > LONGEST_NAME {
-        return None;
-    }
-    let path = std::str::from_utf8(path).ok()?;
-    // An entry that climbs is not what it seems to be.
-    if path.split('/').any(|segment| segment == "..") {
-        return None;
-    }
-    resolve("", path).filter(|path| !path.is_empty())
-}
-
-fn resolve(from: &str, path: &str) -> Option<String> {
-    let mut segments: Vec<&str> = from
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .collect();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop()?;
-            }
-            _ => segments.push(segment),
-        }
-    }
-    (!path.contains('\0')).then(|| segments.join("/"))
+    plain_path(path).ok().filter(|path| !path.is_empty())
 }
 
 pub(super) fn parent(path: &str) -> &str {
@@ -162,10 +129,12 @@ pub(super) fn parent(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use tar::EntryType;
+
     use super::super::tests::{LIMITS, gzip};
     use super::*;
 
-    /// Two megabytes that say they are a name: as large as whoever packs it likes.
+    /// Two megabytes are announced as the name of an entry.
     #[test]
     fn a_long_name_takes_no_memory() {
         for kind in [
@@ -188,30 +157,32 @@ mod tests {
             let error =
                 entries(&archive.into(), &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
             assert!(
-                error.to_string().contains("what describes an entry"),
+                error.to_string().contains("the header of an entry"),
                 "{error}"
             );
         }
     }
 
-    /// 64 GiB of holes in a header.
+    /// A header announces 8 GiB of holes.
     #[test]
-    fn holes_hold_up_nobody() {
+    fn sparse_files_are_refused() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(EntryType::GNUSparse);
         header.set_size(0);
         let gnu = header.as_gnu_mut().unwrap();
-        gnu.set_real_size(1 << 36);
-        gnu.sparse[0].offset = *b"1000000000000\0"[..12].first_chunk().unwrap();
+        gnu.set_real_size(1 << 33);
+        gnu.sparse[0].offset = *b"100000000000";
+        gnu.sparse[0].numbytes = *b"00000000000\0";
         header.set_cksum();
         let archive = [header.as_bytes().as_slice(), &[0; 1024]].concat();
         let content = super::super::Content::from(bytes::Bytes::from(archive));
         let error = entries(&content, &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
-        assert!(error.to_string().contains("sparse"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("holds a sparse file"), "{error}");
     }
 
     #[test]
-    fn paths_are_made_plain_or_refused() {
+    fn paths_are_plain_or_refused() {
         assert_eq!(plain(b"./a//b/").as_deref(), Some("a/b"));
         assert_eq!(plain(b"/app.wasm").as_deref(), Some("app.wasm"));
         for path in [

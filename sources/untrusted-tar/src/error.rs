@@ -1,0 +1,99 @@
+//! Errors of reading an archive.
+
+use std::io;
+
+use crate::bounds::LimitExceeded;
+
+/// Reason of an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The archive is damaged, or its source cannot be read.
+    Unreadable,
+    /// The archive has more entries than allowed.
+    TooManyEntries,
+    /// The archive, or its content, has more bytes than allowed.
+    TooManyBytes,
+    /// The archive expands to more than the allowed multiple of its own size.
+    Expansion,
+    /// The header of an entry is larger than allowed.
+    HeaderTooLarge,
+    /// The path of an entry is invalid, or leads out of the archive.
+    InvalidPath,
+    /// The archive holds a sparse file, and the caller refuses those.
+    Sparse,
+}
+
+/// An archive cannot be read, or breaks a rule.
+///
+/// `Error` and [`io::Error`] convert into each other without loss, so an error of the source survives the way through
+/// the `tar` crate.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<&'static str>,
+    #[source]
+    source: Option<io::Error>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }
+    }
+
+    pub(crate) fn with_hint(self, hint: &'static str) -> Self {
+        Self {
+            hint: Some(hint),
+            ..self
+        }
+    }
+
+    /// The archive has more entries than the limit.
+    pub fn too_many_entries(LimitExceeded { limit }: LimitExceeded) -> Self {
+        let message = format!("the archive has more than {limit} entries");
+        Self::new(ErrorKind::TooManyEntries, message)
+    }
+
+    /// More bytes come out of the archive than the limit.
+    pub fn too_many_bytes(LimitExceeded { limit }: LimitExceeded) -> Self {
+        let message = format!("more than {limit} bytes come out of the archive");
+        Self::new(ErrorKind::TooManyBytes, message)
+    }
+
+    /// Reason of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Advice for the reader, if there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        self.hint
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(|source: io::Error| Self {
+            kind: ErrorKind::Unreadable,
+            message: source.to_string(),
+            hint: None,
+            source: Some(source),
+        })
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error.source {
+            Some(source) => source,
+            None => Self::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}
