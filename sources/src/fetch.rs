@@ -11,12 +11,14 @@ use net::Body;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::credentials::Keyring;
-use crate::inner::{Inner, is_local};
-use crate::source::{Context, Ephemeral, Part, Streamed, Unpack};
+use crate::inner::Inner;
+use crate::source::{Context, Streamed};
+use crate::source_table::AnySource;
 use crate::store::{Writer, mismatch};
 use crate::unpack::{self, Content, Unpacked};
 use crate::{
-    Digest, Error, ErrorKind, FetchedModule, Package, Reference, Requester, Resolved, Source,
+    Digest, Ephemeral, Error, ErrorKind, FetchedModule, Package, Part, Reference, Requester,
+    Resolved, Unpack,
 };
 
 /// The number of times that a broken download is started again.
@@ -29,7 +31,7 @@ impl Inner {
         resolved: &Resolved,
         requester: &Requester,
     ) -> Result<FetchedModule, Error> {
-        let source = self.source(&resolved.origin)?;
+        let source = self.sources.get(&resolved.origin)?;
         let sizes = resolved.parts.iter().filter_map(|part| part.size);
         let (largest, all) = sizes.fold((0, 0u64), |(largest, all), size| {
             (size.max(largest), all.saturating_add(size))
@@ -42,7 +44,7 @@ impl Inner {
         }
         let module = if let Some(ephemeral) = &resolved.ephemeral {
             self.unpack_ephemeral(ephemeral, resolved).await?
-        } else if is_local(&resolved.origin) {
+        } else if self.sources.is_local(&resolved.origin) {
             self.unpack_local(source, resolved).await?
         } else {
             let keyrings = self.keyrings(&resolved.origin, requester).await?;
@@ -93,7 +95,7 @@ impl Inner {
             size: Some(size),
             media_type: None,
         };
-        let resolved = Resolved::packed(reference, digest, vec![part], unpack);
+        let resolved = Resolved::packed(reference.clone(), digest, vec![part], unpack);
         let origin = origin.unwrap_or_else(|| reference.clone());
         Ok(Resolved {
             origin,
@@ -106,7 +108,7 @@ impl Inner {
 
     async fn download_missing(
         &self,
-        source: &dyn Source,
+        source: &dyn AnySource,
         resolved: &Resolved,
         keyrings: &[Keyring],
     ) -> Result<(), Error> {
@@ -117,7 +119,7 @@ impl Inner {
             }
             let context = self.context(keyrings);
             let mut done = retry(|| self.download(source, resolved, part, &context)).await;
-            if self.is_mirrors_fault(&done, &resolved.origin) {
+            if is_mirrors_fault(source, &resolved.origin, &done) {
                 let direct = context.without_mirrors();
                 done = retry(|| self.download(source, resolved, part, &direct)).await;
             }
@@ -130,14 +132,14 @@ impl Inner {
     /// retries a body that broke off.
     async fn download(
         &self,
-        source: &dyn Source,
+        source: &dyn AnySource,
         resolved: &Resolved,
         part: &Part,
         context: &Context<'_>,
     ) -> Result<(), Error> {
         let _permit = self.downloads.acquire(&resolved.origin.server()).await?;
         let body = source
-            .open_unverified(resolved, part, context)
+            .open_unverified(&resolved.origin, part, context)
             .await
             .map_err(Error::already_retried)?;
         let (store, digest) = (self.store.clone(), part.digest.clone());
@@ -151,22 +153,6 @@ impl Inner {
             ));
         }
         blocking(move || writer.commit().map(drop)).await
-    }
-
-    /// Whether it may go better without mirrors: one of them may have something else than the registry.
-    pub(crate) fn is_mirrors_fault<T>(&self, done: &Result<T, Error>, origin: &Reference) -> bool {
-        let Err(error) = done else { return false };
-        let fault = matches!(
-            error.kind(),
-            ErrorKind::DigestMismatch
-                | ErrorKind::Protocol
-                | ErrorKind::TooLarge
-                | ErrorKind::Unsupported
-        ) && self.oci.is_mirrored(origin);
-        if fault {
-            tracing::warn!(%error, "a mirror may have something else: asking the registry itself");
-        }
-        fault
     }
 
     /// Writes a body as it arrives, and no more of it than may come.
@@ -268,7 +254,7 @@ impl Inner {
 
     async fn unpack_local(
         &self,
-        source: &dyn Source,
+        source: &dyn AnySource,
         resolved: &Resolved,
     ) -> Result<FetchedModule, Error> {
         let [part] = resolved.parts.as_slice() else {
@@ -294,12 +280,12 @@ impl Inner {
 
     async fn read_local(
         &self,
-        source: &dyn Source,
+        source: &dyn AnySource,
         resolved: &Resolved,
         part: &Part,
     ) -> Result<Bytes, Error> {
         let body = source
-            .open_unverified(resolved, part, &self.context(&[]))
+            .open_unverified(&resolved.origin, part, &self.context(&[]))
             .await?;
         let mut bytes = Vec::new();
         let mut stream = body.stream;
@@ -313,6 +299,27 @@ impl Inner {
             Err(mismatch(&part.digest, &actual))
         }
     }
+}
+
+/// Whether the error may be the fault of a mirror: a mirror may have other content than its registry.
+pub(crate) fn is_mirrors_fault<T>(
+    source: &dyn AnySource,
+    origin: &Reference,
+    done: &Result<T, Error>,
+) -> bool {
+    let Err(error) = done else { return false };
+    let may_differ = matches!(
+        error.kind(),
+        ErrorKind::DigestMismatch
+            | ErrorKind::Protocol
+            | ErrorKind::TooLarge
+            | ErrorKind::Unsupported
+    );
+    let fault = may_differ && source.has_mirrors(origin);
+    if fault {
+        tracing::warn!(%error, "a mirror may have other content; asking the registry itself");
+    }
+    fault
 }
 
 /// Repeats `work` while its error may pass: a connection that broke off.

@@ -1,6 +1,5 @@
 //! Modules on this machine: for the command line, and for servers under one directory that the operator opened.
 
-use std::fmt;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
@@ -8,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use net::Body;
 
-use crate::source::{Context, Part, Resolution, Resolved, Source};
-use crate::{Digest, Error, ErrorKind, Reference};
+use crate::reference::FileReference;
+use crate::source::{Context, Resolution, Source};
+use crate::{Digest, Error, ErrorKind, Part, Resolved};
 
 /// Which files may be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +35,9 @@ impl FileSource {
         Self { access, max_bytes }
     }
 
-    async fn read(&self, reference: &Reference) -> Result<Vec<u8>, Error> {
-        let Reference::File(path) = reference else {
-            return Err(Error::new(
-                ErrorKind::InvalidReference,
-                format!("`{}` is not a file", reference.redacted()),
-            ));
-        };
-        let (source, path) = (self.clone(), path.clone());
+    async fn read(&self, reference: &FileReference) -> Result<Vec<u8>, Error> {
+        let source = self.clone();
+        let path = reference.path().to_owned();
         let read = tokio::task::spawn_blocking(move || source.read_blocking(&path)).await;
         read.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Store, "reading the file broke off").caused_by(error))
@@ -127,17 +122,17 @@ impl FileSource {
     }
 }
 
-impl fmt::Display for FileSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("file")
-    }
-}
-
 #[async_trait]
 impl Source for FileSource {
+    type Reference = FileReference;
+
+    fn is_local(&self) -> bool {
+        true
+    }
+
     async fn resolve(
         &self,
-        reference: &Reference,
+        reference: &FileReference,
         _stored: Option<&Resolved>,
         _context: &Context<'_>,
     ) -> Result<Resolution, Error> {
@@ -148,16 +143,16 @@ impl Source for FileSource {
             size: Some(bytes.len() as u64),
             media_type: None,
         };
-        Ok(Resolved::file(reference, digest, part).into())
+        Ok(Resolved::file(reference.clone(), digest, part).into())
     }
 
     async fn open_unverified(
         &self,
-        resolved: &Resolved,
+        origin: &FileReference,
         _part: &Part,
         _context: &Context<'_>,
     ) -> Result<Body, Error> {
-        let bytes = self.read(&resolved.origin).await?;
+        let bytes = self.read(origin).await?;
         Ok(Bytes::from(bytes).into())
     }
 }
@@ -176,10 +171,8 @@ mod tests {
     #[test]
     fn only_files_below_the_opened_directory() {
         let directory = tempfile::tempdir().unwrap();
-        let (root, outside) = (
-            directory.path().join("root"),
-            directory.path().join("outside.wasm"),
-        );
+        let root = directory.path().join("root");
+        let outside = directory.path().join("outside.wasm");
         std::fs::create_dir(&root).unwrap();
         std::fs::write(root.join("in.wasm"), b"abc").unwrap();
         std::fs::write(&outside, b"secret").unwrap();

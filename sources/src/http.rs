@@ -3,46 +3,39 @@
 //! What has no digest is asked for with what the server said to tell versions apart by (RFC 9110, 13.1), so that it is sent again only
 //! when it changed; and not at all while the server promised that it does not. What must not be stored is not: digests in references outweigh that.
 
-use std::fmt;
-
 use async_trait::async_trait;
 use net::{Body, Caching, Request, Response};
 
 use crate::credentials::preemptive;
 use crate::reference::HttpReference;
-use crate::source::{Context, Part, Resolution, Resolved, Source, Streamed, Unpack};
-use crate::{Error, ErrorKind, Reference};
+use crate::source::{Context, Resolution, Source, Streamed};
+use crate::{Error, Part, Resolved, Unpack};
 
 /// The `http` source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpSource;
 
-impl fmt::Display for HttpSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("http")
-    }
-}
-
 #[async_trait]
 impl Source for HttpSource {
+    type Reference = HttpReference;
+
     /// Needs no request where the reference says the digest.
     async fn resolve(
         &self,
-        reference: &Reference,
+        reference: &HttpReference,
         stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolution, Error> {
-        let http = expect(reference)?;
-        let expected = http.module_digest().cloned();
-        let Some(digest) = http.digest() else {
-            return revalidate(http, stored, context).await;
+        let expected = reference.module_digest().cloned();
+        let Some(digest) = reference.digest() else {
+            return revalidate(reference, stored, context).await;
         };
         let part = Part {
             digest: digest.clone(),
             size: None,
             media_type: None,
         };
-        let resolved = Resolved::file(reference, digest.clone(), part);
+        let resolved = Resolved::file(reference.clone(), digest.clone(), part);
         Ok(match expected {
             // Only unpacking shows whether it holds.
             Some(_) => Resolved {
@@ -55,13 +48,18 @@ impl Source for HttpSource {
         .into())
     }
 
+    /// A URL without a digest is downloaded at once: its digest is not known before.
+    fn may_stream_on_resolve(&self, reference: &HttpReference) -> bool {
+        reference.digest().is_none()
+    }
+
     async fn open_unverified(
         &self,
-        resolved: &Resolved,
+        origin: &HttpReference,
         _part: &Part,
         context: &Context<'_>,
     ) -> Result<Body, Error> {
-        ask(expect(&resolved.origin)?, None, context)
+        ask(origin, None, context)
             .await?
             .decoded_body()
             .map_err(Error::from)
@@ -116,15 +114,5 @@ async fn ask(
         200 => Ok(answer),
         304 if conditional => Ok(answer),
         _ => Err(answer.error(&what).into()),
-    }
-}
-
-fn expect(reference: &Reference) -> Result<&HttpReference, Error> {
-    match reference {
-        Reference::Http(http) => Ok(http),
-        other => Err(Error::new(
-            ErrorKind::InvalidReference,
-            format!("`{}` is not a URL", other.redacted()),
-        )),
     }
 }

@@ -1,6 +1,5 @@
 //! What all calls of [`Sources`](crate::Sources) share: the sources, the store, the caches and the limits.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +8,16 @@ use moka::future::Cache;
 use net::{Hosts, Http, SingleFlight};
 use tokio::sync::Semaphore;
 
-use crate::bindle::BindleSource;
 use crate::credentials::{CredentialProvider, Keyring};
 use crate::download_limits::DownloadLimiter;
-use crate::file::{Access, FileSource};
-use crate::http::HttpSource;
-use crate::oci::OciSource;
 use crate::policy::Policy;
-use crate::reference::Endpoint;
 use crate::signatures::Signatures;
 use crate::source::{Context, SharedProgress};
+use crate::source_table::SourceTable;
 use crate::store::Store;
-use crate::wasmer::WasmerSource;
-use crate::wkg::Registries;
 use crate::{
     Config, Digest, Error, ErrorKind, FetchedModule, Package, Reference, Request, Requester,
-    Resolved, Source,
+    Resolved,
 };
 
 /// How long a workflow's resolved references are remembered after their last use.
@@ -32,12 +25,26 @@ const REMEMBER: Duration = Duration::from_hours(6);
 /// The number of modules that are held in memory at once, until they are compiled.
 const MODULES_IN_MEMORY: usize = 4;
 
+/// Within one scope, a requester gets the same content for a reference each time, whatever the pull
+/// policy: all steps of a workflow run the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ResolvedKey {
+    pub(crate) scope: String,
+    pub(crate) reference: Reference,
+    pub(crate) requester: Requester,
+}
+
+/// A download that several requests share. The reference is part of the key: a failure of one origin is
+/// not a failure of another origin with the same content.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FetchKey {
+    pub(crate) reference: Reference,
+    pub(crate) package: Digest,
+    pub(crate) requester: Requester,
+}
+
 pub(crate) struct Inner {
-    pub(crate) sources: BTreeMap<&'static str, Arc<dyn Source>>,
-    pub(crate) oci: Arc<OciSource>,
-    pub(crate) wkg: Registries,
-    /// The Wasmer registry and the Bindle server of references that name none.
-    pub(crate) endpoints: (Option<Endpoint>, Option<Endpoint>),
+    pub(crate) sources: SourceTable,
     pub(crate) policy: Policy,
     pub(crate) signatures: Signatures,
     pub(crate) credentials: Box<dyn CredentialProvider>,
@@ -46,19 +53,14 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) max_module_bytes: u64,
     pub(crate) progress: SharedProgress,
-    pub(crate) resolved: Cache<(String, Reference, Requester), Arc<Resolved>>,
+    pub(crate) resolved: Cache<ResolvedKey, Arc<Resolved>>,
     pub(crate) packages: Cache<Digest, Arc<Package>>,
     pub(crate) resolving: SingleFlight<Request, Result<Arc<Resolved>, Error>>,
-    pub(crate) fetching: SingleFlight<(Reference, Digest, Requester), Result<FetchedModule, Error>>,
+    pub(crate) fetching: SingleFlight<FetchKey, Result<FetchedModule, Error>>,
     /// Every one may put a file of the largest size into the store.
     pub(crate) downloads: DownloadLimiter,
     /// Every one may be a module of the largest size in memory.
     pub(crate) in_memory: Arc<Semaphore>,
-}
-
-/// Whether the content is on this machine already, so that the store need not hold it.
-pub(crate) fn is_local(reference: &Reference) -> bool {
-    matches!(reference, Reference::File(_))
 }
 
 /// A server that sends a byte now and then must not keep everybody who waits for it.
@@ -78,52 +80,17 @@ impl Inner {
     /// The sources as configured, with their store.
     pub(crate) fn new(
         config: &Config,
+        sources: SourceTable,
         store: Store,
         credentials: impl CredentialProvider,
-        any_file: bool,
         progress: SharedProgress,
     ) -> Result<Self, Error> {
-        let access = match (&config.files, any_file) {
-            (_, true) => Access::Any,
-            (Some(root), false) if !root.is_dir() => {
-                let message = format!(
-                    "`sources.files`: there is no directory `{}`",
-                    root.display()
-                );
-                return Err(Error::new(ErrorKind::InvalidConfig, message));
-            }
-            (Some(root), false) => Access::Below(root.clone()),
-            (None, false) => Access::Denied,
-        };
-        let oci = Arc::new(OciSource::new(config.mirrors.clone()));
-        let sources: BTreeMap<&'static str, Arc<dyn Source>> = BTreeMap::from([
-            ("oci", Arc::clone(&oci) as Arc<dyn Source>),
-            ("http", Arc::new(HttpSource)),
-            (
-                "wapm",
-                Arc::new(WasmerSource::new(config.wapm.registry.clone())?),
-            ),
-            (
-                "bindle",
-                Arc::new(BindleSource::new(
-                    config.bindle.server.clone(),
-                    config.bindle.keys.clone(),
-                )),
-            ),
-            (
-                "file",
-                Arc::new(FileSource::new(access, config.max_module_bytes)),
-            ),
-        ]);
         let hosts =
             Hosts::new(config.insecure.iter().cloned()).only(config.policy.hosts.iter().cloned());
         Ok(Self {
             sources,
-            oci,
-            wkg: config.wkg.clone(),
-            endpoints: (config.wapm.registry.clone(), config.bindle.server.clone()),
             policy: config.policy.clone(),
-            signatures: Signatures::new(&config.policy.signatures, &config.bindle.keys)?,
+            signatures: Signatures::new(&config.policy.signatures)?,
             credentials: Box::new(credentials),
             trusted_realms: config.trusted_realms.clone(),
             http: Http::new(&hosts, &config.authorities)?,
@@ -142,25 +109,12 @@ impl Inner {
         })
     }
 
-    pub(crate) fn source(&self, reference: &Reference) -> Result<&dyn Source, Error> {
-        let name = reference.source();
-        self.sources
-            .get(name)
-            .map(|source| &**source)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Unsupported,
-                    format!("there is no source `{name}`"),
-                )
-            })
-    }
-
     pub(crate) async fn keyrings(
         &self,
         reference: &Reference,
         requester: &Requester,
     ) -> Result<Vec<Keyring>, Error> {
-        if is_local(reference) {
+        if self.sources.is_local(reference) {
             Ok(Vec::new())
         } else {
             self.credentials.keyrings(requester).await
@@ -182,8 +136,9 @@ impl Inner {
         reference: &Reference,
         requester: &Requester,
     ) -> Option<Resolved> {
-        let (store, reference, requester) =
-            (self.store.clone(), reference.clone(), requester.clone());
+        let store = self.store.clone();
+        let reference = reference.clone();
+        let requester = requester.clone();
         let look = move || {
             let resolved = store
                 .resolved(&reference, &requester)
@@ -195,7 +150,8 @@ impl Inner {
     }
 
     pub(crate) async fn holds(&self, resolved: &Resolved) -> bool {
-        let (store, resolved) = (self.store.clone(), resolved.clone());
+        let store = self.store.clone();
+        let resolved = resolved.clone();
         tokio::task::spawn_blocking(move || store.holds(&resolved))
             .await
             .unwrap_or(false)
@@ -206,7 +162,8 @@ impl Inner {
         if let Some(package) = self.packages.get(&key).await {
             return Some(package);
         }
-        let (store, looked_up) = (self.store.clone(), key.clone());
+        let store = self.store.clone();
+        let looked_up = key.clone();
         let package = tokio::task::spawn_blocking(move || store.package(&looked_up))
             .await
             .ok()??;
@@ -217,8 +174,9 @@ impl Inner {
 
     /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
     pub(crate) async fn remember(&self, resolved: &Resolved, requester: &Requester) {
-        let (store, resolved, requester) =
-            (self.store.clone(), resolved.clone(), requester.clone());
+        let store = self.store.clone();
+        let resolved = resolved.clone();
+        let requester = requester.clone();
         let remember = move || match resolved.caching.no_store {
             true => store.forget(&resolved.reference, &requester),
             false => store.remember(&resolved, &requester),

@@ -6,7 +6,6 @@
 use net::matches;
 use serde::{Deserialize, Serialize};
 
-use crate::reference::canonical_host;
 use crate::{Error, ErrorKind, Reference};
 
 /// The operator's rules. Without any, everything may run.
@@ -56,7 +55,7 @@ pub struct Identity {
 impl Policy {
     /// Whether the reference may run.
     pub fn check(&self, reference: &Reference) -> Result<(), Error> {
-        let name = reference.subject();
+        let name = reference.policy_subject();
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &name));
         if any(&self.deny) || !(self.allow.is_empty() || any(&self.allow)) {
             return Err(Error::new(
@@ -69,97 +68,12 @@ impl Policy {
             return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module").hint(
                 format!(
                     "{}; where no such policy is, `wasm-workflow-executor inspect` shows the reference with it",
-                    where_digest(reference)
+                    reference.how_to_pin()
                 ),
             ));
         }
         Ok(())
     }
-}
-
-/// Where a reference has its digest.
-fn where_digest(reference: &Reference) -> &'static str {
-    match reference {
-        Reference::Oci(_) => "add it to the reference, `…@sha256:…`",
-        Reference::Http(_) => "add it to the URL, `…#sha256=…`, or as `http.digest`",
-        Reference::Wasmer(_) => "add it as `wapm.digest`, or to the reference, `…#sha256=…`",
-        Reference::Bindle(_) => "name the parcel by its SHA-256, `bindle.parcel`",
-        Reference::Wkg(_) | Reference::File(_) => {
-            "such a reference cannot have one: name the module in its registry"
-        }
-    }
-}
-
-/// What references begin with in their canonical form.
-const SCHEMES: [&str; 9] = [
-    "oci://",
-    "https://",
-    "http://",
-    "wapm://",
-    "wapm:HOST//",
-    "bindle://",
-    "bindle:HOST//",
-    "wkg:",
-    "file://",
-];
-
-/// Whether a reference can match the pattern. A rule that no reference is written like would silently do nothing.
-///
-/// # Errors
-///
-/// Why not.
-pub fn check_pattern(pattern: &str) -> Result<(), String> {
-    let start = pattern.split('*').next().unwrap_or_default();
-    let whole = start.len() == pattern.len();
-    let fits = |scheme: &&str| match scheme.split_once("HOST//") {
-        // Elsewhere than with the operator: a name, and two slashes.
-        Some((scheme, _)) => {
-            let host = start
-                .strip_prefix(scheme)
-                .filter(|host| !host.starts_with('/'));
-            host.is_some_and(|host| host.contains("//") || (!whole && !host.contains('/')))
-        }
-        None => start.starts_with(*scheme) || (!whole && scheme.starts_with(start)),
-    };
-    if !SCHEMES.iter().any(fits) || start.starts_with("wkg:/") {
-        return Err(format!(
-            "`{pattern}` matches no reference: they begin with {}",
-            SCHEMES.join(", ")
-        ));
-    }
-    if pattern.contains('#') {
-        return Err(format!(
-            "`{pattern}` matches no reference: what stands behind `#` in one is not compared"
-        ));
-    }
-    if let Some(name) = start
-        .strip_prefix("oci://")
-        .filter(|name| name.contains('/'))
-    {
-        let canonical = canonical_host(name);
-        if canonical != name {
-            let rest = &pattern[start.len()..];
-            return Err(format!(
-                "`{pattern}` matches no reference: this registry is written `oci://{canonical}{rest}`"
-            ));
-        }
-    }
-    if let Some(name) = start.strip_prefix("oci://") {
-        let (host, _) = name.split_once('/').unwrap_or((name, ""));
-        let is_host = host.contains(['.', ':']) || host == "localhost";
-        if !is_host && (name.contains('/') || whole) && !host.is_empty() {
-            return Err(format!(
-                "`{pattern}` matches no reference: those of Docker Hub are written `oci://docker.io/…`"
-            ));
-        }
-        let last = name.rsplit('/').next().unwrap_or_default();
-        if whole && !last.contains([':', '@']) {
-            return Err(format!(
-                "`{pattern}` matches no reference: they have a tag or a digest; write `{pattern}:*`"
-            ));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

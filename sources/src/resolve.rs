@@ -2,127 +2,141 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::inner::{Inner, in_time, is_local};
+use crate::inner::{Inner, in_time};
 use crate::source::{Context, Resolution};
-use crate::{Error, ErrorKind, PullPolicy, Reference, Request, Resolved, Source, fetch, wasmer};
+use crate::source_table::AnySource;
+use crate::{Error, ErrorKind, PullPolicy, Reference, Request, Resolved, fetch};
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Whether its server promised that it is the same today. Who says `Always`, or shows a Secret of their own, has it asked all the same.
-fn is_fresh(resolved: &Resolved, request: &Request) -> bool {
-    request.pull_policy.is_none()
-        && request.requester.secrets.is_empty()
-        && resolved.caching.is_fresh(SystemTime::now())
+/// The answer of the store to a request.
+enum Stored {
+    /// The stored result answers the request.
+    Current(Box<Resolved>),
+    /// The origin has to be asked. The stored result may spare a download.
+    Stale(Option<Box<Resolved>>),
 }
 
 impl Inner {
-    /// The reference without the name of a registry or server, where it has one that is the operator's own: rules hold however it is written.
-    pub(crate) fn short(&self, reference: &Reference) -> Option<Reference> {
-        match reference {
-            Reference::Wasmer(package)
-                if package.registry().is_some_and(|registry| {
-                    wasmer::is_same(registry, self.endpoints.0.as_ref())
-                }) =>
-            {
-                Some(Reference::Wasmer(package.clone().in_default_registry()))
-            }
-            Reference::Bindle(bindle)
-                if bindle.server().is_some() && bindle.server() == self.endpoints.1.as_ref() =>
-            {
-                Some(Reference::Bindle(bindle.clone().on_default_server()))
-            }
-            _ => None,
-        }
-    }
-
     pub(crate) async fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
         let reference = &request.reference;
         self.policy.check(reference)?;
-        let policy = request
-            .pull_policy
-            .unwrap_or_else(|| PullPolicy::default_for(reference));
-        let local = is_local(reference);
-        let stored = if local {
-            None
-        } else {
-            self.stored(reference, &request.requester).await
-        };
-        let unchecked = stored
-            .as_ref()
-            .is_some_and(|resolved| !self.signatures.held(resolved));
-        let stored = match stored.filter(|_| !unchecked) {
-            Some(resolved) if policy != PullPolicy::Always || is_fresh(&resolved, request) => {
+        let stored = match self.find_stored(request).await? {
+            Stored::Current(resolved) => {
                 tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
                 self.policy.check(&resolved.origin)?;
-                return Ok(resolved);
+                return Ok(*resolved);
             }
-            stored => stored,
+            Stored::Stale(stored) => stored,
         };
-        if policy == PullPolicy::Never && !local {
-            let message = match unchecked {
-                true => {
-                    "is in the store, and nobody has checked its signature yet: the pull policy `Never` does not let that be asked for"
-                }
-                false => "is not in the store, and the pull policy is `Never`",
-            };
-            let error = Error::new(ErrorKind::NotStored, message);
-            return Err(error.hint("pull it first, or use the pull policy `IfNotPresent`"));
-        }
         let keyrings = self.keyrings(reference, &request.requester).await?;
         let context = self.context(&keyrings);
-        let origin = match reference {
-            Reference::Wkg(package) => {
-                let origin = self.wkg.locate(package, &self.oci, &context).await?;
-                self.policy.check(&origin)?;
-                origin
-            }
-            itself => itself.clone(),
-        };
-        self.signatures.check_origin(reference, &origin)?;
-        let source = self.source(&origin)?;
-        let mut resolved = self
-            .resolve_at(source, &origin, stored.as_ref(), &context)
-            .await;
-        if self.is_mirrors_fault(&resolved, &origin) {
-            resolved = self
-                .resolve_at(source, &origin, stored.as_ref(), &context.without_mirrors())
-                .await;
-        }
-        let resolved = resolved.map_err(|error| match (&stored, error.kind()) {
-            (Some(_), ErrorKind::Unavailable) => error.hint(
-                "what it was is in the store: with the pull policy `IfNotPresent` that runs, and nobody is asked",
-            ),
-            _ => error,
-        })?;
+        let origin = self.locate(reference, &context).await?;
+        let source = self.sources.get(&origin)?;
+        self.signatures.check_origin(reference, &origin, source)?;
+        let resolved = self
+            .ask_origin(source, &origin, stored.as_deref(), &context)
+            .await?;
         let resolved = Resolved {
             reference: reference.clone(),
             ..resolved
         };
-        // A name without a version led to one.
+        // A reference without a version led to a version.
         self.policy.check(&resolved.origin)?;
-        let resolved = self.check_signatures(resolved, &context).await?;
+        let resolved = self.verify_signatures(source, resolved, &context).await?;
         tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
-        // The content may be here under another reference, and then nobody fetches it.
-        if !local && (resolved.caching.no_store || self.holds(&resolved).await) {
-            self.remember(&resolved, &request.requester).await;
-        }
+        self.remember_stored(&resolved, request).await;
         Ok(resolved)
     }
 
-    async fn resolve_at(
+    /// Looks for the reference in the store.
+    ///
+    /// # Errors
+    ///
+    /// The pull policy is `Never`, and the store cannot answer.
+    async fn find_stored(&self, request: &Request) -> Result<Stored, Error> {
+        let reference = &request.reference;
+        if self.sources.is_local(reference) {
+            return Ok(Stored::Stale(None));
+        }
+        let policy = request
+            .pull_policy
+            .unwrap_or_else(|| reference.default_pull_policy());
+        let stored = self.stored(reference, &request.requester).await;
+        let unverified = stored
+            .as_ref()
+            .is_some_and(|resolved| !self.is_verified(resolved));
+        let stored = stored.filter(|_| !unverified);
+        if let Some(resolved) = &stored
+            && (policy != PullPolicy::Always || is_fresh(resolved, request))
+        {
+            return Ok(Stored::Current(Box::new(resolved.clone())));
+        }
+        if policy != PullPolicy::Never {
+            return Ok(Stored::Stale(stored.map(Box::new)));
+        }
+        let message = match unverified {
+            true => {
+                "is in the store without a verified signature, and the pull policy `Never` does \
+                 not allow to verify it"
+            }
+            false => "is not in the store, and the pull policy is `Never`",
+        };
+        Err(Error::new(ErrorKind::NotStored, message)
+            .hint("pull it first, or use the pull policy `IfNotPresent`"))
+    }
+
+    fn is_verified(&self, resolved: &Resolved) -> bool {
+        let source = self.sources.get(&resolved.origin);
+        source.is_ok_and(|source| self.signatures.is_verified(resolved, source))
+    }
+
+    /// The reference that has the content: the reference itself, unless a locator knows another.
+    async fn locate(
         &self,
-        source: &dyn Source,
+        reference: &Reference,
+        context: &Context<'_>,
+    ) -> Result<Reference, Error> {
+        let Some(locator) = self.sources.get_locator(reference) else {
+            return Ok(reference.clone());
+        };
+        let origin = locator.locate(reference, context).await?;
+        self.policy.check(&origin)?;
+        Ok(origin)
+    }
+
+    /// Resolves at the origin, and once more without mirrors if a mirror may be at fault.
+    async fn ask_origin(
+        &self,
+        source: &dyn AnySource,
         origin: &Reference,
         stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
-        // The content may come at once.
-        let may_arrive = origin.pinned().is_none()
-            && matches!(origin, Reference::Http(_) | Reference::Wasmer(_));
-        let _permit = if may_arrive {
-            Some(self.downloads.acquire(&origin.server()).await?)
-        } else {
-            None
+        let mut resolved = self.resolve_at(source, origin, stored, context).await;
+        if fetch::is_mirrors_fault(source, origin, &resolved) {
+            let context = context.without_mirrors();
+            resolved = self.resolve_at(source, origin, stored, &context).await;
+        }
+        resolved.map_err(|error| match (stored, error.kind()) {
+            (Some(_), ErrorKind::Unavailable) => error.hint(
+                "an earlier copy is in the store; use the pull policy `IfNotPresent` to run it \
+                 without contacting the origin",
+            ),
+            _ => error,
+        })
+    }
+
+    async fn resolve_at(
+        &self,
+        source: &dyn AnySource,
+        origin: &Reference,
+        stored: Option<&Resolved>,
+        context: &Context<'_>,
+    ) -> Result<Resolved, Error> {
+        let _permit = match source.may_stream_on_resolve(origin) {
+            true => Some(self.downloads.acquire(&origin.server()).await?),
+            false => None,
         };
         let attempt = || async {
             let resolving = in_time(RESOLVE_TIMEOUT, source.resolve(origin, stored, context));
@@ -135,27 +149,47 @@ impl Inner {
         fetch::retry(attempt).await
     }
 
-    /// What is in the store and the same as before was checked then.
-    async fn check_signatures(
+    /// Verifies the signatures, unless the stored result was verified against the same rules.
+    async fn verify_signatures(
         &self,
+        source: &dyn AnySource,
         resolved: Resolved,
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
-        if self.signatures.held(&resolved) {
+        if self.signatures.is_verified(&resolved, source) {
             return Ok(resolved);
         }
-        let mut signed = self.signatures.check(&resolved, &self.oci, context).await;
-        // A mirror need not have the signatures of what it has.
-        let unsigned = matches!(&signed, Err(error) if error.kind() == ErrorKind::Denied && self.oci.is_mirrored(&resolved.origin));
-        if unsigned || self.is_mirrors_fault(&signed, &resolved.origin) {
-            signed = self
-                .signatures
-                .check(&resolved, &self.oci, &context.without_mirrors())
-                .await;
+        let mut signed = self.signatures.verify(&resolved, source, context).await;
+        let origin = &resolved.origin;
+        // A mirror may have an artifact without its signatures.
+        let unsigned = matches!(&signed, Err(error) if error.kind() == ErrorKind::Denied)
+            && source.has_mirrors(origin);
+        if unsigned || fetch::is_mirrors_fault(source, origin, &signed) {
+            let context = context.without_mirrors();
+            signed = self.signatures.verify(&resolved, source, &context).await;
         }
         Ok(Resolved {
             signed: signed?,
             ..resolved
         })
     }
+
+    /// Remembers the result if its content needs no download: it is in the store under another
+    /// reference, or must not be stored.
+    async fn remember_stored(&self, resolved: &Resolved, request: &Request) {
+        if self.sources.is_local(&resolved.reference) {
+            return;
+        }
+        if resolved.caching.no_store || self.holds(resolved).await {
+            self.remember(resolved, &request.requester).await;
+        }
+    }
+}
+
+/// Whether the server's `Cache-Control` still allows the stored result. An explicit pull policy, or a
+/// Secret that the template names, always asks the server.
+fn is_fresh(resolved: &Resolved, request: &Request) -> bool {
+    request.pull_policy.is_none()
+        && request.requester.secrets.is_empty()
+        && resolved.caching.is_fresh(SystemTime::now())
 }

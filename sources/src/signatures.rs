@@ -1,30 +1,56 @@
-//! Which modules must be signed, and by whom.
+//! The operator's rules about signatures, with their keys read.
 
 use net::matches;
 
-use crate::bindle::TrustedKey;
-use crate::oci::OciSource;
 use crate::policy::{Identity, SignatureRule};
-use crate::signer::{PublicKey, Signer};
+use crate::signer::{PublicKey, RequiredSignature, Signer};
 use crate::source::Context;
+use crate::source_table::AnySource;
 use crate::{Digest, Error, ErrorKind, Reference, Resolved};
 
-/// The rules, with their keys read.
+/// All rules about signatures.
 #[derive(Debug, Default)]
 pub(crate) struct Signatures {
     rules: Vec<Rule>,
-    /// Of what bindles are checked by, where keys are listed.
-    bindle: Option<Digest>,
 }
 
 #[derive(Debug)]
 struct Rule {
-    /// For errors.
-    name: String,
+    required: RequiredSignature,
+    /// Patterns of the references that need the signature.
     references: Vec<String>,
-    signers: Vec<Signer>,
-    /// Of all that the rule says.
+    /// Digest of the whole rule.
     digest: Digest,
+}
+
+impl Rule {
+    fn new(index: usize, rule: &SignatureRule) -> Result<Self, Error> {
+        let name = format!("`sources.policy.signatures[{index}]`");
+        if rule.references.is_empty() || (rule.keys.is_empty() && rule.keyless.is_none()) {
+            let message = format!("{name} needs `references`, and `keys` or `keyless`");
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
+        let keys = rule.keys.iter();
+        let keys = keys.map(|pem| PublicKey::from_pem(pem).map(Signer::Key));
+        let signers = keys
+            .chain(rule.keyless.iter().map(keyless))
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.context(&name))?;
+        Ok(Self {
+            required: RequiredSignature {
+                rule: name,
+                signers,
+            },
+            references: rule.references.clone(),
+            digest: Digest::of(format!("{rule:?}").as_bytes()),
+        })
+    }
+
+    fn applies_to(&self, subject: &str) -> bool {
+        self.references
+            .iter()
+            .any(|pattern| matches(pattern, subject))
+    }
 }
 
 #[cfg(feature = "keyless")]
@@ -49,111 +75,64 @@ fn keyless(_: &Identity) -> Result<Signer, Error> {
 }
 
 impl Signatures {
-    pub(crate) fn new(rules: &[SignatureRule], bindle_keys: &[TrustedKey]) -> Result<Self, Error> {
-        let rule = |(index, rule): (usize, &SignatureRule)| {
-            let name = format!("`sources.policy.signatures[{index}]`");
-            if rule.references.is_empty() || (rule.keys.is_empty() && rule.keyless.is_none()) {
-                let message = format!("{name} needs `references`, and `keys` or `keyless`");
-                return Err(Error::new(ErrorKind::InvalidConfig, message));
-            }
-            let keys = rule
-                .keys
-                .iter()
-                .map(|pem| PublicKey::from_pem(pem).map(Signer::Key));
-            let signers = keys
-                .chain(rule.keyless.iter().map(keyless))
-                .collect::<Result<_, _>>();
-            Ok(Rule {
-                references: rule.references.clone(),
-                signers: signers.map_err(|error| error.context(&name))?,
-                digest: Digest::of(format!("{rule:?}").as_bytes()),
-                name,
-            })
-        };
-        let bindle =
-            (!bindle_keys.is_empty()).then(|| Digest::of(format!("{bindle_keys:?}").as_bytes()));
+    pub(crate) fn new(rules: &[SignatureRule]) -> Result<Self, Error> {
+        let rules = rules.iter().enumerate();
+        let rules = rules.map(|(index, rule)| Rule::new(index, rule));
         Ok(Self {
-            rules: rules
-                .iter()
-                .enumerate()
-                .map(rule)
-                .collect::<Result<_, _>>()?,
-            bindle,
+            rules: rules.collect::<Result<_, _>>()?,
         })
     }
 
-    fn about(&self, reference: &Reference, origin: &Reference) -> Vec<&Rule> {
-        let names = [reference, origin].map(Reference::subject);
-        let is_about = |rule: &&Rule| {
-            names
-                .iter()
-                .any(|name| rule.references.iter().any(|pattern| matches(pattern, name)))
-        };
-        self.rules.iter().filter(is_about).collect()
+    /// The rules that apply to the reference or to its origin.
+    fn applicable(&self, reference: &Reference, origin: &Reference) -> Vec<&Rule> {
+        let subjects = [reference.policy_subject(), origin.policy_subject()];
+        let applies = |rule: &&Rule| subjects.iter().any(|subject| rule.applies_to(subject));
+        self.rules.iter().filter(applies).collect()
     }
 
-    /// What stands for the rules about it; `None` where there are none.
-    pub(crate) fn digest(&self, resolved: &Resolved) -> Option<Digest> {
-        let rules = self.about(&resolved.reference, &resolved.origin);
-        let bindle = self
-            .bindle
-            .as_ref()
-            .filter(|_| matches!(resolved.origin, Reference::Bindle(_)));
-        let digests = rules
-            .iter()
-            .map(|rule| rule.digest.hex())
-            .chain(bindle.map(Digest::hex))
-            .collect::<String>();
+    /// Digest of the rules that apply, and of the keys of the source. `None` if there are neither.
+    pub(crate) fn digest(&self, resolved: &Resolved, source: &dyn AnySource) -> Option<Digest> {
+        let rules = self.applicable(&resolved.reference, &resolved.origin);
+        let keys = source.trusted_keys();
+        let digests = rules.iter().map(|rule| rule.digest.hex());
+        let digests: String = digests.chain(keys.as_ref().map(Digest::hex)).collect();
         (!digests.is_empty()).then(|| Digest::of(digests.as_bytes()))
     }
 
-    /// Whether what was stored was checked by the rules of today.
-    pub(crate) fn held(&self, resolved: &Resolved) -> bool {
-        let wanted = self.digest(resolved);
-        wanted.is_none() || wanted == resolved.signed
+    /// Whether a stored artifact was verified against the current rules.
+    pub(crate) fn is_verified(&self, resolved: &Resolved, source: &dyn AnySource) -> bool {
+        let digest = self.digest(resolved, source);
+        digest.is_none() || digest == resolved.signed
     }
 
-    /// Refuses what would need a signature and cannot have one, before anything is asked for.
+    /// Refuses an origin that needs a signature and cannot have one, before a request is sent.
     pub(crate) fn check_origin(
         &self,
         reference: &Reference,
         origin: &Reference,
+        source: &dyn AnySource,
     ) -> Result<(), Error> {
-        match (self.about(reference, origin).first(), origin) {
-            (None, _) | (_, Reference::Oci(_)) => Ok(()),
-            (Some(rule), _) => {
-                let message = format!(
-                    "{} asks for a signature, which only modules in OCI registries can have",
-                    rule.name
-                );
-                Err(Error::new(ErrorKind::Denied, message)
-                    .hint("publish the module in a registry, and sign it"))
-            }
+        match self.applicable(reference, origin).first() {
+            Some(rule) if !source.supports_signatures() => Err(rule.required.cannot_be_signed()),
+            _ => Ok(()),
         }
     }
 
-    /// Checks the signatures that are asked for: all rules about it must hold.
-    pub(crate) async fn check(
+    /// Verifies the artifact against all rules that apply. Returns their digest.
+    pub(crate) async fn verify(
         &self,
         resolved: &Resolved,
-        oci: &OciSource,
+        source: &dyn AnySource,
         context: &Context<'_>,
     ) -> Result<Option<Digest>, Error> {
-        // What a name led to is held to the rules about it too.
-        self.check_origin(&resolved.reference, &resolved.origin)?;
-        let Reference::Oci(origin) = &resolved.origin else {
-            return Ok(self.digest(resolved));
-        };
-        for rule in self.about(&resolved.reference, &resolved.origin) {
-            oci.check_signature(
-                origin,
-                &resolved.artifact,
-                &rule.signers,
-                &rule.name,
-                context,
-            )
-            .await?;
+        let origin = &resolved.origin;
+        // The origin may be more exact than before, and then further rules apply.
+        self.check_origin(&resolved.reference, origin, source)?;
+        for rule in self.applicable(&resolved.reference, origin) {
+            source
+                .verify_signature(origin, &resolved.artifact, &rule.required, context)
+                .await?;
         }
-        Ok(self.digest(resolved))
+        Ok(self.digest(resolved, source))
     }
 }

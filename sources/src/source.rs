@@ -1,50 +1,111 @@
-//! What a source has to do, and what it is told.
+//! The traits that a source implements.
 
-use std::fmt::{Debug, Display};
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use net::{Body, Caching, Http};
-use serde::{Deserialize, Serialize};
 
 use crate::credentials::{self, Candidate, Keyring};
-use crate::package::Defaults;
-use crate::reference::HttpReference;
-use crate::{Digest, Error, Reference};
+use crate::reference::ReferenceKind;
+use crate::signer::RequiredSignature;
+use crate::{Digest, Error, Part, Reference, Resolved, Unpack};
 
-/// Understands one kind of [`Reference`].
+/// A source of modules: it understands one kind of [`Reference`].
 ///
-/// An implementation talks to its origin and reads its formats. It does not cache, hash, bound or retry content: its
-/// bytes are unverified, and only [`Sources::fetch`](crate::Sources::fetch) uses them.
+/// An implementation talks to its origin and reads the origin's formats. [`Sources`](crate::Sources)
+/// checks digests, limits sizes, retries broken downloads, stores and unpacks. A source cannot skip
+/// these checks: its bytes are unverified until then.
+///
+/// The methods without `async` are facts about the source. Their defaults are right for most sources.
 #[async_trait]
-pub trait Source: Debug + Display + Send + Sync + 'static {
-    /// Finds out what exactly the reference names now. Cheap where the origin can say that without sending it. `stored` is what it named the
-    /// last time, where all of that is in the store.
+pub trait Source: Debug + Send + Sync + 'static {
+    /// The kind of reference.
+    type Reference: ReferenceKind + Into<Reference>;
+
+    /// Finds the digests of the content that the reference names now. Called at most once per workflow
+    /// and reference, except after failures. Must be cheap if the origin can tell a digest without
+    /// sending the content. `stored` is the last result, if all of its content is in the store.
     async fn resolve(
         &self,
-        reference: &Reference,
+        reference: &Self::Reference,
         stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolution, Error>;
 
-    /// Opens one part of what [`resolve`](Source::resolve) found. The bytes may be anything.
+    /// Opens one part of the content of `origin`, which is [`Resolved::origin`]. The caller verifies the
+    /// bytes.
     async fn open_unverified(
         &self,
-        resolved: &Resolved,
+        origin: &Self::Reference,
         part: &Part,
         context: &Context<'_>,
     ) -> Result<Body, Error>;
+
+    /// Whether the content is on this machine. Then it is neither stored nor asked for with credentials.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// Whether [`resolve`](Self::resolve) may return [`Resolution::Streamed`]. Then resolving needs a
+    /// permit to download.
+    fn may_stream_on_resolve(&self, _reference: &Self::Reference) -> bool {
+        false
+    }
+
+    /// Whether some content of the reference may come from a mirror.
+    fn has_mirrors(&self, _reference: &Self::Reference) -> bool {
+        false
+    }
+
+    /// The same reference without the name of its server, if it names the operator's own server. Rules
+    /// and caches then hold for both forms.
+    fn without_default_server(&self, _reference: &Self::Reference) -> Option<Self::Reference> {
+        None
+    }
+
+    /// Digest of the keys that this source itself verifies signatures with. `None` if it has no keys.
+    fn trusted_keys(&self) -> Option<Digest> {
+        None
+    }
+
+    /// Whether [`verify_signature`](Self::verify_signature) is implemented.
+    fn supports_signatures(&self) -> bool {
+        false
+    }
+
+    /// Verifies that a required signer signed the artifact.
+    async fn verify_signature(
+        &self,
+        _origin: &Self::Reference,
+        _artifact: &Digest,
+        required: &RequiredSignature,
+        _context: &Context<'_>,
+    ) -> Result<(), Error> {
+        Err(required.cannot_be_signed())
+    }
 }
 
-/// What a source may use.
+/// A directory of names: it leads from one kind of [`Reference`] to a reference with content.
+#[async_trait]
+pub trait Locator: Debug + Send + Sync + 'static {
+    /// The kind of reference.
+    type Reference: ReferenceKind;
+
+    /// Finds the reference that has the content.
+    async fn locate(
+        &self,
+        reference: &Self::Reference,
+        context: &Context<'_>,
+    ) -> Result<Reference, Error>;
+}
+
+/// What a source may use for one request.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The guarded HTTP client.
     pub http: &'a Http,
-    /// The credentials of whoever asks.
+    /// The credentials of the requester.
     pub keyrings: &'a [Keyring],
     /// Token servers, `host` or `host:port`, that may have any registry's credentials.
     pub trusted_realms: &'a [String],
@@ -53,7 +114,7 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The same without mirrors.
+    /// The same context, with mirrors skipped.
     pub(crate) fn without_mirrors(&self) -> Self {
         Self {
             skip_mirrors: true,
@@ -67,12 +128,12 @@ impl Context<'_> {
     }
 }
 
-/// What a source found out.
+/// The result of [`Source::resolve`].
 #[derive(Debug)]
 pub enum Resolution {
-    /// What exactly the reference names.
+    /// The digests of the content that the reference names.
     Exact(Box<Resolved>),
-    /// The origin has no digest of it and sent it: only the content says what it is.
+    /// The content itself, because the origin has no digest of it.
     Streamed(Box<Streamed>),
 }
 
@@ -82,199 +143,31 @@ impl From<Resolved> for Resolution {
     }
 }
 
-/// Content that came without a digest.
+/// Content whose digest is known after it was received.
 #[derive(Debug)]
 pub struct Streamed {
     /// The bytes.
     pub body: Body,
-    /// How the module is taken out of them.
+    /// How the module is unpacked.
     pub unpack: Unpack,
-    /// What the server says about keeping it.
+    /// The response headers that control the store.
     pub caching: Caching,
-    /// The digest that the module in it must have, if the reference names one.
+    /// The digest that the module must have, if the reference names one.
     pub expected: Option<Digest>,
-    /// What the reference led to, where that says more: a version that it does not name.
+    /// The more exact reference that was found, for example with the newest version.
     pub origin: Option<Reference>,
 }
 
-/// What a reference names, exactly. Serialisable: the store keeps it beside the content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Resolved {
-    /// The reference this answers.
-    pub reference: Reference,
-    /// Where the content is: the same, unless the reference is a name that leads to another.
-    pub origin: Reference,
-    /// The digest of what the origin serves as one thing: a manifest, a file. What signatures sign.
-    pub artifact: Digest,
-    /// The digest of the module itself, where it is known before anything is downloaded.
-    pub module: Option<Digest>,
-    /// The digest that the module must have, where the reference names it besides that of what it is packed in.
-    #[serde(default)]
-    pub expected: Option<Digest>,
-    /// What has to be downloaded, in the order in which to look for the module.
-    pub parts: Vec<Part>,
-    /// How the module is taken out of the parts.
-    pub unpack: Unpack,
-    /// What the module is started with, where that is known before anything is downloaded.
-    #[serde(default)]
-    pub defaults: Defaults,
-    /// What the server said about keeping it, where that is a web server.
-    #[serde(default)]
-    pub caching: Caching,
-    /// The single part, where it must not be in the store.
-    #[serde(skip)]
-    pub ephemeral: Option<Ephemeral>,
-    /// What stands for the rules about signatures that it was found to keep, if there were any.
-    #[serde(default)]
-    pub signed: Option<Digest>,
-}
-
-impl Resolved {
-    /// A reference that names one file: the module, or what it is packed in.
-    pub(crate) fn file(reference: &Reference, artifact: Digest, part: Part) -> Self {
-        let module = Some(part.digest.clone());
-        Self {
-            module,
-            ..Self::packed(reference, artifact, vec![part], Unpack::File)
-        }
-    }
-
-    /// A reference to what only unpacking shows the module of.
-    pub(crate) fn packed(
-        reference: &Reference,
-        artifact: Digest,
-        parts: Vec<Part>,
-        unpack: Unpack,
-    ) -> Self {
-        Self {
-            reference: reference.clone(),
-            origin: reference.clone(),
-            artifact,
-            module: None,
-            expected: None,
-            parts,
-            unpack,
-            defaults: Defaults::default(),
-            caching: Caching::default(),
-            ephemeral: None,
-            signed: None,
-        }
-    }
-
-    /// The reference that names exactly this, and nothing else later; `None` for a file.
-    pub fn pinned(&self) -> Option<Reference> {
-        let digest = &self.artifact;
-        match &self.origin {
-            Reference::Oci(oci) => Some(Reference::Oci(oci.clone().at(digest.clone()))),
-            Reference::Http(http) => {
-                HttpReference::new(&http.to_string(), Some(digest.clone()), None)
-                    .ok()
-                    .map(Reference::Http)
-            }
-            Reference::Wasmer(package) => Some(Reference::Wasmer(
-                package.clone().with_digest(Some(digest.clone())),
-            )),
-            Reference::Bindle(bindle) => Some(Reference::Bindle(
-                bindle.clone().with_parcel(Some(digest.hex().to_owned())),
-            )),
-            Reference::Wkg(_) | Reference::File(_) => None,
-        }
-    }
-
-    /// Whether it is what its reference names, as far as that names a digest. What an image's manifest lists is not seen here.
-    pub(crate) fn is_consistent(&self) -> bool {
-        let first = self.parts.first().map(|part| &part.digest);
-        let pinned = self.reference.pinned();
-        let kept = match &self.reference {
-            Reference::Oci(_) | Reference::Wkg(_) | Reference::File(_) => {
-                pinned.is_none_or(|pinned| pinned == self.artifact)
-            }
-            Reference::Http(http) => {
-                let expected = http.module_digest();
-                pinned.is_none_or(|pinned| Some(&pinned) == first)
-                    && (expected.is_none() || expected == self.expected.as_ref())
-            }
-            Reference::Wasmer(_) | Reference::Bindle(_) => {
-                pinned.is_none_or(|pinned| Some(&pinned) == first)
-            }
-        };
-        kept && first.is_some()
-    }
-
-    /// What the package is remembered by: the same parts, unpacked in the same way, and held to the same digest.
-    pub fn package_key(&self) -> Digest {
-        let parts: Vec<&Digest> = self.parts.iter().map(|part| &part.digest).collect();
-        let (unpack, expected, defaults) = (&self.unpack, &self.expected, &self.defaults);
-        Digest::of(format!("{parts:?}{unpack:?}{expected:?}{defaults:?}").as_bytes())
-    }
-}
-
-/// Content in a file without a name: it is gone with the last who holds it, and with the process.
-#[derive(Clone, Debug)]
-pub struct Ephemeral(Arc<File>);
-
-impl Ephemeral {
-    pub(crate) fn new(file: File) -> Self {
-        Self(Arc::new(file))
-    }
-
-    /// Opens it, to be read from its beginning.
-    pub(crate) fn open(&self) -> io::Result<File> {
-        File::open(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
-    }
-}
-
-impl PartialEq for Ephemeral {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Ephemeral {}
-
-/// One download.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Part {
-    /// The digest its bytes must have.
-    pub digest: Digest,
-    /// Its size in bytes, where the origin said it.
-    pub size: Option<u64>,
-    /// The media type that the origin claims. A hint.
-    pub media_type: Option<String>,
-}
-
-/// How a module is packed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub enum Unpack {
-    /// The single part is the module, or a compressed file or an archive with it: its first bytes tell.
-    #[default]
-    File,
-    /// The parts are the layers of an image, the lowest first.
-    Image {
-        /// The module's path in it; without one, the only module.
-        path: Option<String>,
-    },
-    /// The single part is a package of the Wasmer registry.
-    Wasmer {
-        /// The command; without one, the package's entrypoint.
-        command: Option<String>,
-    },
-}
-
-/// Told of a download's progress.
+/// Receives the progress of a download.
 pub trait Progress: Send + Sync {
     /// `done` bytes have arrived, of `total` if that is known.
     fn downloaded(&self, done: u64, total: Option<u64>);
 }
 
-/// Nobody watches.
+/// Ignores the progress.
 impl Progress for () {
     fn downloaded(&self, _done: u64, _total: Option<u64>) {}
 }
 
-/// A shared watcher.
+/// A receiver of progress that several downloads share.
 pub type SharedProgress = Arc<dyn Progress>;

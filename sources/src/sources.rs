@@ -4,15 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bindle::BindleSource;
 use crate::credentials::CredentialProvider;
-use crate::inner::{Inner, in_time};
+use crate::file::{Access, FileSource};
+use crate::http::HttpSource;
+use crate::inner::{FetchKey, Inner, ResolvedKey, in_time};
 use crate::oci::OciSource;
 use crate::oci::push::Publication;
 use crate::reference::OciReference;
 use crate::source::SharedProgress;
+use crate::source_table::SourceTable;
 use crate::store::Store;
+use crate::wasmer::WasmerSource;
+use crate::wkg::WkgLocator;
 use crate::{
-    Config, Digest, Error, FetchedModule, Package, Reference, Request, Requester, Resolved,
+    Config, Digest, Error, ErrorKind, FetchedModule, Package, Reference, Request, Requester,
+    Resolved,
 };
 
 /// Of a download, which resolving is where nobody says a digest.
@@ -42,7 +49,8 @@ impl Sources {
         any_file: bool,
         progress: SharedProgress,
     ) -> Result<Self, Error> {
-        let inner = Inner::new(config, store, credentials, any_file, progress)?;
+        let access = file_access(config, any_file)?;
+        let inner = Inner::new(config, all(config, access)?, store, credentials, progress)?;
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -50,24 +58,24 @@ impl Sources {
 
     /// Finds out what exactly is wanted: once per request and scope.
     pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
-        let short = self
-            .inner
-            .short(&request.reference)
-            .map(|reference| Request {
+        let sources = &self.inner.sources;
+        let request = match sources.without_default_server(&request.reference) {
+            Some(reference) => Request {
                 reference,
                 ..request.clone()
-            });
-        let request = short.as_ref().unwrap_or(request);
-        // Whatever the pull policy: all steps of a workflow run the same bytes.
-        let key = (
-            request.scope.clone(),
-            request.reference.clone(),
-            request.requester.clone(),
-        );
+            },
+            None => request.clone(),
+        };
+        let key = ResolvedKey {
+            scope: request.scope.clone(),
+            reference: request.reference.clone(),
+            requester: request.requester.clone(),
+        };
         if let Some(resolved) = self.inner.resolved.get(&key).await {
             return Ok(resolved);
         }
-        let (inner, owned) = (Arc::clone(&self.inner), request.clone());
+        let inner = Arc::clone(&self.inner);
+        let owned = request.clone();
         let work = move || async move {
             let resolved = in_time(FETCH_TIMEOUT, Box::pin(inner.resolve(&owned))).await;
             let resolved = resolved.map_err(|error| named(&error, &owned.reference))?;
@@ -81,7 +89,7 @@ impl Sources {
         };
         self.inner
             .resolving
-            .join(request.clone(), work)
+            .join(request, work)
             .await
             .unwrap_or_else(|| Err(Error::broke_off("resolving")))
     }
@@ -99,6 +107,11 @@ impl Sources {
             .await
     }
 
+    /// Whether the content of the reference is on this machine, so that the store does not hold it.
+    pub fn is_local(&self, reference: &Reference) -> bool {
+        self.inner.sources.is_local(reference)
+    }
+
     /// What is known of the module without downloading anything. `None` when that is nothing.
     pub async fn package(&self, resolved: &Resolved) -> Option<Arc<Package>> {
         self.inner.known(resolved).await
@@ -110,26 +123,58 @@ impl Sources {
         resolved: &Arc<Resolved>,
         requester: &Requester,
     ) -> Result<FetchedModule, Error> {
-        let (inner, owned, whose) = (
-            Arc::clone(&self.inner),
-            Arc::clone(resolved),
-            requester.clone(),
-        );
+        let inner = Arc::clone(&self.inner);
+        let owned = Arc::clone(resolved);
+        let owner = requester.clone();
         let work = move || async move {
-            let fetched = in_time(FETCH_TIMEOUT, inner.fetch(&owned, &whose)).await;
+            let fetched = in_time(FETCH_TIMEOUT, inner.fetch(&owned, &owner)).await;
             fetched.map_err(|error| named(&error, &owned.reference))
         };
-        // By reference too: another origin's trouble with the same content is not this one's.
-        let key = (
-            resolved.reference.clone(),
-            resolved.package_key(),
-            requester.clone(),
-        );
+        let key = FetchKey {
+            reference: resolved.reference.clone(),
+            package: resolved.package_key(),
+            requester: requester.clone(),
+        };
         self.inner
             .fetching
             .join(key, work)
             .await
             .unwrap_or_else(|| Err(Error::broke_off("fetching")))
+    }
+}
+
+/// All sources. A new source needs one line here.
+fn all(config: &Config, access: Access) -> Result<SourceTable, Error> {
+    let oci = Arc::new(OciSource::new(config.mirrors.clone()));
+    let wasmer = WasmerSource::new(config.wapm.registry.clone())?;
+    let server = config.bindle.server.clone();
+    let bindle = BindleSource::new(server, config.bindle.keys.clone());
+    let files = FileSource::new(access, config.max_module_bytes);
+    let table = SourceTable::default()
+        .source(Arc::clone(&oci))
+        .source(Arc::new(HttpSource))
+        .source(Arc::new(wasmer))
+        .source(Arc::new(bindle))
+        .source(Arc::new(files))
+        .locator(WkgLocator::new(config.wkg.clone(), oci));
+    #[cfg(test)]
+    let table = table.source(Arc::new(crate::toy::ToySource));
+    Ok(table)
+}
+
+/// The files that `file://` references may name. `any_file` opens the whole machine.
+fn file_access(config: &Config, any_file: bool) -> Result<Access, Error> {
+    if any_file {
+        return Ok(Access::Any);
+    }
+    match &config.files {
+        None => Ok(Access::Denied),
+        Some(root) if root.is_dir() => Ok(Access::Below(root.clone())),
+        Some(root) => {
+            let root = root.display();
+            let message = format!("`sources.files`: there is no directory `{root}`");
+            Err(Error::new(ErrorKind::InvalidConfig, message))
+        }
     }
 }
 

@@ -5,7 +5,9 @@
 //! versions are tags.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use net::Request;
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ use url::Url;
 
 use crate::oci::OciSource;
 use crate::reference::{OciReference, WkgReference};
-use crate::source::Context;
+use crate::source::{Context, Locator};
 use crate::{Error, ErrorKind, Reference};
 
 const MAX_METADATA_BYTES: u64 = 64 << 10;
@@ -63,15 +65,32 @@ impl Registries {
                 .hint("the operator names one under `sources.wkg.namespaces`, or `sources.wkg.default` for all")
         })
     }
+}
 
-    /// Where the package is.
-    pub(crate) async fn locate(
+/// Finds the OCI repository of a package.
+#[derive(Debug)]
+pub struct WkgLocator {
+    registries: Registries,
+    oci: Arc<OciSource>,
+}
+
+impl WkgLocator {
+    /// A locator that asks these registries. `oci` lists the versions of a package.
+    pub fn new(registries: Registries, oci: Arc<OciSource>) -> Self {
+        Self { registries, oci }
+    }
+}
+
+#[async_trait]
+impl Locator for WkgLocator {
+    type Reference = WkgReference;
+
+    async fn locate(
         &self,
         package: &WkgReference,
-        oci: &OciSource,
         context: &Context<'_>,
     ) -> Result<Reference, Error> {
-        let registry = self.of(package.namespace())?;
+        let registry = self.registries.of(package.namespace())?;
         let metadata = metadata(registry, context).await?;
         if let Some(protocol) = metadata
             .preferred_protocol
@@ -83,14 +102,12 @@ impl Registries {
                 format!("`{registry}` prefers the protocol `{shown}`; only `oci` is supported"),
             ));
         }
-        let (host, prefix) = match metadata.oci {
-            Some(oci) => (oci.registry, oci.namespace_prefix),
-            None => (metadata.oci_registry, metadata.oci_namespace_prefix),
-        };
-        let (host, prefix) = (
-            host.unwrap_or_else(|| registry.to_owned()),
-            prefix.unwrap_or_default(),
-        );
+        let oci = metadata.oci.unwrap_or(OciMetadata {
+            registry: metadata.oci_registry,
+            namespace_prefix: metadata.oci_namespace_prefix,
+        });
+        let host = oci.registry.unwrap_or_else(|| registry.to_owned());
+        let prefix = oci.namespace_prefix.unwrap_or_default();
         let repository = format!("{host}/{prefix}{}/{}", package.namespace(), package.name());
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._:/-".contains(c);
         // A host without a dot would be read as a name on Docker Hub.
@@ -106,11 +123,11 @@ impl Registries {
         };
         let version = match package.version() {
             Some(version) => version.clone(),
-            None => newest(&meant, oci, context).await?,
+            None => newest(&meant, &self.oci, context).await?,
         };
         // A tag cannot hold the `+` of a version's build; publishers write `_`.
         let tag = version.to_string().replace('+', "_");
-        OciReference::parse(&format!("{repository}:{tag}")).map(Reference::Oci)
+        OciReference::parse(&format!("{repository}:{tag}")).map(Reference::from)
     }
 }
 

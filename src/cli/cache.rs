@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use sources::PullPolicy;
 use sources::store::Store;
-use sources::{PullPolicy, Reference};
 
 use super::pull::Fetcher;
 use super::settings::{self, Common};
@@ -111,7 +111,7 @@ impl Export {
         let mut resolved = Vec::new();
         for reference in references {
             let (found, _) = fetcher.fetch(reference, PullPolicy::IfNotPresent)?;
-            if matches!(found.origin, Reference::File(_)) {
+            if fetcher.is_local(&found.origin) {
                 let message = format!(
                     "`{}` is on this machine already: copy the file",
                     found.reference

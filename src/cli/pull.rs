@@ -83,6 +83,11 @@ impl Fetcher {
         })
     }
 
+    /// Whether the module is in a file of this machine.
+    pub(super) fn is_local(&self, reference: &Reference) -> bool {
+        self.sources.is_local(reference)
+    }
+
     pub(super) fn fetch(
         &self,
         reference: Reference,

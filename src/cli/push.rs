@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use sources::oci::push::{Interfaces, Publication};
+use sources::reference::OciReference;
 use sources::{Reference, Requester};
 
 use super::run::pair;
@@ -32,22 +33,26 @@ impl Push {
         let names_one =
             registry.is_some_and(|host| host.contains(['.', ':']) || host == "localhost");
         let reference = match settings::reference(&self.reference) {
-            // What goes out goes where somebody said, and not to Docker Hub because nobody did.
-            Ok(Reference::Oci(oci)) if !names_one => {
-                return Err(Failure::usage(format!(
-                    "`{}` names no registry\nhint: that would be oci://{oci}",
-                    self.reference
-                )));
-            }
             Err(failure) if names_one => return Err(failure),
-            Ok(Reference::Oci(oci)) if oci.digest().is_none() && oci.select().is_none() => oci,
-            _ => {
-                return Err(Failure::usage(format!(
-                    "`{}` is not a tag in a registry, oci://HOST/REPOSITORY:TAG",
-                    self.reference
-                )));
-            }
+            reference => reference.ok(),
         };
+        let oci = reference
+            .as_ref()
+            .and_then(Reference::as_kind::<OciReference>);
+        // A module is published where the user says, and never on Docker Hub by default.
+        if let Some(oci) = oci.filter(|_| !names_one) {
+            return Err(Failure::usage(format!(
+                "`{}` names no registry\nhint: that would be oci://{oci}",
+                self.reference
+            )));
+        }
+        let is_tag = |oci: &&OciReference| oci.digest().is_none() && oci.select().is_none();
+        let reference = oci.filter(is_tag).ok_or_else(|| {
+            Failure::usage(format!(
+                "`{}` is not a tag in a registry, oci://HOST/REPOSITORY:TAG",
+                self.reference
+            ))
+        })?;
         let publication = self.publication()?;
         let config = self.common.start(Some("off"))?;
         let digest = settings::runtime()?.block_on(async {
@@ -59,7 +64,7 @@ impl Push {
                 self.common
                     .sources(&config, &directories, kubernetes, true, Arc::new(()))?;
             let pushed = sources
-                .push(&reference, &publication, &Requester::default())
+                .push(reference, &publication, &Requester::default())
                 .await;
             pushed
                 .map_err(|error| Failure::from(error.context(format_args!("`oci://{reference}`"))))

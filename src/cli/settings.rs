@@ -9,6 +9,7 @@ use std::sync::Arc;
 use artifacts::{ArtifactRepository, OperatorBucket, Stores};
 use clap::Args;
 use net::is_host;
+use sources::reference::FileReference;
 use sources::source::SharedProgress;
 use sources::store::Store;
 use sources::{Reference, Sources};
@@ -314,7 +315,7 @@ pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
         if !path.exists() {
             return Err(Failure::usage(format!("there is no file `{text}`")));
         }
-        return Ok(Reference::File(path));
+        return Ok(FileReference::new(path).into());
     }
     let registry = text
         .split_once('/')

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use net::is_host;
-use sources::policy::check_pattern;
-use sources::reference::canonical_registry;
+use sources::reference::{canonical_registry, check_pattern};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -154,7 +153,7 @@ fn sources(sources: &Sources) -> Result<(), DocumentError> {
     ] {
         for (index, entry) in entries.iter().enumerate() {
             let at = format!("sources.policy.{name}[{index}]");
-            check_pattern(entry).map_err(|message| DocumentError::new(at, message))?;
+            check_pattern(entry).map_err(|error| DocumentError::new(at, error.to_string()))?;
         }
     }
     for (index, key) in sources.bindle.keys.iter().enumerate() {

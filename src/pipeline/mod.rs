@@ -471,23 +471,8 @@ fn environment(step: &Step, defaults: &Defaults) -> Vec<(String, String)> {
         .collect()
 }
 
-/// `argv[0]`: the last part of the reference that a person would call the program's name.
+/// `argv[0]`: the reference's name for the program.
 fn program_name(step: &Step) -> String {
-    let name = match &step.module {
-        sources::Reference::Oci(oci) => oci.repository().rsplit('/').next().map(str::to_owned),
-        sources::Reference::Http(http) => http
-            .url()
-            .path_segments()
-            .and_then(|mut parts| parts.next_back().map(str::to_owned)),
-        sources::Reference::Wasmer(package) => {
-            package.package().rsplit('/').next().map(str::to_owned)
-        }
-        sources::Reference::Bindle(bindle) => bindle.name().rsplit('/').next().map(str::to_owned),
-        sources::Reference::File(path) => path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned()),
-        _ => None,
-    };
-    name.filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "module".to_owned())
+    let name = step.module.program_name();
+    name.unwrap_or_else(|| "module".to_owned())
 }

@@ -150,7 +150,7 @@ async fn stored_modules_are_verified_against_the_current_rules() {
         .node(&template)
         .await;
     assert!(
-        message(&node).contains("is in the store, and nobody has checked its signature yet"),
+        message(&node).contains("is in the store without a verified signature"),
         "{node}"
     );
     template["plugin"]["wasm"]["pull"] = json!({"policy": "IfNotPresent"});

@@ -162,6 +162,33 @@ fn folders_name_no_forbidden_crate() {
     none_of(&problems);
 }
 
+/// Other code asks the reference itself (`ReferenceKind`), so that a new kind needs no change there.
+#[test]
+fn only_the_reference_folder_and_the_template_parser_name_kinds_of_reference() {
+    let root = repository();
+    let owners = [
+        root.join("sources/src/reference"),
+        root.join("src/argo/plugin.rs"),
+    ];
+    let list = fs::read_to_string(root.join("sources/src/reference/mod.rs")).unwrap();
+    let list = list.split("\nkinds! {").nth(1).unwrap();
+    let list = list.split("\n}").next().unwrap();
+    let kinds: Vec<String> = list
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix("),")?.split_once('('))
+        .map(|(variant, _)| format!("{}{variant}(", "Reference::"))
+        .collect();
+    assert!(kinds.len() > 5, "{kinds:?}");
+    for file in all_rust_files() {
+        if owners.iter().any(|owner| file.starts_with(owner)) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let named = kinds.iter().find(|kind| text.contains(kind.as_str()));
+        assert_eq!(named, None, "{}", file.display());
+    }
+}
+
 #[test]
 fn unsafe_code_is_in_one_place() {
     for file in all_rust_files() {

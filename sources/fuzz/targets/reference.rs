@@ -13,7 +13,7 @@ fuzz_target!(|text: &str| {
             "{canonical}"
         );
         let _ = (
-            reference.subject(),
+            reference.policy_subject(),
             reference.redacted(),
             reference.pinned(),
         );

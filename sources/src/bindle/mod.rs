@@ -6,8 +6,6 @@
 mod invoice;
 mod signature;
 
-use std::fmt;
-
 use async_trait::async_trait;
 use net::{Body, Request, Response};
 
@@ -16,8 +14,8 @@ pub use signature::TrustedKey;
 
 use crate::credentials::preemptive;
 use crate::reference::{BindleReference, Endpoint};
-use crate::source::{Context, Part, Resolution, Resolved, Source};
-use crate::{Error, ErrorKind, Reference};
+use crate::source::{Context, Resolution, Source};
+use crate::{Digest, Error, ErrorKind, Part, Resolved};
 
 const API_PATH: &str = "/v1/";
 const MAX_INVOICE: u64 = 4 << 20;
@@ -43,7 +41,7 @@ impl BindleSource {
         what: &str,
         context: &Context<'_>,
     ) -> Result<Response, Error> {
-        let server = bindle.server().or(self.server.as_ref()).ok_or_else(|| {
+        let server = bindle.named_server().or(self.server.as_ref()).ok_or_else(|| {
             Error::new(ErrorKind::InvalidReference, "no Bindle server is named").hint(
                 "name one with `module: {bindle: {id: …, server: …}}`, or the operator sets `sources.bindle.server`",
             )
@@ -104,21 +102,16 @@ impl BindleSource {
     }
 }
 
-impl fmt::Display for BindleSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("bindle")
-    }
-}
-
 #[async_trait]
 impl Source for BindleSource {
+    type Reference = BindleReference;
+
     async fn resolve(
         &self,
-        reference: &Reference,
+        bindle: &BindleReference,
         _stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolution, Error> {
-        let bindle = expect(reference)?;
         let invoice = self.invoice(bindle, context).await?;
         signature::check(&invoice, &self.keys)?;
         let label = invoice.module(bindle.parcel())?;
@@ -128,31 +121,30 @@ impl Source for BindleSource {
             size: Some(label.size),
             media_type: Some(label.media_type.clone()),
         };
-        Ok(Resolved::file(reference, digest, part).into())
+        Ok(Resolved::file(bindle.clone(), digest, part).into())
+    }
+
+    fn without_default_server(&self, bindle: &BindleReference) -> Option<BindleReference> {
+        let named = bindle.named_server()?;
+        (self.server.as_ref() == Some(named)).then(|| bindle.clone().on_default_server())
+    }
+
+    fn trusted_keys(&self) -> Option<Digest> {
+        let keys = &self.keys;
+        (!keys.is_empty()).then(|| Digest::of(format!("{keys:?}").as_bytes()))
     }
 
     async fn open_unverified(
         &self,
-        resolved: &Resolved,
+        bindle: &BindleReference,
         part: &Part,
         context: &Context<'_>,
     ) -> Result<Body, Error> {
-        let bindle = expect(&resolved.origin)?;
         let path = format!("{}@{}", bindle.id(), part.digest.hex());
         let what = format!("parcel `{}` of `{}`", part.digest, bindle.id());
         self.get(bindle, &path, "*/*", &what, context)
             .await?
             .decoded_body()
             .map_err(Error::from)
-    }
-}
-
-fn expect(reference: &Reference) -> Result<&BindleReference, Error> {
-    match reference {
-        Reference::Bindle(bindle) => Ok(bindle),
-        other => Err(Error::new(
-            ErrorKind::InvalidReference,
-            format!("`{}` is not a bindle", other.redacted()),
-        )),
     }
 }

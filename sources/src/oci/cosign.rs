@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::manifest::{Descriptor, Document};
 use super::{MAX_MANIFEST_BYTES, OciSource};
 use crate::reference::OciReference;
-use crate::signer::{PublicKey, Signer};
+use crate::signer::{PublicKey, RequiredSignature, Signer};
 use crate::source::Context;
 use crate::{Digest, Error, ErrorKind};
 
@@ -102,20 +102,20 @@ struct SubjectDigest {
 }
 
 impl OciSource {
-    /// Checks that one of the `signers` signed the manifest `artifact`. `whose` says in errors who asks for that.
+    /// Checks that a required signer signed the manifest `artifact`.
     pub(crate) async fn check_signature(
         &self,
         oci: &OciReference,
         artifact: &Digest,
-        signers: &[Signer],
-        whose: &str,
+        required: &RequiredSignature,
         context: &Context<'_>,
     ) -> Result<(), Error> {
+        let whose = required.rule.as_str();
         let mut search = Search {
             source: self,
             oci,
             artifact,
-            signers,
+            signers: &required.signers,
             context,
             found: 0,
             failed: None,
@@ -124,7 +124,7 @@ impl OciSource {
             tracing::info!(repository = oci.repository(), %artifact, whose, "signed");
             return Ok(());
         }
-        Err(search.error(whose).into())
+        Err(search.error(whose))
     }
 
     /// A document that need not be there.

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::source::Part;
-use crate::{Digest, Error, ErrorKind};
+use crate::{Digest, Error, ErrorKind, Part};
 
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 

@@ -13,7 +13,6 @@ mod select;
 mod spin;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,8 +23,9 @@ use url::Url;
 use crate::credentials::Candidate;
 use crate::credentials::preemptive::{self, MAX_CANDIDATES};
 use crate::reference::{OciReference, Select};
-use crate::source::{Context, Part, Resolution, Resolved, Source, Unpack};
-use crate::{Digest, Error, ErrorKind, Reference};
+use crate::signer::RequiredSignature;
+use crate::source::{Context, Resolution, Source};
+use crate::{Digest, Error, ErrorKind, Part, Resolved, Unpack};
 use auth::Headers;
 use image::ImageConfig;
 use manifest::{Descriptor, Document, MANIFEST_TYPES, Manifest};
@@ -67,28 +67,23 @@ impl OciSource {
     }
 }
 
-impl fmt::Display for OciSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("oci")
-    }
-}
-
 #[async_trait]
 impl Source for OciSource {
+    type Reference = OciReference;
+
     async fn resolve(
         &self,
-        reference: &Reference,
+        oci: &OciReference,
         stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolution, Error> {
-        let oci = expect(reference)?;
         let artifact = match oci.digest() {
             Some(digest) => digest.clone(),
             None => self.digest_of_tag(oci, context).await?,
         };
         // The tag points to what it pointed to before: a manifest says for ever what it says.
         if let Some(known) =
-            stored.filter(|known| known.artifact == artifact && known.origin == *reference)
+            stored.filter(|known| known.artifact == artifact && known.origin.as_kind() == Some(oci))
         {
             return Ok(known.clone().into());
         }
@@ -108,9 +103,9 @@ impl Source for OciSource {
             }
         };
         match select::layer(&manifest, oci.select())? {
-            Choice::Layer(layer) => Ok(Resolved::file(reference, artifact, layer.part()).into()),
+            Choice::Layer(layer) => Ok(Resolved::file(oci.clone(), artifact, layer.part()).into()),
             Choice::Image => Ok(self
-                .resolve_image(reference, oci, artifact, &manifest, context)
+                .resolve_image(oci, artifact, &manifest, context)
                 .await?
                 .into()),
             Choice::Spin(application) => {
@@ -129,18 +124,35 @@ impl Source for OciSource {
                         format!("the application has no layer `{digest}` for its component"),
                     )
                 })?;
-                Ok(Resolved::file(reference, artifact, layer.part()).into())
+                Ok(Resolved::file(oci.clone(), artifact, layer.part()).into())
             }
         }
     }
 
+    fn has_mirrors(&self, oci: &OciReference) -> bool {
+        self.mirrors.contains_key(oci.host())
+    }
+
+    fn supports_signatures(&self) -> bool {
+        true
+    }
+
+    async fn verify_signature(
+        &self,
+        oci: &OciReference,
+        artifact: &Digest,
+        required: &RequiredSignature,
+        context: &Context<'_>,
+    ) -> Result<(), Error> {
+        self.check_signature(oci, artifact, required, context).await
+    }
+
     async fn open_unverified(
         &self,
-        resolved: &Resolved,
+        oci: &OciReference,
         part: &Part,
         context: &Context<'_>,
     ) -> Result<Body, Error> {
-        let oci = expect(&resolved.origin)?;
         let what = format!("layer `{}` of `{}`", part.digest, oci.repository());
         let answer = self
             .request(
@@ -183,11 +195,6 @@ struct Tags {
 }
 
 impl OciSource {
-    /// Whether some of the reference's content may come from elsewhere than its registry.
-    pub(crate) fn is_mirrored(&self, reference: &Reference) -> bool {
-        matches!(reference, Reference::Oci(oci) if self.mirrors.contains_key(oci.host()))
-    }
-
     /// All tags of a repository.
     pub(crate) async fn tags(
         &self,
@@ -195,7 +202,8 @@ impl OciSource {
         context: &Context<'_>,
     ) -> Result<Vec<String>, Error> {
         let what = format!("list of tags of `{}`", oci.repository());
-        let (mut tags, mut last) = (Vec::new(), String::new());
+        let mut tags = Vec::new();
+        let mut last = String::new();
         for _ in 0..MAX_TAG_PAGES {
             let path = match last.as_str() {
                 "" => format!("tags/list?n={TAGS_IN_PAGE}"),
@@ -232,7 +240,6 @@ impl OciSource {
 
     async fn resolve_image(
         &self,
-        reference: &Reference,
         oci: &OciReference,
         artifact: Digest,
         manifest: &Manifest,
@@ -259,7 +266,7 @@ impl OciSource {
         let parts = manifest.layers.iter().map(Descriptor::part).collect();
         Ok(Resolved {
             defaults,
-            ..Resolved::packed(reference, artifact, parts, Unpack::Image { path })
+            ..Resolved::packed(oci.clone(), artifact, parts, Unpack::Image { path })
         })
     }
 
@@ -497,16 +504,6 @@ impl<'a> Repository<'a> {
             )
             .caused_by(error)
         })
-    }
-}
-
-fn expect(reference: &Reference) -> Result<&OciReference, Error> {
-    match reference {
-        Reference::Oci(oci) => Ok(oci),
-        other => Err(Error::new(
-            ErrorKind::InvalidReference,
-            format!("`{}` is not an OCI reference", other.redacted()),
-        )),
     }
 }
 

@@ -6,7 +6,8 @@ use std::fmt;
 
 use semver::Version;
 
-use super::{Endpoint, invalid, is_segment, pairs, write_pairs};
+use super::kind::{ContentDigests, ReferenceKind, Syntax, last_segment, without_fragment};
+use super::{Endpoint, Reference, invalid, is_segment, pairs, write_pairs};
 use crate::{Digest, Error};
 
 /// A parcel of a bindle.
@@ -19,6 +20,16 @@ pub struct BindleReference {
 }
 
 impl BindleReference {
+    pub(super) const SYNTAX: Syntax = Syntax {
+        prefixes: &["bindle:"],
+        subjects: &["bindle://", "bindle:HOST//"],
+        parse: |text| {
+            let id = text.strip_prefix("bindle:").unwrap_or(text);
+            Self::parse(id.trim_start_matches("//")).map(Reference::from)
+        },
+        check_pattern: |_| Ok(()),
+    };
+
     /// Reads `name/version[#parcel=…&server=…]`. The name may have slashes, and the version is what follows the last.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (id, fragment) = text.split_once('#').unwrap_or((text, ""));
@@ -94,14 +105,57 @@ impl BindleReference {
         self.parcel.as_deref()
     }
 
-    /// The server, where it is not the operator's.
-    pub fn server(&self) -> Option<&Endpoint> {
+    /// The server that the reference names.
+    pub fn named_server(&self) -> Option<&Endpoint> {
         self.server.as_ref()
     }
 
     /// The digest of the chosen parcel, if it was chosen by that.
     pub fn digest(&self) -> Option<Digest> {
         format!("sha256:{}", self.parcel.as_deref()?).parse().ok()
+    }
+}
+
+impl ReferenceKind for BindleReference {
+    fn scheme(&self) -> &'static str {
+        "bindle"
+    }
+
+    /// `bindle:HOST//…` if the reference names its server: the same name is another bindle there.
+    fn policy_subject(&self) -> String {
+        let text = self.to_string();
+        let name = without_fragment(&text);
+        match &self.server {
+            Some(server) => format!("bindle:{}//{name}", server.authority()),
+            None => format!("bindle://{name}"),
+        }
+    }
+
+    fn server(&self) -> String {
+        let server = self.server.as_ref();
+        server.map_or_else(|| self.scheme().to_owned(), Endpoint::authority)
+    }
+
+    fn pinned(&self) -> Option<Digest> {
+        self.digest()
+    }
+
+    fn pin(&self, artifact: &Digest) -> Option<Reference> {
+        let pinned = self.clone().with_parcel(Some(artifact.hex().to_owned()));
+        Some(pinned.into())
+    }
+
+    fn how_to_pin(&self) -> &'static str {
+        "name the parcel by its SHA-256, `bindle.parcel`"
+    }
+
+    fn accepts(&self, content: &ContentDigests<'_>) -> bool {
+        self.pinned()
+            .is_none_or(|pinned| pinned == *content.first_part)
+    }
+
+    fn program_name(&self) -> Option<String> {
+        last_segment(&self.name)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use net::display_url;
+use net::{authority, display_url};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::{Url, form_urlencoded};
 
-use super::invalid;
-use crate::{Digest, Error, ErrorKind};
+use super::kind::{ContentDigests, ReferenceKind, Syntax, last_segment};
+use super::{Reference, invalid};
+use crate::{Digest, Error, ErrorKind, PullPolicy};
 
 const MAX_HEADERS: usize = 16;
 /// What they carry is a secret.
@@ -50,6 +51,13 @@ pub struct HttpReference {
 }
 
 impl HttpReference {
+    pub(super) const SYNTAX: Syntax = Syntax {
+        prefixes: &["https://", "http://"],
+        subjects: &["https://", "http://"],
+        parse: |text| Self::new(text, None, None).map(Reference::from),
+        check_pattern: |_| Ok(()),
+    };
+
     /// Takes an address and the digests of what is served there and of the module in it, where that is packed. The address may carry
     /// everything as its fragment, `#sha256=…&module=sha256:…&header=NAME:VALUE`.
     pub fn new(
@@ -157,10 +165,60 @@ impl HttpReference {
         };
         headers.filter_map(pair).collect()
     }
+}
 
-    /// Scheme, host, port and path without needless escapes: what the operator's rules are about.
-    pub(super) fn subject(&self) -> String {
+impl ReferenceKind for HttpReference {
+    fn scheme(&self) -> &'static str {
+        "http"
+    }
+
+    fn canonical(&self) -> String {
+        self.to_string()
+    }
+
+    fn redacted(&self) -> String {
+        display_url(&self.url)
+    }
+
+    /// The URL without fragment and without needless escapes.
+    fn policy_subject(&self) -> String {
         decode_unreserved(self.url.as_str())
+    }
+
+    fn server(&self) -> String {
+        authority(&self.url)
+    }
+
+    fn pinned(&self) -> Option<Digest> {
+        self.digest.clone()
+    }
+
+    fn pin(&self, artifact: &Digest) -> Option<Reference> {
+        let pinned = Self::new(&self.to_string(), Some(artifact.clone()), None);
+        pinned.ok().map(Reference::from)
+    }
+
+    fn how_to_pin(&self) -> &'static str {
+        "add it to the URL, `…#sha256=…`, or as `http.digest`"
+    }
+
+    fn accepts(&self, content: &ContentDigests<'_>) -> bool {
+        let module = self.module_digest.as_ref();
+        self.pinned()
+            .is_none_or(|pinned| pinned == *content.first_part)
+            && (module.is_none() || module == content.expected_module)
+    }
+
+    /// `Always` without a digest: the server is asked whether the file changed.
+    fn default_pull_policy(&self) -> PullPolicy {
+        match &self.digest {
+            Some(_) => PullPolicy::IfNotPresent,
+            None => PullPolicy::Always,
+        }
+    }
+
+    fn program_name(&self) -> Option<String> {
+        last_segment(self.url.path())
     }
 }
 

@@ -1,36 +1,79 @@
-//! How a module is named.
+//! References: how a module is named.
+//!
+//! Each kind of reference is a type of its own, which implements [`ReferenceKind`]. [`Reference`] is the
+//! one type for all of them and derefs to that trait. Only this folder knows the list of kinds; other
+//! code calls the methods of the trait.
 
 mod bindle;
 mod endpoint;
+mod file;
 mod http;
+mod kind;
 mod oci;
+mod pattern;
+#[cfg(test)]
+mod toy;
 mod wasmer;
 mod wkg;
 
+use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::str::FromStr;
 
-use net::{authority, display_url};
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 pub use bindle::BindleReference;
 pub use endpoint::Endpoint;
+pub use file::FileReference;
 pub use http::HttpReference;
-pub(crate) use oci::canonical_host;
+use kind::Syntax;
+pub use kind::{ContentDigests, ReferenceKind};
 pub use oci::{OciReference, Select, canonical_registry};
+pub use pattern::{PatternError, check_pattern};
+#[cfg(test)]
+pub(crate) use toy::ToyReference;
 pub use wasmer::WasmerReference;
 pub use wkg::WkgReference;
 
-use crate::{Digest, Error, ErrorKind};
+use crate::{Error, ErrorKind};
 
-/// Where a module lives. `Display` is the canonical form, and parsing it gives the same reference again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-#[non_exhaustive]
-pub enum Reference {
+/// Makes [`Reference`] from the list of kinds: its variants, `Deref`, `From`, and the table of syntaxes.
+macro_rules! kinds {
+    ($($(#[doc = $doc:expr])* $(#[cfg($condition:meta)])? $variant:ident($kind:ty),)+) => {
+        /// The name of a module. `Display` writes the canonical form; parsing that gives an equal
+        /// reference.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        #[non_exhaustive]
+        pub enum Reference {
+            $($(#[doc = $doc])* $(#[cfg($condition)])? $variant($kind),)+
+        }
+
+        impl Deref for Reference {
+            type Target = dyn ReferenceKind;
+
+            fn deref(&self) -> &Self::Target {
+                match self {
+                    $($(#[cfg($condition)])? Self::$variant(kind) => kind,)+
+                }
+            }
+        }
+
+        $($(#[cfg($condition)])? impl From<$kind> for Reference {
+            fn from(kind: $kind) -> Self {
+                Self::$variant(kind)
+            }
+        })+
+
+        /// How references are written, one entry for each kind.
+        const SYNTAXES: &[Syntax] = &[$($(#[cfg($condition)])? <$kind>::SYNTAX,)+];
+    };
+}
+
+kinds! {
     /// `oci://host/repository:tag@digest`
     Oci(OciReference),
     /// `https://host/path#sha256=…`
@@ -42,92 +85,36 @@ pub enum Reference {
     /// `wkg:namespace:name@version`
     Wkg(WkgReference),
     /// `file:///path`
-    File(PathBuf),
+    File(FileReference),
+    /// `toy://name`, of the test in [`crate::toy`]
+    #[cfg(test)]
+    Toy(ToyReference),
 }
 
 impl Reference {
-    /// The source that understands it: `oci`, `http`, `wapm`, `bindle` or `file`. Packages of `wkg:` are found in OCI registries.
-    pub fn source(&self) -> &'static str {
-        match self {
-            Self::Oci(_) | Self::Wkg(_) => "oci",
-            Self::Http(_) => "http",
-            Self::Wasmer(_) => "wapm",
-            Self::Bindle(_) => "bindle",
-            Self::File(_) => "file",
-        }
+    /// The reference as its own type, if it is of the kind `T`.
+    pub fn as_kind<T: ReferenceKind>(&self) -> Option<&T> {
+        let kind: &dyn Any = &**self;
+        kind.downcast_ref()
     }
 
-    /// The server that it names: `host` or `host:port`, or the name of the source where that is the operator's choice.
-    pub(crate) fn server(&self) -> String {
-        let endpoint = |named: Option<&Endpoint>| {
-            named.map_or_else(|| self.source().to_owned(), Endpoint::authority)
-        };
-        match self {
-            Self::Oci(oci) => oci.registry().to_owned(),
-            Self::Http(http) => authority(http.url()),
-            Self::Wasmer(package) => endpoint(package.registry()),
-            Self::Bindle(bindle) => endpoint(bindle.server()),
-            Self::Wkg(_) | Self::File(_) => self.source().to_owned(),
-        }
-    }
-
-    /// For people: the canonical form without what may be secret.
-    pub fn redacted(&self) -> String {
-        match self {
-            Self::Http(http) => display_url(http.url()),
-            other => other.to_string(),
-        }
-    }
-
-    /// What the operator's policy is about: the canonical form without the choice of one of several modules, or a digest in a fragment. Where a
-    /// reference names the registry or server itself, `wapm:HOST//…` and `bindle:HOST//…`.
-    pub fn subject(&self) -> String {
-        let (named_endpoint, name) = match self {
-            Self::Http(http) => return http.subject(),
-            Self::Wasmer(package) => (package.registry(), package.to_string()),
-            Self::Bindle(bindle) => (bindle.server(), bindle.to_string()),
-            other => (None, other.to_string()),
-        };
-        let name = name.split_once('#').map_or(name.as_str(), |(name, _)| name);
-        match (self, named_endpoint) {
-            // Elsewhere the same name is another thing.
-            (Self::Wasmer(_) | Self::Bindle(_), Some(endpoint)) => {
-                format!("{}:{}//{name}", self.source(), endpoint.authority())
-            }
-            (Self::Wasmer(_) | Self::Bindle(_), None) => format!("{}://{name}", self.source()),
-            _ => name.to_owned(),
-        }
-    }
-
-    /// The digest in the reference: the manifest's for OCI, the parcel's for Bindle, else the file's.
-    pub fn pinned(&self) -> Option<Digest> {
-        match self {
-            Self::Oci(oci) => oci.digest().cloned(),
-            Self::Http(http) => http.digest().cloned(),
-            Self::Wasmer(package) => package.digest().cloned(),
-            Self::Bindle(bindle) => bindle.digest(),
-            Self::File(_) | Self::Wkg(_) => None,
-        }
+    /// The type of its kind.
+    pub(crate) fn kind_id(&self) -> TypeId {
+        let kind: &dyn Any = &**self;
+        kind.type_id()
     }
 }
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Oci(oci) => write!(f, "oci://{oci}"),
-            Self::Http(http) => http.fmt(f),
-            Self::Wasmer(package) => write!(f, "wapm://{package}"),
-            Self::Bindle(bindle) => write!(f, "bindle://{bindle}"),
-            Self::Wkg(package) => write!(f, "wkg:{package}"),
-            Self::File(path) => write!(f, "file://{}", path.display()),
-        }
+        f.write_str(&self.canonical())
     }
 }
 
 impl FromStr for Reference {
     type Err = Error;
 
-    /// Reads a URI; a text without a scheme is an OCI reference.
+    /// Reads a URI. A text without a scheme is an OCI reference.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         if text.is_empty() {
@@ -136,54 +123,34 @@ impl FromStr for Reference {
                 "the module reference is empty",
             ));
         }
-        if let Some(name) = text.strip_prefix("oci://") {
-            // A registry alone would be a repository of Docker Hub's, called like it.
-            if !name.contains('/')
-                && name
-                    .split(':')
-                    .next()
-                    .is_some_and(|name| name.contains('.'))
-            {
-                return Err(invalid(
-                    text,
-                    "the repository is missing, `oci://HOST/REPOSITORY:TAG`",
-                ));
-            }
-            return OciReference::parse(name).map(Self::Oci);
-        }
-        if text.starts_with("https://") || text.starts_with("http://") {
-            return HttpReference::new(text, None, None).map(Self::Http);
-        }
-        if let Some(path) = text.strip_prefix("file://") {
-            let mut segments = path.split('/').skip(1);
-            let plain = path.starts_with('/')
-                && !segments.any(|segment| matches!(segment, "" | "." | ".."));
-            return match plain {
-                true => Ok(Self::File(PathBuf::from(path))),
-                false => Err(invalid(
-                    text,
-                    "a file's path must be absolute and plain, `file:///path/module.wasm`",
-                )),
-            };
-        }
-        if let Some(package) = text.strip_prefix("wkg:") {
-            return WkgReference::parse(package.trim_start_matches("//")).map(Self::Wkg);
-        }
-        if let Some(package) = text.strip_prefix("wapm:") {
-            return WasmerReference::parse(package.trim_start_matches("//")).map(Self::Wasmer);
-        }
-        if let Some(id) = text.strip_prefix("bindle:") {
-            return BindleReference::parse(id.trim_start_matches("//")).map(Self::Bindle);
+        let begins = |syntax: &&Syntax| syntax.prefixes.iter().any(|start| text.starts_with(start));
+        if let Some(syntax) = SYNTAXES.iter().find(begins) {
+            return (syntax.parse)(text);
         }
         if let Some((scheme, _)) = text.split_once("://") {
-            return Err(invalid(
-                text,
-                &format!(
-                    "`{scheme}://` is none of `oci://`, `https://`, `http://`, `wapm://`, `bindle://`, `wkg:`, `file://`"
-                ),
-            ));
+            let known = SYNTAXES.iter().flat_map(|syntax| syntax.subjects);
+            let known: Vec<String> = known
+                .filter(|subject| !subject.contains("HOST"))
+                .map(|subject| format!("`{subject}`"))
+                .collect();
+            let reason = format!("`{scheme}://` is none of {}", known.join(", "));
+            return Err(invalid(text, &reason));
         }
-        OciReference::parse(text).map(Self::Oci)
+        OciReference::parse(text).map(Self::from)
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> Self {
+        reference.to_string()
     }
 }
 
@@ -223,20 +190,6 @@ fn write_pairs<const N: usize>(
     Ok(())
 }
 
-impl TryFrom<String> for Reference {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Reference> for String {
-    fn from(reference: Reference) -> Self {
-        reference.to_string()
-    }
-}
-
 fn invalid(text: &str, why: &str) -> Error {
     let clipped: String = without_password(text).chars().take(200).collect();
     Error::new(
@@ -261,14 +214,13 @@ fn without_password(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Digest;
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn oci(text: &str) -> OciReference {
-        match text.parse().unwrap() {
-            Reference::Oci(oci) => oci,
-            other => panic!("{other:?}"),
-        }
+        let reference: Reference = text.parse().unwrap();
+        reference.as_kind::<OciReference>().unwrap().clone()
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::fmt;
 use oci_spec::distribution::Reference as OciName;
 use url::form_urlencoded;
 
-use super::invalid;
-use crate::{Digest, Error};
+use super::kind::{ReferenceKind, Syntax, last_segment};
+use super::pattern::{Pattern, PatternError};
+use super::{Reference, invalid};
+use crate::{Digest, Error, PullPolicy};
 
 /// A module in an OCI registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +54,26 @@ impl fmt::Display for Select {
 }
 
 impl OciReference {
+    pub(super) const SYNTAX: Syntax = Syntax {
+        prefixes: &["oci://"],
+        subjects: &["oci://"],
+        parse: |text| Self::from_uri(text).map(Reference::from),
+        check_pattern,
+    };
+
+    fn from_uri(text: &str) -> Result<Self, Error> {
+        let name = text.strip_prefix("oci://").unwrap_or(text);
+        let host = name.split(':').next().unwrap_or_default();
+        // Without this check, a registry alone would be read as a repository of Docker Hub.
+        if !name.contains('/') && host.contains('.') {
+            return Err(invalid(
+                text,
+                "the repository is missing, `oci://HOST/REPOSITORY:TAG`",
+            ));
+        }
+        Self::parse(name)
+    }
+
     /// Reads `[host[:port]/]repository[:tag][@digest][#path=…|#layer=…]`, with Docker's defaults (Docker Hub, `latest`).
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (text, select) = match text.split_once('#') {
@@ -116,10 +138,8 @@ impl OciReference {
     /// The same, at this digest and without a tag.
     #[must_use]
     pub(crate) fn at(self, digest: Digest) -> Self {
-        let (registry, repository) = (
-            self.name.registry().to_owned(),
-            self.name.repository().to_owned(),
-        );
+        let registry = self.name.registry().to_owned();
+        let repository = self.name.repository().to_owned();
         Self {
             name: OciName::with_digest(registry, repository, digest.to_string()),
             digest: Some(digest),
@@ -169,6 +189,64 @@ impl OciReference {
     }
 }
 
+impl ReferenceKind for OciReference {
+    fn scheme(&self) -> &'static str {
+        "oci"
+    }
+
+    fn server(&self) -> String {
+        self.registry().to_owned()
+    }
+
+    fn pinned(&self) -> Option<Digest> {
+        self.digest.clone()
+    }
+
+    fn pin(&self, artifact: &Digest) -> Option<Reference> {
+        Some(self.clone().at(artifact.clone()).into())
+    }
+
+    fn how_to_pin(&self) -> &'static str {
+        "add it to the reference, `…@sha256:…`"
+    }
+
+    /// `Always` for the tag `latest` or no tag, as in Kubernetes.
+    fn default_pull_policy(&self) -> PullPolicy {
+        match (&self.digest, self.tag()) {
+            (None, None | Some("latest")) => PullPolicy::Always,
+            _ => PullPolicy::IfNotPresent,
+        }
+    }
+
+    fn program_name(&self) -> Option<String> {
+        last_segment(self.repository())
+    }
+}
+
+fn check_pattern(pattern: &Pattern<'_>) -> Result<(), PatternError> {
+    let Some(name) = pattern.start.strip_prefix("oci://") else {
+        return Ok(());
+    };
+    let canonical = canonical_host(name);
+    if canonical != name {
+        let rest = pattern.rest();
+        return Err(pattern.error(format!(
+            "this registry is written `oci://{canonical}{rest}`"
+        )));
+    }
+    let host = name.split('/').next().unwrap_or_default();
+    let is_host = host.contains(['.', ':']) || host == "localhost";
+    if !is_host && (name.contains('/') || pattern.is_whole()) && !host.is_empty() {
+        return Err(pattern.error("those of Docker Hub are written `oci://docker.io/…`"));
+    }
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if pattern.is_whole() && !last.contains([':', '@']) {
+        let text = pattern.text;
+        return Err(pattern.error(format!("they have a tag or a digest; write `{text}:*`")));
+    }
+    Ok(())
+}
+
 /// The one name of a registry, `host` or `host:port`.
 pub fn canonical_registry(registry: &str) -> String {
     let name = canonical_host(&format!("{}/", registry.trim()));
@@ -177,7 +255,7 @@ pub fn canonical_registry(registry: &str) -> String {
 
 /// One name for each registry, so that rules and credentials for it hold however it is written: no upper case, no port that says nothing, and
 /// none of the other names of Docker Hub.
-pub(crate) fn canonical_host(text: &str) -> String {
+fn canonical_host(text: &str) -> String {
     let Some((host, rest)) = text.split_once('/') else {
         return text.to_owned();
     };

@@ -4,8 +4,9 @@ use std::fmt;
 
 use semver::Version;
 
-use super::{Endpoint, invalid, is_segment, pairs, write_pairs};
-use crate::{Digest, Error};
+use super::kind::{ContentDigests, ReferenceKind, Syntax, last_segment, without_fragment};
+use super::{Endpoint, Reference, invalid, is_segment, pairs, write_pairs};
+use crate::{Digest, Error, PullPolicy};
 
 /// A package in the Wasmer registry, or in one that speaks the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,16 @@ pub struct WasmerReference {
 }
 
 impl WasmerReference {
+    pub(super) const SYNTAX: Syntax = Syntax {
+        prefixes: &["wapm:"],
+        subjects: &["wapm://", "wapm:HOST//"],
+        parse: |text| {
+            let name = text.strip_prefix("wapm:").unwrap_or(text);
+            Self::parse(name.trim_start_matches("//")).map(Reference::from)
+        },
+        check_pattern: |_| Ok(()),
+    };
+
     /// Reads `namespace/name[@version][#command=…&registry=…&sha256=…]`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (name, fragment) = text.split_once('#').unwrap_or((text, ""));
@@ -139,6 +150,57 @@ impl WasmerReference {
     /// The digest that the package's file must have.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
+    }
+}
+
+impl ReferenceKind for WasmerReference {
+    fn scheme(&self) -> &'static str {
+        "wapm"
+    }
+
+    /// `wapm:HOST//…` if the reference names its registry: the same name is another package there.
+    fn policy_subject(&self) -> String {
+        let text = self.to_string();
+        let name = without_fragment(&text);
+        match &self.registry {
+            Some(registry) => format!("wapm:{}//{name}", registry.authority()),
+            None => format!("wapm://{name}"),
+        }
+    }
+
+    fn server(&self) -> String {
+        let registry = self.registry.as_ref();
+        registry.map_or_else(|| self.scheme().to_owned(), Endpoint::authority)
+    }
+
+    fn pinned(&self) -> Option<Digest> {
+        self.digest.clone()
+    }
+
+    fn pin(&self, artifact: &Digest) -> Option<Reference> {
+        let pinned = self.clone().with_digest(Some(artifact.clone()));
+        Some(pinned.into())
+    }
+
+    fn how_to_pin(&self) -> &'static str {
+        "add it as `wapm.digest`, or to the reference, `…#sha256=…`"
+    }
+
+    fn accepts(&self, content: &ContentDigests<'_>) -> bool {
+        self.pinned()
+            .is_none_or(|pinned| pinned == *content.first_part)
+    }
+
+    /// `Always` for the newest version of a package.
+    fn default_pull_policy(&self) -> PullPolicy {
+        match (&self.version, &self.digest) {
+            (None, None) => PullPolicy::Always,
+            _ => PullPolicy::IfNotPresent,
+        }
+    }
+
+    fn program_name(&self) -> Option<String> {
+        last_segment(&self.package)
     }
 }
 

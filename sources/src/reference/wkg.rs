@@ -4,7 +4,10 @@ use std::fmt;
 
 use semver::Version;
 
-use crate::{Error, ErrorKind};
+use super::Reference;
+use super::kind::{ReferenceKind, Syntax};
+use super::pattern::{Pattern, PatternError};
+use crate::{Error, ErrorKind, PullPolicy};
 
 /// A package's name, and its version if one is named.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +18,16 @@ pub struct WkgReference {
 }
 
 impl WkgReference {
+    pub(super) const SYNTAX: Syntax = Syntax {
+        prefixes: &["wkg:"],
+        subjects: &["wkg:"],
+        parse: |text| {
+            let package = text.strip_prefix("wkg:").unwrap_or(text);
+            Self::parse(package.trim_start_matches("//")).map(Reference::from)
+        },
+        check_pattern,
+    };
+
     /// Reads `namespace:name[@version]`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let invalid = |why: &str| {
@@ -61,6 +74,35 @@ impl WkgReference {
     pub fn version(&self) -> Option<&Version> {
         self.version.as_ref()
     }
+}
+
+impl ReferenceKind for WkgReference {
+    fn scheme(&self) -> &'static str {
+        "wkg"
+    }
+
+    fn canonical(&self) -> String {
+        format!("wkg:{self}")
+    }
+
+    /// `Always` for the newest version of a package.
+    fn default_pull_policy(&self) -> PullPolicy {
+        match &self.version {
+            Some(_) => PullPolicy::IfNotPresent,
+            None => PullPolicy::Always,
+        }
+    }
+
+    fn program_name(&self) -> Option<String> {
+        Some(self.name.clone())
+    }
+}
+
+fn check_pattern(pattern: &Pattern<'_>) -> Result<(), PatternError> {
+    if pattern.start.starts_with("wkg:/") {
+        return Err(pattern.error("packages are written `wkg:NAMESPACE:NAME`"));
+    }
+    Ok(())
 }
 
 impl fmt::Display for WkgReference {

@@ -70,6 +70,26 @@ impl Signer {
     }
 }
 
+/// The signature that a rule of the operator requires.
+#[derive(Clone, Debug)]
+pub struct RequiredSignature {
+    /// The name of the rule, for errors.
+    pub rule: String,
+    /// One of these must have signed.
+    pub signers: Vec<Signer>,
+}
+
+impl RequiredSignature {
+    /// The error for content that has no place for a signature.
+    pub(crate) fn cannot_be_signed(&self) -> Error {
+        let message = format!(
+            "{} requires a signature, which only modules in OCI registries can have",
+            self.rule
+        );
+        Error::new(ErrorKind::Denied, message).hint("publish the module in a registry, and sign it")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

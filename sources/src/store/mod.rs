@@ -23,9 +23,8 @@ use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
-use crate::source::Ephemeral;
 use crate::unpack::Content;
-use crate::{Digest, Error, ErrorKind, Package, Reference, Requester, Resolved};
+use crate::{Digest, Ephemeral, Error, ErrorKind, Package, Reference, Requester, Resolved};
 
 mod export;
 pub mod usage;
@@ -342,7 +341,7 @@ pub(crate) fn mismatch(expected: &Digest, actual: &Digest) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Part;
+    use crate::Part;
 
     /// Stores `content` under `reference`.
     pub(super) fn remembered(store: &Store, reference: &str, content: &[u8]) -> Resolved {
@@ -353,7 +352,7 @@ mod tests {
             size: None,
             media_type: None,
         };
-        let resolved = Resolved::file(&reference.parse().unwrap(), digest, part);
+        let resolved = Resolved::file(reference.parse::<Reference>().unwrap(), digest, part);
         store.remember(&resolved, &Requester::default()).unwrap();
         resolved
     }

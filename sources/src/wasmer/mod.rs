@@ -3,8 +3,6 @@
 //! Its API is GraphQL; the schema is in the crate `wasmer-backend-api` (MIT). A package's file has a hash there, unless it is so old that
 //! it is an archive. Where files are downloaded is signed and ends soon, so it is asked for at each download and never kept.
 
-use std::fmt;
-
 use async_trait::async_trait;
 use net::{Body, Caching, Request, display_url};
 use serde::Deserialize;
@@ -13,8 +11,8 @@ use url::Url;
 
 use crate::credentials::preemptive;
 use crate::reference::{Endpoint, WasmerReference};
-use crate::source::{Context, Part, Resolution, Resolved, Source, Streamed, Unpack};
-use crate::{Digest, Error, ErrorKind, Reference};
+use crate::source::{Context, Resolution, Source, Streamed};
+use crate::{Digest, Error, ErrorKind, Part, Reference, Resolved, Unpack};
 
 /// The registry, unless the operator names another.
 pub const REGISTRY: &str = "registry.wasmer.io";
@@ -27,14 +25,6 @@ const OTHER_NAMES: [&str; 4] = [
 ];
 const API_PATH: &str = "/graphql";
 const MAX_ANSWER: u64 = 4 << 20;
-
-/// Whether a registry that a reference names is the operator's, or without one the Wasmer registry itself.
-pub(crate) fn is_same(named: &Endpoint, operators: Option<&Endpoint>) -> bool {
-    match operators {
-        Some(operators) => named == operators,
-        None => named.as_str() == REGISTRY || OTHER_NAMES.contains(&named.as_str()),
-    }
-}
 
 /// The one query. Names are variables of it, and never part of its text.
 pub const QUERY: &str = "query GetPackageVersion($name: String!, $version: String) {
@@ -249,21 +239,16 @@ impl PackageVersion {
     }
 }
 
-impl fmt::Display for WasmerSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("wapm")
-    }
-}
-
 #[async_trait]
 impl Source for WasmerSource {
+    type Reference = WasmerReference;
+
     async fn resolve(
         &self,
-        reference: &Reference,
+        package: &WasmerReference,
         stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolution, Error> {
-        let package = expect(reference)?;
         let found = self.find(package, context).await?;
         if package
             .version()
@@ -287,7 +272,7 @@ impl Source for WasmerSource {
             (None, Some(digest)) => digest,
             // Nobody says what an archive should be: what this registry sends first counts, and is remembered. A version is published once.
             (None, None) => {
-                let origin = Reference::Wasmer(package.clone().at(found.version.clone()));
+                let origin = Reference::from(package.clone().at(found.version.clone()));
                 if let Some(known) = stored.filter(|known| known.origin == origin) {
                     return Ok(known.clone().into());
                 }
@@ -309,21 +294,35 @@ impl Source for WasmerSource {
             size: found.size,
             media_type: None,
         };
-        let origin = Reference::Wasmer(package.clone().at(found.version));
+        let origin = Reference::from(package.clone().at(found.version));
         Ok(Resolved {
             origin,
-            ..Resolved::packed(reference, digest, vec![part], unpack)
+            ..Resolved::packed(package.clone(), digest, vec![part], unpack)
         }
         .into())
     }
 
+    /// An archive is downloaded at once: the registry has no digest of it.
+    fn may_stream_on_resolve(&self, package: &WasmerReference) -> bool {
+        package.digest().is_none()
+    }
+
+    fn without_default_server(&self, package: &WasmerReference) -> Option<WasmerReference> {
+        let named = package.registry()?;
+        let is_default = match self.registry.as_str() {
+            REGISTRY => named.as_str() == REGISTRY || OTHER_NAMES.contains(&named.as_str()),
+            _ => *named == self.registry,
+        };
+        is_default.then(|| package.clone().in_default_registry())
+    }
+
     async fn open_unverified(
         &self,
-        resolved: &Resolved,
+        package: &WasmerReference,
         _part: &Part,
         context: &Context<'_>,
     ) -> Result<Body, Error> {
-        let found = self.find(expect(&resolved.origin)?, context).await?;
+        let found = self.find(package, context).await?;
         download(found, context).await
     }
 }
@@ -331,10 +330,8 @@ impl Source for WasmerSource {
 /// From wherever the registry keeps its files. Credentials go there only where that is the registry itself: it must not choose who else gets any.
 async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
     let what = format!("file `{}`", found.url.path());
-    let (own, request) = (
-        found.url.origin() == found.api.origin(),
-        Request::get(found.url),
-    );
+    let own = found.url.origin() == found.api.origin();
+    let request = Request::get(found.url);
     let answer = if own {
         preemptive::send(&request, &what, context.http, context.keyrings).await?
     } else {
@@ -344,15 +341,5 @@ async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
         Ok(answer.decoded_body()?)
     } else {
         Err(answer.error(&what).into())
-    }
-}
-
-fn expect(reference: &Reference) -> Result<&WasmerReference, Error> {
-    match reference {
-        Reference::Wasmer(package) => Ok(package),
-        other => Err(Error::new(
-            ErrorKind::InvalidReference,
-            format!("`{}` is not a package", other.redacted()),
-        )),
     }
 }
