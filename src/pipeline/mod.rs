@@ -27,7 +27,7 @@ use crate::step::{Outcome, Phase, Stage, Step, StepError};
 use log_artifact::Logs;
 use prepare::{Modules, Ready};
 
-use crate::runtime::{self, Capacity, Claim, Compiler, Limits, Report, Run, Runners, Tee};
+use crate::runtime::{self, Capacity, Compiler, Limits, Report, Run, Runners, SlotRequest, Tee};
 use crate::staging::{self, Cleaner, Scratch, StepDirectory};
 pub use collect::{Bounds, is_artifact_name};
 
@@ -218,7 +218,7 @@ async fn after(event: impl Future<Output = ()>) {
 }
 
 /// Steps of one template of one workflow with one module are of a kind.
-fn claim(step: &Step) -> Claim {
+fn claim(step: &Step) -> SlotRequest {
     let mut class = DefaultHasher::new();
     (
         &step.workflow.namespace,
@@ -228,7 +228,7 @@ fn claim(step: &Step) -> Claim {
     )
         .hash(&mut class);
     step.module.hash(&mut class);
-    Claim {
+    SlotRequest {
         class: class.finish(),
         memory: step.limits.memory,
     }

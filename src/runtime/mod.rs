@@ -12,6 +12,7 @@
 //! Compiling and loading block for up to seconds and happen on blocking threads. Guests run in the scheduler of `runners`, on threads
 //! that have given their async work away, so that file calls may block. The server's async work waits for neither.
 
+mod admission;
 mod bindings;
 mod code;
 mod compiler;
@@ -28,6 +29,7 @@ mod scheduler;
 mod ticker;
 mod wasi_0_1;
 
+pub use admission::{Capacity, SlotRequest};
 pub use bindings::wasm_workflow::step::types as step_types;
 pub use compiler::{CompileError, Compiler, Retain};
 pub use inspect::{Inspection, NotWasm, inspect};
@@ -36,4 +38,3 @@ pub use module::{Kind, LoadError, Module};
 pub use output::{Captured, Tee};
 pub use run::{Ending, Invocation, Report, Run, run};
 pub use runners::Runners;
-pub use scheduler::{Capacity, Claim};

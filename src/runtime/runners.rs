@@ -1,9 +1,18 @@
-//! Where steps run, and how many at once.
+//! The threads that run guests.
 //!
-//! A guest may block, so its place is a thread of its own, and the server's async threads go on meanwhile. But handing a step over and
-//! getting its result back wakes a thread twice, which costs more than a small guest takes. So a job that is expected to be short begins
-//! where it is. When it is not done at once, because it waits or because the epoch's next tick finds it busy, it goes on on a thread like
-//! the others.
+//! A guest may block its thread, for example in a file call. So each slot of the `scheduler` has a
+//! thread of its own, a *runner*. Each runner has a small tokio runtime for the guest's timers and
+//! host calls. The server's async threads do not wait for guests.
+//!
+//! The hand-over to a runner and back wakes a thread twice. This costs more than a small guest. So
+//! a job that is expected to be short is first polled once on the caller's thread:
+//!
+//! - If the job is done after this poll, no other thread is involved.
+//! - If not, the job is moved to a runner. This happens when the guest waits in a host call, or
+//!   when the next tick of the epoch, after 10 ms at most, makes the guest yield (see `run`).
+//!
+//! At most all but one of the callers' threads poll jobs at the same time. So one of these threads
+//! is always free for other work.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,24 +24,26 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::scheduler::{Capacity, Claim, Place, Places};
+use super::admission::{Capacity, SlotRequest};
+use super::scheduler::{Scheduler, Slot};
 
 type Job = Box<dyn FnOnce(&Runtime) + Send>;
 
-/// The threads for steps, each with a small async runtime for guests' timers and host calls. They end when this is dropped and
-/// their jobs are done.
+/// The runner threads and their scheduler. The threads end when this is dropped and their jobs are
+/// done.
 #[derive(Debug)]
 pub struct Runners {
-    /// One for each thread: a job that has a place finds a thread, and so many run at once, wherever they do.
-    places: Arc<Places>,
-    /// How many jobs may begin on callers' threads at once: one of those threads is always free for other work.
-    beginnings: Semaphore,
+    /// There are as many runners as slots. So a job that has a slot always finds an idle runner.
+    scheduler: Arc<Scheduler>,
+    /// Permits to poll a job on a caller's thread.
+    inline_permits: Semaphore,
     queue: Sender<Job>,
 }
 
 impl Runners {
-    /// Starts a thread for each step that there is a place for, for callers on `callers` threads.
-    pub fn start(capacity: Capacity, callers: usize) -> std::io::Result<Self> {
+    /// Starts one thread for each step of `capacity`. `caller_threads` is the number of threads
+    /// that call [`Runners::run`].
+    pub fn start(capacity: Capacity, caller_threads: usize) -> std::io::Result<Self> {
         let (queue, jobs) = unbounded();
         for number in 0..capacity.steps {
             let jobs = jobs.clone();
@@ -44,46 +55,49 @@ impl Runners {
             thread.spawn(move || work(&jobs, &runtime))?;
         }
         Ok(Self {
-            places: Places::new(capacity),
-            beginnings: Semaphore::new(callers.saturating_sub(1)),
+            scheduler: Scheduler::new(capacity),
+            inline_permits: Semaphore::new(caller_threads.saturating_sub(1)),
             queue,
         })
     }
 
-    /// Runs `job` as soon as there is a place for what it claims. `None` when it panicked. When the caller goes away, a job
-    /// that waits for a place is dropped, and one that has a thread goes on to its end.
+    /// Waits for a slot and runs `job` in it. Returns `None` if the job panicked.
     ///
-    /// A job that is `short`, when it gets its place, begins on the caller's own thread. `overran` is called when it was not done there.
+    /// If `is_short` returns true when the job has its slot, the job is first polled on the
+    /// caller's thread. `on_overrun` is called if the job was not done after this poll.
+    ///
+    /// When the returned future is dropped, a job that waits for a slot is dropped too. A job that
+    /// a runner has taken runs to its end.
     pub async fn run<T: Send + 'static>(
         &self,
-        claim: Claim,
-        short: impl Fn() -> bool,
-        overran: impl Fn(),
+        request: SlotRequest,
+        is_short: impl Fn() -> bool,
+        on_overrun: impl Fn(),
         job: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let place = self.places.take(claim).await;
+        let slot = self.scheduler.acquire(request).await;
         let mut job = Box::pin(job);
-        if short()
-            && let Ok(_beginning) = self.beginnings.try_acquire()
+        if is_short()
+            && let Ok(_permit) = self.inline_permits.try_acquire()
         {
-            match begin(job.as_mut())? {
-                Poll::Ready(done) => return Some(done),
-                Poll::Pending => overran(),
+            match poll_once(job.as_mut())? {
+                Poll::Ready(value) => return Some(value),
+                Poll::Pending => on_overrun(),
             }
         }
-        self.go_on(place, job).await
+        self.run_on_runner(slot, job).await
     }
 
-    async fn go_on<T: Send + 'static>(
+    async fn run_on_runner<T: Send + 'static>(
         &self,
-        place: Place,
+        slot: Slot,
         job: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Option<T> {
         let (send, receive) = oneshot::channel();
         let job = move |runtime: &Runtime| {
             let value = runtime.block_on(job);
-            drop(place);
-            // Nobody waits any more: the value is dropped.
+            drop(slot);
+            // The send fails if the caller no longer waits. The value is then dropped.
             let _ = send.send(value);
         };
         self.queue.send(Box::new(job)).ok()?;
@@ -91,22 +105,28 @@ impl Runners {
     }
 }
 
-/// The job's first slice. Nobody is woken when it waits: who goes on asks again. `None` when it panicked.
-fn begin<T>(job: Pin<&mut impl Future<Output = T>>) -> Option<Poll<T>> {
+/// Polls a job once. Returns `None` if the job panicked.
+///
+/// The waker does nothing: a job that is pending is polled again by the runner, with the runner's
+/// waker.
+fn poll_once<T>(job: Pin<&mut impl Future<Output = T>>) -> Option<Poll<T>> {
     let poll = || job.poll(&mut Context::from_waker(Waker::noop()));
     catch_unwind(AssertUnwindSafe(poll)).ok()
 }
 
-/// Guests give way to what answers the agent, as far as they share processors; a quota on those counts for all threads.
+/// Nice value of the runners. Guests get less processor time than the threads that answer requests,
+/// where both compete for a processor. A CPU quota of the container applies to all threads
+/// together.
 const NICE: i32 = 10;
 
 fn work(jobs: &Receiver<Job>, runtime: &Runtime) {
-    // On Linux this is the thread's own (setpriority(2), BUGS).
+    // On Linux the nice value is an attribute of the thread, not of the process (setpriority(2),
+    // BUGS).
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "guests have the priority of everything else");
+        tracing::debug!(%error, "cannot lower the priority of guest threads");
     }
     for job in jobs {
-        // A defect in one step must not take the thread from the next ones.
+        // The thread survives a panic, because later jobs need it.
         if catch_unwind(AssertUnwindSafe(|| job(runtime))).is_err() {
             tracing::error!("a step panicked; this is a defect of this program");
         }
@@ -120,37 +140,37 @@ mod tests {
 
     use super::*;
 
-    const CLAIM: Claim = Claim {
+    const REQUEST: SlotRequest = SlotRequest {
         class: 0,
         memory: 0,
     };
 
-    fn runners(steps: u32, callers: usize) -> Runners {
-        Runners::start(Capacity { steps, memory: 0 }, callers).unwrap()
+    fn runners(steps: u32, caller_threads: usize) -> Runners {
+        Runners::start(Capacity { steps, memory: 0 }, caller_threads).unwrap()
     }
 
     async fn run<T: Send + 'static>(
         runners: &Runners,
-        short: bool,
+        is_short: bool,
         job: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        runners.run(CLAIM, || short, || (), job).await
+        runners.run(REQUEST, || is_short, || (), job).await
     }
 
     #[tokio::test]
-    async fn a_panic_costs_no_place_and_no_thread() {
+    async fn a_panic_loses_no_slot_and_no_thread() {
         let runners = runners(1, 2);
-        for short in [true, false] {
+        for is_short in [true, false] {
             assert_eq!(
-                run(&runners, short, async { panic!("on purpose") }).await,
+                run(&runners, is_short, async { panic!("on purpose") }).await,
                 None::<()>
             );
-            assert_eq!(run(&runners, short, async { 5 }).await, Some(5));
+            assert_eq!(run(&runners, is_short, async { 5 }).await, Some(5));
         }
     }
 
     #[tokio::test]
-    async fn a_job_that_blocks_holds_up_nobody_but_the_next_job() {
+    async fn a_job_that_blocks_delays_only_the_next_job() {
         let runners = Arc::new(runners(1, 2));
         let (open, gate) = std::sync::mpsc::channel();
         let blocking = {
@@ -163,7 +183,7 @@ mod tests {
             tokio::pin!(next);
             assert!(
                 futures::poll!(&mut next).is_pending(),
-                "the only place is taken"
+                "the only slot is taken"
             );
         }
         open.send(7).unwrap();
@@ -171,29 +191,29 @@ mod tests {
         assert_eq!(
             run(&runners, true, async { 8 }).await,
             Some(8),
-            "the one that was dropped while it waited holds no place"
+            "the job that was dropped while it waited holds no slot"
         );
     }
 
-    /// A job that waits is woken again, though it began where nobody would have, and among another runtime's timers.
+    /// The first poll has a waker that does nothing, and registers the timer with the caller's
+    /// runtime. The job is woken all the same.
     #[tokio::test]
-    async fn a_short_job_that_waits_goes_on_elsewhere() {
-        let overran = AtomicUsize::new(0);
+    async fn a_short_job_that_waits_continues_on_a_runner() {
+        let overruns = AtomicUsize::new(0);
         let job = async {
-            let here = std::thread::current().id();
+            let first_thread = std::thread::current().id();
             tokio::time::sleep(Duration::from_millis(5)).await;
-            here != std::thread::current().id()
+            first_thread != std::thread::current().id()
         };
         let runners = runners(1, 2);
-        let elsewhere = runners
-            .run(CLAIM, || true, || overran.store(1, Ordering::SeqCst), job)
-            .await;
-        assert_eq!((elsewhere, overran.into_inner()), (Some(true), 1));
+        let on_overrun = || overruns.store(1, Ordering::SeqCst);
+        let moved = runners.run(REQUEST, || true, on_overrun, job).await;
+        assert_eq!(moved, Some(true));
+        assert_eq!(overruns.into_inner(), 1);
     }
 
-    /// Where the caller's thread is the only one, nothing begins on it.
     #[tokio::test]
-    async fn one_thread_stays_free() {
+    async fn the_last_caller_thread_polls_no_job() {
         let here = std::thread::current().id();
         let job = || async { std::thread::current().id() };
         assert_ne!(run(&runners(1, 1), true, job()).await, Some(here));

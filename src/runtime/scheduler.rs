@@ -1,296 +1,139 @@
-//! Who runs next: so many steps at once, in so much memory.
+//! The scheduler: decides which step starts next, within a number of slots and an amount of memory.
 //!
-//! Steps of one kind are a class. A class that holds fewer places goes before one that holds more, and within a class it is first come, first served. A few places,
-//! and memory for one more of its kind, are left by a class that holds some to those that hold none: however many long steps there are of one kind, a step
-//! of another begins at once. Who would be next and waits for memory is overtaken by those who leave what it needs: it begins when those end who ran before.
+//! A step needs one slot and the memory of its limit. The caller gives each step a class: steps of
+//! the same kind have the same class. The rules, which `admission` implements:
+//!
+//! - **Fair share.** The class with the fewest running steps starts next. If classes are equal, the
+//!   class with the earliest waiter starts next.
+//! - **FIFO within a class.** Waiters of one class start in order of arrival.
+//! - **Reserved slots and memory.** One slot in eight is reserved for classes that have no running
+//!   step, and at least one slot if there are two or more. A class that has running steps also
+//!   leaves memory for one more step of its size. So a step of another class usually starts at
+//!   once, even if one class has many long steps.
+//! - **EASY backfill** (Lifka, "The ANL/IBM SP Scheduling System", 1995). The first waiter may lack
+//!   memory while slots are free. Then the first waiter of another class may start, if this does
+//!   not delay the first waiter.
+//!
+//! EASY backfill compares the expected run times of steps. This scheduler does not know run times.
+//! Instead, it remembers when the waiter became first:
+//!
+//! - Steps that started before are *earlier* steps. Steps that started after are *backfilled*
+//!   steps.
+//! - The waiter must be able to start when all earlier steps have ended. So the backfilled steps
+//!   together leave the memory that the waiter needs.
+//! - If the waiter would fit beside all earlier steps, only backfilled steps delay it. New
+//!   backfilled steps then leave the memory that the earlier steps use, too.
+//!
+//! A waiter is cancelled when the future of [`Scheduler::acquire`] is dropped:
+//!
+//! - A waiter without a slot is removed from its queue. Other waiters may then start, because the
+//!   cancelled waiter may have been the blocked first one.
+//! - A slot that was already sent to the waiter is released.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// How many places there are for each one that is left to classes that hold none.
-const PLACES_PER_SPARE: u32 = 8;
+use super::admission::{Admission, Capacity, SlotRequest};
 
-/// What is shared out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Steps at once.
-    pub steps: u32,
-    /// Bytes for the linear memories of all of them.
-    pub memory: u64,
-}
-
-/// What a step asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Its class.
-    pub class: u64,
-    /// Bytes of linear memory, at most. One that asks for more than there is runs alone.
-    pub memory: u64,
-}
-
+/// Gives slots to steps. See the file's header for the rules.
 #[derive(Debug)]
-pub(super) struct Places {
-    capacity: Capacity,
-    spare: u32,
-    state: Mutex<State>,
+pub(super) struct Scheduler {
+    admission: Mutex<Admission<oneshot::Sender<Slot>>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// Claims of those who run, by when they began.
-    running: HashMap<u64, Claim>,
-    memory: u64,
-    /// Places that a class holds; none that holds no place.
-    held: HashMap<u64, u32>,
-    waiting: HashMap<u64, VecDeque<Waiter>>,
-    /// Numbers who comes and who begins, in this order.
-    clock: u64,
-    /// Who is next and waits for memory, and since when.
-    blocked: Option<(u64, u64)>,
-}
-
+/// Permission to run one step. The slot and its memory are released when this is dropped.
 #[derive(Debug)]
-struct Waiter {
-    came: u64,
-    memory: u64,
-    go: oneshot::Sender<Place>,
+pub(super) struct Slot {
+    scheduler: Arc<Scheduler>,
+    start: u64,
 }
 
-/// A step's place. Free for others when it is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
-    began: u64,
+/// Calls [`Scheduler::dispatch`] when a waiter is cancelled.
+struct CancelGuard<'a> {
+    scheduler: &'a Arc<Scheduler>,
+    granted: bool,
 }
 
-/// Whoever stops waiting may have been in the way of others.
-struct Waiting<'a>(&'a Arc<Places>);
-
-impl Drop for Waiting<'_> {
+impl Drop for CancelGuard<'_> {
     fn drop(&mut self) {
-        self.0.hand_out();
+        if !self.granted {
+            self.scheduler.dispatch();
+        }
     }
 }
 
-impl Places {
+impl Scheduler {
     pub(super) fn new(capacity: Capacity) -> Arc<Self> {
-        let spare = (capacity.steps / PLACES_PER_SPARE).max(u32::from(capacity.steps > 1));
         Arc::new(Self {
-            capacity,
-            spare,
-            state: Mutex::default(),
+            admission: Mutex::new(Admission::new(capacity)),
         })
     }
 
-    /// Waits for a place. Whoever stops waiting holds none.
-    pub(super) async fn take(self: &Arc<Self>, claim: Claim) -> Place {
-        let claim = Claim {
-            memory: claim.memory.min(self.capacity.memory),
-            ..claim
-        };
-        if let Some(place) = self.take_now(claim) {
-            return place;
-        }
-        // Dropped after what it is called with, where this is dropped while it waits.
-        let leaving = Waiting(self);
-        let place = self.queue(claim).await;
-        std::mem::forget(leaving);
-        // The sender is in the queue until it is used.
-        place.unwrap_or_else(|_| unreachable!("a waiter was forgotten"))
-    }
-
-    fn take_now(self: &Arc<Self>, claim: Claim) -> Option<Place> {
-        let mut state = self.lock();
-        let now = state.waiting.is_empty()
-            && self.has_place(&state, claim)
-            && self.has_memory(&state, claim);
-        now.then(|| Place {
-            places: Arc::clone(self),
-            began: state.begin(claim),
-        })
-    }
-
-    fn queue(self: &Arc<Self>, claim: Claim) -> oneshot::Receiver<Place> {
-        let (go, gone) = oneshot::channel();
-        let mut state = self.lock();
-        let came = state.tick();
-        state
-            .waiting
-            .entry(claim.class)
-            .or_default()
-            .push_back(Waiter {
-                came,
-                memory: claim.memory,
-                go,
-            });
-        drop(state);
-        self.hand_out();
-        gone
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_place(&self, state: &State, claim: Claim) -> bool {
-        let free = self.capacity.steps as usize - state.running.len();
-        free > if state.held.contains_key(&claim.class) {
-            self.spare as usize
-        } else {
-            0
-        }
-    }
-
-    fn has_memory(&self, state: &State, claim: Claim) -> bool {
-        let left = if state.held.contains_key(&claim.class) {
-            claim.memory
-        } else {
-            0
-        };
-        state.memory + claim.memory + left <= self.capacity.memory
-    }
-
-    /// Gives what is free to those whose turn it is.
-    fn hand_out(self: &Arc<Self>) {
+    /// Waits for a slot. The request is cancelled when the future is dropped.
+    pub(super) async fn acquire(self: &Arc<Self>, request: SlotRequest) -> Slot {
         loop {
-            let mut state = self.lock();
-            let Some((class, memory)) = self.next(&mut state) else {
-                return;
+            if let Some(slot) = self.try_acquire(request) {
+                return slot;
+            }
+            // Locals are dropped in reverse order. When this future is dropped while it waits, the
+            // receiver is closed before the guard looks for cancelled waiters.
+            let mut guard = CancelGuard {
+                scheduler: self,
+                granted: false,
             };
-            let claim = Claim { class, memory };
-            let Some(waiter) = state.pop(class) else {
-                return;
-            };
-            let began = state.begin(claim);
-            drop(state);
-            // Where nobody waits any more, it is dropped, and free again.
-            drop(waiter.go.send(Place {
-                places: Arc::clone(self),
-                began,
-            }));
-        }
-    }
-
-    /// Who begins now, if anybody can.
-    fn next(&self, state: &mut State) -> Option<(u64, u64)> {
-        state.forget_those_who_left();
-        if state.running.len() >= self.capacity.steps as usize {
-            return None;
-        }
-        let mut heads: Vec<(u32, u64, u64, u64)> = Vec::with_capacity(state.waiting.len());
-        for (class, queue) in &state.waiting {
-            let held = state.held.get(class).copied().unwrap_or_default();
-            heads.extend(
-                queue
-                    .front()
-                    .map(|waiter| (held, waiter.came, *class, waiter.memory)),
-            );
-        }
-        heads.sort_unstable();
-        let (_, came, class, memory) = *heads.first()?;
-        if !self.has_place(state, Claim { class, memory }) {
-            return None;
-        }
-        if self.has_memory(state, Claim { class, memory }) {
-            return Some((class, memory));
-        }
-        // Others may go meanwhile, as long as it can when those end who ran before it was next.
-        let now = state.clock;
-        let since = match state.blocked {
-            Some((blocked, since)) if blocked == came => since,
-            _ => now,
-        };
-        state.blocked = Some((came, since));
-        let overtook: u64 = state
-            .running
-            .iter()
-            .filter(|(began, _)| **began > since)
-            .map(|(_, claim)| claim.memory)
-            .sum();
-        // With what its class leaves to others. Where it could begin but for those who overtook it, they take nothing more of what it needs.
-        let wanted = if state.held.contains_key(&class) {
-            2 * memory
-        } else {
-            memory
-        };
-        let before = state.memory - overtook;
-        let kept = if before + wanted <= self.capacity.memory {
-            before + wanted
-        } else {
-            wanted
-        };
-        let fits = |claim: Claim| {
-            self.has_place(state, claim)
-                && self.has_memory(state, claim)
-                && overtook + claim.memory + kept <= self.capacity.memory
-        };
-        let others = heads
-            .into_iter()
-            .skip(1)
-            .map(|(_, _, class, memory)| Claim { class, memory });
-        others
-            .into_iter()
-            .find(|claim| fits(*claim))
-            .map(|claim| (claim.class, claim.memory))
-    }
-}
-
-impl State {
-    fn tick(&mut self) -> u64 {
-        self.clock += 1;
-        self.clock
-    }
-
-    fn begin(&mut self, claim: Claim) -> u64 {
-        let began = self.tick();
-        self.running.insert(began, claim);
-        self.memory += claim.memory;
-        *self.held.entry(claim.class).or_default() += 1;
-        began
-    }
-
-    fn end(&mut self, began: u64) {
-        let Some(claim) = self.running.remove(&began) else {
-            return;
-        };
-        self.memory -= claim.memory;
-        if let Some(held) = self.held.get_mut(&claim.class) {
-            *held -= 1;
-            if *held == 0 {
-                self.held.remove(&claim.class);
+            // The queue drops a sender only after its receiver is closed. If that ever changed, the
+            // request would be made again.
+            if let Ok(slot) = self.enqueue(request).await {
+                guard.granted = true;
+                return slot;
             }
         }
     }
 
-    fn forget_those_who_left(&mut self) {
-        self.waiting.retain(|_, queue| {
-            while queue.front().is_some_and(|waiter| waiter.go.is_closed()) {
-                queue.pop_front();
-            }
-            !queue.is_empty()
-        });
+    fn try_acquire(self: &Arc<Self>, request: SlotRequest) -> Option<Slot> {
+        let start = self.admission.lock().try_start(request)?;
+        Some(self.slot(start))
     }
 
-    fn pop(&mut self, class: u64) -> Option<Waiter> {
-        let queue = self.waiting.get_mut(&class)?;
-        let waiter = queue.pop_front();
-        if queue.is_empty() {
-            self.waiting.remove(&class);
+    fn enqueue(self: &Arc<Self>, request: SlotRequest) -> oneshot::Receiver<Slot> {
+        let (sender, receiver) = oneshot::channel();
+        self.admission.lock().enqueue(request, sender);
+        // Between `try_acquire` and now, a slot may have been released or a waiter cancelled.
+        self.dispatch();
+        receiver
+    }
+
+    /// Starts waiters until no waiter can start.
+    fn dispatch(self: &Arc<Self>) {
+        loop {
+            let started = self.admission.lock().start_next(oneshot::Sender::is_closed);
+            let Some(started) = started else {
+                return;
+            };
+            // If the waiter has been cancelled meanwhile, `send` returns the slot, and the drop
+            // releases it.
+            drop(started.handle.send(self.slot(started.start)));
         }
-        waiter
+    }
+
+    fn slot(self: &Arc<Self>, start: u64) -> Slot {
+        Slot {
+            scheduler: Arc::clone(self),
+            start,
+        }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.places.lock();
-        state.end(self.began);
-        let nobody = state.waiting.is_empty();
-        drop(state);
-        if !nobody {
-            self.places.hand_out();
+        let mut admission = self.scheduler.admission.lock();
+        admission.finish(self.start);
+        let has_waiters = admission.has_waiters();
+        drop(admission);
+        if has_waiters {
+            self.scheduler.dispatch();
         }
     }
 }
@@ -303,155 +146,168 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn places(steps: u32, memory: u64) -> Arc<Places> {
-        Places::new(Capacity { steps, memory })
+    fn scheduler(steps: u32, memory: u64) -> Arc<Scheduler> {
+        Scheduler::new(Capacity { steps, memory })
     }
 
-    fn claim(class: u64, memory: u64) -> Claim {
-        Claim { class, memory }
+    fn request(class: u64, memory: u64) -> SlotRequest {
+        SlotRequest { class, memory }
     }
 
-    fn now(places: &Arc<Places>, class: u64) -> Option<Place> {
-        places.take(claim(class, 0)).now_or_never()
+    /// A slot without memory, if one is free at once.
+    fn slot_now(scheduler: &Arc<Scheduler>, class: u64) -> Option<Slot> {
+        scheduler.acquire(request(class, 0)).now_or_never()
+    }
+
+    /// A slot with memory, if both are free at once.
+    fn memory_now(scheduler: &Arc<Scheduler>, class: u64, mib: u64) -> Option<Slot> {
+        let request = request(class, mib * MIB);
+        scheduler.acquire(request).now_or_never()
     }
 
     #[tokio::test]
-    async fn however_many_there_are_of_one_another_begins() {
-        let places = places(16, 0);
-        let mut long: Vec<_> = (0..14).map(|_| now(&places, 1).unwrap()).collect();
+    async fn reserved_slots_admit_a_new_class() {
+        let scheduler = scheduler(16, 0);
+        let mut long: Vec<_> = (0..14).map(|_| slot_now(&scheduler, 1).unwrap()).collect();
         let more = tokio::spawn({
-            let places = Arc::clone(&places);
-            async move { places.take(claim(1, 0)).await }
+            let scheduler = Arc::clone(&scheduler);
+            async move { scheduler.acquire(request(1, 0)).await }
         });
         tokio::task::yield_now().await;
-        let (short, other) = (now(&places, 2).unwrap(), now(&places, 3).unwrap());
-        assert!(now(&places, 4).is_none(), "all are taken");
-        drop((short, other));
+        let second_class = slot_now(&scheduler, 2).unwrap();
+        let third_class = slot_now(&scheduler, 3).unwrap();
+        assert!(slot_now(&scheduler, 4).is_none(), "all slots are taken");
+        drop((second_class, third_class));
         tokio::task::yield_now().await;
-        assert!(!more.is_finished(), "those are not for it");
+        assert!(
+            !more.is_finished(),
+            "reserved slots are not for a class that runs steps"
+        );
         long.pop();
         more.await.unwrap();
     }
 
     #[tokio::test]
-    async fn who_holds_fewer_goes_first() {
-        let places = places(2, 0);
-        let (one, two) = (now(&places, 1).unwrap(), now(&places, 2).unwrap());
-        let (sender, mut order) = tokio::sync::mpsc::unbounded_channel();
+    async fn the_class_with_the_fewest_running_steps_starts_first() {
+        let scheduler = scheduler(2, 0);
+        let first = slot_now(&scheduler, 1).unwrap();
+        let second = slot_now(&scheduler, 2).unwrap();
+        let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
         for (number, class) in [(0, 1), (1, 1), (2, 1), (3, 3)] {
-            let (places, sender) = (Arc::clone(&places), sender.clone());
+            let scheduler = Arc::clone(&scheduler);
+            let sender = sender.clone();
             tokio::spawn(async move {
-                let _place = places.take(claim(class, 0)).await;
+                let _slot = scheduler.acquire(request(class, 0)).await;
                 sender.send(number).unwrap();
             });
             tokio::task::yield_now().await;
         }
-        drop((two, one));
-        let came: Vec<u32> = [
-            order.recv().await,
-            order.recv().await,
-            order.recv().await,
-            order.recv().await,
+        drop((second, first));
+        let order: Vec<u32> = [
+            started.recv().await,
+            started.recv().await,
+            started.recv().await,
+            started.recv().await,
         ]
         .map(Option::unwrap)
         .to_vec();
         assert_eq!(
-            came,
+            order,
             [3, 0, 1, 2],
-            "a class that holds none, then in the order in which they came"
+            "first the class without running steps, then the others in order of arrival"
         );
     }
 
-    fn taken(places: &Arc<Places>, class: u64, mib: u64) -> Option<Place> {
-        places.take(claim(class, mib * MIB)).now_or_never()
-    }
-
     #[tokio::test]
-    async fn who_waits_for_memory_is_overtaken_by_what_leaves_it() {
-        let places = places(16, 100 * MIB);
-        let long = taken(&places, 1, 50).unwrap();
-        let mut large = Box::pin(places.take(claim(2, 60 * MIB)));
+    async fn backfill_leaves_the_memory_that_the_first_waiter_needs() {
+        let scheduler = scheduler(16, 100 * MIB);
+        let long = memory_now(&scheduler, 1, 50).unwrap();
+        let mut large = Box::pin(scheduler.acquire(request(2, 60 * MIB)));
         assert!(futures::poll!(&mut large).is_pending());
-        let small = [
-            taken(&places, 3, 10).unwrap(),
-            taken(&places, 4, 30).unwrap(),
+        let backfilled = [
+            memory_now(&scheduler, 3, 10).unwrap(),
+            memory_now(&scheduler, 4, 30).unwrap(),
         ];
         assert!(
-            taken(&places, 5, 10).is_none(),
-            "then there would not be enough for the large one"
+            memory_now(&scheduler, 5, 10).is_none(),
+            "with one more backfilled step, the large step would not fit"
         );
         drop(long);
         let large = futures::poll!(&mut large);
         assert!(
             large.is_ready(),
-            "it waits for none of those who came after it"
+            "the large step waits for no backfilled step"
         );
-        drop((large, small));
+        drop((large, backfilled));
         assert!(
-            taken(&places, 5, 200).is_some(),
-            "more than there is: alone"
+            memory_now(&scheduler, 5, 200).is_some(),
+            "a step that requests more than the capacity runs alone"
         );
-        let state = places.lock();
-        assert!(state.held.is_empty() && state.memory == 0 && state.running.is_empty());
+        assert!(scheduler.admission.lock().is_idle());
     }
 
     #[tokio::test]
-    async fn memory_is_left_to_classes_that_have_none() {
-        let places = places(16, 300 * MIB);
-        let mut long = vec![
-            taken(&places, 1, 100).unwrap(),
-            taken(&places, 1, 100).unwrap(),
+    async fn reserved_memory_admits_a_new_class() {
+        let scheduler = scheduler(16, 300 * MIB);
+        let mut running = vec![
+            memory_now(&scheduler, 1, 100).unwrap(),
+            memory_now(&scheduler, 1, 100).unwrap(),
         ];
-        assert!(taken(&places, 1, 100).is_none());
-        long.push(taken(&places, 2, 100).unwrap());
-        assert!(taken(&places, 3, 100).is_none(), "all of it is taken");
+        assert!(memory_now(&scheduler, 1, 100).is_none());
+        running.push(memory_now(&scheduler, 2, 100).unwrap());
+        assert!(
+            memory_now(&scheduler, 3, 100).is_none(),
+            "all memory is in use"
+        );
     }
 
-    /// Small steps that come and go do not keep a second large one of its class waiting.
+    /// A stream of short small steps does not delay the second large step of a class for ever.
     #[tokio::test]
-    async fn a_class_that_holds_some_is_not_overtaken_for_ever() {
-        let places = places(16, 100 * MIB);
-        let _long = taken(&places, 1, 30).unwrap();
-        let mut small: Vec<Place> = (0..4).map(|_| taken(&places, 2, 10).unwrap()).collect();
-        let mut large = Box::pin(places.take(claim(1, 30 * MIB)));
+    async fn backfill_does_not_starve_a_class_that_runs_steps() {
+        let scheduler = scheduler(16, 100 * MIB);
+        let _long = memory_now(&scheduler, 1, 30).unwrap();
+        let mut small: Vec<Slot> = (0..4)
+            .map(|_| memory_now(&scheduler, 2, 10).unwrap())
+            .collect();
+        let mut large = Box::pin(scheduler.acquire(request(1, 30 * MIB)));
         assert!(futures::poll!(&mut large).is_pending());
         for _ in 0..20 {
             if !small.is_empty() {
                 small.remove(0);
             }
-            small.extend(taken(&places, 2, 10));
+            small.extend(memory_now(&scheduler, 2, 10));
         }
         assert!(futures::poll!(&mut large).is_ready());
     }
 
-    /// Nobody has to come for those behind to go.
+    /// The waiters behind a cancelled waiter start without any other event.
     #[tokio::test]
-    async fn who_leaves_is_in_nobodys_way() {
-        let places = places(16, 100 * MIB);
-        let _long = taken(&places, 1, 50).unwrap();
-        let mut large = Box::pin(places.take(claim(2, 100 * MIB)));
+    async fn a_cancelled_waiter_blocks_no_other_waiter() {
+        let scheduler = scheduler(16, 100 * MIB);
+        let _long = memory_now(&scheduler, 1, 50).unwrap();
+        let mut large = Box::pin(scheduler.acquire(request(2, 100 * MIB)));
         assert!(futures::poll!(&mut large).is_pending());
-        let mut small = Box::pin(places.take(claim(3, MIB)));
+        let mut small = Box::pin(scheduler.acquire(request(3, MIB)));
         assert!(
             futures::poll!(&mut small).is_pending(),
-            "the large one needs all of it"
+            "the large step needs all memory"
         );
         drop(large);
         assert!(futures::poll!(&mut small).is_ready());
     }
 
     #[tokio::test]
-    async fn who_stops_waiting_holds_nothing() {
-        let places = places(1, 0);
-        let only = now(&places, 1).unwrap();
+    async fn a_cancelled_waiter_releases_its_slot() {
+        let scheduler = scheduler(1, 0);
+        let only = slot_now(&scheduler, 1).unwrap();
         for _ in 0..3 {
-            assert!(now(&places, 2).is_none());
+            assert!(slot_now(&scheduler, 2).is_none());
         }
-        let mut handed = Box::pin(places.take(claim(3, 0)));
-        assert!(futures::poll!(&mut handed).is_pending());
+        let mut granted = Box::pin(scheduler.acquire(request(3, 0)));
+        assert!(futures::poll!(&mut granted).is_pending());
         drop(only);
-        // It was given its place, and never looks.
-        drop(handed);
-        assert!(now(&places, 4).is_some());
+        // The waiter has been sent its slot. It is dropped before it receives the slot.
+        drop(granted);
+        assert!(slot_now(&scheduler, 4).is_some());
     }
 }

@@ -1,0 +1,294 @@
+//! The scheduler's rules as plain data: what runs, what waits, and which waiter starts next.
+//!
+//! The header of `scheduler` explains the rules. This file has no locks, channels or threads.
+//!
+//! Arrivals and starts are numbered by one counter, so that a comparison tells which came first.
+
+use std::collections::{HashMap, VecDeque};
+
+/// One slot in this many is reserved for classes that have no running step.
+const SLOTS_PER_RESERVED_SLOT: u32 = 8;
+
+/// The resources that all steps share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Maximum number of steps that run at once.
+    pub steps: u32,
+    /// Maximum of all running steps' linear memories together, in bytes.
+    pub memory: u64,
+}
+
+/// The resources that one step needs to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRequest {
+    /// Class of the step. Slots are shared fairly between classes.
+    pub class: u64,
+    /// Maximum of the step's linear memory, in bytes. A request for more than [`Capacity::memory`]
+    /// is reduced to all of it.
+    pub memory: u64,
+}
+
+/// Running steps and waiters. `W` is the handle that wakes a waiter.
+#[derive(Debug)]
+pub(super) struct Admission<W> {
+    capacity: Capacity,
+    /// Slots that only classes without a running step may use.
+    reserved_slots: usize,
+    /// Requests of the running steps, by the number of their start.
+    running: HashMap<u64, SlotRequest>,
+    /// Sum of the memory in `running`, in bytes.
+    memory_in_use: u64,
+    /// Number of running steps of each class. A class without running steps has no entry.
+    held: HashMap<u64, u32>,
+    /// Waiters of each class, in order of arrival. A class without waiters has no entry.
+    waiting: HashMap<u64, VecDeque<Waiter<W>>>,
+    /// Last number that an arrival or a start was given.
+    clock: u64,
+    /// The first waiter that lacked memory when a start was last considered.
+    blocked: Option<Blocked>,
+}
+
+#[derive(Debug)]
+struct Waiter<W> {
+    arrived: u64,
+    memory: u64,
+    handle: W,
+}
+
+/// First waiter of a class. The derived order is the order in which heads start: fewest running
+/// steps first, then earliest arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    /// Number of running steps of the class.
+    held: u32,
+    arrived: u64,
+    class: u64,
+    memory: u64,
+}
+
+/// The waiter that is first in order and lacks memory.
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    arrived: u64,
+    /// Value of the clock when the waiter became first. Steps with a later start are backfilled
+    /// steps.
+    since: u64,
+}
+
+/// A step that has just been given its slot.
+pub(super) struct Started<W> {
+    /// Number of the start, for [`Admission::finish`].
+    pub(super) start: u64,
+    pub(super) handle: W,
+}
+
+impl Head {
+    fn request(self) -> SlotRequest {
+        SlotRequest {
+            class: self.class,
+            memory: self.memory,
+        }
+    }
+}
+
+impl<W> Admission<W> {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        let at_least = u32::from(capacity.steps > 1);
+        let reserved_slots = (capacity.steps / SLOTS_PER_RESERVED_SLOT).max(at_least);
+        Self {
+            capacity,
+            reserved_slots: reserved_slots as usize,
+            running: HashMap::new(),
+            memory_in_use: 0,
+            held: HashMap::new(),
+            waiting: HashMap::new(),
+            clock: 0,
+            blocked: None,
+        }
+    }
+
+    /// Starts a step at once, if no step waits and the resources are free. Returns the start's
+    /// number.
+    pub(super) fn try_start(&mut self, request: SlotRequest) -> Option<u64> {
+        let request = self.bounded(request);
+        let starts = self.waiting.is_empty() && self.has_slot(request) && self.has_memory(request);
+        starts.then(|| self.start(request))
+    }
+
+    pub(super) fn enqueue(&mut self, request: SlotRequest, handle: W) {
+        let request = self.bounded(request);
+        let arrived = self.tick();
+        let queue = self.waiting.entry(request.class).or_default();
+        queue.push_back(Waiter {
+            arrived,
+            memory: request.memory,
+            handle,
+        });
+    }
+
+    /// Starts the waiter that is next by the rules. `None` if no waiter can start now.
+    pub(super) fn start_next(&mut self, is_cancelled: impl Fn(&W) -> bool) -> Option<Started<W>> {
+        self.remove_cancelled(is_cancelled);
+        let request = self.next()?;
+        let waiter = self.pop(request.class)?;
+        Some(Started {
+            start: self.start(request),
+            handle: waiter.handle,
+        })
+    }
+
+    /// Frees the resources of a running step.
+    pub(super) fn finish(&mut self, start: u64) {
+        let Some(request) = self.running.remove(&start) else {
+            return;
+        };
+        self.memory_in_use -= request.memory;
+        if let Some(held) = self.held.get_mut(&request.class) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&request.class);
+            }
+        }
+    }
+
+    pub(super) fn has_waiters(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.memory_in_use == 0 && self.running.is_empty()
+    }
+
+    fn bounded(&self, request: SlotRequest) -> SlotRequest {
+        SlotRequest {
+            memory: request.memory.min(self.capacity.memory),
+            ..request
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn start(&mut self, request: SlotRequest) -> u64 {
+        let start = self.tick();
+        self.running.insert(start, request);
+        self.memory_in_use += request.memory;
+        *self.held.entry(request.class).or_default() += 1;
+        start
+    }
+
+    fn pop(&mut self, class: u64) -> Option<Waiter<W>> {
+        let queue = self.waiting.get_mut(&class)?;
+        let waiter = queue.pop_front();
+        if queue.is_empty() {
+            self.waiting.remove(&class);
+        }
+        waiter
+    }
+
+    /// Removes cancelled waiters from the front of each queue. Only the first waiter of a class can
+    /// start, so cancelled waiters behind it may stay.
+    fn remove_cancelled(&mut self, is_cancelled: impl Fn(&W) -> bool) {
+        self.waiting.retain(|_, queue| {
+            while queue
+                .front()
+                .is_some_and(|waiter| is_cancelled(&waiter.handle))
+            {
+                queue.pop_front();
+            }
+            !queue.is_empty()
+        });
+    }
+
+    fn has_slot(&self, request: SlotRequest) -> bool {
+        let free = self.capacity.steps as usize - self.running.len();
+        let reserved = match self.held.contains_key(&request.class) {
+            true => self.reserved_slots,
+            false => 0,
+        };
+        free > reserved
+    }
+
+    fn has_memory(&self, request: SlotRequest) -> bool {
+        self.memory_in_use + self.memory_needed(request) <= self.capacity.memory
+    }
+
+    /// Free memory that a step needs to start, in bytes. A class that has running steps must leave
+    /// memory for one more step of the same size to other classes.
+    fn memory_needed(&self, request: SlotRequest) -> u64 {
+        match self.held.contains_key(&request.class) {
+            true => 2 * request.memory,
+            false => request.memory,
+        }
+    }
+
+    /// The request that starts next. `None` if no waiter can start now.
+    fn next(&mut self) -> Option<SlotRequest> {
+        if self.running.len() >= self.capacity.steps as usize {
+            return None;
+        }
+        let heads = self.heads();
+        let (first, others) = heads.split_first()?;
+        // If there is no slot for the first head, there is none for the others: their classes have
+        // as many running steps or more.
+        if !self.has_slot(first.request()) {
+            return None;
+        }
+        if self.has_memory(first.request()) {
+            return Some(first.request());
+        }
+        let budget = self.backfill_budget(*first)?;
+        others.iter().map(|head| head.request()).find(|request| {
+            request.memory <= budget && self.has_slot(*request) && self.has_memory(*request)
+        })
+    }
+
+    /// First waiters of all classes, in the order in which they start.
+    fn heads(&self) -> Vec<Head> {
+        let mut heads = Vec::with_capacity(self.waiting.len());
+        for (class, queue) in &self.waiting {
+            let held = self.held.get(class).copied().unwrap_or_default();
+            heads.extend(queue.front().map(|waiter| Head {
+                held,
+                arrived: waiter.arrived,
+                class: *class,
+                memory: waiter.memory,
+            }));
+        }
+        heads.sort_unstable();
+        heads
+    }
+
+    /// Memory that a backfilled step may use without a delay for the blocked first waiter, in
+    /// bytes. `None` if no step may be backfilled.
+    fn backfill_budget(&mut self, first: Head) -> Option<u64> {
+        let since = self.blocked_since(first.arrived);
+        let starts_after = self.running.iter().filter(|(start, _)| **start > since);
+        let backfilled: u64 = starts_after.map(|(_, request)| request.memory).sum();
+        let in_use_before = self.memory_in_use - backfilled;
+        let needed = self.memory_needed(first.request());
+        // If the first waiter would fit beside the earlier steps, only backfilled steps delay it.
+        // The memory of the earlier steps is then withheld from new backfilled steps, too.
+        let withheld = match in_use_before + needed <= self.capacity.memory {
+            true => in_use_before + needed,
+            false => needed,
+        };
+        self.capacity
+            .memory
+            .checked_sub(backfilled)?
+            .checked_sub(withheld)
+    }
+
+    /// Value of the clock when the waiter became the first one.
+    fn blocked_since(&mut self, arrived: u64) -> u64 {
+        let since = match self.blocked {
+            Some(blocked) if blocked.arrived == arrived => blocked.since,
+            _ => self.clock,
+        };
+        self.blocked = Some(Blocked { arrived, since });
+        since
+    }
+}
