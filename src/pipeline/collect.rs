@@ -141,7 +141,7 @@ fn verdict(step: &Step, report: &Report) -> (Option<i32>, Result<(), (Phase, Str
                     124,
                     format!("time limit of {} exceeded", Time(step.limits.time)),
                 ),
-                Stop::Whole => (
+                Stop::Deadline => (
                     124,
                     format!("{} during {}", whole_is_over(step), Stage::Run.name()),
                 ),
@@ -576,7 +576,6 @@ mod tests {
     fn one_newline_is_taken_off_standard_output() {
         let stdout = |text: &str| Captured {
             tail: text.as_bytes().to_vec(),
-            total: 0,
         };
         assert_eq!(result_of_stdout(&stdout("a\n\n"), 100), "a\n");
         assert_eq!(result_of_stdout(&stdout("abc"), 2), "bc");

@@ -27,7 +27,9 @@ use crate::step::{Outcome, Phase, Stage, Step, StepError};
 use log_artifact::Logs;
 use prepare::{Modules, Ready};
 
-use crate::runtime::{self, Capacity, Compiler, Limits, Report, Run, Runners, SlotRequest, Tee};
+use crate::runtime::{
+    self, Capacity, Compiler, GuestLimits, Report, Run, Runners, SlotRequest, Tee,
+};
 use crate::staging::{self, Cleaner, Scratch, StepDirectory};
 pub use collect::{Bounds, is_artifact_name};
 
@@ -198,7 +200,7 @@ impl Executor {
         };
         let ran = self
             .runners
-            .run(claim, || module.is_short(), || module.overran(), job);
+            .run(claim, || module.is_short(), || module.record_overrun(), job);
         // On a runner the step looks at both by itself, and says more. Here they end the waiting for one.
         tokio::select! {
             biased;
@@ -300,7 +302,7 @@ impl OnRunner<'_> {
         if let Some(directory) = directory {
             self.executor.cleaner.remove(directory);
         }
-        self.ready.module.took(began.elapsed());
+        self.ready.module.record_duration(began.elapsed());
         outcome
     }
 
@@ -381,13 +383,13 @@ impl OnRunner<'_> {
             env: &env,
             stdin: Bytes::copy_from_slice(step.stdin.as_bytes()),
             directory: directory.map(StepDirectory::path),
-            limits: Limits {
+            limits: GuestLimits {
                 memory: step.limits.memory,
                 time: step.limits.time,
                 output: step.limits.output,
                 disk: step.limits.disk,
                 entries: step.limits.entries,
-                disk_free: self.executor.settings.disk_free,
+                min_free_disk: self.executor.settings.disk_free,
             },
             deadline: self.deadline,
             cancel: self.cancel.clone(),
@@ -395,7 +397,7 @@ impl OnRunner<'_> {
             stdout: tees.stdout,
             stderr: tees.stderr,
         };
-        runtime::run(&self.executor.compiler, &self.ready.module, run)
+        runtime::run(self.executor.compiler.engines(), &self.ready.module, run)
             .await
             .map_err(|error| {
                 StepError::error(

@@ -7,13 +7,13 @@ use net::SingleFlight;
 use sources::{Defaults, Digest, Package, Requester, Resolved, Sources};
 use tokio::sync::Semaphore;
 
-use crate::runtime::{CompileError, Compiler, Module, Retain};
+use crate::runtime::{CompileError, CompiledModule, Compiler, Retain};
 use crate::step::{Stage, StepError};
 
 /// A module, and what it was found in.
 #[derive(Clone, Debug)]
 pub(super) struct Ready {
-    pub(super) module: Arc<Module>,
+    pub(super) module: Arc<CompiledModule>,
     /// The module's digest and defaults, where a download was needed to know them; else they are in `resolved`.
     package: Option<Arc<Package>>,
     resolved: Arc<Resolved>,

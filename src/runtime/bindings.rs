@@ -1,4 +1,4 @@
-//! The step world's types, generated from `wit/`.
+//! Types and calls of the step world, generated from `wit/`.
 #![allow(
     missing_docs,
     unreachable_pub,

@@ -1,20 +1,42 @@
-//! Compiled code on disk.
+//! The code directory: machine code of compiled modules on disk.
 //!
 //! ```text
 //! <code-dir>/<engine fingerprint>/<module digest>.cwasm   machine code, as wasmtime serialises it
-//! <code-dir>/<engine fingerprint>/<module digest>.sum     its length and XXH3-128, written last
+//! <code-dir>/<engine fingerprint>/<module digest>.sum     its length and XXH3-128 checksum
 //! ```
 //!
-//! The fingerprint covers the version of wasmtime, the processor's features and every setting that changes code, so that an
-//! upgrade is a miss. This is the only place that turns bytes into machine code, and the only one with unsafe code. What makes
-//! it sound: the bytes were written by this program, into a directory that only this user can enter, and their length and
-//! checksum still hold. Nothing from a source ever gets here. The checksum finds disks that err, not people who attack: whoever
-//! can write into the directory is this user, who can do as much without it.
+//! The fingerprint is a hash of wasmtime's version, the processor's features, every setting that
+//! changes the code, and the version of this program. So after an upgrade, modules are compiled
+//! again. The `.sum` file is written last. A `.cwasm` file without a `.sum` file is ignored.
+//!
+//! # Why the unsafe code is sound
+//!
+//! This is the only file that turns bytes into machine code, and the only file with unsafe code.
+//! `deserialize` and `deserialize_file` of wasmtime are unsafe for two reasons. The bytes are
+//! executed, so they must be the unchanged output of wasmtime's compiler. And a mapped file must
+//! not change while it is mapped. Both conditions hold:
+//!
+//! - Code in memory is a [`NewCode`]. Only [`NewCode::compile`] makes one.
+//! - Code on disk is in a directory that belongs to this user and has mode 0700. The code directory
+//!   and its subdirectory are checked when they are opened. No other user may be able to rename
+//!   them: the directories above must not be writable by others.
+//! - This program never changes a file in place. It writes a temporary file and renames it.
+//! - Before a file is mapped, its length and checksum are compared with its `.sum` file. The file
+//!   stays open, and is mapped through its descriptor. So the mapped file is the file that was
+//!   checked.
+//! - wasmtime checks that the code was compiled by the same version with the same settings.
+//!
+//! The checksum detects damage, such as a disk error. It does not detect an attack, and does not
+//! need to: only this user can write to the directory, and this user can execute any code anyway.
+//! Bytes from a registry or server are never given to `deserialize`. They are compiled.
 #![allow(
     unsafe_code,
-    reason = "maps compiled code; see above for what makes it sound"
+    reason = "maps compiled code; the header explains why this is sound"
 )]
-#![allow(clippy::disallowed_methods, reason = "this is the module that may")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the only file that may deserialise compiled code"
+)]
 
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
@@ -28,7 +50,7 @@ use twox_hash::xxhash3_128;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-/// Core module or component, in machine code.
+/// Compiled code that is loaded into an engine.
 pub(super) enum Code {
     /// A core module.
     Module(Module),
@@ -36,11 +58,24 @@ pub(super) enum Code {
     Component(Component),
 }
 
-/// Machine code that [`Engine::precompile_module`] or [`Engine::precompile_component`] has just returned.
-pub(super) struct Fresh(Vec<u8>);
+impl Code {
+    /// The size of the machine code, in bytes.
+    pub(super) fn machine_code_bytes(&self) -> usize {
+        let range = match self {
+            Self::Module(module) => module.image_range(),
+            Self::Component(component) => component.image_range(),
+        };
+        (range.end as usize).saturating_sub(range.start as usize)
+    }
+}
 
-impl Fresh {
-    /// Compiles. Blocks for as long as that takes: seconds for a large module.
+/// Machine code that [`Engine::precompile_module`] or [`Engine::precompile_component`] returned to
+/// this process.
+pub(super) struct NewCode(Vec<u8>);
+
+impl NewCode {
+    /// Compiles a core module, or a component if `component` is true. Blocks for seconds if the
+    /// module is large.
     pub(super) fn compile(
         engine: &Engine,
         bytes: &[u8],
@@ -54,9 +89,10 @@ impl Fresh {
         Ok(Self(code))
     }
 
-    /// Loads the code into an engine with the same settings.
+    /// Loads the code into an engine with the same settings. `component` is as for
+    /// [`NewCode::compile`].
     pub(super) fn load(&self, engine: &Engine, component: bool) -> wasmtime::Result<Code> {
-        // SAFETY: the bytes are the compiler's own, never out of this process's hands.
+        // SAFETY: the bytes are the output of the compiler, and have not left this process.
         unsafe {
             if component {
                 Component::deserialize(engine, &self.0).map(Code::Component)
@@ -67,14 +103,16 @@ impl Fresh {
     }
 }
 
-/// The directory of compiled code for one kind of engine.
+/// The code directory of engines with the same fingerprint.
 #[derive(Debug)]
 pub(super) struct CodeDirectory {
+    /// `<code-dir>/<engine fingerprint>`
     path: PathBuf,
 }
 
 impl CodeDirectory {
-    /// Opens, and makes, `<directory>/<fingerprint>`. An error when it is not private to this user.
+    /// Opens `<directory>/<fingerprint>`, and creates it if it does not exist. Fails if one of the
+    /// two directories is not private to this user.
     pub(super) fn open(directory: &Path, engine: &Engine) -> io::Result<Self> {
         let mut hasher = Fingerprint(xxhash3_128::Hasher::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -89,33 +127,30 @@ impl CodeDirectory {
         Ok(Self { path })
     }
 
-    /// Keeps code for later starts.
-    pub(super) fn write(&self, module_digest: &str, code: &Fresh) -> io::Result<()> {
+    /// Stores the code of a module. Replaces stored code of the same module.
+    pub(super) fn write(&self, module_digest: &str, code: &NewCode) -> io::Result<()> {
         let mut file = NamedTempFile::new_in(&self.path)?;
         file.write_all(&code.0)?;
         file.persist(self.file(module_digest, "cwasm"))?;
         let mut sum = NamedTempFile::new_in(&self.path)?;
-        write!(
-            sum,
-            "{}",
-            summary(code.0.len() as u64, xxhash3_128::Hasher::oneshot(&code.0))
-        )?;
+        let hash = xxhash3_128::Hasher::oneshot(&code.0);
+        sum.write_all(checksum_line(code.0.len() as u64, hash).as_bytes())?;
         sum.persist(self.file(module_digest, "sum"))?;
         Ok(())
     }
 
-    /// Opens kept code, if it is there and unchanged. Anything else is a miss.
-    pub(super) fn open_kept(&self, module_digest: &str) -> Option<Kept> {
+    /// Opens the stored code of a module. `None` if no code is stored or if its checksum is wrong.
+    pub(super) fn open_stored(&self, module_digest: &str) -> Option<StoredCode> {
         let file = File::open(self.file(module_digest, "cwasm")).ok()?;
         let expected = fs::read_to_string(self.file(module_digest, "sum")).ok()?;
         if checksum(&file).ok()? != expected {
             tracing::warn!(
                 module = module_digest,
-                "kept code is damaged; compiling again"
+                "stored code is damaged; compiling again"
             );
             return None;
         }
-        Some(Kept { file })
+        Some(StoredCode { file })
     }
 
     fn file(&self, module_digest: &str, extension: &str) -> PathBuf {
@@ -124,18 +159,20 @@ impl CodeDirectory {
     }
 }
 
-/// Kept code whose length and checksum hold.
-pub(super) struct Kept {
+/// An open file of stored code whose length and checksum are right.
+pub(super) struct StoredCode {
     file: File,
 }
 
-impl Kept {
+impl StoredCode {
     /// Maps the code into an engine with the same settings.
     pub(super) fn load(&self, engine: &Engine) -> wasmtime::Result<Code> {
-        // By descriptor: what is mapped is the file that was checked, whatever its name points to now.
+        // The path of the descriptor: the file may have been replaced since its checksum was
+        // computed.
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         match Engine::detect_precompiled_file(&path)? {
-            // SAFETY: this program wrote the file into a private directory, and its checksum holds; see the module's header.
+            // SAFETY: this program wrote the file into a private directory, and the checksum is
+            // right. The header has the whole argument.
             Some(wasmtime::Precompiled::Module) => unsafe {
                 Module::deserialize_file(engine, &path).map(Code::Module)
             },
@@ -148,20 +185,23 @@ impl Kept {
     }
 }
 
+/// The expected content of the `.sum` file for a file of code.
 fn checksum(file: &File) -> io::Result<String> {
     let mut reader = BufReader::with_capacity(0, file);
-    let (mut hasher, mut length, mut buffer) = (xxhash3_128::Hasher::new(), 0, vec![0; 1 << 20]);
+    let mut hasher = xxhash3_128::Hasher::new();
+    let mut length = 0;
+    let mut buffer = vec![0; 1 << 20];
     loop {
         let count = reader.read(&mut buffer)?;
         if count == 0 {
-            return Ok(summary(length, hasher.finish_128()));
+            return Ok(checksum_line(length, hasher.finish_128()));
         }
         length += count as u64;
         hasher.write(&buffer[..count]);
     }
 }
 
-fn summary(length: u64, hash: u128) -> String {
+fn checksum_line(length: u64, hash: u128) -> String {
     format!("{length} {hash:032x}\n")
 }
 
@@ -170,7 +210,7 @@ fn require_private(directory: &Path) -> io::Result<()> {
     let user = rustix::process::geteuid().as_raw();
     if metadata.uid() != user || metadata.mode() & 0o077 != 0 {
         let message = format!(
-            "`{}` must belong to this user and be closed to others (mode 0700)",
+            "`{}` must belong to this user and have mode 0700",
             directory.display()
         );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
@@ -178,10 +218,12 @@ fn require_private(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Collects what `Hash` feeds it into a hash that is the same in every process.
+/// Hashes a value of type `Hash` to 128 bits. Unlike std's hasher, it has the same result in every
+/// process.
 struct Fingerprint(xxhash3_128::Hasher);
 
 impl Hasher for Fingerprint {
+    /// Not used: the result has 128 bits.
     fn finish(&self) -> u64 {
         0
     }
@@ -206,17 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn keeps_code_and_misses_what_changed() {
-        let (directory, engine) = (private(), Engine::default());
+    fn stored_code_is_loaded_unless_it_was_changed() {
+        let directory = private();
+        let engine = Engine::default();
         let code = CodeDirectory::open(directory.path(), &engine).unwrap();
-        assert!(code.open_kept("sha256:aa").is_none());
+        assert!(code.open_stored("sha256:aa").is_none());
         code.write(
             "sha256:aa",
-            &Fresh::compile(&engine, MODULE, false).unwrap(),
+            &NewCode::compile(&engine, MODULE, false).unwrap(),
         )
         .unwrap();
         assert!(matches!(
-            code.open_kept("sha256:aa").unwrap().load(&engine),
+            code.open_stored("sha256:aa").unwrap().load(&engine),
             Ok(Code::Module(_))
         ));
         let file = code.file("sha256:aa", "cwasm");
@@ -224,20 +267,26 @@ mod tests {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&file, &bytes).unwrap();
-        assert!(code.open_kept("sha256:aa").is_none(), "one bit");
+        assert!(
+            code.open_stored("sha256:aa").is_none(),
+            "one bit was changed"
+        );
         fs::write(&file, &bytes[..100]).unwrap();
-        assert!(code.open_kept("sha256:aa").is_none(), "cut short");
+        assert!(
+            code.open_stored("sha256:aa").is_none(),
+            "the file was cut short"
+        );
     }
 
     #[test]
-    fn refuses_a_directory_that_others_can_enter() {
+    fn a_directory_that_other_users_can_enter_is_refused() {
         let directory = private();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         assert!(CodeDirectory::open(directory.path(), &Engine::default()).is_err());
     }
 
     #[test]
-    fn engines_of_different_settings_do_not_meet() {
+    fn engines_with_different_settings_have_different_directories() {
         let directory = private();
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(true);

@@ -1,141 +1,177 @@
-//! From bytes to a [`Module`]: in memory, on disk, or by compiling.
+//! Makes a [`CompiledModule`] from bytes.
+//!
+//! There are three ways, from the fastest to the slowest:
+//!
+//! 1. [`Compiler::cached`] returns a module from the cache in memory.
+//! 2. [`Compiler::load`] maps machine code from the code directory, in milliseconds.
+//! 3. [`Compiler::compile`] compiles the bytes, in seconds for large modules.
+//!
+//! The caller tries them in this order. Modules are identified by the digest of their bytes.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use moka::sync::Cache;
 
-use super::code::{CodeDirectory, Fresh};
+use super::code::{CodeDirectory, NewCode};
 use super::engine::Engines;
 use super::inspect::{NotWasm, inspect};
-use super::module::{LoadError, Module};
+use super::load_error::LoadError;
+use super::module::CompiledModule;
 
-/// Machine code kept in memory, in bytes. What is kept on disk is mapped, and costs memory only where it is used.
-const MEMORY_BYTES: u64 = 1 << 30;
+/// Maximum size of the machine code of all modules in the memory cache, in bytes. Code from the
+/// code directory is mapped, so only its used pages need memory.
+const CACHE_BYTES: u64 = 1 << 30;
 
-/// Why bytes did not become a module.
+/// The reason why bytes could not be made into a module.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// They are something else.
+    /// The bytes are not WebAssembly, or are damaged.
     #[error(transparent)]
     NotWasm(#[from] NotWasm),
-    /// They begin like WebAssembly and are not valid.
+    /// The bytes are WebAssembly that is not valid.
     #[error("the module is not valid WebAssembly: {0}")]
     Invalid(String),
-    /// It cannot be run here.
+    /// The module is valid, and this executor cannot run it.
     #[error(transparent)]
     Load(#[from] LoadError),
 }
 
-/// Where compiled code may be kept.
+/// Where compiled code may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retain {
-    /// In memory, and on disk for the next process.
+    /// In memory, and in the code directory for later processes.
     OnDisk,
-    /// In memory alone.
+    /// Only in memory.
     InMemory,
 }
 
-/// Compiles modules and keeps what was compiled. Modules are named by the digest of their bytes.
+/// Compiles modules and caches the results.
 #[derive(Debug)]
 pub struct Compiler {
     engines: Arc<Engines>,
-    memory: Cache<Arc<str>, Arc<Module>>,
+    cache: Cache<Arc<str>, Arc<CompiledModule>>,
     disk: Option<CodeDirectory>,
 }
 
 impl Compiler {
-    /// A compiler for at most `steps` steps at once, which keeps code in `code_directory` if that is private to this user.
+    /// A compiler with engines for at most `steps` running steps. If `code_directory` cannot be
+    /// used, or is not private to this user, a warning is logged and code is cached only in memory.
     pub fn new(steps: u32, code_directory: Option<&Path>) -> wasmtime::Result<Self> {
         let engines = Arc::new(Engines::new(steps)?);
-        let disk = code_directory.and_then(|directory| match CodeDirectory::open(directory, &engines.pooled.engine) {
-            Ok(disk) => Some(disk),
-            Err(error) => {
-                tracing::warn!(%error, "compiled code is not kept on disk: modules are compiled again after a restart");
-                None
-            }
-        });
-        let memory = Cache::builder()
-            .weigher(|_, module: &Arc<Module>| {
+        let disk = code_directory.and_then(|directory| open_directory(directory, &engines));
+        let cache = Cache::builder()
+            .weigher(|_, module: &Arc<CompiledModule>| {
                 u32::try_from(module.code_bytes()).unwrap_or(u32::MAX)
             })
-            .max_capacity(MEMORY_BYTES)
+            .max_capacity(CACHE_BYTES)
             .build();
         Ok(Self {
             engines,
-            memory,
+            cache,
             disk,
         })
     }
 
-    pub(super) fn engines(&self) -> &Engines {
+    /// The engines that run the modules of this compiler.
+    pub fn engines(&self) -> &Engines {
         &self.engines
     }
 
-    /// The module, if it is in memory. Does not block.
-    pub fn cached(&self, digest: &str) -> Option<Arc<Module>> {
-        self.memory.get(digest)
+    /// The module, if it is in the memory cache. Does not block.
+    pub fn cached(&self, digest: &str) -> Option<Arc<CompiledModule>> {
+        self.cache.get(digest)
     }
 
-    /// The module, if its code is on disk. Blocks for milliseconds.
-    pub fn load(&self, digest: &str) -> Option<Arc<Module>> {
-        let kept = self.disk.as_ref()?.open_kept(digest)?;
-        match Module::load(&self.engines, |engine| kept.load(engine)) {
-            Ok(module) => Some(self.keep(digest, module)),
+    /// The module, if its code is in the code directory. Blocks for milliseconds.
+    pub fn load(&self, digest: &str) -> Option<Arc<CompiledModule>> {
+        let stored = self.disk.as_ref()?.open_stored(digest)?;
+        match CompiledModule::load(&self.engines, |engine| stored.load(engine)) {
+            Ok(module) => Some(self.insert(digest, module)),
             Err(error) => {
-                tracing::warn!(module = digest, %error, "kept code cannot be used; compiling again");
+                tracing::warn!(
+                    module = digest,
+                    %error,
+                    "stored code cannot be used; compiling again"
+                );
                 None
             }
         }
     }
 
-    /// Compiles the module. Blocks for up to seconds, and uses every processor.
+    /// Compiles the module. Blocks for seconds if the module is large, and uses all processors.
     pub fn compile(
         &self,
         digest: &str,
         bytes: &[u8],
         retain: Retain,
-    ) -> Result<Arc<Module>, CompileError> {
-        // Cheap, and large modules take long to compile: a library is refused before.
+    ) -> Result<Arc<CompiledModule>, CompileError> {
+        // An inspection is fast. A module without an entry point is refused before it is compiled.
         let inspection = inspect(bytes)?;
         if inspection.kind().is_none() {
             return Err(LoadError::no_entry(inspection.exports.into_iter()).into());
         }
         let component = inspection.component;
-        let fresh = Fresh::compile(&self.engines.pooled.engine, bytes, component)
+        let code = NewCode::compile(&self.engines.pooled.engine, bytes, component)
             .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
-        let kept = self
-            .disk
-            .as_ref()
-            .filter(|_| retain == Retain::OnDisk)
-            .and_then(|disk| match disk.write(digest, &fresh) {
-                Ok(()) => disk.open_kept(digest),
-                Err(error) => {
-                    tracing::warn!(%error, "compiled code could not be kept on disk");
-                    None
-                }
-            });
-        // Mapped from disk, code is shared and can be dropped from memory; loaded from bytes, it cannot.
-        let mapped =
-            kept.and_then(
-                |kept| match Module::load(&self.engines, |engine| kept.load(engine)) {
-                    // A file system that allows no execution, perhaps.
-                    Err(LoadError::Engine(error)) => {
-                        tracing::warn!(error, "kept code cannot be mapped; using it from memory");
-                        None
-                    }
-                    loaded => Some(loaded),
-                },
-            );
-        let module = mapped.unwrap_or_else(|| {
-            Module::load(&self.engines, |engine| fresh.load(engine, component))
-        })?;
-        Ok(self.keep(digest, module))
+        let mapped = match retain {
+            Retain::OnDisk => self.store_and_map(digest, &code)?,
+            Retain::InMemory => None,
+        };
+        let module = match mapped {
+            Some(module) => module,
+            None => CompiledModule::load(&self.engines, |engine| code.load(engine, component))?,
+        };
+        Ok(self.insert(digest, module))
     }
 
-    fn keep(&self, digest: &str, module: Module) -> Arc<Module> {
+    /// Stores new code in the code directory and maps it from there. When memory is short, the
+    /// kernel can drop mapped pages of a file. It cannot drop code that was loaded from bytes.
+    ///
+    /// Returns `None` if the code cannot be stored or mapped. The caller then loads it from bytes.
+    fn store_and_map(
+        &self,
+        digest: &str,
+        code: &NewCode,
+    ) -> Result<Option<CompiledModule>, LoadError> {
+        let Some(disk) = &self.disk else {
+            return Ok(None);
+        };
+        if let Err(error) = disk.write(digest, code) {
+            tracing::warn!(%error, "cannot store compiled code in the code directory");
+            return Ok(None);
+        }
+        let Some(stored) = disk.open_stored(digest) else {
+            return Ok(None);
+        };
+        match CompiledModule::load(&self.engines, |engine| stored.load(engine)) {
+            Ok(module) => Ok(Some(module)),
+            // For example, the file system is mounted with `noexec`.
+            Err(LoadError::Engine(error)) => {
+                tracing::warn!(error, "stored code cannot be mapped; using it from memory");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn insert(&self, digest: &str, module: CompiledModule) -> Arc<CompiledModule> {
         let module = Arc::new(module);
-        self.memory.insert(digest.into(), Arc::clone(&module));
+        self.cache.insert(digest.into(), Arc::clone(&module));
         module
+    }
+}
+
+/// The code directory. `None`, with a warning, if it cannot be used.
+fn open_directory(directory: &Path, engines: &Engines) -> Option<CodeDirectory> {
+    match CodeDirectory::open(directory, &engines.pooled.engine) {
+        Ok(directory) => Some(directory),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "cannot use the code directory; modules will be compiled again after a restart"
+            );
+            None
+        }
     }
 }

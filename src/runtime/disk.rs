@@ -1,4 +1,8 @@
-//! How much a step's directory holds.
+//! Measures the disk usage of a step's directory.
+//!
+//! The directory belongs to the guest, and its content is untrusted: deep trees, symbolic links,
+//! more directories than this process may open. Another process of the same user could even change
+//! it meanwhile. The code here follows no symbolic link.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,19 +12,21 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// What was counted.
+/// Disk usage of a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// Blocks, in bytes.
+    /// Size of the allocated blocks, in bytes.
     pub(super) bytes: u64,
-    /// Files and directories.
+    /// Number of files, directories and links.
     pub(super) entries: u64,
-    /// Bytes free on the file system.
+    /// Free space on the file system, in bytes.
     pub(super) free: u64,
 }
 
-/// Counts what is below `directory`, and stops counting beyond `max_entries`. What vanishes meanwhile is not counted. What cannot
-/// be looked into (too deep, too many open files) counts as too many entries: it must not be a place to hide.
+/// Measures everything below `directory`. Stops soon after `max_entries` entries.
+///
+/// An entry that disappears meanwhile is not counted. A directory that cannot be opened (too deep,
+/// too many open files) is reported as too many entries. Otherwise a guest could hide files in it.
 pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
     let mut usage = Usage::default();
     let Ok(root) = fs::open(
@@ -33,7 +39,8 @@ pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
     usage.free = fs::fstatvfs(&root).map_or(u64::MAX, |statvfs| {
         statvfs.f_bavail.saturating_mul(statvfs.f_frsize)
     });
-    // By path, with one directory open at a time: a guest can make more directories than this process may open.
+    // Only one directory is open at a time, because a guest can make more directories than this
+    // process may open.
     let mut pending = vec![PathBuf::from(".")];
     while let Some(below) = pending.pop() {
         if usage.entries > max_entries {
@@ -41,7 +48,7 @@ pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
         }
         match open_below(&root, &below) {
             Ok(opened) => count(&opened, &below, &mut usage, max_entries, &mut pending),
-            // Gone, or something else by now.
+            // The directory was removed or replaced meanwhile.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {}
             Err(_) => usage.entries = u64::MAX,
         }
@@ -49,7 +56,8 @@ pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
     usage
 }
 
-/// The guest may put a link in the place of a directory at any time.
+/// Opens a directory below `root`. Fails if a component of the path is a symbolic link: the
+/// directory may have been replaced by a link since it was listed.
 fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match fs::openat2(
@@ -59,7 +67,9 @@ fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
         Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
     ) {
-        // Kernels before 5.6, and containers that do not know the call. Links to elsewhere are then counted, not followed by guests.
+        // Kernels before 5.6 and some container sandboxes do not have `openat2`. A link in the
+        // middle of the path is then followed. This can only make the measured usage too high or
+        // too low: WASI does not let the guest follow the link.
         Err(Errno::NOSYS | Errno::PERM) => fs::openat(root, path, flags, Mode::empty()),
         opened => opened,
     }
@@ -103,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_blocks_and_entries_but_no_links() {
+    fn usage_counts_blocks_and_entries_and_follows_no_link() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("a/b")).unwrap();
         std::fs::write(directory.path().join("a/b/file"), vec![1; 100_000]).unwrap();
@@ -115,7 +125,7 @@ mod tests {
         assert_eq!(
             usage(directory.path(), 2).entries,
             3,
-            "stops soon after the limit"
+            "the count stops soon after the limit"
         );
     }
 }

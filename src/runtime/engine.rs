@@ -1,10 +1,14 @@
-//! The two engines, and what every module is linked against.
+//! The two wasmtime engines and the linkers that modules are linked with.
 //!
-//! Both compile to the same code; they differ in where instances live. The pool takes them in microseconds but has slots of
-//! fixed sizes, so what does not fit (two tables, a large table) lives on the heap of the second engine.
+//! Both engines compile modules to the same code. They differ in how they allocate instances:
 //!
-//! The pool is as large as all steps that run at once can fill it, each with the most that one component may use. So a step
-//! that has a place always finds room, and waiting for a place is the only queue.
+//! - The *pooling* engine allocates an instance in microseconds. Its slots have fixed sizes.
+//! - The *on-demand* engine allocates each instance with new memory mappings. It runs modules that
+//!   do not fit a slot of the pool: two tables in a core module, or a large table.
+//!
+//! The pool is large enough for the maximum number of running steps, with the maximum that one
+//! component may use in each. So a step that has a slot of the `scheduler` always finds room in the
+//! pool. The scheduler is the only queue.
 
 use wasmtime::component::Linker as ComponentLinker;
 use wasmtime::{
@@ -15,27 +19,37 @@ use super::host::Host;
 use super::ticker::Ticker;
 use super::wasi_0_1;
 
-/// What one component may use of the pool. A component that needs more lives on the heap.
+/// Core instances of one component in the pool. A component that exceeds this limit, or one of the
+/// next two, is allocated on demand.
 const CORE_INSTANCES: u32 = 64;
 const MEMORIES: u32 = 8;
 const TABLES: u32 = 32;
-/// Stacks: a component with async functions suspended has one for each.
+/// Stacks for each step. A component needs one for each suspended async function.
 const STACKS: u32 = 64;
 
+/// Stack that WebAssembly code may use, in bytes.
 const MAX_WASM_STACK: usize = 1 << 20;
+/// Size of a stack, with room for the host's functions, in bytes.
 const ASYNC_STACK: usize = 2 << 20;
 
-/// An engine with the linkers for it.
-pub(super) struct Linked {
+/// The engine that allocates a module's instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Allocation {
+    Pooled,
+    OnDemand,
+}
+
+/// An engine with its linkers.
+pub(super) struct LinkedEngine {
     pub(super) engine: Engine,
     pub(super) core: Linker<Host>,
     pub(super) component: ComponentLinker<Host>,
 }
 
-/// Both engines.
-pub(super) struct Engines {
-    pub(super) pooled: Linked,
-    pub(super) on_demand: Linked,
+/// The pooling engine, the on-demand engine, and the ticker that interrupts guests of both.
+pub struct Engines {
+    pub(super) pooled: LinkedEngine,
+    pub(super) on_demand: LinkedEngine,
     pub(super) ticker: Ticker,
 }
 
@@ -48,10 +62,10 @@ impl std::fmt::Debug for Engines {
 }
 
 impl Engines {
-    /// Engines for at most `steps` steps at once.
+    /// Engines for at most `steps` running steps.
     pub(super) fn new(steps: u32) -> wasmtime::Result<Self> {
-        let pooled = Linked::new(InstanceAllocationStrategy::Pooling(pool(steps)))?;
-        let on_demand = Linked::new(InstanceAllocationStrategy::OnDemand)?;
+        let pooled = LinkedEngine::new(InstanceAllocationStrategy::Pooling(pool(steps)))?;
+        let on_demand = LinkedEngine::new(InstanceAllocationStrategy::OnDemand)?;
         let ticker = Ticker::start(vec![pooled.engine.clone(), on_demand.engine.clone()])?;
         Ok(Self {
             pooled,
@@ -59,9 +73,16 @@ impl Engines {
             ticker,
         })
     }
+
+    pub(super) fn linked(&self, allocation: Allocation) -> &LinkedEngine {
+        match allocation {
+            Allocation::Pooled => &self.pooled,
+            Allocation::OnDemand => &self.on_demand,
+        }
+    }
 }
 
-impl Linked {
+impl LinkedEngine {
     fn new(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
@@ -101,8 +122,11 @@ fn pool(steps: u32) -> PoolingAllocationConfig {
         .max_tables_per_component(TABLES)
         .total_stacks(steps * STACKS)
         .total_gc_heaps(steps)
-        // Slots of the module that ran last are reused first, so that a server that runs many keeps few of them warm.
+        // An unused slot stays prepared for the module that used it last. With more than `steps`
+        // such slots, the least recently used slot is taken before a new one. So a server with many
+        // modules keeps few slots resident.
         .max_unused_warm_slots(steps)
+        // The beginning of a used slot is zeroed in place. This is faster than new pages.
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);

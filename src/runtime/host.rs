@@ -1,18 +1,34 @@
-//! A step's state on the host's side of the sandbox. Made for each step: nothing here may block or read configuration.
+//! The state of one step on the host's side of the sandbox.
+//!
+//! wasmtime keeps a [`Host`] as the data of the step's `Store`, and host functions get access to
+//! it. It holds everything that the guest can reach:
+//!
+//! - arguments, environment variables and standard streams. The environment of this process is not
+//!   passed on;
+//! - one preopened directory, the step's own;
+//! - clocks and random numbers.
+//!
+//! WASI 0.2 and 0.3 also have sockets. `WasiCtxBuilder` denies all addresses by default, and this
+//! file does not change that.
+//!
+//! A `Host` is made for each step, so it must be made fast. Nothing here may read configuration.
+//! Only the open of the step's directory may block.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::bindings::wasm_workflow::step::types;
-use super::limits::{Limiter, Watch};
+use super::limiter::Limiter;
+use super::limits::LimitGuard;
 use super::output::Output;
-use super::run::Run;
 
-/// Open files, streams and timers that one guest may hold: a guest must not use up the process's file descriptors.
+/// Maximum number of files, streams and timers that one guest may hold open. The limit protects the
+/// file descriptors of this process.
 const HANDLES: usize = 1024;
 
 /// The data of a step's `Store`.
@@ -21,39 +37,45 @@ pub(super) struct Host {
     pub(super) limiter: Limiter,
 }
 
+/// Everything that the guest of one step can see.
+pub(super) struct HostInput<'a> {
+    /// Arguments, the program's name first.
+    pub(super) args: &'a [String],
+    /// Environment variables, as pairs of name and value.
+    pub(super) env: &'a [(String, String)],
+    pub(super) stdin: Bytes,
+    /// The guest's `/`. `None` for a module that uses no files.
+    pub(super) directory: Option<&'a Path>,
+    pub(super) guard: &'a Arc<LimitGuard>,
+    pub(super) stdout: &'a Output,
+    pub(super) stderr: &'a Output,
+}
+
 impl Host {
     /// The sandbox of one step. Fails when the step's directory cannot be opened.
-    pub(super) fn new(
-        run: &Run<'_>,
-        watch: &Arc<Watch>,
-        stdout: &Output,
-        stderr: &Output,
-    ) -> wasmtime::Result<Self> {
+    pub(super) fn new(input: HostInput<'_>) -> wasmtime::Result<Self> {
         let mut builder = WasiCtxBuilder::new();
         builder
-            // On a runner's thread a blocking file call costs nothing but the call. See `wasi_0_1` for what else this allows.
+            // Guests run on threads that may block, so a file call needs no second thread. The file
+            // `wasi_0_1` handles a side effect of this setting.
             .allow_blocking_current_thread(true)
-            .args(run.args)
-            .envs(run.env)
-            .stdin(MemoryInputPipe::new(run.stdin.clone()))
-            .stdout(stdout.clone())
-            .stderr(stderr.clone());
-        if let Some(directory) = run.directory {
-            preopen(&mut builder, directory)?;
+            .args(input.args)
+            .envs(input.env)
+            .stdin(MemoryInputPipe::new(input.stdin))
+            .stdout(input.stdout.clone())
+            .stderr(input.stderr.clone());
+        if let Some(directory) = input.directory {
+            // WASI resolves paths below the directory. No path and no symbolic link leads out of
+            // it.
+            builder.preopened_dir(directory, "/", FsPerms::ReadWrite)?;
         }
         let mut wasi = builder.build_p1();
         wasi.ctx().table.set_max_capacity(HANDLES);
         Ok(Self {
             wasi,
-            limiter: Limiter::new(Arc::clone(watch)),
+            limiter: Limiter::new(Arc::clone(input.guard)),
         })
     }
-}
-
-/// The guest's `/` is the step's directory. No path and no link leads out of it.
-fn preopen(builder: &mut WasiCtxBuilder, directory: &Path) -> wasmtime::Result<()> {
-    builder.preopened_dir(directory, "/", FsPerms::ReadWrite)?;
-    Ok(())
 }
 
 impl WasiView for Host {

@@ -1,33 +1,33 @@
-//! Looking into WebAssembly without compiling it.
+//! Reads the imports and exports of a WebAssembly binary without compiling it.
 
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
-use super::module::Kind;
+use super::kind::Kind;
 
-/// What a binary is, from its own bytes.
+/// Imports and exports of a binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// A component, or a core module.
+    /// True for a component, false for a core module.
     pub component: bool,
-    /// What it wants from the host: `module name` for core modules, interfaces for components.
+    /// Imports: `module name` for a core module, names of interfaces for a component.
     pub imports: Vec<String>,
-    /// What it offers.
+    /// Names of the exports.
     pub exports: Vec<String>,
 }
 
-/// Why bytes are not WebAssembly.
+/// The reason why bytes are not a WebAssembly binary.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotWasm {
-    /// They are something else.
+    /// The bytes have another format, which is described here.
     #[error("this is not WebAssembly but {0}")]
     Other(String),
-    /// They stop too soon, or make no sense.
+    /// The bytes begin like WebAssembly, and then end too early or cannot be parsed.
     #[error("the module is damaged: {0}")]
     Damaged(String),
 }
 
-/// Core module or component, by the eight bytes that every WebAssembly binary starts with
-/// (<https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md>).
+/// Whether the bytes are a component. Reads the eight bytes with which every WebAssembly binary
+/// starts (<https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md>).
 pub(super) fn is_component(bytes: &[u8]) -> Result<bool, NotWasm> {
     match bytes {
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(false),
@@ -51,7 +51,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// What it is instead, as far as its beginning tells.
+/// A description of bytes that are not WebAssembly, from their beginning.
 fn describe(bytes: &[u8]) -> String {
     let start = bytes.get(..512).unwrap_or(bytes);
     let text = String::from_utf8_lossy(start);
@@ -93,23 +93,22 @@ fn describe(bytes: &[u8]) -> String {
 }
 
 impl Inspection {
-    /// How it is run; `None` when it has no entry point.
+    /// How the module is run. `None` if it has no entry point. A component with both kinds of entry
+    /// point is run as a step.
     pub fn kind(&self) -> Option<Kind> {
         let exports = |prefix: &str| self.exports.iter().any(|name| name.starts_with(prefix));
         let export = |name: &str| self.exports.iter().any(|export| export == name);
         if !self.component {
             return export("_start").then_some(Kind::CoreCommand);
         }
-        // A component that is both is a step: it knows what it was called for.
-        match (
-            export("run"),
-            exports("wasi:cli/run@0.3."),
-            exports("wasi:cli/run@0.2."),
-        ) {
-            (true, ..) => Some(Kind::Step),
-            (_, true, _) => Some(Kind::CommandP3),
-            (.., true) => Some(Kind::Command),
-            _ => None,
+        if export("run") {
+            Some(Kind::Step)
+        } else if exports("wasi:cli/run@0.3.") {
+            Some(Kind::CommandP3)
+        } else if exports("wasi:cli/run@0.2.") {
+            Some(Kind::Command)
+        } else {
+            None
         }
     }
 }
@@ -126,7 +125,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, NotWasm> {
     let mut depth = 0;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {
-            // A component holds modules and components of its own, whose imports are nobody else's business.
+            // The imports of modules and components inside a component are not imports of the
+            // component.
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) if depth > 0 => depth -= 1,
             Payload::ImportSection(imports) if depth == 0 => {
@@ -147,7 +147,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, NotWasm> {
             Payload::ComponentImportSection(imports) if depth == 0 => {
                 for import in imports {
                     let import = import.map_err(damaged)?;
-                    // A type is no wish: it only has a name outside.
+                    // An imported type needs nothing from the host.
                     if !matches!(import.ty, ComponentTypeRef::Type(_)) {
                         inspection.imports.push(import.name.name.to_owned());
                     }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_it_is_instead() {
+    fn bytes_that_are_not_webassembly_are_described() {
         let cases: [(&[u8], &str); 8] = [
             (b"", "an empty file"),
             (b"<!DOCTYPE html><html><body>Sign in", "HTML page"),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_an_empty_module_and_notices_a_cut_one() {
+    fn an_empty_module_is_read_and_a_truncated_one_is_refused() {
         let empty = inspect(b"\0asm\x01\0\0\0").unwrap();
         assert_eq!(
             empty,

@@ -1,111 +1,124 @@
-//! What a guest may use, and what happens when it wants more.
+//! The limits of one step and how they end a guest.
+//!
+//! | limit | enforced by | precision |
+//! |---|---|---|
+//! | memory, tables, instances | `limiter`, when they grow | exact |
+//! | standard output and error | `output`, at each write | exact |
+//! | time and cancellation, in guest code | [`LimitGuard::check`] | 10 ms |
+//! | time and cancellation, in host calls | `run` | exact |
+//! | disk usage, free disk space | [`LimitGuard::check`], sampled | see below |
+//!
+//! **Epoch interruption.** Compiled code compares the engine's epoch with the store's deadline
+//! where a function or a loop begins. The `ticker` increments the epoch every 10 ms. After an
+//! increment, the guest's thread calls [`LimitGuard::check`] and continues, or ends the guest with
+//! a trap. A bulk instruction (`memory.fill`) is not interrupted. See
+//! `wasmtime::Config::epoch_interruption`.
+//!
+//! **Disk quota.** A process without privileges cannot set a quota of the file system. So the
+//! guest's thread measures the step's directory every 50 ms while guest code runs. The guest can
+//! exceed the limit by the amount that it writes between two measurements.
+//!
+//! A large directory takes long to measure. So after each measurement, the guest runs for at least
+//! four times as long as the measurement took. The possible overshoot grows accordingly.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use wasmtime::ResourceLimiter;
 
 use super::disk;
 
-/// Limits of one step. All of them are always set.
+/// Limits of one step. Every limit has a value: there is no "unlimited".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// All linear memories of the step together, in bytes.
+pub struct GuestLimits {
+    /// Maximum of all linear memories of the step together, in bytes.
     pub memory: u64,
-    /// Wall-clock time for guest code and host calls.
+    /// Maximum wall-clock time of the module, guest code and host calls together.
     pub time: Duration,
-    /// Standard output, and separately standard error, in bytes.
+    /// Maximum length of standard output, and also of standard error, in bytes.
     pub output: u64,
-    /// Blocks in the step's directory, in bytes. Sampled: a guest can write more for up to 50 ms.
+    /// Maximum size of the blocks in the step's directory, in bytes. Sampled every 50 ms.
     pub disk: u64,
-    /// Files and directories in the step's directory. Sampled like `disk`.
+    /// Maximum number of files and directories in the step's directory. Sampled like `disk`.
     pub entries: u64,
-    /// Bytes that must stay free on the scratch directory's file system.
-    pub disk_free: u64,
+    /// Space that must stay free on the file system of the step's directory, in bytes. Sampled like
+    /// `disk`.
+    pub min_free_disk: u64,
 }
 
-/// How often the step's directory is measured while the guest runs.
-pub(super) const SAMPLE: Duration = Duration::from_millis(50);
-/// Elements in all tables of a step.
-const TABLE_ELEMENTS: usize = 10_000_000;
-const INSTANCES: usize = 1_000;
+/// Interval between two measurements of the step's directory.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Why a guest was stopped.
+/// The reason why a guest was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
-    /// It wanted more memory than allowed.
+    /// The guest requested more memory, or larger tables, than allowed.
     #[error("memory limit exceeded")]
     Memory,
-    /// Its time is over.
+    /// The module ran longer than [`GuestLimits::time`].
     #[error("time limit exceeded")]
     Time,
-    /// The time of all that it is a part of is over.
-    #[error("the whole step's time is over")]
-    Whole,
-    /// It wrote more to standard output or error than allowed.
+    /// The deadline of the whole step has passed. The deadline is `Run::deadline`.
+    #[error("deadline of the step exceeded")]
+    Deadline,
+    /// The guest wrote more to standard output or standard error than allowed.
     #[error("output limit exceeded")]
     Output,
-    /// It filled its directory.
+    /// The step's directory holds more bytes or entries than allowed.
     #[error("disk limit exceeded")]
     Disk,
-    /// The machine's disk is nearly full, whoever filled it.
-    #[error("too little of the disk is free")]
+    /// The file system has less free space than [`GuestLimits::min_free_disk`]. Other steps or
+    /// other programs may have filled it.
+    #[error("the disk has too little free space")]
     DiskFree,
-    /// Nobody wants the result any more.
+    /// The caller cancelled the run.
     #[error("cancelled")]
     Cancelled,
 }
 
-impl Stop {
-    const ALL: [Self; 7] = [
-        Self::Memory,
-        Self::Time,
-        Self::Whole,
-        Self::Output,
-        Self::Disk,
-        Self::DiskFree,
-        Self::Cancelled,
-    ];
+/// The time at which a guest is stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    /// The reason to report: [`Stop::Time`] or [`Stop::Deadline`].
+    pub(super) kind: Stop,
 }
 
-/// Watches one step's limits. The guest's thread asks it at every tick of the epoch.
+/// Enforces the limits of one run and records which limit ended it.
 #[derive(Debug)]
-pub(super) struct Watch {
-    limits: Limits,
+pub(super) struct LimitGuard {
+    limits: GuestLimits,
     deadline: Instant,
-    /// Whose deadline that is.
-    late: Stop,
+    deadline_kind: Stop,
     cancel: CancellationToken,
     directory: Option<PathBuf>,
-    /// When the directory is to be measured next.
-    sample: Mutex<Instant>,
-    /// 0, or one more than the index in [`Stop::ALL`] of why the guest was stopped first.
-    stopped: AtomicU8,
+    /// Time of the next measurement of the directory.
+    next_sample: Mutex<Instant>,
+    /// The first reason to stop the guest.
+    stopped: OnceLock<Stop>,
 }
 
-impl Watch {
+impl LimitGuard {
     pub(super) fn new(
-        limits: Limits,
-        (deadline, late): (Instant, Stop),
+        limits: GuestLimits,
+        deadline: Deadline,
         cancel: CancellationToken,
         directory: Option<PathBuf>,
     ) -> Self {
-        let sample = Mutex::new(Instant::now() + SAMPLE);
         Self {
             limits,
-            deadline,
-            late,
+            deadline: deadline.at,
+            deadline_kind: deadline.kind,
             cancel,
             directory,
-            sample,
-            stopped: AtomicU8::new(0),
+            next_sample: Mutex::new(Instant::now() + SAMPLE_INTERVAL),
+            stopped: OnceLock::new(),
         }
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &GuestLimits {
         &self.limits
     }
 
@@ -113,35 +126,27 @@ impl Watch {
         self.deadline
     }
 
-    /// Notes that its time is over.
-    pub(super) fn is_late(&self) -> Stop {
-        self.stop(self.late)
-    }
-
     pub(super) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }
 
-    /// Notes why the guest has to stop; the first reason stays.
+    /// Records that the deadline has passed. Returns the first recorded reason.
+    pub(super) fn deadline_exceeded(&self) -> Stop {
+        self.stop(self.deadline_kind)
+    }
+
+    /// Records why the guest must stop. Returns the first recorded reason, which does not change.
     pub(super) fn stop(&self, stop: Stop) -> Stop {
-        let index = Stop::ALL
-            .iter()
-            .position(|other| *other == stop)
-            .unwrap_or(0);
-        let number = u8::try_from(index + 1).unwrap_or(u8::MAX);
-        let _ = self
-            .stopped
-            .compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
-        self.stopped().unwrap_or(stop)
+        *self.stopped.get_or_init(|| stop)
     }
 
-    /// Why the guest was stopped, if it was.
+    /// Why the guest was stopped. `None` if no limit was exceeded.
     pub(super) fn stopped(&self) -> Option<Stop> {
-        let number = usize::from(self.stopped.load(Ordering::SeqCst));
-        Stop::ALL.get(number.checked_sub(1)?).copied()
+        self.stopped.get().copied()
     }
 
-    /// What the guest's thread does at every tick.
+    /// Checks all limits that are not enforced elsewhere. The guest's thread calls this at each
+    /// tick of the epoch.
     pub(super) fn check(&self) -> Result<(), Stop> {
         if let Some(stop) = self.stopped() {
             return Err(stop);
@@ -151,7 +156,7 @@ impl Watch {
         }
         let now = Instant::now();
         if now >= self.deadline {
-            return Err(self.is_late());
+            return Err(self.deadline_exceeded());
         }
         self.check_disk(now)
     }
@@ -160,95 +165,39 @@ impl Watch {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
-        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
-        if now < *sample {
+        let mut next_sample = self.next_sample.lock();
+        if now < *next_sample {
             return Ok(());
         }
         let usage = disk::usage(directory, self.limits.entries);
-        // A large directory takes long to measure: the guest keeps at least four fifths of the time.
-        *sample = Instant::now() + SAMPLE.max(now.elapsed() * 4);
+        *next_sample = Instant::now() + SAMPLE_INTERVAL.max(now.elapsed() * 4);
         if usage.bytes > self.limits.disk || usage.entries > self.limits.entries {
             return Err(self.stop(Stop::Disk));
         }
-        if usage.free < self.limits.disk_free {
-            Err(self.stop(Stop::DiskFree))
-        } else {
-            Ok(())
+        if usage.free < self.limits.min_free_disk {
+            return Err(self.stop(Stop::DiskFree));
         }
+        Ok(())
     }
 }
 
-/// Holds a store's instances, memories and tables to the limits.
-#[derive(Debug)]
-pub(super) struct Limiter {
-    watch: Arc<Watch>,
-    memory: u64,
-    table_elements: usize,
-}
-
-impl Limiter {
-    pub(super) fn new(watch: Arc<Watch>) -> Self {
-        Self {
-            watch,
-            memory: 0,
-            table_elements: 0,
-        }
-    }
-}
-
-impl ResourceLimiter for Limiter {
-    /// Counts all memories together. Beyond the limit the guest ends, as a container does: a guest that is told "no" mostly
-    /// ends in a confusing way of its own.
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let wanted = self
-            .memory
-            .saturating_sub(current as u64)
-            .saturating_add(desired as u64);
-        if wanted > self.watch.limits().memory {
-            return Err(self.watch.stop(Stop::Memory).into());
-        }
-        self.memory = wanted;
-        Ok(true)
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let wanted = self
-            .table_elements
-            .saturating_sub(current)
-            .saturating_add(desired);
-        if wanted > TABLE_ELEMENTS {
-            return Err(self.watch.stop(Stop::Memory).into());
-        }
-        self.table_elements = wanted;
-        Ok(true)
-    }
-
-    fn instances(&self) -> usize {
-        INSTANCES
-    }
-
-    fn tables(&self) -> usize {
-        INSTANCES
-    }
-
-    fn memories(&self) -> usize {
-        INSTANCES
+#[cfg(test)]
+impl LimitGuard {
+    /// A guard that allows `memory` bytes, one second, and no directory.
+    pub(super) fn for_test(memory: u64) -> Self {
+        let limits = GuestLimits {
+            memory,
+            time: Duration::from_secs(1),
+            output: 10,
+            disk: 10,
+            entries: 10,
+            min_free_disk: 0,
+        };
+        let deadline = Deadline {
+            at: Instant::now() + limits.time,
+            kind: Stop::Time,
+        };
+        Self::new(limits, deadline, CancellationToken::new(), None)
     }
 }
 
@@ -256,45 +205,12 @@ impl ResourceLimiter for Limiter {
 mod tests {
     use super::*;
 
-    pub(crate) fn watch(memory: u64) -> Arc<Watch> {
-        let limits = Limits {
-            memory,
-            time: Duration::from_secs(1),
-            output: 10,
-            disk: 10,
-            entries: 10,
-            disk_free: 0,
-        };
-        let deadline = Instant::now() + limits.time;
-        Arc::new(Watch::new(
-            limits,
-            (deadline, Stop::Time),
-            CancellationToken::new(),
-            None,
-        ))
-    }
-
     #[test]
-    fn memories_count_together() {
-        let watch = watch(100);
-        let mut limiter = Limiter::new(Arc::clone(&watch));
-        assert!(limiter.memory_growing(0, 40, None).unwrap());
-        assert!(limiter.memory_growing(0, 40, None).unwrap());
-        assert!(limiter.memory_growing(40, 60, None).unwrap());
-        assert!(
-            !limiter.memory_growing(60, 200, Some(100)).unwrap(),
-            "beyond the module's own maximum is no limit of ours"
-        );
-        assert!(limiter.memory_growing(0, 1, None).is_err());
-        assert_eq!(watch.stopped(), Some(Stop::Memory));
-    }
-
-    #[test]
-    fn the_first_reason_stays() {
-        let watch = watch(1);
-        assert_eq!(watch.check(), Ok(()));
-        watch.cancel.cancel();
-        assert_eq!(watch.check(), Err(Stop::Cancelled));
-        assert_eq!(watch.stop(Stop::Time), Stop::Cancelled);
+    fn the_first_reason_to_stop_is_reported() {
+        let guard = LimitGuard::for_test(1);
+        assert_eq!(guard.check(), Ok(()));
+        guard.cancel.cancel();
+        assert_eq!(guard.check(), Err(Stop::Cancelled));
+        assert_eq!(guard.stop(Stop::Time), Stop::Cancelled);
     }
 }

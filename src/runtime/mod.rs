@@ -1,16 +1,20 @@
-//! Running WebAssembly. This module knows nothing of Argo, HTTP or artifact stores: it takes bytes, a directory, limits and
-//! arguments, and gives back what the guest did.
+//! Runs WebAssembly modules with wasmtime.
 //!
-//! State lives as long as it can be shared:
+//! The input is bytes, a directory, limits and arguments. The output is a [`Report`]. This folder
+//! does not know Argo, HTTP or artifact stores.
 //!
-//! | lives as long as | what | made |
-//! |---|---|---|
-//! | the process | two `engine`s, their linkers, the `ticker`, the `runners` | once |
-//! | a module | [`Module`]: compiled, linked, pre-instantiated | once for each digest |
-//! | a step | a wasmtime `Store` with its `host` state | for each step; this is the hot path |
+//! Each object is made as rarely as possible:
 //!
-//! Compiling and loading block for up to seconds and happen on blocking threads. Guests run in the scheduler of `runners`, on threads
-//! that have given their async work away, so that file calls may block. The server's async work waits for neither.
+//! | object | lifetime |
+//! |---|---|
+//! | [`Engines`] (with their linkers and the `ticker`), [`Runners`] | the process |
+//! | [`CompiledModule`]: compiled, linked, pre-instantiated | one per module digest |
+//! | wasmtime `Store` with its `host` state | one per step; this is the hot path |
+//!
+//! Two kinds of work block, and neither blocks the server's async threads:
+//!
+//! - Compiling and loading take up to seconds. Callers use blocking threads for both.
+//! - Guests may block in file calls. [`Runners`] runs guests on threads of their own.
 
 mod admission;
 mod bindings;
@@ -18,9 +22,13 @@ mod code;
 mod compiler;
 mod disk;
 mod engine;
+mod entry;
 mod host;
 mod inspect;
+mod kind;
+mod limiter;
 mod limits;
+mod load_error;
 mod module;
 mod output;
 mod run;
@@ -32,9 +40,12 @@ mod wasi_0_1;
 pub use admission::{Capacity, SlotRequest};
 pub use bindings::wasm_workflow::step::types as step_types;
 pub use compiler::{CompileError, Compiler, Retain};
+pub use engine::Engines;
 pub use inspect::{Inspection, NotWasm, inspect};
-pub use limits::{Limits, Stop};
-pub use module::{Kind, LoadError, Module};
+pub use kind::Kind;
+pub use limits::{GuestLimits, Stop};
+pub use load_error::LoadError;
+pub use module::CompiledModule;
 pub use output::{Captured, Tee};
 pub use run::{Ending, Invocation, Report, Run, run};
 pub use runners::Runners;

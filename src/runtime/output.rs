@@ -1,45 +1,49 @@
-//! What a guest writes to standard output and standard error: counted, bounded, and the end of it kept.
+//! Captures a guest's standard output and standard error.
+//!
+//! Each stream has a limit, and the guest is stopped when it writes more. Only the end of a stream
+//! is kept. A tee receives all writes.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::limits::{Stop, Watch};
+use super::limits::{LimitGuard, Stop};
 
-/// The last bytes that are kept of a stream: as much as Argo keeps of a container's.
+/// Length of the end of a stream that is kept, in bytes. Argo keeps the same length of a
+/// container's output.
 const KEPT_BYTES: usize = 256 << 10;
-/// What one write may carry: it is also what a guest can make the host allocate.
+/// Maximum length of one write, in bytes. A guest can make the host allocate as much.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// Gets a copy of every write, as it happens.
+/// Receives a copy of each write, in order, before the write returns to the guest.
 pub type Tee = Box<dyn FnMut(&[u8]) + Send>;
 
-/// What a guest wrote to one stream.
+/// Output of a guest on one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captured {
-    /// The end of it, at most 256 KiB.
+    /// End of the output, at most 256 KiB.
     pub tail: Vec<u8>,
-    /// How many bytes it was altogether.
-    pub total: u64,
 }
 
-/// One stream while the guest runs.
+/// Standard output or standard error of a running guest. Clones write to the same stream.
 #[derive(Clone)]
 pub(super) struct Output {
     shared: Arc<Mutex<Shared>>,
-    watch: Arc<Watch>,
+    guard: Arc<LimitGuard>,
 }
 
 #[derive(Default)]
 struct Shared {
     tail: VecDeque<u8>,
+    /// Length of all writes together, in bytes.
     total: u64,
     tee: Option<Tee>,
 }
@@ -51,29 +55,26 @@ impl fmt::Debug for Output {
 }
 
 impl Output {
-    pub(super) fn new(watch: Arc<Watch>, tee: Option<Tee>) -> Self {
+    pub(super) fn new(guard: Arc<LimitGuard>, tee: Option<Tee>) -> Self {
         Self {
             shared: Arc::new(Mutex::new(Shared {
                 tee,
                 ..Shared::default()
             })),
-            watch,
+            guard,
         }
     }
 
     pub(super) fn take(&self) -> Captured {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        Captured {
-            tail: std::mem::take(&mut shared.tail).into(),
-            total: shared.total,
-        }
+        let tail = std::mem::take(&mut self.shared.lock().tail);
+        Captured { tail: tail.into() }
     }
 
     fn push(&self, bytes: &[u8]) -> Result<(), Stop> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.shared.lock();
         shared.total += bytes.len() as u64;
-        if shared.total > self.watch.limits().output {
-            return Err(self.watch.stop(Stop::Output));
+        if shared.total > self.guard.limits().output {
+            return Err(self.guard.stop(Stop::Output));
         }
         if let Some(tee) = &mut shared.tee {
             tee(bytes);
@@ -102,7 +103,7 @@ impl StdoutStream for Output {
     }
 }
 
-/// For WASI 0.1 and 0.2: always ready, and a trap beyond the limit.
+/// For WASI 0.1 and 0.2. The stream is always ready. A write beyond the limit traps.
 #[wasmtime_wasi::async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {}
@@ -124,7 +125,8 @@ impl OutputStream for Output {
     }
 }
 
-/// For WASI 0.3: an error beyond the limit; the next tick ends the guest.
+/// For WASI 0.3. A write beyond the limit fails. The guest is stopped at the next tick of the
+/// epoch.
 impl AsyncWrite for Output {
     fn poll_write(
         self: Pin<&mut Self>,

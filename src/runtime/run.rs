@@ -1,4 +1,16 @@
-//! Running a guest once. This is the hot path: what can be made once for each module or process is not made here.
+//! Runs a module once.
+//!
+//! This is the hot path. Objects that can be shared by all runs of a module, or by all modules, are
+//! made elsewhere. A run makes a `Store` with its host state, instantiates the module, and calls
+//! the entry point.
+//!
+//! Two mechanisms end a run early, because a guest can be in one of two places:
+//!
+//! - In guest code, the epoch interrupts it (see `limits`).
+//! - In a host call, such as a sleep, [`run`] drops the future of the call.
+//!
+//! At its first tick of the epoch, a guest always yields once. A caller that polled the run on its
+//! own thread then gets `Pending`, and can move a long run to another thread (see `runners`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,38 +23,39 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
 use super::bindings::wasm_workflow::step::types;
-use super::compiler::Compiler;
-use super::host::Host;
-use super::limits::{Limits, Stop, Watch};
-use super::module::{Entry, Module};
+use super::engine::Engines;
+use super::entry::Entry;
+use super::host::{Host, HostInput};
+use super::limits::{Deadline, GuestLimits, LimitGuard, Stop};
+use super::module::CompiledModule;
 use super::output::{Captured, Output, Tee};
 
 pub use types::Invocation;
 
-/// A time that nobody reaches, and that can be added to any.
+/// Used for a time limit that overflows the clock.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 100);
 
-/// What one run gets. Nothing else is visible to the guest.
+/// The input of one run. The guest sees nothing else.
 pub struct Run<'a> {
-    /// The arguments, the program's name first.
+    /// Arguments, the program's name first.
     pub args: &'a [String],
-    /// The environment variables.
+    /// Environment variables, as pairs of name and value.
     pub env: &'a [(String, String)],
-    /// Standard input.
+    /// Content of standard input.
     pub stdin: Bytes,
-    /// The guest's `/`, if it has files.
+    /// The directory that is the guest's `/`. `None` for a module that uses no files.
     pub directory: Option<&'a Path>,
-    /// What it may use.
-    pub limits: Limits,
-    /// When it has to be over, if that is sooner than `limits.time` from now.
+    /// Limits of the run.
+    pub limits: GuestLimits,
+    /// Deadline of the whole step, if it has one. The run also ends when `limits.time` has passed.
     pub deadline: Option<Instant>,
-    /// Stops it.
+    /// Cancels the run.
     pub cancel: CancellationToken,
-    /// What a module of the step world is called with.
+    /// Makes the argument of the function `run`. Called only for modules of the step world.
     pub invocation: &'a (dyn Fn() -> Invocation + Sync),
-    /// Gets what the guest writes to standard output, as it does.
+    /// Receives a copy of each write to standard output.
     pub stdout: Option<Tee>,
-    /// Gets what the guest writes to standard error, as it does.
+    /// Receives a copy of each write to standard error.
     pub stderr: Option<Tee>,
 }
 
@@ -60,85 +73,68 @@ impl std::fmt::Debug for Run<'_> {
 pub enum Ending {
     /// The command exited with this code.
     Exited(i32),
-    /// The step function returned this.
+    /// The function `run` of the step world returned this outcome.
     Returned(types::Outcome),
-    /// The step function returned this error.
+    /// The function `run` of the step world returned this error message.
     Failed(String),
-    /// The guest did something that WebAssembly or WASI forbids.
+    /// The guest trapped, for this reason.
     Trapped(String),
-    /// A limit, or the caller, stopped it.
+    /// A limit or the caller stopped the guest.
     Stopped(Stop),
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// How it ended.
+    /// How the run ended.
     pub ending: Ending,
-    /// What it wrote to standard output.
+    /// Output of the guest on standard output.
     pub stdout: Captured,
-    /// What it wrote to standard error.
+    /// Output of the guest on standard error.
     pub stderr: Captured,
 }
 
-/// Runs the module, where blocking is allowed.
+/// Runs the module. Call this on a thread that may block: the guest's file calls block.
 ///
 /// # Errors
 ///
-/// The sandbox could not be made: an error of this machine, not of the module.
+/// The sandbox cannot be made. The cause is this machine, not the module.
 pub async fn run(
-    compiler: &Compiler,
-    module: &Module,
+    engines: &Engines,
+    module: &CompiledModule,
     mut run: Run<'_>,
 ) -> wasmtime::Result<Report> {
-    let engines = compiler.engines();
-    let now = Instant::now();
-    let end = now.checked_add(run.limits.time).unwrap_or(now + FOREVER);
-    let deadline = match run.deadline {
-        Some(whole) if whole < end => (whole, Stop::Whole),
-        _ => (end, Stop::Time),
-    };
-    let directory = run.directory.map(Path::to_owned);
-    let watch = Arc::new(Watch::new(
+    let guard = Arc::new(LimitGuard::new(
         run.limits.clone(),
-        deadline,
+        deadline(&run),
         run.cancel.clone(),
-        directory,
+        run.directory.map(Path::to_owned),
     ));
-    let stdout = Output::new(Arc::clone(&watch), run.stdout.take());
-    let stderr = Output::new(Arc::clone(&watch), run.stderr.take());
-    let host = Host::new(&run, &watch, &stdout, &stderr)?;
-    let engine = if module.pooled() {
-        &engines.pooled.engine
-    } else {
-        &engines.on_demand.engine
-    };
-    let mut store = Store::new(engine, host);
-    store.limiter(|host| &mut host.limiter);
-    store.set_epoch_deadline(1);
-    let (watching, mut first) = (Arc::clone(&watch), true);
-    store.epoch_deadline_callback(move |_| {
-        // Once, and before anything else, so that whoever runs this can give a longer guest another place.
-        if std::mem::take(&mut first) {
-            return Ok(UpdateDeadline::Yield(1));
-        }
-        watching
-            .check()
-            .map(|()| UpdateDeadline::Continue(1))
-            .map_err(Into::into)
-    });
+    let stdout = Output::new(Arc::clone(&guard), run.stdout.take());
+    let stderr = Output::new(Arc::clone(&guard), run.stderr.take());
+    let host = Host::new(HostInput {
+        args: run.args,
+        env: run.env,
+        stdin: run.stdin,
+        directory: run.directory,
+        guard: &guard,
+        stdout: &stdout,
+        stderr: &stderr,
+    })?;
+    let mut store = new_store(&engines.linked(module.allocation).engine, host, &guard);
 
     let ticking = engines.ticker.tick();
-    // The epoch ends guest code; this ends a guest that waits in a host call.
     let result = tokio::select! {
         biased;
         result = call(&mut store, &module.entry, run.invocation) => result,
-        () = watch.cancel().cancelled() => Err(watch.stop(Stop::Cancelled).into()),
-        () = tokio::time::sleep_until(watch.deadline().into()) => Err(watch.is_late().into()),
+        () = guard.cancel().cancelled() => Err(guard.stop(Stop::Cancelled).into()),
+        () = tokio::time::sleep_until(guard.deadline().into()) => {
+            Err(guard.deadline_exceeded().into())
+        }
     };
     drop(ticking);
 
-    let ending = match (watch.stopped(), result) {
+    let ending = match (guard.stopped(), result) {
         (Some(stop), _) => Ending::Stopped(stop),
         (None, Ok(ending)) => ending,
         (None, Err(error)) if error.is::<PoolConcurrencyLimitError>() => return Err(error),
@@ -149,6 +145,40 @@ pub async fn run(
         stdout: stdout.take(),
         stderr: stderr.take(),
     })
+}
+
+/// The earlier of the end of the time limit and the deadline of the whole step.
+fn deadline(run: &Run<'_>) -> Deadline {
+    let now = Instant::now();
+    let end = now.checked_add(run.limits.time).unwrap_or(now + FOREVER);
+    match run.deadline {
+        Some(deadline) if deadline < end => Deadline {
+            at: deadline,
+            kind: Stop::Deadline,
+        },
+        _ => Deadline {
+            at: end,
+            kind: Stop::Time,
+        },
+    }
+}
+
+fn new_store(engine: &wasmtime::Engine, host: Host, guard: &Arc<LimitGuard>) -> Store<Host> {
+    let mut store = Store::new(engine, host);
+    store.limiter(|host| &mut host.limiter);
+    store.set_epoch_deadline(1);
+    let guard = Arc::clone(guard);
+    let mut is_first_tick = true;
+    store.epoch_deadline_callback(move |_| {
+        if std::mem::take(&mut is_first_tick) {
+            return Ok(UpdateDeadline::Yield(1));
+        }
+        guard
+            .check()
+            .map(|()| UpdateDeadline::Continue(1))
+            .map_err(Into::into)
+    });
+    store
 }
 
 async fn call(
@@ -187,21 +217,18 @@ async fn call(
     }
 }
 
-/// What an error out of the guest means. Exits come as errors too.
+/// The ending for an error of the guest. WASI reports an exit as an error too.
 fn ending_of(error: &wasmtime::Error) -> Ending {
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
         return Ending::Exited(*code);
     }
     tracing::debug!(error = format!("{error:?}"), "the guest trapped");
-    let what = match (
-        error.downcast_ref::<Trap>(),
-        error.downcast_ref::<ResourceTableError>(),
-    ) {
-        (Some(trap), _) => trap.to_string(),
-        (_, Some(ResourceTableError::Full)) => {
-            "it holds too many files, streams and other handles at once".to_owned()
-        }
-        _ => error.root_cause().to_string(),
+    let reason = if let Some(trap) = error.downcast_ref::<Trap>() {
+        trap.to_string()
+    } else if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        "it holds too many files, streams and other handles at once".to_owned()
+    } else {
+        error.root_cause().to_string()
     };
-    Ending::Trapped(what.trim_start_matches("wasm trap: ").to_owned())
+    Ending::Trapped(reason.trim_start_matches("wasm trap: ").to_owned())
 }

@@ -1,4 +1,8 @@
-//! Advances the engines' epochs, so that guests are interrupted, and sleeps while nothing runs.
+//! Increments the epoch of the engines every 10 ms, so that running guests are interrupted.
+//!
+//! The work is done by one thread. The thread sleeps while no guest runs. It continues to tick for
+//! a second after the last run, because a wake-up costs time at the start of a run. So a busy
+//! server does not wake the thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,12 +11,12 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How often a running guest is interrupted to look at its limits.
-pub(super) const TICK: Duration = Duration::from_millis(10);
-/// Idle ticks before the thread sleeps: a busy server never pays for waking it.
-const LINGER: u32 = 100;
+/// Interval between two interruptions of a running guest.
+const TICK: Duration = Duration::from_millis(10);
+/// Number of ticks without a running guest after which the thread sleeps.
+const IDLE_TICKS: u32 = 100;
 
-/// The ticking thread. It ends when this is dropped.
+/// The thread that ticks. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Ticker {
     shared: Arc<Shared>,
@@ -21,14 +25,15 @@ pub(super) struct Ticker {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Number of live [`TickGuard`]s.
     running: AtomicUsize,
     asleep: AtomicBool,
-    over: AtomicBool,
+    shutdown: AtomicBool,
 }
 
-/// The epoch advances while one of these lives.
+/// The epoch is incremented while at least one of these exists.
 #[derive(Debug)]
-pub(super) struct Ticking<'a>(&'a Ticker);
+pub(super) struct TickGuard<'a>(&'a Ticker);
 
 impl Ticker {
     pub(super) fn start(engines: Vec<Engine>) -> std::io::Result<Self> {
@@ -37,7 +42,7 @@ impl Ticker {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name("epoch".to_owned())
-                .spawn(move || tick(&shared, &engines))?
+                .spawn(move || increment_epochs(&shared, &engines))?
         };
         Ok(Self {
             shared,
@@ -46,16 +51,16 @@ impl Ticker {
     }
 
     /// Ticks until the guard is dropped.
-    pub(super) fn tick(&self) -> Ticking<'_> {
+    pub(super) fn tick(&self) -> TickGuard<'_> {
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
-        Ticking(self)
+        TickGuard(self)
     }
 }
 
-impl Drop for Ticking<'_> {
+impl Drop for TickGuard<'_> {
     fn drop(&mut self) {
         self.0.shared.running.fetch_sub(1, Ordering::SeqCst);
     }
@@ -63,31 +68,38 @@ impl Drop for Ticking<'_> {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
+        self.shared.shutdown.store(true, Ordering::SeqCst);
         self.thread.unpark();
     }
 }
 
-fn tick(shared: &Shared, engines: &[Engine]) {
-    let mut idle = 0;
-    while !shared.over.load(Ordering::SeqCst) {
+fn increment_epochs(shared: &Shared, engines: &[Engine]) {
+    let mut idle_ticks = 0;
+    while !shared.shutdown.load(Ordering::SeqCst) {
         if shared.running.load(Ordering::SeqCst) > 0 {
-            idle = 0;
-        } else if idle < LINGER {
-            idle += 1;
+            idle_ticks = 0;
+        } else if idle_ticks < IDLE_TICKS {
+            idle_ticks += 1;
         } else {
-            // `asleep` is set before the last look, and `tick` looks at it after counting itself: one of the two sees the other.
-            shared.asleep.store(true, Ordering::SeqCst);
-            while shared.running.load(Ordering::SeqCst) == 0 && !shared.over.load(Ordering::SeqCst)
-            {
-                std::thread::park();
-            }
-            shared.asleep.store(false, Ordering::SeqCst);
-            idle = 0;
+            sleep_until_needed(shared);
+            idle_ticks = 0;
         }
         std::thread::sleep(TICK);
         for engine in engines {
             engine.increment_epoch();
         }
     }
+}
+
+/// Parks the thread until a guest runs or the ticker is dropped.
+///
+/// No wake-up is lost. This function stores `asleep` and then loads `running`. [`Ticker::tick`]
+/// stores `running` and then loads `asleep`. So at least one of the two sees the store of the
+/// other.
+fn sleep_until_needed(shared: &Shared) {
+    shared.asleep.store(true, Ordering::SeqCst);
+    while shared.running.load(Ordering::SeqCst) == 0 && !shared.shutdown.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+    shared.asleep.store(false, Ordering::SeqCst);
 }

@@ -1,9 +1,17 @@
-//! Two functions of WASI 0.1 that the executor answers itself.
+//! Two functions of WASI 0.1 that replace those of wasmtime-wasi.
 //!
-//! `proc_exit` takes any exit code, as other systems do; the library takes those from 126 on for traps.
+//! **`proc_exit`** accepts every exit code, as operating systems do. wasmtime-wasi traps on codes
+//! from 126.
 //!
-//! `poll_oneoff` lets a sleeping guest be woken. With blocking file calls allowed on the thread, wasmtime-wasi also sleeps on the thread when a guest waits for one timer, and
-//! no deadline ends that. So that one case is answered here, with a sleep that can be dropped; every other one is the library's.
+//! **`poll_oneoff`** must be cancellable while the guest sleeps. wasmtime-wasi handles one case
+//! with `std::thread::sleep`: a single subscription to a clock with a relative timeout, if
+//! `allow_blocking_current_thread` is set. `host` sets it, so that file calls block their thread.
+//! But a deadline or a cancellation cannot end `std::thread::sleep`. So the function here handles
+//! this case with a sleep of tokio. `run` can drop that sleep. All other cases are passed on to
+//! wasmtime-wasi.
+//!
+//! Both functions exist in two versions: `wasi_snapshot_preview1` and the older `wasi_unstable`.
+//! The versions differ in the layout of a subscription.
 
 use std::time::Duration;
 
@@ -15,15 +23,24 @@ use wiggle::GuestMemory;
 
 use super::host::Host;
 
-/// What one call may make the host allocate, in bytes.
+/// Maximum that one call of wasmtime-wasi may allocate for the guest, in bytes.
 const FUEL: usize = 1 << 20;
+/// Size of an `event`.
 const EVENT_BYTES: usize = 32;
+/// Size of a `userdata`, the first field of a `subscription` and of an `event`.
+const USERDATA_BYTES: usize = 8;
+/// Offset of the tag of a `subscription`, after its `userdata`.
+const TAG: usize = USERDATA_BYTES;
+/// `eventtype::clock`, as the tag of a `subscription`.
 const CLOCK: u8 = 0;
+/// `subclockflags::subscription_clock_abstime`.
 const ABSOLUTE: u8 = 1;
-/// `errno::fault`: a pointer that leads nowhere.
+/// `errno::success`.
+const SUCCESS: i32 = 0;
+/// `errno::fault`: a pointer outside the guest's memory.
 const FAULT: i32 = 21;
 
-/// Where things are in a `subscription`, which grew smaller from one version to the next
+/// Offsets in a `subscription` to a clock, in bytes
 /// (<https://github.com/WebAssembly/WASI/tree/wasi-0.1/phases>).
 #[derive(Clone, Copy)]
 struct Layout {
@@ -31,16 +48,39 @@ struct Layout {
     flags: usize,
 }
 
+impl Layout {
+    /// Length of the part of a subscription that is read. The flags are the last field, of two
+    /// bytes.
+    fn length(self) -> usize {
+        self.flags + 2
+    }
+}
+
+/// Layout in `wasi_unstable`.
 const SNAPSHOT_0: Layout = Layout {
     timeout: 32,
     flags: 48,
 };
+/// Layout in `wasi_snapshot_preview1`.
 const SNAPSHOT_1: Layout = Layout {
     timeout: 24,
     flags: 40,
 };
 
-/// The library makes the two versions from two descriptions, so that their functions share a shape and no type.
+/// Arguments of `poll_oneoff`, as the guest passes them.
+#[derive(Clone, Copy)]
+struct PollArguments {
+    /// Pointer to `count` subscriptions.
+    subscriptions: i32,
+    /// Pointer to room for `count` events.
+    events: i32,
+    count: i32,
+    /// Pointer to the number of events that were written.
+    written: i32,
+}
+
+/// Defines `poll_oneoff` in one version of WASI. wasmtime-wasi generates the two versions from two
+/// descriptions, so their functions have equal shapes and different types.
 macro_rules! replace_poll {
     ($linker:ident, $version:ident, $trait:ident, $layout:expr) => {
         $linker.func_wrap_async(
@@ -49,9 +89,13 @@ macro_rules! replace_poll {
             |mut caller: Caller<'_, Host>,
              (subscriptions, events, count, written): (i32, i32, i32, i32)| {
                 Box::new(async move {
-                    if let Some(errno) =
-                        sleep(&mut caller, $layout, subscriptions, events, count, written).await?
-                    {
+                    let arguments = PollArguments {
+                        subscriptions,
+                        events,
+                        count,
+                        written,
+                    };
+                    if let Some(errno) = sleep(&mut caller, $layout, arguments).await? {
                         return Ok(errno);
                     }
                     let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
@@ -72,7 +116,7 @@ macro_rules! replace_poll {
     };
 }
 
-/// Puts ours in the place of the library's.
+/// Replaces the functions of wasmtime-wasi in the linker.
 pub(super) fn replace(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     for version in ["wasi_snapshot_preview1", "wasi_unstable"] {
@@ -98,47 +142,54 @@ fn memory(caller: &mut Caller<'_, Host>) -> wasmtime::Result<wasmtime::Memory> {
     }
 }
 
-/// Sleeps, if that is all the call is about: one subscription, to a clock, for a time from now. Then it is never the library's, which would
-/// sleep on this thread before it looked at any pointer. `None`: it is about something else.
+/// Sleeps, if the call has one subscription, to a clock, with a relative timeout. Returns the
+/// `errno` of the call. Returns `None` for all other calls, without an effect.
+///
+/// The pointers are checked before the sleep. wasmtime-wasi would block the thread before it writes
+/// the event, so a call with a bad pointer must not be passed on to it either.
 async fn sleep(
     caller: &mut Caller<'_, Host>,
     layout: Layout,
-    subscriptions: i32,
-    events: i32,
-    count: i32,
-    written: i32,
+    arguments: PollArguments,
 ) -> wasmtime::Result<Option<i32>> {
-    if count != 1 {
+    if arguments.count != 1 {
         return Ok(None);
     }
     let memory = memory(caller)?;
-    let at = |pointer: i32| usize::try_from(pointer.cast_unsigned()).unwrap_or(usize::MAX);
-    let (subscriptions, events, written) = (at(subscriptions), at(events), at(written));
+    let subscription = offset(arguments.subscriptions);
+    let event = offset(arguments.events);
+    let written = offset(arguments.written);
     let bytes = memory.data(&*caller);
-    let in_bounds = |start: usize, length: usize| {
-        start
-            .checked_add(length)
-            .is_some_and(|end| end <= bytes.len())
-    };
-    if !in_bounds(subscriptions, layout.flags + 2)
-        || !in_bounds(events, EVENT_BYTES)
-        || !in_bounds(written, 4)
+    if range(bytes, event, EVENT_BYTES).is_none()
+        || range(bytes, written, size_of::<u32>()).is_none()
     {
         return Ok(Some(FAULT));
     }
-    let subscription = &bytes[subscriptions..subscriptions + layout.flags + 2];
-    if subscription[8] != CLOCK || subscription[layout.flags] & ABSOLUTE != 0 {
+    let Some(subscription) = range(bytes, subscription, layout.length()) else {
+        return Ok(Some(FAULT));
+    };
+    if subscription[TAG] != CLOCK || subscription[layout.flags] & ABSOLUTE != 0 {
         return Ok(None);
     }
     let timeout = subscription[layout.timeout..]
         .first_chunk()
         .copied()
         .map_or(0, u64::from_le_bytes);
-    // An event: the subscription's own number, no error, and the kind "clock".
-    let mut event = [0; EVENT_BYTES];
-    event[..8].copy_from_slice(&subscription[..8]);
+    // The zeros after `userdata` are the error "success" and the type "clock".
+    let mut clock_event = [0; EVENT_BYTES];
+    clock_event[..USERDATA_BYTES].copy_from_slice(&subscription[..USERDATA_BYTES]);
     tokio::time::sleep(Duration::from_nanos(timeout)).await;
-    memory.write(&mut *caller, events, &event)?;
+    memory.write(&mut *caller, event, &clock_event)?;
     memory.write(&mut *caller, written, &1u32.to_le_bytes())?;
-    Ok(Some(0))
+    Ok(Some(SUCCESS))
+}
+
+/// A pointer of the guest as an offset in its memory. Pointers are unsigned.
+fn offset(pointer: i32) -> usize {
+    usize::try_from(pointer.cast_unsigned()).unwrap_or(usize::MAX)
+}
+
+/// The bytes at an offset. `None` if they are not all inside the memory.
+fn range(bytes: &[u8], start: usize, length: usize) -> Option<&[u8]> {
+    bytes.get(start..start.checked_add(length)?)
 }

@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sources::Digest;
 use tokio_util::sync::CancellationToken;
-use wasm_workflow_executor::runtime::{self, Compiler, Ending, Invocation, Limits, Retain, Run};
+use wasm_workflow_executor::runtime::{
+    self, CompiledModule, Compiler, Ending, GuestLimits, Invocation, Retain, Run,
+};
 use wasm_workflow_integration::executor::{Executor, Options, request, template};
 use wasm_workflow_integration::guests;
 
@@ -294,15 +296,15 @@ fn median(times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-fn limits() -> Limits {
+fn limits() -> GuestLimits {
     let large = 1 << 30;
-    Limits {
+    GuestLimits {
         memory: large,
         time: Duration::from_mins(10),
         output: large,
         disk: large,
         entries: large,
-        disk_free: 0,
+        min_free_disk: 0,
     }
 }
 
@@ -322,7 +324,7 @@ fn invocation() -> Invocation {
 fn run(
     runtime: &tokio::runtime::Runtime,
     compiler: &Compiler,
-    module: &runtime::Module,
+    module: &CompiledModule,
     args: &[String],
 ) -> Duration {
     let started = Instant::now();
@@ -339,7 +341,7 @@ fn run(
         stderr: None,
     };
     let report = runtime
-        .block_on(runtime::run(compiler, module, run))
+        .block_on(runtime::run(compiler.engines(), module, run))
         .unwrap();
     assert!(
         matches!(report.ending, Ending::Exited(0) | Ending::Returned(_)),
