@@ -22,11 +22,13 @@
 //! | `file:///path` | [`file`](mod@file) |
 
 pub mod bindle;
+mod blocking;
 pub mod config;
 pub mod credentials;
 pub mod digest;
 mod download_limits;
 pub mod error;
+mod extract;
 mod fetch;
 mod fetched_module;
 pub mod file;
@@ -38,6 +40,7 @@ pub mod oci;
 pub mod package;
 pub mod policy;
 mod pull_policy;
+mod receive;
 pub mod reference;
 mod request;
 mod resolve;

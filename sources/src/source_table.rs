@@ -55,7 +55,7 @@ impl SourceTable {
 
     /// Whether the content of the reference is on this machine.
     pub(crate) fn is_local(&self, reference: &Reference) -> bool {
-        self.get(reference).is_ok_and(|source| source.is_local())
+        self.get(reference).is_ok_and(AnySource::is_local)
     }
 
     /// See [`Source::without_default_server`].

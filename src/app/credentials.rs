@@ -318,13 +318,13 @@ fn personal_keyrings() -> Vec<Keyring> {
             .inspect_err(|error| tracing::warn!(origin, %error, "not used"))
             .ok()?;
         let mut keyring = Keyring::default();
-        for (host, helper) in config.helpers() {
-            if let Some(credential) = helper_credential(&helper, &host) {
+        for helper in config.helpers() {
+            if let Some(credential) = helper_credential(&helper.name, &helper.host) {
                 keyring.insert(
-                    &host,
+                    &helper.host,
                     Candidate {
                         credential,
-                        origin: format!("docker-credential-{helper}"),
+                        origin: format!("docker-credential-{}", helper.name),
                     },
                 );
             }

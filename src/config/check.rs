@@ -159,8 +159,7 @@ fn sources(sources: &Sources) -> Result<(), DocumentError> {
     for (index, key) in sources.bindle.keys.iter().enumerate() {
         let at = format!("sources.bindle.keys[{index}]");
         key.bytes()
-            .map(drop)
-            .map_err(|message| DocumentError::new(at, message))?;
+            .map_err(|error| DocumentError::new(at, error.to_string()))?;
     }
     if sources
         .files

@@ -59,6 +59,7 @@ impl Caching {
     }
 
     /// The headers of a 304, completed with the validators of the stored response (RFC 9111, 3.2).
+    #[must_use]
     pub fn updating(self, older: &Self) -> Self {
         let etag = self.etag.or_else(|| older.etag.clone());
         let last_modified = self.last_modified.or_else(|| older.last_modified.clone());
@@ -70,6 +71,7 @@ impl Caching {
     }
 
     /// The validators without freshness and `no-store`: those hold for the client that got them.
+    #[must_use]
     pub fn validators_only(&self) -> Self {
         Self {
             fresh_until: None,

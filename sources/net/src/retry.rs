@@ -25,7 +25,7 @@ pub(crate) fn backoff() -> ExponentialBuilder {
 /// An attempt that did not bring a final response.
 pub(crate) enum Failure {
     /// The server answered with a status that may pass.
-    Status(Response),
+    Status(Box<Response>),
     /// There is no response.
     Error(Error),
 }
@@ -34,7 +34,7 @@ impl Failure {
     /// Sorts the result of one attempt.
     pub(crate) fn check(result: Result<Response, Error>) -> Result<Response, Self> {
         match result {
-            Ok(response) if is_transient(response.status) => Err(Self::Status(response)),
+            Ok(response) if is_transient(response.status) => Err(Self::Status(Box::new(response))),
             Ok(response) => Ok(response),
             Err(error) => Err(Self::Error(error)),
         }
@@ -64,7 +64,7 @@ impl Failure {
         match self {
             Self::Status(mut response) => {
                 response.attempts = attempts;
-                Ok(response)
+                Ok(*response)
             }
             Self::Error(error) if error.retryable() => {
                 Err(error.context(format_args!("after {attempts} attempts")))

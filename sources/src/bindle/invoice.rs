@@ -351,23 +351,29 @@ mod tests {
             .map_err(|error| error.kind())
     }
 
-    #[test]
-    fn the_module_that_is_meant() {
-        let wasm = |name: &str, more: &str| parcel(name, "application/wasm", more);
-        let plain = |name: &str| wasm(name, "}");
-        let feature = |name: &str, feature: &str| {
-            wasm(
-                name,
-                &format!(", feature = {{wasm = {{{feature} = 'true'}}}}}}"),
-            )
-        };
-        let of = |name: &str, group: &str| {
-            format!("{}conditions = {{memberOf = ['{group}']}}\n", plain(name))
-        };
-        let group = |name: &str, required: bool| {
-            format!("[[group]]\nname = '{name}'\nrequired = {required}\n")
-        };
+    fn wasm(name: &str, more: &str) -> String {
+        parcel(name, "application/wasm", more)
+    }
 
+    fn plain(name: &str) -> String {
+        wasm(name, "}")
+    }
+
+    fn feature(name: &str, feature: &str) -> String {
+        let feature = format!(", feature = {{wasm = {{{feature} = 'true'}}}}}}");
+        wasm(name, &feature)
+    }
+
+    fn of(name: &str, group: &str) -> String {
+        format!("{}conditions = {{memberOf = ['{group}']}}\n", plain(name))
+    }
+
+    fn group(name: &str, required: bool) -> String {
+        format!("[[group]]\nname = '{name}'\nrequired = {required}\n")
+    }
+
+    #[test]
+    fn a_module_is_chosen_by_name_digest_or_feature() {
         assert_eq!(chosen(&plain("a"), None), Ok("a".to_owned()));
         assert_eq!(
             chosen(&(plain("a") + &parcel("b.txt", "text/plain", "}")), None),
@@ -389,10 +395,8 @@ mod tests {
             chosen(&(plain("a") + &plain("b")), Some(Digest::of(b"b").hex())),
             Ok("b".to_owned())
         );
-        let (named, hex) = (
-            Digest::of(b"x").hex().to_owned(),
-            Digest::of(b"b").hex().to_owned(),
-        );
+        let named = Digest::of(b"x").hex().to_owned();
+        let hex = Digest::of(b"b").hex().to_owned();
         assert_eq!(
             chosen(&(plain(&named) + &plain("b")), Some(&hex)),
             Ok("b".to_owned())
@@ -412,6 +416,10 @@ mod tests {
             Ok("a".to_owned())
         );
         assert_eq!(chosen("", None), Err(ErrorKind::Unsupported));
+    }
+
+    #[test]
+    fn a_module_is_chosen_in_the_required_groups() {
         let optional = group("extras", false) + &plain("a") + &of("b", "extras");
         assert_eq!(
             chosen(&optional, None),
@@ -430,7 +438,10 @@ mod tests {
             Ok("b".to_owned()),
             "needed by what is needed"
         );
+    }
 
+    #[test]
+    fn a_group_named_entrypoint_decides() {
         let entry = |by: &str| group("entrypoint", true) + &format!("satisfiedBy = '{by}'\n");
         let one = plain("a") + &of("b", "entrypoint");
         assert_eq!(

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use net::{Body, Request, Response};
 
 pub use invoice::Invoice;
-pub use signature::TrustedKey;
+pub use signature::{TrustedKey, TrustedKeyError};
 
 use crate::credentials::preemptive;
 use crate::reference::{BindleReference, Endpoint};

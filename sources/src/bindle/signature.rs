@@ -27,23 +27,30 @@ pub struct TrustedKey {
     pub roles: Vec<String>,
 }
 
+/// Why a key of the configuration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustedKeyError {
+    /// The role does not exist.
+    #[error("`{0}` is not one of `creator`, `approver`")]
+    Role(String),
+    /// The text is not an Ed25519 key.
+    #[error("the key is not 32 bytes in base64")]
+    Key,
+}
+
 impl TrustedKey {
-    /// The key's bytes.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it.
-    pub fn bytes(&self) -> Result<Vec<u8>, String> {
+    /// The bytes of the key.
+    pub fn bytes(&self) -> Result<Vec<u8>, TrustedKeyError> {
         let unknown = self
             .roles
             .iter()
             .find(|role| !AUTHORITIES.contains(&role.as_str()));
         if let Some(role) = unknown {
-            return Err(format!("`{role}` is not one of `creator`, `approver`"));
+            return Err(TrustedKeyError::Role(role.clone()));
         }
         decode(&self.key)
             .filter(|key| key.len() == 32)
-            .ok_or_else(|| "the key is not 32 bytes in base64".to_owned())
+            .ok_or(TrustedKeyError::Key)
     }
 
     fn counts_for(&self, role: &str) -> bool {

@@ -40,6 +40,15 @@ pub struct DockerConfig {
     store: Option<String>,
 }
 
+/// A program that has the credential for a host: `docker-credential-NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Helper {
+    /// The host of the credential.
+    pub host: String,
+    /// The name of the program, without `docker-credential-`.
+    pub name: String,
+}
+
 /// Why a text is none. It says nothing of the content, which may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DockerConfigError {
@@ -101,19 +110,21 @@ impl DockerConfig {
         Ok(config)
     }
 
-    /// Hosts, and the name of the helper that has the credential: those with one of their own, and those that only the store knows.
-    pub fn helpers(&self) -> Vec<(String, String)> {
-        let own = self
-            .helpers
-            .iter()
-            .map(|(host, name)| (host.clone(), name.clone()));
-        let stored = self.store.iter().flat_map(|name| {
-            self.hosts
-                .iter()
-                .map(move |host| (host.clone(), name.clone()))
+    /// The credential helpers: those of single hosts, and the store for the hosts that have no entry of
+    /// their own.
+    pub fn helpers(&self) -> Vec<Helper> {
+        let own = self.helpers.iter().map(|(host, name)| Helper {
+            host: host.clone(),
+            name: name.clone(),
         });
-        own.chain(stored.filter(|(host, _)| !self.helpers.contains_key(host)))
-            .collect()
+        let stored = self.store.iter().flat_map(|name| {
+            self.hosts.iter().map(move |host| Helper {
+                host: host.clone(),
+                name: name.clone(),
+            })
+        });
+        let stored = stored.filter(|helper| !self.helpers.contains_key(&helper.host));
+        own.chain(stored).collect()
     }
 
     pub(super) fn into_credentials(self) -> Vec<(String, Credential)> {
@@ -286,7 +297,10 @@ mod tests {
             ]
         );
         let config = DockerConfig::parse(json.as_bytes()).unwrap();
-        let named = |host: &str, name: &str| (host.to_owned(), name.to_owned());
+        let named = |host: &str, name: &str| Helper {
+            host: host.to_owned(),
+            name: name.to_owned(),
+        };
         assert_eq!(
             config.helpers(),
             [named("gcr.io", "gcloud"), named("h", "desktop")]

@@ -2,18 +2,22 @@
 
 /// Whether `text` matches `pattern`: `*`, `?`, `[a-z]`, `[^a-z]` and `\` as in Go. A malformed pattern matches nothing.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = text.chars().collect();
     run(&pattern, &text).unwrap_or(false)
 }
 
-/// Walks both; after a `*`, comes back to it with one character more whenever the rest does not match. `None`: malformed.
-fn run(pattern: &[char], text: &[char]) -> Option<bool> {
-    let (mut p, mut t) = (0, 0);
+/// The pattern is malformed.
+struct Malformed;
+
+/// Walks both; after a `*`, comes back to it with one character more whenever the rest does not match.
+fn run(pattern: &[char], text: &[char]) -> Result<bool, Malformed> {
+    let mut p = 0;
+    let mut t = 0;
     let mut star: Option<(usize, usize)> = None;
     loop {
         if p == pattern.len() && t == text.len() {
-            return Some(true);
+            return Ok(true);
         }
         if pattern.get(p) == Some(&'*') {
             star = Some((p + 1, t));
@@ -30,33 +34,32 @@ fn run(pattern: &[char], text: &[char]) -> Option<bool> {
                 star = Some((after, from + 1));
                 (p, t) = (after, from + 1);
             }
-            (None, _) => return Some(false),
+            (None, _) => return Ok(false),
         }
     }
 }
 
-/// How long the element at the start of `pattern` is, if it matches `c`. The outer `None`: malformed.
-#[allow(clippy::option_option, reason = "two different kinds of no")]
-fn one(pattern: &[char], c: char) -> Option<Option<usize>> {
+/// How long the element at the start of `pattern` is, if it matches `c`.
+fn one(pattern: &[char], c: char) -> Result<Option<usize>, Malformed> {
     match pattern {
-        ['?', ..] => Some(Some(1)),
-        ['\\', escaped, ..] => Some((*escaped == c).then_some(2)),
-        ['\\'] => None,
+        ['?', ..] => Ok(Some(1)),
+        ['\\', escaped, ..] => Ok((*escaped == c).then_some(2)),
+        ['\\'] => Err(Malformed),
         ['[', rest @ ..] => class(rest, c),
-        [literal, ..] => Some((*literal == c).then_some(1)),
-        [] => Some(None),
+        [literal, ..] => Ok((*literal == c).then_some(1)),
+        [] => Ok(None),
     }
 }
 
 /// A class without its opening bracket.
-#[allow(clippy::option_option, reason = "two different kinds of no")]
-fn class(rest: &[char], c: char) -> Option<Option<usize>> {
+fn class(rest: &[char], c: char) -> Result<Option<usize>, Malformed> {
     let negated = rest.first() == Some(&'^');
     let mut at = usize::from(negated);
-    let (mut found, first) = (false, at);
+    let mut found = false;
+    let first = at;
     loop {
         if rest.get(at) == Some(&']') && at > first {
-            return Some((found != negated).then_some(at + 2));
+            return Ok((found != negated).then_some(at + 2));
         }
         let low = element(rest, &mut at)?;
         let high = if rest.get(at) == Some(&'-') {
@@ -69,15 +72,15 @@ fn class(rest: &[char], c: char) -> Option<Option<usize>> {
     }
 }
 
-fn element(rest: &[char], at: &mut usize) -> Option<char> {
+fn element(rest: &[char], at: &mut usize) -> Result<char, Malformed> {
     if rest.get(*at) == Some(&'\\') {
         *at += 1;
     } else if matches!(rest.get(*at), Some('-' | ']')) {
-        return None;
+        return Err(Malformed);
     }
-    let element = rest.get(*at).copied();
+    let element = rest.get(*at).copied().ok_or(Malformed)?;
     *at += 1;
-    element
+    Ok(element)
 }
 
 #[cfg(test)]

@@ -15,7 +15,14 @@ const DOCKER_HUB: &str = "docker.io";
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
     /// Keys backwards; equal ones in the order in which they came.
-    entries: Vec<(String, Candidate)>,
+    entries: Vec<Entry>,
+}
+
+/// A credential and the hosts and paths that it is for.
+#[derive(Clone, Debug)]
+struct Entry {
+    key: String,
+    candidate: Candidate,
 }
 
 impl Keyring {
@@ -43,26 +50,26 @@ impl Keyring {
             );
             return;
         };
-        let at = self.entries.partition_point(|(other, _)| *other >= key);
-        self.entries.insert(at, (key, candidate));
+        let at = self.entries.partition_point(|other| other.key >= key);
+        self.entries.insert(at, Entry { key, candidate });
     }
 
     /// Adds everything in another.
     pub fn merge(&mut self, other: Self) {
-        for (key, candidate) in other.entries {
-            self.insert(&key, candidate);
+        for entry in other.entries {
+            self.insert(&entry.key, entry.candidate);
         }
     }
 
     /// The credentials for `target`, `host[:port]/path`, best first.
     pub fn lookup(&self, target: &str) -> Vec<Candidate> {
-        let (host, path) = split(target);
+        let (host, path) = split_path(target);
         let target = format!("{}{path}", one_hub(without_port(host)));
         let matching = self
             .entries
             .iter()
-            .filter(|(key, _)| is_match(key, &target));
-        matching.map(|(_, candidate)| candidate.clone()).collect()
+            .filter(|entry| is_match(&entry.key, &target));
+        matching.map(|entry| entry.candidate.clone()).collect()
     }
 
     /// Whether it holds nothing.
@@ -81,7 +88,7 @@ fn key(name: &str) -> Option<String> {
         true => name.to_owned(),
         false => format!("https://{name}"),
     };
-    let (host, path) = split(with_scheme.split_once("://")?.1);
+    let (host, path) = split_path(with_scheme.split_once("://")?.1);
     let host = host.to_ascii_lowercase();
     let host = one_hub(without_port(&host)).to_owned();
     if host.is_empty() || host.contains(['@', ' ']) {
@@ -98,18 +105,33 @@ fn key(name: &str) -> Option<String> {
     })
 }
 
-fn split(schemeless: &str) -> (&str, &str) {
+/// `host[:port][/path]` in its parts. Port and path may be empty.
+struct Parts<'a> {
+    host: &'a str,
+    port: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Self {
+        let (authority, path) = split_path(text);
+        let (host, port) = split_port(authority);
+        Self { host, port, path }
+    }
+}
+
+fn split_path(schemeless: &str) -> (&str, &str) {
     schemeless.split_at(schemeless.find('/').unwrap_or(schemeless.len()))
 }
 
 fn is_match(key: &str, target: &str) -> bool {
-    let ((key_host, key_path), (host, path)) = (split(key), split(target));
-    let ((key_host, key_port), (host, port)) = (split_port(key_host), split_port(host));
-    let (patterns, labels): (Vec<&str>, Vec<&str>) =
-        (key_host.split('.').collect(), host.split('.').collect());
-    key_port == port
+    let key = Parts::of(key);
+    let target = Parts::of(target);
+    let patterns: Vec<&str> = key.host.split('.').collect();
+    let labels: Vec<&str> = target.host.split('.').collect();
+    key.port == target.port
         && patterns.len() == labels.len()
-        && path.starts_with(key_path)
+        && target.path.starts_with(key.path)
         && patterns
             .iter()
             .zip(labels)

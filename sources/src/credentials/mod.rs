@@ -14,7 +14,7 @@ use std::fmt;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-pub use docker_config::{DockerConfig, helper_credential};
+pub use docker_config::{DockerConfig, Helper, helper_credential};
 pub use keyring::Keyring;
 
 use crate::{Digest, Error, ErrorKind};
@@ -182,10 +182,8 @@ mod tests {
             }
             keyring
         };
-        let (lost, good) = (
-            Credential::Unobtainable("why".to_owned()),
-            Credential::Bearer("t".into()),
-        );
+        let lost = Credential::Unobtainable("why".to_owned());
+        let good = Credential::Bearer("t".into());
         let found = |keyrings: &[Keyring]| {
             candidates(keyrings, "h/a")
                 .into_iter()

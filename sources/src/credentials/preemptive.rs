@@ -64,7 +64,7 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
     let unusable = || candidate.unusable("cannot be sent");
     match &candidate.credential {
         Credential::Basic { .. } => {
-            request.authorization = Some(basic(candidate).ok_or_else(unusable)?)
+            request.authorization = Some(basic(candidate).ok_or_else(unusable)?);
         }
         Credential::Bearer(token) => {
             let header = sensitive(&format!("Bearer {}", token.expose_secret()));

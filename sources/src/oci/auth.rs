@@ -6,16 +6,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use net::{Request, authority, sensitive, split_port};
+use parking_lot::Mutex;
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
-use super::Repository;
+use super::requests::Repository;
 use crate::credentials::preemptive::basic;
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;
@@ -35,15 +35,30 @@ const KNOWN_REALMS: [(&str, &str); 3] = [
     ("registry.gitlab.com", "gitlab.com"),
 ];
 
-/// Whom a header is for: registry, repository, and whose credential it came from.
-type Key = (String, String, Option<Fingerprint>);
-type Fingerprint = String;
+/// The repository that a header is for, and the credential that it was made from.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    registry: String,
+    repository: String,
+    /// The fingerprint of the credential; `None` without one.
+    credential: Option<String>,
+}
+
+struct Known {
+    header: HeaderValue,
+    valid_until: Instant,
+}
+
+struct Token {
+    value: String,
+    lifetime: Duration,
+}
 
 /// The headers that are now valid.
 pub(super) struct Headers {
     /// What tokens are asked for: `pull`, or `pull,push`.
     actions: &'static str,
-    known: Mutex<HashMap<Key, (HeaderValue, Instant)>>,
+    known: Mutex<HashMap<Key, Known>>,
 }
 
 impl fmt::Debug for Headers {
@@ -94,11 +109,10 @@ impl Headers {
                 Credential::Basic { .. } | Credential::Identity(_) => {}
             }
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (_, until)| *until > Instant::now());
-        Ok(known
-            .get(&key(repository, who))
-            .map(|(header, _)| header.clone()))
+        let mut known = self.known.lock();
+        known.retain(|_, known| known.valid_until > Instant::now());
+        let known = known.get(&key(repository, who));
+        Ok(known.map(|known| known.header.clone()))
     }
 
     /// The header that `refused`, an answer of 401, asks for. `None` when there is no credential of that kind, or it is wrong.
@@ -115,7 +129,10 @@ impl Headers {
             (Some(Challenge::Bearer(parameters)), _) => {
                 let scope = format!("repository:{}:{}", repository.name, self.actions);
                 match token(repository.registry, &scope, who, &parameters, context).await? {
-                    Some((token, lifetime)) => (sensitive(&format!("Bearer {token}")), lifetime),
+                    Some(token) => {
+                        let header = sensitive(&format!("Bearer {}", token.value));
+                        (header, token.lifetime)
+                    }
                     None => return Ok(None),
                 }
             }
@@ -125,28 +142,27 @@ impl Headers {
             _ => return Ok(None),
         };
         if let Some(header) = &header {
-            let until = Instant::now() + lifetime;
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(key(repository, who), (header.clone(), until));
+            let known = Known {
+                header: header.clone(),
+                valid_until: Instant::now() + lifetime,
+            };
+            self.known.lock().insert(key(repository, who), known);
         }
         Ok(header)
     }
 
     /// The header did not work.
     pub(super) fn forget(&self, repository: Repository<'_>, who: Option<&Candidate>) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&key(repository, who));
+        self.known.lock().remove(&key(repository, who));
     }
 }
 
 fn key(repository: Repository<'_>, who: Option<&Candidate>) -> Key {
-    (
-        repository.registry.to_owned(),
-        repository.name.to_owned(),
-        who.map(|who| who.credential.fingerprint()),
-    )
+    Key {
+        registry: repository.registry.to_owned(),
+        repository: repository.name.to_owned(),
+        credential: who.map(|who| who.credential.fingerprint()),
+    }
 }
 
 /// Fetches a token. `None` when the token server refuses.
@@ -156,7 +172,7 @@ async fn token(
     who: Option<&Candidate>,
     challenge: &HashMap<String, String>,
     context: &Context<'_>,
-) -> Result<Option<(String, Duration)>, Error> {
+) -> Result<Option<Token>, Error> {
     let malformed = || {
         Error::new(
             ErrorKind::Protocol,
@@ -205,7 +221,10 @@ async fn token(
         .unwrap_or(DEFAULT_LIFETIME)
         .clamp(MARGIN, 3600)
         - MARGIN;
-    Ok(Some((token, Duration::from_secs(lifetime))))
+    Ok(Some(Token {
+        value: token,
+        lifetime: Duration::from_secs(lifetime),
+    }))
 }
 
 fn token_request(
@@ -250,7 +269,8 @@ fn token_request(
 /// Whether credentials for `registry` may be sent to `realm`: on the registry's own host, above or below it in the domain, where it is known
 /// to be, or where the operator says. Over HTTPS, unless the registry itself is spoken to without.
 fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
-    let (host, registry_host) = (realm.host_str().unwrap_or_default(), split_port(registry).0);
+    let host = realm.host_str().unwrap_or_default();
+    let registry_host = split_port(registry).0;
     if realm.scheme() != "https" && !context.http.is_insecure(registry) {
         return false;
     }

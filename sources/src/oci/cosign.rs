@@ -384,8 +384,10 @@ mod tests {
 
     #[test]
     fn what_is_signed_is_this_manifest_and_nothing_else() {
-        let ((pair, public), (_, other)) = (key(), key());
-        let (artifact, kind) = (Digest::of(b"manifest"), "cosign container image signature");
+        let (pair, public) = key();
+        let (_, other) = key();
+        let artifact = Digest::of(b"manifest");
+        let kind = "cosign container image signature";
         let good = payload(&artifact, kind);
         let signed = |payload: &Bytes, signature: &str, signers: &[Signer]| {
             is_signed_simply(payload, &layer(signature), &artifact, signers)
@@ -414,7 +416,8 @@ mod tests {
 
     #[test]
     fn bundles_are_held_to_the_same() {
-        let ((pair, public), artifact) = (key(), Digest::of(b"manifest"));
+        let (pair, public) = key();
+        let artifact = Digest::of(b"manifest");
         let bundle = |digest: &Digest, predicate: &str, payload_type: &str| {
             let statement = json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": predicate,
                 "subject": [{"digest": {"sha256": digest.hex()}}]});

@@ -52,13 +52,11 @@ impl ImageConfig {
         Ok(config)
     }
 
-    /// The path of the program, if the image names one that can be a module, and what it is started with.
-    pub(super) fn into_program(self) -> (Option<String>, Defaults) {
+    /// The program that a container of this image would start.
+    pub(super) fn into_program(self) -> Program {
         let process = self.config.unwrap_or_default();
-        let (entrypoint, cmd) = (
-            process.entrypoint.unwrap_or_default(),
-            process.cmd.unwrap_or_default(),
-        );
+        let entrypoint = process.entrypoint.unwrap_or_default();
+        let cmd = process.cmd.unwrap_or_default();
         let env = process.env.unwrap_or_default();
         let env = env
             .iter()
@@ -91,8 +89,20 @@ impl ImageConfig {
             (Some(directory), false) => format!("{directory}/{program}"),
             _ => program,
         };
-        (program.map(in_directory), defaults)
+        Program {
+            path: program.map(in_directory),
+            defaults,
+        }
     }
+}
+
+/// The program of an image.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The path, if the image names a program that can be a module.
+    pub(super) path: Option<String>,
+    /// What the program is started with.
+    pub(super) defaults: Defaults,
 }
 
 #[cfg(test)]
@@ -100,7 +110,8 @@ mod tests {
     use super::*;
 
     fn program(json: &str) -> (Option<String>, Vec<String>, Vec<String>) {
-        let (path, defaults) = ImageConfig::parse(json.as_bytes()).unwrap().into_program();
+        let Program { path, defaults } =
+            ImageConfig::parse(json.as_bytes()).unwrap().into_program();
         (path, defaults.fixed_args, defaults.args)
     }
 

@@ -180,7 +180,8 @@ impl TryFrom<RawDescriptor> for Descriptor {
                 format!("the manifest says that `{digest}` has {} bytes", raw.size),
             )
         })?;
-        let (annotations, platform) = (raw.annotations.unwrap_or_default(), raw.platform);
+        let annotations = raw.annotations.unwrap_or_default();
+        let platform = raw.platform;
         Ok(Self {
             media_type: raw.media_type,
             digest,

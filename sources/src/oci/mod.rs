@@ -9,34 +9,31 @@ mod cosign;
 mod image;
 mod manifest;
 pub mod push;
+mod requests;
 mod select;
 mod spin;
+mod tags;
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use net::{Body, Request, Response};
+use net::Body;
 use reqwest::Method;
-use url::Url;
 
-use crate::credentials::Candidate;
-use crate::credentials::preemptive::{self, MAX_CANDIDATES};
 use crate::reference::{OciReference, Select};
 use crate::signer::RequiredSignature;
 use crate::source::{Context, Resolution, Source};
 use crate::{Digest, Error, ErrorKind, Part, Resolved, Unpack};
 use auth::Headers;
 use image::ImageConfig;
-use manifest::{Descriptor, Document, MANIFEST_TYPES, Manifest};
+use manifest::{Descriptor, Document, Manifest};
 use select::Choice;
 
 /// The registries' own limit on manifests, and ours on descriptions beside them.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 const MAYBE_PRIVATE: &str = "it may not exist, or need credentials: name a Secret under `pull.secrets`, or log in with `docker login` on your own machine";
 const MAY_NOT_WRITE: &str = "log in with `docker login`, as somebody who may write there";
-const TAGS_IN_PAGE: usize = 1000;
-const MAX_TAG_PAGES: usize = 20;
 
 /// The `oci` source.
 #[derive(Debug)]
@@ -188,56 +185,7 @@ pub(crate) mod fuzzing {
     }
 }
 
-/// A page of tags.
-#[derive(serde::Deserialize)]
-struct Tags {
-    tags: Option<Vec<String>>,
-}
-
 impl OciSource {
-    /// All tags of a repository.
-    pub(crate) async fn tags(
-        &self,
-        oci: &OciReference,
-        context: &Context<'_>,
-    ) -> Result<Vec<String>, Error> {
-        let what = format!("list of tags of `{}`", oci.repository());
-        let mut tags = Vec::new();
-        let mut last = String::new();
-        for _ in 0..MAX_TAG_PAGES {
-            let path = match last.as_str() {
-                "" => format!("tags/list?n={TAGS_IN_PAGE}"),
-                last => format!("tags/list?n={TAGS_IN_PAGE}&last={last}"),
-            };
-            let answer = self
-                .request(oci, &path, Method::GET, &what, context)
-                .await?;
-            let more = answer.headers.contains_key(reqwest::header::LINK);
-            let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
-            let page: Tags = serde_json::from_slice(&bytes).map_err(|error| {
-                Error::new(ErrorKind::Protocol, format!("the {what} is malformed")).caused_by(error)
-            })?;
-            let page = page.tags.unwrap_or_default();
-            // Tags are word characters, dots and hyphens: they need no escaping.
-            let next = page
-                .last()
-                .filter(|tag| {
-                    tag.chars()
-                        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-                })
-                .cloned();
-            tags.extend(page);
-            match next {
-                Some(next) if more && next != last => last = next,
-                _ => return Ok(tags),
-            }
-        }
-        Err(
-            Error::new(ErrorKind::TooLarge, format!("the {what} has no end"))
-                .hint("name a version"),
-        )
-    }
-
     async fn resolve_image(
         &self,
         oci: &OciReference,
@@ -258,14 +206,14 @@ impl OciSource {
             }
             _ => ImageConfig::default(),
         };
-        let (program, defaults) = config.into_program();
+        let program = config.into_program();
         let path = match oci.select() {
             Some(Select::Path(path)) => Some(path.clone()),
-            _ => program,
+            _ => program.path,
         };
         let parts = manifest.layers.iter().map(Descriptor::part).collect();
         Ok(Resolved {
-            defaults,
+            defaults: program.defaults,
             ..Resolved::packed(oci.clone(), artifact, parts, Unpack::Image { path })
         })
     }
@@ -349,161 +297,6 @@ impl OciSource {
             .request(oci, &path, Method::GET, &what, context)
             .await?;
         Ok(Digest::of(&answer.bytes(MAX_MANIFEST_BYTES, &what).await?))
-    }
-
-    /// Asks the mirrors, and then the registry.
-    async fn request(
-        &self,
-        oci: &OciReference,
-        path: &str,
-        method: Method,
-        what: &str,
-        context: &Context<'_>,
-    ) -> Result<Response, Error> {
-        for mirror in self
-            .mirrors
-            .get(oci.host())
-            .filter(|_| !context.skip_mirrors)
-            .into_iter()
-            .flatten()
-        {
-            let there = Repository {
-                registry: mirror,
-                name: oci.repository(),
-            };
-            match self.request_from(there, path, &method, what, context).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    tracing::info!(mirror, %error, "the mirror has not got it; asking the next")
-                }
-            }
-        }
-        self.request_from(Repository::of(oci), path, &method, what, context)
-            .await
-    }
-
-    async fn request_from(
-        &self,
-        repository: Repository<'_>,
-        path: &str,
-        method: &Method,
-        what: &str,
-        context: &Context<'_>,
-    ) -> Result<Response, Error> {
-        let url = repository.url(path, context)?;
-        let accept = if path.starts_with("manifests/") {
-            MANIFEST_TYPES.to_vec()
-        } else {
-            Vec::new()
-        };
-        let request = Request {
-            method: method.clone(),
-            accept,
-            ..Request::get(url)
-        };
-        self.send(repository, &request, what, context).await
-    }
-
-    /// Sends with one credential after the other. Only where there are none, without: a wrong password must not look like a right one.
-    async fn send(
-        &self,
-        repository: Repository<'_>,
-        request: &Request,
-        what: &str,
-        context: &Context<'_>,
-    ) -> Result<Response, Error> {
-        let Repository { registry, name } = repository;
-        let mut candidates = context.candidates(&format!("{registry}/{name}"));
-        candidates.truncate(MAX_CANDIDATES);
-        let asking = if candidates.is_empty() {
-            vec![None]
-        } else {
-            candidates.iter().map(Some).collect()
-        };
-        let mut refused = None;
-        for who in asking {
-            let answer = self.request_as(repository, request, who, context).await?;
-            match answer.status.as_u16() {
-                200..=299 => return Ok(answer),
-                // Some say of what one may not see that it is not there; and a wrong password says nothing of what a right one was told.
-                401 | 403 if refused.is_some() => {}
-                401 | 403 | 404 => refused = Some(answer),
-                _ => return Err(answer.error(what).into()),
-            }
-        }
-        Err(match refused {
-            Some(answer) if answer.status.as_u16() == 404 && candidates.is_empty() => {
-                answer.error(what).into()
-            }
-            Some(answer) => preemptive::refused(&answer, what, &candidates, self.remedy),
-            None => Error::new(
-                ErrorKind::Protocol,
-                format!("registry `{registry}` was not asked for {what}"),
-            ),
-        })
-    }
-
-    /// Asks with one credential, or none; on 401, once more with what the registry wants for it.
-    async fn request_as(
-        &self,
-        repository: Repository<'_>,
-        request: &Request,
-        who: Option<&Candidate>,
-        context: &Context<'_>,
-    ) -> Result<Response, Error> {
-        let known = self.headers.known(repository, who)?;
-        let answer = context
-            .http
-            .send(&Request {
-                authorization: known,
-                ..request.clone()
-            })
-            .await?;
-        if answer.status.as_u16() != 401 {
-            return Ok(answer);
-        }
-        self.headers.forget(repository, who);
-        let obtained = self
-            .headers
-            .obtain(repository, who, &answer.headers, context)
-            .await?;
-        let Some(header) = obtained else {
-            return Ok(answer);
-        };
-        let request = Request {
-            authorization: Some(header),
-            ..request.clone()
-        };
-        Ok(context.http.send(&request).await?)
-    }
-}
-
-/// Where a request goes.
-#[derive(Clone, Copy, Debug)]
-struct Repository<'a> {
-    /// The registry's host and port.
-    registry: &'a str,
-    name: &'a str,
-}
-
-impl<'a> Repository<'a> {
-    fn of(oci: &'a OciReference) -> Self {
-        Self {
-            registry: oci.registry(),
-            name: oci.repository(),
-        }
-    }
-
-    fn url(self, path: &str, context: &Context<'_>) -> Result<Url, Error> {
-        let Self { registry, name } = self;
-        let scheme = context.http.scheme(registry);
-        Url::parse(&format!("{scheme}://{registry}/v2/{name}/{path}")).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidReference,
-                format!("`{registry}` is not a registry's host"),
-            )
-            .caused_by(error)
-        })
     }
 }
 

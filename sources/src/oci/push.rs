@@ -12,9 +12,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::OciSource;
 use super::manifest::OCI_MANIFEST;
+use super::requests::Repository;
 use super::select::{CNCF_CONFIG, CNCF_MODULE};
-use super::{OciSource, Repository};
 use crate::reference::OciReference;
 use crate::source::Context;
 use crate::{Digest, Error, ErrorKind};

@@ -294,10 +294,8 @@ mod tests {
 
     #[test]
     fn several_are_an_error_unless_one_is_chosen() {
-        let (a, b) = (
-            blob("application/wasm", Some("a.wasm")),
-            blob("application/wasm", Some("b.wasm")),
-        );
+        let a = blob("application/wasm", Some("a.wasm"));
+        let b = blob("application/wasm", Some("b.wasm"));
         let two = manifest("x", vec![a.clone(), b.clone()]);
         let error = layer(&two, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Ambiguous);
@@ -339,11 +337,9 @@ mod tests {
 
     #[test]
     fn the_best_platform_of_an_index() {
-        let (p1, p2, linux) = (
-            for_platform("wasip1", "wasm"),
-            for_platform("wasip2", "wasm"),
-            for_platform("linux", "amd64"),
-        );
+        let p1 = for_platform("wasip1", "wasm");
+        let p2 = for_platform("wasip2", "wasm");
+        let linux = for_platform("linux", "amd64");
         let attestation = for_platform("unknown", "unknown");
         assert_eq!(
             child(&[linux.clone(), p1.clone(), p2.clone(), attestation.clone()]).unwrap(),

@@ -16,6 +16,23 @@ use sigstore_verify::{VerificationPolicy, Verifier};
 use crate::policy::Identity;
 use crate::{Digest, Error, ErrorKind};
 
+/// Why a signature is not accepted.
+#[derive(Debug, thiserror::Error)]
+enum Rejection {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("`{0}` signed it")]
+    OtherIdentity(String),
+    #[error("its certificate has no identity")]
+    NoIdentity,
+}
+
+impl Rejection {
+    fn invalid(error: impl fmt::Display) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
 /// An identity, with what certificates are checked by.
 #[derive(Clone)]
 pub struct Signer {
@@ -56,23 +73,23 @@ impl Signer {
     /// Whether the bundle says that this identity signed something about the manifest `artifact`.
     pub(crate) fn signed(&self, bundle: &Bytes, artifact: &Digest) -> bool {
         self.verify(bundle, artifact)
-            .map_err(|reason| tracing::info!(%artifact, reason, "a signature does not count"))
+            .map_err(|reason| tracing::info!(%artifact, %reason, "a signature is not accepted"))
             .is_ok()
     }
 
-    fn verify(&self, bundle: &Bytes, artifact: &Digest) -> Result<(), String> {
-        let bundle = std::str::from_utf8(bundle).map_err(|error| error.to_string())?;
-        let bundle = Bundle::from_json(bundle).map_err(|error| error.to_string())?;
-        let artifact = Sha256Hash::from_hex(artifact.hex()).map_err(|error| error.to_string())?;
+    fn verify(&self, bundle: &Bytes, artifact: &Digest) -> Result<(), Rejection> {
+        let bundle = std::str::from_utf8(bundle).map_err(Rejection::invalid)?;
+        let bundle = Bundle::from_json(bundle).map_err(Rejection::invalid)?;
+        let artifact = Sha256Hash::from_hex(artifact.hex()).map_err(Rejection::invalid)?;
         let policy = VerificationPolicy::any_identity().require_issuer(&self.identity.issuer);
         let result = self
             .verifier
             .verify(artifact, &bundle, &policy)
-            .map_err(|error| error.to_string())?;
+            .map_err(Rejection::invalid)?;
         match result.identity() {
             Some(signer) if matches(&self.identity.subject, signer.as_str()) => Ok(()),
-            Some(signer) => Err(format!("`{}` signed it", signer.as_str())),
-            None => Err("its certificate names nobody".to_owned()),
+            Some(signer) => Err(Rejection::OtherIdentity(signer.as_str().to_owned())),
+            None => Err(Rejection::NoIdentity),
         }
     }
 }
@@ -101,7 +118,8 @@ mod tests {
             signer.signed(&bundle, &manifest.parse().unwrap()),
             signer.verify(&bundle, &manifest.parse().unwrap()).is_ok()
         );
-        signer.verify(&bundle, &manifest.parse().unwrap())
+        let verified = signer.verify(&bundle, &manifest.parse().unwrap());
+        verified.map_err(|rejection| rejection.to_string())
     }
 
     #[test]

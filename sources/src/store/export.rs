@@ -172,14 +172,10 @@ mod tests {
     #[test]
     fn what_goes_out_comes_in() {
         let directory = tempfile::tempdir().unwrap();
-        let (from, to) = (
-            Store::new(directory.path().join("from")),
-            Store::new(directory.path().join("to")),
-        );
-        let (resolved, file) = (
-            remembered(&from, "ghcr.io/a/b:1", b"content"),
-            directory.path().join("modules.tar"),
-        );
+        let from = Store::new(directory.path().join("from"));
+        let to = Store::new(directory.path().join("to"));
+        let resolved = remembered(&from, "ghcr.io/a/b:1", b"content");
+        let file = directory.path().join("modules.tar");
         from.export(std::slice::from_ref(&resolved), &file).unwrap();
         assert_eq!(
             to.import(&file, 100).unwrap(),
@@ -220,10 +216,8 @@ mod tests {
             archive.into_inner().unwrap();
             store.import(&file, 100).unwrap_err().kind()
         };
-        let (name, references) = (
-            blob_name(&resolved.artifact),
-            serde_json::to_vec(&[&resolved]).unwrap(),
-        );
+        let name = blob_name(&resolved.artifact);
+        let references = serde_json::to_vec(&[&resolved]).unwrap();
         assert_eq!(import(&[(&name, b"other")]), ErrorKind::DigestMismatch);
         assert_eq!(
             import(&[(REFERENCES, &references)]),

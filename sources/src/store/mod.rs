@@ -123,7 +123,8 @@ impl Store {
             return self.read(digest, max_bytes).map(Content::Memory);
         }
         let _ = file.set_modified(SystemTime::now());
-        let (mut hasher, mut chunk) = (digest.hasher(), vec![0; CHUNK]);
+        let mut hasher = digest.hasher();
+        let mut chunk = vec![0; CHUNK];
         loop {
             match file.read(&mut chunk).ok()? {
                 0 => break,
@@ -285,9 +286,12 @@ impl Writer {
         self.written
     }
 
-    /// Its digest and its bytes, without making them visible to anybody.
-    pub(crate) fn into_unlinked_file(self) -> (Digest, Ephemeral) {
-        (self.hasher.finish(), Ephemeral::new(self.file.into_file()))
+    /// The content in an unlinked file: it is not visible in the store.
+    pub(crate) fn into_unlinked_file(self) -> UnlinkedFile {
+        UnlinkedFile {
+            digest: self.hasher.finish(),
+            content: Ephemeral::new(self.file.into_file()),
+        }
     }
 
     /// Checks the digest, if one was expected, and makes the content visible under it. Nothing is visible before.
@@ -325,6 +329,13 @@ impl Writer {
         }
         Ok(digest)
     }
+}
+
+/// Content that must not be stored, and its digest.
+#[derive(Debug)]
+pub(crate) struct UnlinkedFile {
+    pub(crate) digest: Digest,
+    pub(crate) content: Ephemeral,
 }
 
 /// The error for bytes that are not the ones asked for.

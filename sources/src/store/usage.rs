@@ -69,10 +69,8 @@ impl Store {
                         .iter()
                         .filter_map(|part| self.blob_path(&part.digest).metadata().ok())
                         .collect();
-                    let (bytes, complete) = (
-                        files.iter().map(Metadata::len).sum(),
-                        files.len() == parts.len(),
-                    );
+                    let bytes = files.iter().map(Metadata::len).sum();
+                    let complete = files.len() == parts.len();
                     Stored {
                         reference,
                         artifact,
@@ -262,10 +260,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
         put(&store, "a", b"a", 0);
-        let (old, young) = (
-            directory.path().join("tmp/old"),
-            directory.path().join("tmp/young"),
-        );
+        let old = directory.path().join("tmp/old");
+        let young = directory.path().join("tmp/young");
         fs::write(&young, b"").unwrap();
         fs::File::create(&old)
             .unwrap()

@@ -34,7 +34,8 @@ pub(crate) fn image(
     path: Option<&str>,
     limits: Limits,
 ) -> Result<Bytes, Error> {
-    let (mut places, mut budget) = (BTreeMap::new(), Budget::new(limits));
+    let mut places = BTreeMap::new();
+    let mut budget = Budget::new(limits);
     for number in 0..count {
         let content = layer(number)?;
         // A tool that did not say what it pushed: the one layer is the module itself.
@@ -302,10 +303,8 @@ mod tests {
 
     #[test]
     fn later_layers_replace_and_take_away() {
-        let (old, new) = (
-            tar(&[("app.wasm", b"\0asmold")]),
-            tar(&[("app.wasm", b"\0asmnew")]),
-        );
+        let old = tar(&[("app.wasm", b"\0asmold")]);
+        let new = tar(&[("app.wasm", b"\0asmnew")]);
         assert_eq!(find(&[old.clone(), new], None).unwrap(), &b"\0asmnew"[..]);
         let away = tar(&[(".wh.app.wasm", b"")]);
         assert_eq!(

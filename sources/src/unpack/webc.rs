@@ -77,7 +77,8 @@ impl Container {
             let mut name_length = [0; 8];
             name_length[..7].copy_from_slice(&entries.take(7)?);
             let kind = entries.take(1)?[0];
-            let (start, end) = (entries.u64()?, entries.u64()?);
+            let start = entries.u64()?;
+            let end = entries.u64()?;
             let name = entries.take(usize(u64::from_le_bytes(name_length))?)?;
             if kind == 1 {
                 atoms.add(&name, &data, start, end)?;
@@ -90,7 +91,8 @@ impl Container {
     }
 
     fn read_sections(mut reader: Reader, hashed: bool) -> Result<Self, Error> {
-        let (mut manifest, mut atoms) = (None, None);
+        let mut manifest = None;
+        let mut atoms = None;
         while !reader.is_empty() {
             let tag = reader.take(1)?[0];
             if hashed && tag != tag::INDEX {
@@ -197,7 +199,8 @@ fn read_atoms(section: Bytes, hashed: bool) -> Result<BTreeMap<String, Bytes>, E
             at: offset,
         };
         if entry.take(1)?[0] == tag::FILE {
-            let (start, end) = (entry.u64()?, entry.u64()?);
+            let start = entry.u64()?;
+            let end = entry.u64()?;
             atoms.add(&name, &data, start, end)?;
         }
     }

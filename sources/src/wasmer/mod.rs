@@ -93,6 +93,29 @@ struct Distribution {
     webc_size: Option<u64>,
 }
 
+/// A container of a package, as far as the registry names it.
+struct Container<'a> {
+    url: Option<&'a str>,
+    hash: Option<&'a str>,
+    size: Option<u64>,
+}
+
+impl Distribution {
+    fn containers(&self) -> [Container<'_>; 2] {
+        let webc = Container {
+            url: self.webc_download_url.as_deref(),
+            hash: self.webc_sha256_hash.as_deref(),
+            size: self.webc_size,
+        };
+        let pirita = Container {
+            url: self.pirita_download_url.as_deref(),
+            hash: self.pirita_sha256_hash.as_deref(),
+            size: self.pirita_size,
+        };
+        [webc, pirita]
+    }
+}
+
 /// A version of a package, and where it is now.
 struct Found {
     api: Url,
@@ -197,31 +220,17 @@ impl PackageVersion {
             return Err(malformed("has a version that is none"));
         }
         let distributions = [self.v3, self.v2].into_iter().flatten().collect::<Vec<_>>();
-        let containers = distributions.iter().flat_map(|files| {
-            [
-                (
-                    &files.webc_download_url,
-                    &files.webc_sha256_hash,
-                    files.webc_size,
-                ),
-                (
-                    &files.pirita_download_url,
-                    &files.pirita_sha256_hash,
-                    files.pirita_size,
-                ),
-            ]
-        });
-        for (url, hash, size) in containers {
-            if let (Some(url), Some(hash)) = (url, hash) {
+        for container in distributions.iter().flat_map(Distribution::containers) {
+            if let (Some(url), Some(hash)) = (container.url, container.hash) {
                 let digest = format!("sha256:{hash}")
                     .parse()
-                    .map_err(|_| malformed("has a hash that is none"))?;
+                    .map_err(|_| malformed("has an invalid hash"))?;
                 return Ok(Found {
                     api,
                     version,
                     url: parse(url)?,
                     digest: Some(digest),
-                    size,
+                    size: container.size,
                 });
             }
         }

@@ -1,0 +1,159 @@
+//! From content to the module in it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::blocking::blocking;
+use crate::inner::Inner;
+use crate::receive::too_large;
+use crate::source_table::AnySource;
+use crate::store::mismatch;
+use crate::unpack::{self, Content, Unpacked};
+use crate::{Digest, Ephemeral, Error, ErrorKind, FetchedModule, Package, Part, Resolved, Unpack};
+
+impl Inner {
+    /// Takes the module out of the parts in the store. `None` when one of them is not there whole any more.
+    pub(crate) async fn unpack_stored(
+        &self,
+        resolved: &Resolved,
+    ) -> Result<Option<FetchedModule>, Error> {
+        let permit = self.memory_permit().await?;
+        let store = self.store.clone();
+        let resolved = resolved.clone();
+        let limits = unpack::Limits {
+            module: self.max_module_bytes,
+        };
+        blocking(move || {
+            let mut gone = false;
+            let mut part = |number: usize| {
+                let part: &Part = &resolved.parts[number];
+                store.open(&part.digest, limits.module).ok_or_else(|| {
+                    gone = true;
+                    Error::new(ErrorKind::Store, "the store lost a part of the module")
+                })
+            };
+            let module = match unpack(&resolved, &mut part, limits, permit) {
+                Err(_) if gone => return Ok(None),
+                unpacked => unpacked?,
+            };
+            store.remember_package(&resolved.package_key(), &module.package)?;
+            Ok(Some(module))
+        })
+        .await
+    }
+
+    pub(crate) async fn unpack_ephemeral(
+        &self,
+        ephemeral: &Ephemeral,
+        resolved: &Resolved,
+    ) -> Result<FetchedModule, Error> {
+        let permit = self.memory_permit().await?;
+        let ephemeral = ephemeral.clone();
+        let resolved = resolved.clone();
+        let limits = unpack::Limits {
+            module: self.max_module_bytes,
+        };
+        blocking(move || {
+            let gone = |error| {
+                Error::new(ErrorKind::Store, "what is not kept cannot be read").caused_by(error)
+            };
+            unpack(
+                &resolved,
+                &mut |_| ephemeral.open().map(Content::File).map_err(gone),
+                limits,
+                permit,
+            )
+        })
+        .await
+    }
+
+    pub(crate) async fn unpack_local(
+        &self,
+        source: &dyn AnySource,
+        resolved: &Resolved,
+    ) -> Result<FetchedModule, Error> {
+        let [part] = resolved.parts.as_slice() else {
+            return Err(Error::broke_off("reading"));
+        };
+        let permit = self.memory_permit().await?;
+        let bytes = self.read_local(source, resolved, part).await?;
+        let resolved = resolved.clone();
+        let limits = unpack::Limits {
+            module: self.max_module_bytes,
+        };
+        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits, permit)).await
+    }
+
+    async fn memory_permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.in_memory)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::broke_off("unpacking"))
+    }
+
+    async fn read_local(
+        &self,
+        source: &dyn AnySource,
+        resolved: &Resolved,
+        part: &Part,
+    ) -> Result<Bytes, Error> {
+        let body = source
+            .open_unverified(&resolved.origin, part, &self.context(&[]))
+            .await?;
+        let mut bytes = Vec::new();
+        let mut stream = body.stream;
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        let actual = Digest::of(&bytes);
+        if actual == part.digest {
+            Ok(bytes.into())
+        } else {
+            Err(mismatch(&part.digest, &actual))
+        }
+    }
+}
+
+/// The module in the parts. `part` gives the bytes of one.
+fn unpack(
+    resolved: &Resolved,
+    part: &mut dyn FnMut(usize) -> Result<Content, Error>,
+    limits: unpack::Limits,
+    permit: OwnedSemaphorePermit,
+) -> Result<FetchedModule, Error> {
+    let plain = |module| Unpacked {
+        module,
+        defaults: resolved.defaults.clone(),
+    };
+    let Unpacked {
+        module: bytes,
+        defaults,
+    } = match &resolved.unpack {
+        Unpack::File => unpack::file(part(0)?, limits).map(plain),
+        Unpack::Image { path } => {
+            unpack::image(resolved.parts.len(), part, path.as_deref(), limits).map(plain)
+        }
+        Unpack::Wasmer { command } => unpack::wasmer_package(&part(0)?, command.as_deref(), limits),
+    }?;
+    if bytes.len() as u64 > limits.module {
+        return Err(too_large(bytes.len() as u64, limits.module));
+    }
+    if let Some(expected) = &resolved.expected {
+        let actual = expected.of_same_kind(&bytes);
+        if actual != *expected {
+            return Err(mismatch(expected, &actual).context("the module in it"));
+        }
+    }
+    let package = Package {
+        module: Digest::of(&bytes),
+        defaults,
+    };
+    Ok(FetchedModule {
+        package: Arc::new(package),
+        bytes,
+        permit: Arc::new(permit),
+    })
+}
