@@ -131,7 +131,7 @@ async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option
     let (step, template) = match call.into_step(&conversion) {
         Ok(converted) => converted,
         Err(error) => {
-            tracing::info!(workflow, template = name, said = %error, "template refused");
+            tracing::info!(workflow, template = %name, said = %error, "template refused");
             return (Reply::error(error.to_string()), None);
         }
     };
@@ -142,7 +142,14 @@ async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option
         );
     };
     let timeout = step.timeout;
-    let outcome = executor.execute(step, cancel, Tees::default()).await;
+    let outcome = executor
+        .execute(
+            crate::step::ExecutionId::new(name),
+            step,
+            cancel,
+            Tees::default(),
+        )
+        .await;
     (Reply::outcome(outcome, &template), timeout)
 }
 

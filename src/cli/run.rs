@@ -20,7 +20,7 @@ use crate::argo::{self, Conversion, Placement, Reply, Template};
 use crate::config;
 use crate::pipeline::Tees;
 use crate::pipeline::{Executor, is_artifact_name};
-use crate::step::{DefaultPlace, Outcome, Phase, Step, Workflow};
+use crate::step::{DefaultPlace, ExecutionId, Outcome, Phase, Step, Workflow};
 use crate::text::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]
@@ -512,5 +512,7 @@ async fn execute(executor: Arc<Executor>, step: Step, line: &Line, tees: Tees) -
             interrupted.cancel();
         }
     });
-    executor.execute(step, cancel, tees).await
+    executor
+        .execute(ExecutionId::new("run"), step, cancel, tees)
+        .await
 }

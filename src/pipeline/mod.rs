@@ -23,7 +23,7 @@ use sources::{Defaults, Request, Sources};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::step::{Outcome, Phase, Stage, Step, StepError};
+use crate::step::{ExecutionId, Outcome, Phase, Stage, Step, StepError};
 use log_artifact::Logs;
 use prepare::{Modules, Ready};
 
@@ -115,6 +115,7 @@ impl Executor {
     /// Runs a step. Whatever happens, there is an outcome.
     pub async fn execute(
         self: &Arc<Self>,
+        id: ExecutionId,
         step: Step,
         cancel: CancellationToken,
         tees: Tees,
@@ -128,6 +129,7 @@ impl Executor {
         // Names out of modules and manifests are in some messages: however long they are, the node's message is not.
         collect::clip(&mut outcome.message, self.settings.outputs.message);
         tracing::info!(
+            %id,
             workflow,
             template,
             phase = ?outcome.phase,

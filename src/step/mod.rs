@@ -4,6 +4,7 @@
 //! process could run it. [`pipeline`] is the way between them.
 
 pub mod error;
+mod execution_id;
 mod guest_path;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use sources::{PullPolicy, Reference, Request, Requester};
 
 pub use error::{Stage, StepError};
+pub use execution_id::ExecutionId;
 pub use guest_path::{GuestPath, GuestPathError};
 
 /// What the workflow asks.
