@@ -10,15 +10,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::adoption::{self, Job, Parked, Table};
 use super::delivery::Delivery;
+use crate::config::AgentSettings as Settings;
 use crate::executions::registry::{Owner, Register, Running};
-use crate::text::units::Time;
 
 /// Calls that wait at once: the agent has sixteen workers, and some must be free for what is answered at once.
 const WAITING: usize = 8;
@@ -31,31 +30,6 @@ const MOST_BYTES: usize = 256 << 20;
 const SWEEP: Duration = Duration::from_secs(5);
 /// Longer than that nobody is waited for.
 const LONGEST_ORPHAN: Duration = Duration::from_hours(24);
-
-/// `jobs`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Settings {
-    /// How long a step's first call waits for it.
-    pub wait: Time,
-    /// How long a step goes on that nobody asks for.
-    pub orphan: Time,
-    /// How often a Workflow with running steps is looked at, where it may be read.
-    pub watch: Time,
-    /// How often the agent puts results into its object, `ARGO_AGENT_PATCH_RATE`.
-    pub patch_rate: Time,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            wait: Time(Duration::from_secs(5)),
-            orphan: Time(Duration::from_mins(5)),
-            watch: Time(Duration::from_secs(10)),
-            patch_rate: Time(Duration::from_secs(10)),
-        }
-    }
-}
 
 /// Which bytes were sent.
 pub type Key = sources::Digest;
@@ -163,7 +137,11 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         F: Future<Output = Finished<T>> + Send + 'static,
     {
         // A call that waits holds its step longer than that, and the next may be late.
-        let orphan = self.settings.orphan.0.clamp(adoption::LATE, LONGEST_ORPHAN);
+        let orphan = self
+            .settings
+            .orphan_timeout
+            .0
+            .clamp(adoption::LATE, LONGEST_ORPHAN);
         // What is there is always adopted: that is how it becomes less.
         let full = self.table.len() >= MOST
             || self.table.bytes() >= MOST_BYTES
@@ -263,6 +241,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::text::units::Time;
 
     /// Jobs that end when they are told to, and how many were started.
     struct Fixture {
@@ -276,7 +255,7 @@ mod tests {
         fn new(orphan: Duration) -> Self {
             let settings = Settings {
                 wait: Time(Duration::from_millis(300)),
-                orphan: Time(orphan),
+                orphan_timeout: Time(orphan),
                 ..Settings::default()
             };
             let (gate, shutdown) = (watch::channel(false).0, CancellationToken::new());

@@ -138,7 +138,7 @@ async fn serve(
     let (publish, executor) = watch::channel(None);
     let shutdown = CancellationToken::new();
     let kubernetes = common.kubernetes().await?;
-    let jobs = Jobs::new(config.jobs, shutdown.clone());
+    let jobs = Jobs::new(config.agent, shutdown.clone());
     let api = Api {
         auth,
         limits: config.limits.step(),
@@ -149,13 +149,13 @@ async fn serve(
         ),
         executor,
         jobs: jobs.clone(),
-        pacing: Pacing::new(config.jobs.patch_rate.0),
+        pacing: Pacing::new(config.agent.patch_rate.0),
     };
     if let Some(kubernetes) = kubernetes.clone() {
         tokio::spawn(cancellation::watch(
             kubernetes,
             jobs.clone(),
-            config.jobs.watch.0,
+            config.agent.workflow_poll_interval.0,
             shutdown.clone(),
         ));
     }

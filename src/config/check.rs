@@ -19,18 +19,21 @@ const MIN_MEMORY: u64 = 64 << 10;
 
 pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     limits(&config.limits)?;
-    if config.jobs.wait.0 > LONGEST_WAIT {
+    if config.agent.wait.0 > LONGEST_WAIT {
         return Err(DocumentError::new(
-            "jobs.wait",
+            "agent.wait",
             "must be at most 20s: the agent ends a call after 30 s",
         ));
     }
-    if config.jobs.watch.0.is_zero() {
-        return Err(DocumentError::new("jobs.watch", "must be more than 0"));
-    }
-    if config.jobs.patch_rate.0.is_zero() {
+    if config.agent.workflow_poll_interval.0.is_zero() {
         return Err(DocumentError::new(
-            "jobs.patchRate",
+            "agent.workflowPollInterval",
+            "must be more than 0",
+        ));
+    }
+    if config.agent.patch_rate.0.is_zero() {
+        return Err(DocumentError::new(
+            "agent.patchRate",
             "must be more than 0, as ARGO_AGENT_PATCH_RATE is",
         ));
     }

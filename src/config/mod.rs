@@ -3,6 +3,7 @@
 //! Precedence: flag, environment, document, default. Flags and environment are the command line's affair ([`crate::cli`]); here is
 //! the document; [`check`] has what its types cannot say. Unknown keys are errors. How the document may change is written in `docs/compatibility.md`.
 
+mod agent;
 mod cgroup;
 mod check;
 
@@ -16,13 +17,13 @@ use serde_json::Value;
 use sources::policy::Policy;
 use sources::wkg::Registries;
 
-use crate::agent::calls as jobs;
 use crate::pipeline::Bounds;
 use crate::step::StepLimits;
 use crate::text::config_reader::{self, DocumentError};
 use crate::text::units::{ByteSize, Time};
 use crate::text::yaml;
 
+pub use agent::AgentSettings;
 pub use check::log_filter;
 
 /// The document.
@@ -35,8 +36,8 @@ pub struct Config {
     pub sources: Sources,
     /// Where artifacts are kept.
     pub artifacts: Artifacts,
-    /// How steps outlive the agent's calls.
-    pub jobs: jobs::Settings,
+    /// Settings for the calls of Argo's agent.
+    pub agent: AgentSettings,
     /// What is logged.
     pub telemetry: Telemetry,
 }
