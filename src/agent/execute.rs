@@ -117,7 +117,7 @@ fn deliver(api: &Api, workflow: &str, key: &Key, delivery: Delivery<Bytes>) -> R
 async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option<Duration>) {
     let place = tokio::select! {
         biased;
-        place = api.repositories.place(&call.workflow, &call.template.name) => place,
+        place = api.repositories.destination(&call.workflow, &call.template.name) => place,
         () = cancel.cancelled() => return (Reply::error("the step was cancelled"), None),
     };
     let conversion = Conversion {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use net::{Guarded, Hosts};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::kubernetes::{Kubernetes, KubernetesError, Secret};
 
 /// The longest wait for an answer. It runs while a part is being sent too, on however slow a line.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -55,7 +55,7 @@ impl ArtifactHost for Surroundings {
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         };
         let found = kubernetes
-            .secret(namespace, name)
+            .get::<Secret>(namespace, name)
             .await
             .map_err(unreadable)?;
         let value = found.get(key).ok_or_else(|| {
@@ -137,7 +137,7 @@ fn certificates(pem: &str) -> Result<Vec<reqwest::Certificate>, Error> {
 
 fn unreadable(error: KubernetesError) -> Error {
     let kind = match &error {
-        KubernetesError::Unavailable(..) => ErrorKind::Unavailable,
+        KubernetesError::Unavailable { .. } => ErrorKind::Unavailable,
         KubernetesError::Forbidden(_) => ErrorKind::Forbidden,
         // Not the artifact is missing.
         _ => ErrorKind::InvalidConfig,

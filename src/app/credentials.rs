@@ -18,7 +18,7 @@ use sources::credentials::{Candidate, Credential, DockerConfig, Keyring, helper_
 use sources::{CredentialProvider, Error, ErrorKind, Requester};
 
 use crate::config::{HostCredential, SecretSource};
-use crate::kubernetes::{Kubernetes, KubernetesError, Secret};
+use crate::kubernetes::{Kubernetes, KubernetesError, PullSecrets, Secret};
 
 const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
 
@@ -92,7 +92,7 @@ impl Credentials {
             return Ok(keyring);
         }
         let secret = kubernetes
-            .secret(namespace, name)
+            .get::<Secret>(namespace, name)
             .await
             .map_err(|error| unreadable(&error))?;
         let keyring = secret_keyring(&secret, name)?;
@@ -106,9 +106,9 @@ impl Credentials {
             return Keyring::default();
         };
         let read = async {
-            let (namespace, names) = match kubernetes.own_pull_secrets().await {
+            let PullSecrets { namespace, names } = match kubernetes.own_pull_secrets().await {
                 Ok(found) => found,
-                Err(error @ KubernetesError::Unavailable(..)) => return Err(unreadable(&error)),
+                Err(error @ KubernetesError::Unavailable { .. }) => return Err(unreadable(&error)),
                 Err(error) => {
                     tracing::info!(%error, "the pod's own pull secrets are not used");
                     return Ok(Keyring::default());
@@ -160,7 +160,7 @@ fn unreadable(error: &KubernetesError) -> Error {
         KubernetesError::Unusable(_) | KubernetesError::Malformed(_) => {
             Error::new(ErrorKind::InvalidConfig, message)
         }
-        KubernetesError::Unavailable(..) => Error::new(ErrorKind::Unavailable, message),
+        KubernetesError::Unavailable { .. } => Error::new(ErrorKind::Unavailable, message),
     }
 }
 

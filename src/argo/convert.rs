@@ -7,6 +7,7 @@ use artifacts::Location;
 use sources::Reference;
 
 use super::plugin::Wasm;
+use super::repository::DestinationLookup;
 use super::request::Call;
 use super::template::{OutputParameter as DeclaredParameter, Template};
 use crate::pipeline::is_artifact_name;
@@ -29,7 +30,7 @@ pub struct Conversion {
 #[derive(Clone, Debug, Default)]
 pub struct Placement {
     /// The workflow's own place; or why there is none.
-    pub place: Option<Result<DefaultPlace, String>>,
+    pub place: DestinationLookup,
     /// Inputs that are elsewhere than the template says, by name.
     pub supplied: BTreeMap<String, Location>,
     /// On a person's own machine, where the template says that artifacts are does not count, and outputs are called by their names. What the template
@@ -57,16 +58,16 @@ impl Placement {
             archive_logs,
         };
         Ok(Self {
-            place: Some(Ok(place)),
+            place: DestinationLookup::Known(place),
             ..self
         })
     }
 
     pub(super) fn place(&self, at: &str) -> Result<&DefaultPlace, DocumentError> {
         match &self.place {
-            Some(Ok(place)) => Ok(place),
-            Some(Err(why)) => Err(DocumentError::new(at, why.clone())),
-            None => Err(DocumentError::new(
+            DestinationLookup::Known(place) => Ok(place),
+            DestinationLookup::Unavailable(error) => Err(DocumentError::new(at, error.to_string())),
+            DestinationLookup::Unknown => Err(DocumentError::new(
                 at,
                 "no artifact repository is known; the operator sets `artifacts.repository`, or lets the plugin read Workflows",
             )),
@@ -92,7 +93,10 @@ impl Call {
         let module = module(&wasm)?;
         let placement = &conversion.placement.clone().of(&template)?;
         let inputs = inputs(&template, placement)?;
-        let place = placement.place.clone().and_then(Result::ok);
+        let place = match placement.place.clone() {
+            DestinationLookup::Known(place) => Some(place),
+            _ => None,
+        };
         let archive_logs = template
             .archive_location
             .as_ref()

@@ -11,6 +11,7 @@ pub mod repository;
 mod request;
 mod schema;
 mod template;
+pub mod workflow;
 
 pub use convert::{Conversion, Placement};
 pub use reply::{NodeResult, Reply};

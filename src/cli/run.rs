@@ -15,7 +15,7 @@ use super::progress::Line;
 use super::settings::{self, Common};
 use super::template;
 use super::{Exit, Failure, output};
-use crate::argo::repository::Repositories;
+use crate::argo::repository::{DestinationLookup, Repositories};
 use crate::argo::{self, Conversion, Placement, Reply, Template};
 use crate::config;
 use crate::pipeline::Tees;
@@ -100,7 +100,7 @@ impl RunStep {
             Some(_) => {
                 let repositories =
                     Repositories::new(None, config.artifacts.repository.clone(), None);
-                runtime.block_on(repositories.place(
+                runtime.block_on(repositories.destination(
                     &Workflow {
                         name: "run".to_owned(),
                         ..Workflow::default()
@@ -108,7 +108,7 @@ impl RunStep {
                     "step",
                 ))
             }
-            None => None,
+            None => DestinationLookup::Unknown,
         };
         let (step, template) = self.step(&config.limits, place)?;
         let line = Line::new("preparing the module");
@@ -218,7 +218,7 @@ impl RunStep {
     fn step(
         &self,
         limits: &config::Limits,
-        place: Option<Result<DefaultPlace, String>>,
+        place: DestinationLookup,
     ) -> Result<(Step, Template), Failure> {
         let parameters = unique("-p", &self.parameters)?;
         unique("-a", &self.artifacts)?;
@@ -251,7 +251,7 @@ impl RunStep {
         let call = argo::from_template(workflow, &template).map_err(Failure::usage)?;
         let call = call.ok_or_else(|| Failure::usage("the template has no `plugin.wasm`"))?;
         let output_dir = std::path::absolute(self.output_directory()).map_err(Failure::usage)?;
-        let personal = place.is_none();
+        let personal = matches!(place, DestinationLookup::Unknown);
         let here = DefaultPlace {
             repository: Repository::directory(output_dir),
             key: String::new(),
@@ -259,7 +259,10 @@ impl RunStep {
             archive_logs: false,
         };
         let placement = Placement {
-            place: place.or(Some(Ok(here))),
+            place: match place {
+                DestinationLookup::Unknown => DestinationLookup::Known(here),
+                place => place,
+            },
             supplied,
             personal,
         };

@@ -5,23 +5,18 @@
 //! nodes of their own, and go on. Without the API, a step's limits end it: the agent asks for it as long as its pod lives.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use flate2::read::GzDecoder;
 use tokio_util::sync::CancellationToken;
 
 use super::registry::{Owner, Running};
 use crate::agent::Jobs;
-use crate::kubernetes::{Kubernetes, KubernetesError, Workflow, WorkflowNode};
+use crate::argo::workflow::{Workflow, WorkflowNode};
+use crate::kubernetes::{Kubernetes, KubernetesError};
 
 /// How long workflows are left alone that may not be read, and how long where the API does not answer.
 const FORBIDDEN: Duration = Duration::from_mins(10);
 const UNREACHABLE: Duration = Duration::from_mins(1);
-/// The nodes of the largest workflows, uncompressed.
-const MOST_BYTES: u64 = 64 << 20;
 
 /// Looks at workflows with running steps until `shutdown`. Younger ones than the interval are left alone: most are over by then.
 pub async fn watch<T: Clone + Send + Sync + 'static>(
@@ -78,7 +73,7 @@ impl Watcher {
                 continue;
             }
             let id = (namespace, name);
-            let workflow = match self.kubernetes.workflow(&id.0, &id.1).await {
+            let workflow = match Workflow::read(&self.kubernetes, &id.0, &id.1).await {
                 Ok(workflow) => Some(workflow),
                 Err(KubernetesError::NotFound(_)) if self.seen.contains(&id) => None,
                 Err(error) => {
@@ -92,7 +87,7 @@ impl Watcher {
                 }
             };
             let Ok((workflow, nodes)) = tokio::task::spawn_blocking(move || {
-                let nodes = workflow.as_ref().and_then(nodes);
+                let nodes = workflow.as_ref().and_then(Workflow::nodes);
                 (workflow, nodes)
             })
             .await
@@ -153,15 +148,18 @@ fn unwanted(
     if !uid.is_empty() && !owner.uid.is_empty() && *uid != owner.uid {
         return Some(Why::Over("the workflow is gone, and another has its name"));
     }
-    if matches!(
-        workflow.status.phase.as_str(),
-        "Succeeded" | "Failed" | "Error"
-    ) {
+    if workflow.has_ended() {
         return Some(Why::Over("the workflow is over"));
     }
     // No node can be told by its template where that has no name, or where nodes are kept elsewhere.
     match nodes.filter(|_| !owner.template.is_empty()) {
-        Some(nodes) if nodes.values().any(|node| waits(node, &owner.template)) => None,
+        Some(nodes)
+            if nodes
+                .values()
+                .any(|node| node.waits_for_plugin() && node.template() == owner.template) =>
+        {
+            None
+        }
         Some(_) => Some(Why::Template),
         None if workflow.spec.shutdown == "Terminate" => {
             Some(Why::Over("the workflow was terminated"))
@@ -170,37 +168,12 @@ fn unwanted(
     }
 }
 
-fn waits(node: &WorkflowNode, template: &str) -> bool {
-    let named = node
-        .template_ref
-        .as_ref()
-        .map_or(node.template_name.as_str(), |there| there.template.as_str());
-    node.kind == "Plugin"
-        && named == template
-        && matches!(node.phase.as_str(), "" | "Pending" | "Running")
-}
-
-/// The nodes, if they are in the object.
-fn nodes(workflow: &Workflow) -> Option<BTreeMap<String, WorkflowNode>> {
-    let status = &workflow.status;
-    if status.compressed_nodes.is_empty() {
-        return Some(&status.nodes)
-            .filter(|nodes| !nodes.is_empty())
-            .cloned();
-    }
-    let packed = STANDARD.decode(&status.compressed_nodes).ok()?;
-    let mut text = Vec::new();
-    GzDecoder::new(packed.as_slice())
-        .take(MOST_BYTES)
-        .read_to_end(&mut text)
-        .ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use flate2::write::GzEncoder;
     use serde_json::json;
 
@@ -217,7 +190,7 @@ mod tests {
 
     fn why(workflow: &serde_json::Value, template: &str) -> Option<&'static str> {
         let workflow: Workflow = serde_json::from_value(workflow.clone()).unwrap();
-        unwanted(Some(&workflow), nodes(&workflow).as_ref(), &owner(template)).map(Why::message)
+        unwanted(Some(&workflow), workflow.nodes().as_ref(), &owner(template)).map(Why::message)
     }
 
     #[test]

@@ -1,0 +1,136 @@
+//! The client: reads one object at a time, with a timeout and without retries.
+//!
+//! The client of `kube` logs each answer that it cannot parse, and such an answer may be a Secret.
+//! For this reason the client here takes the answer as text, and parses the text itself.
+
+use std::env;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use futures::AsyncReadExt;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::error::{KubernetesError, ObjectName};
+use super::names::is_dns_subdomain;
+use super::resource::Resource;
+
+/// Kubernetes stores no object over about 1.5 MB.
+const MAX_OBJECT_BYTES: u64 = 4 << 20;
+/// Longest wait for a connection, and for an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Access to the API, as one user.
+#[derive(Clone)]
+pub struct Kubernetes {
+    client: Client,
+    namespace: String,
+}
+
+impl fmt::Debug for Kubernetes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kubernetes")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Kubernetes {
+    /// Makes a client from a kubeconfig file. The file may name a login program, which is run.
+    pub async fn from_kubeconfig(file: &Path) -> Result<Self, KubernetesError> {
+        let unusable = |error: kube::config::KubeconfigError| {
+            KubernetesError::Unusable(format!("the kubeconfig `{}`: {error}", file.display()))
+        };
+        let kubeconfig = Kubeconfig::read_from(file).map_err(unusable)?;
+        let options = KubeConfigOptions::default();
+        Self::new(
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .map_err(unusable)?,
+        )
+    }
+
+    /// Makes a client with the pod's service account. `None` outside a cluster, and in a pod
+    /// without a token of a service account.
+    pub fn in_cluster() -> Result<Option<Self>, KubernetesError> {
+        if env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+            return Ok(None);
+        }
+        match Config::incluster() {
+            Ok(config) => Self::new(config).map(Some),
+            Err(error) => {
+                tracing::info!(%error, "no access to the Kubernetes API: Secrets and pull secrets are not read");
+                Ok(None)
+            }
+        }
+    }
+
+    fn new(mut config: Config) -> Result<Self, KubernetesError> {
+        // The client's default is fifteen retries over minutes, while a step waits.
+        config.default_retry = false;
+        config.connect_timeout = Some(TIMEOUT);
+        let namespace = config.default_namespace.clone();
+        let client = Client::try_from(config)
+            .map_err(|error| KubernetesError::Unusable(error.to_string()))?;
+        Ok(Self { client, namespace })
+    }
+
+    /// Namespace of the executor's own pod, or of the kubeconfig's context.
+    pub(super) fn own_namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Reads an object.
+    pub async fn get<T: Resource>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<T, KubernetesError> {
+        let object = ObjectName {
+            kind: T::KIND,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        // The client puts names into the path without escaping them.
+        if !is_dns_subdomain(namespace) || !is_dns_subdomain(name) {
+            return Err(KubernetesError::NotFound(object));
+        }
+        let path = format!("{}/namespaces/{namespace}/{}", T::API, T::PLURAL);
+        let text = match tokio::time::timeout(TIMEOUT, self.text(path, name)).await {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => return Err(classify(object, &error)),
+            Err(_) => {
+                let cause = format!("no answer within {TIMEOUT:?}");
+                return Err(KubernetesError::Unavailable { object, cause });
+            }
+        };
+        serde_json::from_slice(&text).map_err(|_| KubernetesError::Malformed(object))
+    }
+
+    async fn text(&self, path: String, name: &str) -> kube::Result<Vec<u8>> {
+        let request = kube::core::Request::new(path)
+            .get(name, &kube::core::params::GetParams::default())
+            .map_err(kube::Error::BuildRequest)?;
+        let mut text = Vec::new();
+        let body = std::pin::pin!(self.client.request_stream(request).await?);
+        body.take(MAX_OBJECT_BYTES)
+            .read_to_end(&mut text)
+            .await
+            .map_err(kube::Error::ReadEvents)?;
+        Ok(text)
+    }
+}
+
+fn classify(object: ObjectName, error: &kube::Error) -> KubernetesError {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => KubernetesError::NotFound(object),
+        kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+            KubernetesError::Forbidden(object)
+        }
+        error => KubernetesError::Unavailable {
+            object,
+            cause: error.to_string(),
+        },
+    }
+}
