@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::convert::Placement;
 use crate::step::GuestPath;
 use crate::step::{Content, DefaultPlace};
-use crate::text::config_reader::DocumentError;
+use crate::text::DocumentError;
 
 /// An artifact as Argo writes it, with the one location that it may have.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -15,7 +15,7 @@ use crate::step::GuestPath;
 use crate::step::{
     DefaultPlace, InputArtifact, OutputArtifact, OutputParameter, Parameter, Step, StepLimits,
 };
-use crate::text::config_reader::DocumentError;
+use crate::text::DocumentError;
 
 /// What a conversion needs to know besides the call.
 #[derive(Clone, Debug)]

@@ -13,8 +13,8 @@ use sources::reference::{
 use sources::{Digest, Error, ErrorKind, Reference};
 
 use crate::kubernetes::is_dns_subdomain;
-use crate::text::config_reader::{self, DocumentError};
 use crate::text::units::{ByteSize, Time};
+use crate::text::{DocumentError, config_reader};
 
 const PATH: &str = "template.plugin.wasm";
 
@@ -287,9 +287,9 @@ pub struct Limits {
 
 /// Reads the block.
 pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
-    config_reader::read(wasm, PATH).map_err(|error| match (error.unknown_key(), error.path()) {
-        (Some(_), PATH) => {
-            error.and(" (if the module reads it as an option, move it under `options`)")
+    config_reader::read(wasm, PATH).map_err(|error| match error.path() {
+        PATH if error.is_unknown_key() => {
+            error.hint("if the module reads it as an option, move it under `options`")
         }
         _ => error,
     })

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::plugin::{self, Wasm};
 use super::template::Template;
 use crate::step::Workflow;
-use crate::text::config_reader::{self, DocumentError};
+use crate::text::{DocumentError, config_reader};
 
 /// A template that is ours.
 #[derive(Debug)]

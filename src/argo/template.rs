@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::artifact::{ArchiveLocation, Artifact};
-use crate::text::config_reader::DocumentError;
+use crate::text::DocumentError;
 use crate::text::units::Time;
 
 /// A template.

@@ -37,7 +37,7 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
-    /// How much may stay; 0 for nothing [default: `sources.maxStore` of the configuration]
+    /// How much may stay; 0 for nothing [default: `sources.maxStoreSize` of the configuration]
     #[arg(long, value_name = "BYTES")]
     max_size: Option<ByteSize>,
     #[command(flatten)]
@@ -77,7 +77,7 @@ impl CacheCommand {
             }
             Self::Prune(Prune { max_size, common }) => {
                 let (store, config) = store(&common)?;
-                let removed = store.prune(max_size.unwrap_or(config.sources.max_store).0);
+                let removed = store.prune(max_size.unwrap_or(config.sources.max_store_size).0);
                 let (files, bytes, left) = (removed.files, removed.bytes, store.bytes());
                 output::say(&format!(
                     "files removed: {files}, {bytes} bytes; {left} bytes are left"
@@ -86,7 +86,7 @@ impl CacheCommand {
             Self::Export(export) => export.run()?,
             Self::Import(Import { file, common }) => {
                 let (store, config) = store(&common)?;
-                for resolved in store.import(&file, config.sources.max_module.0)? {
+                for resolved in store.import(&file, config.sources.max_module_size.0)? {
                     output::data(&format!(
                         "{}  {}\n",
                         resolved.reference.redacted(),

@@ -143,7 +143,7 @@ impl Manifest {
                 _ => {}
             }
         }
-        warnings.extend(config.sources.files.as_deref().map(not_mounted));
+        warnings.extend(config.sources.file_root.as_deref().map(not_mounted));
         let secrets = repository_secrets(config);
         if !self.api_access && !secrets.is_empty() {
             warnings.push(format!(

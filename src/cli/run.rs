@@ -17,7 +17,7 @@ use super::template;
 use super::{Exit, Failure, output};
 use crate::argo::repository::{DestinationLookup, Repositories};
 use crate::argo::{self, Conversion, Placement, Reply, Template};
-use crate::config;
+use crate::config::Config;
 use crate::pipeline::Tees;
 use crate::pipeline::{Executor, is_artifact_name};
 use crate::step::{DefaultPlace, ExecutionId, Outcome, Phase, Step, Workflow};
@@ -110,7 +110,7 @@ impl RunStep {
             }
             None => DestinationLookup::Unknown,
         };
-        let (step, template) = self.step(&config.limits, place)?;
+        let (step, template) = self.step(&config, place)?;
         let line = Line::new("preparing the module");
         let printed = Arc::new(Mutex::new(Vec::new()));
         let tees = if self.json {
@@ -215,11 +215,7 @@ impl RunStep {
         }
     }
 
-    fn step(
-        &self,
-        limits: &config::Limits,
-        place: DestinationLookup,
-    ) -> Result<(Step, Template), Failure> {
+    fn step(&self, config: &Config, place: DestinationLookup) -> Result<(Step, Template), Failure> {
         let parameters = unique("-p", &self.parameters)?;
         unique("-a", &self.artifacts)?;
         unique("-o", &self.outputs)?;
@@ -267,7 +263,7 @@ impl RunStep {
             personal,
         };
         let conversion = Conversion {
-            limits: limits.step(),
+            limits: config.step_limits(),
             placement,
         };
         let (mut step, template) = call.into_step(&conversion).map_err(Failure::usage)?;
@@ -276,9 +272,9 @@ impl RunStep {
             step.undeclared_artifacts = None;
         }
         let (time, memory) = (&mut step.limits.time, &mut step.limits.memory);
-        *time = within("time", self.limit_time, limits.time)?.map_or(*time, |asked| asked.0);
-        *memory =
-            within("memory", self.limit_memory, limits.memory)?.map_or(*memory, |asked| asked.0);
+        *time = within("time", self.limit_time, config.limits.time)?.map_or(*time, |asked| asked.0);
+        *memory = within("memory", self.limit_memory, config.limits.memory)?
+            .map_or(*memory, |asked| asked.0);
         Ok((step, template))
     }
 

@@ -141,7 +141,7 @@ async fn serve(
     let jobs = Jobs::new(config.agent, shutdown.clone());
     let api = Api {
         auth,
-        limits: config.limits.step(),
+        limits: config.step_limits(),
         repositories: Repositories::new(
             kubernetes.clone(),
             config.artifacts.repository.clone(),
@@ -223,20 +223,20 @@ pub(super) fn set_up(
     config: &Config,
     directories: &Directories,
 ) -> Result<Executor, Failure> {
-    let executor = Executor::new(sources, stores, directories.settings(config, config.limits.steps)).map_err(|error| {
-        let steps = config.limits.steps;
+    let executor = Executor::new(sources, stores, directories.settings(config, config.capacity.steps)).map_err(|error| {
+        let steps = config.capacity.steps;
         Failure::error(format!(
             "the executor cannot be set up: {error:#}\n\
-             hint: it takes address space and mappings for `limits.steps: {steps}` steps at once; lower it, or raise the machine's vm.max_map_count"
+             hint: it takes address space and mappings for `capacity.steps: {steps}` steps at once; lower it, or raise the machine's vm.max_map_count"
         ))
     })?;
     if let Err(error) = executor.check_scratch() {
         let directory = directories.scratch.display();
         tracing::warn!(%directory, %error, "steps that use files cannot run: their directories cannot be made here");
     }
-    if config.limits.memory > config.limits.steps_memory {
-        let limit = config.limits.steps_memory;
-        tracing::warn!(%limit, "a step gets at most `limits.stepsMemory`, and then runs alone");
+    if config.limits.memory > config.capacity.memory {
+        let limit = config.capacity.memory;
+        tracing::warn!(%limit, "a step gets at most `capacity.memory`, and then runs alone");
     }
     let bucket = config
         .artifacts

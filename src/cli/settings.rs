@@ -17,7 +17,7 @@ use sources::{Reference, Sources};
 use super::Failure;
 use crate::app::artifact_host::Surroundings;
 use crate::app::credentials::Credentials;
-use crate::config::{self, Config, LogFormat};
+use crate::config::{Config, LogFormat};
 use crate::kubernetes::Kubernetes;
 use crate::pipeline::Settings;
 use crate::runtime::Capacity;
@@ -65,7 +65,7 @@ fn repository(file: &Path) -> Result<ArtifactRepository, Failure> {
         ))
     })?;
     let failed = |error: String| Failure::usage(format!("--artifact-repository `{at}`: {error}"));
-    let documents = yaml::documents(&text).map_err(failed)?;
+    let documents = yaml::documents(&text).map_err(|error| failed(error.to_string()))?;
     let [document] = documents.as_slice() else {
         return Err(failed("it must be one YAML document".to_owned()));
     };
@@ -125,9 +125,12 @@ impl Common {
             config.sources.insecure = listed.cloned().collect();
         }
         if let Some(level) = &self.log_level {
-            config::log_filter(level)
-                .map_err(|message| Failure::usage(format!("--log-level: {message}")))?;
             config.telemetry.log.level.clone_from(level);
+            config
+                .telemetry
+                .log
+                .filter()
+                .map_err(|error| Failure::usage(format!("--log-level: {error}")))?;
         }
         if let Some(file) = &self.artifact_repository {
             config.artifacts.repository = Some(repository(file)?);
@@ -285,7 +288,7 @@ fn personal_cache() -> Option<PathBuf> {
 impl Directories {
     /// The store, as large as configured.
     pub(super) fn store(&self, config: &Config) -> Store {
-        Store::new(&self.cache).bounded(config.sources.max_store.0)
+        Store::new(&self.cache).bounded(config.sources.max_store_size.0)
     }
 
     /// What the executor needs to know.
@@ -293,12 +296,12 @@ impl Directories {
         Settings {
             capacity: Capacity {
                 steps,
-                memory: config.limits.steps_memory.0,
+                memory: config.capacity.memory.0,
             },
             scratch: self.scratch.clone(),
             code: Some(self.code.clone()),
-            disk_free: config.limits.disk_free.0,
-            outputs: config.limits.bounds(),
+            disk_free: config.capacity.min_free_disk.0,
+            outputs: config.limits.outputs(),
         }
     }
 }

@@ -1,30 +1,50 @@
-//! What this machine has, or the container that this process is in.
+//! The default capacity: from the cores of the machine, and from the memory limit of the container.
+//!
+//! A container's memory limit is a file of its control group (cgroups(7)). Every group above it may
+//! have a limit too, and the lowest limit applies. Version 1 and version 2 of control groups keep
+//! the limit in different files, and both are read.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-const STEPS_PER_CORE: usize = 8;
-const MOST_STEPS: usize = 64;
+/// Most steps wait for a network or a disk at times, so several steps share a core.
+const SLOTS_PER_CORE: usize = 8;
+const MAX_SLOTS: usize = 64;
+/// Used if no limit and no size of the machine's memory can be read.
+const FALLBACK_MEMORY: u64 = 1 << 30;
 
-/// How many steps at once: eight for each core, for most wait for something now and then; at least 8 and at most 64.
-pub(super) fn steps() -> u32 {
+/// Default number of slots: eight for each core, at most 64.
+pub(super) fn default_slots() -> u32 {
     let cores = available_parallelism().map_or(1, usize::from);
-    u32::try_from((cores * STEPS_PER_CORE).min(MOST_STEPS)).unwrap_or(u32::MAX)
+    u32::try_from((cores * SLOTS_PER_CORE).min(MAX_SLOTS)).unwrap_or(u32::MAX)
 }
 
-/// The memory for the modules of all steps: three quarters of what there is. The rest is for what is around them.
-pub(super) fn steps_memory() -> u64 {
-    memory(Path::new("/")) / 4 * 3
+/// Default memory for all running modules, in bytes: three quarters of the memory that this process
+/// may use. The executor itself needs the rest.
+pub(super) fn default_memory() -> u64 {
+    available_memory(Path::new("/")) / 4 * 3
 }
 
-/// The least of the limits on this process's control group and those above it, in either version; else the machine's memory.
-fn memory(root: &Path) -> u64 {
-    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
-    let groups = read("proc/self/cgroup").unwrap_or_default();
+/// The memory that this process may use, in bytes: the lowest limit of its control groups, or the
+/// memory of the machine if that is less. `root` is the directory with `proc` and `sys`.
+fn available_memory(root: &Path) -> u64 {
+    let limits = limit_files(root)
+        .into_iter()
+        // A file without a limit has the text `max`.
+        .filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    limits
+        .chain(machine_memory(root))
+        .min()
+        .unwrap_or(FALLBACK_MEMORY)
+}
+
+/// The files that may have a memory limit for this process.
+fn limit_files(root: &Path) -> Vec<PathBuf> {
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mut files = Vec::new();
     for line in groups.lines() {
-        // `number:controllers:path` (cgroups(7)); version 2 has no controllers.
+        // Each line is `number:controllers:path`. Version 2 has no controllers.
         let mut parts = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
             continue;
@@ -36,30 +56,23 @@ fn memory(root: &Path) -> u64 {
             }
             _ => continue,
         };
-        // In a namespace of its own the path may not be there, and the limit is at the root.
-        for above in Path::new(path.trim_start_matches('/')).ancestors() {
-            files.push(Path::new(mount).join(above).join(file));
+        // In a cgroup namespace the path may not exist below the mount point. The limit is then in
+        // the directory of the mount point itself.
+        for group in Path::new(path.trim_start_matches('/')).ancestors() {
+            files.push(root.join(mount).join(group).join(file));
         }
     }
-    let limits = files.iter().filter_map(|file| {
-        fs::read_to_string(root.join(file))
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    });
-    let meminfo = read("proc/meminfo").unwrap_or_default();
-    let total = meminfo.lines().find_map(|line| {
-        line.strip_prefix("MemTotal:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse()
-            .ok()
-    });
-    limits
-        .chain(total.map(|kib: u64| kib << 10))
-        .min()
-        .unwrap_or(1 << 30)
+    files
+}
+
+/// The memory of the machine, in bytes.
+fn machine_memory(root: &Path) -> Option<u64> {
+    let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    let total = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = total.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
 }
 
 #[cfg(test)]
@@ -67,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_limit_counts() {
+    fn the_lowest_limit_of_all_groups_applies() {
         let with = |files: &[(&str, &str)]| {
             let root = tempfile::tempdir().unwrap();
             for (path, text) in files {
@@ -75,7 +88,7 @@ mod tests {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, text).unwrap();
             }
-            memory(root.path())
+            available_memory(root.path())
         };
         let machine = (
             "proc/meminfo",

@@ -1,136 +1,21 @@
-//! Reading what people wrote: the template's `wasm` block and the operator's configuration.
+//! Reads values that people wrote: the template's `wasm` block and the operator's configuration.
 //!
-//! A deserializer of JSON values for people. An error says where, in the document's own path; an unknown key is answered with
-//! the nearest known one; and scalars may be written as strings, because Argo's `{{…}}` makes strings of everything.
-
-use std::fmt;
+//! The deserializer differs from the one of `serde_json` in three ways:
+//!
+//! - An error names the path of the value, such as `limits.memory` or `env[1].name`.
+//! - An error about an unknown key names the nearest known key.
+//! - A number or a boolean may be written as a string, and a string as a number or a boolean. Argo
+//!   replaces `{{…}}` inside strings only, so each value from a variable is a string.
 
 use serde::de::value::StringDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde_json::{Map, Value};
 
-/// What is wrong in a document, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DocumentError {
-    path: String,
-    message: String,
-    unknown_key: Option<String>,
-}
+use super::document_error::{DocumentError, plain};
 
-impl DocumentError {
-    /// An error at a path.
-    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            message: message.into(),
-            unknown_key: None,
-        }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The key that is not known, if that is what is wrong.
-    pub fn unknown_key(&self) -> Option<&str> {
-        self.unknown_key.as_deref()
-    }
-
-    /// Adds to the message.
-    #[must_use]
-    pub fn and(mut self, more: &str) -> Self {
-        self.message.push_str(more);
-        self
-    }
-
-    fn below(mut self, segment: &str) -> Self {
-        self.path = match self.path.as_str() {
-            "" => segment.to_owned(),
-            path if path.starts_with('[') => format!("{segment}{path}"),
-            path => format!("{segment}.{path}"),
-        };
-        self
-    }
-}
-
-impl fmt::Display for DocumentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "`{}`: {}", self.path, self.message)
-        }
-    }
-}
-
-impl std::error::Error for DocumentError {}
-
-impl de::Error for DocumentError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new("", message.to_string())
-    }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let message = match nearest(field, expected) {
-            Some(known) => format!("unknown key `{field}`; did you mean `{known}`?"),
-            None => format!("unknown key `{field}`; known keys are {}", quoted(expected)),
-        };
-        Self {
-            unknown_key: Some(field.to_owned()),
-            ..Self::new("", message)
-        }
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(
-            "",
-            format!("`{variant}` is not one of {}", quoted(expected)),
-        )
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::new("", format!("the key `{field}` is missing"))
-    }
-
-    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new("", format!("expected {}, found {found}", plain(expected)))
-    }
-
-    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new("", format!("expected {}, found {found}", plain(expected)))
-    }
-}
-
-/// What serde calls by the names of Rust's types.
-fn plain(expected: &dyn de::Expected) -> String {
-    match expected.to_string().as_str() {
-        "u32" => format!("a whole number from 0 to {}", u32::MAX),
-        "u64" => "a whole number, 0 or more".to_owned(),
-        "i32" | "i64" => "a whole number".to_owned(),
-        "f64" => "a number".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
-/// The known key that was probably meant.
-fn nearest<'a>(field: &str, known: &'a [&'a str]) -> Option<&'a str> {
-    let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
-    let distance = |key: &str| strsim::damerau_levenshtein(&plain(field), &plain(key));
-    let best = known.iter().min_by_key(|key| distance(key))?;
-    (distance(best) <= 1 + best.len() / 4).then_some(*best)
-}
-
-fn quoted(keys: &[&str]) -> String {
-    keys.iter()
-        .map(|key| format!("`{key}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// Reads a value. `root` is where the value itself is, and begins every error's path.
+/// Deserializes `value`. The paths in errors begin with `root`, the path of `value` itself.
 pub fn read<T: DeserializeOwned>(value: &Value, root: &str) -> Result<T, DocumentError> {
-    T::deserialize(Reader(value)).map_err(|error| {
+    T::deserialize(LenientDeserializer(value)).map_err(|error| {
         if root.is_empty() {
             error
         } else {
@@ -139,24 +24,33 @@ pub fn read<T: DeserializeOwned>(value: &Value, root: &str) -> Result<T, Documen
     })
 }
 
-struct Reader<'a>(&'a Value);
+/// A deserializer for one value, with the leniency that this file describes.
+struct LenientDeserializer<'a>(&'a Value);
 
-impl Reader<'_> {
+/// Whether an error message quotes a text that it found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum QuoteText {
+    Yes,
+    No,
+}
+
+impl LenientDeserializer<'_> {
     fn unexpected<T>(&self, visitor: &dyn de::Expected) -> Result<T, DocumentError> {
-        self.unexpected_text(visitor, true)
+        self.unexpected_with(visitor, QuoteText::Yes)
     }
 
-    /// Where a map or a list should be, a text may be a secret in the wrong place: it is not quoted.
-    fn unexpected_text<T>(
+    /// A text in place of a map or a list may be a secret in the wrong place. Use
+    /// [`QuoteText::No`] there.
+    fn unexpected_with<T>(
         &self,
         visitor: &dyn de::Expected,
-        quote: bool,
+        quote: QuoteText,
     ) -> Result<T, DocumentError> {
         let found = match self.0 {
             Value::Null => "nothing".to_owned(),
             Value::Bool(value) => format!("`{value}`"),
             Value::Number(value) => format!("`{value}`"),
-            Value::String(value) if quote => {
+            Value::String(value) if quote == QuoteText::Yes => {
                 format!("`{}`", value.chars().take(60).collect::<String>())
             }
             Value::String(_) => "a text".to_owned(),
@@ -170,7 +64,7 @@ impl Reader<'_> {
     }
 }
 
-/// Numbers may be strings.
+/// Methods that read a number, also from a string.
 macro_rules! number {
     ($($method:ident $visit:ident $parse:ty),*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
@@ -186,7 +80,7 @@ macro_rules! number {
     )*};
 }
 
-impl<'de> Deserializer<'de> for Reader<'_> {
+impl<'de> Deserializer<'de> for LenientDeserializer<'_> {
     type Error = DocumentError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
@@ -255,12 +149,12 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 entries: map.iter(),
                 value: None,
             }),
-            // `limits:` with nothing after it is an empty block in YAML.
+            // `limits:` without a value is null in YAML, and is read as an empty map.
             Value::Null => visitor.visit_map(Entries {
                 entries: EMPTY.iter(),
                 value: None,
             }),
-            _ => self.unexpected_text(&"a map", false),
+            _ => self.unexpected_with(&"a map", QuoteText::No),
         }
     }
 
@@ -296,7 +190,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Array(items) => visitor.visit_seq(Items {
                 items: items.iter().enumerate(),
             }),
-            _ => self.unexpected_text(&"a list", false),
+            _ => self.unexpected_with(&"a list", QuoteText::No),
         }
     }
 
@@ -305,6 +199,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 }
 
+/// The items of a list.
 struct Items<'a> {
     items: std::iter::Enumerate<std::slice::Iter<'a, Value>>,
 }
@@ -319,12 +214,13 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         let Some((index, item)) = self.items.next() else {
             return Ok(None);
         };
-        seed.deserialize(Reader(item))
+        seed.deserialize(LenientDeserializer(item))
             .map(Some)
             .map_err(|error| error.below(&format!("[{index}]")))
     }
 }
 
+/// The entries of a map, with the value of the key that was read last.
 struct Entries<'a> {
     entries: serde_json::map::Iter<'a>,
     value: Option<(&'a str, &'a Value)>,
@@ -351,7 +247,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     ) -> Result<V::Value, DocumentError> {
         match self.value.take() {
             Some((key, value)) => seed
-                .deserialize(Reader(value))
+                .deserialize(LenientDeserializer(value))
                 .map_err(|error| error.below(key)),
             None => Err(DocumentError::new("", "a value without a key")),
         }
@@ -391,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_may_be_strings_and_back() {
+    fn numbers_and_booleans_may_be_strings_and_strings_may_be_either() {
         let value = json!({"count": "5", "enabled": "true", "label": 7, "maybe": "-1", "kind": "Never", "any": {"a": [1]}});
         let outer: Outer = read(&value, "").unwrap();
         assert_eq!(
@@ -409,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where() {
+    fn errors_name_the_path_and_the_nearest_known_key() {
         let message = |value: Value| read::<Outer>(&value, "root").unwrap_err().to_string();
         assert_eq!(
             message(json!({"cuont": 1})),

@@ -1,5 +1,8 @@
-//! Texts that people write, and how they are read: YAML, sizes and times.
+//! Texts that people write, and how the program reads them: YAML, sizes and durations.
 
 pub mod config_reader;
+mod document_error;
 pub mod units;
 pub mod yaml;
+
+pub use document_error::DocumentError;

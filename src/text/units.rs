@@ -1,4 +1,4 @@
-//! Amounts as people write them: bytes as Kubernetes quantities, durations as Go writes them.
+//! Sizes and durations as people write them: Kubernetes quantities of bytes, and Go's durations.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,21 +9,23 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Bytes: `256Mi`, `1G`, `1024`. Kubernetes' suffixes, whole numbers.
+/// A number of bytes: a whole number, optionally with a suffix of Kubernetes. Examples: `256Mi`,
+/// `1G`, `1024`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
-/// A duration: `90s`, `1h30m`, `1.5s`, `500ms`; a bare number is seconds, as in Argo's `timeout`.
+/// A duration, such as `90s`, `1h30m`, `1.5s` or `500ms`. A number without a unit is a number of
+/// seconds, as in Argo's `timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub Duration);
 
-/// Why a text is not an amount.
+/// Why a text is neither a size nor a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseUnitError {
-    /// Not bytes.
+    /// The text is not a number of bytes.
     #[error("`{0}` is not a number of bytes; write it like `256Mi`")]
     Bytes(String),
-    /// Not a duration.
+    /// The text is not a duration.
     #[error("`{0}` is not a duration; write it like `90s` or `1h30m`")]
     Time(String),
 }
@@ -76,7 +78,8 @@ impl fmt::Display for ByteSize {
 impl FromStr for Time {
     type Err = ParseUnitError;
 
-    /// Go's `time.ParseDuration`, positive values only, and Argo's bare seconds (`workflow/v1alpha1/utils.go`).
+    /// Accepts what Go's `time.ParseDuration` accepts, except negative durations, and Argo's numbers
+    /// without a unit (`workflow/v1alpha1/utils.go`).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || ParseUnitError::Time(text.to_owned());
         let mut rest = text.trim();
@@ -115,10 +118,13 @@ impl FromStr for Time {
 }
 
 impl fmt::Display for Time {
-    /// As Go prints it, without what is zero.
+    /// Writes Go's format, without the units that are zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, millis) = (self.0.as_secs(), self.0.subsec_millis());
-        let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let seconds = self.0.as_secs();
+        let millis = self.0.subsec_millis();
+        let hours = seconds / 3600;
+        let minutes = seconds / 60 % 60;
+        let rest = seconds % 60;
         if hours > 0 {
             write!(f, "{hours}h")?;
         }
@@ -134,7 +140,8 @@ impl fmt::Display for Time {
     }
 }
 
-/// Both are read from a number or a string, and written as a string.
+/// Implements serde and `JsonSchema` for a type that is read from a number or a string, and written
+/// as a string.
 macro_rules! amount {
     ($type:ident, $expecting:literal, $from_number:expr, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $type {
@@ -191,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes() {
+    fn sizes_are_whole_numbers_with_a_suffix() {
         for (text, bytes, printed) in [
             ("256Mi", 256 << 20, "256Mi"),
             ("1G", 1_000_000_000, "1000000000"),
@@ -215,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_are_those_of_go_or_seconds() {
         for (text, millis, printed) in [
             ("90s", 90_000, "1m30s"),
             ("1h30m", 5_400_000, "1h30m"),

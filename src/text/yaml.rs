@@ -1,15 +1,30 @@
-//! YAML as Kubernetes reads it: only `true` and `false` are booleans, so that a parameter may be called `n`, and `0755` is octal.
+//! YAML, read as Kubernetes reads it.
+//!
+//! - Only `true` and `false` are booleans. So `n` and `yes` are strings, and can be names.
+//! - A number that begins with `0` is octal: `0755` is 493.
 
 use serde_json::Value;
 use serde_saphyr::UserMessageFormatter;
 
-/// The documents in a text. What expands without bound by aliases is refused.
-pub fn documents(text: &str) -> Result<Vec<Value>, String> {
-    let options = serde_saphyr::options! { strict_booleans: true, legacy_octal_numbers: true, with_snippet: false };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
-        // Without the line itself: it may hold a secret, and its number is enough.
-        error.render_with_formatter(&UserMessageFormatter)
-    })
+/// Why a text is not YAML: a message with the number of the line, without its content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct YamlError(String);
+
+/// Parses all documents in a text.
+///
+/// # Errors
+///
+/// The text is not YAML, has a key twice in one map, or has aliases that expand without bound.
+pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        legacy_octal_numbers: true,
+        // A snippet of the text could contain a secret.
+        with_snippet: false,
+    };
+    serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| YamlError(error.render_with_formatter(&UserMessageFormatter)))
 }
 
 #[cfg(test)]
@@ -26,7 +41,7 @@ mod tests {
         );
         assert_eq!(documents("mode: 0755").unwrap(), [json!({"mode": 493})]);
         assert!(documents("a: [").is_err());
-        let twice = documents("a: 1\na: secret\n").unwrap_err();
+        let twice = documents("a: 1\na: secret\n").unwrap_err().to_string();
         assert!(
             twice.contains("line 2") && twice.contains("`a`") && !twice.contains("secret"),
             "{twice}"
@@ -34,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_cannot_explode() {
+    fn aliases_that_expand_without_bound_are_errors() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let below = format!("*a{}, ", level - 1).repeat(10);

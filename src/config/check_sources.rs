@@ -1,0 +1,153 @@
+//! Rules of the section `sources`: the syntax of hosts, patterns, keys and certificates.
+
+use net::is_host;
+use sources::policy::Policy;
+use sources::reference::{canonical_registry, check_pattern};
+
+use super::module_sources::Sources;
+use crate::text::DocumentError;
+
+const MIN_MODULE_SIZE: u64 = 1 << 10;
+/// One reference can name an artifact of several parts, and the store must hold all of them.
+const MODULES_IN_STORE: u64 = 4;
+
+pub(super) fn check(sources: &Sources) -> Result<(), DocumentError> {
+    hosts("sources.insecure", &sources.insecure)?;
+    hosts("sources.trustedRealms", &sources.trusted_realms)?;
+    canonical("sources.trustedRealms", &sources.trusted_realms)?;
+    credentials(sources)?;
+    registries(sources)?;
+    policy(&sources.policy)?;
+    for (index, key) in sources.bindle.keys.iter().enumerate() {
+        let at = format!("sources.bindle.keys[{index}]");
+        key.bytes()
+            .map_err(|error| DocumentError::new(at, error.to_string()))?;
+    }
+    files_and_sizes(sources)
+}
+
+fn credentials(sources: &Sources) -> Result<(), DocumentError> {
+    for (index, entry) in sources.credentials.iter().enumerate() {
+        let name = entry.host.split('/').next().unwrap_or_default();
+        // `*` and `?` match parts of a host name.
+        if !is_host(&name.replace(['*', '?'], "x")) {
+            return Err(DocumentError::new(
+                format!("sources.credentials[{index}].host"),
+                format!(
+                    "`{}` must be a host, `host` or `host:port`, optionally followed by a path",
+                    entry.host
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn registries(sources: &Sources) -> Result<(), DocumentError> {
+    canonical("sources.mirrors", sources.mirrors.keys())?;
+    for (registry, mirrors) in &sources.mirrors {
+        host("sources.mirrors", registry)?;
+        hosts(&format!("sources.mirrors.{registry}"), mirrors)?;
+    }
+    if let Some(registry) = &sources.wkg.default {
+        host("sources.wkg.default", registry)?;
+    }
+    for (namespace, registry) in &sources.wkg.namespaces {
+        host(&format!("sources.wkg.namespaces.{namespace}"), registry)?;
+    }
+    Ok(())
+}
+
+fn policy(policy: &Policy) -> Result<(), DocumentError> {
+    for (index, entry) in policy.hosts.iter().enumerate() {
+        if !is_host(&entry.replace('*', "x")) {
+            return Err(DocumentError::new(
+                format!("sources.policy.hosts[{index}]"),
+                format!("`{entry}` must be a host; `*` in it matches any text"),
+            ));
+        }
+    }
+    let signed: Vec<String> = policy
+        .signatures
+        .iter()
+        .flat_map(|rule| rule.references.clone())
+        .collect();
+    for (name, patterns) in [
+        ("signatures", &signed),
+        ("allow", &policy.allow),
+        ("deny", &policy.deny),
+        ("requireDigest", &policy.require_digest),
+    ] {
+        for (index, pattern) in patterns.iter().enumerate() {
+            let at = format!("sources.policy.{name}[{index}]");
+            check_pattern(pattern).map_err(|error| DocumentError::new(at, error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn files_and_sizes(sources: &Sources) -> Result<(), DocumentError> {
+    let root = sources.file_root.as_ref();
+    if root.is_some_and(|root| !root.is_absolute()) {
+        return Err(DocumentError::new(
+            "sources.fileRoot",
+            "must be an absolute path",
+        ));
+    }
+    let is_pem = |text: &String| text.contains("-----BEGIN CERTIFICATE-----");
+    if !sources.ca.iter().all(is_pem) {
+        return Err(DocumentError::new(
+            "sources.ca",
+            "must be the text of certificates in PEM, and not a path",
+        ));
+    }
+    if sources.max_module_size.0 < MIN_MODULE_SIZE {
+        return Err(DocumentError::new(
+            "sources.maxModuleSize",
+            "must be at least 1Ki",
+        ));
+    }
+    let min_store = sources.max_module_size.0.saturating_mul(MODULES_IN_STORE);
+    if sources.max_store_size.0 < min_store {
+        return Err(DocumentError::new(
+            "sources.maxStoreSize",
+            "must be at least four times `sources.maxModuleSize`",
+        ));
+    }
+    Ok(())
+}
+
+fn hosts(at: &str, entries: &[String]) -> Result<(), DocumentError> {
+    entries
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, entry)| host(&format!("{at}[{index}]"), entry))
+}
+
+fn host(at: &str, entry: &str) -> Result<(), DocumentError> {
+    match is_host(entry) {
+        true => Ok(()),
+        false => Err(DocumentError::new(
+            at,
+            format!("`{entry}` must be a host, `host` or `host:port`"),
+        )),
+    }
+}
+
+/// Requires the canonical name of each registry. References are compared in that form, so another
+/// name of the same registry would never match.
+fn canonical<'a>(
+    at: &str,
+    entries: impl IntoIterator<Item = &'a String>,
+) -> Result<(), DocumentError> {
+    for entry in entries {
+        let canonical = canonical_registry(entry);
+        if canonical != *entry {
+            return Err(DocumentError::new(
+                at,
+                format!("`{entry}` must be written as `{canonical}`"),
+            ));
+        }
+    }
+    Ok(())
+}

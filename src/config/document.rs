@@ -1,0 +1,46 @@
+//! The whole configuration document.
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::AgentSettings;
+use super::artifact_stores::Artifacts;
+use super::limits::{Capacity, Limits};
+use super::log::Telemetry;
+use super::module_sources::Sources;
+use crate::step::StepLimits;
+
+/// The configuration document. Each section may be omitted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Slots, memory and disk space of the whole executor.
+    pub capacity: Capacity,
+    /// Limits of each step.
+    pub limits: Limits,
+    /// How modules are fetched, and which modules may run.
+    pub sources: Sources,
+    /// Where artifacts are stored.
+    pub artifacts: Artifacts,
+    /// How the executor works with Argo's agent.
+    pub agent: AgentSettings,
+    /// What the executor logs.
+    pub telemetry: Telemetry,
+}
+
+impl Config {
+    /// The limits of a step whose template sets none.
+    pub fn step_limits(&self) -> StepLimits {
+        let limits = &self.limits;
+        StepLimits {
+            // A step reserves its memory limit. A larger limit than the capacity could never be
+            // reserved.
+            memory: limits.memory.0.min(self.capacity.memory.0),
+            time: limits.time.0,
+            output: limits.output.0,
+            disk: limits.disk.0,
+            entries: limits.entries,
+            // The total time includes the running time, so it is not shorter.
+            whole: limits.total.0.max(limits.time.0),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The sections `limits`, for each step, and `capacity`, for the whole executor.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::cgroup;
+use crate::pipeline::Bounds as OutputLimits;
+use crate::text::units::{ByteSize, Time};
+
+/// `limits`: the default limits of each step, and the highest limits that a template can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Linear memory of the module.
+    pub memory: ByteSize,
+    /// Running time of the module.
+    pub time: Time,
+    /// Time for fetching, staging and running together, without the time in the queue. A
+    /// template's `timeout` can be shorter.
+    pub total: Time,
+    /// Size of standard output, and separately of standard error.
+    pub output: ByteSize,
+    /// Disk space of the step's directory, in allocated blocks.
+    pub disk: ByteSize,
+    /// Number of files and directories in the step's directory.
+    pub entries: u64,
+    /// Size of the node's message.
+    pub message: ByteSize,
+    /// Size of the node's `outputs.result`.
+    pub result: ByteSize,
+    /// Size of one output parameter, and of all output parameters together.
+    pub parameter: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize(512 << 20),
+            time: Time(Duration::from_hours(1)),
+            total: Time(Duration::from_hours(2)),
+            output: ByteSize(16 << 20),
+            disk: ByteSize(1 << 30),
+            entries: 100_000,
+            message: ByteSize(1 << 10),
+            result: ByteSize(64 << 10),
+            parameter: ByteSize(256 << 10),
+        }
+    }
+}
+
+impl Limits {
+    /// Limits of the values that a step reports to Argo.
+    pub fn outputs(&self) -> OutputLimits {
+        let bytes = |size: ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
+        OutputLimits {
+            message: bytes(self.message),
+            result: bytes(self.result),
+            parameter: bytes(self.parameter),
+            parameters: bytes(self.parameter),
+        }
+    }
+}
+
+/// `capacity`: how much runs at once in the whole executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Capacity {
+    /// Number of slots: steps that run at once.
+    pub steps: u32,
+    /// Linear memory of all running modules together. Each step reserves its `limits.memory`, and
+    /// waits in the queue until that much is free.
+    pub memory: ByteSize,
+    /// Disk space that must stay free in the scratch directory.
+    pub min_free_disk: ByteSize,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            steps: cgroup::default_slots(),
+            memory: ByteSize(cgroup::default_memory()),
+            min_free_disk: ByteSize(64 << 20),
+        }
+    }
+}
