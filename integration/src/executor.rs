@@ -298,7 +298,7 @@ impl Drop for Executor {
 /// repository is the directory `artifacts`.
 pub fn default_config(artifacts: &Path) -> String {
     json!({
-        "sources": {"files": guests::directory()},
+        "sources": {"fileRoot": guests::directory()},
         "artifacts": {"repository": {"directory": {"path": artifacts}}},
     })
     .to_string()

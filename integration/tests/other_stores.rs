@@ -9,8 +9,7 @@ use wasm_workflow_integration::other_stores::{OtherStore, fetched};
 
 fn executor(store: &OtherStore) -> Executor {
     let repository = json!({"s3": store.bucket()});
-    let config =
-        json!({"artifacts": {"repository": repository}, "sources": {"files": guests::directory()}});
+    let config = json!({"artifacts": {"repository": repository}, "sources": {"fileRoot": guests::directory()}});
     Executor::start_with(Options {
         config: Some(config.to_string()),
         env: OtherStore::environment(),

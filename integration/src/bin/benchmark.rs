@@ -42,7 +42,8 @@ fn main() {
     .unwrap();
     // The executor paces results by the agent's patch interval. The benchmark takes more results
     // than an agent would, so it sets a very short interval.
-    let config = json!({"sources": {"files": guests::directory()}, "jobs": {"patchRate": "1ms"}});
+    let config =
+        json!({"sources": {"fileRoot": guests::directory()}, "agent": {"patchRate": "1ms"}});
     let options = Options {
         config: Some(config.to_string()),
         scratch: Some(scratch.path().to_owned()),

@@ -132,7 +132,7 @@ async fn a_restarted_agent_repeats_calls_and_loses_no_node() {
 /// calls, and they adopt the running steps. There are more long steps than workers and slots.
 #[tokio::test]
 async fn long_steps_are_adopted_after_an_agent_restart_and_do_not_delay_short_ones() {
-    let config = json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "jobs": {"wait": "300ms"}});
+    let config = json!({"sources": {"fileRoot": wasm_workflow_integration::guests::directory()}, "agent": {"wait": "300ms"}});
     let executor = Executor::start_with(executor::Options {
         config: Some(config.to_string()),
         ..executor::Options::default()

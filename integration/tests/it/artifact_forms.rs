@@ -119,7 +119,7 @@ async fn artifact_forms_arrive_as_in_argo() {
     let s3 = S3::start().await;
     let documents =
         yaml::documents(&text.replace("ENDPOINT", &format!("\"{}\"", s3.endpoint))).unwrap();
-    let config = json!({"artifacts": {"repository": {"s3": s3.bucket()}}, "sources": {"files": guests::directory()}});
+    let config = json!({"artifacts": {"repository": {"s3": s3.bucket()}}, "sources": {"fileRoot": guests::directory()}});
     let executor = Executor::start_with(Options {
         config: Some(config.to_string()),
         env: S3::environment(),

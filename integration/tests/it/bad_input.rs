@@ -227,7 +227,7 @@ async fn long_names_in_a_module_do_not_make_long_messages() {
 #[tokio::test]
 async fn a_timeout_includes_the_time_in_the_queue() {
     let config =
-        json!({"sources": {"files": guests::directory()}, "limits": {"steps": 1}}).to_string();
+        json!({"sources": {"fileRoot": guests::directory()}, "capacity": {"steps": 1}}).to_string();
     let executor = Executor::start_with(Options {
         config: Some(config),
         ..Options::default()

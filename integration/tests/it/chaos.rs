@@ -37,7 +37,7 @@ fn metadata() -> Value {
 }
 
 fn executor() -> Executor {
-    let config = json!({"sources": {"files": guests::directory()}, "jobs": {"wait": "1s", "patchRate": "200ms"}});
+    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "1s", "patchRate": "200ms"}});
     Executor::start_with(executor::Options {
         config: Some(config.to_string()),
         env: vec![("WASM_WORKFLOW_LOG_LEVEL".to_owned(), "info".to_owned())],

@@ -152,7 +152,7 @@ async fn hostile_guests_end_and_do_not_delay_other_steps() {
 async fn empty_files_count_towards_the_entry_limit() {
     let executor = Executor::start_with(wasm_workflow_integration::executor::Options {
         config: Some(
-            json!({"sources": {"files": wasm_workflow_integration::guests::directory()}, "limits": {"entries": 1000}})
+            json!({"sources": {"fileRoot": wasm_workflow_integration::guests::directory()}, "limits": {"entries": 1000}})
                 .to_string(),
         ),
         ..Default::default()

@@ -111,7 +111,8 @@ async fn http_artifacts_use_credentials_from_secrets() {
         json!({"data": {"user": encode("ada"), "password": encode("secret"), "url": encode(&token_url)}}),
     );
     let guests = wasm_workflow_integration::guests::directory();
-    let config = json!({"sources": {"files": guests, "insecure": [host, other.host]}}).to_string();
+    let config =
+        json!({"sources": {"fileRoot": guests, "insecure": [host, other.host]}}).to_string();
     let flags = vec![
         "--kubeconfig".to_owned(),
         kubernetes.kubeconfig(home.path()).display().to_string(),

@@ -51,7 +51,7 @@ use wasm_workflow_integration::executor::{Executor, Options};
 /// Starts an executor that allows the files in `directory` as modules.
 fn start_in(directory: &Path) -> Executor {
     Executor::start_with(Options {
-        config: Some(json!({"sources": {"files": directory}}).to_string()),
+        config: Some(json!({"sources": {"fileRoot": directory}}).to_string()),
         ..Options::default()
     })
 }

@@ -128,9 +128,9 @@ async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
         guests::directory().display()
     ));
     let config = json!({
-        "sources": {"files": modules.path(), "insecure": [host]},
-        "jobs": {"wait": "20s"},
-        "limits": {"steps": 1},
+        "sources": {"fileRoot": modules.path(), "insecure": [host]},
+        "agent": {"wait": "20s"},
+        "capacity": {"steps": 1},
     });
     for (stage, template, expected_requests) in [
         ("fetch", fetch, 1),
@@ -276,8 +276,8 @@ async fn an_orphaned_step_is_cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn long_steps_of_one_template_leave_slots_for_others() {
     // There is memory for four of these steps, and there are many more slots.
-    let limits = json!({"steps": 16, "memory": "512Mi", "stepsMemory": "2Gi"});
-    let config = json!({"sources": {"files": guests::directory()}, "limits": limits});
+    let capacity = json!({"steps": 16, "memory": "2Gi"});
+    let config = json!({"sources": {"fileRoot": guests::directory()}, "capacity": capacity, "limits": {"memory": "512Mi"}});
     let executor = Executor::start_with(Options {
         config: Some(config.to_string()),
         ..Options::default()
@@ -309,7 +309,7 @@ async fn long_steps_of_one_template_leave_slots_for_others() {
 async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     let kubernetes = Kubernetes::start().await;
     let directory = tempfile::tempdir().unwrap();
-    let config = json!({"sources": {"files": guests::directory()}, "jobs": {"wait": "1s", "watch": "500ms"}});
+    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "1s", "workflowPollInterval": "500ms"}});
     let kubeconfig = kubernetes.kubeconfig(directory.path());
     let flags = vec!["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
     let executor = Executor::start_with(Options {
@@ -387,7 +387,7 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
 
 /// Configuration with one slot, short calls and a short orphan timeout.
 fn one_at_a_time() -> String {
-    json!({"sources": {"files": guests::directory()}, "limits": {"steps": 1}, "jobs": {"wait": "1s", "orphan": "2s"}})
+    json!({"sources": {"fileRoot": guests::directory()}, "capacity": {"steps": 1}, "agent": {"wait": "1s", "orphanTimeout": "2s"}})
         .to_string()
 }
 

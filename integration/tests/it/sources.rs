@@ -298,7 +298,7 @@ async fn misbehaving_web_servers_are_errors() {
     ];
     for (status, headers, body, expected) in cases {
         let WebServer { host, .. } = web_server(status, headers, body).await;
-        let config = json!({"sources": {"insecure": [host], "maxModule": "1Mi"}}).to_string();
+        let config = json!({"sources": {"insecure": [host], "maxModuleSize": "1Mi"}}).to_string();
         let executor = Executor::start_with(Options {
             config: Some(config),
             ..Options::default()

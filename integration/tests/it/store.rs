@@ -95,7 +95,7 @@ async fn processes_share_a_store_that_is_smaller_than_their_modules() {
     }
     let largest = module.len() + 5;
     let config = format!(
-        "sources: {{maxModule: {largest}, maxStore: {}}}",
+        "sources: {{maxModuleSize: {largest}, maxStoreSize: {}}}",
         largest * 4
     );
     std::fs::write(cli.at("c.yaml"), config).unwrap();

@@ -69,7 +69,7 @@ async fn the_cache_is_bounded_listed_and_pruned() {
     let registry = Registry::start();
     std::fs::write(
         cli.at("c.yaml"),
-        "sources: {maxModule: 100Ki, maxStore: 400Ki}",
+        "sources: {maxModuleSize: 100Ki, maxStoreSize: 400Ki}",
     )
     .unwrap();
     let with = |arguments: &[&str]| {

@@ -76,23 +76,27 @@ fn config_check_reports_everything_that_prevents_a_start() {
             "certificate",
         ),
         (
-            "sources: {files: /none/here}",
+            "sources: {fileRoot: /none/here}",
             64,
             "there is no directory `/none/here`",
         ),
         ("limits: {entries: 0}", 64, "must be at least 16"),
-        ("sources: {maxModule: 0}", 64, "must be at least 1Ki"),
+        ("sources: {maxModuleSize: 0}", 64, "must be at least 1Ki"),
         (
-            "limits: {steps: many}",
+            "capacity: {steps: many}",
             64,
             "expected a whole number from 0 to 4294967295, found `many`",
         ),
         (
-            "limits: {steps: -1}",
+            "capacity: {steps: -1}",
             64,
             "expected a whole number from 0 to 4294967295, found integer `-1`",
         ),
-        ("sources: {files: modules}", 64, "must be an absolute path"),
+        (
+            "sources: {fileRoot: modules}",
+            64,
+            "must be an absolute path",
+        ),
         ("limits: {memory: 100Gi}", 64, "must be at most 4Gi"),
         (
             "telemetry: {log: {level: loud}}",
@@ -107,7 +111,7 @@ fn config_check_reports_everything_that_prevents_a_start() {
         ),
         ("telemetry: {log: {level: ''}}", 64, "is not a log level"),
         (
-            "sources: {maxStore: 1Gi, maxModule: 1Gi}",
+            "sources: {maxStoreSize: 1Gi, maxModuleSize: 1Gi}",
             64,
             "at least four times",
         ),
@@ -156,7 +160,7 @@ fn config_check_warns_about_unwritable_directories() {
 #[test]
 fn config_check_warns_about_too_little_memory_and_missing_keys() {
     let cli = Cli::new();
-    let config = "limits: {memory: 1Gi, stepsMemory: 64Mi}\nartifacts: {repository: {s3: {endpoint: h, bucket: b}}}\n";
+    let config = "capacity: {memory: 64Mi}\nlimits: {memory: 1Gi}\nartifacts: {repository: {s3: {endpoint: h, bucket: b}}}\n";
     let run = |key: &str| {
         let mut command = cli.command(&["config", "check"]);
         command
@@ -169,7 +173,7 @@ fn config_check_warns_about_too_little_memory_and_missing_keys() {
     };
     let warnings = run("");
     assert!(
-        warnings.contains("a step gets at most `limits.stepsMemory`"),
+        warnings.contains("a step gets at most `capacity.memory`"),
         "{warnings}"
     );
     assert!(

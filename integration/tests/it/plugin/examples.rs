@@ -122,7 +122,7 @@ fn plugin_examples_are_accepted_and_run() {
                     ..Placement::default()
                 };
                 let conversion = Conversion {
-                    limits: Config::default().limits.step(),
+                    limits: Config::default().step_limits(),
                     placement,
                 };
                 call.into_step(&conversion)

@@ -140,7 +140,7 @@ async fn run_container(container: &Value, root: &Path, token: &Path) {
     };
     // The settings of the manifest, with two changes: the address, and modules from files, because
     // there is no registry.
-    let config = format!("{}\nsources: {{files: /modules}}\n", env(container)[0].1);
+    let config = format!("{}\nsources: {{fileRoot: /modules}}\n", env(container)[0].1);
     let child = Command::new("unshare")
         .args(["--mount", "sh", "-c", CONTAINER, "sh"])
         .args(words(&container["args"]))

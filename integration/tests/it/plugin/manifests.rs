@@ -140,7 +140,7 @@ fn manifest_flags_fill_in_the_manifest() {
         [("WASM_WORKFLOW_CONFIG", "limits: {memory: 1Gi}\n")]
     );
     let repository = "artifacts: {repository: {s3: {endpoint: h, bucket: b, accessKeySecret: {name: keys, key: a}, secretKeySecret: {name: keys, key: s}}}}\n";
-    let credentials = "sources: {files: /modules, credentials: [{host: ghcr.io, username: u, passwordFrom: {env: PASSWORD}}]}\n";
+    let credentials = "sources: {fileRoot: /modules, credentials: [{host: ghcr.io, username: u, passwordFrom: {env: PASSWORD}}]}\n";
     fs::write(&file, format!("{repository}{credentials}")).unwrap();
     let with = |flags: &[&str]| {
         Command::new(program())

@@ -241,7 +241,7 @@ async fn sigterm_aborts_multipart_uploads() {
 async fn inputs_share_the_disk_limit() {
     let s3 = S3::start().await;
     let config = json!({
-        "sources": {"files": guests::directory(), "insecure": [s3.endpoint]},
+        "sources": {"fileRoot": guests::directory(), "insecure": [s3.endpoint]},
         "artifacts": {"repository": {"s3": s3.bucket()}},
         "limits": {"disk": "4Mi"},
     });
@@ -371,9 +371,9 @@ async fn a_full_disk_names_the_artifact_and_leaves_nothing() {
     let s3 = S3::start().await;
     let scratch = tempfile::tempdir().unwrap();
     let config = json!({
-        "sources": {"files": guests::directory(), "insecure": [s3.endpoint]},
+        "sources": {"fileRoot": guests::directory(), "insecure": [s3.endpoint]},
         "artifacts": {"repository": {"s3": s3.bucket()}},
-        "limits": {"diskFree": "1Ki"},
+        "capacity": {"minFreeDisk": "1Ki"},
     });
     let mount = "mount -t tmpfs -o size=4m tmpfs \"$SCRATCH\" && exec \"$@\"";
     let executor = Executor::start_with(Options {

@@ -23,7 +23,7 @@ pub(crate) fn executor(s3: &S3) -> Executor {
 /// Starts an executor with this artifact repository.
 fn executor_with(repository: &Value) -> Executor {
     let guests = wasm_workflow_integration::guests::directory();
-    let config = json!({"artifacts": {"repository": repository}, "sources": {"files": guests}});
+    let config = json!({"artifacts": {"repository": repository}, "sources": {"fileRoot": guests}});
     Executor::start_with(Options {
         config: Some(config.to_string()),
         env: S3::environment(),

@@ -121,7 +121,7 @@ async fn copied(deviation: Deviation) -> Result<Vec<u8>, Value> {
     let router = router.fallback(answer).with_state(server);
     tokio::spawn(async move { axum::serve(listener, router).await });
     let config = json!({
-        "sources": {"files": guests::directory(), "insecure": [endpoint]},
+        "sources": {"fileRoot": guests::directory(), "insecure": [endpoint]},
         "artifacts": {"repository": {"s3": {"endpoint": endpoint, "bucket": "artifacts", "insecure": true}}},
     });
     let env = S3::environment();

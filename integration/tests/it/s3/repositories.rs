@@ -38,7 +38,7 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
         json!({"spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}]}}, "status": status}),
     );
     let guests = wasm_workflow_integration::guests::directory();
-    let config = json!({"sources": {"files": guests, "insecure": [s3.endpoint]}}).to_string();
+    let config = json!({"sources": {"fileRoot": guests, "insecure": [s3.endpoint]}}).to_string();
     let flags = vec![
         "--kubeconfig".to_owned(),
         kubernetes.kubeconfig(home.path()).display().to_string(),

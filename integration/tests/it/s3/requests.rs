@@ -94,7 +94,8 @@ async fn store(fields: &Value, env: &[(&str, &str)]) -> (Value, Arc<Recorder>) {
         .unwrap()
         .extend(fields.as_object().unwrap().clone());
     let guests = wasm_workflow_integration::guests::directory();
-    let config = json!({"artifacts": {"repository": {"s3": bucket}}, "sources": {"files": guests}});
+    let config =
+        json!({"artifacts": {"repository": {"s3": bucket}}, "sources": {"fileRoot": guests}});
     let sts = format!("http://{endpoint}");
     let env = env.iter().copied().chain([
         ("AWS_ENDPOINT_URL_STS", sts.as_str()),

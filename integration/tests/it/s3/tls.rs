@@ -124,7 +124,7 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
         "localhost".to_owned(),
         format!("bucket.localhost:{}", port.trim()),
     ];
-    let config = json!({"sources": {"files": guests, "insecure": insecure}}).to_string();
+    let config = json!({"sources": {"fileRoot": guests, "insecure": insecure}}).to_string();
     let flags = vec![
         "--kubeconfig".to_owned(),
         kubernetes.kubeconfig(home.path()).display().to_string(),
