@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Api;
 use super::calls::{Answer, Finished, Key};
 use super::delivery::Delivery;
-use crate::argo::{self, Call, Conversion, Placement, Reply};
+use crate::argo::{self, ArtifactContext, Call, Conversion, Reply};
 use crate::executions::registry::Owner;
 use crate::pipeline::Tees;
 
@@ -87,8 +87,8 @@ async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
     };
     match api.jobs.call(key.clone(), alone, owner, start).await {
         Answer::Done(delivery) => deliver(&api, &scope, &key, delivery),
-        Answer::Later(after) => Json(Reply::later(after)).into_response(),
-        Answer::Unwanted => Json(Reply::nothing()).into_response(),
+        Answer::Later(after) => Json(Reply::requeue(after)).into_response(),
+        Answer::Unwanted => Json(Reply::abandoned()).into_response(),
     }
 }
 
@@ -108,7 +108,7 @@ fn deliver(api: &Api, workflow: &str, key: &Key, delivery: Delivery<Bytes>) -> R
                 "the workflow's results are more than goes into one object: one waits"
             );
             delivery.later(after);
-            Json(Reply::later(after)).into_response()
+            Json(Reply::requeue(after)).into_response()
         }
     }
 }
@@ -122,9 +122,9 @@ async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option
     };
     let conversion = Conversion {
         limits: api.limits,
-        placement: Placement {
-            place,
-            ..Placement::default()
+        artifacts: ArtifactContext {
+            destination: place,
+            ..ArtifactContext::default()
         },
     };
     let (workflow, name) = (call.workflow.name.clone(), call.template.name.clone());

@@ -1,188 +1,169 @@
-//! Artifacts in a template: where their content is, or is to be, and how it is packed.
+//! Artifacts of a template: where their content is, and how it is packed.
 
 use artifacts::archive::{ArchiveStrategy, Pack, Unpack};
 use artifacts::http_store::HttpLocation;
-use artifacts::repository::alternative_to;
 use artifacts::s3::S3Location;
 use artifacts::transfer::Mode;
 use artifacts::{Location, Repository};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::convert::Placement;
-use crate::step::GuestPath;
-use crate::step::{Content, DefaultPlace};
+use super::artifact_context::ArtifactContext;
+use super::unsupported_kinds::UnsupportedKinds;
+use crate::step::{Content, GuestPath};
 use crate::text::DocumentError;
 
-/// An artifact as Argo writes it, with the one location that it may have.
+/// The highest permissions of a file, octal 777.
+const MAX_MODE: u32 = 0o777;
+
+/// An artifact in Argo's format, with at most one location.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// Its name.
+    /// Name of the artifact, unique among the inputs or the outputs of the template.
     pub name: String,
-    /// Where the guest sees it, or leaves it.
+    /// Path at which the guest finds an input, or writes an output.
     pub path: Option<String>,
-    /// Whether it may be missing.
+    /// Whether the step runs without the input, or succeeds without the output.
     #[serde(default)]
     pub optional: Option<bool>,
-    /// How it is packed; nothing means a gzipped tar for outputs, and for inputs whatever it looks like.
+    /// How the artifact is packed. Without it, an output is stored as a gzipped tar archive, and
+    /// an input is unpacked if it looks like one.
     pub archive: Option<ArchiveStrategy>,
-    /// The permissions of an input, 0 to 511 (octal 777).
+    /// Permissions of an input, from 0 to 511 (octal 777).
     pub mode: Option<u32>,
-    /// Whether `mode` is for everything in a directory.
+    /// Whether `mode` applies to everything in a directory.
     pub recurse_mode: Option<bool>,
-    /// The name it is exported under, if it is.
+    /// Name under which the workflow exports the output.
     pub global_name: Option<String>,
-    /// Kept and given back.
+    /// Argo's garbage collection for the output. The executor returns it to Argo unchanged.
     #[serde(rename = "artifactGC")]
     pub artifact_gc: Option<Value>,
-    /// Whether Argo deleted its content already.
+    /// Whether Argo's garbage collection has deleted the content.
     pub deleted: Option<bool>,
     raw: Option<Raw>,
     s3: Option<S3Location>,
     http: Option<HttpLocation>,
-    /// Everything else, among it the kinds that are not supported.
     #[serde(flatten)]
-    others: Map<String, Value>,
+    unsupported: UnsupportedKinds,
 }
 
-/// `archiveLocation` of a template: where its artifacts go that name no place.
+/// `archiveLocation` of a template: the location for artifacts that name none.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArchiveLocation {
-    /// Whether what the step prints is kept as an artifact.
+    /// Whether the module's standard output and standard error are stored as an artifact.
     pub archive_logs: Option<bool>,
     s3: Option<S3Location>,
-    /// Everything else, among it the kinds that are not supported.
     #[serde(flatten)]
-    others: Map<String, Value>,
+    unsupported: UnsupportedKinds,
 }
 
+/// `raw`: the content itself.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 struct Raw {
+    /// The content, as text.
     data: String,
 }
 
-fn check_kind(others: &Map<String, Value>, at: &str) -> Result<(), DocumentError> {
-    let kinds = [
-        "git",
-        "gcs",
-        "azure",
-        "oss",
-        "hdfs",
-        "artifactory",
-        "plugin",
-    ];
-    match kinds
-        .into_iter()
-        .find(|kind| others.get(*kind).is_some_and(|value| !value.is_null()))
-    {
-        Some(kind) => {
-            let message = format!(
-                "artifacts of the kind `{kind}` are not supported; {}",
-                alternative_to(kind)
-            );
-            Err(DocumentError::new(at, message))
-        }
-        None => Ok(()),
-    }
+/// The location that an artifact names.
+enum NamedLocation {
+    /// A location that needs nothing else.
+    Complete(Location),
+    /// A key in the workflow's own repository.
+    Key(String),
+    /// The artifact names no location.
+    None,
 }
 
-/// Where it is, if everything is said that is needed for that.
-fn whole(s3: &S3Location) -> Option<Location> {
-    let repository = || Repository::S3(Box::new(s3.without_keys()));
+/// The location that `s3` names, if it names endpoint, bucket and key.
+fn complete(s3: &S3Location) -> Option<Location> {
     s3.has_location().then(|| Location {
-        repository: repository(),
+        repository: Repository::S3(Box::new(s3.without_keys())),
         key: s3.key.clone(),
         default: false,
     })
 }
 
-pub(super) fn check(location: &Location, at: &str) -> Result<(), DocumentError> {
+/// Refuses a location that cannot be used, such as a bucket with an impossible name.
+pub(super) fn check_location(location: &Location, at: &str) -> Result<(), DocumentError> {
     location
         .check()
         .map_err(|error| DocumentError::new(at, error.to_string()))
 }
 
 impl ArchiveLocation {
-    /// The place, where the template names a whole one.
-    pub(super) fn place(&self, at: &str) -> Result<Option<Location>, DocumentError> {
-        check_kind(&self.others, at)?;
-        Ok(self.s3.as_ref().and_then(whole))
+    /// The location, if the template names a complete one.
+    pub(super) fn location(&self, at: &str) -> Result<Option<Location>, DocumentError> {
+        self.unsupported.check(at)?;
+        Ok(self.s3.as_ref().and_then(complete))
     }
 }
 
 impl Artifact {
-    fn whole(&self) -> Option<Location> {
+    fn named_location(&self) -> NamedLocation {
         match (&self.s3, &self.http) {
-            (Some(s3), _) => whole(s3),
-            (None, Some(http)) => {
-                let repository = Repository::Http(Box::new(http.clone()));
-                Some(Location {
-                    repository,
-                    key: String::new(),
-                    default: false,
-                })
-            }
-            (None, None) => None,
+            (Some(s3), _) => match complete(s3) {
+                Some(location) => NamedLocation::Complete(location),
+                None if s3.key.is_empty() => NamedLocation::None,
+                None => NamedLocation::Key(s3.key.clone()),
+            },
+            (None, Some(http)) => NamedLocation::Complete(Location {
+                repository: Repository::Http(Box::new(http.clone())),
+                key: String::new(),
+                default: false,
+            }),
+            (None, None) => NamedLocation::None,
         }
     }
 
-    /// Whether it says itself where it is.
-    pub(super) fn names_a_place(&self) -> bool {
-        self.whole().is_some() || self.key().is_some()
+    /// Whether the template names the location of the artifact, at least with a key.
+    pub(super) fn names_location(&self) -> bool {
+        !matches!(self.named_location(), NamedLocation::None)
     }
 
-    /// A key without a place.
-    fn key(&self) -> Option<&str> {
-        self.s3
-            .as_ref()
-            .map(|s3| s3.key.as_str())
-            .filter(|key| !key.is_empty())
-    }
-
-    /// Where an input's content is; `None` for an optional one that was not supplied.
+    /// Content of an input. `None` if the input was not supplied.
     pub(super) fn content(
         &self,
         at: &str,
-        placement: &Placement,
+        context: &ArtifactContext,
     ) -> Result<Option<Content>, DocumentError> {
-        check_kind(&self.others, at)?;
-        let raw = self.raw.as_ref().map(|raw| Content::Raw(raw.data.clone()));
-        if let Some(supplied) = placement.supplied.get(&self.name) {
+        self.unsupported.check(at)?;
+        if let Some(supplied) = context.supplied.get(&self.name) {
             return Ok(Some(Content::Stored(supplied.clone())));
         }
-        // What else a workflow's own repository and Secrets would lead to is not on this machine.
-        let url = || {
-            self.http
-                .as_ref()
-                .filter(|_| self.s3.is_none())
-                .and_then(|_| self.whole())
-                .map(Content::Stored)
-        };
-        if placement.personal {
-            return Ok(raw.or_else(url));
+        if let Some(raw) = &self.raw {
+            return Ok(Some(Content::Raw(raw.data.clone())));
         }
-        if self.deleted == Some(true) && raw.is_none() {
+        let location = self.named_location();
+        if context.local {
+            // A bucket or a key needs the workflow's repository and Secrets, which only a cluster
+            // has. A URL works everywhere.
+            return Ok(match location {
+                NamedLocation::Complete(url) if self.s3.is_none() => Some(Content::Stored(url)),
+                _ => None,
+            });
+        }
+        if self.deleted == Some(true) {
             return Err(DocumentError::new(
                 at,
-                "the artifact's content was deleted: its `artifactGC` says when",
+                "Argo's garbage collection has deleted the content of this artifact; \
+                 check the `artifactGC` of the output",
             ));
         }
-        let location = match (raw, self.whole(), self.key()) {
-            (Some(raw), ..) => return Ok(Some(raw)),
-            (None, Some(location), _) => location,
-            (None, None, Some(key)) => placement.place(at)?.at(key),
-            (None, None, None) => return Ok(None),
+        let location = match location {
+            NamedLocation::Complete(location) => location,
+            NamedLocation::Key(key) => context.destination(at)?.object(&key),
+            NamedLocation::None => return Ok(None),
         };
-        check(&location, at)?;
+        check_location(&location, at)?;
         Ok(Some(Content::Stored(location)))
     }
 
-    /// How an input is unpacked.
-    pub(super) fn unpack(&self, placement: &Placement) -> Unpack {
-        match placement.supplied.contains_key(&self.name) {
+    /// How an input is unpacked. A file that the user supplied is used as it is.
+    pub(super) fn unpack(&self, context: &ArtifactContext) -> Unpack {
+        match context.supplied.contains_key(&self.name) {
             true => Unpack::None,
             false => Unpack::of(self.archive.as_ref()),
         }
@@ -191,7 +172,7 @@ impl Artifact {
     /// Permissions of an input: `mode` and `recurseMode`.
     pub(super) fn permissions(&self, at: &str) -> Result<Option<Mode>, DocumentError> {
         match self.mode {
-            Some(mode) if mode > 0o777 => Err(DocumentError::new(
+            Some(mode) if mode > MAX_MODE => Err(DocumentError::new(
                 format!("{at}.mode"),
                 "must be a number from 0 to 511 (octal 777)",
             )),
@@ -202,55 +183,51 @@ impl Artifact {
         }
     }
 
-    /// Where an output goes, and how it is packed: under its own key, or under one of this execution's.
-    pub(super) fn destination(
+    /// How an output is packed. `run` writes outputs as plain files.
+    pub(super) fn pack(&self, at: &str, context: &ArtifactContext) -> Result<Pack, DocumentError> {
+        let pack = Pack::of(self.archive.as_ref()).map_err(|level| {
+            DocumentError::new(
+                format!("{at}.archive.tar.compressionLevel"),
+                format!("must be a level of gzip from -1 to 9, not {level}"),
+            )
+        })?;
+        Ok(if context.local { Pack::None } else { pack })
+    }
+
+    /// Location of an output at `path` that is packed as `pack`.
+    ///
+    /// An output that names no location gets a key of its own for each execution.
+    pub(super) fn output_location(
         &self,
         at: &str,
         path: &GuestPath,
-        placement: &Placement,
-    ) -> Result<(Location, Pack), DocumentError> {
-        check_kind(&self.others, at)?;
-        if self.raw.is_some() {
-            return Err(DocumentError::new(
-                format!("{at}.raw"),
-                "an output cannot be `raw`; leave it out",
-            ));
+        pack: Pack,
+        context: &ArtifactContext,
+    ) -> Result<Location, DocumentError> {
+        if context.local {
+            return Ok(context.destination(at)?.object(&self.name));
         }
-        let pack = Pack::of(self.archive.as_ref()).map_err(|level| {
-            let message = format!("must be a level of gzip, -1 to 9, and not {level}");
-            DocumentError::new(format!("{at}.archive.tar.compressionLevel"), message)
-        })?;
-        // On one's own machine outputs are files with their names.
-        if placement.personal {
-            return Ok((placement.place(at)?.at(&self.name), Pack::None));
-        }
-        let location = match (self.whole(), self.key()) {
-            (Some(location), _) => location,
-            (None, Some(key)) => placement.place(at)?.at(key),
-            (None, None) => placement
-                .place(at)?
-                .below(&pack.file_name(&self.name, path.relative())),
+        let location = match self.named_location() {
+            NamedLocation::Complete(location) => location,
+            NamedLocation::Key(key) => context.destination(at)?.object(&key),
+            NamedLocation::None => {
+                let name = pack.file_name(&self.name, path.relative());
+                context.destination(at)?.own_object(&name)
+            }
         };
-        check(&location, at)?;
-        Ok((location, pack))
-    }
-}
-
-impl DefaultPlace {
-    /// An object with this key.
-    pub(super) fn at(&self, key: &str) -> Location {
-        Location {
-            repository: self.repository.clone(),
-            key: key.to_owned(),
-            default: self.default,
-        }
+        check_location(&location, at)?;
+        Ok(location)
     }
 
-    /// An object of this execution.
-    pub(super) fn below(&self, name: &str) -> Location {
-        match self.key.as_str() {
-            "" => self.at(name),
-            key => self.at(&format!("{key}/{name}")),
+    /// Refuses a location that an output cannot have.
+    pub(super) fn check_output(&self, at: &str) -> Result<(), DocumentError> {
+        self.unsupported.check(at)?;
+        match &self.raw {
+            Some(_) => Err(DocumentError::new(
+                format!("{at}.raw"),
+                "an output cannot be `raw`; remove this key",
+            )),
+            None => Ok(()),
         }
     }
 }

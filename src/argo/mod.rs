@@ -1,19 +1,34 @@
-//! Argo's side of the wire: what its agent posts, and what it wants back.
+//! Argo's side: the messages between its agent and a plugin, and the template inside of them.
 //!
-//! The source is Argo Workflows, version 4.1: `pkg/plugins/executor/template_executor_plugin.go` for the two messages,
-//! `pkg/apis/workflow/v1alpha1/workflow_types.go` for templates. Only what a plugin needs is read; what Argo may add is ignored.
+//! The source is Argo Workflows, version 4.1:
+//! `pkg/plugins/executor/template_executor_plugin.go` for the two messages, and
+//! `pkg/apis/workflow/v1alpha1/workflow_types.go` for templates. Only the fields that a plugin needs
+//! are read. Other fields are ignored, because Argo may add more.
+//!
+//! A call is converted in this order:
+//!
+//! 1. `request` parses the message, and returns a [`Call`] if the template is for this plugin.
+//! 2. [`repository`] finds the workflow's artifact repository.
+//! 3. `convert` checks the template and makes a [`crate::step::Step`].
+//! 4. `reply` writes the outcome of the step as Argo's reply.
 
 mod artifact;
+mod artifact_context;
 mod convert;
+mod declaration;
+mod inputs;
+mod outputs;
 pub mod plugin;
 mod reply;
 pub mod repository;
 mod request;
 mod schema;
 mod template;
+mod unsupported_kinds;
 pub mod workflow;
 
-pub use convert::{Conversion, Placement};
+pub use artifact_context::ArtifactContext;
+pub use convert::Conversion;
 pub use reply::{NodeResult, Reply};
 pub use request::{Call, from_template, parse};
 pub use schema::schema;

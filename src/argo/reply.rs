@@ -1,4 +1,4 @@
-//! What the agent wants back.
+//! The reply to the agent.
 
 use std::time::Duration;
 
@@ -8,15 +8,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::template::Template;
-use crate::step::{Outcome, Phase, Produced};
+use crate::step::{Outcome, Phase, Produced as StoredOutput};
 
-/// `ExecuteTemplateReply`. Without a node it means "not mine", and the agent asks the next plugin.
+/// Longest message of a step that never started, in characters.
+const MAX_ERROR_CHARS: usize = 1000;
+
+/// `ExecuteTemplateReply`. A reply without a node means that the template is for another plugin: the
+/// agent then asks the next one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
-    /// What the node came to.
+    /// Result of the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeResult>,
-    /// When to ask again, as a Go duration.
+    /// Delay after which the agent asks again, as a Go duration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requeue: Option<String>,
 }
@@ -27,62 +31,65 @@ pub struct NodeResult {
     /// `Succeeded`, `Failed` or `Error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// For the person at the UI.
+    /// Message for the reader of Argo's UI.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// What it made.
+    /// Outputs of the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Outputs>,
 }
 
-/// `Outputs`. Every value is a string: Argo turns anything else into an empty one.
+/// `Outputs`. Every value is a string, because Argo reads any other value as an empty string.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outputs {
     /// Output parameters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter>,
-    /// Output artifacts, as Argo writes them.
+    /// Output artifacts in Argo's format.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Map<String, Value>>,
-    /// Standard output.
+    /// Result of the step: standard output, or the result that the module returned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
-    /// The exit code.
+    /// Exit code of the module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<String>,
 }
 
-/// An output parameter.
+/// An output parameter with its value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parameter {
-    /// Its name.
+    /// Name of the parameter.
     pub name: String,
-    /// Its value.
+    /// Value of the parameter.
     pub value: String,
-    /// The name it is exported under. Argo exports it only when it is given back.
+    /// Name under which the workflow exports the parameter. Argo exports a parameter only if the
+    /// reply has this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_name: Option<String>,
 }
 
 impl Reply {
-    /// Some other plugin's template.
+    /// The template is for another plugin.
     pub fn not_mine() -> Self {
         Self::default()
     }
 
-    /// Ours, and there is nothing to say of it: the agent writes nothing, and asks no more.
-    pub fn nothing() -> Self {
+    /// The step has no result that Argo needs. The agent writes nothing, and does not ask again.
+    pub fn abandoned() -> Self {
         Self {
             node: Some(NodeResult::default()),
             requeue: None,
         }
     }
 
-    /// The step goes on: ask again after that time. The phase is empty, so that Argo goes on watching the node's timeout, and writes nothing.
-    pub fn later(after: Duration) -> Self {
-        // Rounded up to what Go reads.
+    /// The step still runs: the agent asks again after this delay, rounded up to whole seconds.
+    ///
+    /// The phase is empty. So the agent writes nothing, and Argo continues to enforce the timeout
+    /// of the node.
+    pub fn requeue(after: Duration) -> Self {
         let requeue = format!("{}s", after.as_secs() + u64::from(after.subsec_nanos() > 0));
         Self {
             node: Some(NodeResult::default()),
@@ -90,10 +97,10 @@ impl Reply {
         }
     }
 
-    /// A step that never started.
+    /// The step never started.
     pub fn error(message: impl Into<String>) -> Self {
-        // What people wrote is in it, and Argo takes only so much.
-        let message = message.into().chars().take(1000).collect();
+        // The message can quote long texts of the template.
+        let message = message.into().chars().take(MAX_ERROR_CHARS).collect();
         Self::node(NodeResult {
             phase: Some(Phase::Error),
             message,
@@ -108,7 +115,7 @@ impl Reply {
         }
     }
 
-    /// What a step came to, with what its template declared about its outputs.
+    /// The step ended. The template adds the fields of its outputs that Argo needs back.
     pub fn outcome(outcome: Outcome, template: &Template) -> Self {
         let global_name = |name: &str| {
             let declared = template
@@ -128,7 +135,7 @@ impl Reply {
             artifacts: outcome
                 .artifacts
                 .into_iter()
-                .map(|produced| artifact(produced, template))
+                .map(|stored| artifact(stored, template))
                 .collect(),
             result: outcome.result,
             exit_code: outcome.exit_code.map(|code| code.to_string()),
@@ -142,14 +149,17 @@ impl Reply {
     }
 }
 
-/// The artifact as declared, and where it is: without `archive`, a consumer would guess how it is packed.
-fn artifact(produced: Produced, template: &Template) -> Map<String, Value> {
-    let Produced {
+/// A stored output in Argo's format, with the fields of its declaration.
+///
+/// An output that the template does not declare is a plain file. It gets `archive: {none: {}}`, or a
+/// consumer would guess how it is packed.
+fn artifact(stored: StoredOutput, template: &Template) -> Map<String, Value> {
+    let StoredOutput {
         name,
         path,
         location,
         ..
-    } = produced;
+    } = stored;
     let mut artifact = Map::from_iter([("name".to_owned(), Value::from(name.clone()))]);
     let declared = template
         .outputs
@@ -182,14 +192,15 @@ fn artifact(produced: Produced, template: &Template) -> Map<String, Value> {
         key,
         default,
     } = location;
-    let (kind, place) = match repository {
+    let (kind, location) = match repository {
         Repository::S3(bucket) if !default => {
             ("s3", serde_json::json!(S3Location { key, ..*bucket }))
         }
         Repository::Http(url) => ("http", serde_json::json!(url)),
-        // A key alone means "in the workflow's own repository". Argo knows no directories: one stands for that.
+        // A key alone names an object in the workflow's own repository. Argo has no kind for a
+        // directory, so an object in one is written like that, too.
         _ => ("s3", serde_json::json!({"key": key})),
     };
-    artifact.insert(kind.to_owned(), place);
+    artifact.insert(kind.to_owned(), location);
     artifact
 }

@@ -1,4 +1,4 @@
-//! What the agent posts.
+//! The body of the agent's request.
 
 use serde_json::Value;
 
@@ -7,19 +7,23 @@ use super::template::Template;
 use crate::step::Workflow;
 use crate::text::{DocumentError, config_reader};
 
-/// A template that is ours.
+/// A request to run a template of this plugin.
 #[derive(Debug)]
 pub struct Call {
-    /// The workflow.
+    /// Workflow of the step.
     pub workflow: Workflow,
-    /// The template.
+    /// The template, as Argo's controller filled it in.
     pub template: Template,
-    /// Its `plugin.wasm` block.
+    /// The `plugin.wasm` block of the template.
     pub wasm: Wasm,
 }
 
-/// Reads `{"workflow": {"metadata": …}, "template": …}`. `None` when the template is some other plugin's: that is decided
-/// before anything in it is validated.
+/// Parses `{"workflow": {"metadata": …}, "template": …}`. `None` if the template is for another
+/// plugin: such a template is not checked any further.
+///
+/// # Errors
+///
+/// The body is not JSON, or the template has a mistake.
 pub fn parse(body: &[u8]) -> Result<Option<Call>, DocumentError> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|error| DocumentError::new("", format!("the request is not JSON: {error}")))?;
@@ -41,19 +45,24 @@ pub fn parse(body: &[u8]) -> Result<Option<Call>, DocumentError> {
     from_template(workflow, template)
 }
 
-/// The same for a template that is at hand.
+/// Makes a call of a workflow and a template. `None` if the template is for another plugin.
+///
+/// # Errors
+///
+/// The template has a mistake.
 pub fn from_template(workflow: Workflow, template: &Value) -> Result<Option<Call>, DocumentError> {
     let Some(wasm) = template.pointer("/plugin/wasm") else {
         return Ok(None);
     };
-    let beside = template["plugin"]
+    let other = template["plugin"]
         .as_object()
         .and_then(|plugin| plugin.keys().find(|key| *key != "wasm"));
-    if let Some(key) = beside {
+    if let Some(key) = other {
         return Err(DocumentError::new(
             "template.plugin",
             format!(
-                "unknown key `{key}` beside `wasm`; a template has one plugin, and its keys are below it"
+                "unknown key `{key}` beside `wasm`; a template has only one plugin, \
+                 so remove the key or move it below `wasm`"
             ),
         ));
     }

@@ -1,4 +1,5 @@
-//! The JSON Schema of templates, generated from the types: for editors, and in `docs/schemas/template.schema.json`.
+//! The JSON Schema of templates, generated from the types. `docs/schemas/template.schema.json` has
+//! it for editors.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -8,14 +9,14 @@ use serde_json::{Value, json};
 use super::plugin::Wasm;
 use super::template::Template;
 
-/// A template with its plugin. What else Argo knows in a template is allowed, and not described.
+/// A template with a plugin block. Other keys of Argo are allowed, and have no description.
 #[derive(JsonSchema)]
 #[schemars(rename = "Template")]
 #[expect(dead_code, reason = "only its schema is used")]
 struct Document {
     #[serde(flatten)]
     template: Template,
-    /// The plugin, which is this one.
+    /// The plugin block of this executor.
     plugin: Plugin,
 }
 
@@ -26,16 +27,17 @@ struct Plugin {
     wasm: Wasm,
 }
 
-/// Argo's variables, which stand for anything.
+/// The beginning of one of Argo's variables, which can have any value.
 const VARIABLE: &str = r"\{\{";
 
-/// The schema.
+/// The schema of a template.
 pub fn schema() -> Schema {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(widen));
     settings.into_generator().into_root_schema_for::<Document>()
 }
 
-/// What [`crate::text::config_reader`] takes: where a text is wanted, numbers and booleans too, and the other way round.
+/// Allows the same scalars as [`crate::text::config_reader`]: a number or a boolean in place of a
+/// string, and a string in place of a number or a boolean.
 fn widen(schema: &mut Schema) {
     let Some(schema) = schema.as_object_mut() else {
         return;
@@ -49,7 +51,7 @@ fn widen(schema: &mut Schema) {
         for (name, property) in properties {
             widen_type(property);
             if !required.iter().any(|required| required == name) {
-                allow_nothing(property);
+                allow_null(property);
             }
         }
     }
@@ -88,8 +90,8 @@ fn widen_type(schema: &mut Value) {
     }
 }
 
-/// A block with nothing in it is null in YAML.
-fn allow_nothing(schema: &mut Value) {
+/// Allows null in place of a map, because an empty block is null in YAML.
+fn allow_null(schema: &mut Value) {
     let Some(schema) = schema.as_object_mut() else {
         return;
     };

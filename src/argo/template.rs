@@ -1,28 +1,32 @@
-//! The parts of an Argo template that a plugin has to do with. Everything else in it is ignored, as Argo ignores it.
+//! The parts of an Argo template that concern a plugin. Other fields are ignored, as Argo ignores
+//! them for plugins.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::artifact::{ArchiveLocation, Artifact};
+use super::artifact_context::ArtifactContext;
+use super::repository::DestinationLookup;
+use crate::step::DefaultPlace as ArtifactDestination;
 use crate::text::DocumentError;
 use crate::text::units::Time;
 
-/// A template.
+/// A template of a Workflow, without its `plugin` block.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Template {
-    /// Its name.
+    /// Name of the template.
     pub name: String,
-    /// What it takes.
+    /// Inputs of the template.
     pub inputs: Inputs,
-    /// What it gives.
+    /// Outputs of the template.
     pub outputs: Outputs,
-    /// Where its artifacts go that name no place.
+    /// Location for artifacts that name none.
     pub archive_location: Option<ArchiveLocation>,
-    /// The longest it may take. Argo enforces it only while the node is pending.
+    /// Longest time of the whole step. Argo enforces the timeout only while the node is pending.
     pub timeout: Option<Time>,
-    /// The same, in Argo's older spelling.
+    /// Longest time of the whole step, as older versions of Argo spell it.
     pub active_deadline_seconds: Option<Time>,
     daemon: Option<bool>,
     sidecars: Option<Vec<Value>>,
@@ -40,20 +44,20 @@ pub struct Template {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Inputs {
-    /// Parameters.
+    /// Input parameters.
     pub parameters: Vec<InputParameter>,
-    /// Artifacts.
+    /// Input artifacts.
     pub artifacts: Vec<Artifact>,
 }
 
 /// `inputs.parameters[]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct InputParameter {
-    /// Its name.
+    /// Name of the parameter.
     pub name: String,
-    /// Its value, which the controller fills in.
+    /// Value of the parameter, which Argo's controller fills in.
     pub value: Option<String>,
-    /// Its value when none was given.
+    /// Value if the workflow supplies none.
     pub default: Option<String>,
 }
 
@@ -61,9 +65,9 @@ pub struct InputParameter {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Outputs {
-    /// Parameters.
+    /// Output parameters.
     pub parameters: Vec<OutputParameter>,
-    /// Artifacts.
+    /// Output artifacts.
     pub artifacts: Vec<Artifact>,
 }
 
@@ -71,13 +75,13 @@ pub struct Outputs {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputParameter {
-    /// Its name.
+    /// Name of the parameter, unique among the output parameters.
     pub name: String,
-    /// A constant.
+    /// A constant value.
     pub value: Option<String>,
-    /// Where its value comes from.
+    /// Where the value comes from.
     pub value_from: Option<ValueFrom>,
-    /// The name it is exported under, if it is.
+    /// Name under which the workflow exports the parameter.
     pub global_name: Option<String>,
 }
 
@@ -85,11 +89,11 @@ pub struct OutputParameter {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ValueFrom {
-    /// A file.
+    /// Path of the file with the value.
     pub path: Option<String>,
-    /// The step's result; it has no fields.
+    /// Marks a parameter whose value the module reports. The map has no fields.
     pub supplied: Option<Map<String, Value>>,
-    /// What it is otherwise.
+    /// Value if the step has none.
     pub default: Option<String>,
     json_path: Option<Value>,
     jq_filter: Option<Value>,
@@ -100,7 +104,7 @@ pub struct ValueFrom {
 }
 
 impl ValueFrom {
-    /// The name of a kind that needs what a plugin has not.
+    /// The key of a kind that works only for templates with a pod, if there is one.
     pub(super) fn unsupported(&self) -> Option<&'static str> {
         let kinds = [
             ("jsonPath", &self.json_path),
@@ -118,7 +122,31 @@ impl ValueFrom {
 }
 
 impl Template {
-    /// Refuses what cannot work for a plugin; warns of what Argo ignores.
+    /// The context of the template's artifacts: a complete `archiveLocation` replaces the
+    /// destination in `context`.
+    pub(super) fn artifact_context(
+        &self,
+        context: ArtifactContext,
+    ) -> Result<ArtifactContext, DocumentError> {
+        let Some(archive_location) = &self.archive_location else {
+            return Ok(context);
+        };
+        let Some(location) = archive_location.location("template.archiveLocation")? else {
+            return Ok(context);
+        };
+        let destination = ArtifactDestination {
+            repository: location.repository,
+            key: location.key.trim_end_matches('/').to_owned(),
+            default: false,
+            archive_logs: archive_location.archive_logs == Some(true),
+        };
+        Ok(ArtifactContext {
+            destination: DestinationLookup::Known(destination),
+            ..context
+        })
+    }
+
+    /// Refuses keys that cannot work for a plugin, and logs a warning for keys that Argo ignores.
     pub(super) fn check(&self) -> Result<(), DocumentError> {
         let present =
             |list: &Option<Vec<Value>>| list.as_ref().is_some_and(|list| !list.is_empty());

@@ -16,7 +16,7 @@ use super::settings::{self, Common};
 use super::template;
 use super::{Exit, Failure, output};
 use crate::argo::repository::{DestinationLookup, Repositories};
-use crate::argo::{self, Conversion, Placement, Reply, Template};
+use crate::argo::{self, ArtifactContext, Conversion, Reply, Template};
 use crate::config::Config;
 use crate::pipeline::Tees;
 use crate::pipeline::{Executor, is_artifact_name};
@@ -254,17 +254,17 @@ impl RunStep {
             default: true,
             archive_logs: false,
         };
-        let placement = Placement {
-            place: match place {
+        let artifacts = ArtifactContext {
+            destination: match place {
                 DestinationLookup::Unknown => DestinationLookup::Known(here),
                 place => place,
             },
             supplied,
-            personal,
+            local: personal,
         };
         let conversion = Conversion {
             limits: config.step_limits(),
-            placement,
+            artifacts,
         };
         let (mut step, template) = call.into_step(&conversion).map_err(Failure::usage)?;
         // Names that only the module chose, in a directory that nobody chose for them, would be a way to anywhere in it.

@@ -149,7 +149,7 @@ async fn mistakes_in_templates_are_named_with_their_location() {
                 let artifact = json!({"name": "a", "path": "/in/a", "raw": {"data": "x"}});
                 template["inputs"] = json!({"artifacts": [artifact, artifact]});
             }),
-            "`template.inputs.artifacts.a`: another artifact has this name too",
+            "`template.inputs.artifacts.a`: another artifact has the same name",
         ),
         (
             with(&|template| {
@@ -177,7 +177,7 @@ async fn mistakes_in_templates_are_named_with_their_location() {
                 template["outputs"] =
                     json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": archive}]});
             }),
-            "must be a level of gzip, -1 to 9, and not 99",
+            "must be a level of gzip from -1 to 9, not 99",
         ),
         (
             with(&|template| {

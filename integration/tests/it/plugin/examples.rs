@@ -6,7 +6,8 @@ use std::process::Command;
 
 use artifacts::Repository;
 use serde_json::{Value, json};
-use wasm_workflow_executor::argo::{self, Conversion, Placement};
+use wasm_workflow_executor::argo::repository::DestinationLookup;
+use wasm_workflow_executor::argo::{self, ArtifactContext, Conversion};
 use wasm_workflow_executor::config::Config;
 use wasm_workflow_executor::step::{DefaultPlace, Workflow};
 use wasm_workflow_integration::executor::program;
@@ -117,13 +118,13 @@ fn plugin_examples_are_accepted_and_run() {
                 let call = argo::from_template(workflow, &given)
                     .unwrap()
                     .expect("a template of this plugin");
-                let placement = Placement {
-                    place: Some(Ok(place.clone())),
-                    ..Placement::default()
+                let artifacts = ArtifactContext {
+                    destination: DestinationLookup::Known(place.clone()),
+                    ..ArtifactContext::default()
                 };
                 let conversion = Conversion {
                     limits: Config::default().step_limits(),
-                    placement,
+                    artifacts,
                 };
                 call.into_step(&conversion)
                     .unwrap_or_else(|error| panic!("{}: {error}", file.display()));

@@ -133,7 +133,7 @@ async fn outputs_may_not_overwrite_each_other() {
         .push(json!({"name": "twice", "path": "/in/text", "s3": {"key": "fixed"}}));
     let node = executor.node(&step).await;
     assert!(
-        message(&node).contains("another output of this template goes to the same place"),
+        message(&node).contains("another output of this template has the same location"),
         "{node}"
     );
     let elsewhere =

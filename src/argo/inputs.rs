@@ -1,0 +1,68 @@
+//! Inputs of a template, converted to those of a step.
+
+use super::artifact::Artifact;
+use super::artifact_context::ArtifactContext;
+use super::declaration::{guest_path, unique_names};
+use super::template::{InputParameter, Template};
+use crate::step::{InputArtifact, Parameter};
+use crate::text::DocumentError;
+
+/// The input parameters with their values.
+pub(super) fn parameters(template: &Template) -> Result<Vec<Parameter>, DocumentError> {
+    template.inputs.parameters.iter().map(parameter).collect()
+}
+
+fn parameter(declared: &InputParameter) -> Result<Parameter, DocumentError> {
+    let value = declared.value.as_ref().or(declared.default.as_ref());
+    match value {
+        Some(value) => Ok(Parameter {
+            name: declared.name.clone(),
+            value: value.clone(),
+        }),
+        None => Err(DocumentError::new(
+            format!("template.inputs.parameters.{}", declared.name),
+            "the parameter has no value; supply one where the template is used, or set a `default`",
+        )),
+    }
+}
+
+/// The input artifacts with their content.
+pub(super) fn artifacts(
+    template: &Template,
+    context: &ArtifactContext,
+) -> Result<Vec<InputArtifact>, DocumentError> {
+    let artifacts = &template.inputs.artifacts;
+    let names = artifacts.iter().map(|artifact| artifact.name.as_str());
+    unique_names(names, "template.inputs.artifacts", "artifact")?;
+    artifacts
+        .iter()
+        .map(|declared| artifact(declared, context))
+        .collect()
+}
+
+fn artifact(
+    declared: &Artifact,
+    context: &ArtifactContext,
+) -> Result<InputArtifact, DocumentError> {
+    let name = &declared.name;
+    let at = format!("template.inputs.artifacts.{name}");
+    let content = declared.content(&at, context)?;
+    let optional = declared.optional == Some(true);
+    if content.is_none() && !optional {
+        let message = match context.local {
+            true => format!("the artifact is missing; supply it with -a {name}=HOST_PATH"),
+            false => "the artifact was not supplied; supply it where the template is used, \
+                      or make it `optional`"
+                .to_owned(),
+        };
+        return Err(DocumentError::new(at, message));
+    }
+    Ok(InputArtifact {
+        name: name.clone(),
+        path: guest_path(&at, declared.path.as_deref())?,
+        content,
+        unpack: declared.unpack(context),
+        mode: declared.permissions(&at)?,
+        optional,
+    })
+}

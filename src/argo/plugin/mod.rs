@@ -1,0 +1,19 @@
+//! The `plugin.wasm` block of a template: the part that a workflow author writes for this executor.
+//!
+//! `wasm` has the whole block, `module` its key `module`, and each kind of module has a file of its
+//! own. The JSON Schema, [`super::schema()`], is generated from these types.
+
+mod bindle;
+mod env;
+mod http;
+mod limits;
+mod module;
+mod oci;
+mod permissions;
+mod pull;
+mod secret_name;
+mod string_or_map;
+mod wapm;
+mod wasm;
+
+pub use wasm::{Wasm, read};

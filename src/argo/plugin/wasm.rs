@@ -1,0 +1,105 @@
+//! The whole `plugin.wasm` block.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sources::{Error, Reference};
+
+use super::env::EnvVar;
+use super::limits::RequestedLimits;
+use super::module::ModuleSpec;
+use super::permissions::Permissions;
+use super::pull::Pull;
+use crate::text::{DocumentError, config_reader};
+
+const PATH: &str = "template.plugin.wasm";
+
+/// `plugin.wasm`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Wasm {
+    /// The module: a URI, or a map with one key for the kind of its source.
+    pub(in crate::argo) module: ModuleSpec,
+    /// How the module is fetched.
+    #[serde(default)]
+    pub(in crate::argo) pull: Pull,
+    /// Arguments of the module, without the program's name. They replace those of the package.
+    pub args: Option<Vec<String>>,
+    /// Environment variables of the module, in addition to those of the package.
+    #[serde(default)]
+    pub(in crate::argo) env: Vec<EnvVar>,
+    /// Standard input of the module.
+    pub stdin: Option<String>,
+    /// Access beyond the module's own directory. The operator has to allow it too.
+    #[serde(default)]
+    pub(in crate::argo) permissions: Permissions,
+    /// Limits of the module. They can be lower than the operator's limits, but not higher.
+    #[serde(default)]
+    pub(in crate::argo) limits: RequestedLimits,
+    /// Data for the module, in any form.
+    #[serde(default)]
+    pub options: Map<String, Value>,
+    /// A text that distinguishes this execution from others with the same inputs, such as
+    /// `{{node.name}}/{{retries}}`.
+    pub id: Option<String>,
+}
+
+/// Parses the block.
+///
+/// # Errors
+///
+/// A key is unknown or missing, or a value has the wrong type.
+pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
+    config_reader::read(wasm, PATH).map_err(|error| match error.path() {
+        PATH if error.is_unknown_key() => {
+            error.hint("if the module reads it as an option, move it under `options`")
+        }
+        _ => error,
+    })
+}
+
+impl Wasm {
+    /// The reference of the module.
+    pub(in crate::argo) fn reference(&self) -> Result<Reference, Error> {
+        self.module.reference()
+    }
+
+    /// Names of the Secrets with credentials for the module's origin.
+    pub(in crate::argo) fn secrets(&self) -> Result<Vec<String>, DocumentError> {
+        let auth = self
+            .module
+            .auth_secret()
+            .map(|secret| secret.checked(&format!("{PATH}.module.http.authSecret")));
+        let pull = self.pull.secrets.iter().enumerate();
+        let pull =
+            pull.map(|(index, secret)| secret.checked(&format!("{PATH}.pull.secrets[{index}]")));
+        auth.into_iter().chain(pull).collect()
+    }
+
+    /// Refuses keys that this version does not support. A step that ignored them could succeed with
+    /// the wrong result.
+    pub(in crate::argo) fn check_supported(&self) -> Result<(), DocumentError> {
+        if let Some(permission) = self.permissions.requested() {
+            return Err(DocumentError::new(
+                format!("{PATH}.permissions.{permission}"),
+                "not supported by this version",
+            ));
+        }
+        match self.limits.zero() {
+            Some(limit) => Err(DocumentError::new(
+                format!("{PATH}.limits.{limit}"),
+                "must be more than 0",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Names and values of the environment variables.
+    pub(in crate::argo) fn environment(&self) -> Result<Vec<(String, String)>, DocumentError> {
+        self.env
+            .iter()
+            .enumerate()
+            .map(|(index, variable)| variable.checked(&format!("{PATH}.env[{index}]")))
+            .collect()
+    }
+}
