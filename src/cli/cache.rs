@@ -8,7 +8,7 @@ use serde_json::json;
 use sources::PullPolicy;
 use sources::store::Store;
 
-use super::pull::Fetcher;
+use super::fetcher::Fetcher;
 use super::settings::{self, Common};
 use super::{Exit, Failure, output};
 use crate::config::Config;
@@ -16,13 +16,13 @@ use crate::text::units::ByteSize;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
-    /// List the references in the store, with the sizes and digests of what they resolved to
+    /// List the references in the store, with size and digest of each
     List(List),
-    /// Remove what was not used for longest
+    /// Remove the least recently used modules
     Prune(Prune),
-    /// Write modules into a file, for a machine that reaches no registry
+    /// Write modules into a file, for a machine without access to registries
     Export(Export),
-    /// Take in what `cache export` wrote; which reference is which content is that file's word
+    /// Read modules from a file of `cache export`; which reference names which module is not verified
     Import(Import),
 }
 
@@ -37,7 +37,7 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
-    /// How much may stay; 0 for nothing [default: `sources.maxStoreSize` of the configuration]
+    /// Size of the store afterwards; 0 removes everything [default: `sources.maxStoreSize` of the configuration]
     #[arg(long, value_name = "BYTES")]
     max_size: Option<ByteSize>,
     #[command(flatten)]
@@ -46,10 +46,10 @@ pub(super) struct Prune {
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// The modules; those that are not in the store are fetched
+    /// Modules to export; modules that are not in the store are fetched
     #[arg(required = true)]
     references: Vec<String>,
-    /// The file to write
+    /// File to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub(super) struct Export {
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// The file to read
+    /// File to read
     file: PathBuf,
     #[command(flatten)]
     common: Common,
@@ -78,9 +78,11 @@ impl CacheCommand {
             Self::Prune(Prune { max_size, common }) => {
                 let (store, config) = store(&common)?;
                 let removed = store.prune(max_size.unwrap_or(config.sources.max_store_size).0);
-                let (files, bytes, left) = (removed.files, removed.bytes, store.bytes());
-                output::say(&format!(
-                    "files removed: {files}, {bytes} bytes; {left} bytes are left"
+                output::eprint(&format!(
+                    "files removed: {}, {} bytes; {} bytes are left",
+                    removed.files,
+                    removed.bytes,
+                    store.bytes()
                 ));
             }
             Self::Export(export) => export.run()?,
@@ -110,7 +112,7 @@ impl Export {
         let fetcher = Fetcher::new(&self.common, &config)?;
         let mut resolved = Vec::new();
         for reference in references {
-            let (found, _) = fetcher.fetch(reference, PullPolicy::IfNotPresent)?;
+            let found = fetcher.fetch(reference, PullPolicy::IfNotPresent)?.resolved;
             if fetcher.is_local(&found.origin) {
                 let message = format!(
                     "`{}` is on this machine already: copy the file",
@@ -122,7 +124,7 @@ impl Export {
         }
         drop(fetcher);
         store.export(&resolved, &self.output)?;
-        output::say(&format!(
+        output::eprint(&format!(
             "modules in {}: {}",
             self.output.display(),
             resolved.len()
@@ -131,7 +133,7 @@ impl Export {
     }
 }
 
-/// The store of `run` and its like, and the configuration in force.
+/// The store of the current user, and the configuration in force.
 fn store(common: &Common) -> Result<(Store, Config), Failure> {
     let config = common.start(Some("off"))?;
     Ok((common.directories(false)?.store(&config), config))

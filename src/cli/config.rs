@@ -10,7 +10,7 @@ use super::{Exit, Failure, output, serve};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check the configuration, and print what is in force
+    /// Check the configuration as `serve` would, and print the configuration in force
     Check(Check),
 }
 
@@ -25,7 +25,7 @@ impl ConfigCommand {
         let Self::Check(Check { common }) = self;
         let config = common.start(Some("warn"))?;
         let directories = common.directories(true)?;
-        // All that `serve` does before it serves: what passes here starts there.
+        // The same setup as in `serve`: a configuration that passes here also starts there.
         settings::runtime()?.block_on(async {
             let kubernetes = common.kubernetes().await?;
             let stores = Common::stores(&config, kubernetes.clone());
@@ -33,10 +33,14 @@ impl ConfigCommand {
             serve::set_up(sources, stores, &config, &directories).map(drop)
         })?;
         let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;
-        // Not part of the document: these are flags.
-        let flags = json!({"cacheDir": directories.cache, "codeDir": directories.code, "scratchDir": directories.scratch});
-        if let (Some(printed), Some(flags)) = (printed.as_object_mut(), flags.as_object()) {
-            printed.insert("directories".to_owned(), flags.clone().into());
+        // The directories are flags, and not part of the document.
+        let flags = json!({
+            "cacheDir": directories.cache,
+            "codeDir": directories.code,
+            "scratchDir": directories.scratch,
+        });
+        if let Some(printed) = printed.as_object_mut() {
+            printed.insert("directories".to_owned(), flags);
         }
         output::data(&serde_saphyr::to_string(&printed).map_err(Failure::error)?);
         Ok(Exit::Succeeded)

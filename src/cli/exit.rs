@@ -1,18 +1,18 @@
-//! Exit codes.
+//! Exit codes of the program.
 
 use std::process::{ExitCode, Termination};
 
-/// What the program's exit code says.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// The step Succeeded, or the command did what it should.
+    /// The step Succeeded, or the command succeeded.
     Succeeded = 0,
-    /// The step Failed: the module's fault.
+    /// The step Failed.
     Failed = 1,
-    /// The step ended in Error, or the command could not do what it should.
+    /// The step ended with Error, or the command failed.
     Error = 2,
-    /// The command line makes no sense (`EX_USAGE` of sysexits.h).
+    /// The command line or the configuration is invalid (`EX_USAGE` of sysexits.h).
     Usage = 64,
 }
 

@@ -6,13 +6,14 @@ use clap::Args;
 use serde_json::json;
 use sources::PullPolicy;
 
+use super::fetcher::{self, Fetched};
 use super::settings::Common;
-use super::{Exit, Failure, output, pull};
+use super::{Exit, Failure, output};
 use crate::runtime::{self, Kind};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// The module: oci://…, https://…, wapm://…, bindle://…, wkg:…, or a file
+    /// Module: oci://…, https://…, wapm://…, bindle://…, wkg:…, or a file
     reference: String,
     /// Print JSON
     #[arg(long)]
@@ -23,8 +24,8 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let (resolved, module) =
-            pull::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
+        let Fetched { resolved, module } =
+            fetcher::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
         let inspection = runtime::inspect(&module.bytes)
             .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
         let kind = if inspection.component {
@@ -32,12 +33,20 @@ impl Inspect {
         } else {
             "core module"
         };
-        let (size, digest) = (module.bytes.len(), module.package.module.to_string());
+        let size = module.bytes.len();
+        let digest = module.package.module.to_string();
         let runs = inspection.kind().map(runs_as);
         let pinned = resolved.pinned().map(|reference| reference.to_string());
         if self.json {
-            let (imports, exports) = (&inspection.imports, &inspection.exports);
-            let json = json!({"kind": kind, "runs": runs, "size": size, "digest": digest, "pinned": pinned, "imports": imports, "exports": exports});
+            let json = json!({
+                "kind": kind,
+                "runs": runs,
+                "size": size,
+                "digest": digest,
+                "pinned": pinned,
+                "imports": inspection.imports,
+                "exports": inspection.exports,
+            });
             output::data(&format!("{json:#}\n"));
             return Ok(Exit::Succeeded);
         }
@@ -62,7 +71,7 @@ impl Inspect {
     }
 }
 
-/// How the executor would run it.
+/// How the executor runs a module of this kind.
 fn runs_as(kind: Kind) -> &'static str {
     match kind {
         Kind::CoreCommand => "command (WASI 0.1)",

@@ -1,24 +1,24 @@
-//! Writing to the terminal. A reader that has gone away is no error.
+//! Writing to the terminal. An error is ignored, because it means that the reader is gone.
 
 use std::io::{self, Write};
 
-/// Data, to standard output.
+/// Writes data to standard output.
 pub(super) fn data(text: &str) {
-    bytes(text.as_bytes());
+    data_bytes(text.as_bytes());
 }
 
-/// Data as it comes, to standard output.
-pub(super) fn bytes(bytes: &[u8]) {
+/// Writes data to standard output, and flushes it.
+pub(super) fn data_bytes(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
-/// Talk, to standard error.
-pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+/// Writes a message and a newline to standard error.
+pub(super) fn eprint(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
-/// Talk as it comes, to standard error.
-pub(super) fn say_bytes(bytes: &[u8]) {
+/// Writes bytes to standard error.
+pub(super) fn eprint_bytes(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);
 }

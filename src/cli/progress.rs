@@ -1,4 +1,4 @@
-//! Progress of a long download or compilation, on a terminal.
+//! The progress of a download or a compilation, on a terminal.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -7,14 +7,19 @@ use std::time::Duration;
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sources::source::Progress;
 
-/// A line on standard error that is gone when the work is done. Nothing when standard error is no terminal.
+/// Time between two frames of the animation.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A line on standard error that shows the current work, until it is cleared. The line is not shown
+/// if standard error is not a terminal.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(super) struct Spinner {
     bar: ProgressBar,
 }
 
-impl Line {
-    pub(super) fn new(doing: &str) -> Self {
+impl Spinner {
+    /// Shows the line with a message.
+    pub(super) fn new(message: &str) -> Self {
         let target = if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {
@@ -24,23 +29,27 @@ impl Line {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
-        bar.set_message(doing.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(100));
+        bar.set_message(message.to_owned());
+        bar.enable_steady_tick(TICK);
         Self { bar }
     }
 
+    /// The same line as a receiver of progress.
     pub(super) fn shared(&self) -> Arc<dyn Progress> {
         Arc::new(self.clone())
     }
 
-    pub(super) fn done(&self) {
+    /// Removes the line from the terminal.
+    pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-impl Progress for Line {
+impl Progress for Spinner {
     fn downloaded(&self, done: u64, total: Option<u64>) {
         let message = match total {
+            // The module is compiled next.
+            Some(total) if total == done => "compiling".to_owned(),
             Some(total) if total > 0 => format!(
                 "downloading {} of {}",
                 BinaryBytes(done),
@@ -48,11 +57,6 @@ impl Progress for Line {
             ),
             _ => format!("downloading {}", BinaryBytes(done)),
         };
-        // What follows a download is a compilation.
-        self.bar.set_message(if total == Some(done) {
-            "compiling".to_owned()
-        } else {
-            message
-        });
+        self.bar.set_message(message);
     }
 }

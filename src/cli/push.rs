@@ -9,67 +9,42 @@ use sources::oci::push::{Interfaces, Publication};
 use sources::reference::OciReference;
 use sources::{Reference, Requester};
 
-use super::run::pair;
+use super::arguments::{NameValue, name_value};
 use super::settings::{self, Common};
 use super::{Exit, Failure, output};
 use crate::runtime;
 
 #[derive(Debug, Args)]
 pub(super) struct Push {
-    /// The module's file
+    /// File with the module
     file: PathBuf,
-    /// Where to: oci://HOST/REPOSITORY:TAG
+    /// Destination: oci://HOST/REPOSITORY:TAG
     reference: String,
-    /// An annotation of the manifest, such as org.opencontainers.image.source=https://…; repeatable
-    #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = pair)]
-    annotations: Vec<(String, String)>,
+    /// Annotation of the manifest, such as org.opencontainers.image.source=https://…; repeatable
+    #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = name_value)]
+    annotations: Vec<NameValue>,
     #[command(flatten)]
     common: Common,
 }
 
 impl Push {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let registry = self.reference.split_once('/').map(|(host, _)| host);
-        let names_one =
-            registry.is_some_and(|host| host.contains(['.', ':']) || host == "localhost");
-        let reference = match settings::reference(&self.reference) {
-            Err(failure) if names_one => return Err(failure),
-            reference => reference.ok(),
-        };
-        let oci = reference
-            .as_ref()
-            .and_then(Reference::as_kind::<OciReference>);
-        // A module is published where the user says, and never on Docker Hub by default.
-        if let Some(oci) = oci.filter(|_| !names_one) {
-            return Err(Failure::usage(format!(
-                "`{}` names no registry\nhint: that would be oci://{oci}",
-                self.reference
-            )));
-        }
-        let is_tag = |oci: &&OciReference| oci.digest().is_none() && oci.select().is_none();
-        let reference = oci.filter(is_tag).ok_or_else(|| {
-            Failure::usage(format!(
-                "`{}` is not a tag in a registry, oci://HOST/REPOSITORY:TAG",
-                self.reference
-            ))
-        })?;
+        let reference = self.destination()?;
         let publication = self.publication()?;
         let config = self.common.start(Some("off"))?;
         let digest = settings::runtime()?.block_on(async {
-            let (kubernetes, directories) = (
-                self.common.kubernetes().await?,
-                self.common.directories(false)?,
-            );
+            let kubernetes = self.common.kubernetes().await?;
+            let directories = self.common.directories(false)?;
             let sources =
                 self.common
                     .sources(&config, &directories, kubernetes, true, Arc::new(()))?;
             let pushed = sources
-                .push(reference, &publication, &Requester::default())
+                .push(&reference, &publication, &Requester::default())
                 .await;
             pushed
                 .map_err(|error| Failure::from(error.context(format_args!("`oci://{reference}`"))))
         })?;
-        output::say(&format!(
+        output::eprint(&format!(
             "pushed {} bytes to oci://{reference}",
             publication.module.len()
         ));
@@ -81,15 +56,43 @@ impl Push {
         Ok(Exit::Succeeded)
     }
 
-    /// Now; or what the annotation says, or `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>), so that the same module has the
-    /// same digest again.
+    /// The tag to push to. It must name its registry: without one, a reference means Docker Hub, and
+    /// a module must not be published there by mistake.
+    fn destination(&self) -> Result<OciReference, Failure> {
+        let text = &self.reference;
+        let names_registry = text
+            .split_once('/')
+            .is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");
+        let reference = match settings::reference(text) {
+            Err(failure) if names_registry => return Err(failure),
+            reference => reference.ok(),
+        };
+        let oci = reference
+            .as_ref()
+            .and_then(Reference::as_kind::<OciReference>);
+        match oci {
+            Some(oci) if !names_registry => {
+                let failure = Failure::usage(format!("`{text}` names no registry"));
+                Err(failure.hint(format!("the full reference would be oci://{oci}")))
+            }
+            Some(oci) if oci.digest().is_none() && oci.select().is_none() => Ok(oci.clone()),
+            _ => Err(Failure::usage(format!(
+                "`{text}` is not a tag in a registry, oci://HOST/REPOSITORY:TAG"
+            ))),
+        }
+    }
+
+    /// Time of creation: the annotation if there is one, else `SOURCE_DATE_EPOCH`, else now.
+    ///
+    /// With one of the first two, the same module gets the same digest again
+    /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
     fn created(&self) -> Result<String, Failure> {
         let annotation = self
             .annotations
             .iter()
-            .find(|(name, _)| name == "org.opencontainers.image.created");
-        if let Some((_, created)) = annotation {
-            return Ok(created.clone());
+            .find(|annotation| annotation.name == "org.opencontainers.image.created");
+        if let Some(annotation) = annotation {
+            return Ok(annotation.value.clone());
         }
         let Ok(seconds) = std::env::var("SOURCE_DATE_EPOCH") else {
             return Ok(jiff::Timestamp::now().to_string());
@@ -104,7 +107,7 @@ impl Push {
         Ok(time.to_string())
     }
 
-    /// What is not WebAssembly is not published.
+    /// The content of the manifest. A file that is not WebAssembly is an error.
     fn publication(&self) -> Result<Publication, Failure> {
         let file = self.file.display();
         let module = std::fs::read(&self.file)
@@ -119,7 +122,11 @@ impl Push {
             module: module.into(),
             created: self.created()?,
             component: inspection.component.then_some(interfaces),
-            annotations: self.annotations.iter().cloned().collect::<BTreeMap<_, _>>(),
+            annotations: self
+                .annotations
+                .iter()
+                .map(|annotation| (annotation.name.clone(), annotation.value.clone()))
+                .collect::<BTreeMap<_, _>>(),
         })
     }
 }

@@ -14,7 +14,7 @@ use sources::source::SharedProgress;
 use sources::store::Store;
 use sources::{Reference, Sources};
 
-use super::Failure;
+use super::{Exit, Failure};
 use crate::app::artifact_host::Surroundings;
 use crate::app::credentials::Credentials;
 use crate::config::{Config, LogFormat};
@@ -165,13 +165,19 @@ impl Common {
             let (kind, failure) = (error.kind(), Failure::from(error));
             match kind {
                 sources::ErrorKind::InvalidConfig if failure.message.starts_with("`sources.") => {
-                    Failure::usage(format!(
-                        "the configuration in {}: {}",
-                        self.origin(),
-                        failure.message
-                    ))
+                    Failure {
+                        hint: failure.hint.clone(),
+                        ..Failure::usage(format!(
+                            "the configuration in {}: {}",
+                            self.origin(),
+                            failure.message
+                        ))
+                    }
                 }
-                sources::ErrorKind::InvalidConfig => Failure::usage(failure.message),
+                sources::ErrorKind::InvalidConfig => Failure {
+                    exit: Exit::Usage,
+                    ..failure
+                },
                 _ => failure,
             }
         };

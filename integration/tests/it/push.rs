@@ -219,7 +219,7 @@ fn invalid_pushes_are_errors() {
             text(&module),
             "acme/g:1",
             64,
-            "names no registry\nhint: that would be oci://docker.io/acme/g:1",
+            "names no registry\nhint: the full reference would be oci://docker.io/acme/g:1",
         ),
         (text(&module), "localhost:5000", 64, "names no registry"),
         (

@@ -47,14 +47,18 @@ fn exit_codes_distinguish_failed_error_and_usage() {
         (
             &["run", text(&trap), "-p", "a=1", "-p", "a=2"],
             64,
-            "-p a=… is there twice",
+            "-p a=… is given twice",
         ),
         (
             &["run", text(&trap), "-a", "x=y:in/x"],
             64,
             "must begin with `/`",
         ),
-        (&["run", "--template", text(&trap)], 64, "is no YAML file"),
+        (
+            &["run", "--template", text(&trap)],
+            64,
+            "is not a YAML file",
+        ),
         (
             &["run", text(&trap), "--limit-time", "2h"],
             64,
@@ -91,12 +95,12 @@ fn exit_codes_distinguish_failed_error_and_usage() {
                 "x=file:/in/y",
             ],
             64,
-            "-a x=… is there twice",
+            "-a x=… is given twice",
         ),
         (
             &["run", text(&trap), "-o", "x=/in/x", "-o", "x=/in/y"],
             64,
-            "-o x=… is there twice",
+            "-o x=… is given twice",
         ),
         (
             &["run", text(&trap), "-a", "x"],

@@ -1,0 +1,80 @@
+//! Values of the flags of `manifest`.
+
+use crate::kubernetes::is_dns_subdomain;
+
+/// An environment variable with a value from a Secret.
+#[derive(Clone, Debug)]
+pub(super) struct EnvFromSecret {
+    /// Name of the variable.
+    pub(super) name: String,
+    /// Name of the Secret, in the workflow's namespace.
+    pub(super) secret: String,
+    /// Key in the Secret.
+    pub(super) key: String,
+}
+
+/// Parses the name of a namespace.
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    if text.contains('.') || text.len() > 63 {
+        return Err(
+            "it must be the name of a namespace: lower case letters, digits and `-`".to_owned(),
+        );
+    }
+    name(text)
+}
+
+/// Parses the name of an image.
+pub(super) fn image(text: &str) -> Result<String, String> {
+    let (repository, _) = text.split_once('@').unwrap_or((text, ""));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._:/@-".contains(c);
+    let name = repository
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.split(':').next())
+        .unwrap_or_default();
+    let lower = !name.is_empty() && !name.contains(char::is_uppercase);
+    match text.chars().all(plain) && lower {
+        true => Ok(text.to_owned()),
+        false => Err(
+            "it must be an image, such as registry.example.com/wasm-workflow-executor:0.1.0"
+                .to_owned(),
+        ),
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.chars().all(plain) && name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
+/// Parses `NAME=SECRET/KEY`.
+pub(super) fn variable(text: &str) -> Result<EnvFromSecret, String> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(name, from)| Some((name, from.split_once('/')?)));
+    match parts {
+        Some((name, (secret, key)))
+            if is_variable(name) && is_dns_subdomain(secret) && !key.is_empty() =>
+        {
+            Ok(EnvFromSecret {
+                name: name.to_owned(),
+                secret: secret.to_owned(),
+                key: key.to_owned(),
+            })
+        }
+        _ => Err(
+            "it must look like NAME=SECRET/KEY, such as AWS_ACCESS_KEY_ID=artifacts/accessKey"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Parses the name of an object.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    match is_dns_subdomain(text) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("it must be the name of an object in Kubernetes: lower case letters, digits, `-` and `.`".to_owned())
+        }
+    }
+}

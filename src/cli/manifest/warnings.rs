@@ -1,0 +1,88 @@
+//! Everything that a configuration needs and the printed manifests do not contain.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::config::{Config, SecretSource};
+
+/// The parts of the command line that answer a need of the configuration.
+pub(super) struct Given<'a> {
+    /// Names of the environment variables that `--env` sets.
+    pub(super) variables: Vec<&'a str>,
+    pub(super) api_access: bool,
+    pub(super) image: bool,
+}
+
+/// One warning for each need that the command line does not answer.
+pub(super) fn warnings(config: &Config, given: &Given<'_>) -> Vec<String> {
+    let credentials = config.sources.credentials.iter();
+    let secrets = credentials.flat_map(|credential| {
+        let password = credential.password_from.iter();
+        password.chain(&credential.token_from)
+    });
+    let mut warnings: Vec<String> = secrets
+        .filter_map(|secret| missing_secret(secret, given))
+        .collect();
+    warnings.extend(config.sources.file_root.as_deref().map(not_mounted));
+    let secrets = repository_secrets(config);
+    if !given.api_access && !secrets.is_empty() {
+        let names = secrets.into_iter().collect::<Vec<_>>().join(", ");
+        warnings.push(format!(
+            "the artifact repository names the Secrets {names}, which can be read only with --api-access"
+        ));
+    }
+    if !given.image {
+        warnings.push(
+            "no image of this version is published; build one with plugin/image/build, \
+             and name it with --image"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+fn missing_secret(secret: &SecretSource, given: &Given<'_>) -> Option<String> {
+    match (&secret.env, &secret.file) {
+        (Some(name), _) if given.variables.contains(&name.as_str()) => None,
+        (Some(name), _) => Some(format!(
+            "the configuration reads the environment variable {name}; \
+             add --env {name}=SECRET/KEY"
+        )),
+        (None, Some(file)) => Some(not_mounted(file)),
+        (None, None) => None,
+    }
+}
+
+fn not_mounted(file: &Path) -> String {
+    format!(
+        "the configuration reads `{}`, but a plugin cannot mount files; \
+         the image must contain this path",
+        file.display()
+    )
+}
+
+/// Names of the Secrets with the keys of the operator's artifact repository.
+pub(super) fn repository_secrets(config: &Config) -> BTreeSet<String> {
+    let Some(s3) = config
+        .artifacts
+        .repository
+        .as_ref()
+        .and_then(|repository| repository.s3.as_ref())
+    else {
+        return BTreeSet::new();
+    };
+    let customer = s3
+        .encryption_options
+        .as_ref()
+        .and_then(|options| options.server_side_customer_key_secret.as_ref());
+    let keys = [
+        &s3.access_key_secret,
+        &s3.secret_key_secret,
+        &s3.session_token_secret,
+        &s3.ca_secret,
+    ];
+    let keys = keys.into_iter().flatten().chain(customer);
+    keys.map(|key| key.name.clone())
+        .filter(|name| !name.is_empty())
+        .collect()
+}

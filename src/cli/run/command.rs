@@ -1,0 +1,148 @@
+//! Runs the step of a command line.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::flags::RunStep;
+use super::report::{self, Outputs};
+use super::step::{self, PreparedStep};
+use crate::argo::Reply;
+use crate::argo::repository::{DestinationLookup, Repositories};
+use crate::cli::progress::Spinner;
+use crate::cli::settings::{self, Common};
+use crate::cli::{Exit, Failure, output};
+use crate::config::Config;
+use crate::kubernetes::Kubernetes;
+use crate::pipeline::{Executor, Tees};
+use crate::step::{ExecutionId, Outcome, Phase, Step, Workflow};
+
+/// Slots of the executor. `run` runs one step.
+const SLOTS: u32 = 1;
+
+/// The standard output of the module, as far as it was written.
+type Printed = Arc<Mutex<Vec<u8>>>;
+
+impl RunStep {
+    pub(in crate::cli) fn run(self) -> Result<Exit, Failure> {
+        // The log is off, because it would repeat the report.
+        let config = self.common.start(Some("off"))?;
+        self.check_output_directory(&config)?;
+        let runtime = settings::runtime()?;
+        let kubernetes = runtime.block_on(self.common.kubernetes())?;
+        let repository = repository(&config, &runtime);
+        let PreparedStep { step, template } = step::prepare(&self, &config, repository)?;
+        let printed = Printed::default();
+        let tees = match self.json {
+            true => Tees::default(),
+            false => tees(&printed),
+        };
+        let outcome = runtime.block_on(self.execute(&config, kubernetes, step, tees))?;
+        let exit = match outcome.phase {
+            Phase::Succeeded => Exit::Succeeded,
+            Phase::Failed => Exit::Failed,
+            Phase::Error => Exit::Error,
+        };
+        if self.json {
+            let reply = Reply::outcome(outcome, &template);
+            let node = serde_json::to_string(&reply.node).map_err(Failure::error)?;
+            output::data(&format!("{node}\n"));
+        } else {
+            let outputs = match &config.artifacts.repository {
+                Some(_) => Outputs::Repository,
+                None => Outputs::Directory(self.output_directory()),
+            };
+            let printed = printed.lock();
+            report::report(&outcome, &String::from_utf8_lossy(&printed), &outputs);
+        }
+        Ok(exit)
+    }
+
+    /// Refuses an output directory that cannot be used, before the module runs.
+    fn check_output_directory(&self, config: &Config) -> Result<(), Failure> {
+        let Some(directory) = &self.output_dir else {
+            return Ok(());
+        };
+        if config.artifacts.repository.is_some() {
+            return Err(Failure::usage(
+                "--output-dir cannot be used with an artifact repository; remove one of the two",
+            ));
+        }
+        match directory.ancestors().find(|directory| directory.exists()) {
+            Some(ancestor) if !ancestor.is_dir() => Err(Failure::usage(format!(
+                "--output-dir: `{}` is not a directory",
+                ancestor.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn execute(
+        &self,
+        config: &Config,
+        kubernetes: Option<Kubernetes>,
+        step: Step,
+        tees: Tees,
+    ) -> Result<Outcome, Failure> {
+        let spinner = Spinner::new("preparing the module");
+        let directories = self.common.directories(false)?;
+        let stores = Common::stores(config, kubernetes.clone());
+        let sources = self
+            .common
+            .sources(config, &directories, kubernetes, true, spinner.shared())
+            .inspect_err(|_| spinner.clear())?;
+        let executor = Executor::new(sources, stores, directories.settings(config, SLOTS))
+            .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
+        let executor = Arc::new(executor);
+        // The step would prepare its module itself. Here the spinner shows the progress. An error
+        // is not lost: the step meets the same error again.
+        let _ = executor.prepare(&step.request()).await;
+        spinner.clear();
+        let outcome = executor
+            .execute(ExecutionId::new("run"), step, cancelled_by_ctrl_c(), tees)
+            .await;
+        // No later process would remove the directories of this one.
+        executor.clean_up();
+        Ok(outcome)
+    }
+}
+
+/// The operator's artifact repository, if one is configured.
+fn repository(config: &Config, runtime: &Runtime) -> DestinationLookup {
+    let Some(repository) = &config.artifacts.repository else {
+        return DestinationLookup::Unknown;
+    };
+    let repositories = Repositories::new(None, Some(repository.clone()), None);
+    let workflow = Workflow {
+        name: "run".to_owned(),
+        ..Workflow::default()
+    };
+    runtime.block_on(repositories.destination(&workflow, "step"))
+}
+
+/// Copies both streams of the module to the terminal, and standard output also to `printed`.
+fn tees(printed: &Printed) -> Tees {
+    let printed = Arc::clone(printed);
+    let stdout = move |bytes: &[u8]| {
+        printed.lock().extend_from_slice(bytes);
+        output::data_bytes(bytes);
+    };
+    Tees {
+        stdout: Some(Box::new(stdout)),
+        stderr: Some(Box::new(output::eprint_bytes)),
+    }
+}
+
+/// A token that is cancelled when the user presses Ctrl+C.
+fn cancelled_by_ctrl_c() -> CancellationToken {
+    let cancel = CancellationToken::new();
+    let cancelled = cancel.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            cancelled.cancel();
+        }
+    });
+    cancel
+}

@@ -1,0 +1,145 @@
+//! The step that a command line describes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use artifacts::{Location, Repository};
+
+use super::flags::RunStep;
+use super::{artifact_flags, template_edits};
+use crate::argo::repository::DestinationLookup;
+use crate::argo::{self, ArtifactContext, Call, Conversion, Template};
+use crate::cli::Failure;
+use crate::cli::arguments::NameValue;
+use crate::cli::template::{self, LoadedTemplate};
+use crate::config::Config;
+use crate::step::{DefaultPlace as ArtifactDestination, Step, Workflow};
+
+/// A step, and the template that Argo's reply needs.
+#[derive(Debug)]
+pub(super) struct PreparedStep {
+    pub(super) step: Step,
+    pub(super) template: Template,
+}
+
+/// Makes the step. `repository` is the operator's artifact repository, if one is configured.
+pub(super) fn prepare(
+    flags: &RunStep,
+    config: &Config,
+    repository: DestinationLookup,
+) -> Result<PreparedStep, Failure> {
+    let LoadedTemplate {
+        mut template,
+        workflow,
+    } = load(flags)?;
+    if flags.template.is_some() && flags.reference.is_some() {
+        // The template's own module is not used, but a mistake in it is an error in Argo.
+        let own = argo::from_template(workflow.clone(), &template)?;
+        own.map(|call| call.module()).transpose()?;
+    }
+    template_edits::check_lists(&template)?;
+    let supplied = artifact_flags::supply(&flags.artifacts, &mut template)?;
+    template_edits::apply(flags, &mut template)?;
+    let call = argo::from_template(workflow, &template)?;
+    let call = call.ok_or_else(|| Failure::usage("the template has no `plugin.wasm`"))?;
+    convert(flags, config, call, artifacts(flags, repository, supplied)?)
+}
+
+fn load(flags: &RunStep) -> Result<LoadedTemplate, Failure> {
+    let parameters = unique("-p", &flags.parameters)?;
+    unique("-a", &flags.artifacts)?;
+    unique("-o", &flags.outputs)?;
+    if let Some(from) = &flags.template {
+        let (file, name) = match from.split_once('#') {
+            Some((file, name)) => (file, Some(name)),
+            None => (from.as_str(), None),
+        };
+        return template::load(Path::new(file), name, &parameters);
+    }
+    Ok(LoadedTemplate {
+        template: template_edits::empty_template(&parameters),
+        workflow: Workflow {
+            name: "run".to_owned(),
+            namespace: "default".to_owned(),
+            uid: String::new(),
+        },
+    })
+}
+
+/// Where the artifacts are: in the operator's repository, or else in the output directory.
+fn artifacts(
+    flags: &RunStep,
+    repository: DestinationLookup,
+    supplied: BTreeMap<String, Location>,
+) -> Result<ArtifactContext, Failure> {
+    let directory = std::path::absolute(flags.output_directory()).map_err(Failure::usage)?;
+    let local = matches!(repository, DestinationLookup::Unknown);
+    let destination = match repository {
+        DestinationLookup::Unknown => DestinationLookup::Known(ArtifactDestination {
+            repository: Repository::directory(directory),
+            key: String::new(),
+            default: true,
+            archive_logs: false,
+        }),
+        known => known,
+    };
+    Ok(ArtifactContext {
+        destination,
+        supplied,
+        local,
+    })
+}
+
+fn convert(
+    flags: &RunStep,
+    config: &Config,
+    call: Call,
+    artifacts: ArtifactContext,
+) -> Result<PreparedStep, Failure> {
+    // An artifact that only the module names is written to a file with this name. In the current
+    // directory the module could overwrite any file, so the user must name a directory.
+    let refuse_undeclared = flags.output_dir.is_none() && artifacts.local;
+    let conversion = Conversion {
+        limits: config.step_limits(),
+        artifacts,
+    };
+    let (mut step, template) = call.into_step(&conversion)?;
+    if refuse_undeclared {
+        step.undeclared_artifacts = None;
+    }
+    if let Some(time) = within("time", flags.limit_time, config.limits.time)? {
+        step.limits.time = time.0;
+    }
+    if let Some(memory) = within("memory", flags.limit_memory, config.limits.memory)? {
+        step.limits.memory = memory.0;
+    }
+    Ok(PreparedStep { step, template })
+}
+
+/// The values of a repeatable flag by name. A name that is given twice is an error.
+fn unique(flag: &str, given: &[NameValue]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut unique = BTreeMap::new();
+    for NameValue { name, value } in given {
+        if unique.insert(name.clone(), value.clone()).is_some() {
+            return Err(Failure::usage(format!("{flag} {name}=… is given twice")));
+        }
+    }
+    Ok(unique)
+}
+
+/// A limit of the command line. It replaces the template's limit, and cannot be higher than the
+/// operator's limit either.
+fn within<T: Copy + PartialOrd + fmt::Display>(
+    name: &str,
+    requested: Option<T>,
+    allowed: T,
+) -> Result<Option<T>, Failure> {
+    match requested {
+        Some(requested) if requested > allowed => Err(Failure::usage(format!(
+            "--limit-{name} {requested} is above `limits.{name}` of the configuration, {allowed}"
+        ))
+        .hint("`config check` prints the configuration in force")),
+        requested => Ok(requested),
+    }
+}

@@ -1,0 +1,123 @@
+//! Argo's variables, `{{…}}`, and their values outside a cluster.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::cli::Failure;
+use crate::step::Workflow;
+
+/// The variables that have a value outside a cluster: parameters, paths of artifacts, and names of
+/// the workflow and the node. `arguments` are the parameters of the workflow.
+pub(super) fn variables(
+    template: &Value,
+    arguments: &Value,
+    workflow: &Workflow,
+) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::from([
+        ("workflow.name".to_owned(), workflow.name.clone()),
+        ("workflow.namespace".to_owned(), workflow.namespace.clone()),
+        ("workflow.uid".to_owned(), workflow.uid.clone()),
+        ("node.name".to_owned(), workflow.name.clone()),
+        ("retries".to_owned(), "0".to_owned()),
+    ]);
+    let mut add = |list: Option<&Value>, key: &str, name: &dyn Fn(&str) -> String| {
+        for item in list.and_then(Value::as_array).into_iter().flatten() {
+            let value = item
+                .get(key)
+                .or_else(|| item.get("default"))
+                .and_then(scalar);
+            if let (Some(item_name), Some(value)) = (item["name"].as_str(), value) {
+                variables.insert(name(item_name), value);
+            }
+        }
+    };
+    add(Some(arguments), "value", &|name| {
+        format!("workflow.parameters.{name}")
+    });
+    add(template.pointer("/inputs/parameters"), "value", &|name| {
+        format!("inputs.parameters.{name}")
+    });
+    add(template.pointer("/inputs/artifacts"), "path", &|name| {
+        format!("inputs.artifacts.{name}.path")
+    });
+    add(template.pointer("/outputs/artifacts"), "path", &|name| {
+        format!("outputs.artifacts.{name}.path")
+    });
+    for output in template
+        .pointer("/outputs/parameters")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        if let (Some(name), Some(path)) = (
+            output["name"].as_str(),
+            output.pointer("/valueFrom/path").and_then(scalar),
+        ) {
+            variables.insert(format!("outputs.parameters.{name}.path"), path);
+        }
+    }
+    variables
+}
+
+/// The text of a scalar.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// Replaces the variables in all strings of a value. A variable without a value is an error.
+pub(super) fn substitute(
+    value: &mut Value,
+    variables: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
+    match value {
+        Value::String(text) if text.contains("{{") => *text = replace(text, variables)?,
+        Value::Array(items) => items
+            .iter_mut()
+            .try_for_each(|item| substitute(item, variables))?,
+        Value::Object(map) => map
+            .values_mut()
+            .try_for_each(|item| substitute(item, variables))?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn replace(text: &str, variables: &BTreeMap<String, String>) -> Result<String, Failure> {
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((name, after)) = after.split_once("}}") else {
+            break;
+        };
+        let name = name.trim();
+        let value = variables.get(name).ok_or_else(|| no_value(name))?;
+        replaced.push_str(before);
+        replaced.push_str(value);
+        rest = after;
+    }
+    replaced.push_str(rest);
+    Ok(replaced)
+}
+
+fn no_value(name: &str) -> Failure {
+    let failure = Failure::usage(format!("the variable `{{{{{name}}}}}` has no value"));
+    if let Some(parameter) = name.strip_prefix("inputs.parameters.") {
+        return failure.hint(format!(
+            "set it with -p {parameter}=VALUE; the template must declare it under `inputs.parameters`"
+        ));
+    }
+    if let Some(parameter) = name.strip_prefix("workflow.parameters.") {
+        return failure.hint(format!(
+            "set it with -p {parameter}=VALUE, or with a `default` in the file"
+        ));
+    }
+    failure.hint(
+        "outside a cluster only parameters, paths of artifacts, and the names of the workflow \
+         and the node have values",
+    )
+}
