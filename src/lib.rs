@@ -1,29 +1,34 @@
 //! An executor plugin for Argo Workflows that runs WebAssembly modules as workflow steps.
 //!
+//! The way of one call:
+//!
 //! ```text
 //! POST /api/v1/template.execute
-//!   api      token, body bound                            │ 403
-//!   argo     parse the template                           │ not ours: {}     a mistake in it: Error
-//!   jobs     adopt the job of an earlier call, or start one │ not done: `requeue`
-//!   step     resolve ─ fetch ─ compile ─ stage in ─ run ─ collect ─ stage out  (step::pipeline)
-//!   argo     the reply
+//!   agent       checks token and size of the request          │ 403
+//!   argo        parses the template                           │ another plugin's: {}   invalid: Error
+//!   agent       adopts the execution of an earlier call       │ not done yet: `requeue`
+//!   executions  or starts an execution
+//!   pipeline    resolve ─ fetch ─ compile ─ stage in ─ run ─ collect ─ stage out
+//!   argo        the reply
 //! ```
 //!
-//! | module | knows | does not know |
-//! |---|---|---|
-//! | [`api`] | HTTP | what a step is made of |
-//! | [`argo`] | Argo's messages | how a step is run |
-//! | [`jobs`] | which call gets which step | what a step is |
-//! | [`step`] | the order of the stages | HTTP, Argo |
-//! | [`staging`] | the step's directory | wasmtime |
-//! | [`runtime`] | wasmtime | all of the above |
-//! | [`kubernetes`] | its API | what it is read for |
-//! | [`credentials`] | where credentials are | what they are for |
-//! | [`repositories`] | where workflows' artifacts are | how they get there |
-//! | [`workflows`] | which steps nobody wants any more | what a step is |
-//! | [`surroundings`] | what artifact stores need | stores |
-//! | [`config`], [`cli`] | what the operator says | |
+//! The modules are floors: each module uses only modules below it in this table.
+//!
+//! | module | contains |
+//! |---|---|
+//! | [`cli`] | commands: parse flags, print results |
+//! | [`app`] | composition root: makes the parts from the configuration, serves, drains |
+//! | [`agent`], [`admin`] | HTTP: the front door for Argo's agent, and the port for probes |
+//! | [`executions`] | runs one call from template to outcome; registry; cancellation |
+//! | [`argo`] | Argo's messages and objects: templates, replies, Workflows, artifact repositories |
+//! | [`pipeline`] | the stages of a step, in order |
+//! | [`staging`] | the directory of a step |
+//! | [`runtime`], [`telemetry`] | wasmtime, and the scheduler of steps; the log |
+//! | [`config`] | the configuration document |
+//! | [`step`], [`kubernetes`] | values: step, outcome, errors; the client of the Kubernetes API |
+//! | [`text`] | parsers: YAML, documents, units |
 
+pub mod admin;
 pub mod agent;
 pub mod app;
 pub mod argo;

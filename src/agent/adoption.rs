@@ -1,288 +1,349 @@
-//! Which jobs there are, and whose call may take which.
+//! The adoption table: which call gets which execution.
+//!
+//! The table works like a queue with leases and a visibility timeout. The agent's requests carry
+//! no id of the node, so the table is keyed by [`CallKey`], the hash of the request body.
+//!
+//! - A call *holds* an execution ([`Held`]) while it waits for the result. No other call can take
+//!   a held execution.
+//! - The call *releases* the execution with a delay, and answers with that delay as `requeue`. The
+//!   execution becomes visible after the delay. The next call with the same body takes it. A call
+//!   that comes earlier must be from another node with identical inputs, so it starts a new
+//!   execution.
+//! - The call *acknowledges* the execution when its reply is handed to the connection. The result
+//!   is then removed.
+//! - An execution that no call takes within the orphan timeout expires, and is cancelled.
+//!
+//! If the connection breaks before the reply is handed over, the execution is released without a
+//! delay, and the next call takes it. If the process dies, the table is lost and the next call
+//! starts a new execution: a step runs at least once.
+//!
+//! An *exclusive* execution belongs to a template with an `id`. Its body names exactly one
+//! execution, so the execution stays in the table while calls hold it, and all calls share it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::calls::{Done, Key};
+use super::call_key::CallKey;
+use crate::executions::CancelHandle;
 
-/// How much too early the call may come that was asked for: clocks are not one.
+/// How much earlier than its delay a call may come: the agent's clock and ours differ.
 const EARLY: Duration = Duration::from_millis(100);
-/// How late it may come.
+/// How much later than its delay a call may come before the execution can expire.
 pub(super) const LATE: Duration = Duration::from_secs(30);
 
-/// A step that runs, or has run.
-#[derive(Debug)]
-pub(super) struct Job<T> {
-    pub(super) finished: watch::Receiver<Option<Done<T>>>,
-    pub(super) cancel: CancellationToken,
-    pub(super) started: Instant,
-    /// Whether Argo waits for it no more.
-    unwanted: Arc<AtomicBool>,
-    /// Whether somebody got what it came to.
-    consumed: AtomicBool,
-    _counted: Arc<Counted>,
+/// Result of an execution, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct CallResult {
+    /// Body of the reply: JSON.
+    pub reply: Bytes,
+    /// Whether the step's own timeout ended the execution. Argo has then failed the node already.
+    pub timed_out: bool,
 }
 
-impl<T> Job<T> {
+/// Result of an execution that has ended.
+#[derive(Clone, Debug)]
+pub(super) struct Completed {
+    pub(super) result: CallResult,
+    /// Whether the process was stopping. The result may then be an effect of the stop, so it is
+    /// not delivered.
+    pub(super) interrupted: bool,
+}
+
+/// An execution that runs or has ended, and whose result no call has delivered.
+#[derive(Debug)]
+pub(super) struct Execution {
+    /// The result; `None` while the execution runs.
+    pub(super) completed: watch::Receiver<Option<Completed>>,
+    pub(super) cancel: CancelHandle,
+    pub(super) started: Instant,
+    /// Whether a call has delivered the result.
+    acknowledged: AtomicBool,
+    _usage: Arc<Usage>,
+}
+
+impl Execution {
     pub(super) fn new(
-        finished: watch::Receiver<Option<Done<T>>>,
-        cancel: CancellationToken,
-        unwanted: Arc<AtomicBool>,
-        counted: Arc<Counted>,
+        completed: watch::Receiver<Option<Completed>>,
+        cancel: CancelHandle,
+        usage: Arc<Usage>,
     ) -> Self {
-        let consumed = AtomicBool::new(false);
         Self {
-            finished,
+            completed,
             cancel,
             started: Instant::now(),
-            unwanted,
-            consumed,
-            _counted: counted,
+            acknowledged: AtomicBool::new(false),
+            _usage: usage,
         }
     }
 
-    pub(super) fn is_unwanted(&self) -> bool {
-        self.unwanted.load(Ordering::Relaxed)
+    fn has_timed_out(&self) -> bool {
+        let completed = self.completed.borrow();
+        completed
+            .as_ref()
+            .is_some_and(|completed| completed.result.timed_out)
     }
 }
 
-/// One of the jobs that there are, wherever it is, and how many bytes of its result are kept.
+/// Counts one execution, and the bytes of its result, towards the totals. Dropping it takes both
+/// off again.
 #[derive(Debug)]
-pub(super) struct Counted {
-    all: Arc<Count>,
+pub(super) struct Usage {
+    totals: Arc<Totals>,
     bytes: AtomicUsize,
 }
 
-/// How many jobs there are, and how much they came to.
 #[derive(Debug, Default)]
-struct Count {
-    jobs: AtomicUsize,
+struct Totals {
+    executions: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-impl Counted {
-    pub(super) fn add(&self, bytes: usize) {
+impl Usage {
+    /// Counts the bytes of the result.
+    pub(super) fn add_bytes(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.all.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.totals.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-impl Drop for Counted {
+impl Drop for Usage {
     fn drop(&mut self) {
-        self.all.jobs.fetch_sub(1, Ordering::Relaxed);
-        self.all
-            .bytes
-            .fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        let bytes = *self.bytes.get_mut();
+        self.totals.executions.fetch_sub(1, Ordering::Relaxed);
+        self.totals.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-/// A job that waits for a call.
+/// An execution that waits for the next call.
 #[derive(Debug)]
-struct Waiting<T> {
-    job: Arc<Job<T>>,
-    /// When the call for it is to come. One that comes before is another node's.
-    due: Instant,
-    /// When it is given up.
-    until: Instant,
-    /// The same, once its own timeout ended it: Argo has failed its node, and makes no call for that but the one that was asked for.
-    until_timed_out: Instant,
+struct Released {
+    execution: Arc<Execution>,
+    /// When a call may take the execution: the end of the delay that the last call was told.
+    visible_at: Instant,
+    /// When the execution is cancelled if no call has taken it.
+    expires_at: Instant,
+    /// The same for an execution whose own timeout ended it. Argo has failed such a node, and
+    /// makes only the call that is already planned.
+    expires_at_if_timed_out: Instant,
 }
 
+/// An execution for a call.
 #[derive(Debug)]
-pub(super) struct Table<T> {
-    waiting: Mutex<HashMap<Key, VecDeque<Waiting<T>>>>,
-    /// All jobs, those that calls hold too.
-    count: Arc<Count>,
+pub(super) struct Adopted {
+    pub(super) execution: Arc<Execution>,
+    /// Whether the execution was started for this call.
+    pub(super) is_new: bool,
 }
 
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self {
-            waiting: Mutex::default(),
-            count: Arc::default(),
-        }
-    }
+/// Executions that wait for a call, by the key of that call.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    released: Mutex<HashMap<CallKey, VecDeque<Released>>>,
+    /// Totals of all executions, also of those that calls hold.
+    totals: Arc<Totals>,
 }
 
-impl<T> Table<T> {
+impl Table {
+    /// Number of executions.
     pub(super) fn len(&self) -> usize {
-        self.count.jobs.load(Ordering::Relaxed)
+        self.totals.executions.load(Ordering::Relaxed)
     }
 
-    /// How many bytes they came to that nobody has got yet.
+    /// Bytes of all results that are not delivered.
     pub(super) fn bytes(&self) -> usize {
-        self.count.bytes.load(Ordering::Relaxed)
+        self.totals.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count(&self) -> Arc<Counted> {
-        self.count.jobs.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Counted {
-            all: Arc::clone(&self.count),
+    /// Counts a new execution.
+    pub(super) fn count(&self) -> Arc<Usage> {
+        self.totals.executions.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Usage {
+            totals: Arc::clone(&self.totals),
             bytes: AtomicUsize::new(0),
         })
     }
 
-    /// The job for these bytes whose call is due, or a new one if one may be started; and whether it is new. One that is alone stays for others, for as long
-    /// as `orphan`.
+    /// Takes the visible execution for `key`, or starts one. `None` if no execution is visible and
+    /// `start` is `None`.
     pub(super) fn adopt_or(
         &self,
-        key: &Key,
-        alone: bool,
-        orphan: Duration,
-        start: Option<impl FnOnce() -> Arc<Job<T>>>,
-    ) -> Option<(Arc<Job<T>>, bool)> {
-        let now = Instant::now();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !alone {
-            let due = |jobs: &mut VecDeque<Waiting<T>>| {
-                let at = jobs.iter().position(|waiting| waiting.due <= now + EARLY)?;
-                jobs.remove(at).map(|waiting| waiting.job)
-            };
-            let job = waiting.get_mut(key).and_then(due);
-            if waiting.get(key).is_some_and(VecDeque::is_empty) {
-                waiting.remove(key);
-            }
-            return job
-                .map(|job| (job, false))
-                .or_else(|| start.map(|start| (start(), true)));
-        }
-        if let Some(there) = waiting.get_mut(key).and_then(|jobs| jobs.front_mut()) {
-            there.until = now + orphan;
-            there.until_timed_out = there.until;
-            return Some((Arc::clone(&there.job), false));
-        }
-        let job = start?();
-        let until = now + orphan;
-        let entry = Waiting {
-            job: Arc::clone(&job),
-            due: now,
-            until,
-            until_timed_out: until,
+        key: &CallKey,
+        start: Option<impl FnOnce() -> Arc<Execution>>,
+    ) -> Option<Adopted> {
+        let latest = Instant::now() + EARLY;
+        let mut released = self.released.lock();
+        let take_visible = |queue: &mut VecDeque<Released>| {
+            let at = queue.iter().position(|entry| entry.visible_at <= latest)?;
+            queue.remove(at).map(|entry| entry.execution)
         };
-        waiting.insert(key.clone(), VecDeque::from([entry]));
-        Some((job, true))
+        let visible = released.get_mut(key).and_then(take_visible);
+        if released.get(key).is_some_and(VecDeque::is_empty) {
+            released.remove(key);
+        }
+        if let Some(execution) = visible {
+            return Some(Adopted {
+                execution,
+                is_new: false,
+            });
+        }
+        start.map(|start| Adopted {
+            execution: start(),
+            is_new: true,
+        })
     }
 
-    /// Leaves it for the next call, unless somebody got what it came to.
-    fn put(&self, key: Key, waiting: Waiting<T>) {
-        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.job.consumed.load(Ordering::Relaxed) {
+    /// Shares the exclusive execution for `key`, or starts one. The execution stays in the table,
+    /// and expires `orphan_timeout` after the last call.
+    pub(super) fn share_or(
+        &self,
+        key: &CallKey,
+        orphan_timeout: Duration,
+        start: Option<impl FnOnce() -> Arc<Execution>>,
+    ) -> Option<Adopted> {
+        let now = Instant::now();
+        let expires_at = now + orphan_timeout;
+        let mut released = self.released.lock();
+        if let Some(entry) = released.get_mut(key).and_then(|queue| queue.front_mut()) {
+            entry.expires_at = expires_at;
+            entry.expires_at_if_timed_out = expires_at;
+            return Some(Adopted {
+                execution: Arc::clone(&entry.execution),
+                is_new: false,
+            });
+        }
+        let execution = start?();
+        let entry = Released {
+            execution: Arc::clone(&execution),
+            visible_at: now,
+            expires_at,
+            expires_at_if_timed_out: expires_at,
+        };
+        released.insert(key.clone(), VecDeque::from([entry]));
+        Some(Adopted {
+            execution,
+            is_new: true,
+        })
+    }
+
+    /// Makes an execution available to the next call, unless a call has delivered its result.
+    fn release(&self, key: CallKey, entry: Released) {
+        let mut released = self.released.lock();
+        if entry.execution.acknowledged.load(Ordering::Relaxed) {
             return;
         }
-        let jobs = all.entry(key).or_default();
-        match jobs
+        let queue = released.entry(key).or_default();
+        let shared = queue
             .iter_mut()
-            .find(|there| Arc::ptr_eq(&there.job, &waiting.job))
-        {
-            Some(there) => *there = waiting,
-            None => jobs.push_back(waiting),
+            .find(|other| Arc::ptr_eq(&other.execution, &entry.execution));
+        match shared {
+            Some(shared) => *shared = entry,
+            None => queue.push_back(entry),
         }
     }
 
-    /// It is over.
-    fn consume(&self, key: &Key, job: &Arc<Job<T>>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        job.consumed.store(true, Ordering::Relaxed);
-        if let Some(jobs) = waiting.get_mut(key) {
-            jobs.retain(|waiting| !Arc::ptr_eq(&waiting.job, job));
-            if jobs.is_empty() {
-                waiting.remove(key);
+    /// Removes an execution whose result was delivered.
+    fn acknowledge(&self, key: &CallKey, execution: &Arc<Execution>) {
+        let mut released = self.released.lock();
+        execution.acknowledged.store(true, Ordering::Relaxed);
+        if let Some(queue) = released.get_mut(key) {
+            queue.retain(|entry| !Arc::ptr_eq(&entry.execution, execution));
+            if queue.is_empty() {
+                released.remove(key);
             }
         }
     }
 
-    /// Stops and forgets what nobody asked for in time.
+    /// Cancels and removes the executions that have expired at `now`.
     pub(super) fn sweep(&self, now: Instant) {
-        let mut gone = Vec::new();
-        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, jobs| {
-            jobs.retain(|waiting| {
-                let timed_out = waiting
-                    .job
-                    .finished
-                    .borrow()
-                    .as_ref()
-                    .is_some_and(|done| done.finished.timed_out);
-                let until = if timed_out {
-                    waiting.until_timed_out
-                } else {
-                    waiting.until
+        let mut expired = Vec::new();
+        let mut released = self.released.lock();
+        released.retain(|_, queue| {
+            queue.retain(|entry| {
+                let expires_at = match entry.execution.has_timed_out() {
+                    true => entry.expires_at_if_timed_out,
+                    false => entry.expires_at,
                 };
-                if until <= now {
-                    gone.push(Arc::clone(&waiting.job));
+                if expires_at <= now {
+                    expired.push(Arc::clone(&entry.execution));
                 }
-                until > now
+                expires_at > now
             });
-            !jobs.is_empty()
+            !queue.is_empty()
         });
-        drop(all);
-        for job in gone {
-            let ran = job.started.elapsed().as_secs();
-            tracing::warn!(ran, "nobody asked for a step any more: it is stopped");
-            job.cancel.cancel();
+        drop(released);
+        for execution in expired {
+            let seconds = execution.started.elapsed().as_secs();
+            tracing::warn!(seconds, "step cancelled: the agent stopped asking for it");
+            execution.cancel.cancel();
         }
     }
 }
 
-/// A job that a call holds. Dropped, it waits for the next call, unless somebody got what it came to.
+/// An execution that a call holds. Dropping it releases the execution for the next call, unless
+/// the result was delivered.
 #[derive(Debug)]
-pub(super) struct Parked<T> {
-    table: Arc<Table<T>>,
-    key: Key,
-    job: Arc<Job<T>>,
-    orphan: Duration,
-    /// When the next call is to come, if it was told.
-    promised: Option<Duration>,
+pub(super) struct Held {
+    table: Arc<Table>,
+    key: CallKey,
+    execution: Arc<Execution>,
+    orphan_timeout: Duration,
+    /// The delay that the agent was told, if it was told one.
+    delay: Option<Duration>,
 }
 
-impl<T> Parked<T> {
-    pub(super) fn new(table: Arc<Table<T>>, key: Key, job: Arc<Job<T>>, orphan: Duration) -> Self {
+impl Held {
+    pub(super) fn new(
+        table: Arc<Table>,
+        key: CallKey,
+        execution: Arc<Execution>,
+        orphan_timeout: Duration,
+    ) -> Self {
         Self {
             table,
             key,
-            job,
-            orphan,
-            promised: None,
+            execution,
+            orphan_timeout,
+            delay: None,
         }
     }
 
-    pub(super) fn job(&self) -> &Job<T> {
-        &self.job
+    pub(super) fn execution(&self) -> &Execution {
+        &self.execution
     }
 
-    /// Leaves it; the next call was asked to come after that time.
-    pub(super) fn leave_for(mut self, time: Duration) {
-        self.promised = Some(time);
+    /// Releases the execution. The next call was asked to come after `delay`.
+    pub(super) fn release_after(mut self, delay: Duration) {
+        self.delay = Some(delay);
     }
 
-    /// Nobody gets it any more.
-    pub(super) fn consume(&self) {
-        self.table.consume(&self.key, &self.job);
+    /// Removes the execution: its result was delivered.
+    pub(super) fn acknowledge(&self) {
+        self.table.acknowledge(&self.key, &self.execution);
     }
 }
 
-impl<T> Drop for Parked<T> {
+impl Drop for Held {
     fn drop(&mut self) {
         let now = Instant::now();
-        // Where a connection broke, the call comes as soon as it can.
-        let due = self.promised.unwrap_or_default();
-        let until = now + self.orphan.max(due + LATE);
-        let until_timed_out = if self.promised.is_some() {
-            now + due + LATE
-        } else {
-            until
+        // After a broken connection, the agent calls again as soon as it can.
+        let delay = self.delay.unwrap_or_default();
+        let expires_at = now + self.orphan_timeout.max(delay + LATE);
+        let expires_at_if_timed_out = match self.delay {
+            Some(delay) => now + delay + LATE,
+            None => expires_at,
         };
-        let waiting = Waiting {
-            job: Arc::clone(&self.job),
-            due: now + due,
-            until,
-            until_timed_out,
+        let entry = Released {
+            execution: Arc::clone(&self.execution),
+            visible_at: now + delay,
+            expires_at,
+            expires_at_if_timed_out,
         };
-        self.table.put(self.key.clone(), waiting);
+        self.table.release(self.key.clone(), entry);
     }
 }

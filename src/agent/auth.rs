@@ -1,4 +1,4 @@
-//! Who may call: whoever knows the token that Argo's init container wrote.
+//! Authentication of callers: the bearer token that Argo's init container wrote.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use subtle::ConstantTimeEq;
 
-/// The rule for callers.
+/// Which callers are allowed.
 #[derive(Clone)]
 pub enum Auth {
-    /// The bearer of this token.
+    /// Callers that send this bearer token.
     Token(String),
-    /// Everybody. For this machine alone.
+    /// All callers. Only for a loopback address.
     Open,
 }
 
@@ -25,7 +25,8 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
-    /// Whether a request may go on. Takes as long for a wrong token as for the right one.
+    /// Whether a request with these headers is allowed. The comparison takes the same time for
+    /// each wrong token.
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         let token = match self {
             Self::Token(token) => token,
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_token_opens() {
+    fn only_requests_with_the_token_are_allowed() {
         let auth = Auth::Token("secret".to_owned());
         let with = |value: &str| HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
         assert!(auth.allows(&with("Bearer secret")) && auth.allows(&with("bearer secret")));

@@ -1,4 +1,4 @@
-//! A reply on its way.
+//! Delivery of a reply: acknowledge when the connection takes the body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,50 +7,48 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::adoption::Parked;
+use super::adoption::Held;
 
-/// What a job came to, for one call. Dropped, it is left for the next; delivered, it is consumed.
+/// A result for one call. Dropping it releases the execution for the next call.
 #[derive(Debug)]
-pub struct Delivery<T> {
-    value: T,
-    parked: Parked<T>,
+pub struct Delivery {
+    reply: Bytes,
+    held: Held,
 }
 
-impl<T> Delivery<T> {
-    pub(super) fn new(value: T, parked: Parked<T>) -> Self {
-        Self { value, parked }
+impl Delivery {
+    pub(super) fn new(reply: Bytes, held: Held) -> Self {
+        Self { reply, held }
     }
 
-    /// What it is.
-    pub fn value(&self) -> &T {
-        &self.value
+    /// Body of the reply.
+    pub fn reply(&self) -> &Bytes {
+        &self.reply
     }
 
-    /// Leaves it for a call after that time.
-    pub fn later(self, after: Duration) {
-        self.parked.leave_for(after);
+    /// Postpones the delivery: releases the execution for a call after `delay`.
+    pub fn postpone(self, delay: Duration) {
+        self.held.release_after(delay);
     }
 
-    /// The body of a reply, which consumes it when it is taken to be sent.
-    pub fn into_body(self, bytes: Bytes) -> DeliveryBody<T> {
+    /// The body of an HTTP response. The result is acknowledged when the connection takes the
+    /// body.
+    pub fn into_body(self) -> DeliveryBody {
         DeliveryBody {
-            bytes: Some(bytes),
-            parked: self.parked,
+            reply: Some(self.reply),
+            held: self.held,
         }
     }
 }
 
-/// One piece of a body.
+/// A body of one frame that acknowledges the result when the frame is taken.
 #[derive(Debug)]
-pub struct DeliveryBody<T> {
-    bytes: Option<Bytes>,
-    parked: Parked<T>,
+pub struct DeliveryBody {
+    reply: Option<Bytes>,
+    held: Held,
 }
 
-impl<T> Body for DeliveryBody<T>
-where
-    Self: Unpin,
-{
+impl Body for DeliveryBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -58,18 +56,18 @@ where
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Some(bytes) = self.bytes.take() else {
+        let Some(reply) = self.reply.take() else {
             return Poll::Ready(None);
         };
-        self.parked.consume();
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
+        self.held.acknowledge();
+        Poll::Ready(Some(Ok(Frame::data(reply))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
+        self.reply.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+        SizeHint::with_exact(self.reply.as_ref().map_or(0, |reply| reply.len() as u64))
     }
 }

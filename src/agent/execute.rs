@@ -1,6 +1,5 @@
 //! `POST /api/v1/template.execute`
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,19 +10,20 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt, StreamExt};
-use tokio_util::sync::CancellationToken;
+use futures::StreamExt;
 
-use super::Api;
-use super::calls::{Answer, Finished, Key};
+use super::adoption::CallResult;
+use super::api::Api;
+use super::call_key::CallKey;
+use super::calls::{CallInfo, CallReply};
 use super::delivery::Delivery;
-use crate::argo::{self, ArtifactContext, Call, Conversion, Reply};
-use crate::executions::registry::Owner;
-use crate::pipeline::Tees;
+use crate::argo::{self, Call, Reply};
+use crate::executions::Finished;
 
-/// A template cannot be larger: Kubernetes keeps no object over about 1.5 MB.
+/// Largest request body. Kubernetes stores no object over about 1.5 MB, so no template is larger.
 const MAX_BODY: usize = 4 << 20;
-/// What is read of a larger body before the answer, so that the caller reads it and not a broken connection.
+/// Most bytes that are read of a larger body. The answer comes after them, so that the caller sees
+/// the answer and not a broken connection.
 const MAX_DRAINED: usize = 64 << 20;
 
 pub(super) async fn execute(
@@ -36,7 +36,7 @@ pub(super) async fn execute(
     }
     let body = match read(body).await {
         Ok(body) => body,
-        Err(message) => return Json(refused(message)).into_response(),
+        Err(error) => return Json(refused(error.to_string())).into_response(),
     };
     match argo::parse(&body) {
         Ok(None) => Json(Reply::not_mine()).into_response(),
@@ -45,125 +45,78 @@ pub(super) async fn execute(
     }
 }
 
-/// The answer to a request that no step comes of.
+/// The reply to a request that starts no execution.
 fn refused(message: String) -> Reply {
-    tracing::info!(said = message, "request refused");
+    tracing::info!(reason = message, "request refused");
     Reply::error(message)
 }
 
-fn text(reply: &Reply) -> Bytes {
-    serde_json::to_vec(reply).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
-}
-
-/// What the step came to, or when to ask for that.
+/// Answers a call with the result of its execution, or with the delay until the next call.
 async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
-    let scope = call.workflow.scope();
-    // Everything that tells one execution from another is in the bytes: the workflow's uid, and the `id` if there is one.
-    let (key, alone) = (
-        Key::of(body),
-        call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()),
-    );
-    let owner = Owner {
-        namespace: call.workflow.namespace.clone(),
-        workflow: call.workflow.name.clone(),
-        uid: call.workflow.uid.clone(),
-        template: call.template.name.clone(),
+    let workflow = call.workflow.scope();
+    let key = CallKey::of(body);
+    let info = CallInfo {
+        key: key.clone(),
+        exclusive: call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()),
+        workflow: workflow.clone(),
     };
-    let running = Arc::clone(&api);
-    let start = |cancel| async move {
-        let began = Instant::now();
-        let done = AssertUnwindSafe(run(&running, call, cancel))
-            .catch_unwind()
-            .await;
-        let (reply, timeout) =
-            done.unwrap_or_else(|_| (Reply::error("this program has a defect: see its log"), None));
-        let value = text(&reply);
-        let timed_out = timeout.is_some_and(|timeout| began.elapsed() >= timeout);
-        Finished {
-            bytes: value.len(),
-            value,
-            timed_out,
-        }
-    };
-    match api.jobs.call(key.clone(), alone, owner, start).await {
-        Answer::Done(delivery) => deliver(&api, &scope, &key, delivery),
-        Answer::Later(after) => Json(Reply::requeue(after)).into_response(),
-        Answer::Unwanted => Json(Reply::abandoned()).into_response(),
+    let executions = Arc::clone(&api.executions);
+    let start = |id, cancel| async move { result(executions.run(call, id, cancel).await) };
+    match api.calls.call(info, start).await {
+        CallReply::Done(delivery) => deliver(&api, &workflow, &key, delivery),
+        CallReply::Requeue(delay) => Json(Reply::requeue(delay)).into_response(),
+        CallReply::Abandoned => Json(Reply::abandoned()).into_response(),
     }
 }
 
-/// The reply, unless the agent has got so much for this workflow already that it could not put it all into one object.
-fn deliver(api: &Api, workflow: &str, key: &Key, delivery: Delivery<Bytes>) -> Response {
-    let bytes = delivery.value().clone();
-    match api.pacing.give(workflow, key, bytes.len(), Instant::now()) {
+/// The outcome as Argo's reply.
+fn result(finished: Finished) -> CallResult {
+    let reply = match &finished.template {
+        Some(template) => Reply::outcome(finished.outcome, template),
+        None => Reply::error(finished.outcome.message),
+    };
+    CallResult {
+        reply: serde_json::to_vec(&reply).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from),
+        timed_out: finished.timed_out,
+    }
+}
+
+/// Sends the reply, or postpones it if the workflow's task set has no room for it now.
+fn deliver(api: &Api, workflow: &str, key: &CallKey, delivery: Delivery) -> Response {
+    let bytes = delivery.reply().len();
+    match api.patch_budget.spend(workflow, key, bytes, Instant::now()) {
         Ok(()) => {
-            let body = Body::new(delivery.into_body(bytes));
+            let body = Body::new(delivery.into_body());
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
-        Err(after) => {
-            let after = Duration::from_secs(after.as_secs() + 1);
+        Err(wait) => {
+            let delay = Duration::from_secs(wait.as_secs() + 1);
             tracing::debug!(
                 workflow,
-                ?after,
-                "the workflow's results are more than goes into one object: one waits"
+                ?delay,
+                "result postponed: the results of the workflow do not fit into one patch"
             );
-            delivery.later(after);
-            Json(Reply::requeue(after)).into_response()
+            delivery.postpone(delay);
+            Json(Reply::requeue(delay)).into_response()
         }
     }
 }
 
-/// The step from its template to its reply; and its own timeout.
-async fn run(api: &Api, call: Call, cancel: CancellationToken) -> (Reply, Option<Duration>) {
-    let place = tokio::select! {
-        biased;
-        place = api.repositories.destination(&call.workflow, &call.template.name) => place,
-        () = cancel.cancelled() => return (Reply::error("the step was cancelled"), None),
-    };
-    let conversion = Conversion {
-        limits: api.limits,
-        artifacts: ArtifactContext {
-            destination: place,
-            ..ArtifactContext::default()
-        },
-    };
-    let (workflow, name) = (call.workflow.name.clone(), call.template.name.clone());
-    let (step, template) = match call.into_step(&conversion) {
-        Ok(converted) => converted,
-        Err(error) => {
-            tracing::info!(workflow, template = %name, said = %error, "template refused");
-            return (Reply::error(error.to_string()), None);
-        }
-    };
-    let Some(executor) = executor(api).await else {
-        return (
-            Reply::error("the executor is not running: see its log"),
-            None,
-        );
-    };
-    let timeout = step.timeout;
-    let outcome = executor
-        .execute(
-            crate::step::ExecutionId::new(name),
-            step,
-            cancel,
-            Tees::default(),
-        )
-        .await;
-    (Reply::outcome(outcome, &template), timeout)
+/// Why a request body could not be read.
+#[derive(Debug, thiserror::Error)]
+enum BodyError {
+    #[error("the request body could not be read: {0}")]
+    Read(#[source] axum::Error),
+    #[error("the request is larger than {} MiB; pass large values as artifacts", MAX_BODY >> 20)]
+    TooLarge,
 }
 
-async fn executor(api: &Api) -> Option<Arc<crate::pipeline::Executor>> {
-    let mut executor = api.executor.clone();
-    let ready = executor.wait_for(Option::is_some).await.ok()?;
-    ready.clone()
-}
-
-async fn read(body: Body) -> Result<Bytes, String> {
+async fn read(body: Body) -> Result<Bytes, BodyError> {
     let mut stream = body.into_data_stream();
-    let (mut bytes, mut total) = (BytesMut::new(), 0);
+    let mut bytes = BytesMut::new();
+    let mut total = 0;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| format!("the request broke off: {error}"))?;
+        let chunk = chunk.map_err(BodyError::Read)?;
         total += chunk.len();
         if total <= MAX_BODY {
             bytes.extend_from_slice(&chunk);
@@ -171,11 +124,8 @@ async fn read(body: Body) -> Result<Bytes, String> {
             break;
         }
     }
-    if total > MAX_BODY {
-        return Err(format!(
-            "the request is larger than {} MiB; pass large values as artifacts",
-            MAX_BODY >> 20
-        ));
+    match total > MAX_BODY {
+        true => Err(BodyError::TooLarge),
+        false => Ok(bytes.freeze()),
     }
-    Ok(bytes.freeze())
 }

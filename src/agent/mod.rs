@@ -1,11 +1,14 @@
-//! The HTTP side: what Argo's agent calls, and what the kubelet asks.
+//! Front door for Argo's agent: HTTP, with one route.
 //!
-//! Never 404 on `template.execute`, which would switch the plugin off for the life of the agent, and never a 5xx, which fails the node
-//! with a text that nobody can act on: what goes wrong is said in a reply of 200.
+//! `template.execute` never answers 404 or 5xx. A 404 would switch the plugin off for the life of
+//! the agent. A 5xx would fail the node with a message that does not help. Errors are part of a
+//! reply with status 200.
 
 mod adoption;
+mod api;
 mod auth;
-pub mod calls;
+mod call_key;
+mod calls;
 mod delivery;
 mod execute;
 mod patch_budget;
@@ -13,53 +16,19 @@ mod patch_budget;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
-use axum::routing::{get, post};
-use bytes::Bytes;
-use tokio::sync::watch;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
 
-use crate::argo::repository::Repositories;
-use crate::pipeline::Executor;
-use crate::step::StepLimits;
-
+pub use api::Api;
 pub use auth::Auth;
-pub use calls::Jobs;
-pub use patch_budget::Pacing;
+pub use calls::Calls;
+pub use patch_budget::PatchBudget;
 
-/// What the handlers share.
-#[derive(Debug)]
-pub struct Api {
-    /// Who may call.
-    pub auth: Auth,
-    /// What the operator allows each step.
-    pub limits: StepLimits,
-    /// Where artifacts are that name no place.
-    pub repositories: Repositories,
-    /// The executor, once it is set up: the port is open before that.
-    pub executor: watch::Receiver<Option<Arc<Executor>>>,
-    /// The steps, which outlive the calls for them.
-    pub jobs: Jobs<Bytes>,
-    /// How much is given to the agent at once.
-    pub pacing: Pacing,
-}
-
-/// The routes.
+/// The routes of the agent's port.
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/api/v1/template.execute", post(execute::execute))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        // The handler bounds the body itself: it answers what is too large in Argo's terms.
+        // The handler limits the body itself, and answers a larger one with a reply of Argo.
         .layer(DefaultBodyLimit::disable())
         .with_state(Arc::new(api))
-}
-
-/// Ready when steps can run.
-async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, &'static str) {
-    if api.executor.borrow().is_some() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
-    }
 }

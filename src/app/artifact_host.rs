@@ -1,4 +1,5 @@
-//! What artifact stores need of this program: Secrets of the workflow's namespace, and guarded ways to other machines.
+//! The host of the artifact stores: gives them Secrets of the workflow's namespace, and HTTP
+//! clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,27 +11,28 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::kubernetes::{Kubernetes, KubernetesError, Secret};
 
-/// The longest wait for an answer. It runs while a part is being sent too, on however slow a line.
+/// Longest wait for an answer. The time also runs while a part is sent, so it allows slow lines.
 const TIMEOUT: Duration = Duration::from_mins(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// This process's.
+/// Gives artifact stores access to Secrets and to other machines.
 #[derive(Debug)]
-pub struct Surroundings {
+pub struct Host {
     kubernetes: Option<Kubernetes>,
     hosts: Hosts,
-    /// Certificate authorities in PEM, besides the machine's own.
+    /// Certificate authorities in PEM, in addition to those of the system.
     authorities: Vec<String>,
 }
 
-impl Surroundings {
-    /// With access to the Kubernetes API, if there is any. `machine` lists hosts that may be on this machine.
+impl Host {
+    /// Makes a host. `kubernetes` is the access to the API, if any. `machine` lists the hosts that
+    /// may be on this machine. `authorities` are certificate authorities in PEM.
     pub fn new(
         kubernetes: Option<Kubernetes>,
         machine: impl IntoIterator<Item = String>,
         authorities: Vec<String>,
     ) -> Self {
-        // Whoever writes a workflow decides whether a store is spoken to in plain HTTP, as in container steps.
+        // The author of a workflow may choose plain HTTP for a store, as in container steps.
         Self {
             kubernetes,
             hosts: Hosts::new(machine).in_plain_http(),
@@ -40,7 +42,7 @@ impl Surroundings {
 }
 
 #[async_trait]
-impl ArtifactHost for Surroundings {
+impl ArtifactHost for Host {
     async fn secret(
         &self,
         namespace: &str,
@@ -49,8 +51,9 @@ impl ArtifactHost for Surroundings {
         let SecretKeySelector { name, key, .. } = secret;
         let Some(kubernetes) = &self.kubernetes else {
             let message = format!(
-                "Secret `{name}` cannot be read: there is no access to the Kubernetes API; the operator gives the plugin a service \
-                 account, or a repository without Secrets and credentials in the environment"
+                "Secret `{name}` cannot be read: there is no access to the Kubernetes API; the \
+                 operator gives the plugin a service account, or configures a repository without \
+                 Secrets and puts credentials into the environment"
             );
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         };
@@ -67,7 +70,7 @@ impl ArtifactHost for Surroundings {
         let text = std::str::from_utf8(value).map_err(|_| {
             Error::new(
                 ErrorKind::InvalidConfig,
-                format!("the key `{key}` of Secret `{name}` is not a text"),
+                format!("the key `{key}` of Secret `{name}` is not UTF-8"),
             )
         })?;
         Ok(text.into())
@@ -90,14 +93,14 @@ impl ArtifactHost for Surroundings {
                 builder.identity(reqwest::Identity::from_pem(pem.expose_secret().as_bytes()).map_err(|_| {
                     Error::new(
                         ErrorKind::InvalidConfig,
-                        "`clientCertSecret` and `clientKeySecret` are no certificate and key in PEM",
+                        "`clientCertSecret` and `clientKeySecret` are not a certificate and a key in PEM",
                     )
                 })?)
             }
             None => builder,
         };
         Guarded::new(self.hosts.clone(), builder)
-            .map(way)
+            .map(|guarded| Arc::new(GuardedClient(guarded)) as Arc<dyn HttpClient>)
             .map_err(refused)
     }
 
@@ -106,7 +109,7 @@ impl ArtifactHost for Surroundings {
         let client = client.map_err(|error| {
             Error::new(ErrorKind::Local, "the HTTP client cannot be set up").caused_by(error)
         })?;
-        Ok(Arc::new(Open(client)))
+        Ok(Arc::new(MetadataClient(client)))
     }
 }
 
@@ -139,14 +142,10 @@ fn unreadable(error: KubernetesError) -> Error {
     let kind = match &error {
         KubernetesError::Unavailable { .. } => ErrorKind::Unavailable,
         KubernetesError::Forbidden(_) => ErrorKind::Forbidden,
-        // Not the artifact is missing.
+        // Not `NotFound`: the Secret does not exist, and the artifact may.
         _ => ErrorKind::InvalidConfig,
     };
     Error::new(kind, error.to_string()).caused_by(error)
-}
-
-fn way(guarded: Guarded) -> Arc<dyn HttpClient> {
-    Arc::new(To(guarded))
 }
 
 fn refused(error: net::Error) -> Error {
@@ -158,34 +157,37 @@ fn refused(error: net::Error) -> Error {
     Error::new(kind, error.to_string()).caused_by(error)
 }
 
-/// To machines that workflows name.
+/// Client for the machines that workflows name. Addresses of this machine and of metadata services
+/// are refused.
 #[derive(Debug)]
-struct To(Guarded);
+struct GuardedClient(Guarded);
 
 #[async_trait]
-impl HttpClient for To {
+impl HttpClient for GuardedClient {
     async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
-        // While it works on what it was sent, a server may keep the connection open with next to nothing.
-        let asks = request.method() == reqwest::Method::GET;
+        // A server that processes an upload may send almost nothing for a long time, so the minimum
+        // rate is only for downloads.
+        let downloads = request.method() == reqwest::Method::GET;
         let answer = self.0.execute(request).await.map_err(refused)?;
-        Ok(match asks {
+        Ok(match downloads {
             true => net::with_min_rate(answer, refused),
             false => answer,
         })
     }
 }
 
-/// To wherever this machine's credentials are from: most clouds keep them at a link-local address.
+/// Client for the service with this machine's cloud credentials. Most clouds have this service at a
+/// link-local address, so the client has no guard.
 #[derive(Debug)]
-struct Open(reqwest::Client);
+struct MetadataClient(reqwest::Client);
 
 #[async_trait]
-impl HttpClient for Open {
+impl HttpClient for MetadataClient {
     async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
         self.0.execute(request).await.map_err(|error| {
             Error::new(
                 ErrorKind::Unavailable,
-                "the service of this machine's credentials does not answer",
+                "the service with this machine's cloud credentials does not answer",
             )
             .caused_by(error)
         })

@@ -1,4 +1,23 @@
-//! The parts of this program, put together.
+//! The composition root: makes the parts of the program from the configuration, and runs them.
+//!
+//! `serve` uses all of it: [`Listeners::bind`], [`App::build`], then [`App::serve`], which drains
+//! at the end. Commands for a single task use the functions that make one part.
 
 pub mod artifact_host;
-pub mod credentials;
+mod credentials;
+mod directories;
+mod drain;
+mod error;
+mod listeners;
+mod parts;
+mod server;
+mod set_up;
+mod signals;
+
+pub use directories::{ChosenDirectories, Directories};
+pub use error::AppError;
+pub use listeners::Listeners;
+pub use parts::{kubernetes, sources, stores};
+pub use server::App;
+pub use set_up::{executor_settings, set_up};
+pub use signals::StopSignals;

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::settings::{self, Common};
-use super::{Exit, Failure, output, serve};
+use super::{Exit, Failure, output};
+use crate::app;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -30,7 +31,8 @@ impl ConfigCommand {
             let kubernetes = common.kubernetes().await?;
             let stores = Common::stores(&config, kubernetes.clone());
             let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
-            serve::set_up(sources, stores, &config, &directories).map(drop)
+            app::set_up(sources, stores, &config, &directories).map(drop)?;
+            Ok::<_, Failure>(())
         })?;
         let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;
         // The directories are flags, and not part of the document.

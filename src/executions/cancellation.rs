@@ -1,170 +1,221 @@
-//! Workflows that are stopped, and their steps.
+//! Cancels executions that no node waits for any more.
 //!
-//! Argo tells a plugin nothing of that. Where the Kubernetes API may be read, the Workflow is looked at while its steps run: when it is gone or over, or when it
-//! has no node any more that waits for a template, the steps of that are stopped. So are steps that Argo has failed for their timeout. Handlers on exit have
-//! nodes of their own, and go on. Without the API, a step's limits end it: the agent asks for it as long as its pod lives.
+//! Argo does not tell a plugin that a workflow was stopped or that a node timed out. With access
+//! to the Kubernetes API, each Workflow with running executions is read at an interval. An
+//! execution is cancelled in these cases:
+//!
+//! - the Workflow has ended, or does not exist any more
+//! - the Workflow has no node that waits for the execution's template
+//!
+//! Exit handlers have nodes of their own, so their executions continue. Without access, only the
+//! limits of a step end it: the agent asks for its outcome as long as the agent's pod lives.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::registry::{Owner, Running};
-use crate::agent::Jobs;
+use super::registry::{Owner, Registry, Running};
 use crate::argo::workflow::{Workflow, WorkflowNode};
 use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::step::ExecutionId;
 
-/// How long workflows are left alone that may not be read, and how long where the API does not answer.
-const FORBIDDEN: Duration = Duration::from_mins(10);
-const UNREACHABLE: Duration = Duration::from_mins(1);
+/// Time for which the Workflows of a namespace are not read after the API refused one.
+const FORBIDDEN_BACKOFF: Duration = Duration::from_mins(10);
+/// Time for which the Workflows of a namespace are not read after the API did not answer.
+const UNREACHABLE_BACKOFF: Duration = Duration::from_mins(1);
 
-/// Looks at workflows with running steps until `shutdown`. Younger ones than the interval are left alone: most are over by then.
-pub async fn watch<T: Clone + Send + Sync + 'static>(
+/// Checks Workflows with running executions at each `interval` until `shutdown`. Executions that
+/// are younger than the interval are skipped, because most end before the next check.
+pub async fn watch(
     kubernetes: Kubernetes,
-    jobs: Jobs<T>,
-    every: Duration,
+    registry: Registry,
+    interval: Duration,
     shutdown: CancellationToken,
 ) {
     let mut watcher = Watcher {
         kubernetes,
-        left_alone: HashMap::new(),
-        unwanted: HashSet::new(),
+        skipped_until: HashMap::new(),
         seen: HashSet::new(),
+        unneeded: HashSet::new(),
     };
     while shutdown
-        .run_until_cancelled(tokio::time::sleep(every))
+        .run_until_cancelled(tokio::time::sleep(interval))
         .await
         .is_some()
     {
-        let old = jobs.running().into_iter().filter(|job| job.age() >= every);
-        watcher.look(old.collect()).await;
+        let old = registry
+            .running()
+            .into_iter()
+            .filter(|running| running.age() >= interval);
+        watcher.check(old.collect()).await;
     }
+}
+
+/// Namespace and name of a Workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct WorkflowName {
+    namespace: String,
+    name: String,
 }
 
 struct Watcher {
     kubernetes: Kubernetes,
-    /// Which namespaces' workflows cannot be read, until they are tried again.
-    left_alone: HashMap<String, Instant>,
-    /// Which workflows were there once: one that never was is not gone.
-    seen: HashSet<(String, String)>,
-    /// The steps that nothing waited for the last time. The controller writes nodes down after it asked for them: only the second time counts.
-    unwanted: HashSet<u64>,
+    /// Namespaces whose Workflows cannot be read, and when to try again.
+    skipped_until: HashMap<String, Instant>,
+    /// Workflows that were read before. Only such a Workflow can be found missing.
+    seen: HashSet<WorkflowName>,
+    /// Executions that the previous check found unneeded. The controller may record a node only
+    /// after the agent has requested it, so an execution is cancelled after two such checks in a
+    /// row.
+    unneeded: HashSet<ExecutionId>,
 }
 
 impl Watcher {
-    async fn look(&mut self, running: Vec<Running>) {
-        let mut workflows: HashMap<(String, String), Vec<Running>> = HashMap::new();
-        for job in running {
-            let owner = &job.owner;
-            workflows
-                .entry((owner.namespace.clone(), owner.workflow.clone()))
-                .or_default()
-                .push(job);
+    async fn check(&mut self, running: Vec<Running>) {
+        let mut workflows: HashMap<WorkflowName, Vec<Running>> = HashMap::new();
+        for execution in running {
+            let name = WorkflowName {
+                namespace: execution.owner.namespace.clone(),
+                name: execution.owner.workflow.clone(),
+            };
+            workflows.entry(name).or_default().push(execution);
         }
-        let before = std::mem::take(&mut self.unwanted);
-        self.seen
-            .retain(|workflow| workflows.contains_key(workflow));
-        for ((namespace, name), jobs) in workflows {
-            if self
-                .left_alone
-                .get(&namespace)
-                .is_some_and(|until| *until > Instant::now())
-            {
+        let before = std::mem::take(&mut self.unneeded);
+        self.seen.retain(|name| workflows.contains_key(name));
+        for (name, executions) in workflows {
+            let Some(snapshot) = self.read(name).await else {
                 continue;
+            };
+            for execution in executions {
+                self.cancel_if_unneeded(&execution, &snapshot, &before);
             }
-            let id = (namespace, name);
-            let workflow = match Workflow::read(&self.kubernetes, &id.0, &id.1).await {
-                Ok(workflow) => Some(workflow),
-                Err(KubernetesError::NotFound(_)) if self.seen.contains(&id) => None,
-                Err(error) => {
-                    tracing::info!(%error, "steps of workflows that are stopped go on until their limits end them");
-                    let forbidden = matches!(error, KubernetesError::Forbidden(_));
-                    self.left_alone.insert(
-                        id.0,
-                        Instant::now() + if forbidden { FORBIDDEN } else { UNREACHABLE },
-                    );
-                    continue;
-                }
-            };
-            let Ok((workflow, nodes)) = tokio::task::spawn_blocking(move || {
-                let nodes = workflow.as_ref().and_then(Workflow::nodes);
-                (workflow, nodes)
-            })
-            .await
-            else {
-                continue;
-            };
-            self.seen.insert(id);
-            for job in jobs {
-                let Some(why) = unwanted(workflow.as_ref(), nodes.as_ref(), &job.owner) else {
-                    continue;
+        }
+    }
+
+    /// Reads a Workflow. `None` if nothing is known about it.
+    async fn read(&mut self, name: WorkflowName) -> Option<Snapshot> {
+        let skipped_until = self.skipped_until.get(&name.namespace);
+        if skipped_until.is_some_and(|until| *until > Instant::now()) {
+            return None;
+        }
+        let read = Workflow::read(&self.kubernetes, &name.namespace, &name.name).await;
+        let workflow = match read {
+            Ok(workflow) => Some(workflow),
+            Err(KubernetesError::NotFound(_)) if self.seen.contains(&name) => None,
+            Err(error) => {
+                tracing::info!(
+                    %error,
+                    "the Workflow cannot be read: if it is stopped, its steps continue until \
+                     their limits end them"
+                );
+                let backoff = match error {
+                    KubernetesError::Forbidden(_) => FORBIDDEN_BACKOFF,
+                    _ => UNREACHABLE_BACKOFF,
                 };
-                if !before.contains(&job.number) {
-                    self.unwanted.insert(job.number);
-                    continue;
-                }
-                let Owner {
-                    workflow, template, ..
-                } = &*job.owner;
-                tracing::info!(workflow, template, why = why.message(), "a step is stopped");
-                match why {
-                    Why::Over(_) => job.forget(),
-                    // A later attempt can have the same bytes: whoever asks has to be told something.
-                    Why::Template => job.stop(),
-                }
+                self.skipped_until
+                    .insert(name.namespace, Instant::now() + backoff);
+                return None;
             }
+        };
+        // Decompressing the nodes of a large Workflow takes long.
+        let snapshot = tokio::task::spawn_blocking(move || Snapshot::of(workflow)).await;
+        self.seen.insert(name);
+        snapshot.ok()
+    }
+
+    fn cancel_if_unneeded(
+        &mut self,
+        execution: &Running,
+        snapshot: &Snapshot,
+        before: &HashSet<ExecutionId>,
+    ) {
+        let owner = &execution.owner;
+        let Some(reason) = snapshot.reason_to_cancel(owner) else {
+            return;
+        };
+        if !before.contains(&execution.id) {
+            self.unneeded.insert(execution.id.clone());
+            return;
+        }
+        tracing::info!(
+            id = %execution.id,
+            workflow = owner.workflow,
+            template = owner.template,
+            reason = reason.message(),
+            "step cancelled"
+        );
+        match reason {
+            Reason::WorkflowEnded(_) => execution.cancel.abandon(),
+            // A later attempt can send the same request, so the next call must get an outcome.
+            Reason::NoNodeWaits => execution.cancel.cancel(),
         }
     }
 }
 
-/// Why nobody wants a step any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    /// Nothing of the workflow runs any more.
-    Over(&'static str),
-    /// The workflow goes on without it.
-    Template,
+/// State of a Workflow at one check.
+#[derive(Debug, Default)]
+struct Snapshot {
+    /// The Workflow; `None` if it does not exist.
+    workflow: Option<Workflow>,
+    /// Nodes of the Workflow; `None` if the object does not contain them.
+    nodes: Option<BTreeMap<String, WorkflowNode>>,
 }
 
-impl Why {
+/// Why an execution is not needed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// No node of the Workflow can run any more. The text says why.
+    WorkflowEnded(&'static str),
+    /// The Workflow runs, but none of its nodes waits for the template.
+    NoNodeWaits,
+}
+
+impl Reason {
     fn message(self) -> &'static str {
         match self {
-            Self::Over(why) => why,
-            Self::Template => "the workflow waits for no step of this template",
+            Self::WorkflowEnded(why) => why,
+            Self::NoNodeWaits => "no node of the workflow waits for this template",
         }
     }
 }
 
-/// Why nobody wants the step any more, if nobody does.
-fn unwanted(
-    workflow: Option<&Workflow>,
-    nodes: Option<&BTreeMap<String, WorkflowNode>>,
-    owner: &Owner,
-) -> Option<Why> {
-    let Some(workflow) = workflow else {
-        return Some(Why::Over("the workflow is gone"));
-    };
-    let uid = &workflow.metadata.uid;
-    if !uid.is_empty() && !owner.uid.is_empty() && *uid != owner.uid {
-        return Some(Why::Over("the workflow is gone, and another has its name"));
+impl Snapshot {
+    fn of(workflow: Option<Workflow>) -> Self {
+        let nodes = workflow.as_ref().and_then(Workflow::nodes);
+        Self { workflow, nodes }
     }
-    if workflow.has_ended() {
-        return Some(Why::Over("the workflow is over"));
-    }
-    // No node can be told by its template where that has no name, or where nodes are kept elsewhere.
-    match nodes.filter(|_| !owner.template.is_empty()) {
-        Some(nodes)
-            if nodes
-                .values()
-                .any(|node| node.waits_for_plugin() && node.template() == owner.template) =>
-        {
-            None
+
+    /// Why the execution is not needed any more; `None` if it may be needed.
+    fn reason_to_cancel(&self, owner: &Owner) -> Option<Reason> {
+        let Some(workflow) = &self.workflow else {
+            return Some(Reason::WorkflowEnded(
+                "the workflow does not exist any more",
+            ));
+        };
+        let uid = &workflow.metadata.uid;
+        if !uid.is_empty() && !owner.uid.is_empty() && *uid != owner.uid {
+            return Some(Reason::WorkflowEnded(
+                "the workflow was deleted, and another workflow has its name",
+            ));
         }
-        Some(_) => Some(Why::Template),
-        None if workflow.spec.shutdown == "Terminate" => {
-            Some(Why::Over("the workflow was terminated"))
+        if workflow.has_ended() {
+            return Some(Reason::WorkflowEnded("the workflow has ended"));
         }
-        None => None,
+        // Without a template name, or if the nodes are stored outside the object, no node can be
+        // matched.
+        match self.nodes.as_ref().filter(|_| !owner.template.is_empty()) {
+            Some(nodes) => {
+                let waits = |node: &WorkflowNode| {
+                    node.waits_for_plugin() && node.template() == owner.template
+                };
+                (!nodes.values().any(waits)).then_some(Reason::NoNodeWaits)
+            }
+            None if workflow.spec.shutdown == "Terminate" => {
+                Some(Reason::WorkflowEnded("the workflow was terminated"))
+            }
+            None => None,
+        }
     }
 }
 
@@ -188,19 +239,21 @@ mod tests {
         }
     }
 
-    fn why(workflow: &serde_json::Value, template: &str) -> Option<&'static str> {
+    fn reason(workflow: &serde_json::Value, template: &str) -> Option<&'static str> {
         let workflow: Workflow = serde_json::from_value(workflow.clone()).unwrap();
-        unwanted(Some(&workflow), workflow.nodes().as_ref(), &owner(template)).map(Why::message)
+        Snapshot::of(Some(workflow))
+            .reason_to_cancel(&owner(template))
+            .map(Reason::message)
     }
 
     #[test]
-    fn only_what_waits_is_wanted() {
+    fn only_executions_that_a_node_waits_for_are_needed() {
         let node = |kind: &str, template: &str, phase: &str| json!({"type": kind, "templateName": template, "phase": phase});
-        let there = json!({"type": "Plugin", "templateRef": {"name": "others", "template": "there"}, "phase": "Pending"});
+        let reference = json!({"type": "Plugin", "templateRef": {"name": "others", "template": "referenced"}, "phase": "Pending"});
         let nodes = json!({
-            "1": node("Plugin", "waits", "Pending"), "2": node("Plugin", "over", "Failed"),
-            "3": node("Plugin", "again", "Failed"), "4": node("Plugin", "again", ""),
-            "5": node("Pod", "pod", "Running"), "6": there,
+            "1": node("Plugin", "waits", "Pending"), "2": node("Plugin", "ended", "Failed"),
+            "3": node("Plugin", "retried", "Failed"), "4": node("Plugin", "retried", ""),
+            "5": node("Pod", "pod", "Running"), "6": reference,
         });
         let stopped = json!({"metadata": {"uid": "u"}, "spec": {"shutdown": "Stop"}, "status": {"phase": "Running", "nodes": nodes}});
         let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -208,35 +261,36 @@ mod tests {
         let packed = STANDARD.encode(packed.finish().unwrap());
         let large = json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "compressedNodes": packed}});
         for workflow in [stopped, large] {
-            for template in ["waits", "again", "there", ""] {
-                assert_eq!(why(&workflow, template), None, "{template}");
+            for template in ["waits", "retried", "referenced", ""] {
+                assert_eq!(reason(&workflow, template), None, "{template}");
             }
-            for template in ["over", "pod", "unknown"] {
+            for template in ["ended", "pod", "unknown"] {
                 assert_eq!(
-                    why(&workflow, template),
-                    Some("the workflow waits for no step of this template")
+                    reason(&workflow, template),
+                    Some("no node of the workflow waits for this template")
                 );
             }
         }
-        let elsewhere = |shutdown: &str| json!({"spec": {"shutdown": shutdown}, "status": {"phase": "Running", "offloadNodeStatusVersion": "v"}});
+    }
+
+    #[test]
+    fn without_nodes_only_the_state_of_the_workflow_cancels() {
+        let offloaded = |shutdown: &str| json!({"spec": {"shutdown": shutdown}, "status": {"phase": "Running", "offloadNodeStatusVersion": "v"}});
+        assert_eq!(reason(&offloaded("Stop"), "a"), None);
+        assert!(reason(&offloaded("Terminate"), "a").is_some());
         assert_eq!(
-            (
-                why(&elsewhere("Stop"), "a"),
-                why(&elsewhere("Terminate"), "a").is_some()
-            ),
-            (None, true)
-        );
-        assert_eq!(
-            why(&json!({"status": {"phase": "Failed"}}), "a"),
-            Some("the workflow is over")
+            reason(&json!({"status": {"phase": "Failed"}}), "a"),
+            Some("the workflow has ended")
         );
         assert!(
-            why(&json!({"metadata": {"uid": "v"}}), "a")
-                .is_some_and(|why| why.contains("another has its name"))
+            reason(&json!({"metadata": {"uid": "v"}}), "a")
+                .is_some_and(|reason| reason.contains("another workflow has its name"))
         );
         assert_eq!(
-            unwanted(None, None, &owner("a")),
-            Some(Why::Over("the workflow is gone"))
+            Snapshot::of(None).reason_to_cancel(&owner("a")),
+            Some(Reason::WorkflowEnded(
+                "the workflow does not exist any more"
+            ))
         );
     }
 }

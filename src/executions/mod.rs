@@ -1,4 +1,142 @@
-//! The steps that run, and for whom.
+//! Executions: one run of a template, from the front door's call to the outcome.
+//!
+//! A front door makes an [`argo::Call`], an id and a [`CancelHandle`], and calls
+//! [`Executions::run`]. This folder does not know how a front door receives calls or delivers
+//! outcomes.
 
 pub mod cancellation;
-pub mod registry;
+mod registry;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use tokio::sync::watch;
+
+use crate::argo::repository::Repositories;
+use crate::argo::{ArtifactContext, Call, Conversion, Template};
+use crate::pipeline::{Executor, Tees};
+use crate::step::{ExecutionId, Outcome, Stage, StepError, StepLimits};
+
+pub use registry::{CancelHandle, Owner, Registration, Registry, Running};
+
+/// Everything that an execution needs. One value serves the whole process.
+#[derive(Debug)]
+pub struct Executions {
+    /// Finds the artifact repositories of workflows.
+    pub repositories: Repositories,
+    /// Limits that the operator sets for each step.
+    pub limits: StepLimits,
+    /// The executor; `None` until it is set up. Calls arrive before that.
+    pub executor: watch::Receiver<Option<Arc<Executor>>>,
+    /// The running executions.
+    pub registry: Registry,
+}
+
+/// Result of an execution.
+#[derive(Debug)]
+pub struct Finished {
+    /// Outcome of the step.
+    pub outcome: Outcome,
+    /// The template, which declares the outputs; `None` if the execution ended before the step
+    /// started.
+    pub template: Option<Template>,
+    /// Whether the execution took longer than the template's own timeout. Argo has then failed the
+    /// node already.
+    pub timed_out: bool,
+}
+
+impl Finished {
+    fn before_the_step(error: StepError) -> Self {
+        Self {
+            outcome: error.into_outcome(),
+            template: None,
+            timed_out: false,
+        }
+    }
+}
+
+impl Executions {
+    /// Runs a template. The execution is in the registry until the returned future is done.
+    ///
+    /// Every error becomes an outcome, even a panic.
+    pub async fn run(&self, call: Call, id: ExecutionId, cancel: CancelHandle) -> Finished {
+        let owner = Owner {
+            namespace: call.workflow.namespace.clone(),
+            workflow: call.workflow.name.clone(),
+            uid: call.workflow.uid.clone(),
+            template: call.template.name.clone(),
+        };
+        let _registration = self.registry.register(id.clone(), owner, cancel.clone());
+        let finished = AssertUnwindSafe(Box::pin(self.execute(call, id, &cancel)))
+            .catch_unwind()
+            .await;
+        finished.unwrap_or_else(|_| {
+            Finished::before_the_step(StepError::error(
+                Stage::Run,
+                "the step panicked; this is a defect of this program: see its log",
+            ))
+        })
+    }
+
+    /// Whether the executor is set up.
+    pub fn is_ready(&self) -> bool {
+        self.executor.borrow().is_some()
+    }
+
+    async fn execute(&self, call: Call, id: ExecutionId, cancel: &CancelHandle) -> Finished {
+        let started = Instant::now();
+        let find = self
+            .repositories
+            .destination(&call.workflow, &call.template.name);
+        let Some(destination) = cancel.token().run_until_cancelled(find).await else {
+            return Finished::before_the_step(cancelled(Stage::Parse));
+        };
+        let conversion = Conversion {
+            limits: self.limits,
+            artifacts: ArtifactContext {
+                destination,
+                ..ArtifactContext::default()
+            },
+        };
+        let workflow = call.workflow.name.clone();
+        let name = call.template.name.clone();
+        let (step, template) = match call.into_step(&conversion) {
+            Ok(converted) => converted,
+            Err(error) => {
+                tracing::info!(%id, workflow, template = name, reason = %error, "template refused");
+                let error = StepError::error(Stage::Parse, error.to_string());
+                return Finished::before_the_step(error);
+            }
+        };
+        let Some(executor) = cancel.token().run_until_cancelled(self.executor()).await else {
+            return Finished::before_the_step(cancelled(Stage::Queue));
+        };
+        let Some(executor) = executor else {
+            return Finished::before_the_step(StepError::error(
+                Stage::Queue,
+                "the executor is not running: see its log",
+            ));
+        };
+        let timeout = step.timeout;
+        let cancel = cancel.token().clone();
+        let outcome = executor.execute(id, step, cancel, Tees::default()).await;
+        Finished {
+            outcome,
+            template: Some(template),
+            timed_out: timeout.is_some_and(|timeout| started.elapsed() >= timeout),
+        }
+    }
+
+    /// Waits for the executor. `None` if it cannot be set up.
+    async fn executor(&self) -> Option<Arc<Executor>> {
+        let mut executor = self.executor.clone();
+        let ready = executor.wait_for(Option::is_some).await.ok()?;
+        ready.clone()
+    }
+}
+
+fn cancelled(stage: Stage) -> StepError {
+    StepError::error(stage, "the step was cancelled")
+}

@@ -1,118 +1,123 @@
-//! Which steps run, and for whom.
+//! The registry of running executions.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// Whose step a job is.
+use crate::step::ExecutionId;
+
+/// The template and the Workflow that an execution belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Owner {
-    /// The Workflow's namespace.
+    /// Namespace of the Workflow.
     pub namespace: String,
-    /// Its name.
+    /// Name of the Workflow.
     pub workflow: String,
-    /// Its uid; empty where Argo does not say it.
+    /// Uid of the Workflow; empty if Argo did not send it.
     pub uid: String,
-    /// The template's name.
+    /// Name of the template.
     pub template: String,
 }
 
-/// A job that runs.
+/// Cancels one execution. All clones belong to the same execution.
+#[derive(Clone, Debug, Default)]
+pub struct CancelHandle {
+    token: CancellationToken,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl CancelHandle {
+    /// Makes a handle. A cancelled `token` cancels the execution too.
+    pub fn new(token: CancellationToken) -> Self {
+        Self {
+            token,
+            abandoned: Arc::default(),
+        }
+    }
+
+    /// Cancels the execution. Its outcome is still delivered.
+    pub fn cancel(&self) {
+        self.token.cancel();
+    }
+
+    /// Cancels the execution because its workflow has ended. The call that would fetch the outcome
+    /// gets an empty reply, and the agent stops asking.
+    ///
+    /// Use this only if no other execution with the same request can still be wanted.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.token.cancel();
+    }
+
+    /// Whether the execution was abandoned: its outcome is not delivered.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// The token that is cancelled with the execution.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+}
+
+/// A running execution.
 #[derive(Clone, Debug)]
 pub struct Running {
-    /// Whose it is.
+    /// Id of the execution.
+    pub id: ExecutionId,
+    /// Template and Workflow of the execution.
     pub owner: Arc<Owner>,
-    /// Which of all it is.
-    pub number: u64,
+    /// Cancels the execution.
+    pub cancel: CancelHandle,
     since: Instant,
-    cancel: CancellationToken,
-    unwanted: Arc<AtomicBool>,
 }
 
 impl Running {
-    pub(crate) fn new(owner: Owner, cancel: CancellationToken) -> Self {
-        Self {
-            owner: Arc::new(owner),
-            number: 0,
-            since: Instant::now(),
-            cancel,
-            unwanted: Arc::default(),
-        }
-    }
-
-    pub(crate) fn unwanted(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.unwanted)
-    }
-
-    /// How long it has been running.
+    /// Time since the execution was registered.
     pub fn age(&self) -> Duration {
         self.since.elapsed()
     }
-
-    /// Ends it.
-    pub fn stop(&self) {
-        self.cancel.cancel();
-    }
-
-    /// Ends it, where nobody can want to know what it comes to, or what any other of its bytes does: whoever asks is told nothing, and asks no more.
-    pub fn forget(&self) {
-        self.unwanted.store(true, Ordering::Relaxed);
-        self.cancel.cancel();
-    }
 }
 
-/// All that run.
+/// All running executions. Clones share one list.
 #[derive(Clone, Debug, Default)]
-pub struct Register(Arc<Mutex<Entries>>);
+pub struct Registry(Arc<Mutex<HashMap<ExecutionId, Running>>>);
 
-#[derive(Debug, Default)]
-struct Entries {
-    last: u64,
-    running: HashMap<u64, Running>,
-}
-
-/// An entry, for as long as it is kept.
+/// Entry of one execution in the registry. Dropping it removes the entry.
 #[derive(Debug)]
-pub struct Entry {
-    register: Register,
-    number: u64,
+pub struct Registration {
+    registry: Registry,
+    id: ExecutionId,
 }
 
-impl Register {
-    pub(crate) fn enter(&self, running: Running) -> Entry {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.last += 1;
-        let number = entries.last;
-        entries
-            .running
-            .insert(number, Running { number, ..running });
-        Entry {
-            register: self.clone(),
-            number,
+impl Registry {
+    /// Adds an execution until the returned value is dropped.
+    pub fn register(&self, id: ExecutionId, owner: Owner, cancel: CancelHandle) -> Registration {
+        let running = Running {
+            id: id.clone(),
+            owner: Arc::new(owner),
+            cancel,
+            since: Instant::now(),
+        };
+        self.0.lock().insert(id.clone(), running);
+        Registration {
+            registry: self.clone(),
+            id,
         }
     }
 
-    pub(crate) fn all(&self) -> Vec<Running> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .running
-            .values()
-            .cloned()
-            .collect()
+    /// All running executions, in no particular order.
+    pub fn running(&self) -> Vec<Running> {
+        self.0.lock().values().cloned().collect()
     }
 }
 
-impl Drop for Entry {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.register
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .running
-            .remove(&self.number);
+        self.registry.0.lock().remove(&self.id);
     }
 }

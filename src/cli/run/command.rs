@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::flags::RunStep;
 use super::report::{self, Outputs};
 use super::step::{self, PreparedStep};
+use crate::app::executor_settings;
 use crate::argo::Reply;
 use crate::argo::repository::{DestinationLookup, Repositories};
 use crate::cli::progress::Spinner;
@@ -93,8 +94,12 @@ impl RunStep {
             .common
             .sources(config, &directories, kubernetes, true, spinner.shared())
             .inspect_err(|_| spinner.clear())?;
-        let executor = Executor::new(sources, stores, directories.settings(config, SLOTS))
-            .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
+        let executor = Executor::new(
+            sources,
+            stores,
+            executor_settings(config, &directories, SLOTS),
+        )
+        .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
         let executor = Arc::new(executor);
         // The step would prepare its module itself. Here the spinner shows the progress. An error
         // is not lost: the step meets the same error again.

@@ -1,0 +1,225 @@
+//! Calls of Argo's agent, and the executions that outlive them.
+//!
+//! The agent ends a call after 30 s, and then makes it again with the same bytes. It has sixteen
+//! workers, and each call blocks one of them (`workflow/executor/agent.go`). A step can take hours.
+//! So a call waits for its execution only briefly, and then answers with a `requeue` delay. The
+//! execution continues.
+//!
+//! Requests carry no id of the node. The hash of the request body is the idempotency key, and a
+//! `requeue` delay works as a visibility timeout: a request with the same body that arrives after
+//! the delay continues the execution. A request that arrives earlier must be from a different node
+//! with identical inputs, so it starts a new execution. [`adoption`](super::adoption) has the
+//! rules.
+//!
+//! A result is removed once its reply has been handed to the connection. A later retry of the node
+//! finds no result, and runs again.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::adoption::{self, CallResult, Completed, Execution, Held, Table};
+use super::call_key::CallKey;
+use super::delivery::Delivery;
+use crate::config::AgentSettings;
+use crate::executions::CancelHandle;
+use crate::step::ExecutionId;
+
+/// Calls that may wait for their executions at the same time. The agent has sixteen workers, and
+/// some must stay free for calls that are answered at once.
+const MAX_WAITING: usize = 8;
+/// How long any further call waits: most steps end within this time.
+const SHORT_WAIT: Duration = Duration::from_millis(25);
+/// Most executions at the same time. A new call beyond the limit is asked to come back.
+const MAX_EXECUTIONS: usize = 20_000;
+/// Most bytes of results that are not delivered. A new call beyond the limit is asked to come
+/// back.
+const MAX_RESULT_BYTES: usize = 256 << 20;
+/// Time between two searches for executions that have expired.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest orphan timeout.
+const MAX_ORPHAN_TIMEOUT: Duration = Duration::from_hours(24);
+/// Shortest and longest delay until the next call.
+const MIN_REQUEUE: Duration = Duration::from_secs(1);
+const MAX_REQUEUE: Duration = Duration::from_secs(15);
+
+/// A call: the request body's key, and what is known about the node.
+#[derive(Clone, Debug)]
+pub struct CallInfo {
+    /// Idempotency key of the call.
+    pub key: CallKey,
+    /// Whether the template has an `id`, so that the body names exactly one execution.
+    pub exclusive: bool,
+    /// Text that is unique to the workflow, such as its uid.
+    pub workflow: String,
+}
+
+/// Answer to a call.
+#[derive(Debug)]
+pub enum CallReply {
+    /// The execution has ended.
+    Done(Delivery),
+    /// The agent must call again after this delay.
+    Requeue(Duration),
+    /// The execution was abandoned because its workflow has ended. The agent keeps what it knows
+    /// about the node, and stops asking.
+    Abandoned,
+}
+
+/// Executions of the agent's calls. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    settings: AgentSettings,
+    table: Arc<Table>,
+    waiting: Arc<Semaphore>,
+    running: TaskTracker,
+    shutdown: CancellationToken,
+    /// Number of executions that were started.
+    started: Arc<AtomicU64>,
+}
+
+impl Calls {
+    /// Starts without executions. `shutdown` cancels all executions. Needs a tokio runtime.
+    pub fn new(settings: AgentSettings, shutdown: CancellationToken) -> Self {
+        let table = Arc::new(Table::default());
+        let swept = Arc::downgrade(&table);
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+                let Some(table) = swept.upgrade() else { return };
+                table.sweep(Instant::now());
+            }
+        });
+        Self {
+            settings,
+            table,
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            running: TaskTracker::new(),
+            shutdown,
+            started: Arc::default(),
+        }
+    }
+
+    /// Answers a call: takes the execution that waits for it, or starts one with `start`. A new
+    /// execution gets an id and a handle to cancel it.
+    ///
+    /// If the caller disconnects, the execution continues. While the process stops, the agent is
+    /// asked to call again, and the next process runs the step anew.
+    pub async fn call<F>(
+        &self,
+        call: CallInfo,
+        start: impl FnOnce(ExecutionId, CancelHandle) -> F,
+    ) -> CallReply
+    where
+        F: Future<Output = CallResult> + Send + 'static,
+    {
+        // A call that waits holds its execution for longer than `LATE`, and the next call may be
+        // late.
+        let orphan_timeout = self.settings.orphan_timeout.0;
+        let orphan_timeout = orphan_timeout.clamp(adoption::LATE, MAX_ORPHAN_TIMEOUT);
+        // The limits stop only new executions. Existing ones must be delivered to free space.
+        let full = self.table.len() >= MAX_EXECUTIONS
+            || self.table.bytes() >= MAX_RESULT_BYTES
+            || self.shutdown.is_cancelled();
+        let start = (!full).then_some(|| self.start(&call, start));
+        let adopted = match call.exclusive {
+            true => self.table.share_or(&call.key, orphan_timeout, start),
+            false => self.table.adopt_or(&call.key, start),
+        };
+        let Some(adopted) = adopted else {
+            return CallReply::Requeue(match self.shutdown.is_cancelled() {
+                true => MIN_REQUEUE,
+                false => MAX_REQUEUE,
+            });
+        };
+        // From here on, dropping this future releases the execution for the next call.
+        let table = Arc::clone(&self.table);
+        let held = Held::new(table, call.key, adopted.execution, orphan_timeout);
+        if adopted.is_new {
+            self.wait(held.execution()).await;
+        }
+        self.answer(held)
+    }
+
+    /// Waits for the end of an execution, but only for a short time.
+    async fn wait(&self, execution: &Execution) {
+        let permit = self.waiting.try_acquire();
+        let wait = match permit.is_ok() {
+            true => self.settings.wait.0,
+            false => SHORT_WAIT.min(self.settings.wait.0),
+        };
+        let mut completed = execution.completed.clone();
+        tokio::select! {
+            biased;
+            _ = completed.wait_for(Option::is_some) => {}
+            () = self.shutdown.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+
+    fn start<F>(
+        &self,
+        call: &CallInfo,
+        start: impl FnOnce(ExecutionId, CancelHandle) -> F,
+    ) -> Arc<Execution>
+    where
+        F: Future<Output = CallResult> + Send + 'static,
+    {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let id = ExecutionId::new(format!("{}-{}-{number}", call.workflow, call.key));
+        let cancel = CancelHandle::new(self.shutdown.child_token());
+        let work = start(id, cancel.clone());
+        let usage = self.table.count();
+        let counted = Arc::clone(&usage);
+        let shutdown = self.shutdown.clone();
+        let (publish, completed) = watch::channel(None);
+        self.running.spawn(async move {
+            let result = work.await;
+            counted.add_bytes(result.reply.len());
+            publish.send_replace(Some(Completed {
+                interrupted: shutdown.is_cancelled(),
+                result,
+            }));
+        });
+        Arc::new(Execution::new(completed, cancel, usage))
+    }
+
+    fn answer(&self, held: Held) -> CallReply {
+        if held.execution().cancel.is_abandoned() {
+            held.acknowledge();
+            return CallReply::Abandoned;
+        }
+        let completed = held.execution().completed.borrow().clone();
+        let delay = match completed {
+            Some(Completed {
+                result,
+                interrupted: false,
+            }) => return CallReply::Done(Delivery::new(result.reply, held)),
+            _ if self.shutdown.is_cancelled() => MIN_REQUEUE,
+            _ => requeue_delay(held.execution().started.elapsed()),
+        };
+        held.release_after(delay);
+        CallReply::Requeue(delay)
+    }
+
+    /// Waits until all executions have ended. Cancel the shutdown token first.
+    pub async fn finish(&self) {
+        self.running.close();
+        self.running.wait().await;
+    }
+}
+
+/// Delay until the next call for an execution of this age: a quarter of the age, within bounds.
+/// The delay is in whole seconds, as Argo reads it.
+fn requeue_delay(age: Duration) -> Duration {
+    Duration::from_secs((age / 4).clamp(MIN_REQUEUE, MAX_REQUEUE).as_secs())
+}
+
+#[cfg(test)]
+mod tests;

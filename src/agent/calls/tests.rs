@@ -1,0 +1,293 @@
+//! Tests of the calls.
+
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::executions::{Owner, Registry};
+use crate::text::units::Time;
+
+/// Executions that end when the gate opens, and a count of those that were started. The reply of
+/// an execution is its number.
+struct Fixture {
+    calls: Calls,
+    registry: Registry,
+    started: Arc<AtomicUsize>,
+    gate: watch::Sender<bool>,
+    shutdown: CancellationToken,
+}
+
+impl Fixture {
+    fn new(orphan_timeout: Duration) -> Self {
+        let settings = AgentSettings {
+            wait: Time(Duration::from_millis(300)),
+            orphan_timeout: Time(orphan_timeout),
+            ..AgentSettings::default()
+        };
+        let shutdown = CancellationToken::new();
+        Self {
+            calls: Calls::new(settings, shutdown.clone()),
+            registry: Registry::default(),
+            started: Arc::default(),
+            gate: watch::channel(false).0,
+            shutdown,
+        }
+    }
+
+    async fn call(&self, exclusive: bool) -> CallReply {
+        let call = CallInfo {
+            key: CallKey::of(b"bytes"),
+            exclusive,
+            workflow: "uid".to_owned(),
+        };
+        let number = Arc::clone(&self.started);
+        let registry = self.registry.clone();
+        let mut gate = self.gate.subscribe();
+        let start = move |id: ExecutionId, cancel: CancelHandle| async move {
+            let _registration = registry.register(id, Owner::default(), cancel.clone());
+            let number = number.fetch_add(1, Ordering::SeqCst);
+            let timed_out = tokio::select! {
+                _ = gate.wait_for(|open| *open) => false,
+                () = cancel.token().cancelled() => true,
+            };
+            CallResult {
+                reply: number.to_string().into(),
+                timed_out,
+            }
+        };
+        self.calls.call(call, start).await
+    }
+
+    fn started(&self) -> usize {
+        self.started.load(Ordering::SeqCst)
+    }
+
+    async fn open(&self) {
+        self.gate.send_replace(true);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+const LONG: Duration = Duration::from_mins(1);
+
+/// Hands the reply over as a connection does, and returns the execution's number.
+fn deliver(reply: CallReply) -> Option<usize> {
+    match reply {
+        CallReply::Requeue(_) | CallReply::Abandoned => None,
+        CallReply::Done(delivery) => {
+            let number = std::str::from_utf8(delivery.reply()).unwrap().parse();
+            let mut body = delivery.into_body();
+            let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            let _ = http_body::Body::poll_frame(std::pin::Pin::new(&mut body), context);
+            Some(number.unwrap())
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_after_the_delay_adopts_the_execution_and_an_earlier_call_does_not() {
+    let f = Fixture::new(LONG);
+    assert!(matches!(
+        f.call(false).await,
+        CallReply::Requeue(MIN_REQUEUE)
+    ));
+    tokio::time::sleep(MIN_REQUEUE).await;
+    assert!(matches!(
+        f.call(false).await,
+        CallReply::Requeue(MIN_REQUEUE)
+    ));
+    assert_eq!(f.started(), 1);
+    assert!(
+        matches!(f.call(false).await, CallReply::Requeue(_)),
+        "an early call is from another node"
+    );
+    assert_eq!(f.started(), 2);
+    f.open().await;
+    tokio::time::sleep(MIN_REQUEUE).await;
+    assert_eq!(deliver(f.call(false).await), Some(0));
+    assert_eq!(deliver(f.call(false).await), Some(1));
+    assert_eq!(
+        deliver(f.call(false).await),
+        Some(2),
+        "a retry of the node runs again"
+    );
+    assert_eq!(f.calls.table.len(), 0);
+}
+
+#[tokio::test]
+async fn identical_nodes_get_an_execution_each() {
+    let f = Fixture::new(LONG);
+    let (first, second) = tokio::join!(f.call(false), f.call(false));
+    assert!(deliver(first).is_none() && deliver(second).is_none());
+    assert_eq!(f.started(), 2);
+    let ids: Vec<_> = f
+        .registry
+        .running()
+        .into_iter()
+        .map(|running| running.id)
+        .collect();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
+    f.open().await;
+    tokio::time::sleep(MIN_REQUEUE).await;
+    let mut delivered: Vec<_> = [f.call(false).await, f.call(false).await]
+        .into_iter()
+        .filter_map(deliver)
+        .collect();
+    delivered.sort_unstable();
+    assert_eq!((delivered, f.started()), (vec![0, 1], 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_concurrent_calls_share_an_exclusive_execution() {
+    let f = Arc::new(Fixture::new(LONG));
+    for round in 0..50 {
+        f.gate.send_replace(false);
+        let calls = (0..8).map(|_| {
+            let f = Arc::clone(&f);
+            tokio::spawn(async move {
+                drop(tokio::time::timeout(Duration::from_millis(5), f.call(true)).await);
+            })
+        });
+        futures::future::join_all(calls).await;
+        assert_eq!(f.started(), round + 1);
+        f.open().await;
+        assert_eq!(deliver(f.call(true).await), Some(round));
+    }
+}
+
+#[tokio::test]
+async fn an_exclusive_execution_is_shared_until_it_is_delivered() {
+    let f = Fixture::new(LONG);
+    let (first, second) = tokio::join!(f.call(true), f.call(true));
+    assert!(deliver(first).is_none() && deliver(second).is_none());
+    f.open().await;
+    assert_eq!((deliver(f.call(true).await), f.started()), (Some(0), 1));
+    assert_eq!(
+        (deliver(f.call(true).await), f.started()),
+        (Some(1), 2),
+        "the first execution was acknowledged"
+    );
+}
+
+#[tokio::test]
+async fn a_result_that_was_not_delivered_is_kept_for_the_next_call() {
+    let f = Fixture::new(LONG);
+    f.open().await;
+    drop(f.call(false).await);
+    let CallReply::Done(delivery) = f.call(false).await else {
+        panic!("the execution has ended")
+    };
+    drop(delivery.into_body());
+    assert_eq!((deliver(f.call(false).await), f.started()), (Some(0), 1));
+}
+
+#[tokio::test]
+async fn an_execution_outlives_a_caller_that_disconnects() {
+    let f = Fixture::new(LONG);
+    let disconnected = tokio::time::timeout(Duration::from_millis(10), f.call(false)).await;
+    assert!(disconnected.is_err());
+    f.open().await;
+    assert_eq!((deliver(f.call(false).await), f.started()), (Some(0), 1));
+}
+
+#[tokio::test]
+async fn too_many_result_bytes_stop_new_executions_and_not_deliveries() {
+    let f = Fixture::new(LONG);
+    let usage = f.calls.table.count();
+    assert!(matches!(
+        f.call(false).await,
+        CallReply::Requeue(MIN_REQUEUE)
+    ));
+    usage.add_bytes(MAX_RESULT_BYTES);
+    f.open().await;
+    tokio::time::sleep(MIN_REQUEUE).await;
+    assert_eq!(deliver(f.call(false).await), Some(0));
+    assert!(matches!(
+        f.call(false).await,
+        CallReply::Requeue(MAX_REQUEUE)
+    ));
+    drop(usage);
+    assert_eq!(f.calls.table.bytes(), 0);
+    assert_eq!(deliver(f.call(false).await), Some(1));
+}
+
+#[tokio::test]
+async fn an_abandoned_execution_gets_an_empty_reply() {
+    let f = Fixture::new(LONG);
+    assert!(matches!(f.call(false).await, CallReply::Requeue(_)));
+    let [running] = f.registry.running().try_into().unwrap();
+    running.cancel.abandon();
+    tokio::time::sleep(MIN_REQUEUE).await;
+    assert!(matches!(f.call(false).await, CallReply::Abandoned));
+    assert_eq!((f.calls.table.len(), f.registry.running().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn results_of_a_stopping_process_are_not_delivered() {
+    let f = Fixture::new(LONG);
+    let (first, ()) = tokio::join!(f.call(false), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        f.shutdown.cancel();
+    });
+    assert!(matches!(first, CallReply::Requeue(MIN_REQUEUE)));
+    tokio::time::sleep(MIN_REQUEUE).await;
+    assert!(
+        matches!(f.call(false).await, CallReply::Requeue(MIN_REQUEUE)),
+        "a call that adopts the execution"
+    );
+    assert_eq!(f.started(), 1, "no new execution starts");
+}
+
+#[tokio::test]
+async fn calls_beyond_the_limit_wait_only_a_short_time() {
+    let f = Fixture::new(LONG);
+    let began = Instant::now();
+    let waiting = futures::future::join_all((0..MAX_WAITING).map(|_| f.call(false)));
+    let beyond = async {
+        tokio::task::yield_now().await;
+        let reply = f.call(false).await;
+        (reply, began.elapsed())
+    };
+    let (_, (reply, took)) = tokio::join!(waiting, beyond);
+    assert!(
+        matches!(reply, CallReply::Requeue(_)) && took < Duration::from_millis(250),
+        "{took:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_execution_without_calls_is_cancelled() {
+    let f = Fixture::new(Duration::from_millis(100));
+    let disconnected = tokio::time::timeout(Duration::from_millis(10), f.call(false)).await;
+    assert!(disconnected.is_err());
+    f.calls
+        .table
+        .sweep(Instant::now() + Duration::from_secs(20));
+    assert_eq!(f.calls.table.len(), 1, "the agent may still call");
+    f.calls
+        .table
+        .sweep(Instant::now() + Duration::from_secs(31));
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(f.calls.table.len(), 0);
+    f.open().await;
+    assert_eq!(
+        deliver(f.call(false).await),
+        Some(1),
+        "the next call starts a new execution"
+    );
+    f.shutdown.cancel();
+}
+
+#[test]
+fn the_requeue_delay_grows_with_the_age_of_the_execution() {
+    let seconds = |seconds| requeue_delay(Duration::from_secs(seconds)).as_secs();
+    assert_eq!(
+        [
+            seconds(0),
+            seconds(5),
+            seconds(20),
+            seconds(60),
+            seconds(6000)
+        ],
+        [1, 1, 5, 15, 15]
+    );
+}

@@ -1,0 +1,172 @@
+//! Credentials for the servers of modules. They are searched in this order:
+//!
+//! 1. the Secrets that the template names
+//! 2. the operator's: `sources.credentials` of the configuration, then `DOCKER_AUTH_CONFIG`
+//! 3. with access to the Kubernetes API, the pull secrets of the executor's own pod and of its
+//!    service account
+//! 4. in local mode, the files that `docker login` and `podman login` write, and the credential
+//!    helpers that they name
+//!
+//! A credential is sent only to the host that it names. A helper that a Secret or the operator's
+//! configuration names is never run.
+
+mod configured;
+mod local;
+mod secret;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use moka::future::Cache;
+use sources::credentials::Keyring;
+use sources::{CredentialProvider, Error, ErrorKind, Requester};
+
+use crate::config::HostCredential;
+use crate::kubernetes::{Kubernetes, KubernetesError, PullSecrets, Secret};
+
+/// Time for which a Secret is cached. A changed password is used after this time.
+const SECRET_TTL: Duration = Duration::from_mins(1);
+/// Time for which the pull secrets of the executor's own pod are cached. If the API does not
+/// answer, steps wait for it no more often than this.
+const POD_TTL: Duration = Duration::from_mins(5);
+/// Most Secrets in the cache.
+const MAX_CACHED: u64 = 1000;
+
+/// Finds credentials in all places that this process can read.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    kubernetes: Option<Kubernetes>,
+    operator: Vec<Keyring>,
+    local: Vec<Keyring>,
+    secrets: Cache<SecretName, Keyring>,
+    pod: Cache<(), Keyring>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct SecretName {
+    namespace: String,
+    name: String,
+}
+
+impl Credentials {
+    /// Reads the operator's credentials. In `local` mode, also reads those of the user.
+    ///
+    /// # Errors
+    ///
+    /// A configured credential cannot be read.
+    pub(super) fn load(
+        configured: &[HostCredential],
+        kubernetes: Option<Kubernetes>,
+        local: bool,
+    ) -> Result<Self, Error> {
+        let mut operator = vec![configured::keyring(configured)?];
+        operator.extend(configured::from_environment()?);
+        let local = match local {
+            true => local::keyrings(),
+            false => Vec::new(),
+        };
+        let secrets = Cache::builder()
+            .max_capacity(MAX_CACHED)
+            .time_to_live(SECRET_TTL)
+            .build();
+        let pod = Cache::builder().time_to_live(POD_TTL).build();
+        Ok(Self {
+            kubernetes,
+            operator,
+            local,
+            secrets,
+            pod,
+        })
+    }
+
+    /// Credentials in a Secret.
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Keyring, Error> {
+        let Some(kubernetes) = &self.kubernetes else {
+            let message =
+                format!("Secret `{name}` cannot be read: there is no access to the Kubernetes API");
+            return Err(Error::new(ErrorKind::InvalidConfig, message).hint(
+                "the operator gives the plugin a service account, or passes credentials with \
+                 `sources.credentials` or DOCKER_AUTH_CONFIG",
+            ));
+        };
+        let key = SecretName {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        if let Some(keyring) = self.secrets.get(&key).await {
+            return Ok(keyring);
+        }
+        let secret = kubernetes
+            .get::<Secret>(namespace, name)
+            .await
+            .map_err(|error| unreadable(&error))?;
+        let keyring = secret::keyring(&secret, name)?;
+        self.secrets.insert(key, keyring.clone()).await;
+        Ok(keyring)
+    }
+
+    /// Credentials of the executor's own pod. An error is only logged, because no template asked
+    /// for these credentials. If the API does not answer, the next call tries again.
+    async fn of_pod(&self) -> Keyring {
+        let Some(kubernetes) = &self.kubernetes else {
+            return Keyring::default();
+        };
+        self.pod
+            .try_get_with((), self.read_pod(kubernetes))
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "the pod's own pull secrets are not used this time");
+                Keyring::default()
+            })
+    }
+
+    async fn read_pod(&self, kubernetes: &Kubernetes) -> Result<Keyring, Error> {
+        let PullSecrets { namespace, names } = match kubernetes.own_pull_secrets().await {
+            Ok(found) => found,
+            Err(error @ KubernetesError::Unavailable { .. }) => return Err(unreadable(&error)),
+            Err(error) => {
+                tracing::info!(%error, "the pod's own pull secrets are not used");
+                return Ok(Keyring::default());
+            }
+        };
+        let mut keyring = Keyring::default();
+        for name in names {
+            match self.secret(&namespace, &name).await {
+                Ok(found) => keyring.merge(found),
+                Err(error) if error.retryable() => return Err(error),
+                Err(error) => tracing::warn!(%error, "a pull secret of the pod is not used"),
+            }
+        }
+        Ok(keyring)
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Credentials {
+    async fn keyrings(&self, requester: &Requester) -> Result<Vec<Keyring>, Error> {
+        // All Secrets of a template are one keyring, as for the kubelet.
+        let mut named = Keyring::default();
+        for name in &requester.secrets {
+            named.merge(self.secret(&requester.namespace, name).await?);
+        }
+        let mut keyrings = vec![named];
+        keyrings.extend(self.operator.iter().cloned());
+        keyrings.push(self.of_pod().await);
+        keyrings.extend(self.local.iter().cloned());
+        Ok(keyrings)
+    }
+}
+
+fn unreadable(error: &KubernetesError) -> Error {
+    let message = error.to_string();
+    match error {
+        KubernetesError::NotFound(_) => Error::new(ErrorKind::NotFound, message)
+            .hint("create it in the workflow's namespace, or correct `pull.secrets`"),
+        KubernetesError::Forbidden(_) => Error::new(ErrorKind::Unauthorized, message)
+            .hint("the operator adds it to the plugin's Role"),
+        KubernetesError::Unusable(_) | KubernetesError::Malformed(_) => {
+            Error::new(ErrorKind::InvalidConfig, message)
+        }
+        KubernetesError::Unavailable { .. } => Error::new(ErrorKind::Unavailable, message),
+    }
+}

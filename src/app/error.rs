@@ -1,0 +1,85 @@
+//! Errors of starting and running the program.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::kubernetes::KubernetesError;
+
+/// Why the program cannot start or continue.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A port cannot be opened.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Address of the port.
+        address: SocketAddr,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// A directory cannot be created.
+    #[error("`{}` cannot be created: {source}", path.display())]
+    CreateDirectory {
+        /// Path of the directory.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// A directory is not private to the user.
+    #[error(
+        "`{}` must be a directory of this user that is closed to others (mode 0700)",
+        _0.display()
+    )]
+    NotPrivate(PathBuf),
+    /// The kubeconfig file cannot be used.
+    #[error(transparent)]
+    Kubeconfig(KubernetesError),
+    /// The client for the Kubernetes API cannot be set up.
+    #[error(transparent)]
+    Kubernetes(KubernetesError),
+    /// The sources of modules cannot be set up.
+    #[error(transparent)]
+    Sources(#[from] sources::Error),
+    /// The executor cannot be set up.
+    #[error("the executor cannot be set up: {message}")]
+    Executor {
+        /// Message with all causes.
+        message: String,
+        /// Number of slots that the executor should have.
+        steps: u32,
+    },
+    /// The operating system refuses signal handlers or reports an error of a port.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A task panicked.
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl AppError {
+    /// What the reader can do about the error.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotPrivate(_) => Some(
+                "change its mode and owner, or choose other directories with --cache-dir and \
+                 --scratch-dir"
+                    .to_owned(),
+            ),
+            Self::Executor { steps, .. } => Some(format!(
+                "{steps} steps at once need address space and memory mappings; lower \
+                 `capacity.steps`, or raise the machine's vm.max_map_count"
+            )),
+            Self::Sources(error) => error.remedy().map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// Whether the user's flags or configuration are wrong.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Kubeconfig(_) => true,
+            Self::Sources(error) => error.kind() == sources::ErrorKind::InvalidConfig,
+            _ => false,
+        }
+    }
+}

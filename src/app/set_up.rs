@@ -1,0 +1,91 @@
+//! Sets up the executor, which takes seconds, and warns about problems that steps would meet.
+
+use std::env;
+
+use artifacts::Stores;
+use sources::Sources;
+
+use super::directories::Directories;
+use super::error::AppError;
+use crate::config::Config;
+use crate::pipeline::{Executor, Settings};
+use crate::runtime::Capacity;
+
+/// The variables in which the AWS SDK finds credentials or their source.
+const AWS_CREDENTIALS: [&str; 5] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_PROFILE",
+];
+
+/// Settings of an executor with this number of slots.
+pub fn executor_settings(config: &Config, directories: &Directories, steps: u32) -> Settings {
+    Settings {
+        capacity: Capacity {
+            steps,
+            memory: config.capacity.memory.0,
+        },
+        scratch: directories.scratch.clone(),
+        code: Some(directories.code.clone()),
+        disk_free: config.capacity.min_free_disk.0,
+        outputs: config.limits.outputs(),
+    }
+}
+
+/// Sets up the executor of `serve`. Blocks for seconds; needs a tokio runtime.
+pub fn set_up(
+    sources: Sources,
+    stores: Stores,
+    config: &Config,
+    directories: &Directories,
+) -> Result<Executor, AppError> {
+    let steps = config.capacity.steps;
+    let settings = executor_settings(config, directories, steps);
+    let executor =
+        Executor::new(sources, stores, settings).map_err(|error| AppError::Executor {
+            message: format!("{error:#}"),
+            steps,
+        })?;
+    warn_about_directories(&executor, config, directories);
+    warn_about_memory(config);
+    warn_about_credentials(config);
+    Ok(executor)
+}
+
+fn warn_about_directories(executor: &Executor, config: &Config, directories: &Directories) {
+    if let Err(error) = executor.check_scratch() {
+        let directory = directories.scratch.display();
+        tracing::warn!(%directory, %error, "steps that use files cannot run: the scratch directory is not writable");
+    }
+    if let Err(error) = directories.store(config).check() {
+        let directory = directories.cache.display();
+        tracing::warn!(%directory, %error, "modules cannot be fetched: the cache directory is not writable");
+    }
+}
+
+fn warn_about_memory(config: &Config) {
+    if config.limits.memory > config.capacity.memory {
+        let capacity = config.capacity.memory;
+        tracing::warn!(%capacity, "`limits.memory` is above `capacity.memory`: a step gets at most `capacity.memory`, and then no other step runs");
+    }
+}
+
+fn warn_about_credentials(config: &Config) {
+    let bucket = config
+        .artifacts
+        .repository
+        .as_ref()
+        .and_then(|repository| repository.s3.as_ref());
+    let has_no_keys = bucket.is_some_and(|bucket| bucket.access_key_secret.is_none());
+    if has_no_keys
+        && AWS_CREDENTIALS
+            .iter()
+            .all(|name| env::var_os(name).is_none())
+    {
+        tracing::warn!(
+            "neither the artifact repository nor the environment has access keys: only a role of this machine can give access"
+        );
+    }
+}
