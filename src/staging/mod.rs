@@ -14,15 +14,15 @@
 //! The host makes the layout before the guest starts. From then on it opens nothing by a path of its own, only relative to the
 //! directory and without following a link out of it.
 
+mod artifacts;
 mod cleaner;
 mod directory;
 mod scratch;
-mod transfer;
 
+pub use self::artifacts::{Made, stage_in, stage_out};
 pub use cleaner::Cleaner;
 pub use directory::StepDirectory;
 pub use scratch::Scratch;
-pub use transfer::{Made, stage_in, stage_out};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
