@@ -200,9 +200,13 @@ impl Executor {
             };
             on_runner.run(tees).await
         };
-        let ran = self
-            .runners
-            .run(claim, || module.is_short(), || module.record_overrun(), job);
+        let ran = async {
+            let slot = self.runners.acquire(claim).await;
+            let on_overrun = || module.record_overrun();
+            let job = Box::pin(job);
+            let ran = self.runners.run(slot, module.is_short(), on_overrun, job);
+            ran.await
+        };
         // On a runner the step looks at both by itself, and says more. Here they end the waiting for one.
         tokio::select! {
             biased;

@@ -49,3 +49,4 @@ pub use module::CompiledModule;
 pub use output::{Captured, Tee};
 pub use run::{Ending, Invocation, Report, Run, run};
 pub use runners::Runners;
+pub use scheduler::Slot;

@@ -61,25 +61,26 @@ impl Runners {
         })
     }
 
-    /// Waits for a slot and runs `job` in it. Returns `None` if the job panicked.
+    /// Waits for a slot. When the returned future is dropped, no slot is taken.
+    pub async fn acquire(&self, request: SlotRequest) -> Slot {
+        self.scheduler.acquire(request).await
+    }
+
+    /// Runs `job` in `slot`, and releases the slot when the job is done. Returns `None` if the job
+    /// panicked.
     ///
-    /// If `is_short` returns true when the job has its slot, the job is first polled on the
-    /// caller's thread. `on_overrun` is called if the job was not done after this poll.
+    /// If `is_short`, the job is first polled on the caller's thread. `on_overrun` is called if the
+    /// job was not done after this poll.
     ///
-    /// When the returned future is dropped, a job that waits for a slot is dropped too. A job that
-    /// a runner has taken runs to its end.
+    /// When the returned future is dropped, a job that a runner has taken runs to its end.
     pub async fn run<T: Send + 'static>(
         &self,
-        request: SlotRequest,
-        is_short: impl Fn() -> bool,
+        slot: Slot,
+        is_short: bool,
         on_overrun: impl Fn(),
-        job: impl Future<Output = T> + Send + 'static,
+        mut job: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Option<T> {
-        let slot = self.scheduler.acquire(request).await;
-        let mut job = Box::pin(job);
-        if is_short()
-            && let Ok(_permit) = self.inline_permits.try_acquire()
-        {
+        if is_short && let Ok(_permit) = self.inline_permits.try_acquire() {
             match poll_once(job.as_mut())? {
                 Poll::Ready(value) => return Some(value),
                 Poll::Pending => on_overrun(),
@@ -154,7 +155,8 @@ mod tests {
         is_short: bool,
         job: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        runners.run(REQUEST, || is_short, || (), job).await
+        let slot = runners.acquire(REQUEST).await;
+        runners.run(slot, is_short, || (), Box::pin(job)).await
     }
 
     #[tokio::test]
@@ -207,7 +209,8 @@ mod tests {
         };
         let runners = runners(1, 2);
         let on_overrun = || overruns.store(1, Ordering::SeqCst);
-        let moved = runners.run(REQUEST, || true, on_overrun, job).await;
+        let slot = runners.acquire(REQUEST).await;
+        let moved = runners.run(slot, true, on_overrun, Box::pin(job)).await;
         assert_eq!(moved, Some(true));
         assert_eq!(overruns.into_inner(), 1);
     }

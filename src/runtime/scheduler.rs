@@ -45,7 +45,7 @@ pub(super) struct Scheduler {
 
 /// Permission to run one step. The slot and its memory are released when this is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub struct Slot {
     scheduler: Arc<Scheduler>,
     start: u64,
 }
