@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use artifacts::Location;
 
 use super::repository::DestinationLookup;
-use crate::step::DefaultPlace as ArtifactDestination;
+use crate::step::ArtifactDestination;
 use crate::text::DocumentError;
 
 /// Everything about the artifacts of a step that is not in its template.

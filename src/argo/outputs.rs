@@ -8,7 +8,7 @@ use super::artifact::{Artifact, check_location};
 use super::artifact_context::ArtifactContext;
 use super::declaration::{guest_path, unique_names};
 use super::template::{OutputParameter as DeclaredParameter, Template};
-use crate::pipeline::is_artifact_name;
+use crate::step::is_artifact_name;
 use crate::step::{OutputArtifact, OutputParameter};
 use crate::text::DocumentError;
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::template::Template;
-use crate::step::{Outcome, Phase, Produced as StoredOutput};
+use crate::step::{Outcome, Phase, StoredOutput};
 
 /// Longest message of a step that never started, in characters.
 const MAX_ERROR_CHARS: usize = 1000;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::artifact::{ArchiveLocation, Artifact};
 use super::artifact_context::ArtifactContext;
 use super::repository::DestinationLookup;
-use crate::step::DefaultPlace as ArtifactDestination;
+use crate::step::ArtifactDestination;
 use crate::text::DocumentError;
 use crate::text::units::Time;
 

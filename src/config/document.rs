@@ -40,7 +40,7 @@ impl Config {
             disk: limits.disk.0,
             entries: limits.entries,
             // The total time includes the running time, so it is not shorter.
-            whole: limits.total.0.max(limits.time.0),
+            total: limits.total.0.max(limits.time.0),
         }
     }
 }

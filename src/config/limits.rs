@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup;
-use crate::pipeline::Bounds as OutputLimits;
+use crate::step::OutputLimits;
 use crate::text::units::{ByteSize, Time};
 
 /// `limits`: the default limits of each step, and the highest limits that a template can set.

@@ -1,11 +1,14 @@
-//! The argument of `run` in the step world.
+//! What a module is started with: arguments, environment, and the argument of the step world.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
+use sources::Defaults;
 
 use crate::runtime::{Invocation, step_types};
 use crate::step::{GuestPath, Step};
 
-/// Makes the invocation that `run` of the step world is called with.
+/// The argument of `run` in the step world.
 pub(super) fn invocation(step: &Step) -> Invocation {
     let artifact = |name: &String, path: &GuestPath| step_types::Artifact {
         name: name.clone(),
@@ -36,4 +39,41 @@ pub(super) fn invocation(step: &Step) -> Invocation {
             .collect(),
         options: Value::Object(step.options.clone()).to_string(),
     }
+}
+
+/// The program's name, and then the arguments of the template or else of the module's package.
+pub(super) fn arguments(step: &Step, defaults: &Defaults) -> Vec<String> {
+    let program = defaults
+        .program
+        .clone()
+        .unwrap_or_else(|| program_name(step));
+    let args = step.args.as_ref().unwrap_or(&defaults.args);
+    [program]
+        .into_iter()
+        .chain(defaults.fixed_args.iter().cloned())
+        .chain(args.iter().cloned())
+        .collect()
+}
+
+/// Environment variables: those that every guest gets, overridden by the package's, overridden by
+/// the template's.
+pub(super) fn environment(step: &Step, defaults: &Defaults) -> Vec<(String, String)> {
+    let ours = [("PWD", "/"), ("HOME", "/"), ("TMPDIR", "/tmp")];
+    let ours = ours.iter().copied();
+    let given = defaults
+        .env
+        .iter()
+        .chain(&step.env)
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    // The last value of a name is used.
+    let env: BTreeMap<&str, &str> = ours.chain(given).collect();
+    env.into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// `argv[0]`: the reference's name for the program.
+fn program_name(step: &Step) -> String {
+    let name = step.module.program_name();
+    name.unwrap_or_else(|| "module".to_owned())
 }

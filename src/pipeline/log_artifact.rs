@@ -1,29 +1,33 @@
-//! What a module prints, kept as the artifact `main-logs`, which Argo's UI shows.
+//! The output of a module, stored as the artifact `main-logs`, which Argo's UI shows.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use artifacts::{Body, Location, Stores};
 use futures::StreamExt;
+use parking_lot::Mutex;
 use tokio_util::io::ReaderStream;
 
 use crate::runtime::Tee;
-use crate::step::Produced;
+use crate::step::StoredOutput;
 
-/// What Argo calls the logs of a container step.
+/// Argo's name for the logs of a container step.
 const NAME: &str = "main-logs";
 
-/// Both streams in one file, as they came. The file has no name, so that nothing of it stays.
+/// A log that is being written: standard output and standard error in one file, in the order of the
+/// writes. The file has no name, so nothing is left when the process is killed.
+///
+/// All functions block on the disk.
 #[derive(Debug)]
-pub(super) struct Logs {
+pub(super) struct LogWriter {
     file: Arc<Mutex<File>>,
     location: Location,
 }
 
-impl Logs {
-    /// A file in the directory.
+impl LogWriter {
+    /// Makes the file in `directory`. The log will be stored at `location`.
     pub(super) fn start(location: &Location, directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let file = tempfile::tempfile_in(directory)?;
@@ -33,48 +37,56 @@ impl Logs {
         })
     }
 
-    /// Writes to the file what is written to `tee` too. A full disk ends the log and not the module.
+    /// A tee that writes to the log and to `tee`. When the disk is full, the log ends and the
+    /// module continues.
     pub(super) fn tee(&self, mut tee: Option<Tee>) -> Tee {
         let file = Arc::clone(&self.file);
         Box::new(move |bytes| {
-            let _ = file
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .write_all(bytes);
+            let _ = file.lock().write_all(bytes);
             if let Some(tee) = &mut tee {
                 tee(bytes);
             }
         })
     }
 
-    /// Puts it where it is kept.
+    /// Ends the log. Call this when the module has ended.
+    pub(super) fn finish(self) -> io::Result<FinishedLog> {
+        let mut file = self.file.lock().try_clone()?;
+        file.rewind()?;
+        let length = file.metadata()?.len();
+        Ok(FinishedLog {
+            file,
+            length,
+            location: self.location,
+        })
+    }
+}
+
+/// A complete log that is not stored yet.
+#[derive(Debug)]
+pub(super) struct FinishedLog {
+    file: File,
+    /// Length of the file in bytes.
+    length: u64,
+    location: Location,
+}
+
+impl FinishedLog {
+    /// Stores the log, with the Secrets of a namespace. Does not block.
     pub(super) async fn store(
         self,
-        stores: Stores,
-        namespace: String,
-    ) -> Result<Produced, artifacts::Error> {
-        let file = || -> io::Result<(File, u64)> {
-            let mut file = self
-                .file
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .try_clone()?;
-            file.rewind()?;
-            let length = file.metadata()?.len();
-            Ok((file, length))
-        };
-        let (file, length) = file().map_err(|error| artifacts::Error::local("the log", error))?;
-        let stream = ReaderStream::new(tokio::fs::File::from_std(file))
+        stores: &Stores,
+        namespace: &str,
+    ) -> Result<StoredOutput, artifacts::Error> {
+        let stream = ReaderStream::new(tokio::fs::File::from_std(self.file))
             .map(|chunk| chunk.map_err(|error| artifacts::Error::local("the log", error)));
-        let store = stores.open(&self.location, &namespace).await?;
-        store
-            .put(&self.location.key, Body::new(stream.boxed(), Some(length)))
-            .await?;
-        let location = self.location;
-        Ok(Produced {
+        let store = stores.open(&self.location, namespace).await?;
+        let body = Body::new(stream.boxed(), Some(self.length));
+        store.put(&self.location.key, body).await?;
+        Ok(StoredOutput {
             name: NAME.to_owned(),
             path: String::new(),
-            location,
+            location: self.location,
             links_left_out: 0,
         })
     }

@@ -1,26 +1,29 @@
-//! From a resolved reference to a module that is ready to run: memory, disk, or fetch and compile.
+//! From a reference to a module that is ready to run.
+//!
+//! A compiled module is taken from memory, or else from disk. Only when neither has the module, the
+//! module is fetched and compiled.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use net::SingleFlight;
-use sources::{Defaults, Digest, Package, Requester, Resolved, Sources};
-use tokio::sync::Semaphore;
+use sources::{Defaults, Digest, FetchedModule, Package, Request, Requester, Resolved, Sources};
+use tokio::sync::{Semaphore, watch};
 
-use crate::runtime::{CompileError, CompiledModule, Compiler, Retain};
+use super::preparations::{Preparation, Preparations, Progress};
+use crate::runtime::{CompileError, CompiledModule, Compiler, LoadError, Retain};
 use crate::step::{Stage, StepError};
 
-/// A module, and what it was found in.
+/// A compiled module, and where its digest and its defaults are known from.
 #[derive(Clone, Debug)]
-pub(super) struct Ready {
+pub(super) struct PreparedModule {
     pub(super) module: Arc<CompiledModule>,
-    /// The module's digest and defaults, where a download was needed to know them; else they are in `resolved`.
+    /// The package of the module. `None` when `resolved` has the module's digest and defaults.
     package: Option<Arc<Package>>,
     resolved: Arc<Resolved>,
 }
 
-impl Ready {
-    /// The digest of what runs.
+impl PreparedModule {
+    /// Digest of the module's bytes.
     pub(super) fn digest(&self) -> &Digest {
         let known = self.package.as_ref().map(|package| &package.module);
         known
@@ -28,7 +31,7 @@ impl Ready {
             .unwrap_or(&self.resolved.artifact)
     }
 
-    /// What it is started with unless the template says otherwise.
+    /// Arguments and environment for templates that set none.
     pub(super) fn defaults(&self) -> &Defaults {
         self.package
             .as_ref()
@@ -36,141 +39,197 @@ impl Ready {
     }
 }
 
-type Shared = Result<Ready, Arc<StepError>>;
+/// A module after the stage `fetch`.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// The module was compiled before.
+    Ready(PreparedModule),
+    /// The module is fetched, and a task compiles it.
+    Compiling(Preparation<PreparedModule>),
+}
+
+impl Fetched {
+    /// Waits until the module is compiled.
+    pub(super) async fn compiled(self) -> Result<PreparedModule, StepError> {
+        match self {
+            Self::Ready(module) => Ok(module),
+            Self::Compiling(preparation) => preparation.ended().await,
+        }
+    }
+}
 
 /// The modules that steps run.
 #[derive(Debug)]
 pub(super) struct Modules {
+    preparer: Preparer,
+    preparations: Preparations<(Digest, Requester), PreparedModule>,
+}
+
+/// What a preparation needs. Cheap to clone.
+#[derive(Clone, Debug)]
+struct Preparer {
     sources: Sources,
     compiler: Arc<Compiler>,
-    flights: SingleFlight<(Digest, Requester), Shared>,
-    /// One compilation uses every processor already.
+    /// One permit: a compilation uses all processors already.
     compiling: Arc<Semaphore>,
 }
 
 impl Modules {
     pub(super) fn new(sources: Sources, compiler: Arc<Compiler>) -> Self {
         Self {
-            sources,
-            compiler,
-            flights: SingleFlight::default(),
-            compiling: Arc::new(Semaphore::new(1)),
+            preparer: Preparer {
+                sources,
+                compiler,
+                compiling: Arc::new(Semaphore::new(1)),
+            },
+            preparations: Preparations::default(),
         }
     }
 
-    /// The module, made ready by whoever asks first.
-    pub(super) async fn get(&self, resolved: &Arc<Resolved>, requester: &Requester) -> Shared {
-        // Most references name the module itself, and most steps find it here.
+    /// Resolves the reference of a request to a digest.
+    pub(super) async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, StepError> {
+        self.preparer
+            .sources
+            .resolve(request)
+            .await
+            .map_err(|error| StepError::from_source(Stage::Resolve, &error))
+    }
+
+    /// Waits until the module is fetched, or finds it compiled in memory.
+    pub(super) async fn fetch(
+        &self,
+        resolved: &Arc<Resolved>,
+        requester: &Requester,
+    ) -> Result<Fetched, StepError> {
+        if let Some(module) = self.preparer.find_in_memory(resolved).await {
+            return Ok(Fetched::Ready(module));
+        }
+        // One artifact can hold several modules, so the key is that of the package.
+        let key = (resolved.package_key(), requester.clone());
+        let mut preparation = self.preparations.join(key, |progress| {
+            let preparer = self.preparer.clone();
+            let resolved = Arc::clone(resolved);
+            let requester = requester.clone();
+            async move {
+                let prepared = preparer.prepare(resolved, &requester, &progress).await;
+                progress.send_replace(Progress::Ended(prepared));
+            }
+        });
+        preparation.fetched().await?;
+        Ok(Fetched::Compiling(preparation))
+    }
+}
+
+impl Preparer {
+    async fn find_in_memory(&self, resolved: &Arc<Resolved>) -> Option<PreparedModule> {
+        let prepared = |module, package| PreparedModule {
+            module,
+            package,
+            resolved: Arc::clone(resolved),
+        };
+        // Most references name the module itself.
         if let Some(digest) = &resolved.module
             && let Some(module) = self.compiler.cached(&digest.to_string())
         {
-            return Ok(Ready {
-                module,
-                package: None,
-                resolved: Arc::clone(resolved),
-            });
+            return Some(prepared(module, None));
         }
-        if let Some(package) = self.sources.package(resolved).await
-            && let Some(module) = self.compiler.cached(&package.module.to_string())
-        {
-            return Ok(Ready {
-                module,
-                package: Some(package),
-                resolved: Arc::clone(resolved),
-            });
+        let package = self.sources.package(resolved).await?;
+        let module = self.compiler.cached(&package.module.to_string())?;
+        Some(prepared(module, Some(package)))
+    }
+
+    async fn prepare(
+        &self,
+        resolved: Arc<Resolved>,
+        requester: &Requester,
+        progress: &watch::Sender<Progress<PreparedModule>>,
+    ) -> Result<PreparedModule, StepError> {
+        if let Some(loaded) = self.load(&resolved).await? {
+            return Ok(loaded);
         }
-        let (sources, compiler, compiling) = (
-            self.sources.clone(),
-            Arc::clone(&self.compiler),
-            Arc::clone(&self.compiling),
-        );
-        let (resolved, requester) = (Arc::clone(resolved), requester.clone());
-        // By what is taken out of what: one artifact can hold several modules.
-        let key = (resolved.package_key(), requester.clone());
-        let work = move || async move {
-            make(&sources, compiler, &compiling, resolved, &requester)
-                .await
-                .map_err(Arc::new)
+        let fetched = self
+            .sources
+            .fetch(&resolved, requester)
+            .await
+            .map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
+        progress.send_replace(Progress::Compiling);
+        self.compile(resolved, fetched).await
+    }
+
+    /// Loads compiled code from disk. `None` when there is none.
+    async fn load(&self, resolved: &Arc<Resolved>) -> Result<Option<PreparedModule>, StepError> {
+        let package = self.sources.package(resolved).await;
+        let digest = package
+            .as_ref()
+            .map(|package| &package.module)
+            .or(resolved.module.as_ref());
+        let Some(name) = digest.map(ToString::to_string) else {
+            return Ok(None);
         };
-        let made = self.flights.join(key, work).await;
-        made.unwrap_or_else(|| {
-            Err(Arc::new(StepError::error(
-                Stage::Compile,
-                "making the module ready broke off; this is a defect",
-            )))
+        let compiler = Arc::clone(&self.compiler);
+        let loaded = blocking(Stage::Fetch, move || {
+            Ok(compiler.load(&name).map(|module| (module, name)))
+        })
+        .await?;
+        Ok(loaded.map(|(module, name)| {
+            tracing::info!(module = name, "loaded compiled code");
+            PreparedModule {
+                module,
+                package,
+                resolved: Arc::clone(resolved),
+            }
+        }))
+    }
+
+    async fn compile(
+        &self,
+        resolved: Arc<Resolved>,
+        fetched: FetchedModule,
+    ) -> Result<PreparedModule, StepError> {
+        let _permit = self.compiling.acquire().await;
+        let started = Instant::now();
+        let compiler = Arc::clone(&self.compiler);
+        let name = fetched.package.module.to_string();
+        let reference = resolved.reference.redacted();
+        let retain = if resolved.caching.no_store {
+            Retain::InMemory
+        } else {
+            Retain::OnDisk
+        };
+        let FetchedModule {
+            package,
+            bytes,
+            permit,
+        } = fetched;
+        let module = blocking(Stage::Compile, move || {
+            compiler
+                .compile(&name, &bytes, retain)
+                .map_err(|error| compile_error(&reference, error))
+        })
+        .await?;
+        // The bytes are dropped by now.
+        drop(permit);
+        tracing::info!(
+            module = %package.module,
+            milliseconds = started.elapsed().as_millis(),
+            code_bytes = module.code_bytes(),
+            pooled = module.pooled(),
+            kind = ?module.kind(),
+            "compiled"
+        );
+        Ok(PreparedModule {
+            module,
+            package: Some(package),
+            resolved,
         })
     }
 }
 
-async fn make(
-    sources: &Sources,
-    compiler: Arc<Compiler>,
-    compiling: &Semaphore,
-    resolved: Arc<Resolved>,
-    requester: &Requester,
-) -> Result<Ready, StepError> {
-    let package = sources.package(&resolved).await;
-    let digest = package
-        .as_ref()
-        .map(|package| &package.module)
-        .or(resolved.module.as_ref());
-    if let Some(name) = digest.map(ToString::to_string) {
-        let loader = Arc::clone(&compiler);
-        let loaded = blocking(move || Ok(loader.load(&name).map(|module| (module, name)))).await?;
-        if let Some((module, name)) = loaded {
-            tracing::info!(module = name, "loaded compiled code");
-            return Ok(Ready {
-                module,
-                package,
-                resolved,
-            });
-        }
-    }
-    let fetched = sources
-        .fetch(&resolved, requester)
-        .await
-        .map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
-    let _permit = compiling.acquire().await;
-    let started = Instant::now();
-    let (name, reference) = (
-        fetched.package.module.to_string(),
-        resolved.reference.redacted(),
-    );
-    let retain = if resolved.caching.no_store {
-        Retain::InMemory
-    } else {
-        Retain::OnDisk
-    };
-    let sources::FetchedModule {
-        package,
-        bytes,
-        permit,
-    } = fetched;
-    let module = blocking(move || {
-        compiler
-            .compile(&name, &bytes, retain)
-            .map_err(|error| refused(&reference, error))
-    })
-    .await?;
-    drop(permit);
-    let (milliseconds, code_bytes, pooled) = (
-        started.elapsed().as_millis(),
-        module.code_bytes(),
-        module.pooled(),
-    );
-    tracing::info!(module = %package.module, milliseconds, code_bytes, pooled, kind = ?module.kind(), "compiled");
-    Ok(Ready {
-        module,
-        package: Some(package),
-        resolved,
-    })
-}
-
-fn refused(reference: &str, error: CompileError) -> StepError {
+fn compile_error(reference: &str, error: CompileError) -> StepError {
     let hint = match &error {
         CompileError::NotWasm(_) => "check the reference: it must name the module itself",
         CompileError::Invalid(_) => "build the module again, for WASI 0.1, 0.2 or 0.3",
-        CompileError::Load(crate::runtime::LoadError::Import(_)) => {
+        CompileError::Load(LoadError::Import(_)) => {
             "build it for WASI 0.1, 0.2 or 0.3, without this import"
         }
         CompileError::Load(_) => {
@@ -183,13 +242,12 @@ fn refused(reference: &str, error: CompileError) -> StepError {
 }
 
 async fn blocking<T: Send + 'static>(
+    stage: Stage,
     work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| {
-        Err(
-            StepError::error(Stage::Compile, "compiling broke off; this is a defect")
-                .caused_by(error),
-        )
+        let message = "preparing the module panicked; this is a defect of this program";
+        Err(StepError::error(stage, message).caused_by(error))
     })
 }

@@ -1,27 +1,27 @@
-//! Removing steps' directories when their outcomes are on their way already.
+//! Removing the directories of steps after their outcomes are reported.
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use std::{fs, io};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::StepDirectory;
+use super::removal::spawn_thread;
 
-/// A directory with very many files must not hold up all others.
+/// Number of threads: one directory with very many files must not delay all others.
 const THREADS: usize = 2;
-/// Directories that wait to be removed. When there are more, steps wait: a disk must not fill because removing is slow.
+/// Number of directories that wait to be removed. When more directories wait, steps wait too:
+/// otherwise slow removal would fill the disk.
 const WAITING: usize = 64;
-/// Address space, not memory: removing a directory takes a frame for each level, and a guest can make a hundred thousand.
-const STACK: usize = 256 << 20;
 
-/// The threads that remove directories. They end when this is dropped and everything is removed.
+/// The threads that remove directories. They end when the cleaner is dropped and all directories
+/// are removed.
 #[derive(Debug)]
 pub struct Cleaner {
     queue: Sender<StepDirectory>,
-    /// How many are not removed yet.
+    /// Number of directories that are not removed yet.
     left: Arc<AtomicUsize>,
 }
 
@@ -31,54 +31,34 @@ impl Cleaner {
         let (queue, directories) = bounded(WAITING);
         let left = Arc::new(AtomicUsize::new(0));
         for number in 0..THREADS {
-            let (directories, left): (Receiver<StepDirectory>, _) =
-                (directories.clone(), Arc::clone(&left));
+            let directories: Receiver<StepDirectory> = directories.clone();
+            let left = Arc::clone(&left);
             let remove = move |directory: StepDirectory| {
                 directory.remove();
                 left.fetch_sub(1, Ordering::Release);
             };
-            thread(format!("cleaner-{number}"), move || {
-                directories.into_iter().for_each(remove)
+            spawn_thread(format!("cleaner-{number}"), move || {
+                directories.into_iter().for_each(remove);
             })?;
         }
         Ok(Self { queue, left })
     }
 
-    /// Removes the directory: at once where that is quick, else later. Blocks while many others wait.
+    /// Removes the directory: at once when the module left few files, otherwise later on another
+    /// thread. Blocks while many other directories wait.
     pub fn remove(&self, mut directory: StepDirectory) {
         if directory.remove_plain() {
             return;
         }
         self.left.fetch_add(1, Ordering::Relaxed);
-        // The threads live as long as this.
+        // The threads receive for as long as the cleaner exists.
         let _ = self.queue.send(directory);
     }
 
-    /// Blocks until everything is removed.
+    /// Blocks until all directories are removed.
     pub fn finish(&self) {
         while self.left.load(Ordering::Acquire) > 0 {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
-}
-
-/// Removes a directory that nobody is responsible for any more, later.
-pub(super) fn remove_left(path: PathBuf) {
-    let removing = move || match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(directory = %path.display(), %error, "it could not be removed");
-        }
-        _ => {}
-    };
-    if let Err(error) = thread("cleaner-left".to_owned(), removing) {
-        tracing::warn!(%error, "no thread to remove a directory: it stays");
-    }
-}
-
-fn thread(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new()
-        .name(name)
-        .stack_size(STACK)
-        .spawn(work)
-        .map(drop)
 }

@@ -1,4 +1,4 @@
-//! Making a step's directory, looking into it, and removing it.
+//! Making, reading and removing the directory of a step.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -9,71 +9,75 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use tempfile::TempDir;
 
-use super::{Scratch, cleaner, work_input};
+use super::{Scratch, WorkInput, removal};
 use crate::step::{GuestPath, Stage, Step, StepError};
 
-/// A step's directory. Given to the cleaner when the step is over; dropping it removes it too, on a thread made for that.
+/// The directory of a step. The [`Cleaner`](super::Cleaner) removes the directory after the step. A
+/// directory that is dropped without the cleaner is removed on a thread of its own.
 #[derive(Debug)]
 pub struct StepDirectory {
     path: PathBuf,
     root: Arc<Dir>,
-    kept: Option<TempDir>,
+    /// `None` when the directory is already removed.
+    temporary: Option<TempDir>,
 }
 
 impl Drop for StepDirectory {
     fn drop(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            cleaner::remove_left(kept.keep());
+        if let Some(temporary) = self.temporary.take() {
+            removal::remove_in_background(temporary.keep());
         }
     }
 }
 
 impl StepDirectory {
-    /// Makes the directory in `scratch`, ready for the inputs.
+    /// Makes the directory in `scratch`, with the parent directories of all inputs and outputs.
     pub fn create(scratch: &Scratch, step: &Step) -> Result<Self, StepError> {
         let create = || -> io::Result<Self> {
-            let kept = scratch.make()?;
-            lay_out(kept.path(), step)?;
-            let root = Dir::open_ambient_dir(kept.path(), ambient_authority())?;
+            let temporary = scratch.make()?;
+            lay_out(temporary.path(), step)?;
+            let root = Dir::open_ambient_dir(temporary.path(), ambient_authority())?;
             Ok(Self {
-                path: kept.path().to_owned(),
+                path: temporary.path().to_owned(),
                 root: Arc::new(root),
-                kept: Some(kept),
+                temporary: Some(temporary),
             })
         };
         create().map_err(|error| unwritable(scratch.path(), error))
     }
 
-    /// A directory beside it, on the same file system, where inputs are until they are whole.
+    /// A new directory on the same file system, for inputs that are not complete yet.
     pub(super) fn incoming(&self) -> Result<Incoming, StepError> {
         let beside = self.path.parent().unwrap_or(&self.path);
         Incoming::in_directory(beside).map_err(|error| unwritable(beside, error))
     }
 
-    /// Tells the module what it got, once the inputs are there.
-    pub fn introduce(&self, step: &Step) -> Result<(), StepError> {
+    /// Writes `/work/input.json` and the links in `/work/artifacts-in`. Call this when all inputs
+    /// are in the directory.
+    pub(super) fn introduce(&self, step: &Step) -> Result<(), StepError> {
         introduce(&self.root, step).map_err(|error| unwritable(&self.path, error))
     }
 
-    /// Where it is on this machine.
+    /// Path of the directory on this machine.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory, which nothing opened relative to it leaves.
+    /// The open directory. Files that are opened relative to it cannot be outside of it.
     pub fn root(&self) -> &Arc<Dir> {
         &self.root
     }
 
-    /// Removes the directory here and now, which takes a stack as deep as it is.
+    /// Removes the directory on this thread. Needs one stack frame for each level of the directory.
     pub(super) fn remove(mut self) {
-        if let Some(Err(error)) = self.kept.take().map(TempDir::close) {
-            tracing::warn!(%error, "a step's directory could not be removed");
+        if let Some(Err(error)) = self.temporary.take().map(TempDir::close) {
+            tracing::warn!(%error, "cannot remove the directory of a step");
         }
     }
 
-    /// Removes the directory if the module left no more in it than most do: a few calls, where looking into everything takes many.
-    /// `false` when more is there, and nothing but that.
+    /// Removes the directory if the module left no other files than those of the layout. This takes
+    /// a few system calls; listing the directory would take many. Returns `false` when other files
+    /// exist; these files are left.
     pub(super) fn remove_plain(&mut self) -> bool {
         for file in ["work/input.json", "work/result.json"] {
             let _ = self.root.remove_file(file);
@@ -83,13 +87,14 @@ impl StepDirectory {
             .iter()
             .all(|directory| self.root.remove_dir(directory).is_ok());
         let removed = removed && fs::remove_dir(&self.path).is_ok();
-        if removed && let Some(kept) = self.kept.take() {
-            let _ = kept.keep();
+        if removed && let Some(temporary) = self.temporary.take() {
+            let _ = temporary.keep();
         }
         removed
     }
 
-    /// The content of a regular file of at most `limit` bytes. `None` when there is none.
+    /// Content of a regular file. `None` when the file does not exist. A file of more than `limit`
+    /// bytes is an error.
     pub fn read(&self, relative: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match self.root.open(relative) {
             Ok(file) => file,
@@ -114,14 +119,14 @@ impl StepDirectory {
         Ok(Some(bytes))
     }
 
-    /// Whether there is a file or directory.
+    /// Whether a file or a directory exists at `path`.
     pub fn contains(&self, path: &GuestPath) -> bool {
         self.root
             .metadata(path.relative())
             .is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
     }
 
-    /// Whether there is a link at `path`, wherever it leads.
+    /// Whether there is a symbolic link at `path`, with or without a target.
     pub fn is_link(&self, path: &GuestPath) -> bool {
         self.root
             .symlink_metadata(path.relative())
@@ -137,23 +142,23 @@ fn unwritable(scratch: &Path, error: io::Error) -> StepError {
             scratch.display()
         ),
     )
-    .hint("the operator can choose another place with --scratch-dir")
-    .retryable(true)
+    .hint("the operator can choose another directory with --scratch-dir")
     .caused_by(error)
 }
 
+/// Makes the directories that exist before the inputs.
 fn lay_out(root: &Path, step: &Step) -> io::Result<()> {
     let work = root.join("work");
     fs::create_dir(root.join("tmp"))?;
     fs::create_dir(&work)?;
-    let left = work.join("artifacts-out");
-    fs::create_dir(&left)?;
+    let second = work.join("artifacts-out");
+    fs::create_dir(&second)?;
     for input in &step.inputs {
         make_parent(root, &input.path)?;
     }
     for output in &step.output_artifacts {
         make_parent(root, &output.path)?;
-        make_parent(&left, &output.path)?;
+        make_parent(&second, &output.path)?;
     }
     for path in step
         .output_parameters
@@ -165,10 +170,12 @@ fn lay_out(root: &Path, step: &Step) -> io::Result<()> {
     Ok(())
 }
 
-/// The inputs that are there, as modules of the `/work` contract find them. What is in them is not trusted: nothing is opened but by way of the root.
+/// Makes the links and `input.json` for modules of the `/work` contract. The content of inputs is
+/// not trusted, so files are only opened relative to the root.
 fn introduce(root: &Dir, step: &Step) -> io::Result<()> {
     let linked = Path::new("work/artifacts-in");
     root.create_dir(linked)?;
+    // An outer input before the inputs inside it.
     let mut inputs: Vec<_> = step
         .inputs
         .iter()
@@ -177,7 +184,7 @@ fn introduce(root: &Dir, step: &Step) -> io::Result<()> {
     inputs.sort_by_key(|input| input.path.relative().len());
     for input in inputs {
         let link = linked.join(input.path.relative());
-        // What is inside another is there by way of that.
+        // An input inside another input is visible through the link to the outer input.
         if root.symlink_metadata(&link).is_ok() {
             continue;
         }
@@ -189,25 +196,26 @@ fn introduce(root: &Dir, step: &Step) -> io::Result<()> {
         "work/input.json",
         OpenOptions::new().write(true).create_new(true),
     )?;
-    file.write_all(&serde_json::to_vec(&work_input(step))?)
+    file.write_all(&serde_json::to_vec(&WorkInput::of(step))?)
 }
 
-/// Where inputs are until they are whole. Removed with what is left in it.
+/// A directory for inputs that are not complete yet. Removed with its content when it is dropped.
 #[derive(Debug)]
 pub(super) struct Incoming {
     root: Arc<Dir>,
-    kept: Option<TempDir>,
+    /// `None` while the directory is dropped.
+    temporary: Option<TempDir>,
 }
 
 impl Incoming {
     fn in_directory(beside: &Path) -> io::Result<Self> {
-        let kept = tempfile::Builder::new()
+        let temporary = tempfile::Builder::new()
             .prefix("incoming-")
             .tempdir_in(beside)?;
-        let root = Dir::open_ambient_dir(kept.path(), ambient_authority())?;
+        let root = Dir::open_ambient_dir(temporary.path(), ambient_authority())?;
         Ok(Self {
             root: Arc::new(root),
-            kept: Some(kept),
+            temporary: Some(temporary),
         })
     }
 
@@ -218,12 +226,14 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        let Some(kept) = self.kept.take() else { return };
-        // Nearly always nothing is left.
-        if fs::remove_dir(kept.path()).is_ok() {
-            let _ = kept.keep();
+        let Some(temporary) = self.temporary.take() else {
+            return;
+        };
+        // After most steps the directory is empty.
+        if fs::remove_dir(temporary.path()).is_ok() {
+            let _ = temporary.keep();
         } else {
-            cleaner::remove_left(kept.keep());
+            removal::remove_in_background(temporary.keep());
         }
     }
 }

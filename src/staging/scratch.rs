@@ -1,46 +1,47 @@
-//! Where steps' directories are made.
+//! The scratch directory, in which the directories of steps are made.
 //!
 //! ```text
-//! <scratch>/lock             held while a process looks for what the dead left
-//! <scratch>/process-XXXXXX/  one for each process, with its steps' directories
-//!                  └── lock  held while the process lives
+//! <scratch>/lock             locked while a process looks for stale directories
+//! <scratch>/process-XXXXXX/  one for each process, with the directories of its steps
+//!                  └── lock  locked while the process lives
 //! ```
 //!
-//! A process that was killed leaves its directory, and the lock in it is nobody's: the next process that comes removes it. Where locks
-//! do not work, nothing is taken for dead.
+//! A process that is killed leaves its directory, and the operating system releases the lock in it.
+//! The directory is then stale, and the next process that starts here removes it. On a file system
+//! without locks no directory is taken for stale.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::cleaner;
+use super::removal::remove_in_background;
 
 const PREFIX: &str = "process-";
 const LOCK: &str = "lock";
-/// What the names of directories begin with that are being removed.
+/// Prefix of stale directories that are being removed.
 const REMOVED: &str = "removed-";
 
-/// A place for steps' directories. Nothing is made before the first step that needs it.
+/// The scratch directory. Nothing is made before the first step that needs a directory.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    own: Mutex<Option<Own>>,
+    process: Mutex<Option<ProcessDir>>,
 }
 
-/// This process's directory.
+/// This process's directory in the scratch directory.
 #[derive(Debug)]
-struct Own {
+struct ProcessDir {
     path: PathBuf,
     _lock: Option<File>,
 }
 
-impl Drop for Own {
+impl Drop for ProcessDir {
     fn drop(&mut self) {
-        // Steps' directories that are still being removed keep it: then the next process removes the rest.
+        // When directories of steps are still being removed, the next process removes the rest.
         if fs::read_dir(&self.path).is_ok_and(|entries| entries.count() <= 1) {
             let _ = fs::remove_file(self.path.join(LOCK));
             let _ = fs::remove_dir(&self.path);
@@ -49,11 +50,11 @@ impl Drop for Own {
 }
 
 impl Scratch {
-    /// The place at `path`.
+    /// The scratch directory at `path`. The directory is made when it does not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            own: Mutex::new(None),
+            process: Mutex::new(None),
         }
     }
 
@@ -61,23 +62,23 @@ impl Scratch {
         &self.path
     }
 
-    /// Whether directories can be made; says what is wrong where none can.
+    /// Checks whether directories can be made, by making one.
     pub fn check(&self) -> io::Result<()> {
         self.make().map(drop)
     }
 
     /// Makes an empty directory for a step.
     pub(super) fn make(&self) -> io::Result<TempDir> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = &*own {
-            match private_in(&own.path, "step-") {
-                // Somebody cleaned up here.
+        let mut process = self.process.lock();
+        if let Some(process) = &*process {
+            match private_in(&process.path, "step-") {
+                // Another program removed the process's directory.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 made => return made,
             }
         }
-        let own = own.insert(come(&self.path)?);
-        private_in(&own.path, "step-")
+        let process = process.insert(register_process(&self.path)?);
+        private_in(&process.path, "step-")
     }
 }
 
@@ -88,49 +89,56 @@ fn private_in(directory: &Path, prefix: &str) -> io::Result<TempDir> {
         .tempdir_in(directory)
 }
 
-/// Removes what the dead left, and makes this process's directory.
-fn come(scratch: &Path) -> io::Result<Own> {
+/// Removes the directories of processes that are gone, and makes this process's directory.
+fn register_process(scratch: &Path) -> io::Result<ProcessDir> {
     fs::create_dir_all(scratch)?;
-    // Held to the end: no other process takes a directory whose lock is not held yet for a dead one's.
-    let looking = locked(&scratch.join(LOCK));
-    match &looking {
-        Ok(_) => remove_dead(scratch)?,
-        Err(error) => tracing::debug!(%error, "nobody looks for what killed processes left"),
+    // Held until this function returns: a new directory without its lock must not look stale to
+    // another process.
+    let registering = locked(&scratch.join(LOCK));
+    match &registering {
+        Ok(_) => remove_stale(scratch)?,
+        Err(error) => tracing::debug!(
+            %error,
+            "cannot lock the scratch directory; leftovers of killed processes are not removed"
+        ),
     }
     let path = private_in(scratch, PREFIX)?.keep();
     let lock = locked(&path.join(LOCK));
     if let Err(error) = &lock {
-        tracing::warn!(%error, "the scratch directory takes no locks: if this process is killed, its files stay");
+        tracing::warn!(
+            %error,
+            "cannot lock a file in the scratch directory; \
+             if this process is killed, no other process removes its files"
+        );
     }
-    Ok(Own {
+    Ok(ProcessDir {
         path,
         _lock: lock.ok(),
     })
 }
 
-fn remove_dead(scratch: &Path) -> io::Result<()> {
+/// Removes stale directories in the background.
+fn remove_stale(scratch: &Path) -> io::Result<()> {
     for entry in fs::read_dir(scratch)?.flatten() {
-        let (path, name) = (
-            entry.path(),
-            entry.file_name().to_string_lossy().into_owned(),
-        );
-        if name.starts_with(PREFIX) && is_dead(&path) {
-            tracing::info!(directory = %path.display(), "removing what a process that is gone left");
-            // Under another name first: whoever ends while removing may have removed the lock already.
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) && is_stale(&path) {
+            let directory = path.display();
+            tracing::info!(%directory, "removing the directory of a killed process");
+            // Renamed first: a process that ends during the removal may have removed the lock
+            // already, and the directory would no longer look stale.
             let removed = scratch.join(format!("{REMOVED}{name}"));
-            cleaner::remove_left(if fs::rename(&path, &removed).is_ok() {
-                removed
-            } else {
-                path
-            });
-        } else if name.starts_with(REMOVED) && is_own(&path) {
-            cleaner::remove_left(path);
+            let renamed = fs::rename(&path, &removed).is_ok();
+            remove_in_background(if renamed { removed } else { path });
+        } else if name.starts_with(REMOVED) && is_owned(&path) {
+            remove_in_background(path);
         }
     }
     Ok(())
 }
 
-/// Opens the file, makes it if need be, and locks it, unless somebody else has.
+/// Opens and locks the file, and makes the file when it does not exist. Fails when another process
+/// has the lock.
 fn locked(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
@@ -145,25 +153,26 @@ fn locked(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether the directory is one of this user's processes, and nobody holds its lock.
-fn is_dead(directory: &Path) -> bool {
+/// Whether the directory belongs to this user, and its lock is free.
+fn is_stale(directory: &Path) -> bool {
     let mut options = OpenOptions::new();
     let lock = options
         .read(true)
         .write(true)
         .custom_flags(NO_FOLLOW)
         .open(directory.join(LOCK));
-    is_own(directory) && lock.is_ok_and(|lock| lock.try_lock().is_ok())
+    is_owned(directory) && lock.is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
-fn is_own(directory: &Path) -> bool {
+/// Whether `directory` is a directory that belongs to this user.
+fn is_owned(directory: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     directory
         .symlink_metadata()
         .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user)
 }
 
-/// A link in the place of a lock leads anywhere.
+/// Another user could put a symbolic link to any file in the place of a lock.
 const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
 #[cfg(test)]
@@ -175,48 +184,52 @@ mod tests {
     }
 
     #[test]
-    fn what_the_dead_left_is_removed_and_what_the_living_have_is_not() {
+    fn stale_directories_are_removed_and_living_ones_stay() {
         let directory = tempfile::tempdir().unwrap();
         let scratch = directory.path().join("not/there/yet");
-        let dead = scratch.join("process-dead/step-1/deep");
-        fs::create_dir_all(&dead).unwrap();
-        fs::write(scratch.join("process-dead/lock"), "").unwrap();
-        let (living, other) = (Scratch::new(&scratch), Scratch::new(&scratch));
-        let step = living.make().unwrap();
+        let stale = scratch.join("process-stale/step-1/deep");
+        fs::create_dir_all(&stale).unwrap();
+        fs::write(scratch.join("process-stale/lock"), "").unwrap();
+        let first = Scratch::new(&scratch);
+        let second = Scratch::new(&scratch);
+        let step = first.make().unwrap();
         let started = std::time::Instant::now();
-        while scratch.join("process-dead").exists() || scratch.join("removed-process-dead").exists()
+        while scratch.join("process-stale").exists()
+            || scratch.join("removed-process-stale").exists()
         {
             assert!(
                 started.elapsed().as_secs() < 10,
-                "the dead process's directory stays"
+                "the stale directory is not removed"
             );
             std::thread::yield_now();
         }
-        let theirs = other.make().unwrap();
+        let other_step = second.make().unwrap();
         assert!(
             step.path().is_dir(),
-            "another process came, and this one lives"
+            "registering another process removes no directory that is in use"
         );
         assert_eq!(entries(&scratch), 3, "the lock and two processes");
         fs::create_dir(scratch.join("process-of-another-program")).unwrap();
         let third = Scratch::new(&scratch);
-        let kept = third.make().unwrap();
+        let third_step = third.make().unwrap();
         assert!(
             scratch.join("process-of-another-program").exists(),
-            "it has no lock of ours"
+            "a directory without a lock file is not stale"
         );
-        assert!(kept.path().is_dir());
-        drop((step, theirs));
-        drop((living, other));
+        assert!(third_step.path().is_dir());
+        drop(step);
+        drop(other_step);
+        drop(first);
+        drop(second);
         assert_eq!(
             entries(&scratch),
             3,
-            "the lock, the third, and what is not ours"
+            "the lock, the third process, and the directory of another program"
         );
     }
 
     #[test]
-    fn comes_again_when_everything_was_removed() {
+    fn the_process_registers_again_when_its_directory_was_removed() {
         let directory = tempfile::tempdir().unwrap();
         let scratch = Scratch::new(directory.path().join("scratch"));
         drop(scratch.make().unwrap());

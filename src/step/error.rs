@@ -1,149 +1,97 @@
-//! Errors of a step, for two readers: the node's message says what happened and what to do; the log has the cause.
+//! The error of a step.
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
-use super::{Outcome, Phase};
+use super::{ExecutionId, Outcome, Phase, Stage};
 
-/// The stages of a step, in order. One name each, in errors, logs and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// Understanding the template.
-    Parse,
-    /// From the reference to a digest.
-    Resolve,
-    /// From the digest to bytes.
-    Fetch,
-    /// From bytes to machine code.
-    Compile,
-    /// Waiting for a place among other steps.
-    Queue,
-    /// Putting inputs into the step's directory.
-    StageIn,
-    /// Running the module.
-    Run,
-    /// Reading what it made.
-    Collect,
-    /// Storing what it made.
-    StageOut,
-}
-
-impl Stage {
-    /// The name in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Parse => "parse",
-            Self::Resolve => "resolve",
-            Self::Fetch => "fetch",
-            Self::Compile => "compile",
-            Self::Queue => "queue",
-            Self::StageIn => "stage_in",
-            Self::Run => "run",
-            Self::Collect => "collect",
-            Self::StageOut => "stage_out",
-        }
-    }
-}
-
-/// Why a step did not succeed.
-#[derive(Debug)]
+/// Why a step did not succeed. The message and the hint are for the reader of Argo's UI; the source
+/// is for the log.
+#[derive(Clone, Debug)]
 pub struct StepError {
     stage: Stage,
     phase: Phase,
     message: String,
     hint: Option<String>,
-    retryable: bool,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl StepError {
-    /// The module never started, or the infrastructure failed.
+    /// An error of the phase `Error`: the module did not start, or something outside the module
+    /// failed.
     pub fn error(stage: Stage, message: impl Into<String>) -> Self {
+        Self::new(stage, Phase::Error, message.into())
+    }
+
+    /// An error of the phase `Failed`: the module ran, and the module is the cause.
+    pub fn failed(stage: Stage, message: impl Into<String>) -> Self {
+        Self::new(stage, Phase::Failed, message.into())
+    }
+
+    fn new(stage: Stage, phase: Phase, message: String) -> Self {
         Self {
             stage,
-            phase: Phase::Error,
-            message: message.into(),
+            phase,
+            message,
             hint: None,
-            retryable: false,
             source: None,
         }
     }
 
-    /// The module started, and this is its fault.
-    pub fn failed(stage: Stage, message: impl Into<String>) -> Self {
-        Self {
-            phase: Phase::Failed,
-            ..Self::error(stage, message)
+    /// The error of a module source, in one stage.
+    pub fn from_source(stage: Stage, error: &sources::Error) -> Self {
+        let this = Self::error(stage, error.to_string()).caused_by(error.clone());
+        match error.remedy() {
+            Some(hint) => this.hint(hint),
+            None => this,
         }
     }
 
-    /// Adds to the message.
+    /// Appends a text to the message.
     #[must_use]
     pub fn and(mut self, more: &str) -> Self {
         self.message.push_str(more);
         self
     }
 
-    /// Adds what the reader can do.
+    /// Sets the hint: what the reader can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds the cause, for the log.
+    /// Sets the source.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Says whether the same step may succeed later.
-    #[must_use]
-    pub fn retryable(mut self, retryable: bool) -> Self {
-        self.retryable = retryable;
-        self
-    }
-
-    /// The error of fetching a module, at one stage.
-    pub fn from_source(stage: Stage, error: &sources::Error) -> Self {
-        let hint = error.remedy().map(str::to_owned);
-        let this = Self::error(stage, error.to_string())
-            .retryable(error.retryable())
-            .caused_by(error.clone());
-        Self { hint, ..this }
-    }
-
-    /// Where it happened.
+    /// The stage in which the error happened.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// What the step came to.
+    /// The phase of the step's outcome: `Failed` or `Error`.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// The outcome to report when the module had come to `outcome` already. Logs the cause.
-    pub fn over(self, outcome: Outcome) -> Outcome {
-        let Outcome { phase, message, .. } = self.into_outcome();
-        Outcome {
-            phase,
-            message,
-            artifacts: Vec::new(),
-            ..outcome
-        }
-    }
-
-    /// The outcome to report. Logs the cause.
-    pub fn into_outcome(self) -> Outcome {
+    /// Writes a warning with the chain of sources to the log.
+    pub fn log(&self, execution: &ExecutionId) {
         tracing::warn!(
+            %execution,
             stage = self.stage.name(),
             phase = ?self.phase,
-            retryable = self.retryable,
             cause = self.source.as_ref().map(|source| chain(&**source)),
             "{self}"
         );
+    }
+
+    /// The outcome of a step that ended with this error before its module ended.
+    pub fn into_outcome(self) -> Outcome {
         Outcome {
             phase: self.phase,
             message: self.to_string(),
@@ -153,8 +101,20 @@ impl StepError {
             artifacts: Vec::new(),
         }
     }
+
+    /// The outcome of a step whose module ended with `outcome` before this error happened. The
+    /// result and the exit code stay; there are no artifacts.
+    pub fn into_outcome_after(self, outcome: Outcome) -> Outcome {
+        Outcome {
+            phase: self.phase,
+            message: self.to_string(),
+            artifacts: Vec::new(),
+            ..outcome
+        }
+    }
 }
 
+/// The messages of an error and of all its sources, separated by colons.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| {
         (*error).source()
@@ -165,24 +125,42 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
         .join(": ")
 }
 
+/// The message, and the hint as a sentence of its own.
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.hint {
-            Some(hint) => {
-                let mut rest = hint.chars();
-                let first = rest
-                    .next()
-                    .map(|first| first.to_ascii_uppercase().to_string())
-                    .unwrap_or_default();
-                write!(f, "{}. {first}{}", self.message, rest.as_str())
-            }
-            None => f.write_str(&self.message),
-        }
+        let Some(hint) = &self.hint else {
+            return f.write_str(&self.message);
+        };
+        let mut rest = hint.chars();
+        let first = rest.next().map(|first| first.to_ascii_uppercase());
+        write!(f, "{}. ", self.message)?;
+        first.map_or(Ok(()), |first| write!(f, "{first}"))?;
+        f.write_str(rest.as_str())
     }
 }
 
 impl StdError for StepError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_is_a_sentence_after_the_message() {
+        let error = StepError::error(Stage::Parse, "the key `a` is unknown").hint("use `b`");
+        assert_eq!(error.to_string(), "the key `a` is unknown. Use `b`");
+    }
+
+    #[test]
+    fn clones_have_the_same_source() {
+        let source = std::io::Error::other("disk full");
+        let error = StepError::failed(Stage::Collect, "cannot be read").caused_by(source);
+        let clone = error.clone();
+        assert_eq!(clone.to_string(), error.to_string());
+        assert_eq!(clone.source().unwrap().to_string(), "disk full");
     }
 }

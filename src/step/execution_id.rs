@@ -1,24 +1,48 @@
-//! The id of an execution.
+//! The id of one execution of a step.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Identifies one execution of a step within this process.
+use serde::{Deserialize, Serialize};
+
+/// Identifies one execution of a step in log lines and traces. A retry of a node is another
+/// execution with another id.
 ///
-/// The front door that starts the execution makes the id. Two executions never have the same id,
-/// even if they run the same template with the same inputs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The front door makes the id, unique in its process:
+///
+/// - The agent's API makes the id from the digest of the call's bytes and a number that is
+///   incremented for each execution.
+/// - The command `run` executes one step, and its id is `run`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct ExecutionId(Arc<str>);
 
 impl ExecutionId {
-    /// Makes an id from a text that no other execution has.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into().into())
+    /// The id with this text. The text must not be secret.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// Text of the id.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
 impl fmt::Display for ExecutionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<String> for ExecutionId {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<ExecutionId> for String {
+    fn from(id: ExecutionId) -> Self {
+        id.as_str().to_owned()
     }
 }

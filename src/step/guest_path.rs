@@ -1,43 +1,48 @@
-//! Paths in a step's directory.
+//! Paths in the directory of a step.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A path that a template or a module names: absolute, below `/`, and not one that the host itself writes.
+/// An absolute path of a file or directory in the guest, from a template or a module.
 ///
-/// - It has no `.`, `..` or empty segment, and no NUL.
-/// - It is not `/`, `/tmp` or `/work`, and not at or below `/work/input.json`, `/work/result.json` or `/work/artifacts-in`.
+/// - The path has no segment `.` or `..`, no empty segment and no NUL.
+/// - The path is not `/`, `/tmp` or `/work`.
+/// - The path is not, and is not below, a path that only the host writes: `/work/input.json`,
+///   `/work/result.json` and `/work/artifacts-in`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GuestPath {
-    /// Without the leading slash.
+    /// The path without the slash at its beginning.
     relative: String,
 }
 
 /// Why a path cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuestPathError {
-    /// No path, or one that climbs.
+    /// The text is empty or too long, or the path leads out of `/`.
     #[error("`{0}` is not a path of a file below `/`")]
     Invalid(String),
-    /// A path of the host's.
-    #[error("`{0}` is kept for the executor; choose another path, such as `/out/…`")]
+    /// Only the host writes at this path.
+    #[error("`{0}` is reserved for the executor; choose another path, such as `/out/…`")]
     Reserved(String),
 }
 
 const RESERVED: [&str; 3] = ["tmp", "work", ""];
 const RESERVED_TREES: [&str; 3] = ["work/input.json", "work/result.json", "work/artifacts-in"];
+/// Longest path, in bytes.
 const LONGEST: usize = 1024;
+/// Longest name of a file or directory, in bytes.
+const LONGEST_SEGMENT: usize = 255;
 
 impl GuestPath {
-    /// The path without the leading slash, for use below the step's directory.
+    /// The path without the slash at its beginning, relative to the step's directory.
     pub fn relative(&self) -> &str {
         &self.relative
     }
 
-    /// The directory that holds it, without the leading slash; empty for `/`.
+    /// The parent directory, without the slash at its beginning. Empty for the parent `/`.
     pub fn parent(&self) -> &str {
         self.relative
             .rsplit_once('/')
@@ -59,7 +64,7 @@ impl FromStr for GuestPath {
             .collect();
         if segments
             .iter()
-            .any(|segment| *segment == ".." || segment.len() > 255)
+            .any(|segment| *segment == ".." || segment.len() > LONGEST_SEGMENT)
         {
             return Err(GuestPathError::Invalid(shown()));
         }
@@ -102,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_made_plain() {
+    fn paths_are_normalised() {
         for (text, plain, parent) in [
             ("/in/photo.jpg", "/in/photo.jpg", "in"),
             ("out//x/./y/", "/out/x/y", "out/x"),
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_climbs_or_is_the_hosts_is_refused() {
+    fn paths_out_of_the_root_and_reserved_paths_are_refused() {
         for text in ["", "/..", "/a/../../etc/passwd", "a\0b"] {
             assert!(
                 matches!(text.parse::<GuestPath>(), Err(GuestPathError::Invalid(_))),

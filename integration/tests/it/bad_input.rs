@@ -169,7 +169,7 @@ async fn mistakes_in_templates_are_named_with_their_location() {
             with(
                 &|template| template["inputs"] = json!({"artifacts": [{"name": "a", "path": "/work/input.json", "raw": {"data": ""}}]}),
             ),
-            "`/work/input.json` is kept for the executor",
+            "`/work/input.json` is reserved for the executor",
         ),
         (
             with(&|template| {
@@ -296,7 +296,7 @@ async fn steps_without_files_run_when_the_scratch_directory_is_unwritable() {
         ),
     );
     assert!(
-        message(&node).contains("The operator can choose another place with --scratch-dir"),
+        message(&node).contains("The operator can choose another directory with --scratch-dir"),
         "{node}"
     );
     let node = executor.node(&template("noop-step")).await;

@@ -26,7 +26,7 @@ use moka::future::Cache;
 
 use super::workflow;
 use crate::kubernetes::Kubernetes;
-use crate::step::{DefaultPlace, Workflow};
+use crate::step::{ArtifactDestination, Workflow};
 use crate::text::config_reader;
 use key_format::Variables;
 
@@ -44,7 +44,7 @@ const MAX_CACHED: u64 = 10_000;
 #[derive(Clone, Debug, Default)]
 pub enum DestinationLookup {
     /// The repository, and the key prefix of one execution.
-    Known(DefaultPlace),
+    Known(ArtifactDestination),
     /// No repository is configured.
     #[default]
     Unknown,
@@ -109,7 +109,7 @@ impl Repositories {
                 return Ok(None);
             };
             let format = &destination.key_format;
-            Ok(Some(DefaultPlace {
+            Ok(Some(ArtifactDestination {
                 repository: destination.repository,
                 key: key_format::expand(format, &found.variables, workflow, template),
                 default: true,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::arguments::{NameValue, name_value};
 use crate::cli::settings::Common;
-use crate::pipeline::is_artifact_name;
+use crate::step::is_artifact_name;
 use crate::text::units::{ByteSize, Time};
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use crate::cli::Failure;
 use crate::cli::arguments::NameValue;
 use crate::cli::template::{self, LoadedTemplate};
 use crate::config::Config;
-use crate::step::{DefaultPlace as ArtifactDestination, Step, Workflow};
+use crate::step::{ArtifactDestination, Step, Workflow};
 
 /// A step, and the template that Argo's reply needs.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wasm_workflow_executor::argo::repository::DestinationLookup;
 use wasm_workflow_executor::argo::{self, ArtifactContext, Conversion};
 use wasm_workflow_executor::config::Config;
-use wasm_workflow_executor::step::{DefaultPlace, Workflow};
+use wasm_workflow_executor::step::{ArtifactDestination, Workflow};
 use wasm_workflow_integration::executor::program;
 use wasm_workflow_integration::guests::repository;
 
@@ -62,7 +62,7 @@ fn filled(value: &Value) -> Value {
 /// The program accepts every template of every example. Templates of committed modules also run.
 #[test]
 fn plugin_examples_are_accepted_and_run() {
-    let place = DefaultPlace {
+    let place = ArtifactDestination {
         repository: Repository::directory("/artifacts"),
         key: "wf".to_owned(),
         default: true,

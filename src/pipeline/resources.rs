@@ -1,0 +1,56 @@
+//! What the stages on a slot share with those of other steps.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use artifacts::Stores;
+use tokio::runtime::Handle;
+
+use crate::runtime::{Capacity, Compiler, Tee};
+use crate::staging::{Cleaner, Scratch};
+use crate::step::OutputLimits;
+
+/// The operator's settings for all steps.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Number of steps that run at the same time, and their memory.
+    pub capacity: Capacity,
+    /// The scratch directory, in which the directories of steps are made.
+    pub scratch: PathBuf,
+    /// Directory for compiled code. `None` to keep compiled code only in memory.
+    pub code: Option<PathBuf>,
+    /// Bytes that must stay free on the file system of the scratch directory.
+    pub disk_free: u64,
+    /// Limits on what a step reports.
+    pub outputs: OutputLimits,
+}
+
+/// Receivers of the module's output while the module runs.
+#[derive(Default)]
+pub struct Tees {
+    /// Gets a copy of each write to standard output.
+    pub stdout: Option<Tee>,
+    /// Gets a copy of each write to standard error.
+    pub stderr: Option<Tee>,
+}
+
+impl std::fmt::Debug for Tees {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tees").finish_non_exhaustive()
+    }
+}
+
+/// What the stages on a slot share with those of other steps. Made once for each process.
+#[derive(Debug)]
+pub(super) struct Resources {
+    pub(super) stores: Stores,
+    pub(super) compiler: Arc<Compiler>,
+    pub(super) scratch: Scratch,
+    pub(super) cleaner: Cleaner,
+    /// The server's async threads. Transfers run there: the small runtime of a slot's thread does
+    /// not run between steps, so connections in it would not be served.
+    pub(super) handle: Handle,
+    /// Bytes that must stay free on the file system of the scratch directory.
+    pub(super) min_free_disk: u64,
+    pub(super) outputs: OutputLimits,
+}

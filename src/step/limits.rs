@@ -1,0 +1,36 @@
+//! What a step may use and report.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Limits of one step: for each of them, the lower of the template's value and the operator's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLimits {
+    /// Linear memory of the module, in bytes.
+    pub memory: u64,
+    /// Wall-clock time in the module, host calls included.
+    pub time: Duration,
+    /// Standard output, and separately standard error, in bytes.
+    pub output: u64,
+    /// Blocks in the step's directory, in bytes.
+    pub disk: u64,
+    /// Number of files and directories in the step's directory.
+    pub entries: u64,
+    /// Wall-clock time of all stages together, without waiting for a slot. Always the operator's.
+    pub total: Duration,
+}
+
+/// Limits on what a step reports. One oversized result would turn every node in Argo's batch into
+/// an error, because the agent writes the batch into one Kubernetes object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimits {
+    /// The message, in bytes. A longer message is cut.
+    pub message: usize,
+    /// `outputs.result`, in bytes. A longer result loses its beginning.
+    pub result: usize,
+    /// The value of one parameter, in bytes. A larger value fails the step.
+    pub parameter: usize,
+    /// The values of all parameters together, in bytes. Larger values fail the step.
+    pub parameters: usize,
+}
