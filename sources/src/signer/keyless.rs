@@ -127,18 +127,18 @@ mod tests {
         signed(BUNDLE, MANIFEST, |_| {}).unwrap();
         signed(BUNDLE, MANIFEST, |identity| identity.trusted_root = None).unwrap();
         signed(BUNDLE, MANIFEST, |identity| {
-            identity.subject = "*@soyland.com".to_owned()
+            identity.subject = "*@soyland.com".to_owned();
         })
         .unwrap();
         for subject in ["cody@example.com", "*@example.com", "cody", ""] {
             let error = signed(BUNDLE, MANIFEST, |identity| {
-                identity.subject = subject.to_owned()
+                identity.subject = subject.to_owned();
             })
             .unwrap_err();
             assert_eq!(error, "`cody@soyland.com` signed it", "{subject}");
         }
         let error = signed(BUNDLE, MANIFEST, |identity| {
-            identity.issuer = "https://accounts.google.com".to_owned()
+            identity.issuer = "https://accounts.google.com".to_owned();
         });
         assert!(error.unwrap_err().contains("issuer"));
         let error =
@@ -150,7 +150,7 @@ mod tests {
     fn what_was_changed_does_not_count() {
         let another_authority = ROOT.replace("fulcio.sigstore.dev", "fulcio.example.com");
         signed(BUNDLE, MANIFEST, |identity| {
-            identity.trusted_root = Some(another_authority.clone())
+            identity.trusted_root = Some(another_authority.clone());
         })
         .unwrap();
         let value: serde_json::Value = serde_json::from_str(BUNDLE).unwrap();
