@@ -65,7 +65,7 @@ impl FileSource {
                     ErrorKind::Denied,
                     "modules from files are not allowed here",
                 )
-                .hint("the operator can open one directory with `sources.files`"));
+                .hint("the operator can open one directory with `sources.fileRoot`"));
             }
             Access::Any => path.canonicalize().map_err(failed)?,
             Access::Below(root) => {
@@ -73,7 +73,7 @@ impl FileSource {
                     let message =
                         format!("the directory `{}` cannot be read: {error}", root.display());
                     Error::new(ErrorKind::InvalidConfig, message)
-                        .hint("the operator mends `sources.files`")
+                        .hint("the operator mends `sources.fileRoot`")
                 })?;
                 // By name first: whether there is something outside is not for the requester to know.
                 let climbs = path

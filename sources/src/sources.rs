@@ -172,7 +172,7 @@ fn file_access(config: &Config, any_file: bool) -> Result<Access, Error> {
         Some(root) if root.is_dir() => Ok(Access::Below(root.clone())),
         Some(root) => {
             let root = root.display();
-            let message = format!("`sources.files`: there is no directory `{root}`");
+            let message = format!("`sources.fileRoot`: there is no directory `{root}`");
             Err(Error::new(ErrorKind::InvalidConfig, message))
         }
     }

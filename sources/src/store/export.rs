@@ -81,7 +81,7 @@ impl Store {
                     file.display()
                 );
                 return Err(Error::new(ErrorKind::TooLarge, message)
-                    .hint("the operator sets `sources.maxModule`"));
+                    .hint("the operator sets `sources.maxModuleSize`"));
             }
             self.take_in(&digest, &mut entry, file)?;
         }

@@ -213,7 +213,7 @@ pub(super) fn file_in(
                     ErrorKind::TooLarge,
                     format!("the module in the image is larger than {limit} bytes"),
                 )
-                .hint("the operator sets `sources.maxModule`"));
+                .hint("the operator sets `sources.maxModuleSize`"));
             }
             // The last one counts.
             found = Some(Bytes::from(bytes));

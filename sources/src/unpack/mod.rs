@@ -128,7 +128,7 @@ fn bomb(limit: u64) -> Error {
         ErrorKind::TooLarge,
         format!("more than {limit} bytes come out of the archive"),
     )
-    .hint("the operator sets `sources.maxModule`; an archive may hold four times as much")
+    .hint("the operator sets `sources.maxModuleSize`; an archive may hold four times as much")
 }
 
 #[cfg(test)]
