@@ -25,7 +25,6 @@ mod hostile;
 mod hostile_registry;
 mod http_artifacts;
 mod http_modules;
-mod imports;
 mod layouts;
 mod outputs;
 mod packages;
