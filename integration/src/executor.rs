@@ -28,8 +28,10 @@ pub fn program() -> PathBuf {
 #[derive(Debug)]
 pub struct Executor {
     child: Child,
-    /// URL of the server: `http://127.0.0.1:PORT`.
+    /// URL of the agent's port: `http://127.0.0.1:PORT`.
     pub url: String,
+    /// URL of the port for probes. Each process has another port.
+    pub admin_url: String,
     /// Bearer token that the server requires.
     pub token: String,
     log: Arc<Mutex<Vec<String>>>,
@@ -56,13 +58,33 @@ pub struct Exit {
     pub took: Duration,
 }
 
-/// A started process, and the address on which it listens.
+/// A started process, and the addresses on which it listens.
 struct Started {
     child: Child,
-    address: String,
+    addresses: Addresses,
 }
 
-/// Starts the program, and waits until the log names the address on which the server listens.
+/// The addresses in the log line `listening`.
+struct Addresses {
+    agent: String,
+    admin: String,
+}
+
+impl Addresses {
+    /// Reads the addresses from a line of the log; `None` for any other line.
+    fn of_line(line: &str) -> Option<Self> {
+        let after = |name: &str| {
+            let (_, rest) = line.split_once(name)?;
+            rest.split_whitespace().next().map(str::to_owned)
+        };
+        Some(Self {
+            agent: after(" address=")?,
+            admin: after(" admin_address=")?,
+        })
+    }
+}
+
+/// Starts the program, and waits until the log names the addresses on which the program listens.
 fn spawn(
     directory: &Path,
     options: &Options,
@@ -83,7 +105,8 @@ fn spawn(
         None => Command::new(program()),
     };
     let mut child = command
-        .args(["serve", "--bind", bind, "--token-file"])
+        .args(["serve", "--bind", bind])
+        .args(["--admin-bind", "127.0.0.1:0", "--token-file"])
         .arg(at("token"))
         .arg("--cache-dir")
         .arg(options.cache.clone().unwrap_or_else(|| at("cache")))
@@ -98,30 +121,25 @@ fn spawn(
         .stdin(Stdio::null())
         .spawn()
         .expect("the program starts");
-    let (found, address) = mpsc::channel();
+    let (found, addresses) = mpsc::channel();
     let lines = Arc::clone(log);
     let stderr = child.stderr.take().expect("the standard error stream");
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once("address=") {
-                let _ = found.send(
-                    rest.split_whitespace()
-                        .next()
-                        .unwrap_or_default()
-                        .to_owned(),
-                );
+            if let Some(addresses) = Addresses::of_line(&line) {
+                let _ = found.send(addresses);
             }
             lines.lock().expect("the log").push(line);
         }
     });
-    let Ok(address) = address.recv_timeout(Duration::from_secs(20)) else {
+    let Ok(addresses) = addresses.recv_timeout(Duration::from_secs(20)) else {
         let _ = child.kill();
         panic!(
             "the program does not listen: {:?}",
             log.lock().expect("the log")
         );
     };
-    Started { child, address }
+    Started { child, addresses }
 }
 
 /// How to start the program.
@@ -154,11 +172,12 @@ impl Executor {
         // Argo's token file has no newline at its end. A file written by a person often has one.
         std::fs::write(directory.path().join("token"), format!("{token}\n")).expect("a token file");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let Started { child, address } = spawn(directory.path(), &options, "127.0.0.1:0", &log);
+        let Started { child, addresses } = spawn(directory.path(), &options, "127.0.0.1:0", &log);
         let client = crate::http();
         Self {
             child,
-            url: format!("http://{address}"),
+            url: format!("http://{}", addresses.agent),
+            admin_url: format!("http://{}", addresses.admin),
             token,
             log,
             directory,
@@ -179,6 +198,7 @@ impl Executor {
         let address = self.url.trim_start_matches("http://").to_owned();
         let started = spawn(self.directory.path(), &self.options, &address, &self.log);
         self.child = started.child;
+        self.admin_url = format!("http://{}", started.addresses.admin);
     }
 
     /// Resident memory of the process, in kilobytes.
@@ -260,10 +280,10 @@ impl Executor {
         reply["node"].take()
     }
 
-    /// Status code of the answer to `GET path`.
-    pub async fn get(&self, path: &str) -> u16 {
+    /// Status code of the answer to `GET path` on the port for probes.
+    pub async fn probe(&self, path: &str) -> u16 {
         self.client
-            .get(format!("{}{path}", self.url))
+            .get(format!("{}{path}", self.admin_url))
             .send()
             .await
             .expect("an answer")

@@ -139,6 +139,8 @@ fn idle() {
             "off",
             "--bind",
             &address,
+            "--admin-bind",
+            "127.0.0.1:0",
         ]);
         command
             .arg("--cache-dir")

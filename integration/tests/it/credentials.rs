@@ -264,7 +264,7 @@ async fn pull_secrets_of_the_template_are_used() {
         ),
         (
             &["malformed"],
-            "Secret `malformed` of namespace `argo` is not what it should be",
+            "Secret `malformed` of namespace `argo` cannot be parsed: a field is missing or has the wrong type",
         ),
         (
             &["../pods/x"],

@@ -144,7 +144,7 @@ async fn hostile_guests_end_and_do_not_delay_other_steps() {
         assert_eq!(node["outputs"]["exitCode"], exit_code, "{guest}: {node}");
         assert!(message(&node).contains(expected), "{guest}: {node}");
     }
-    assert_eq!(executor.get("/healthz").await, 200);
+    assert_eq!(executor.probe("/healthz").await, 200);
     wait_until_no_step_directory_is_left(&executor).await;
 }
 
@@ -251,6 +251,6 @@ async fn a_sleeping_guest_that_was_fast_before_meets_its_time_limit() {
             nodes.iter().all(|node| node["outputs"]["exitCode"] == code),
             "{name}: {nodes:?}"
         );
-        assert_eq!(executor.get("/healthz").await, 200);
+        assert_eq!(executor.probe("/healthz").await, 200);
     }
 }

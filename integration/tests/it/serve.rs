@@ -40,11 +40,24 @@ async fn templates_of_other_plugins_get_an_empty_reply() {
 #[tokio::test]
 async fn health_and_readiness_answer_200() {
     let executor = Executor::start();
-    assert_eq!(executor.get("/healthz").await, 200);
+    assert_eq!(executor.probe("/healthz").await, 200);
     wasm_workflow_integration::eventually("readiness", async || {
-        executor.get("/readyz").await == 200
+        executor.probe("/readyz").await == 200
     })
     .await;
+}
+
+#[tokio::test]
+async fn probes_are_not_on_the_port_of_the_agent() {
+    let executor = Executor::start();
+    let client = wasm_workflow_integration::http();
+    for path in ["/healthz", "/readyz"] {
+        let answer = client.get(format!("{}{path}", executor.url)).send().await;
+        assert_eq!(answer.unwrap().status(), 404, "{path}");
+    }
+    let call = format!("{}/api/v1/template.execute", executor.admin_url);
+    let answer = client.post(call).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
 }
 
 #[tokio::test]
@@ -265,7 +278,9 @@ async fn an_orphaned_step_is_cancelled() {
     .await;
     assert_eq!(node.expect("the slot is free again")["phase"], "Succeeded");
     assert!(
-        executor.log().contains("nobody asked for a step any more"),
+        executor
+            .log()
+            .contains("step cancelled: the agent stopped asking for it"),
         "{}",
         executor.log()
     );
@@ -331,7 +346,7 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(
-        !executor.log().contains("a step is stopped"),
+        !executor.log().contains("step cancelled"),
         "the Workflow waits for both steps: {}",
         executor.log()
     );
@@ -340,11 +355,11 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     wasm_workflow_integration::eventually("a warning about the permission", async || {
         executor
             .log()
-            .contains("steps of workflows that are stopped go on until their limits end them")
+            .contains("its steps continue until their limits end them")
     })
     .await;
     assert!(
-        !executor.log().contains("a step is stopped"),
+        !executor.log().contains("step cancelled"),
         "{}",
         executor.log()
     );
@@ -360,13 +375,13 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
         executor.post(request(name), &executor.token).await;
     }
     wasm_workflow_integration::eventually("the cancellation of a step", async || {
-        executor.log().contains("a step is stopped")
+        executor.log().contains("step cancelled")
     })
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let stopped = |template: &str| {
         executor.log().contains(&format!(
-            "template=\"{template}\" why=\"the workflow waits for no step"
+            "template=\"{template}\" reason=\"no node of the workflow waits for this template"
         ))
     };
     assert!(stopped("main") && !stopped("cleanup"), "{}", executor.log());
@@ -378,7 +393,7 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     // The Workflow has ended. The reply is empty, so that Argo does not change the node, and the
     // agent does not call again.
     kubernetes.put("workflows/wf", json!({"status": {"phase": "Failed"}}));
-    let ended = async || executor.log().contains("the workflow is over");
+    let ended = async || executor.log().contains("the workflow has ended");
     wasm_workflow_integration::eventually("the cancellation of the other step", ended).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let reply = executor.post(request("cleanup"), &executor.token).await;
@@ -402,7 +417,7 @@ fn misconfiguration_exits_with_the_usage_code() {
             .output()
             .unwrap()
     };
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--no-token"], "--no-token needs a loopback address"),
         (
             &["--token-file", "/nonexistent"],
@@ -410,6 +425,10 @@ fn misconfiguration_exits_with_the_usage_code() {
         ),
         (
             &["--bind", "localhost:7999"],
+            "it must be an address and a port",
+        ),
+        (
+            &["--admin-bind", "localhost:7999"],
             "it must be an address and a port",
         ),
         (

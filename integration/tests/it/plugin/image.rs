@@ -130,6 +130,7 @@ async fn the_image_runs_a_step_as_each_manifest_configures_it() {
 async fn run_container(container: &Value, root: &Path, token: &Path) {
     let read_only = container["securityContext"]["readOnlyRootFilesystem"] == true;
     let address = format!("127.0.0.1:{}", wasm_workflow_integration::free_port());
+    let admin_address = format!("127.0.0.1:{}", wasm_workflow_integration::free_port());
     let words = |value: &Value| {
         value
             .as_array()
@@ -144,7 +145,7 @@ async fn run_container(container: &Value, root: &Path, token: &Path) {
     let child = Command::new("unshare")
         .args(["--mount", "sh", "-c", CONTAINER, "sh"])
         .args(words(&container["args"]))
-        .args(["--bind", &address])
+        .args(["--bind", &address, "--admin-bind", &admin_address])
         .env("ROOT", root)
         .env("TOKEN", token)
         .env("READ_ONLY", read_only.to_string())
@@ -159,14 +160,14 @@ async fn run_container(container: &Value, root: &Path, token: &Path) {
         .unwrap();
     let mut child = Container(child);
     let client = wasm_workflow_integration::http();
-    let get = async |path: &str| {
+    let ready = async || {
         client
-            .get(format!("http://{address}{path}"))
+            .get(format!("http://{admin_address}/readyz"))
             .send()
             .await
             .is_ok_and(|answer| answer.status() == 200)
     };
-    wasm_workflow_integration::eventually("readiness", async || get("/readyz").await).await;
+    wasm_workflow_integration::eventually("readiness", ready).await;
     let status = fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap();
     assert!(
         status.contains("Uid:\t8737\t8737") && status.contains("Gid:\t0\t0"),

@@ -80,7 +80,7 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
     assert!(message(&executor.node(&step).await).contains("no artifact repository"));
     for warning in [
         "the Workflow's own artifact repository is not used",
-        "no artifact repository is known from there",
+        "artifact repositories of this ConfigMap are not used",
     ] {
         eventually(warning, async || executor.log().contains(warning)).await;
     }
@@ -103,7 +103,8 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
     kubernetes.put("workflows/wf", reference("c"));
     let node = start().node(&step).await;
     assert!(
-        message(&node).contains("names ConfigMap `more` and key `c`, and neither is found"),
+        message(&node)
+            .contains("names key `c` of ConfigMap `more`, which does not exist or may not be read"),
         "{node}"
     );
     // Nothing in this namespace names a repository: the repository of the controller is used, if
@@ -210,7 +211,7 @@ async fn run_uses_an_artifact_repository_from_a_file() {
             "gcs: {bucket: b}",
             "use `s3` with the endpoint storage.googleapis.com",
         ),
-        ("{}", "it names no place"),
+        ("{}", "it names no location"),
         ("s3: {endpont: h}", "did you mean `endpoint`?"),
     ] {
         std::fs::write(cli.at("repository.yaml"), repository).unwrap();

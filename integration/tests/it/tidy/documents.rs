@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use serde_json::json;
 use wasm_workflow_integration::guests::repository;
 
 use super::rust_files;
@@ -102,6 +103,17 @@ fn the_manifest_matches_the_program() {
     let manifest = &wasm_workflow_executor::text::yaml::documents(&text).unwrap()[0];
     let container = &manifest["spec"]["sidecar"]["container"];
     assert_eq!(container["ports"][0]["containerPort"], 7884);
+    let admin = &container["ports"][1];
+    assert_eq!(
+        (&admin["containerPort"], &admin["name"]),
+        (&json!(7885), &json!("admin"))
+    );
+    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        assert_eq!(
+            container[probe]["httpGet"],
+            json!({"path": path, "port": "admin"})
+        );
+    }
     assert_eq!(container["securityContext"]["runAsUser"], 8737);
     for key in ["requests", "limits"] {
         assert!(
@@ -115,7 +127,9 @@ fn the_manifest_matches_the_program() {
         .unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(
-        help.contains("[default: 0.0.0.0:7884]") && help.contains("[default: /var/run/argo/token]"),
+        help.contains("[default: 0.0.0.0:7884]")
+            && help.contains("[default: 0.0.0.0:7885]")
+            && help.contains("[default: /var/run/argo/token]"),
         "{help}"
     );
     // Every flag and variable of the operators' table exists.
