@@ -29,7 +29,7 @@ pub fn executor_settings(config: &Config, directories: &Directories, steps: u32)
         },
         scratch: directories.scratch.clone(),
         code: Some(directories.code.clone()),
-        disk_free: config.capacity.min_free_disk.0,
+        min_free_disk: config.capacity.min_free_disk.0,
         outputs: config.limits.outputs(),
     }
 }

@@ -48,7 +48,9 @@ pub struct Finished {
 }
 
 impl Finished {
-    fn before_the_step(error: StepError) -> Self {
+    /// Writes the error to the log too.
+    fn before_the_step(id: &ExecutionId, error: StepError) -> Self {
+        error.log(id);
         Self {
             outcome: error.into_outcome(),
             template: None,
@@ -69,14 +71,11 @@ impl Executions {
             template: call.template.name.clone(),
         };
         let _registration = self.registry.register(id.clone(), owner, cancel.clone());
-        let finished = AssertUnwindSafe(Box::pin(self.execute(call, id, &cancel)))
-            .catch_unwind()
-            .await;
+        let execution = self.execute(call, id.clone(), &cancel);
+        let finished = AssertUnwindSafe(Box::pin(execution)).catch_unwind().await;
         finished.unwrap_or_else(|_| {
-            Finished::before_the_step(StepError::error(
-                Stage::Run,
-                "the step panicked; this is a defect of this program: see its log",
-            ))
+            let message = "the step panicked; this is a defect of this program: see its log";
+            Finished::before_the_step(&id, StepError::error(Stage::Run, message))
         })
     }
 
@@ -91,7 +90,7 @@ impl Executions {
             .repositories
             .destination(&call.workflow, &call.template.name);
         let Some(destination) = cancel.token().run_until_cancelled(find).await else {
-            return Finished::before_the_step(cancelled(Stage::Parse));
+            return Finished::before_the_step(&id, cancelled(Stage::Parse));
         };
         let conversion = Conversion {
             limits: self.limits,
@@ -105,19 +104,23 @@ impl Executions {
         let (step, template) = match call.into_step(&conversion) {
             Ok(converted) => converted,
             Err(error) => {
-                tracing::info!(%id, workflow, template = name, reason = %error, "template refused");
+                tracing::info!(
+                    execution = %id,
+                    workflow,
+                    template = name,
+                    reason = %error,
+                    "template refused"
+                );
                 let error = StepError::error(Stage::Parse, error.to_string());
-                return Finished::before_the_step(error);
+                return Finished::before_the_step(&id, error);
             }
         };
         let Some(executor) = cancel.token().run_until_cancelled(self.executor()).await else {
-            return Finished::before_the_step(cancelled(Stage::Queue));
+            return Finished::before_the_step(&id, cancelled(Stage::Queue));
         };
         let Some(executor) = executor else {
-            return Finished::before_the_step(StepError::error(
-                Stage::Queue,
-                "the executor is not running: see its log",
-            ));
+            let message = "the executor is not running: see its log";
+            return Finished::before_the_step(&id, StepError::error(Stage::Queue, message));
         };
         let timeout = step.timeout;
         let cancel = cancel.token().clone();

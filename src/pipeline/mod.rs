@@ -161,7 +161,7 @@ impl Executor {
             scratch: Scratch::new(settings.scratch),
             cleaner: Cleaner::start()?,
             handle,
-            min_free_disk: settings.disk_free,
+            min_free_disk: settings.min_free_disk,
             outputs: settings.outputs,
         };
         Ok(Self {

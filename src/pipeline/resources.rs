@@ -20,7 +20,7 @@ pub struct Settings {
     /// Directory for compiled code. `None` to keep compiled code only in memory.
     pub code: Option<PathBuf>,
     /// Bytes that must stay free on the file system of the scratch directory.
-    pub disk_free: u64,
+    pub min_free_disk: u64,
     /// Limits on what a step reports.
     pub outputs: OutputLimits,
 }

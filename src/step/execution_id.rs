@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 ///
 /// The front door makes the id, unique in its process:
 ///
-/// - The agent's API makes the id from the digest of the call's bytes and a number that is
-///   incremented for each execution.
+/// - The agent's API makes the id from the workflow, the digest of the call's bytes and a number
+///   that is incremented for each execution.
 /// - The command `run` executes one step, and its id is `run`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct ExecutionId(Arc<str>);
 
