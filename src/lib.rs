@@ -5,10 +5,10 @@
 //! ```text
 //! POST /api/v1/template.execute
 //!   agent       checks token and size of the request          │ 403
-//!   argo        parses the template                           │ another plugin's: {}   invalid: Error
+//!   argo        parses the template                           │ of another plugin: {}
 //!   agent       adopts the execution of an earlier call       │ not done yet: `requeue`
 //!   executions  or starts an execution
-//!   pipeline    resolve ─ fetch ─ compile ─ stage in ─ run ─ collect ─ stage out
+//!   pipeline    resolve ─ fetch ─ compile ─ queue ─ stage in ─ run ─ collect ─ stage out
 //!   argo        the reply
 //! ```
 //!

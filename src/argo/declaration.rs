@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::step::GuestPath;
 use crate::text::DocumentError;
 
-/// Refuses a list in which a name is used twice, because parameters and artifacts are found by name.
+/// Refuses a list in which two entries have one name: parameters and artifacts are found by name.
 ///
 /// `at` is the path of the list. `kind` is the word for one item of the list in the error.
 pub(super) fn unique_names<'a>(

@@ -1,9 +1,8 @@
 //! Argo's side: the messages between its agent and a plugin, and the template inside of them.
 //!
-//! The source is Argo Workflows, version 4.1:
-//! `pkg/plugins/executor/template_executor_plugin.go` for the two messages, and
-//! `pkg/apis/workflow/v1alpha1/workflow_types.go` for templates. Only the fields that a plugin needs
-//! are read. Other fields are ignored, because Argo may add more.
+//! The source is Argo Workflows, version 4.1: `pkg/plugins/executor/template_executor_plugin.go`
+//! for the two messages, and `pkg/apis/workflow/v1alpha1/workflow_types.go` for templates. Only the
+//! fields that a plugin needs are read. Other fields are ignored, because Argo may add more.
 //!
 //! A call is converted in this order:
 //!

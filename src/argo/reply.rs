@@ -13,8 +13,8 @@ use crate::step::{Outcome, Phase, StoredOutput};
 /// Longest message of a step that never started, in characters.
 const MAX_ERROR_CHARS: usize = 1000;
 
-/// `ExecuteTemplateReply`. A reply without a node means that the template is for another plugin: the
-/// agent then asks the next one.
+/// `ExecuteTemplateReply`. A reply without a node means that the template is for another plugin:
+/// the agent then asks the next one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
     /// Result of the node.
@@ -151,8 +151,8 @@ impl Reply {
 
 /// A stored output in Argo's format, with the fields of its declaration.
 ///
-/// An output that the template does not declare is a plain file. It gets `archive: {none: {}}`, or a
-/// consumer would guess how it is packed.
+/// An output that the template does not declare is a plain file. It gets `archive: {none: {}}`, or
+/// a consumer would guess how it is packed.
 fn artifact(stored: StoredOutput, template: &Template) -> Map<String, Value> {
     let StoredOutput {
         name,

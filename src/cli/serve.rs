@@ -40,7 +40,7 @@ impl Serve {
         let auth = self.auth()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            // Each archive that is transferred blocks one thread, and its content may need a second.
+            // Each archive that is transferred blocks a thread, and its content may need another.
             .max_blocking_threads(4096)
             .build()
             .map_err(|error| Failure::error(format!("cannot start threads: {error}")))?;

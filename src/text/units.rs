@@ -78,8 +78,8 @@ impl fmt::Display for ByteSize {
 impl FromStr for Time {
     type Err = ParseUnitError;
 
-    /// Accepts what Go's `time.ParseDuration` accepts, except negative durations, and Argo's numbers
-    /// without a unit (`workflow/v1alpha1/utils.go`).
+    /// Accepts what Go's `time.ParseDuration` accepts, except negative durations, and Argo's
+    /// numbers without a unit (`workflow/v1alpha1/utils.go`).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || ParseUnitError::Time(text.to_owned());
         let mut rest = text.trim();

@@ -1,9 +1,9 @@
 //! The original Bindle crate, for tests: its server, its parser and its signatures.
 //!
 //! ```text
-//! bindle-server serve ADDRESS DIRECTORY [HTPASSWD]   serves a directory to all clients, or to the users in HTPASSWD
+//! bindle-server serve ADDRESS DIRECTORY [HTPASSWD]   serves a directory, to all or to users
 //! bindle-server json INVOICE                         prints an invoice as JSON
-//! bindle-server sign INVOICE                         prints an invoice, signed with a new key of its creator
+//! bindle-server sign INVOICE                         prints an invoice with a new signature
 //! ```
 
 use std::net::SocketAddr;

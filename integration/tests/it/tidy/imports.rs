@@ -1,9 +1,9 @@
 //! Which file of a crate names which other file of it.
 //!
-//! The graph is read from the tokens of the source: `use` lines, path expressions and paths inside macros
-//! are alike. Comments, strings and `#[cfg(test)]` modules are left out. A path that goes through a
-//! `pub use` leads to the file that defines the item, so a `mod.rs` that re-exports its children is not
-//! part of a cycle.
+//! The graph is read from the tokens of the source. So `use` lines, path expressions and paths inside
+//! macros are treated alike. Comments, strings and `#[cfg(test)]` modules are ignored. A path that
+//! goes through a `pub use` leads to the file that defines the item, so a `mod.rs` that re-exports
+//! its children is not part of a cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

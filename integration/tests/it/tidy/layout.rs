@@ -143,7 +143,7 @@ fn folders_name_no_forbidden_crate() {
     none_of(&problems);
 }
 
-/// Other code asks the reference itself (`ReferenceKind`), so that a new kind needs no change there.
+/// Other code asks the reference itself (`ReferenceKind`), so a new kind needs no change there.
 #[test]
 fn only_the_reference_folder_names_kinds_of_reference() {
     let root = repository();

@@ -61,15 +61,20 @@ fn a_file_begins_with_a_doc_comment_and_has_at_most_500_lines() {
     }
 }
 
-/// `rustfmt` wraps code, but neither comments nor text in quotes. Tables of comments may be wider.
+/// `rustfmt` wraps code, but not comments. A table may be wider, and so may the help text of a flag,
+/// which is one line.
 #[test]
 fn a_comment_is_wrapped_at_100_columns() {
     let mut wide = Vec::new();
     for file in all_rust_files() {
         let text = fs::read_to_string(&file).unwrap();
+        let has_help = file.starts_with(repository().join("src/cli"));
         let comments = text.lines().enumerate().filter(|(_, line)| {
             let line = line.trim_start();
-            line.starts_with("//") && !line.starts_with("//! |") && !line.contains("://")
+            let may_be_wide = line.starts_with("//! |")
+                || line.contains("://")
+                || (has_help && line.starts_with("///"));
+            line.starts_with("//") && !may_be_wide
         });
         wide.extend(
             comments
