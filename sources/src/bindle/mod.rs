@@ -4,6 +4,7 @@
 //! original crate is frozen, does not verify what it downloads, and stands on old cryptography.
 
 mod invoice;
+mod select;
 mod signature;
 
 use async_trait::async_trait;
