@@ -1,59 +1,68 @@
-//! What the operator lets run.
+//! The operator's policy: the modules that may run.
 //!
-//! A pattern is compared with the canonical form of a reference without its fragment, `oci://ghcr.io/acme/resize:1.4.0`; `*` in it stands for any text, slashes
-//! too. What a `wkg:` reference leads to is held to the same rules.
+//! A pattern is matched against the canonical form of a reference without its fragment, for example
+//! `oci://ghcr.io/acme/resize:1.4.0`. `*` in a pattern matches any text, including slashes.
+//!
+//! A `wkg:` reference is located in an OCI registry. The rules apply to both references.
 
 use net::matches;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, Reference};
 
-/// The operator's rules. Without any, everything may run.
+/// The operator's rules. Without rules, every module may run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
-    /// Only references that match one of these; all, if there are none.
+    /// Patterns of the allowed references. An empty list allows all references.
     pub allow: Vec<String>,
-    /// None that match one of these, whatever `allow` says.
+    /// Patterns of the denied references. `deny` overrides `allow`.
     pub deny: Vec<String>,
-    /// Those that match one of these must name a digest.
+    /// Patterns of the references that must name a digest.
     pub require_digest: Vec<String>,
-    /// Which must be signed, and with which keys.
+    /// Rules for the references that must be signed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<SignatureRule>,
-    /// The only hosts that requests may go to, as the transport holds them; all, if there are none.
+    /// Patterns of the hosts that requests may be sent to. An empty list allows all hosts. The HTTP
+    /// client enforces this rule.
     pub hosts: Vec<String>,
 }
 
-/// `sources.policy.signatures[]`
+/// `sources.policy.signatures[]`: one rule for signatures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SignatureRule {
-    /// Patterns of the references that it is about.
+    /// Patterns of the references that the rule applies to.
     pub references: Vec<String>,
-    /// Public keys in PEM: one of them must have signed, with `cosign`.
+    /// Public keys in PEM. A `cosign` signature with one of the keys is enough.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
-    /// Who must have signed, where nobody with a key has.
+    /// An identity of keyless signing. Its signature is enough, as an alternative to `keys`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyless: Option<Identity>,
 }
 
-/// `sources.policy.signatures[].keyless`
+/// `sources.policy.signatures[].keyless`: an identity of Sigstore's keyless signatures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Identity {
-    /// Who knows the identity: the URL of an issuer of OIDC tokens, such as `https://token.actions.githubusercontent.com`.
+    /// URL of the OIDC issuer of the identity, such as
+    /// `https://token.actions.githubusercontent.com`.
     pub issuer: String,
-    /// The identity, an address or a URL; `*` stands for any text.
+    /// Pattern of the identity: an email address or a URL. `*` matches any text.
     pub subject: String,
-    /// The text of a `trusted_root.json`: the certificate authorities and logs that count. Without one, those of Sigstore's public services.
+    /// Text of a `trusted_root.json`: the trusted certificate authorities and logs. The default is
+    /// the trust root of Sigstore's public services.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trusted_root: Option<String>,
 }
 
 impl Policy {
-    /// Whether the reference may run.
+    /// Checks the reference against `deny`, `allow` and `require_digest`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`]: a rule forbids the reference, or requires a digest in it.
     pub fn check(&self, reference: &Reference) -> Result<(), Error> {
         let name = reference.policy_subject();
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &name));
@@ -62,12 +71,12 @@ impl Policy {
                 ErrorKind::Denied,
                 "the operator's policy does not allow this module",
             )
-            .hint("the operator decides that with `sources.policy`"));
+            .hint("the operator sets the policy with `sources.policy`"));
         }
         if reference.pinned().is_none() && any(&self.require_digest) {
             return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module").hint(
                 format!(
-                    "{}; where no such policy is, `wasm-workflow-executor inspect` shows the reference with it",
+                    "{}; without this policy, for example on your own machine, `wasm-workflow-executor inspect` prints the reference with its digest",
                     reference.how_to_pin()
                 ),
             ));
@@ -80,22 +89,27 @@ impl Policy {
 mod tests {
     use super::*;
 
+    fn patterns(patterns: &[&str]) -> Vec<String> {
+        patterns
+            .iter()
+            .map(|pattern| (*pattern).to_owned())
+            .collect()
+    }
+
+    fn is_allowed(policy: &Policy, reference: &str) -> bool {
+        policy.check(&reference.parse().unwrap()).is_ok()
+    }
+
     #[test]
-    fn rules_are_held() {
+    fn deny_overrides_allow_and_a_digest_may_be_required() {
         let digest = crate::Digest::of(b"");
-        let rules = |patterns: &[&str]| {
-            patterns
-                .iter()
-                .map(|pattern| (*pattern).to_owned())
-                .collect::<Vec<_>>()
-        };
         let policy = Policy {
-            allow: rules(&["oci://ghcr.io/*", "oci://docker.io/library/*"]),
-            deny: rules(&["*/secret*"]),
-            require_digest: rules(&["oci://ghcr.io/*"]),
+            allow: patterns(&["oci://ghcr.io/*", "oci://docker.io/library/*"]),
+            deny: patterns(&["*/secret*"]),
+            require_digest: patterns(&["oci://ghcr.io/*"]),
             ..Policy::default()
         };
-        let allowed = |text: &str| policy.check(&text.parse().unwrap()).is_ok();
+        let allowed = |text: &str| is_allowed(&policy, text);
         assert!(allowed(&format!("oci://ghcr.io/acme/a@{digest}")) && allowed("library/x:1"));
         assert!(!allowed("ghcr.io/acme/a:1"), "no digest");
         assert!(!allowed(&format!("ghcr.io/acme/secret@{digest}")) && !allowed("quay.io/a:1"));
@@ -115,27 +129,31 @@ mod tests {
             allowed("registry-1.docker.io/library/x:1")
                 && !allowed("registry-1.docker.io/other/x:1")
         );
+    }
+
+    #[test]
+    fn equivalent_urls_match_the_same_pattern() {
+        let digest = crate::Digest::of(b"");
         let policy = Policy {
-            deny: rules(&["https://h/acme/*"]),
+            deny: patterns(&["https://h/acme/*"]),
             ..Policy::default()
         };
+        let allowed = |path: &str| {
+            is_allowed(
+                &policy,
+                &format!("https://h/{path}#sha256={}", digest.hex()),
+            )
+        };
         for path in ["acme/x", "%61cme/x", "ac%6De/x"] {
-            let reference = format!("https://h/{path}#sha256={}", digest.hex())
-                .parse()
-                .unwrap();
-            assert!(policy.check(&reference).is_err(), "{path}");
+            assert!(!allowed(path), "{path}");
         }
-        assert!(
-            policy
-                .check(
-                    &format!("https://h/a%2Fcme/x%#sha256={}", digest.hex())
-                        .parse()
-                        .unwrap()
-                )
-                .is_ok()
-        );
+        assert!(allowed("a%2Fcme/x%"));
+    }
+
+    #[test]
+    fn a_pattern_without_a_server_matches_the_default_server_only() {
         let policy = Policy {
-            allow: rules(&["wapm://acme/*", "bindle:b.example:8080//acme/*"]),
+            allow: patterns(&["wapm://acme/*", "bindle:b.example:8080//acme/*"]),
             ..Policy::default()
         };
         for (text, expected) in [
@@ -148,16 +166,12 @@ mod tests {
                 true,
             ),
         ] {
-            assert_eq!(
-                policy.check(&text.parse().unwrap()).is_ok(),
-                expected,
-                "{text}"
-            );
+            assert_eq!(is_allowed(&policy, text), expected, "{text}");
         }
-        assert!(
-            Policy::default()
-                .check(&"quay.io/a:1".parse().unwrap())
-                .is_ok()
-        );
+    }
+
+    #[test]
+    fn without_rules_every_reference_is_allowed() {
+        assert!(is_allowed(&Policy::default(), "quay.io/a:1"));
     }
 }

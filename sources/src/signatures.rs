@@ -1,4 +1,4 @@
-//! The operator's rules about signatures, with their keys read.
+//! The operator's signature rules, with parsed keys.
 
 use net::matches;
 
@@ -8,7 +8,7 @@ use crate::source::Context;
 use crate::source_table::AnySource;
 use crate::{Digest, Error, ErrorKind, Reference, Resolved};
 
-/// All rules about signatures.
+/// The signature rules of the operator.
 #[derive(Debug, Default)]
 pub(crate) struct Signatures {
     rules: Vec<Rule>,
@@ -17,9 +17,9 @@ pub(crate) struct Signatures {
 #[derive(Debug)]
 struct Rule {
     required: RequiredSignature,
-    /// Patterns of the references that need the signature.
+    /// Patterns of the references that require the signature.
     references: Vec<String>,
-    /// Digest of the whole rule.
+    /// Digest of the whole rule. A changed rule has another digest.
     digest: Digest,
 }
 
@@ -70,11 +70,13 @@ fn keyless(_: &Identity) -> Result<Signer, Error> {
         ErrorKind::InvalidConfig,
         "this program was built without keyless signatures",
     );
-    Err(error
-        .hint("build it with `--features keyless`, or sign with a key and list that under `keys`"))
+    Err(error.hint(
+        "build the program with `--features keyless`, or sign with a key and add its public key to `keys`",
+    ))
 }
 
 impl Signatures {
+    /// Parses the keys of the rules.
     pub(crate) fn new(rules: &[SignatureRule]) -> Result<Self, Error> {
         let rules = rules.iter().enumerate();
         let rules = rules.map(|(index, rule)| Rule::new(index, rule));
@@ -90,7 +92,8 @@ impl Signatures {
         self.rules.iter().filter(applies).collect()
     }
 
-    /// Digest of the rules that apply, and of the keys of the source. `None` if there are neither.
+    /// Digest of the rules that apply, and of the keys of the source. `None` without rules and
+    /// keys.
     pub(crate) fn digest(&self, resolved: &Resolved, source: &dyn AnySource) -> Option<Digest> {
         let rules = self.applicable(&resolved.reference, &resolved.origin);
         let keys = source.trusted_keys();
@@ -105,7 +108,7 @@ impl Signatures {
         digest.is_none() || digest == resolved.signed
     }
 
-    /// Refuses an origin that needs a signature and cannot have one, before a request is sent.
+    /// Fails if a rule applies and the source has no signatures. Called before a request is sent.
     pub(crate) fn check_origin(
         &self,
         reference: &Reference,
@@ -126,7 +129,7 @@ impl Signatures {
         context: &Context<'_>,
     ) -> Result<Option<Digest>, Error> {
         let origin = &resolved.origin;
-        // The origin may be more exact than before, and then further rules apply.
+        // Resolving may have found a more exact origin, to which more rules apply.
         self.check_origin(&resolved.reference, origin, source)?;
         for rule in self.applicable(&resolved.reference, origin) {
             source

@@ -1,8 +1,12 @@
-//! `wkg:` references: packages by name, whose registry says where in an OCI registry they are.
+//! `wkg:` references: package names that are located in an OCI registry.
 //!
-//! The convention is that of wasm-pkg-tools (<https://github.com/bytecodealliance/wasm-pkg-tools>, `docs/registry-metadata.md`): a namespace has a registry, a host
-//! whose `/.well-known/wasm-pkg/registry.json` names an OCI registry and a prefix; the package is the repository `PREFIXNAMESPACE/NAME` there, and its
-//! versions are tags.
+//! The convention is that of wasm-pkg-tools (<https://github.com/bytecodealliance/wasm-pkg-tools>,
+//! `docs/registry-metadata.md`):
+//!
+//! 1. A namespace has a registry, which is a host.
+//! 2. `/.well-known/wasm-pkg/registry.json` on that host names an OCI registry and a prefix.
+//! 3. The package is the repository `PREFIXNAMESPACE/NAME` in the OCI registry. Its versions are
+//!    tags.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,20 +23,20 @@ use crate::source::{Context, Locator};
 use crate::{Error, ErrorKind, Reference};
 
 const MAX_METADATA_BYTES: u64 = 64 << 10;
-/// The registries that everybody knows, as in the original tools.
+/// The default registries of two namespaces, as in wasm-pkg-tools.
 const KNOWN: [(&str, &str); 2] = [("wasi", "wasi.dev"), ("ba", "bytecodealliance.org")];
 
-/// Which registry has which namespace.
+/// The registries of package namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Registries {
-    /// For namespaces that are not named.
+    /// Registry of the namespaces that are not in `namespaces`.
     pub default: Option<String>,
-    /// By namespace.
+    /// Registry of each namespace, by its name.
     pub namespaces: BTreeMap<String, String>,
 }
 
-/// `registry.json`, in its form of today and in the deprecated one.
+/// `registry.json`, in the current format and in the deprecated format (`ociRegistry`).
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Metadata {
@@ -50,6 +54,7 @@ struct OciMetadata {
 }
 
 impl Registries {
+    /// The registry of a namespace: from `namespaces`, `default` or [`KNOWN`], in this order.
     fn of(&self, namespace: &str) -> Result<&str, Error> {
         let known = KNOWN
             .iter()
@@ -75,7 +80,7 @@ pub struct WkgLocator {
 }
 
 impl WkgLocator {
-    /// A locator that asks these registries. `oci` lists the versions of a package.
+    /// Creates a locator for these registries. `oci` lists the versions of a package.
     pub fn new(registries: Registries, oci: Arc<OciSource>) -> Self {
         Self { registries, oci }
     }
@@ -110,27 +115,30 @@ impl Locator for WkgLocator {
         let prefix = oci.namespace_prefix.unwrap_or_default();
         let repository = format!("{host}/{prefix}{}/{}", package.namespace(), package.name());
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._:/-".contains(c);
-        // A host without a dot would be read as a name on Docker Hub.
-        let meant = OciReference::parse(&repository)
+        // A host without a dot is parsed as the name of a repository on Docker Hub.
+        let parsed = OciReference::parse(&repository)
             .ok()
             .filter(|parsed| parsed.host() == host);
-        let Some(meant) = meant.filter(|_| repository.chars().all(plain)) else {
+        let Some(parsed) = parsed.filter(|_| repository.chars().all(plain)) else {
             let shown: String = host.chars().take(100).collect();
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
-                format!("`{registry}` leads to `{shown}`, which is not a registry's host"),
+                format!(
+                    "the metadata of `{registry}` names the OCI registry `{shown}`, which is not a registry's host"
+                ),
             ));
         };
         let version = match package.version() {
             Some(version) => version.clone(),
-            None => newest(&meant, &self.oci, context).await?,
+            None => newest(&parsed, &self.oci, context).await?,
         };
-        // A tag cannot hold the `+` of a version's build; publishers write `_`.
+        // A tag cannot have the `+` of build metadata. Publishers write `_` instead.
         let tag = version.to_string().replace('+', "_");
         OciReference::parse(&format!("{repository}:{tag}")).map(Reference::from)
     }
 }
 
+/// The newest version of the package that is not a pre-release.
 async fn newest(
     repository: &OciReference,
     oci: &OciSource,
@@ -151,7 +159,8 @@ async fn newest(
         })
 }
 
-/// What the registry says of itself. Without the file, it is an OCI registry itself.
+/// Fetches `registry.json` of the registry. Without the file, the registry itself is the OCI
+/// registry.
 async fn metadata(registry: &str, context: &Context<'_>) -> Result<Metadata, Error> {
     let scheme = context.http.scheme(registry);
     let url = format!("{scheme}://{registry}/.well-known/wasm-pkg/registry.json");
@@ -170,7 +179,7 @@ async fn metadata(registry: &str, context: &Context<'_>) -> Result<Metadata, Err
         return Err(answer.error("registry metadata").into());
     }
     let bytes = answer
-        .bytes(MAX_METADATA_BYTES, "the registry's metadata")
+        .bytes(MAX_METADATA_BYTES, "the metadata of the registry")
         .await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::new(
@@ -186,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn registries_by_namespace() {
+    fn configured_registries_override_the_known_registries() {
         let namespaces = BTreeMap::from([("acme".to_owned(), "acme.example".to_owned())]);
         let some = Registries {
             default: None,

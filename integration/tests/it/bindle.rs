@@ -137,10 +137,16 @@ async fn content_from_a_bindle_server_is_verified() {
         &complete("example.com/yanked", "yanked = true\n"),
     );
     let node = executor.node(&of(json!("example.com/yanked/1.0.0"))).await;
-    assert!(message(&node).contains("It may have been yanked"), "{node}");
+    assert!(
+        message(&node).contains("The bindle may have been yanked"),
+        "{node}"
+    );
     server.put_invoice("example.com/other/1.0.0", &complete(NAME, ""));
     let node = executor.node(&of(json!("example.com/other/1.0.0"))).await;
-    assert!(message(&node).contains("is that of another"), "{node}");
+    assert!(
+        message(&node).contains("is the invoice of another bindle"),
+        "{node}"
+    );
 }
 
 #[tokio::test]
@@ -220,18 +226,18 @@ async fn bindles_need_a_signature_by_a_trusted_key() {
         (
             "unsigned",
             key_of(&good),
-            "no creator or approver of the bindle whose key is trusted signed it",
+            "no creator or approver with a trusted key signed the bindle",
         ),
         ("good", key_of(&good), ""),
         (
             "good",
             key_of(&swapped),
-            "no creator or approver of the bindle whose key is trusted signed it",
+            "no creator or approver with a trusted key signed the bindle",
         ),
         (
             "swapped",
             key_of(&swapped),
-            "the bindle's signature with the key of `ada` is wrong",
+            "the bindle's signature with the key of `ada` is invalid",
         ),
     ] {
         let node = executor(&server, &keys(&key))
@@ -265,8 +271,7 @@ async fn stored_bindles_are_verified_against_the_current_keys() {
     let node =
         run(json!([{"label": "ada", "key": "Kcs1TSFDkN+dED0Y6Np0fPBqmvUz0EAULIlUsnlU1sw="}])).await;
     assert!(
-        message(&node)
-            .contains("no creator or approver of the bindle whose key is trusted signed it"),
+        message(&node).contains("no creator or approver with a trusted key signed the bindle"),
         "{node}"
     );
 }

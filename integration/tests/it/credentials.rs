@@ -81,7 +81,7 @@ async fn registry_passwords_are_used_and_wrong_ones_are_errors() {
         .await;
     assert!(
         message(&node)
-            .contains("It may not exist, or need credentials: name a Secret under `pull.secrets`"),
+            .contains("The artifact may not exist, or the registry may require credentials: name a Secret under `pull.secrets`"),
         "{node}"
     );
     // The more specific key is tried first. The next key is tried after a refusal.
@@ -244,7 +244,7 @@ async fn pull_secrets_of_the_template_are_used() {
         (&["old"][..], "with the credentials of Secret `old`"),
         (
             &["elsewhere"],
-            "refuses tag `1` of `m` (401 Unauthorized). It may not exist, or need credentials",
+            "refuses tag `1` of `m` (401 Unauthorized). The artifact may not exist, or the registry may require credentials",
         ),
         (
             &["none"],
@@ -383,7 +383,7 @@ async fn passwords_are_not_sent_to_other_hosts() {
         .await;
     assert_eq!(node["phase"], "Error");
     assert!(
-        message(&node).contains("which is not known to belong to it"),
+        message(&node).contains("which is not known to belong to the registry"),
         "{node}"
     );
     assert!(message(&node).contains("sources.trustedRealms"), "{node}");

@@ -150,11 +150,14 @@ async fn manifests_and_blobs_of_a_registry_are_verified() {
     let index = json!({"schemaVersion": 2, "manifests": [{"mediaType": "application/vnd.oci.image.index.v1+json",
         "digest": Digest::of(b"{\"schemaVersion\":2,\"manifests\":[]}"), "size": 34, "platform": {"os": "wasip1", "architecture": "wasm"}}]});
     let documents = [
-        (both, "claims to be an index and an image at once"),
-        (manifest(&module, &json!({"size": -1})), "has -1 bytes"),
+        (both, "has fields of an index and of an image"),
+        (
+            manifest(&module, &json!({"size": -1})),
+            "the manifest has an invalid size for",
+        ),
         (
             manifest(&module, &json!({"digest": "sha256:../../../etc/passwd"})),
-            "by a malformed digest",
+            "a descriptor with a malformed digest",
         ),
         (
             manifest(&module, &json!({"size": 1u64 << 40})),
@@ -162,9 +165,9 @@ async fn manifests_and_blobs_of_a_registry_are_verified() {
         ),
         (
             "<html>log in</html>".to_owned(),
-            "the registry's manifest is not one",
+            "the registry's manifest is malformed",
         ),
-        (deep, "the registry's manifest is not one"),
+        (deep, "the registry's manifest is malformed"),
         (
             json!({"schemaVersion": 1}).to_string(),
             "schema version 1 are not supported",
@@ -176,7 +179,7 @@ async fn manifests_and_blobs_of_a_registry_are_verified() {
                 "{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",",
                 1,
             ),
-            "and is not",
+            "do not match its `mediaType`",
         ),
         (index.to_string(), "names another index"),
     ];
@@ -249,7 +252,7 @@ async fn wrong_digest_headers_are_errors_and_missing_ones_are_not() {
     );
     let node = run(&registry).await;
     assert!(
-        message(&node).contains("has the digest"),
+        message(&node).contains("has another digest"),
         "the manifest does not have the digest of the header: {node}"
     );
     registry.on("HEAD manifests/1", |_| {

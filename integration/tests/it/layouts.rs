@@ -285,7 +285,7 @@ async fn an_index_selects_the_wasm_platform() {
         .node(&of(json!({"oci": format!("{}/i:native", registry.host)})))
         .await;
     assert!(
-        message(&node).contains("it is for: linux/amd64, linux/arm64"),
+        message(&node).contains("its platforms are: linux/amd64, linux/arm64"),
         "{node}"
     );
 }

@@ -101,7 +101,7 @@ async fn only_modules_signed_with_the_configured_key_run() {
         let node = other.node(&of(host, name)).await;
         assert_eq!(node["phase"], "Error", "{node}");
         let expected =
-            "it has a signature, and not one that `sources.policy.signatures[0]` asks for";
+            "the module has a signature, but not one that `sources.policy.signatures[0]` requires";
         assert!(message(&node).contains(expected), "{name}: {node}");
     }
     // Unsigned modules: with another tag of a signed repository, with the tag of a signed module,
@@ -111,8 +111,9 @@ async fn only_modules_signed_with_the_configured_key_run() {
         registry.push_module(name, &module).await;
         let node = executor(host, &key(), None).node(&of(host, name)).await;
         assert!(
-            message(&node)
-                .contains("nobody signed it, and `sources.policy.signatures[0]` asks for that"),
+            message(&node).contains(
+                "the module has no signature, and `sources.policy.signatures[0]` requires one"
+            ),
             "{node}"
         );
     }

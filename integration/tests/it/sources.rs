@@ -286,7 +286,7 @@ async fn misbehaving_web_servers_are_errors() {
             403,
             HeaderMap::new(),
             vec![],
-            "refuses file `/m.wasm` (403 Forbidden). It may need credentials",
+            "refuses file `/m.wasm` (403 Forbidden). The server may require credentials",
         ),
         (500, HeaderMap::new(), vec![], "failed with 500"),
         (

@@ -1,4 +1,4 @@
-//! Invoices: what a bindle consists of, as the specification has it
+//! Invoices: the manifests of bindles
 //! (<https://github.com/deislabs/bindle/blob/main/docs/invoice-spec.md>).
 
 use std::collections::BTreeMap;
@@ -7,118 +7,122 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Error, ErrorKind};
 
-/// An invoice.
+/// An invoice: the metadata and the parcels of one version of a bindle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Invoice {
     /// The version of the specification: `1.0.0`.
     pub bindle_version: String,
-    /// Whether its author took it back.
+    /// Whether the author yanked this version.
     pub yanked: Option<bool>,
-    /// The ids of signatures that yanked it. Newer than the specification.
+    /// Signatures of the yank. Not in the specification, but servers send the field.
     pub yanked_signature: Option<Vec<Signature>>,
-    /// What it is.
+    /// Name, version and description of the bindle.
     pub bindle: Bindle,
-    /// Anything else.
+    /// Annotations, which are ignored here.
     pub annotations: Option<BTreeMap<String, String>>,
-    /// The parts.
+    /// The parcels of the bindle.
     pub parcel: Option<Vec<Parcel>>,
-    /// Groups of parts.
+    /// The groups of parcels.
     pub group: Option<Vec<Group>>,
-    /// Who vouches for it.
+    /// The signatures of the invoice.
     pub signature: Option<Vec<Signature>>,
 }
 
-/// `bindle`
+/// `bindle`: name, version and description.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bindle {
-    /// Its name.
+    /// Name of the bindle, for example `example.com/hello`.
     pub name: String,
-    /// Its version.
+    /// Version of the bindle, a semantic version.
     pub version: String,
-    /// For people.
+    /// Description for readers.
     pub description: Option<String>,
-    /// For people.
+    /// Names of the authors, for readers.
     pub authors: Option<Vec<String>>,
 }
 
-/// `parcel[]`
+/// `parcel[]`: one blob of the bindle, with the conditions of its use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Parcel {
-    /// What it is.
+    /// Digest, name and type of the blob.
     pub label: Label,
-    /// When it is needed.
+    /// Groups that decide whether the parcel is needed.
     pub conditions: Option<Condition>,
 }
 
-/// `parcel[].label`
+/// `parcel[].label`: the descriptor of a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Label {
-    /// The hex digits of its SHA-256.
+    /// SHA-256 of the blob in hexadecimal.
     pub sha256: String,
-    /// Its media type.
+    /// Media type of the blob.
     pub media_type: String,
-    /// Its name.
+    /// Name of the parcel.
     pub name: String,
-    /// Its size in bytes.
+    /// Size of the blob in bytes.
     pub size: u64,
-    /// Anything else.
+    /// Annotations, which are ignored here.
     pub annotations: Option<BTreeMap<String, String>>,
-    /// What it offers, by what offers are about: `feature.wasm.entrypoint`.
+    /// Features of the parcel, by section and name: `feature.wasm.entrypoint`.
     pub feature: Option<BTreeMap<String, BTreeMap<String, String>>>,
-    /// Where it came from.
+    /// The bindle that the parcel was copied from.
     pub origin: Option<String>,
 }
 
-/// `parcel[].conditions`
+/// `parcel[].conditions`: the groups of a parcel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Condition {
-    /// The groups that it is in; without any, it is always needed.
+    /// Names of the groups with this parcel. A parcel in no group is always needed.
     pub member_of: Option<Vec<String>>,
-    /// The groups that it needs.
+    /// Names of the groups that the parcel requires.
     pub requires: Option<Vec<String>>,
 }
 
-/// `group[]`
+/// `group[]`: a group of parcels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Group {
-    /// Its name.
+    /// Name of the group.
     pub name: String,
-    /// Whether it is always needed.
+    /// Whether the group is always required.
     pub required: Option<bool>,
-    /// How many of its parcels are needed: `allOf`, `oneOf`, `optional` or `anyOf`.
+    /// How many parcels of the group are needed: `allOf`, `oneOf`, `optional` or `anyOf`.
     pub satisfied_by: Option<String>,
 }
 
-/// `signature[]`
+/// `signature[]`: a signature of the invoice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Signature {
-    /// Who signed, for people.
+    /// Name of the signer, for example `Ada <ada@example.com>`.
     pub by: String,
-    /// The signature, base64.
+    /// The Ed25519 signature in base64.
     pub signature: String,
-    /// The public key, base64.
+    /// The public key in base64.
     pub key: String,
-    /// `creator`, `approver`, `host` or `proxy`.
+    /// Role of the signer: `creator`, `approver`, `host` or `proxy`.
     pub role: String,
-    /// When, in seconds since 1970.
+    /// Time of the signature in seconds since 1970.
     pub at: u64,
 }
 
 impl Label {
-    /// The digest that its bytes must have.
+    /// The digest of the blob.
+    ///
+    /// # Errors
+    ///
+    /// `sha256` is malformed.
     pub fn digest(&self) -> Result<Digest, Error> {
         let digest = format!("sha256:{}", self.sha256).parse();
         digest.map_err(|_| {
             Error::new(
                 ErrorKind::Protocol,
-                "a parcel's label has no proper SHA-256",
+                "the label of a parcel has a malformed SHA-256",
             )
         })
     }

@@ -1,7 +1,10 @@
 //! Modules on Bindle servers (<https://github.com/deislabs/bindle>).
 //!
-//! Two requests: the invoice, which lists the parcels of a bindle by digest, and a parcel. Types and requests are our own, because the
-//! original crate is frozen, does not verify what it downloads, and stands on old cryptography.
+//! A download takes two requests: one for the invoice, which lists the parcels of a bindle by
+//! digest, and one for a parcel.
+//!
+//! The `bindle` crate is not used: it is no longer maintained, does not verify its downloads, and
+//! depends on old cryptography.
 
 mod invoice;
 mod select;
@@ -29,7 +32,8 @@ pub struct BindleSource {
 }
 
 impl BindleSource {
-    /// A source of the bindles on `server`, unless a reference names another. With `keys`, one of them must have signed.
+    /// Creates a source. `server` is the default server, which a reference may override. If there
+    /// are `keys`, every bindle must have a signature with one of them.
     pub fn new(server: Option<Endpoint>, keys: Vec<TrustedKey>) -> Self {
         Self { server, keys }
     }
@@ -48,7 +52,7 @@ impl BindleSource {
             )
         })?;
         let mut url = server.url(API_PATH, context.http)?;
-        // The last part of the API's path belongs to it, whether a slash follows or not.
+        // The path of the API may end in a slash.
         url.set_path(&format!("{}/_i/{path}", url.path().trim_end_matches('/')));
         let request = Request {
             accept: vec![accept],
@@ -58,7 +62,7 @@ impl BindleSource {
             .await
             .map_err(|error| match error.kind() {
                 ErrorKind::Unauthorized => {
-                    error.hint("it may have been yanked, or need other credentials than these")
+                    error.hint("the bindle may have been yanked, or may require other credentials")
                 }
                 _ => error,
             })?;
@@ -90,7 +94,7 @@ impl BindleSource {
         if invoice.bindle.name != bindle.name()
             || invoice.bindle.version != bindle.version().to_string()
         {
-            return Err(malformed("is that of another"));
+            return Err(malformed("is the invoice of another bindle"));
         }
         if invoice.yanked == Some(true) {
             return Err(Error::new(

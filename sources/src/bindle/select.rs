@@ -1,4 +1,8 @@
-//! The choice of the parcel with the module.
+//! Chooses the parcel of a bindle that has the module.
+//!
+//! Without a choice by the reference, the candidates are the modules among the needed parcels. A
+//! parcel with the feature `wasm.entrypoint` comes first, then the parcels of a group with the name
+//! `entrypoint` that needs one of its parcels. Several candidates are an error that lists them.
 
 use std::collections::BTreeSet;
 
@@ -6,29 +10,33 @@ use super::invoice::{Group, Invoice, Label, Parcel};
 use crate::package::{is_module_name, listed};
 use crate::{Digest, Error, ErrorKind};
 
-/// What marks where to begin: a feature of a parcel, or a group.
+/// Name of the feature and of the group that mark the module to start.
 const ENTRYPOINT: &str = "entrypoint";
-/// Each of them is looked at once for each group that is needed.
+/// The maximum number of parcels. The search for needed parcels visits each parcel once per group.
 const MAX_PARCELS: usize = 1000;
-/// In all conditions together: they are gone through once for each group that comes in.
+/// The maximum number of group names in all conditions. The search visits each name once per group.
 const MAX_CONDITIONS: usize = 10_000;
 
 impl Label {
-    fn has(&self, about: &str, offer: &str) -> bool {
-        let offers = self.feature.as_ref().and_then(|feature| feature.get(about));
-        offers
-            .and_then(|offers| offers.get(offer))
+    /// Whether the label has `feature.SECTION.NAME = "true"`.
+    fn has_feature(&self, section: &str, name: &str) -> bool {
+        let section = self
+            .feature
+            .as_ref()
+            .and_then(|feature| feature.get(section));
+        section
+            .and_then(|features| features.get(name))
             .is_some_and(|value| value == "true")
     }
 
     fn is_module(&self) -> bool {
         let media_type = self.media_type.split(';').next().unwrap_or_default().trim();
         let named = media_type == "application/wasm" || is_module_name(&self.name);
-        // Wagi's static files may be modules for the browser.
+        // A static file of Wagi may be a module for the browser.
         named
-            && !self.has("wasm", "library")
-            && !self.has("wasm", "data")
-            && !self.has("wagi", "file")
+            && !self.has_feature("wasm", "library")
+            && !self.has_feature("wasm", "data")
+            && !self.has_feature("wagi", "file")
     }
 }
 
@@ -53,6 +61,7 @@ impl Parcel {
 }
 
 impl Group {
+    /// Whether a required group needs at least one of its parcels (`satisfiedBy`).
     fn needs_parcels(&self) -> Result<bool, Error> {
         match self.satisfied_by.as_deref() {
             None | Some("allOf" | "oneOf") => Ok(true),
@@ -60,7 +69,7 @@ impl Group {
             Some(other) => {
                 let other: String = other.chars().take(50).collect();
                 let message = format!(
-                    "a group of the bindle is satisfied by `{other}`, which is not known here"
+                    "a group of the bindle has `satisfiedBy = \"{other}\"`, which is not supported"
                 );
                 Err(Error::new(ErrorKind::Unsupported, message))
             }
@@ -69,33 +78,69 @@ impl Group {
 }
 
 impl Invoice {
-    /// The parcel with the module: the one with the name or digest `wanted`, or the only one that can be meant.
+    /// The label of the parcel with the module.
+    ///
+    /// `wanted` is the name or the digest of a parcel. Without it, the bindle must have exactly one
+    /// candidate.
     pub fn module(&self, wanted: Option<&str>) -> Result<&Label, Error> {
-        let parcels = self.parcel.as_deref().unwrap_or_default();
-        if parcels.len() > MAX_PARCELS {
+        if self.parcels().len() > MAX_PARCELS {
             return Err(Error::new(
                 ErrorKind::TooLarge,
                 format!("the bindle has more than {MAX_PARCELS} parcels"),
             ));
         }
-        if let Some(wanted) = wanted {
-            let mut labels = parcels.iter().map(|parcel| &parcel.label);
-            let names = parcels.iter().map(|parcel| parcel.label.name.as_str());
-            // What looks like a digest is one, and no name: it is what a reference is pinned by.
-            let digest = format!("sha256:{wanted}").parse::<Digest>().ok();
-            let is_meant = |label: &&Label| match &digest {
-                Some(digest) => label.digest().is_ok_and(|actual| actual == *digest),
-                None => label.name == wanted,
-            };
-            return labels.find(is_meant).ok_or_else(|| {
-                let message = format!(
-                    "the bindle has no parcel `{wanted}`; its parcels are: {}",
-                    listed(names)
-                );
-                Error::new(ErrorKind::NotFound, message)
-            });
+        match wanted {
+            Some(wanted) => self.named_parcel(wanted),
+            None => self.only_module(),
         }
-        let conditions = parcels
+    }
+
+    fn parcels(&self) -> &[Parcel] {
+        self.parcel.as_deref().unwrap_or_default()
+    }
+
+    /// The parcel with this name or digest.
+    fn named_parcel(&self, wanted: &str) -> Result<&Label, Error> {
+        // A text in the format of a digest is never a name: references are pinned with it.
+        let digest = format!("sha256:{wanted}").parse::<Digest>().ok();
+        let is_wanted = |label: &&Label| match &digest {
+            Some(digest) => label.digest().is_ok_and(|actual| actual == *digest),
+            None => label.name == wanted,
+        };
+        let mut labels = self.parcels().iter().map(|parcel| &parcel.label);
+        labels.find(is_wanted).ok_or_else(|| {
+            let names = self
+                .parcels()
+                .iter()
+                .map(|parcel| parcel.label.name.as_str());
+            let message = format!(
+                "the bindle has no parcel `{wanted}`; its parcels are: {}",
+                listed(names)
+            );
+            Error::new(ErrorKind::NotFound, message)
+        })
+    }
+
+    /// The only candidate.
+    fn only_module(&self) -> Result<&Label, Error> {
+        match self.candidates()?.as_slice() {
+            [only] => Ok(&only.label),
+            [] => Err(self.no_module()),
+            several => {
+                let names = listed(several.iter().map(|parcel| parcel.label.name.as_str()));
+                Err(Error::new(
+                    ErrorKind::Ambiguous,
+                    format!("the bindle has several modules: {names}"),
+                )
+                .hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
+            }
+        }
+    }
+
+    /// The modules among the needed parcels, or the preferred ones of them.
+    fn candidates(&self) -> Result<Vec<&Parcel>, Error> {
+        let conditions = self
+            .parcels()
             .iter()
             .map(|parcel| parcel.groups().len() + parcel.requires().len())
             .sum::<usize>();
@@ -117,7 +162,7 @@ impl Invoice {
             modules
                 .iter()
                 .copied()
-                .filter(|parcel| parcel.label.has("wasm", ENTRYPOINT))
+                .filter(|parcel| parcel.label.has_feature("wasm", ENTRYPOINT))
                 .collect(),
             modules
                 .iter()
@@ -126,38 +171,30 @@ impl Invoice {
                 .collect(),
             modules,
         ];
-        let candidates: Vec<&Parcel> = narrowed
+        Ok(narrowed
             .into_iter()
-            .find(|some| !some.is_empty())
-            .unwrap_or_default();
-        match candidates.as_slice() {
-            [only] => Ok(&only.label),
-            [] => {
-                let error = Error::new(
-                    ErrorKind::Unsupported,
-                    "no parcel that the bindle needs is a module",
-                );
-                let modules = parcels
-                    .iter()
-                    .map(|parcel| &parcel.label)
-                    .filter(|label| label.is_module());
-                let names: Vec<&str> = modules.map(|label| label.name.as_str()).collect();
-                Err(match names.as_slice() {
-                    [] => error,
-                    names => error.hint(format!(
-                        "choose one that it has, by `parcel`: {}",
-                        listed(names.iter().copied())
-                    )),
-                })
-            }
-            many => {
-                let names = listed(many.iter().map(|parcel| parcel.label.name.as_str()));
-                Err(Error::new(
-                    ErrorKind::Ambiguous,
-                    format!("the bindle has several modules: {names}"),
-                )
-                .hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
-            }
+            .find(|parcels: &Vec<&Parcel>| !parcels.is_empty())
+            .unwrap_or_default())
+    }
+
+    /// The error for a bindle without a candidate. The hint lists the modules that are not needed.
+    fn no_module(&self) -> Error {
+        let error = Error::new(
+            ErrorKind::Unsupported,
+            "none of the parcels that the bindle requires is a module",
+        );
+        let modules = self
+            .parcels()
+            .iter()
+            .map(|parcel| &parcel.label)
+            .filter(|label| label.is_module());
+        let names: Vec<&str> = modules.map(|label| label.name.as_str()).collect();
+        match names.as_slice() {
+            [] => error,
+            names => error.hint(format!(
+                "choose one of its other modules with `parcel`: {}",
+                listed(names.iter().copied())
+            )),
         }
     }
 
@@ -169,12 +206,17 @@ impl Invoice {
             .find(|group| group.name == name)
     }
 
-    /// The parcels that are in no group, or in one that is required and needs its parcels, and those in groups that they require. Of a group that
-    /// needs one of its parcels, any may be meant.
+    /// The needed parcels. A parcel is needed in one of these cases:
+    ///
+    /// - The parcel is in no group.
+    /// - The parcel is in a required group, and the group needs parcels.
+    ///
+    /// A group is required if it has `required = true`, or if a needed parcel requires it. If a
+    /// group needs only one of its parcels, all of them are returned.
     fn needed(&self) -> Result<Vec<&Parcel>, Error> {
-        let parcels = self.parcel.as_deref().unwrap_or_default();
+        let parcels = self.parcels();
         let groups = self.group.as_deref().unwrap_or_default();
-        let mut wanted: BTreeSet<&str> = groups
+        let mut required: BTreeSet<&str> = groups
             .iter()
             .filter(|group| group.required == Some(true))
             .map(|group| group.name.as_str())
@@ -183,25 +225,27 @@ impl Invoice {
             let mut needing = BTreeSet::new();
             for group in groups
                 .iter()
-                .filter(|group| wanted.contains(group.name.as_str()))
+                .filter(|group| required.contains(group.name.as_str()))
             {
                 if group.needs_parcels()? {
                     needing.insert(group.name.as_str());
                 }
             }
-            let comes_in = |name: &String| needing.contains(name.as_str());
+            let is_needing = |name: &String| needing.contains(name.as_str());
             let needed: Vec<&Parcel> = parcels
                 .iter()
-                .filter(|parcel| parcel.groups().is_empty() || parcel.groups().iter().any(comes_in))
+                .filter(|parcel| {
+                    parcel.groups().is_empty() || parcel.groups().iter().any(is_needing)
+                })
                 .collect();
-            let before = wanted.len();
-            wanted.extend(
+            let before = required.len();
+            required.extend(
                 needed
                     .iter()
                     .flat_map(|parcel| parcel.requires())
                     .map(String::as_str),
             );
-            if wanted.len() == before {
+            if required.len() == before {
                 return Ok(needed);
             }
         }
@@ -302,12 +346,12 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_chosen_in_the_required_groups() {
+    fn only_required_groups_have_candidates() {
         let optional = group("extras", false) + &plain("a") + &of("b", "extras");
         assert_eq!(
             chosen(&optional, None),
             Ok("a".to_owned()),
-            "what is not required is not meant"
+            "a group that is not required is ignored"
         );
         let required = group("entry", true) + &of("b", "entry") + &parcel("t", "text/plain", "}");
         assert_eq!(chosen(&required, None), Ok("b".to_owned()));
@@ -319,18 +363,18 @@ mod tests {
         assert_eq!(
             chosen(&needs, None),
             Ok("b".to_owned()),
-            "needed by what is needed"
+            "a needed parcel requires the group"
         );
     }
 
     #[test]
-    fn a_group_named_entrypoint_decides() {
+    fn the_group_entrypoint_marks_the_module() {
         let entry = |by: &str| group("entrypoint", true) + &format!("satisfiedBy = '{by}'\n");
         let one = plain("a") + &of("b", "entrypoint");
         assert_eq!(
             chosen(&(entry("oneOf") + &one), None),
             Ok("b".to_owned()),
-            "the group says where to begin"
+            "the group marks the module"
         );
         assert_eq!(
             chosen(&(entry("allOf") + &one), None),
@@ -339,7 +383,7 @@ mod tests {
         assert_eq!(
             chosen(&(entry("optional") + &one), None),
             Ok("a".to_owned()),
-            "b is a recommendation"
+            "an optional group needs no parcel"
         );
         assert_eq!(
             chosen(&(entry("anyOf") + &of("b", "entrypoint")), None),
@@ -354,7 +398,7 @@ mod tests {
         assert_eq!(
             chosen(&unneeded, None),
             Ok("a".to_owned()),
-            "nobody asks how it is satisfied"
+            "`satisfiedBy` of a group that is not required is not read"
         );
         let two = entry("oneOf") + &plain("a") + &of("b", "entrypoint") + &of("c", "entrypoint");
         assert_eq!(chosen(&two, None), Err(ErrorKind::Ambiguous));
@@ -367,7 +411,7 @@ mod tests {
         assert_eq!(
             chosen(&marked, None),
             Ok("a".to_owned()),
-            "its own mark counts more"
+            "the feature of a parcel overrides the group"
         );
     }
 }

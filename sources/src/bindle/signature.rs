@@ -1,7 +1,8 @@
 //! Signatures of invoices (<https://github.com/deislabs/bindle/blob/main/docs/signing-spec.md>).
 //!
-//! What is signed is who signs, the bindle's name and version, the role, and every parcel's digest: not what the labels say beside it. So a
-//! signature vouches for all parcels, and not for which of them is the module.
+//! A signature covers the signer's name and role, the name and version of the bindle, and the
+//! digest of each parcel. It does not cover the other fields of the labels, such as names and
+//! features. So it proves the content of all parcels, but not which parcel is the module.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -11,26 +12,26 @@ use serde::{Deserialize, Serialize};
 use super::invoice::{Invoice, Signature};
 use crate::{Error, ErrorKind};
 
-/// Roles whose word counts: a host only says that it has it.
+/// The roles with trusted signatures. A `host` or `proxy` only signs that it serves the bindle.
 const AUTHORITIES: [&str; 2] = ["creator", "approver"];
 
 /// A key that the operator trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TrustedKey {
-    /// Whose it is, for people.
+    /// Name of the key, for errors.
     pub label: String,
-    /// The public Ed25519 key, base64.
+    /// The public Ed25519 key in base64.
     pub key: String,
-    /// In which roles it counts: `creator`, `approver`, or both if there are none.
+    /// Roles in which the key is trusted: `creator`, `approver`. An empty list is both.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
 }
 
-/// Why a key of the configuration cannot be used.
+/// The error for an invalid key in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrustedKeyError {
-    /// The role does not exist.
+    /// The role is not one of the trusted roles.
     #[error("`{0}` is not one of `creator`, `approver`")]
     Role(String),
     /// The text is not an Ed25519 key.
@@ -39,7 +40,11 @@ pub enum TrustedKeyError {
 }
 
 impl TrustedKey {
-    /// The bytes of the key.
+    /// The 32 bytes of the key.
+    ///
+    /// # Errors
+    ///
+    /// The key or one of the roles is invalid.
     pub fn bytes(&self) -> Result<Vec<u8>, TrustedKeyError> {
         let unknown = self
             .roles
@@ -53,25 +58,29 @@ impl TrustedKey {
             .ok_or(TrustedKeyError::Key)
     }
 
-    fn counts_for(&self, role: &str) -> bool {
+    fn is_trusted_as(&self, role: &str) -> bool {
         AUTHORITIES.contains(&role)
-            && (self.roles.is_empty() || self.roles.iter().any(|counts| counts == role))
+            && (self.roles.is_empty() || self.roles.iter().any(|trusted| trusted == role))
     }
 }
 
-/// Checks that the creator or an approver whose key is trusted signed the invoice, and that no signature of a trusted key is wrong.
-/// Without keys, nothing is asked for.
+/// Verifies the signatures of the invoice with the trusted keys. Without keys, nothing is verified.
+///
+/// # Errors
+///
+/// - No creator or approver with a trusted key signed the invoice.
+/// - A signature with a trusted key is invalid.
 pub(super) fn check(invoice: &Invoice, keys: &[TrustedKey]) -> Result<(), Error> {
     if keys.is_empty() {
         return Ok(());
     }
-    let mut vouched = false;
+    let mut is_signed = false;
     for signature in invoice.signature.iter().flatten() {
         let role = signature.role.to_ascii_lowercase();
         let key = decode(&signature.key);
         let trusted = keys
             .iter()
-            .find(|trusted| trusted.counts_for(&role) && trusted.bytes().ok() == key);
+            .find(|trusted| trusted.is_trusted_as(&role) && trusted.bytes().ok() == key);
         let Some(trusted) = trusted else { continue };
         if !is_valid(
             invoice,
@@ -80,23 +89,24 @@ pub(super) fn check(invoice: &Invoice, keys: &[TrustedKey]) -> Result<(), Error>
             &trusted.bytes().unwrap_or_default(),
         ) {
             let message = format!(
-                "the bindle's signature with the key of `{}` is wrong",
+                "the bindle's signature with the key of `{}` is invalid",
                 trusted.label
             );
             return Err(Error::new(ErrorKind::Denied, message).hint(
-                "the bindle, or something before it, was changed: do not use it until you know why",
+                "the invoice was changed after it was signed: do not use the bindle until you know why",
             ));
         }
-        vouched = true;
+        is_signed = true;
     }
-    if vouched {
+    if is_signed {
         return Ok(());
     }
-    let message = "no creator or approver of the bindle whose key is trusted signed it";
+    let message = "no creator or approver with a trusted key signed the bindle";
     Err(Error::new(ErrorKind::Denied, message)
-        .hint("the operator lists the keys that count under `sources.bindle.keys`"))
+        .hint("the operator lists the trusted keys under `sources.bindle.keys`"))
 }
 
+/// Whether `key` made the signature of this invoice.
 fn is_valid(invoice: &Invoice, signature: &Signature, role: &str, key: &[u8]) -> bool {
     let parcels = invoice
         .parcel
@@ -123,6 +133,7 @@ fn is_valid(invoice: &Invoice, signature: &Signature, role: &str, key: &[u8]) ->
     })
 }
 
+/// Decodes base64 with or without padding.
 fn decode(text: &str) -> Option<Vec<u8>> {
     STANDARD
         .decode(text)
@@ -134,7 +145,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Made with the reference implementation.
+    /// An invoice that the reference implementation signed.
     const SIGNED: &str = r#"
         bindleVersion = "1.0.0"
         [bindle]
@@ -165,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_answer() {
+    fn a_signature_of_the_reference_implementation_is_valid_for_a_trusted_key() {
         let invoice: Invoice = toml::from_str(SIGNED).unwrap();
         assert!(check(&invoice, &[]).is_ok());
         assert!(
@@ -174,7 +185,7 @@ mod tests {
         );
         assert!(
             check(&invoice, &trusted(&["approver"])).is_err(),
-            "the role counts"
+            "the key is not trusted in this role"
         );
         let other = TrustedKey {
             key: STANDARD.encode([7; 32]),
@@ -184,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_is_refused() {
+    fn changed_and_unsigned_invoices_are_rejected() {
         for (what, with) in [
             ("23f310", "23f311"),
             ("1.0.0\"\n        [[p", "1.0.1\"\n        [[p"),
@@ -193,7 +204,7 @@ mod tests {
             let changed = SIGNED.replace(what, with);
             assert_ne!(changed, SIGNED);
             let error = check(&toml::from_str(&changed).unwrap(), &trusted(&[])).unwrap_err();
-            assert!(error.to_string().contains("is wrong"), "{error}");
+            assert!(error.to_string().contains("is invalid"), "{error}");
         }
         let unsigned: Invoice =
             toml::from_str(SIGNED.split("[[signature]]").next().unwrap()).unwrap();

@@ -1,10 +1,11 @@
-//! Docker's configuration file, as Secrets and machines carry it.
+//! Docker's configuration file: `config.json` on a machine, `.dockerconfigjson` in a Secret.
 //!
 //! ```json
 //! {"auths": {"ghcr.io": {"auth": "base64(user:password)"}}, "credHelpers": {"gcr.io": "gcloud"}, "credsStore": "desktop"}
 //! ```
 //!
-//! `.dockercfg` of old has the inside of `auths` alone. `auth` wins over `username` and `password`, as in the kubelet.
+//! The legacy format, `.dockercfg`, is the value of `auths` alone. As in the kubelet, `auth`
+//! overrides `username` and `password`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -19,43 +20,47 @@ use serde::Deserialize;
 
 use super::Credential;
 
-/// Padded or not: both are found in Secrets.
+/// Base64 with or without padding: Secrets have both.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// How long a helper may take: some ask a person.
+/// The time limit for a credential helper. Some helpers ask the user.
 const HELPER_TIMEOUT: Duration = Duration::from_mins(1);
-/// The most that is shown of what a helper says.
-const SAID: usize = 200;
+/// Number of characters of a helper's message that are shown in an error.
+const MAX_HELPER_MESSAGE: usize = 200;
 
-/// A parsed file. Helpers are only named: who runs them decides whether they may be run.
+/// A parsed configuration. It only names the credential helpers: the caller decides whether to run
+/// them.
 #[derive(Clone, Debug, Default)]
 pub struct DockerConfig {
+    /// The credentials in `auths`, each with its key.
     credentials: Vec<(String, Credential)>,
-    /// Entries without a credential: a store has it.
+    /// Keys of the entries in `auths` without a credential. The credential is in the store.
     hosts: Vec<String>,
+    /// `credHelpers`: the name of the helper for each host.
     helpers: BTreeMap<String, String>,
+    /// `credsStore`: the helper for the hosts without an own helper.
     store: Option<String>,
 }
 
-/// A program that has the credential for a host: `docker-credential-NAME`.
+/// A credential helper and a host that it has the credential of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Helper {
     /// The host of the credential.
     pub host: String,
-    /// The name of the program, without `docker-credential-`.
+    /// Name of the program `docker-credential-NAME`, without the prefix.
     pub name: String,
 }
 
-/// Why a text is none. It says nothing of the content, which may be secret.
+/// The error for a malformed configuration. Shows no content, which may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DockerConfigError {
-    /// Not JSON, or of another shape.
+    /// The text is not JSON, or not a Docker configuration.
     #[error("it is not a Docker configuration in JSON")]
     Malformed,
-    /// One entry cannot be read.
+    /// `auth` of the entry with this key is malformed.
     #[error("its entry `{0}` has an `auth` that is not base64 of `user:password`")]
     Auth(String),
 }
@@ -82,7 +87,7 @@ struct Entry {
 }
 
 impl DockerConfig {
-    /// Reads `config.json`, `auth.json` or a Secret's `.dockerconfigjson`.
+    /// Parses `config.json`, `auth.json` or `.dockerconfigjson` of a Secret.
     pub fn parse(json: &[u8]) -> Result<Self, DockerConfigError> {
         let file: File = serde_json::from_slice(json).map_err(|_| DockerConfigError::Malformed)?;
         let store = file.creds_store.filter(|name| !name.is_empty());
@@ -93,7 +98,7 @@ impl DockerConfig {
         })
     }
 
-    /// Reads a Secret's `.dockercfg`.
+    /// Parses `.dockercfg` of a Secret, the legacy format.
     pub fn parse_legacy(json: &[u8]) -> Result<Self, DockerConfigError> {
         let auths = serde_json::from_slice(json).map_err(|_| DockerConfigError::Malformed)?;
         Self::of(auths)
@@ -110,8 +115,8 @@ impl DockerConfig {
         Ok(config)
     }
 
-    /// The credential helpers: those of single hosts, and the store for the hosts that have no entry of
-    /// their own.
+    /// The credential helpers: those in `credHelpers`, and the helper in `credsStore` for each
+    /// other host in `auths` without a credential.
     pub fn helpers(&self) -> Vec<Helper> {
         let own = self.helpers.iter().map(|(host, name)| Helper {
             host: host.clone(),
@@ -133,7 +138,8 @@ impl DockerConfig {
 }
 
 impl Entry {
-    /// `None` for an entry that only says that a helper knows.
+    /// The credential of the entry with the key `name`. `None` if only the store has the
+    /// credential.
     fn credential(self, name: &str) -> Result<Option<Credential>, DockerConfigError> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         if let Some(token) = given(self.identitytoken) {
@@ -147,77 +153,92 @@ impl Entry {
                 decode(&auth)
                     .ok_or_else(|| DockerConfigError::Auth(name.chars().take(100).collect()))?,
             ),
-            None => {
-                given(self.username).map(|username| (username, self.password.unwrap_or_default()))
-            }
+            None => given(self.username).map(|username| UserPassword {
+                username,
+                password: self.password.unwrap_or_default(),
+            }),
         };
-        Ok(pair.map(|(username, password)| Credential::Basic {
-            username,
-            password: SecretString::from(password),
-        }))
+        Ok(
+            pair.map(|UserPassword { username, password }| Credential::Basic {
+                username,
+                password: SecretString::from(password),
+            }),
+        )
     }
 }
 
-fn decode(auth: &str) -> Option<(String, String)> {
+/// The content of `auth`.
+struct UserPassword {
+    username: String,
+    password: String,
+}
+
+/// Decodes `auth`, the base64 of `user:password`. `None` if it is malformed.
+fn decode(auth: &str) -> Option<UserPassword> {
     let plain: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let text = String::from_utf8(BASE64.decode(plain).ok()?).ok()?;
     let (username, password) = text.split_once(':')?;
-    // Docker pads passwords with NUL.
-    Some((
-        username.to_owned(),
-        password.trim_end_matches('\0').to_owned(),
-    ))
+    Some(UserPassword {
+        username: username.to_owned(),
+        // Docker pads passwords with NUL.
+        password: password.trim_end_matches('\0').to_owned(),
+    })
 }
 
+/// The output of `docker-credential-NAME get`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperOutput {
     username: String,
     secret: String,
 }
 
-/// Asks `docker-credential-NAME`, a program that the user's own configuration names, for `host`'s credential
-/// (<https://github.com/docker/docker-credential-helpers>). Blocks. `None` when it has none; [`Credential::Unobtainable`] when it cannot be asked.
+/// Gets the credential of `host` from the credential helper `docker-credential-NAME`
+/// (<https://github.com/docker/docker-credential-helpers>). Blocks the thread.
+///
+/// Returns `None` if the helper has no credential, and [`Credential::Unobtainable`] if the helper
+/// fails. The helper is a program that the user's own configuration names.
 pub fn helper_credential(name: &str, host: &str) -> Option<Credential> {
     if !name
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
     {
         return Some(Credential::Unobtainable(
-            "cannot be obtained: its name is none of a credential helper".to_owned(),
+            "cannot be obtained: the name of the credential helper is invalid".to_owned(),
         ));
     }
-    match ask_helper(&format!("docker-credential-{name}"), host) {
+    match run_helper(&format!("docker-credential-{name}"), host) {
         Ok(output) if output.status.success() => {
-            Some(match serde_json::from_slice::<Answer>(&output.stdout) {
-                Ok(Answer { username, secret }) if username == "<token>" => {
+            Some(match serde_json::from_slice(&output.stdout) {
+                Ok(HelperOutput { username, secret }) if username == "<token>" => {
                     Credential::Identity(secret.into())
                 }
-                Ok(Answer { username, secret }) => Credential::Basic {
+                Ok(HelperOutput { username, secret }) => Credential::Basic {
                     username,
                     password: secret.into(),
                 },
                 Err(_) => Credential::Unobtainable(
-                    "cannot be obtained: it answers with something else".to_owned(),
+                    "cannot be obtained: the output of the credential helper is malformed"
+                        .to_owned(),
                 ),
             })
         }
-        // Helpers say so in these words, on standard output.
+        // A helper without the credential prints these words on standard output.
         Ok(output) if String::from_utf8_lossy(&output.stdout).contains("credentials not found") => {
             None
         }
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            let said: String = said
+            let message = String::from_utf8_lossy(&output.stdout);
+            let message: String = message
                 .lines()
                 .next()
                 .unwrap_or_default()
                 .chars()
                 .filter(|c| !c.is_control())
-                .take(SAID)
+                .take(MAX_HELPER_MESSAGE)
                 .collect();
             Some(Credential::Unobtainable(format!(
-                "cannot be obtained: it ended with {} and says `{said}`",
+                "cannot be obtained: the credential helper failed with {} and the message `{message}`",
                 output.status
             )))
         }
@@ -227,7 +248,8 @@ pub fn helper_credential(name: &str, host: &str) -> Option<Credential> {
     }
 }
 
-fn ask_helper(program: &str, host: &str) -> io::Result<Output> {
+/// Runs `PROGRAM get` with the host on standard input, for at most [`HELPER_TIMEOUT`].
+fn run_helper(program: &str, host: &str) -> io::Result<Output> {
     let mut command = Command::new(program);
     let mut helper = command
         .arg("get")
@@ -236,7 +258,7 @@ fn ask_helper(program: &str, host: &str) -> io::Result<Output> {
         .stderr(Stdio::null())
         .spawn()?;
     if let Some(mut stdin) = helper.stdin.take() {
-        // One that does not read the name ends, and says more by that.
+        // The error is ignored: the exit status of a helper that does not read says more.
         let _ = stdin.write_all(host.as_bytes());
     }
     let started = Instant::now();
@@ -245,7 +267,10 @@ fn ask_helper(program: &str, host: &str) -> io::Result<Output> {
             helper.kill()?;
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("it says nothing for {} s", HELPER_TIMEOUT.as_secs()),
+                format!(
+                    "the credential helper did not answer within {} s",
+                    HELPER_TIMEOUT.as_secs()
+                ),
             ));
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -266,7 +291,9 @@ mod tests {
             }
             Credential::Identity(token) => format!("{host} identity {}", token.expose_secret()),
             Credential::Bearer(token) => format!("{host} bearer {}", token.expose_secret()),
-            Credential::Headers(_) | Credential::Unobtainable(_) => unreachable!("Docker has none"),
+            Credential::Headers(_) | Credential::Unobtainable(_) => {
+                unreachable!("a Docker configuration has no such credential")
+            }
         };
         DockerConfig::parse(json.as_bytes())
             .unwrap()
@@ -277,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_way_to_write_a_credential() {
+    fn every_form_of_a_credential_is_parsed() {
         let json = r#"{"auths": {
             "a": {"auth": "dTpwOnc="}, "b": {"auth": "dTpwOnc"}, "c": {"auth": "dTpw\nOnc=\n"},
             "d": {"username": "u", "password": "p"}, "e": {"username": "x", "password": "y", "auth": "dTpw"},
@@ -308,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_format_is_the_inside() {
+    fn the_legacy_format_is_the_value_of_auths() {
         let config = DockerConfig::parse_legacy(br#"{"a": {"auth": "dTpw"}}"#).unwrap();
         assert_eq!(config.credentials.len(), 1);
     }
@@ -330,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_is_named_without_a_path() {
+    fn a_helper_with_a_path_or_without_a_program_is_unobtainable() {
         for name in ["../../bin/sh", "not-there"] {
             assert!(
                 matches!(

@@ -1,16 +1,20 @@
-//! Go's `path/filepath.Match` for one label of a host name, which is how the kubelet matches hosts.
+//! Go's `path/filepath.Match`, for one label of a host name. The kubelet matches hosts with it.
 
-/// Whether `text` matches `pattern`: `*`, `?`, `[a-z]`, `[^a-z]` and `\` as in Go. A malformed pattern matches nothing.
+/// Whether `text` matches `pattern`.
+///
+/// `*`, `?`, `[a-z]`, `[^a-z]` and `\` have the same meaning as in Go. A malformed pattern matches
+/// nothing.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     run(&pattern, &text).unwrap_or(false)
 }
 
-/// The pattern is malformed.
+/// The error for a malformed pattern.
 struct Malformed;
 
-/// Walks both; after a `*`, comes back to it with one character more whenever the rest does not match.
+/// Matches with backtracking: if the text after a `*` does not match, the `*` takes one more
+/// character. Only the last `*` is tried again, so the time never grows exponentially.
 fn run(pattern: &[char], text: &[char]) -> Result<bool, Malformed> {
     let mut p = 0;
     let mut t = 0;
@@ -29,17 +33,21 @@ fn run(pattern: &[char], text: &[char]) -> Result<bool, Malformed> {
             _ => None,
         };
         match (matched, star) {
-            (Some(length), _) => (p, t) = (p + length, t + 1),
+            (Some(length), _) => {
+                p += length;
+                t += 1;
+            }
             (None, Some((after, from))) if from < text.len() => {
                 star = Some((after, from + 1));
-                (p, t) = (after, from + 1);
+                p = after;
+                t = from + 1;
             }
             (None, _) => return Ok(false),
         }
     }
 }
 
-/// How long the element at the start of `pattern` is, if it matches `c`.
+/// The length of the first element of `pattern`. `None` if the element does not match `c`.
 fn one(pattern: &[char], c: char) -> Result<Option<usize>, Malformed> {
     match pattern {
         ['?', ..] => Ok(Some(1)),
@@ -51,7 +59,8 @@ fn one(pattern: &[char], c: char) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// A class without its opening bracket.
+/// The length of a character class, with its brackets. `rest` is the pattern after the `[`. `None`
+/// if the class does not match `c`.
 fn class(rest: &[char], c: char) -> Result<Option<usize>, Malformed> {
     let negated = rest.first() == Some(&'^');
     let mut at = usize::from(negated);
@@ -72,6 +81,7 @@ fn class(rest: &[char], c: char) -> Result<Option<usize>, Malformed> {
     }
 }
 
+/// One character of a class, perhaps escaped. Moves `at` behind it.
 fn element(rest: &[char], at: &mut usize) -> Result<char, Malformed> {
     if rest.get(*at) == Some(&'\\') {
         *at += 1;
@@ -87,7 +97,7 @@ fn element(rest: &[char], at: &mut usize) -> Result<char, Malformed> {
 mod tests {
     use super::matches;
 
-    /// Cases of Go's own test of `filepath.Match`, those without a slash.
+    /// The cases without a slash in Go's test of `filepath.Match`.
     #[test]
     fn like_go() {
         let cases = [
@@ -131,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_time() {
+    fn many_stars_do_not_take_exponential_time() {
         assert!(!matches(&"*a".repeat(40), &"a".repeat(39)));
     }
 }

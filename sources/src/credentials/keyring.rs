@@ -1,9 +1,18 @@
-//! Which credential is for whom: the kubelet's rule (`pkg/credentialprovider/keyring.go` of Kubernetes).
+//! Finds the credentials for a host and path, by the rule of the kubelet
+//! (`pkg/credentialprovider/keyring.go` of Kubernetes).
 //!
-//! - A key is `host[:port][/path]`, with or without a scheme; `/v1/` and `/v2/` before the path do not count.
-//! - Ports are equal (that of HTTPS is none, as in references), hosts have as many labels, each of which may be a pattern, and the path begins with the key's.
-//! - More specific keys come first: the order is that of the keys backwards. One key may have several credentials.
-//! - Docker Hub has many names. (To the kubelet a name without a host is Docker Hub's. Here every target has its host: a web server may be called `files`.)
+//! - A key is `host[:port][/path]`, with or without a scheme. `/v1/` and `/v2/` before the path are
+//!   ignored.
+//! - A key matches a target if the ports are equal, the hosts have the same number of labels, each
+//!   label matches, and the target's path starts with the key's path. A label of the key may be a
+//!   glob pattern.
+//! - More specific keys come first: the keys are in reverse order of their texts. A key may have
+//!   several credentials.
+//! - The names of Docker Hub's hosts are equal.
+//!
+//! There are two differences to the kubelet. Port 443 is equal to no port, because references drop
+//! it. And every target has a host: for the kubelet, a name without a host is a repository on
+//! Docker Hub, but here it may be a web server with the name `files`.
 
 use net::split_port;
 
@@ -11,14 +20,14 @@ use super::{Candidate, DockerConfig, glob};
 
 const DOCKER_HUB: &str = "docker.io";
 
-/// The credentials of one place.
+/// The credentials of one origin, for example of a Secret.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
-    /// Keys backwards; equal ones in the order in which they came.
+    /// The entries in reverse order of their keys. Equal keys are in the order of insertion.
     entries: Vec<Entry>,
 }
 
-/// A credential and the hosts and paths that it is for.
+/// A credential with its key: the pattern of hosts and paths.
 #[derive(Clone, Debug)]
 struct Entry {
     key: String,
@@ -26,7 +35,8 @@ struct Entry {
 }
 
 impl Keyring {
-    /// Everything in a Docker configuration. `origin` says in errors where it is from.
+    /// Creates a keyring with the credentials of a Docker configuration. `origin` names the
+    /// configuration in errors.
     pub fn of(config: DockerConfig, origin: &str) -> Self {
         let mut keyring = Self::default();
         for (name, credential) in config.into_credentials() {
@@ -46,7 +56,7 @@ impl Keyring {
         let Some(key) = key(name) else {
             tracing::warn!(
                 origin = candidate.origin,
-                "a key of the credentials is no host and is left out"
+                "a key of the credentials is not a host; the credential is ignored"
             );
             return;
         };
@@ -54,7 +64,7 @@ impl Keyring {
         self.entries.insert(at, Entry { key, candidate });
     }
 
-    /// Adds everything in another.
+    /// Adds all credentials of another keyring.
     pub fn merge(&mut self, other: Self) {
         for entry in other.entries {
             self.insert(&entry.key, entry.candidate);
@@ -72,17 +82,18 @@ impl Keyring {
         matching.map(|entry| entry.candidate.clone()).collect()
     }
 
-    /// Whether it holds nothing.
+    /// Whether the keyring has no credentials.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }
 
-/// Without the port of HTTPS, which says nothing: references lose it.
+/// Removes the default port of HTTPS, as in references.
 fn without_port(host: &str) -> &str {
     host.strip_suffix(":443").unwrap_or(host)
 }
 
+/// The key of a name: lower-case host, no scheme, no API version. `None` if the name has no host.
 fn key(name: &str) -> Option<String> {
     let with_scheme = match name.starts_with("https://") || name.starts_with("http://") {
         true => name.to_owned(),
@@ -105,7 +116,7 @@ fn key(name: &str) -> Option<String> {
     })
 }
 
-/// `host[:port][/path]` in its parts. Port and path may be empty.
+/// The parts of `host[:port][/path]`. Port and path may be empty.
 struct Parts<'a> {
     host: &'a str,
     port: &'a str,
@@ -138,6 +149,7 @@ fn is_match(key: &str, target: &str) -> bool {
             .all(|(pattern, label)| glob::matches(pattern, label))
 }
 
+/// Replaces the other names of Docker Hub by `docker.io`.
 fn one_hub(host: &str) -> &str {
     if matches!(host, "index.docker.io" | "registry-1.docker.io") {
         DOCKER_HUB
@@ -176,9 +188,10 @@ mod tests {
             .collect()
     }
 
-    /// The kubelet's own cases: `TestURLsMatch` and `TestDockerKeyringForGlob` of `keyring_test.go`.
+    /// The cases of `TestURLsMatch` and `TestDockerKeyringForGlob` in the kubelet's
+    /// `keyring_test.go`.
     #[test]
-    fn matches_as_the_kubelet() {
+    fn hosts_and_paths_match_as_in_the_kubelet() {
         let cases = [
             ("*.kubernetes.io", "prefix.kubernetes.io", true),
             ("prefix.*.io", "prefix.kubernetes.io", true),
@@ -192,7 +205,7 @@ mod tests {
             ("kubernetes.io", "kubernetes.com", false),
             ("k*.io", "quay.io", false),
             ("kubernetes.io:443", "kubernetes.io:443", true),
-            // Not as the kubelet: a reference has no port of HTTPS here, so the two are one.
+            // Not as in the kubelet: references drop port 443, so it is equal to no port.
             ("kubernetes.io", "kubernetes.io:443", true),
             ("*.kubernetes.io:443", "prefix.kubernetes.io", true),
             ("kubernetes.io:444", "kubernetes.io", false),
@@ -226,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_specific_comes_first_and_all_that_match_come() {
+    fn all_matching_credentials_are_found_most_specific_first() {
         let keys = [
             "*.io",
             "ghcr.io",
@@ -257,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_hub_has_many_names() {
+    fn all_names_of_docker_hub_match_its_credential() {
         let hub = ["https://index.docker.io/v1/"];
         for target in [
             "docker.io/library/x",
@@ -277,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_no_host_is_left_out() {
+    fn a_key_that_is_not_a_host_is_ignored() {
         assert!(ring(&["", "https://", "user@host", "a b"]).is_empty());
     }
 }

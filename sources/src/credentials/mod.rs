@@ -1,8 +1,10 @@
-//! What proves who asks, and for whom it is meant.
+//! Credentials for registries and servers.
 //!
-//! Credentials come as Docker's configuration files, in Kubernetes' Secrets and on people's machines. A [`Keyring`] holds those of one
-//! place and finds the ones for an origin by the kubelet's rule; a [`CredentialProvider`] knows the places, in order. A source gets
-//! candidates for the one origin that it talks to, and never sees the others.
+//! Credentials are in Docker configuration files: in Secrets of Kubernetes and on users' machines.
+//! A [`Keyring`] has the credentials of one such file, and finds those for a host by the rule of
+//! the kubelet. A [`CredentialProvider`] returns the keyrings for a requester, in order.
+//!
+//! A source gets only the credentials for the server that it sends a request to.
 
 mod docker_config;
 mod glob;
@@ -19,23 +21,25 @@ pub use keyring::Keyring;
 
 use crate::{Digest, Error, ErrorKind};
 
-/// What proves who asks.
+/// A credential for a server.
 #[derive(Clone)]
 pub enum Credential {
-    /// A user and a password (RFC 7617).
+    /// Username and password (RFC 7617).
     Basic {
-        /// The user.
+        /// The username.
         username: String,
         /// The password.
         password: SecretString,
     },
-    /// A refresh token, which a registry's token server takes for an access token: Docker's `identitytoken`.
+    /// A refresh token: `identitytoken` of a Docker configuration. The registry's token server
+    /// exchanges it for an access token.
     Identity(SecretString),
-    /// A token that is sent as it is (RFC 6750).
+    /// A bearer token (RFC 6750). It is sent unchanged.
     Bearer(SecretString),
-    /// Headers of a server's own, by name.
+    /// Custom HTTP headers: names and values.
     Headers(Vec<(String, SecretString)>),
-    /// One that a program on this machine should give, and why it does not.
+    /// A credential that a credential helper failed to return. The text is the end of an error
+    /// message: `cannot be obtained: …`.
     Unobtainable(String),
 }
 
@@ -78,7 +82,7 @@ impl PartialEq for Credential {
 }
 
 impl Credential {
-    /// Tells credentials apart without holding them.
+    /// A digest that distinguishes credentials and does not reveal them.
     pub(crate) fn fingerprint(&self) -> String {
         let text = match self {
             Self::Basic { username, password } => {
@@ -98,17 +102,18 @@ impl Credential {
     }
 }
 
-/// A credential and where it was found.
+/// A credential with its origin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// The credential.
     pub credential: Credential,
-    /// Where it was found, for errors: ``Secret `regcred` ``.
+    /// Name of the place where the credential was found, for errors: ``Secret `regcred` ``.
     pub origin: String,
 }
 
 impl Candidate {
-    /// The error for credentials that nobody could send.
+    /// The error for a credential that cannot be used. `why` follows "the credentials of ORIGIN" in
+    /// the message.
     pub(crate) fn unusable(&self, why: &str) -> Error {
         let error = Error::new(
             ErrorKind::InvalidConfig,
@@ -116,14 +121,14 @@ impl Candidate {
         );
         match self.credential {
             Credential::Unobtainable(_) => {
-                error.hint("mend it, or take it out of `credHelpers`, `credsStore` and `auths` in Docker's config.json")
+                error.hint("repair the credential helper, or remove its entries from `credHelpers`, `credsStore` and `auths` in Docker's config.json")
             }
             _ => error,
         }
     }
 }
 
-/// Who asks for a module. Part of what a resolved reference is remembered by.
+/// The requester of a module. Part of the cache key of a resolved reference.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Requester {
     /// The namespace whose Secrets may be used.
@@ -132,22 +137,25 @@ pub struct Requester {
     pub secrets: Vec<String>,
 }
 
-/// Knows where credentials are.
+/// A provider of credentials.
 #[async_trait]
 pub trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
-    /// The keyrings for one who asks; the first that has something for an origin counts.
+    /// The keyrings for a requester, in order of precedence. For each host, only the first keyring
+    /// with credentials for it is used.
     async fn keyrings(&self, requester: &Requester) -> Result<Vec<Keyring>, Error>;
 }
 
-/// No credentials anywhere.
+/// A provider without credentials.
 #[async_trait]
 impl CredentialProvider for () {
-    async fn keyrings(&self, _asker: &Requester) -> Result<Vec<Keyring>, Error> {
+    async fn keyrings(&self, _requester: &Requester) -> Result<Vec<Keyring>, Error> {
         Ok(Vec::new())
     }
 }
 
-/// The candidates for `target` (`host[:port]/path`) from the first keyring that has any. That one cannot be obtained counts where there are no others.
+/// The credentials for `target` (`host[:port]/path`): those of the first keyring with any.
+///
+/// Returns [`Credential::Unobtainable`] only if no keyring has another credential for the target.
 pub(crate) fn candidates(keyrings: &[Keyring], target: &str) -> Vec<Candidate> {
     let mut unobtainable = Vec::new();
     for keyring in keyrings {
@@ -168,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_cannot_be_obtained_hides_no_other() {
+    fn an_unobtainable_credential_does_not_hide_others() {
         let keyring = |credentials: &[Credential]| {
             let mut keyring = Keyring::default();
             for credential in credentials {

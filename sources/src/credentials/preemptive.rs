@@ -1,5 +1,7 @@
-//! Credentials that are sent with a request at once, where no protocol asks for them first: to web servers, Bindle servers and the Wasmer
-//! registry.
+//! Preemptive authentication: credentials are sent with the first request, without a challenge.
+//!
+//! Used for web servers, Bindle servers and the Wasmer registry. RFC 9110 allows it in section
+//! 11.6.2.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,11 +13,15 @@ use url::Url;
 use super::{Candidate, Credential, Keyring, candidates};
 use crate::{Error, ErrorKind};
 
-/// More wrong passwords than that look like an attack.
+/// The maximum number of credentials that are tried for one request. More wrong passwords would
+/// look like an attack to the server.
 pub(crate) const MAX_CANDIDATES: usize = 4;
 
-/// Sends the request with each credential for its URL in turn, until the server accepts one. Without
-/// credentials, the request is sent as it is. The response has any status but 401 and 403.
+/// The end of the message for a credential with characters that a header must not have.
+pub(crate) const INVALID_HEADER: &str = "have characters that are not allowed in an HTTP header";
+
+/// Sends the request with each credential for its URL in turn, until the server accepts one.
+/// Without credentials, the request is sent as it is. The response has any status but 401 and 403.
 pub(crate) async fn send(
     request: &Request,
     what: &str,
@@ -23,20 +29,20 @@ pub(crate) async fn send(
     keyrings: &[Keyring],
 ) -> Result<Response, Error> {
     let candidates = candidates_for(&request.url, keyrings);
-    let mut asking = Vec::new();
+    let mut attempts = Vec::new();
     for candidate in &candidates {
-        asking.push(with(request, candidate)?);
+        attempts.push(with(request, candidate)?);
     }
-    if asking.is_empty() {
-        asking.push(request.clone());
+    if attempts.is_empty() {
+        attempts.push(request.clone());
     }
     let mut refused = None;
-    let last = asking.len() - 1;
-    for (number, request) in asking.iter().enumerate() {
+    let last = attempts.len() - 1;
+    for (number, request) in attempts.iter().enumerate() {
         let answer = http.send(request).await?;
         match answer.status.as_u16() {
             401 | 403 => refused = Some(answer),
-            // Some say of what one may not see that it is not there.
+            // Some servers return 404 for a resource that the user may not read.
             404 if number < last => {}
             _ => return Ok(answer),
         }
@@ -46,12 +52,16 @@ pub(crate) async fn send(
             &answer,
             what,
             &candidates,
-            "it may need credentials: name a Secret in the template, or the operator adds `sources.credentials`",
+            "the server may require credentials: name a Secret in the template, or the operator adds `sources.credentials`",
         ),
-        None => Error::new(ErrorKind::Protocol, format!("nobody was asked for {what}")),
+        None => Error::new(
+            ErrorKind::Protocol,
+            format!("no request for {what} was sent"),
+        ),
     })
 }
 
+/// The credentials for the host and path of the URL, at most [`MAX_CANDIDATES`].
 fn candidates_for(url: &Url, keyrings: &[Keyring]) -> Vec<Candidate> {
     let target = format!("{}{}", authority(url), url.path());
     let mut candidates = candidates(keyrings, &target);
@@ -59,9 +69,10 @@ fn candidates_for(url: &Url, keyrings: &[Keyring]) -> Vec<Candidate> {
     candidates
 }
 
+/// The request with the headers of the credential.
 fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
     let mut request = request.clone();
-    let unusable = || candidate.unusable("cannot be sent");
+    let unusable = || candidate.unusable(INVALID_HEADER);
     match &candidate.credential {
         Credential::Basic { .. } => {
             request.authorization = Some(basic(candidate).ok_or_else(unusable)?);
@@ -79,16 +90,17 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
             }
         }
         Credential::Identity(_) => {
-            return Err(candidate.unusable("are a registry's refresh token, of no use elsewhere"));
+            return Err(candidate
+                .unusable("are a refresh token of a registry, which other servers do not accept"));
         }
         Credential::Unobtainable(why) => return Err(candidate.unusable(why)),
     }
     Ok(request)
 }
 
-/// `Authorization: Basic …` (RFC 7617).
-pub(crate) fn basic(who: &Candidate) -> Option<HeaderValue> {
-    let Credential::Basic { username, password } = &who.credential else {
+/// The value of `Authorization: Basic …` (RFC 7617). `None` for another kind of credential.
+pub(crate) fn basic(candidate: &Candidate) -> Option<HeaderValue> {
+    let Credential::Basic { username, password } = &candidate.credential else {
         return None;
     };
     sensitive(&format!(
@@ -97,14 +109,15 @@ pub(crate) fn basic(who: &Candidate) -> Option<HeaderValue> {
     ))
 }
 
-/// The error for an answer of 401 or 403, after every candidate was tried. `hint` is for where there were none.
+/// The error for a response with 401, 403 or 404, after all candidates were `tried`. `hint` is the
+/// hint if there were no candidates.
 pub(crate) fn refused(answer: &Response, what: &str, tried: &[Candidate], hint: &str) -> Error {
     let error = Error::from(answer.error(what));
     if tried.is_empty() {
         return error.hint(hint);
     }
     if answer.status.as_u16() == 404 {
-        return error.hint("check the name; or whose credentials were tried may not see it");
+        return error.hint("check the name, and check that the credentials allow access");
     }
     let origins = tried
         .iter()
@@ -113,5 +126,5 @@ pub(crate) fn refused(answer: &Response, what: &str, tried: &[Candidate], hint: 
         .join(", ");
     error
         .context(format_args!("with the credentials of {origins}"))
-        .hint("check that they are right, and that they allow it")
+        .hint("check that the credentials are correct and allow access")
 }

@@ -1,8 +1,19 @@
-//! Credentials for a registry: from its challenge to the header of the next request.
+//! Authentication to a registry: from its challenge to the `Authorization` header of the next
+//! request.
 //!
-//! Protocol: <https://distribution.github.io/distribution/spec/auth/token/>, and `oauth/` beside it for refresh tokens. The realm of a
-//! challenge is a URL that the registry made up. It gets credentials only when it is known to belong to the registry; otherwise any
-//! registry could have a password sent anywhere.
+//! 1. The registry answers 401 with a challenge in `WWW-Authenticate` (RFC 9110, section 11.6.1).
+//! 2. A `Bearer` challenge names the realm, the URL of a token server. The client sends the
+//!    credentials to the token server and gets an access token for the scope
+//!    `repository:NAME:ACTIONS`.
+//! 3. The client repeats the request with the token. The token is used until it expires.
+//!
+//! A `Basic` challenge is answered with the username and the password (RFC 7617).
+//!
+//! The registry chooses the realm, and a malicious registry could name any server. So credentials
+//! are sent only to a token server that is known to belong to the registry: see [`is_trusted`].
+//!
+//! The protocol is in <https://distribution.github.io/distribution/spec/auth/token/>, and for
+//! refresh tokens in <https://distribution.github.io/distribution/spec/auth/oauth/>.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,47 +27,50 @@ use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
 use super::requests::Repository;
-use crate::credentials::preemptive::basic;
+use crate::credentials::preemptive::{INVALID_HEADER, basic};
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;
 use crate::{Error, ErrorKind};
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
+/// The lifetime in seconds of a token without `expires_in`, as the protocol defines it.
 const DEFAULT_LIFETIME: u64 = 60;
-/// A token is not used in its last seconds, so that it does not end on the way.
+/// Seconds before its expiry in which a token is not used: it could expire in transit.
 const MARGIN: u64 = 5;
-/// How long a password that worked is sent without being asked for.
+/// How long a `Basic` header is sent without a new challenge.
 const BASIC_LIFETIME: Duration = Duration::from_mins(5);
 const CLIENT_ID: &str = "wasm-workflow-executor";
-/// Registries whose token servers have another name.
+/// Registries and their token servers, where the host names are unrelated.
 const KNOWN_REALMS: [(&str, &str); 3] = [
     ("registry-1.docker.io", "auth.docker.io"),
     ("index.docker.io", "auth.docker.io"),
     ("registry.gitlab.com", "gitlab.com"),
 ];
 
-/// The repository that a header is for, and the credential that it was made from.
+/// The cache key of a header: the repository and the credential.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     registry: String,
     repository: String,
-    /// The fingerprint of the credential; `None` without one.
+    /// The fingerprint of the credential. `None` for anonymous requests.
     credential: Option<String>,
 }
 
+/// A header in the cache.
 struct Known {
     header: HeaderValue,
     valid_until: Instant,
 }
 
+/// An access token of a token server.
 struct Token {
     value: String,
     lifetime: Duration,
 }
 
-/// The headers that are now valid.
+/// A cache of the valid `Authorization` headers.
 pub(super) struct Headers {
-    /// What tokens are asked for: `pull`, or `pull,push`.
+    /// The actions in the scope of tokens: `pull`, or `pull,push`.
     actions: &'static str,
     known: Mutex<HashMap<Key, Known>>,
 }
@@ -74,8 +88,9 @@ struct TokenAnswer {
     expires_in: Option<u64>,
 }
 
-/// What a registry wants.
+/// A challenge in `WWW-Authenticate`.
 enum Challenge {
+    /// `Bearer`, with its parameters.
     Bearer(HashMap<String, String>),
     Basic,
 }
@@ -88,47 +103,53 @@ impl Headers {
         }
     }
 
-    /// The header that worked before, or that needs no challenge.
+    /// The header of the cache, or the header of a credential that needs no challenge.
     pub(super) fn known(
         &self,
         repository: Repository<'_>,
-        who: Option<&Candidate>,
+        candidate: Option<&Candidate>,
     ) -> Result<Option<HeaderValue>, Error> {
-        if let Some(who) = who {
-            match &who.credential {
+        if let Some(candidate) = candidate {
+            match &candidate.credential {
                 Credential::Bearer(token) => {
                     let header = sensitive(&format!("Bearer {}", token.expose_secret()));
                     return header
                         .map(Some)
-                        .ok_or_else(|| who.unusable("cannot be sent"));
+                        .ok_or_else(|| candidate.unusable(INVALID_HEADER));
                 }
                 Credential::Headers(_) => {
-                    return Err(who.unusable("are headers, which registries do not take"));
+                    return Err(
+                        candidate.unusable("are HTTP headers, which registries do not accept")
+                    );
                 }
-                Credential::Unobtainable(why) => return Err(who.unusable(why)),
+                Credential::Unobtainable(why) => return Err(candidate.unusable(why)),
                 Credential::Basic { .. } | Credential::Identity(_) => {}
             }
         }
         let mut known = self.known.lock();
         known.retain(|_, known| known.valid_until > Instant::now());
-        let known = known.get(&key(repository, who));
+        let known = known.get(&key(repository, candidate));
         Ok(known.map(|known| known.header.clone()))
     }
 
-    /// The header that `refused`, an answer of 401, asks for. `None` when there is no credential of that kind, or it is wrong.
+    /// Obtains the header for the challenge in `refused`, the headers of a 401 response.
+    ///
+    /// Returns `None` if the credential does not fit the challenge, or if the token server rejects
+    /// the credential.
     pub(super) async fn obtain(
         &self,
         repository: Repository<'_>,
-        who: Option<&Candidate>,
+        candidate: Option<&Candidate>,
         refused: &HeaderMap,
         context: &Context<'_>,
     ) -> Result<Option<HeaderValue>, Error> {
-        let (header, lifetime) = match (challenge(refused), who.map(|who| &who.credential)) {
-            // It was sent already.
+        let credential = candidate.map(|candidate| &candidate.credential);
+        let (header, lifetime) = match (challenge(refused), credential) {
+            // The registry has just rejected the token.
             (_, Some(Credential::Bearer(_))) => return Ok(None),
             (Some(Challenge::Bearer(parameters)), _) => {
                 let scope = format!("repository:{}:{}", repository.name, self.actions);
-                match token(repository.registry, &scope, who, &parameters, context).await? {
+                match token(repository.registry, &scope, candidate, &parameters, context).await? {
                     Some(token) => {
                         let header = sensitive(&format!("Bearer {}", token.value));
                         (header, token.lifetime)
@@ -137,7 +158,7 @@ impl Headers {
                 }
             }
             (Some(Challenge::Basic), Some(Credential::Basic { .. })) => {
-                (who.and_then(basic), BASIC_LIFETIME)
+                (candidate.and_then(basic), BASIC_LIFETIME)
             }
             _ => return Ok(None),
         };
@@ -146,33 +167,37 @@ impl Headers {
                 header: header.clone(),
                 valid_until: Instant::now() + lifetime,
             };
-            self.known.lock().insert(key(repository, who), known);
+            self.known.lock().insert(key(repository, candidate), known);
         }
         Ok(header)
     }
 
-    /// The header did not work.
-    pub(super) fn forget(&self, repository: Repository<'_>, who: Option<&Candidate>) {
-        self.known.lock().remove(&key(repository, who));
+    /// Removes a header that the registry rejected from the cache.
+    pub(super) fn forget(&self, repository: Repository<'_>, candidate: Option<&Candidate>) {
+        self.known.lock().remove(&key(repository, candidate));
     }
 }
 
-fn key(repository: Repository<'_>, who: Option<&Candidate>) -> Key {
+fn key(repository: Repository<'_>, candidate: Option<&Candidate>) -> Key {
     Key {
         registry: repository.registry.to_owned(),
         repository: repository.name.to_owned(),
-        credential: who.map(|who| who.credential.fingerprint()),
+        credential: candidate.map(|candidate| candidate.credential.fingerprint()),
     }
 }
 
-/// Fetches a token. `None` when the token server refuses.
-async fn token(
+/// The URL of the token server in a challenge.
+///
+/// # Errors
+///
+/// - The challenge has no usable realm.
+/// - The request has credentials, and the realm is not known to belong to the registry.
+fn realm(
     registry: &str,
-    scope: &str,
-    who: Option<&Candidate>,
+    candidate: Option<&Candidate>,
     challenge: &HashMap<String, String>,
     context: &Context<'_>,
-) -> Result<Option<Token>, Error> {
+) -> Result<Url, Error> {
     let malformed = || {
         Error::new(
             ErrorKind::Protocol,
@@ -188,27 +213,45 @@ async fn token(
         return Err(malformed());
     }
     realm.set_fragment(None);
-    if let Some(who) = who
+    if let Some(candidate) = candidate
         && !is_trusted(registry, &realm, context)
     {
         let host = authority(&realm);
         let message = format!(
-            "registry `{registry}` asks for the credentials of {} at `{host}`, which is not known to belong to it",
-            who.origin
+            "registry `{registry}` names the token server `{host}`, which is not known to belong to the registry; the credentials of {} were not sent",
+            candidate.origin
         );
         return Err(Error::new(ErrorKind::Denied, message).hint(format!(
-            "if it does, the operator lists it: `sources.trustedRealms: [\"{host}\"]`"
+            "if `{host}` belongs to the registry, the operator adds `sources.trustedRealms: [\"{host}\"]`"
         )));
     }
-    let request = token_request(realm, challenge.get("service"), scope, who);
+    Ok(realm)
+}
+
+/// Fetches an access token for the scope. `None` if the token server rejects the credential.
+async fn token(
+    registry: &str,
+    scope: &str,
+    candidate: Option<&Candidate>,
+    challenge: &HashMap<String, String>,
+    context: &Context<'_>,
+) -> Result<Option<Token>, Error> {
+    let realm = realm(registry, candidate, challenge, context)?;
+    let request = token_request(realm, challenge.get("service"), scope, candidate);
     let answer = context.http.send(&request).await?;
     match answer.status.as_u16() {
         200..=299 => {}
-        400 | 401 | 403 if who.is_some() => return Ok(None),
+        400 | 401 | 403 if candidate.is_some() => return Ok(None),
         _ => return Err(answer.error(&format!("token for `{scope}`")).into()),
     }
+    let malformed = || {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("the token server of registry `{registry}` sends no usable token"),
+        )
+    };
     let bytes = answer
-        .bytes(MAX_TOKEN_BYTES, "the registry's token")
+        .bytes(MAX_TOKEN_BYTES, "the token of the registry")
         .await?;
     let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
     let token = answer
@@ -227,16 +270,17 @@ async fn token(
     }))
 }
 
+/// The request for an access token: `POST` with a refresh token, `GET` otherwise.
 fn token_request(
     mut realm: Url,
     service: Option<&String>,
     scope: &str,
-    who: Option<&Candidate>,
+    candidate: Option<&Candidate>,
 ) -> Request {
     if let Some(Candidate {
         credential: Credential::Identity(token),
         ..
-    }) = who
+    }) = candidate
     {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "refresh_token")
@@ -260,14 +304,21 @@ fn token_request(
         query.append_pair("scope", scope);
     }
     Request {
-        authorization: who.and_then(basic),
+        authorization: candidate.and_then(basic),
         refuse_redirects: true,
         ..Request::get(realm)
     }
 }
 
-/// Whether credentials for `registry` may be sent to `realm`: on the registry's own host, above or below it in the domain, where it is known
-/// to be, or where the operator says. Over HTTPS, unless the registry itself is spoken to without.
+/// Whether credentials for `registry` may be sent to the token server at `realm`.
+///
+/// The realm must use HTTPS, unless the registry itself is configured for plain HTTP. Its host must
+/// be one of these:
+///
+/// - the host of the registry;
+/// - a subdomain or a parent domain of the registry's host;
+/// - the token server of the registry in [`KNOWN_REALMS`];
+/// - a host in the operator's `sources.trustedRealms`.
 fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
     let host = realm.host_str().unwrap_or_default();
     let registry_host = split_port(registry).0;
@@ -290,7 +341,7 @@ fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
             .any(|trusted| trusted == host || *trusted == authority(realm))
 }
 
-/// The challenge that can be answered; a token before a password.
+/// The first supported challenge. `Bearer` is preferred to `Basic`.
 fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let texts: Vec<&str> = headers
         .get_all(WWW_AUTHENTICATE)
@@ -313,7 +364,8 @@ fn scheme(header: &str) -> &str {
     header.trim().split(' ').next().unwrap_or_default()
 }
 
-/// Reads `Bearer realm="…",service="…"` (RFC 6750, RFC 9110 section 11.2).
+/// The parameters of `Bearer realm="…",service="…"` (RFC 6750, section 3; RFC 9110, section 11.2).
+/// `None` for another scheme or a malformed header.
 fn bearer(header: &str) -> Option<HashMap<String, String>> {
     let (scheme, mut rest) = header.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {
@@ -339,7 +391,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_challenges() {
+    fn bearer_challenges_are_parsed() {
         let parameters =
             bearer(r#"Bearer realm="https://auth.example/token",service="r, x",scope=a"#).unwrap();
         assert_eq!(parameters["realm"], "https://auth.example/token");
@@ -351,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn realms_that_get_credentials() {
+    fn credentials_are_sent_to_trusted_realms_only() {
         let http = Http::new(&Hosts::new(["plain:5000".to_owned()]), &[]).unwrap();
         let trusted_realms = [
             "sso.example.com".to_owned(),

@@ -1,8 +1,16 @@
-//! Signatures that `cosign` made (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>, and
-//! `BUNDLE_SPEC.md` beside it).
+//! Verifies signatures that `cosign` made
+//! (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>, and `BUNDLE_SPEC.md` in
+//! the same directory).
 //!
-//! They are beside the image, in the same repository, in one of two layouts: under the tag `sha256-HEX.sig` with a payload for each
-//! signature, or as bundles that refer to the manifest. What is signed names the manifest's digest; nothing else of it counts here.
+//! Signatures are in the repository of the signed manifest, in one of two layouts:
+//!
+//! - The older layout is a manifest with the tag `sha256-HEX.sig`. Each layer is a signed payload
+//!   in the "simple signing" format.
+//! - The newer layout is Sigstore bundles. They are manifests that refer to the signed manifest by
+//!   `subject`, and are found with the referrers API.
+//!
+//! Both layouts sign the digest of the manifest. The digest and the type of the signature are
+//! verified, and the other fields of the payload are ignored.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,17 +25,18 @@ use crate::signer::{PublicKey, RequiredSignature, Signer};
 use crate::source::Context;
 use crate::{Digest, Error, ErrorKind};
 
-/// Who signed a great many times signed none too many.
+/// The maximum number of signatures that are read, in each layout.
 const MAX_SIGNATURES: usize = 32;
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 const IN_TOTO: &str = "application/vnd.in-toto+json";
-/// In the list of what refers to a manifest, what a bundle says about it.
+/// The annotation with the predicate type of a bundle, in the list of referrers.
 const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
+/// The predicate type of signatures. Attestations have other predicate types.
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
 
-/// What the older layout signs.
+/// The payload of the older layout: "simple signing".
 #[derive(Deserialize)]
 struct SimpleSigning {
     critical: Critical,
@@ -46,14 +55,14 @@ struct CriticalImage {
     digest: String,
 }
 
-/// A Sigstore bundle, as far as it counts without a transparency log.
+/// A Sigstore bundle. Only the fields that a verification with a public key needs.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Bundle {
     dsse_envelope: Option<Envelope>,
 }
 
-/// <https://github.com/secure-systems-lab/dsse/blob/master/envelope.md>
+/// A DSSE envelope (<https://github.com/secure-systems-lab/dsse/blob/master/envelope.md>).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope {
@@ -83,7 +92,8 @@ struct EnvelopeSignature {
     sig: String,
 }
 
-/// <https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>
+/// An in-toto statement
+/// (<https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Statement {
@@ -102,7 +112,7 @@ struct SubjectDigest {
 }
 
 impl OciSource {
-    /// Checks that a required signer signed the manifest `artifact`.
+    /// Verifies that one of the required signers signed the manifest `artifact`.
     pub(crate) async fn check_signature(
         &self,
         oci: &OciReference,
@@ -110,7 +120,7 @@ impl OciSource {
         required: &RequiredSignature,
         context: &Context<'_>,
     ) -> Result<(), Error> {
-        let whose = required.rule.as_str();
+        let rule = required.rule.as_str();
         let mut search = Search {
             source: self,
             oci,
@@ -121,14 +131,19 @@ impl OciSource {
             failed: None,
         };
         if search.simple_signatures().await? || search.bundles().await? {
-            tracing::info!(repository = oci.repository(), %artifact, whose, "signed");
+            tracing::info!(
+                repository = oci.repository(),
+                %artifact,
+                rule,
+                "the signature was verified"
+            );
             return Ok(());
         }
-        Err(search.error(whose))
+        Err(search.error(rule))
     }
 
-    /// A document that need not be there.
-    async fn beside(
+    /// Fetches a manifest or index with signatures. `None` if it does not exist.
+    async fn signature_document(
         &self,
         oci: &OciReference,
         path: &str,
@@ -139,7 +154,7 @@ impl OciSource {
             Ok(answer) => {
                 Document::parse(&answer.bytes(MAX_MANIFEST_BYTES, &what).await?).map(Some)
             }
-            // What registries say that know no such request.
+            // Registries without the referrers API return 404 or another client error.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Protocol) => {
                 Ok(None)
             }
@@ -148,25 +163,27 @@ impl OciSource {
     }
 }
 
-/// The search for a signature that counts, which ends with the first.
+/// The search for a valid signature of a required signer. Ends with the first.
 struct Search<'a> {
     source: &'a OciSource,
     oci: &'a OciReference,
     artifact: &'a Digest,
     signers: &'a [Signer],
     context: &'a Context<'a>,
-    /// Signatures that were looked at.
+    /// Number of signatures that were read.
     found: usize,
-    /// Why one could not be looked at. Another may be whole.
+    /// The error of a signature that could not be read. Another signature may still be valid.
     failed: Option<Error>,
 }
 
 impl Search<'_> {
-    /// Whether one in the older layout counts.
+    /// Whether a signature in the older layout is valid.
     async fn simple_signatures(&mut self) -> Result<bool, Error> {
         let path = format!("manifests/{}.sig", self.tag());
-        let Some(Document::Manifest(manifest)) =
-            self.source.beside(self.oci, &path, self.context).await?
+        let Some(Document::Manifest(manifest)) = self
+            .source
+            .signature_document(self.oci, &path, self.context)
+            .await?
         else {
             return Ok(false);
         };
@@ -185,19 +202,22 @@ impl Search<'_> {
         Ok(false)
     }
 
-    /// Whether one in the newer layout counts.
+    /// Whether a signature in the newer layout is valid.
     async fn bundles(&mut self) -> Result<bool, Error> {
-        // Registries without that API keep the list under a tag, and so do tools that do not trust it.
+        // Without the referrers API, the list is an index with the tag of the referrers tag schema.
+        // Some tools always use the tag.
         for path in [
             format!("referrers/{}", self.artifact),
             format!("manifests/{}", self.tag()),
         ] {
-            let Some(Document::Index(children)) =
-                self.source.beside(self.oci, &path, self.context).await?
+            let Some(Document::Index(children)) = self
+                .source
+                .signature_document(self.oci, &path, self.context)
+                .await?
             else {
                 continue;
             };
-            for child in likely(children).take(MAX_SIGNATURES) {
+            for child in possible_signatures(children).take(MAX_SIGNATURES) {
                 if self.bundle(&child).await? {
                     return Ok(true);
                 }
@@ -206,6 +226,7 @@ impl Search<'_> {
         Ok(false)
     }
 
+    /// Whether a bundle of this referrer is a valid signature.
     async fn bundle(&mut self, child: &Descriptor) -> Result<bool, Error> {
         let manifest = match self
             .source
@@ -216,8 +237,8 @@ impl Search<'_> {
             Ok(Document::Index(_)) => return Ok(false),
             Err(error) if error.retryable() => return Err(error),
             Err(error) => {
-                // One that is gone says nothing of the others.
-                tracing::info!(%error, "a signature is not there");
+                // A missing or malformed referrer does not make the other signatures invalid.
+                tracing::info!(%error, "the manifest of a signature cannot be read; it is ignored");
                 return Ok(false);
             }
         };
@@ -237,16 +258,17 @@ impl Search<'_> {
         Ok(false)
     }
 
+    /// Fetches the blob of a signature. `None` after an error, which `failed` then has.
     async fn content(&mut self, layer: &Descriptor) -> Option<Bytes> {
         self.found += 1;
         let content = self
             .source
-            .small_blob(self.oci, layer, "the signature", self.context)
+            .small_blob(self.oci, layer, "signature", self.context)
             .await;
         content.map_err(|error| self.failed = Some(error)).ok()
     }
 
-    /// What signatures are kept under in registries that know no other way.
+    /// The tag of the referrers tag schema, `sha256-HEX`.
     fn tag(&self) -> String {
         format!(
             "{}-{}",
@@ -255,22 +277,26 @@ impl Search<'_> {
         )
     }
 
-    fn error(self, whose: &str) -> Error {
+    fn error(self, rule: &str) -> Error {
         if let Some(error) = self.failed {
             return error;
         }
         let message = match self.found {
-            0 => format!("nobody signed it, and {whose} asks for that"),
-            1 => format!("it has a signature, and not one that {whose} asks for"),
-            count => format!("it has {count} signatures, and none that {whose} asks for"),
+            0 => format!("the module has no signature, and {rule} requires one"),
+            1 => format!("the module has a signature, but not one that {rule} requires"),
+            count => {
+                format!("the module has {count} signatures, but none that {rule} requires")
+            }
         };
-        Error::new(ErrorKind::Denied, message)
-            .hint("sign it with `cosign sign`, or ask the operator whose signature counts")
+        Error::new(ErrorKind::Denied, message).hint(
+            "sign the module with `cosign sign`, or ask the operator which signers are trusted",
+        )
     }
 }
 
-/// What may be a signature, the likeliest first: attestations are bundles too, and there may be any number of them.
-fn likely(children: Vec<Descriptor>) -> impl Iterator<Item = Descriptor> {
+/// The referrers that may be signatures, most likely first. Attestations are bundles too, and a
+/// manifest may have many of them.
+fn possible_signatures(children: Vec<Descriptor>) -> impl Iterator<Item = Descriptor> {
     let rank = |child: &Descriptor| match (
         child.annotations.get(PREDICATE_TYPE).map(String::as_str),
         &child.artifact_type,
@@ -280,14 +306,15 @@ fn likely(children: Vec<Descriptor>) -> impl Iterator<Item = Descriptor> {
         (None, kind) if kind.is_empty() => Some(2),
         _ => None,
     };
-    let mut likely: Vec<(u8, Descriptor)> = children
+    let mut possible: Vec<(u8, Descriptor)> = children
         .into_iter()
         .filter_map(|child| Some((rank(&child)?, child)))
         .collect();
-    likely.sort_by_key(|(rank, _)| *rank);
-    likely.into_iter().map(|(_, child)| child)
+    possible.sort_by_key(|(rank, _)| *rank);
+    possible.into_iter().map(|(_, child)| child)
 }
 
+/// Whether one of the signers signed `artifact` with this layer of the older layout.
 fn is_signed_simply(
     payload: &Bytes,
     layer: &Descriptor,
@@ -312,6 +339,7 @@ fn is_signed_simply(
             .any(|signer| signer.signed(payload, &signature))
 }
 
+/// Whether one of the signers signed `artifact` with this bundle.
 fn is_signed_in_bundle(bytes: &Bytes, artifact: &Digest, signers: &[Signer]) -> bool {
     let Ok(Bundle {
         dsse_envelope: Some(envelope),
@@ -344,7 +372,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands before a key on P-256 (RFC 5480).
+    /// The DER prefix of a public key on P-256 (RFC 5480).
     const P256: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
 
     fn key() -> (EcdsaKeyPair, Signer) {
@@ -383,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_this_manifest_and_nothing_else() {
+    fn simple_signatures_are_valid_for_the_signed_manifest_only() {
         let (pair, public) = key();
         let (_, other) = key();
         let artifact = Digest::of(b"manifest");
@@ -415,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn bundles_are_held_to_the_same() {
+    fn bundles_are_valid_for_the_signed_manifest_only() {
         let (pair, public) = key();
         let artifact = Digest::of(b"manifest");
         let bundle = |digest: &Digest, predicate: &str, payload_type: &str| {
@@ -444,7 +472,7 @@ mod tests {
                 "https://slsa.dev/provenance/v1",
                 IN_TOTO
             )),
-            "an attestation is no signature"
+            "an attestation is not a signature"
         );
         assert!(!signed(&bundle(&artifact, SIGNED, "text/plain")));
         assert!(!signed(&Bytes::from_static(b"{}")) && !signed(&Bytes::from_static(b"")));

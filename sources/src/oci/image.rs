@@ -1,4 +1,4 @@
-//! The configuration of an image: where its program is, and what it is started with
+//! The image configuration: the path, the arguments and the environment of the program
 //! (<https://github.com/opencontainers/image-spec/blob/main/config.md>).
 
 use serde::Deserialize;
@@ -28,31 +28,27 @@ struct Process {
 impl ImageConfig {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let config: Self = serde_json::from_slice(bytes).map_err(|error| {
-            Error::new(
-                ErrorKind::Protocol,
-                "the image's configuration is malformed",
-            )
-            .caused_by(error)
+            Error::new(ErrorKind::Protocol, "the image configuration is malformed").caused_by(error)
         })?;
         let process = config.config.as_ref();
         let lists = process
             .into_iter()
             .flat_map(|process| [&process.entrypoint, &process.cmd, &process.env]);
         let texts = lists.flatten().flatten();
-        // Each step would carry them all.
+        // Each step with this image keeps a copy of these texts in memory.
         let (count, bytes) = texts.fold((0, 0), |(count, bytes), text: &String| {
             (count + 1, bytes + text.len())
         });
         if count > MAX_TEXTS || bytes > MAX_TEXT_BYTES {
             let message = format!(
-                "the image has more than {MAX_TEXTS} arguments and variables, or {MAX_TEXT_BYTES} bytes of them"
+                "the image configuration has more than {MAX_TEXTS} arguments and environment variables, or they are larger than {MAX_TEXT_BYTES} bytes"
             );
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
         Ok(config)
     }
 
-    /// The program that a container of this image would start.
+    /// The program that a container runtime starts for this image.
     pub(super) fn into_program(self) -> Program {
         let process = self.config.unwrap_or_default();
         let entrypoint = process.entrypoint.unwrap_or_default();
@@ -65,7 +61,7 @@ impl ImageConfig {
                 !name.is_empty() && !name.contains('\0') && !value.contains('\0')
             })
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        // As for a container: `Entrypoint` and then `Cmd`, which arguments replace.
+        // The arguments are `Entrypoint` and then `Cmd`. Arguments of the template replace `Cmd`.
         let (program, fixed, args) = match (entrypoint.split_first(), cmd.split_first()) {
             (Some((program, fixed)), _) => (Some(program.clone()), fixed.to_vec(), cmd),
             (None, Some((program, args))) => (Some(program.clone()), Vec::new(), args.to_vec()),
@@ -99,9 +95,9 @@ impl ImageConfig {
 /// The program of an image.
 #[derive(Debug)]
 pub(super) struct Program {
-    /// The path, if the image names a program that can be a module.
+    /// The path in the image. `None` if the configuration names no program that can be a module.
     pub(super) path: Option<String>,
-    /// What the program is started with.
+    /// The arguments and the environment of the program.
     pub(super) defaults: Defaults,
 }
 
@@ -116,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn entrypoint_and_cmd_as_for_containers() {
+    fn entrypoint_and_cmd_have_the_meaning_of_the_image_specification() {
         let words = |words: &[&str]| {
             words
                 .iter()
@@ -136,11 +132,7 @@ mod tests {
             (Some("/srv/app.wasm".to_owned()), vec![], words(&["a"]))
         );
         let json = r#"{"architecture":"amd64","config":{"Entrypoint":["/bin/sh"],"Cmd":null}}"#;
-        assert_eq!(
-            program(json).0,
-            None,
-            "a program of another kind is no module"
-        );
+        assert_eq!(program(json).0, None, "a native program is not a module");
         assert_eq!(program("{}"), (None, vec![], vec![]));
     }
 }

@@ -1,6 +1,7 @@
-//! Manifests and indexes, checked before anything in them is used.
+//! Manifests and indexes: parsed and validated before any field is used.
 //!
-//! Formats: <https://github.com/opencontainers/image-spec/blob/main/manifest.md> and `image-index.md` beside it.
+//! The formats are in <https://github.com/opencontainers/image-spec/blob/main/manifest.md> and in
+//! `image-index.md` of the same directory.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::{Digest, Error, ErrorKind, Part};
 
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// What to ask a registry for.
+/// The media types of the `Accept` header of a request for a manifest.
 pub(super) const MANIFEST_TYPES: [&str; 4] = [
     OCI_MANIFEST,
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -18,22 +19,22 @@ pub(super) const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
-/// Those of them that are indexes.
+/// The [`MANIFEST_TYPES`] that are indexes.
 const INDEX_TYPES: [&str; 2] = [MANIFEST_TYPES[2], MANIFEST_TYPES[3]];
 
-/// More layers or children than that make no sense.
+/// The maximum number of layers of a manifest, and of manifests of an index.
 const MAX_ENTRIES: usize = 512;
 
-/// A document that a registry keeps as a manifest.
+/// The content at a registry's `manifests/` endpoint.
 #[derive(Debug)]
 pub(super) enum Document {
-    /// One image or artifact.
+    /// An image manifest: one image or artifact.
     Manifest(Manifest),
-    /// Several, for different platforms.
+    /// An image index: descriptors of manifests, for example one for each platform.
     Index(Vec<Descriptor>),
 }
 
-/// An image or artifact.
+/// An image manifest.
 #[derive(Debug)]
 pub(super) struct Manifest {
     pub(super) artifact_type: String,
@@ -41,7 +42,9 @@ pub(super) struct Manifest {
     pub(super) layers: Vec<Descriptor>,
 }
 
-/// What a document says of a blob or another document. `urls` is left out on purpose: a manifest must not send us elsewhere.
+/// A content descriptor of a blob or of another document.
+///
+/// `urls` is ignored on purpose: a manifest must not choose the server of a download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Descriptor {
     pub(super) media_type: String,
@@ -49,11 +52,11 @@ pub(super) struct Descriptor {
     pub(super) size: u64,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) platform: Option<Platform>,
-    /// In an index, what kind of artifact it is.
+    /// `artifactType` of the described manifest. Only descriptors of an index have one.
     pub(super) artifact_type: String,
 }
 
-/// `platform` of a child of an index.
+/// `platform` of a descriptor of an index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct Platform {
@@ -88,26 +91,28 @@ struct RawDescriptor {
 impl RawDocument {
     fn parse(bytes: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(bytes).map_err(|error| {
-            Error::new(ErrorKind::Protocol, "the registry's manifest is not one").caused_by(error)
+            Error::new(ErrorKind::Protocol, "the registry's manifest is malformed").caused_by(error)
         })
     }
 }
 
 impl Document {
-    /// Reads what was sent as `content_type`: two names for one document would be two documents to some.
+    /// Parses a document that was sent with this `Content-Type`.
+    ///
+    /// A `mediaType` that differs from the `Content-Type` is an error: clients could disagree about
+    /// the type of the document (CVE-2021-41190).
     pub(super) fn parse_as(bytes: &[u8], content_type: Option<&str>) -> Result<Self, Error> {
         let raw = RawDocument::parse(bytes)?;
         let sent = content_type
             .and_then(|sent| sent.split(';').next())
             .map(str::trim);
-        if let (Some(sent), Some(said)) = (
-            sent.filter(|sent| MANIFEST_TYPES.contains(sent)),
-            &raw.media_type,
-        ) && sent != said
+        if let Some(sent) = sent.filter(|sent| MANIFEST_TYPES.contains(sent))
+            && let Some(media_type) = &raw.media_type
+            && sent != media_type
         {
-            let said: String = said.chars().take(100).collect();
+            let media_type: String = media_type.chars().take(100).collect();
             let message = format!(
-                "the registry sends the manifest as `{sent}`, and it says that it is `{said}`"
+                "the registry sends the manifest with the content type `{sent}`, but its `mediaType` is `{media_type}`"
             );
             return Err(Error::new(ErrorKind::Protocol, message));
         }
@@ -126,22 +131,22 @@ impl Document {
                 format!("manifests of schema version {version} are not supported"),
             ));
         }
-        if let Some(said) = raw
+        if let Some(media_type) = raw
             .media_type
             .as_deref()
-            .filter(|said| MANIFEST_TYPES.contains(said))
-            && INDEX_TYPES.contains(&said) != raw.manifests.is_some()
+            .filter(|media_type| MANIFEST_TYPES.contains(media_type))
+            && INDEX_TYPES.contains(&media_type) != raw.manifests.is_some()
         {
             return Err(Error::new(
                 ErrorKind::Protocol,
-                format!("the manifest says that it is `{said}`, and is not"),
+                format!("the fields of the manifest do not match its `mediaType` `{media_type}`"),
             ));
         }
         match (raw.manifests, raw.layers, raw.config) {
-            // CVE-2021-41190: one document, read as an index by one and as an image by another.
+            // CVE-2021-41190: one client reads the document as an index, another as an image.
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) => Err(Error::new(
                 ErrorKind::Protocol,
-                "the manifest claims to be an index and an image at once",
+                "the manifest has fields of an index and of an image",
             )),
             (Some(children), None, None) => descriptors(children).map(Self::Index),
             (None, layers, config) => Ok(Self::Manifest(Manifest {
@@ -170,14 +175,17 @@ impl TryFrom<RawDescriptor> for Descriptor {
         let digest: Digest = raw.digest.parse().map_err(|error| {
             Error::new(
                 ErrorKind::Protocol,
-                "the manifest names a blob by a malformed digest",
+                "the manifest has a descriptor with a malformed digest",
             )
             .caused_by(error)
         })?;
         let size = u64::try_from(raw.size).map_err(|_| {
             Error::new(
                 ErrorKind::Protocol,
-                format!("the manifest says that `{digest}` has {} bytes", raw.size),
+                format!(
+                    "the manifest has an invalid size for `{digest}`: {}",
+                    raw.size
+                ),
             )
         })?;
         let annotations = raw.annotations.unwrap_or_default();
@@ -194,7 +202,7 @@ impl TryFrom<RawDescriptor> for Descriptor {
 }
 
 impl Descriptor {
-    /// The file name that most tools note.
+    /// The file name: the annotation `org.opencontainers.image.title`, which most tools write.
     pub(super) fn title(&self) -> Option<&str> {
         self.annotations
             .get("org.opencontainers.image.title")
@@ -229,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_manifests_from_indexes() {
+    fn manifests_and_indexes_are_distinguished() {
         let index = format!(
             r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"m","digest":"{DIGEST}","size":1,"platform":{{"os":"wasip1","architecture":"wasm","variant":"x"}}}}]}}"#
         );
@@ -244,7 +252,9 @@ mod tests {
         );
         let error = Document::parse_as(oci, Some(INDEX_TYPES[0])).unwrap_err();
         assert!(
-            error.to_string().contains("sends the manifest as"),
+            error
+                .to_string()
+                .contains("sends the manifest with the content type"),
             "{error}"
         );
         let manifest = Document::parse(br#"{"schemaVersion":2}"#).unwrap();
@@ -252,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_confusion_and_nonsense() {
+    fn ambiguous_and_malformed_manifests_are_errors() {
         assert_eq!(
             kind(r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#),
             ErrorKind::Protocol

@@ -1,8 +1,15 @@
 //! Modules in OCI registries.
 //!
-//! Three requests, of the distribution specification (<https://github.com/opencontainers/distribution-spec>): what the tag
-//! points to, the manifest by its digest, the layer by its digest. They are our own, over the guarded client, because the
-//! libraries for it follow a registry's redirections and token realms anywhere and read bodies without a bound.
+//! A pull takes three requests of the distribution specification
+//! (<https://github.com/opencontainers/distribution-spec>):
+//!
+//! 1. `HEAD` of the tag, for the digest of the manifest;
+//! 2. `GET` of the manifest by its digest;
+//! 3. `GET` of the layer by its digest.
+//!
+//! The requests are sent by the guarded HTTP client and not by a library for OCI registries: such
+//! libraries follow every redirect and token realm that a registry names, and read bodies without a
+//! limit.
 
 mod auth;
 mod cosign;
@@ -30,36 +37,38 @@ use image::ImageConfig;
 use manifest::{Descriptor, Document, Manifest};
 use select::Choice;
 
-/// The registries' own limit on manifests, and ours on descriptions beside them.
+/// The maximum size of a manifest, which registries have too, and of a configuration or signature.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
-const MAYBE_PRIVATE: &str = "it may not exist, or need credentials: name a Secret under `pull.secrets`, or log in with `docker login` on your own machine";
-const MAY_NOT_WRITE: &str = "log in with `docker login`, as somebody who may write there";
+/// The hint for a refused pull without credentials.
+const PULL_HINT: &str = "the artifact may not exist, or the registry may require credentials: name a Secret under `pull.secrets`, or log in with `docker login` on your own machine";
+/// The hint for a refused push without credentials.
+const PUSH_HINT: &str = "log in with `docker login`, as a user that may push to this repository";
 
 /// The `oci` source.
 #[derive(Debug)]
 pub struct OciSource {
     headers: Headers,
     mirrors: BTreeMap<String, Vec<String>>,
-    /// What to do where nobody is known.
+    /// The hint for a refused request without credentials.
     remedy: &'static str,
 }
 
 impl OciSource {
-    /// A source that looks for a registry's content in its `mirrors` first.
+    /// Creates a source that pulls. For each registry, it tries the `mirrors` first.
     pub fn new(mirrors: BTreeMap<String, Vec<String>>) -> Self {
         Self {
             headers: Headers::for_actions("pull"),
             mirrors,
-            remedy: MAYBE_PRIVATE,
+            remedy: PULL_HINT,
         }
     }
 
-    /// One that publishes: its tokens are for that too.
+    /// Creates a source that pushes and pulls. Its tokens have both scopes.
     pub(crate) fn publisher() -> Self {
         Self {
             headers: Headers::for_actions("pull,push"),
             mirrors: BTreeMap::new(),
-            remedy: MAY_NOT_WRITE,
+            remedy: PUSH_HINT,
         }
     }
 }
@@ -78,7 +87,7 @@ impl Source for OciSource {
             Some(digest) => digest.clone(),
             None => self.digest_of_tag(oci, context).await?,
         };
-        // The tag points to what it pointed to before: a manifest says for ever what it says.
+        // The tag still has the same digest, and the content of a digest never changes.
         if let Some(known) =
             stored.filter(|known| known.artifact == artifact && known.origin.as_kind() == Some(oci))
         {
@@ -107,7 +116,7 @@ impl Source for OciSource {
                 .into()),
             Choice::Spin(application) => {
                 let bytes = self
-                    .small_blob(oci, &application, "the application's description", context)
+                    .small_blob(oci, &application, "description of the application", context)
                     .await?;
                 let wanted = match oci.select() {
                     Some(Select::Layer(component)) => Some(component.as_str()),
@@ -118,7 +127,9 @@ impl Source for OciSource {
                 let layer = layer.ok_or_else(|| {
                     Error::new(
                         ErrorKind::Protocol,
-                        format!("the application has no layer `{digest}` for its component"),
+                        format!(
+                            "the Spin application has no layer with the digest `{digest}` of its component"
+                        ),
                     )
                 })?;
                 Ok(Resolved::file(oci.clone(), artifact, layer.part()).into())
@@ -168,7 +179,8 @@ impl Source for OciSource {
 pub(crate) mod fuzzing {
     use super::{Document, ImageConfig, Select, select, spin};
 
-    /// Reads it as everything that such bytes can be.
+    /// Parses the bytes as each document that a registry can send: a manifest, an index, an image
+    /// configuration and the description of a Spin application.
     pub fn manifest(bytes: &[u8]) {
         match Document::parse(bytes) {
             Ok(Document::Manifest(manifest)) => {
@@ -194,13 +206,13 @@ impl OciSource {
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
         let config = match &manifest.config {
-            // Artifacts without a configuration of their own name an empty one.
+            // Other artifacts have a configuration of another type, often the empty descriptor.
             Some(config)
                 if config.media_type.contains("image.v1+json")
                     || config.media_type.contains("image.config") =>
             {
                 let bytes = self
-                    .small_blob(oci, config, "the image's configuration", context)
+                    .small_blob(oci, config, "image configuration", context)
                     .await?;
                 ImageConfig::parse(&bytes)?
             }
@@ -218,7 +230,7 @@ impl OciSource {
         })
     }
 
-    /// A manifest or index, whole and with the digest that it was asked for by.
+    /// Fetches a manifest or index by its digest, and verifies the digest.
     async fn document(
         &self,
         oci: &OciReference,
@@ -244,7 +256,7 @@ impl OciSource {
         )
     }
 
-    /// A blob that says something about the others.
+    /// Fetches a small blob into memory and verifies its digest. `what` names the blob in errors.
     async fn small_blob(
         &self,
         oci: &OciReference,
@@ -267,7 +279,10 @@ impl OciSource {
         Ok(bytes)
     }
 
-    /// Asks by `HEAD`, which registries do not count as a pull; the few that leave the digest out, or know no `HEAD`, are asked by `GET`.
+    /// The digest of the manifest that the tag names.
+    ///
+    /// Sends `HEAD`, which registries do not count as a pull. A few registries do not support
+    /// `HEAD` or send no `Docker-Content-Digest`: for these, sends `GET` and computes the digest.
     async fn digest_of_tag(
         &self,
         oci: &OciReference,
@@ -277,7 +292,7 @@ impl OciSource {
         let what = format!("tag `{}` of `{}`", oci.manifest(), oci.repository());
         let header = match self.request(oci, &path, Method::HEAD, &what, context).await {
             Ok(answer) => answer.headers.get("docker-content-digest").cloned(),
-            // It knows no `HEAD`.
+            // The registry does not support `HEAD`.
             Err(error) if error.kind() == ErrorKind::Protocol => None,
             Err(error) => return Err(error),
         };
@@ -307,7 +322,9 @@ fn verify(digest: &Digest, bytes: &[u8], what: &str) -> Result<(), Error> {
     }
     Err(Error::new(
         ErrorKind::DigestMismatch,
-        format!("the registry's {what} has the digest `{actual}`"),
+        format!("the content of {what} has another digest: `{actual}`"),
     )
-    .hint("the registry, or something before it, changed it: do not use it until you know why"))
+    .hint(
+        "the registry, a mirror or a proxy changed the content: do not use it until you know why",
+    ))
 }

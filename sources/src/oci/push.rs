@@ -1,6 +1,13 @@
-//! Publishing a module in the CNCF's layout for WebAssembly artifacts, version 0 (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>).
+//! Pushes a module as an artifact in the CNCF's format for WebAssembly, version 0
+//! (<https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/>).
 //!
-//! Uploads are the distribution specification's: start a session, put the blob where the registry says, then the manifest.
+//! The steps are those of the distribution specification ("Pushing a blob monolithically"):
+//!
+//! 1. `POST` opens an upload session, and the registry returns its `Location`;
+//! 2. `PUT` sends the blob to that location;
+//! 3. after both blobs, `PUT` sends the manifest.
+//!
+//! A blob that the registry already has is not uploaded: `HEAD` finds it.
 
 use std::collections::BTreeMap;
 
@@ -22,30 +29,30 @@ use crate::{Digest, Error, ErrorKind};
 
 const BINARY: &str = "application/octet-stream";
 
-/// A module to publish, and what its artifact says of it.
+/// A module to push, with its metadata.
 #[derive(Clone, Debug)]
 pub struct Publication {
-    /// The module.
+    /// The bytes of the module.
     pub module: Bytes,
-    /// When it was made, RFC 3339.
+    /// The time of creation, RFC 3339.
     pub created: String,
-    /// What it wants and offers, if it is a component.
+    /// The interfaces of a component. `None` for a core module.
     pub component: Option<Interfaces>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The names of interfaces.
+/// The names of a component's interfaces.
 #[derive(Clone, Debug, Serialize)]
 pub struct Interfaces {
-    /// What the component offers.
+    /// Names of the interfaces that the component exports.
     pub exports: Vec<String>,
-    /// What it wants.
+    /// Names of the interfaces that the component imports.
     pub imports: Vec<String>,
 }
 
 impl Publication {
-    /// The configuration that goes beside the module.
+    /// The configuration blob of the artifact.
     fn config(&self, module: &Digest) -> Bytes {
         let os = if self.component.is_some() {
             "wasip2"
@@ -60,7 +67,7 @@ impl Publication {
     }
 }
 
-/// A blob to upload, as manifests describe it.
+/// A blob to upload, with the fields of its descriptor.
 struct Blob<'a> {
     media_type: &'a str,
     digest: Digest,
@@ -95,7 +102,7 @@ fn manifest(config: &Blob<'_>, module: &Blob<'_>, annotations: &BTreeMap<String,
 }
 
 impl OciSource {
-    /// Publishes under the reference's tag; the digest of the manifest.
+    /// Pushes the module under the tag of the reference. Returns the digest of the manifest.
     pub(crate) async fn push(
         &self,
         oci: &OciReference,
@@ -131,12 +138,12 @@ impl OciSource {
         context: &Context<'_>,
     ) -> Result<(), Error> {
         let what = format!("upload of the {what} to `{}`", repository.name);
-        let there = repository.url(&format!("blobs/{}", blob.digest), context)?;
-        let there = Request {
+        let url = repository.url(&format!("blobs/{}", blob.digest), context)?;
+        let exists = Request {
             method: Method::HEAD,
-            ..Request::get(there)
+            ..Request::get(url)
         };
-        match self.send(repository, &there, &what, context).await {
+        match self.send(repository, &exists, &what, context).await {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -151,7 +158,7 @@ impl OciSource {
             let registry = repository.registry;
             Error::new(
                 ErrorKind::Protocol,
-                format!("registry `{registry}` does not say where to put an upload"),
+                format!("registry `{registry}` sends no usable `Location` for an upload"),
             )
         };
         let location = answer
@@ -173,7 +180,7 @@ impl OciSource {
                 .await
                 .map(drop);
         }
-        // Registries may keep blobs elsewhere. Credentials do not go there.
+        // The registry may name a storage server. Credentials for the registry are not sent there.
         let answer = context.http.send(&upload).await?;
         if answer.status == StatusCode::CREATED {
             Ok(())

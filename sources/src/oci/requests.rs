@@ -1,4 +1,4 @@
-//! Requests to a registry and its mirrors, with each credential in turn.
+//! Requests to a registry and its mirrors. Each request tries the matching credentials in order.
 
 use net::{Request, Response};
 use reqwest::Method;
@@ -13,7 +13,8 @@ use crate::source::Context;
 use crate::{Error, ErrorKind};
 
 impl OciSource {
-    /// Asks the mirrors, and then the registry.
+    /// Sends the request to each mirror in order, and then to the registry, until one succeeds.
+    /// `what` names the resource in errors.
     pub(super) async fn request(
         &self,
         oci: &OciReference,
@@ -29,14 +30,21 @@ impl OciSource {
             .into_iter()
             .flatten()
         {
-            let there = Repository {
+            let mirrored = Repository {
                 registry: mirror,
                 name: oci.repository(),
             };
-            match self.request_from(there, path, &method, what, context).await {
+            match self
+                .request_from(mirrored, path, &method, what, context)
+                .await
+            {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
-                    tracing::info!(mirror, %error, "the mirror does not have it; asking the next");
+                    tracing::info!(
+                        mirror,
+                        %error,
+                        "the request to the mirror failed; the next mirror or the registry is tried"
+                    );
                 }
             }
         }
@@ -66,7 +74,10 @@ impl OciSource {
         self.send(repository, &request, what, context).await
     }
 
-    /// Sends with one credential after the other. Only where there are none, without: a wrong password must not look like a right one.
+    /// Sends the request with each matching credential in turn, until the registry accepts one.
+    ///
+    /// The request is sent without credentials only if no credential matches. Otherwise a public
+    /// repository would hide a wrong password.
     pub(super) async fn send(
         &self,
         repository: Repository<'_>,
@@ -77,17 +88,20 @@ impl OciSource {
         let Repository { registry, name } = repository;
         let mut candidates = context.candidates(&format!("{registry}/{name}"));
         candidates.truncate(MAX_CANDIDATES);
-        let asking = if candidates.is_empty() {
+        let attempts = if candidates.is_empty() {
             vec![None]
         } else {
             candidates.iter().map(Some).collect()
         };
         let mut refused = None;
-        for who in asking {
-            let answer = self.request_as(repository, request, who, context).await?;
+        for candidate in attempts {
+            let answer = self
+                .request_as(repository, request, candidate, context)
+                .await?;
             match answer.status.as_u16() {
                 200..=299 => return Ok(answer),
-                // Some say of what one may not see that it is not there; and a wrong password says nothing of what a right one was told.
+                // Some registries return 404 for a repository that the user may not read. A later
+                // 401 for a wrong password must not replace that 404.
                 401 | 403 if refused.is_some() => {}
                 401 | 403 | 404 => refused = Some(answer),
                 _ => return Err(answer.error(what).into()),
@@ -100,20 +114,21 @@ impl OciSource {
             Some(answer) => preemptive::refused(&answer, what, &candidates, self.remedy),
             None => Error::new(
                 ErrorKind::Protocol,
-                format!("registry `{registry}` was not asked for {what}"),
+                format!("no request for {what} was sent to registry `{registry}`"),
             ),
         })
     }
 
-    /// Asks with one credential, or none; on 401, once more with what the registry wants for it.
+    /// Sends the request with one credential, or without. On 401, obtains the `Authorization`
+    /// header that the challenge asks for, and sends the request once more.
     async fn request_as(
         &self,
         repository: Repository<'_>,
         request: &Request,
-        who: Option<&Candidate>,
+        candidate: Option<&Candidate>,
         context: &Context<'_>,
     ) -> Result<Response, Error> {
-        let known = self.headers.known(repository, who)?;
+        let known = self.headers.known(repository, candidate)?;
         let answer = context
             .http
             .send(&Request {
@@ -124,10 +139,10 @@ impl OciSource {
         if answer.status.as_u16() != 401 {
             return Ok(answer);
         }
-        self.headers.forget(repository, who);
+        self.headers.forget(repository, candidate);
         let obtained = self
             .headers
-            .obtain(repository, who, &answer.headers, context)
+            .obtain(repository, candidate, &answer.headers, context)
             .await?;
         let Some(header) = obtained else {
             return Ok(answer);
@@ -140,11 +155,12 @@ impl OciSource {
     }
 }
 
-/// Where a request goes.
+/// The repository of a request, on one registry or mirror.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Repository<'a> {
-    /// The registry's host and port.
+    /// The host and port of the registry.
     pub(super) registry: &'a str,
+    /// The name of the repository, `library/alpine`.
     pub(super) name: &'a str,
 }
 

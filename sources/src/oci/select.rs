@@ -1,14 +1,14 @@
-//! Which of an index's children, and which of a manifest's layers, is the module.
+//! Chooses the manifest of an index, and the layer of a manifest, that has the module.
 //!
-//! | layout | told by |
-//! |---|---|
-//! | CNCF artifact, `wasm-to-oci`, `wasme`, runwasi, oras with a type | one layer with a WebAssembly type |
-//! | oras without a type | a layer whose title ends in `.wasm` |
-//! | Spin application | a layer with the application's description: the module is one of its components' |
-//! | image | layers that are tar archives: the module is a file in them |
+//! | layout | recognised by | module |
+//! |---|---|---|
+//! | CNCF artifact, `wasm-to-oci`, `wasme`, runwasi, oras with a type | one layer with a WebAssembly media type | that layer |
+//! | oras without a type | a layer with a title that ends in `.wasm` | that layer |
+//! | Spin application | a layer with the description of the application | the layer of one component |
+//! | image | layers that are tar archives | a file in the layers |
 //!
-//! Media types are hints, nothing more: what a layer really is shows when it is there. More than one candidate is an error
-//! that lists them, and never a guess.
+//! Media types are only hints. The real format of a layer is detected after the download. Several
+//! candidates are an error that lists them.
 
 use crate::package::is_module_name;
 use crate::reference::Select;
@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind};
 
 use super::manifest::{Descriptor, Manifest};
 
-/// Layers that are a module as they are. Suffixes for compression are cut off before.
+/// Media types of layers that are a module, without the suffix for the compression.
 const MODULE_TYPES: [&str; 6] = [
     // CNCF: https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/
     CNCF_MODULE,
@@ -24,7 +24,7 @@ const MODULE_TYPES: [&str; 6] = [
     "application/vnd.wasm.content.layer.v1+wasm",
     // wasme
     "application/vnd.module.wasm.content.layer.v1+wasm",
-    // runwasi, now and before
+    // runwasi, new and old
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
     "application/vnd.w3c.wasm.module.v1+wasm",
     "application/vnd.w3c.wasm.component.v1+wasm",
@@ -32,23 +32,24 @@ const MODULE_TYPES: [&str; 6] = [
 const SPIN_APPLICATION: &str = "application/vnd.fermyon.spin.application.v1+config";
 pub(super) const CNCF_MODULE: &str = "application/wasm";
 pub(super) const CNCF_CONFIG: &str = "application/vnd.wasm.config.v0+json";
-/// `vnd.docker.reference.type` of build attestations, which are no images.
+/// The annotation of BuildKit's attestation manifests, which are not images: its key and its value.
 const ATTESTATION: (&str, &str) = ("vnd.docker.reference.type", "attestation-manifest");
-/// What runs here, best first.
+/// `platform.os` of the supported platforms, best first.
 const PLATFORMS: [&str; 3] = ["wasip2", "wasip1", "wasi"];
 
-/// Where the module is.
+/// The place of the module in a manifest.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// This layer is it.
+    /// The module is this layer.
     Layer(Descriptor),
-    /// It is a file in the layers of an image.
+    /// The module is a file in the layers of an image.
     Image,
-    /// One of a Spin application's components, which this layer describes.
+    /// The module is a component of a Spin application. This layer has the description of the
+    /// application.
     Spin(Descriptor),
 }
 
-/// The child of an index that runs here.
+/// Chooses the manifest of an index that is for WebAssembly.
 pub(super) fn child(children: &[Descriptor]) -> Result<&Descriptor, Error> {
     let real: Vec<&Descriptor> = children
         .iter()
@@ -72,7 +73,7 @@ pub(super) fn child(children: &[Descriptor]) -> Result<&Descriptor, Error> {
         }
     }
     if let [only] = real.as_slice() {
-        // Built for one platform, whatever its index calls it.
+        // The platform in the index is ignored: the only manifest may be labelled wrongly.
         return Ok(only);
     }
     let platform = |child: &&Descriptor| match &child.platform {
@@ -80,9 +81,11 @@ pub(super) fn child(children: &[Descriptor]) -> Result<&Descriptor, Error> {
         None => "unknown".to_owned(),
     };
     let platforms = real.iter().map(platform).collect::<Vec<_>>().join(", ");
-    let message = format!("the index has no manifest for WebAssembly; it is for: {platforms}");
-    Err(Error::new(ErrorKind::Unsupported, message)
-        .hint("publish a manifest for `wasip1/wasm`, or name one by its digest, `…@sha256:…`"))
+    let message =
+        format!("the index has no manifest for WebAssembly; its platforms are: {platforms}");
+    Err(Error::new(ErrorKind::Unsupported, message).hint(
+        "publish a manifest for `wasip1/wasm`, or name a manifest by its digest, `…@sha256:…`",
+    ))
 }
 
 fn is_attestation(child: &Descriptor) -> bool {
@@ -94,40 +97,44 @@ fn is_attestation(child: &Descriptor) -> bool {
             .is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown")
 }
 
-/// The layer or layers with the module.
+/// Chooses the layer or layers that have the module. `select` is the choice of the reference.
 pub(super) fn layer(manifest: &Manifest, select: Option<&Select>) -> Result<Choice, Error> {
     let layers = &manifest.layers;
-    let spin = layers
-        .iter()
-        .find(|layer| layer.media_type == SPIN_APPLICATION);
     match select {
         Some(Select::Path(path)) if !layers.iter().any(|layer| is_archive(&layer.media_type)) => {
-            let message =
-                format!("there is no `{path}` in it: it is an artifact, and no image with files");
-            return Err(Error::new(ErrorKind::NotFound, message)
-                .hint("leave out `path`, or choose a `layer`"));
+            let message = format!("the artifact has no file `{path}`: it is not an image");
+            Err(Error::new(ErrorKind::NotFound, message)
+                .hint("leave out `path`, or choose a `layer`"))
         }
-        Some(Select::Path(_)) => return Ok(Choice::Image),
-        Some(Select::Layer(wanted)) => {
-            return match (named(layers, wanted), spin) {
-                (Some(layer), _) => Ok(Choice::Layer(layer.clone())),
-                (None, Some(application)) => Ok(Choice::Spin(application.clone())),
-                (None, None) => {
-                    let message = format!(
-                        "the artifact has no layer `{wanted}`; it has: {}",
-                        listed(layers)
-                    );
-                    Err(Error::new(ErrorKind::NotFound, message))
-                }
-            };
-        }
-        None => {}
+        Some(Select::Path(_)) => Ok(Choice::Image),
+        Some(Select::Layer(wanted)) => named_layer(layers, wanted),
+        None => only_module(manifest),
     }
+}
+
+/// The layer with this digest, title or number; or the component of a Spin application.
+fn named_layer(layers: &[Descriptor], wanted: &str) -> Result<Choice, Error> {
+    match (named(layers, wanted), spin_application(layers)) {
+        (Some(layer), _) => Ok(Choice::Layer(layer.clone())),
+        (None, Some(application)) => Ok(Choice::Spin(application.clone())),
+        (None, None) => {
+            let message = format!(
+                "the artifact has no layer `{wanted}`; its layers are: {}",
+                listed(layers)
+            );
+            Err(Error::new(ErrorKind::NotFound, message))
+        }
+    }
+}
+
+/// The only layer that is a module, or the layers of an image.
+fn only_module(manifest: &Manifest) -> Result<Choice, Error> {
+    let layers = &manifest.layers;
     let modules: Vec<&Descriptor> = layers
         .iter()
         .filter(|layer| is_module(layer, manifest))
         .collect();
-    match (modules.as_slice(), spin) {
+    match (modules.as_slice(), spin_application(layers)) {
         ([module], _) => Ok(Choice::Layer((*module).clone())),
         ([], _) if layers.iter().any(|layer| is_archive(&layer.media_type)) => Ok(Choice::Image),
         ([], _) => {
@@ -146,7 +153,7 @@ pub(super) fn layer(manifest: &Manifest, select: Option<&Select>) -> Result<Choi
         (_, Some(application)) => Ok(Choice::Spin(application.clone())),
         _ if manifest.config_type() == CNCF_CONFIG => {
             let message = format!(
-                "the artifact holds {} modules, and its format allows one",
+                "the artifact holds {} modules, but its format allows one",
                 modules.len()
             );
             Err(Error::new(ErrorKind::Ambiguous, message)
@@ -159,23 +166,31 @@ pub(super) fn layer(manifest: &Manifest, select: Option<&Select>) -> Result<Choi
     }
 }
 
+/// The layer with the description of a Spin application.
+fn spin_application(layers: &[Descriptor]) -> Option<&Descriptor> {
+    layers
+        .iter()
+        .find(|layer| layer.media_type == SPIN_APPLICATION)
+}
+
 fn is_module(layer: &Descriptor, manifest: &Manifest) -> bool {
     let plain = layer
         .media_type
         .trim_end_matches("+gzip")
         .trim_end_matches("+zstd");
     let titled = layer.title().is_some_and(is_module_name);
-    let said = manifest.artifact_type.contains("wasm") || manifest.config_type().contains(".wasm.");
-    MODULE_TYPES.contains(&plain) || titled || (said && manifest.layers.len() == 1)
+    let is_wasm_artifact =
+        manifest.artifact_type.contains("wasm") || manifest.config_type().contains(".wasm.");
+    MODULE_TYPES.contains(&plain) || titled || (is_wasm_artifact && manifest.layers.len() == 1)
 }
 
-/// Tar archives of OCI and Docker, distributable or not.
+/// Whether the media type is a tar archive of OCI or Docker, distributable or not.
 fn is_archive(media_type: &str) -> bool {
     media_type.contains(".layer.") && media_type.contains(".tar")
         || media_type.contains("rootfs") && media_type.contains(".tar")
 }
 
-/// By digest, title or number.
+/// The layer with this digest, title or number.
 fn named<'a>(layers: &'a [Descriptor], wanted: &str) -> Option<&'a Descriptor> {
     let by_name = layers
         .iter()
@@ -206,7 +221,7 @@ fn listed<'a>(layers: impl IntoIterator<Item = &'a Descriptor>) -> String {
 fn ambiguous(what: &str, candidates: &[&Descriptor]) -> Error {
     let message = format!("{what}: {}", listed(candidates.iter().copied()));
     Error::new(ErrorKind::Ambiguous, message)
-        .hint("choose one with `module: {oci: {ref: …, layer: …}}`, by digest or title")
+        .hint("choose a layer by digest or title: `module: {oci: {ref: …, layer: …}}`")
 }
 
 #[cfg(test)]
@@ -253,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn every_layout_has_its_layer() {
+    fn the_module_is_found_in_every_layout() {
         let types = MODULE_TYPES.iter().map(|name| (*name).to_owned());
         for media_type in types.chain([
             "application/wasm+gzip".to_owned(),
@@ -293,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_an_error_unless_one_is_chosen() {
+    fn several_modules_are_an_error_unless_a_layer_is_chosen() {
         let a = blob("application/wasm", Some("a.wasm"));
         let b = blob("application/wasm", Some("b.wasm"));
         let two = manifest("x", vec![a.clone(), b.clone()]);
@@ -336,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_platform_of_an_index() {
+    fn the_best_platform_of_an_index_is_chosen() {
         let p1 = for_platform("wasip1", "wasm");
         let p2 = for_platform("wasip2", "wasm");
         let linux = for_platform("linux", "amd64");
@@ -350,7 +365,7 @@ mod tests {
         assert_eq!(
             child(&[linux.clone(), attestation]).unwrap(),
             &linux,
-            "the only one, mislabelled"
+            "the only manifest is chosen although its platform is wrong"
         );
         let error = child(&[linux.clone(), for_platform("linux", "arm64")]).unwrap_err();
         assert!(

@@ -1,5 +1,7 @@
-//! The description of a Spin application: which of its layers is which component
-//! (`crates/locked-app` of <https://github.com/spinframework/spin>, Apache-2.0: the shape alone).
+//! The description of a Spin application (its "locked app"): the layer of each component.
+//!
+//! The format is that of `crates/locked-app` of <https://github.com/spinframework/spin>
+//! (Apache-2.0). No code was copied.
 
 use serde::Deserialize;
 
@@ -21,7 +23,8 @@ struct Source {
     digest: Option<String>,
 }
 
-/// The digest of a component's module: of the one that is wanted, or of the only one.
+/// The digest of the module of one component: of the `wanted` component, or of the only component
+/// if none is `wanted`.
 pub(super) fn component(description: &[u8], wanted: Option<&str>) -> Result<Digest, Error> {
     let malformed = || {
         Error::new(
@@ -67,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_only_component_or_the_named_one() {
+    fn the_only_component_is_chosen_and_several_need_a_name() {
         let digest = Digest::of(b"a");
         let component_of = |id: &str| {
             format!(

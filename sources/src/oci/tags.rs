@@ -1,4 +1,4 @@
-//! The list of a repository's tags, page by page.
+//! The list of a repository's tags (`tags/list` of the distribution specification), page by page.
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -11,14 +11,14 @@ use crate::{Error, ErrorKind};
 const TAGS_IN_PAGE: usize = 1000;
 const MAX_TAG_PAGES: usize = 20;
 
-/// A page of tags.
+/// One page of the list.
 #[derive(Deserialize)]
 struct Tags {
     tags: Option<Vec<String>>,
 }
 
 impl OciSource {
-    /// All tags of a repository.
+    /// Lists all tags of a repository.
     pub(crate) async fn tags(
         &self,
         oci: &OciReference,
@@ -41,7 +41,7 @@ impl OciSource {
                 Error::new(ErrorKind::Protocol, format!("the {what} is malformed")).caused_by(error)
             })?;
             let page = page.tags.unwrap_or_default();
-            // Tags are word characters, dots and hyphens: they need no escaping.
+            // Tags have only letters, digits, `_`, `.` and `-`, which need no escaping in a URL.
             let next = page
                 .last()
                 .filter(|tag| {
@@ -55,9 +55,10 @@ impl OciSource {
                 _ => return Ok(tags),
             }
         }
-        Err(
-            Error::new(ErrorKind::TooLarge, format!("the {what} has no end"))
-                .hint("name a version"),
+        Err(Error::new(
+            ErrorKind::TooLarge,
+            format!("the {what} has more than {MAX_TAG_PAGES} pages"),
         )
+        .hint("name a version in the reference"))
     }
 }

@@ -1,8 +1,14 @@
-//! Signatures without keys: a certificate authority knows who signed, a public log keeps that it was signed
-//! (<https://docs.sigstore.dev/cosign/signing/overview/>).
+//! Keyless signatures of Sigstore (<https://docs.sigstore.dev/cosign/signing/overview/>).
 //!
-//! The certificate, the log's proof and the signature are checked by `sigstore-verify`, of the Sigstore project; which identity counts is
-//! checked here. Bundles alone carry what is needed for that, so signatures in the older layout do not count.
+//! A certificate authority (Fulcio) issues a short-lived certificate for an OIDC identity. A
+//! transparency log (Rekor) records the signature.
+//!
+//! `sigstore-verify`, a crate of the Sigstore project, verifies the certificate, the inclusion
+//! proof of the log and the signature. This file compares the identity with that of the operator's
+//! rule.
+//!
+//! Only Sigstore bundles have everything that the verification needs. So keyless signatures in the
+//! older layout are not supported.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,14 +22,14 @@ use sigstore_verify::{VerificationPolicy, Verifier};
 use crate::policy::Identity;
 use crate::{Digest, Error, ErrorKind};
 
-/// Why a signature is not accepted.
+/// The reason why a signature is rejected.
 #[derive(Debug, thiserror::Error)]
 enum Rejection {
     #[error("{0}")]
     Invalid(String),
-    #[error("`{0}` signed it")]
+    #[error("the signature is of `{0}`")]
     OtherIdentity(String),
-    #[error("its certificate has no identity")]
+    #[error("the certificate has no identity")]
     NoIdentity,
 }
 
@@ -33,7 +39,7 @@ impl Rejection {
     }
 }
 
-/// An identity, with what certificates are checked by.
+/// A trusted identity, with the verifier for its trust root.
 #[derive(Clone)]
 pub struct Signer {
     identity: Identity,
@@ -49,9 +55,11 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
+    /// Creates the signer of an identity. Parses the trust root.
+    ///
     /// # Errors
     ///
-    /// The trust root is not one.
+    /// [`Identity::trusted_root`] is not the text of a `trusted_root.json`.
     pub fn new(identity: &Identity) -> Result<Self, Error> {
         let json = identity
             .trusted_root
@@ -70,7 +78,9 @@ impl Signer {
         })
     }
 
-    /// Whether the bundle says that this identity signed something about the manifest `artifact`.
+    /// Whether the bundle is a valid statement of this identity about the manifest `artifact`.
+    ///
+    /// The caller checks the predicate type: the bundle may be an attestation.
     pub(crate) fn signed(&self, bundle: &Bytes, artifact: &Digest) -> bool {
         self.verify(bundle, artifact)
             .map_err(|reason| tracing::info!(%artifact, %reason, "a signature is not accepted"))
@@ -98,8 +108,8 @@ impl Signer {
 mod tests {
     use super::*;
 
-    /// Made by cosign, and in its own tests (`pkg/cosign/testdata`, Apache-2.0): a person's attestation about a manifest, and the trust root of
-    /// Sigstore's public services.
+    /// A person's attestation about a manifest, and the trust root of Sigstore's public services.
+    /// Both are from the tests of cosign (`pkg/cosign/testdata`, Apache-2.0).
     const BUNDLE: &str = include_str!("../../tests/fixtures/oci-attestation.sigstore.json");
     const ROOT: &str = include_str!("../../tests/fixtures/trusted_root_pgi.json");
     const MANIFEST: &str =
@@ -123,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn who_signed_what_counts() {
+    fn identity_issuer_and_manifest_must_match() {
         signed(BUNDLE, MANIFEST, |_| {}).unwrap();
         signed(BUNDLE, MANIFEST, |identity| identity.trusted_root = None).unwrap();
         signed(BUNDLE, MANIFEST, |identity| {
@@ -135,7 +145,7 @@ mod tests {
                 identity.subject = subject.to_owned();
             })
             .unwrap_err();
-            assert_eq!(error, "`cody@soyland.com` signed it", "{subject}");
+            assert_eq!(error, "the signature is of `cody@soyland.com`", "{subject}");
         }
         let error = signed(BUNDLE, MANIFEST, |identity| {
             identity.issuer = "https://accounts.google.com".to_owned();
@@ -147,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_does_not_count() {
+    fn changed_bundles_are_rejected() {
         let another_authority = ROOT.replace("fulcio.sigstore.dev", "fulcio.example.com");
         signed(BUNDLE, MANIFEST, |identity| {
             identity.trusted_root = Some(another_authority.clone());
@@ -168,7 +178,7 @@ mod tests {
                 .and_then(|text| text.as_str())
                 .unwrap_or_else(|| panic!("{pointer}"))
                 .to_owned();
-            // In the middle: a digit that is another.
+            // Replaces one character in the middle of the text.
             let (head, tail) = text.split_at(text.len() / 2);
             let other = if tail.starts_with('1') { "2" } else { "1" };
             *changed.pointer_mut(pointer).unwrap() = format!("{head}{other}{}", &tail[1..]).into();
@@ -188,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trust_root() {
+    fn a_malformed_trust_root_is_an_error() {
         for root in ["", "{}x", "/etc/trusted_root.json"] {
             let identity = Identity {
                 trusted_root: Some(root.to_owned()),

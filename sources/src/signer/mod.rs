@@ -17,16 +17,16 @@ const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 5] = [
     ring::RSA_PKCS1_2048_8192_SHA256,
 ];
 
-/// A public key, as `cosign` writes it.
+/// A public key in the format of `cosign`'s `cosign.pub`.
 #[derive(Clone, Debug)]
 pub struct PublicKey(SubjectPublicKeyInfoDer<'static>);
 
 impl PublicKey {
-    /// Reads a key in PEM.
+    /// Parses a public key in PEM.
     ///
     /// # Errors
     ///
-    /// It is not one, or not of a kind that is known.
+    /// The text is not a public key in PEM.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
         let invalid = || {
             Error::new(
@@ -39,6 +39,7 @@ impl PublicKey {
         Ok(Self(key))
     }
 
+    /// Whether `signature` is a valid signature of the message with this key.
     pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let Ok(key) = RawPublicKeyEntity::try_from(&self.0) else {
             return false;
@@ -49,18 +50,19 @@ impl PublicKey {
     }
 }
 
-/// One that an operator trusts.
+/// A signer that the operator trusts.
 #[derive(Clone, Debug)]
 pub enum Signer {
-    /// Whoever has the private key.
+    /// The owner of the private key for this public key.
     Key(PublicKey),
-    /// Somebody that a certificate authority knows.
+    /// An identity of Sigstore's keyless signatures.
     #[cfg(feature = "keyless")]
     Keyless(keyless::Signer),
 }
 
 impl Signer {
-    /// Whether it is a key, and that signed the message.
+    /// Whether `signature` is a valid signature of the message with the signer's key. Always false
+    /// for a keyless signer.
     pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::Key(key) => key.signed(message, signature),
@@ -73,20 +75,21 @@ impl Signer {
 /// The signature that a rule of the operator requires.
 #[derive(Clone, Debug)]
 pub struct RequiredSignature {
-    /// The name of the rule, for errors.
+    /// Name of the rule for errors: `` `sources.policy.signatures[0]` ``.
     pub rule: String,
-    /// One of these must have signed.
+    /// The accepted signers. A signature of one of them is enough.
     pub signers: Vec<Signer>,
 }
 
 impl RequiredSignature {
-    /// The error for content that has no place for a signature.
+    /// The error for a source without signatures.
     pub(crate) fn cannot_be_signed(&self) -> Error {
         let message = format!(
             "{} requires a signature, which only modules in OCI registries can have",
             self.rule
         );
-        Error::new(ErrorKind::Denied, message).hint("publish the module in a registry, and sign it")
+        Error::new(ErrorKind::Denied, message)
+            .hint("push the module to an OCI registry, and sign it with `cosign sign`")
     }
 }
 
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_key() {
+    fn a_malformed_key_is_an_error() {
         for pem in [
             "",
             "x",

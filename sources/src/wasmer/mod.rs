@@ -1,7 +1,11 @@
-//! Packages of the Wasmer registry, which took over those of WAPM.
+//! Packages of the Wasmer registry, the successor of WAPM.
 //!
-//! Its API is GraphQL; the schema is in the crate `wasmer-backend-api` (MIT). A package's file has a hash there, unless it is so old that
-//! it is an archive. Where files are downloaded is signed and ends soon, so it is asked for at each download and never kept.
+//! The registry has a GraphQL API. The schema is in the crate `wasmer-backend-api` (MIT).
+//!
+//! - The file of a package is a WEBC container, and the registry has its SHA-256. Old packages are
+//!   archives without a digest.
+//! - The download URL is signed and expires soon. So it is requested for each download and never
+//!   stored.
 
 use async_trait::async_trait;
 use net::{Body, Caching, Request, display_url};
@@ -14,9 +18,9 @@ use crate::reference::{Endpoint, WasmerReference};
 use crate::source::{Context, Resolution, Source, Streamed};
 use crate::{Digest, Error, ErrorKind, Part, Reference, Resolved, Unpack};
 
-/// The registry, unless the operator names another.
+/// Host of the default registry.
 pub const REGISTRY: &str = "registry.wasmer.io";
-/// What the registry was called, and what people write.
+/// Former names of the default registry, and names that users write for it.
 const OTHER_NAMES: [&str; 4] = [
     "wapm.io",
     "registry.wapm.io",
@@ -26,7 +30,7 @@ const OTHER_NAMES: [&str; 4] = [
 const API_PATH: &str = "/graphql";
 const MAX_ANSWER: u64 = 4 << 20;
 
-/// The one query. Names are variables of it, and never part of its text.
+/// The only GraphQL query. Package names are variables and never part of the text.
 pub const QUERY: &str = "query GetPackageVersion($name: String!, $version: String) {
   getPackageVersion(name: $name, version: $version) {
     version
@@ -80,7 +84,8 @@ struct PackageVersion {
     v2: Option<Distribution>,
 }
 
-/// `PackageDistribution`. A container is under one name or the other.
+/// `PackageDistribution` of the schema. A container has the fields of `webc` or of `pirita`, its
+/// former name.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Distribution {
@@ -93,7 +98,7 @@ struct Distribution {
     webc_size: Option<u64>,
 }
 
-/// A container of a package, as far as the registry names it.
+/// The fields of a container in the registry's response.
 struct Container<'a> {
     url: Option<&'a str>,
     hash: Option<&'a str>,
@@ -116,24 +121,29 @@ impl Distribution {
     }
 }
 
-/// A version of a package, and where it is now.
+/// A version of a package, with its current download URL.
 struct Found {
+    /// URL of the registry's API.
     api: Url,
     version: String,
+    /// URL of the file.
     url: Url,
-    /// An archive has neither.
+    /// Digest of the file. `None` for an archive.
     digest: Option<Digest>,
+    /// Size of the file in bytes, if the registry sends it.
     size: Option<u64>,
 }
 
 impl WasmerSource {
-    /// A source of the packages in `registry`, unless a reference names another.
+    /// Creates a source. `registry` is the default registry instead of [`REGISTRY`]. A reference
+    /// may name another registry.
     pub fn new(registry: Option<Endpoint>) -> Result<Self, Error> {
         Ok(Self {
             registry: registry.map_or_else(|| REGISTRY.parse(), Ok)?,
         })
     }
 
+    /// Looks up the version and the download URL of a package.
     async fn find(&self, package: &WasmerReference, context: &Context<'_>) -> Result<Found, Error> {
         let registry = package.registry().unwrap_or(&self.registry);
         let url = api(registry.url(API_PATH, context.http)?);
@@ -149,12 +159,12 @@ impl WasmerSource {
         if !answer.status.is_success() {
             return Err(answer.error(&what).into());
         }
-        let bytes = answer.bytes(MAX_ANSWER, "the registry's answer").await?;
+        let bytes = answer.bytes(MAX_ANSWER, "the registry's response").await?;
         let shown = display_url(&url);
         let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
             Error::new(
                 ErrorKind::Protocol,
-                format!("`{shown}` does not answer as a Wasmer registry"),
+                format!("the response of `{shown}` is not that of a Wasmer registry"),
             )
             .caused_by(error)
         })?;
@@ -184,20 +194,21 @@ impl WasmerSource {
     }
 }
 
-/// The API, under the one name that it has today.
+/// Replaces the former names of the default registry by [`REGISTRY`].
 fn api(mut url: Url) -> Url {
     if url
         .host_str()
         .is_some_and(|host| OTHER_NAMES.contains(&host))
         && url.port().is_none()
     {
-        // A name cannot be refused where another was.
+        // Cannot fail: the URL has a host name already.
         let _ = url.set_host(Some(REGISTRY));
     }
     url
 }
 
 impl PackageVersion {
+    /// Chooses the file to download: a container, or else the archive.
     fn files(self, api: Url, what: &str) -> Result<Found, Error> {
         if self.is_archived {
             return Err(Error::new(
@@ -209,7 +220,7 @@ impl PackageVersion {
         let malformed = |why: &str| {
             Error::new(
                 ErrorKind::Protocol,
-                format!("the registry's answer for {what} {why}"),
+                format!("the registry's response for {what} {why}"),
             )
         };
         let parse = |url: &str| {
@@ -217,7 +228,7 @@ impl PackageVersion {
         };
         let version = self.version;
         if semver::Version::parse(&version).is_err() {
-            return Err(malformed("has a version that is none"));
+            return Err(malformed("has an invalid version"));
         }
         let distributions = [self.v3, self.v2].into_iter().flatten().collect::<Vec<_>>();
         for container in distributions.iter().flat_map(Distribution::containers) {
@@ -265,7 +276,7 @@ impl Source for WasmerSource {
         {
             return Err(Error::new(
                 ErrorKind::Protocol,
-                "the registry answers with another version than was asked for",
+                "the registry returned another version than the requested version",
             ));
         }
         let unpack = Unpack::Wasmer {
@@ -279,7 +290,8 @@ impl Source for WasmerSource {
             }
             (Some(digest), _) => digest.clone(),
             (None, Some(digest)) => digest,
-            // Nobody says what an archive should be: what this registry sends first counts, and is remembered. A version is published once.
+            // The registry has no digest of an archive. The digest of the first download is stored,
+            // and a published version does not change (trust on first use).
             (None, None) => {
                 let origin = Reference::from(package.clone().at(found.version.clone()));
                 if let Some(known) = stored.filter(|known| known.origin == origin) {
@@ -311,7 +323,7 @@ impl Source for WasmerSource {
         .into())
     }
 
-    /// An archive is downloaded at once: the registry has no digest of it.
+    /// Resolving downloads an archive, because the registry has no digest of it.
     fn may_stream_on_resolve(&self, package: &WasmerReference) -> bool {
         package.digest().is_none()
     }
@@ -336,7 +348,10 @@ impl Source for WasmerSource {
     }
 }
 
-/// From wherever the registry keeps its files. Credentials go there only where that is the registry itself: it must not choose who else gets any.
+/// Downloads the file of a package.
+///
+/// The file may be on another server. Credentials are sent only to the registry itself: the
+/// registry must not choose another server that gets them.
 async fn download(found: Found, context: &Context<'_>) -> Result<Body, Error> {
     let what = format!("file `{}`", found.url.path());
     let own = found.url.origin() == found.api.origin();

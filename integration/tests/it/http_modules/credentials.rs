@@ -89,7 +89,10 @@ async fn secrets_supply_passwords_tokens_and_headers() {
     web.take_requests();
     for (name, expected) in [
         ("basic", "with the credentials of Secret `basic`"),
-        ("elsewhere", "(401 Unauthorized). It may need credentials"),
+        (
+            "elsewhere",
+            "(401 Unauthorized). The server may require credentials",
+        ),
         ("nowhere", "it does not say for which hosts it is"),
         (
             "empty",
