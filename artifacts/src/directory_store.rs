@@ -1,4 +1,4 @@
-//! A store in a directory of this machine: for the command line and for tests, with nothing installed.
+//! A store in a directory of the executor's own machine, for the command line and for tests.
 
 use std::fmt;
 use std::io;
@@ -14,14 +14,16 @@ use futures::stream::BoxStream;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
+use crate::blocking_io::spawn_io;
+use crate::store::ByteStream;
 use crate::{ArtifactStore, Body, Error, Object};
 
 const CHUNK_BYTES: usize = 256 << 10;
-/// In the names of files being written. They are no objects.
+/// Part of the names of incomplete files. Incomplete files are not objects.
 const PARTIAL_MARK: &str = ".partial-";
-static PARTIAL: AtomicU64 = AtomicU64::new(0);
+static PARTIAL_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Objects are files; a key is the path below the root.
+/// A store that keeps each object in a file. The key is the path of the file, relative to the root.
 #[derive(Clone)]
 pub struct DirectoryStore {
     path: PathBuf,
@@ -29,16 +31,17 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
-    /// Opens the directory, and makes it if it is missing.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |error| {
-            Error::store(
-                format_args!("the directory `{}` cannot be opened", path.display()),
-                error,
-            )
-        };
-        std::fs::create_dir_all(path).map_err(failed)?;
-        let root = Dir::open_ambient_dir(path, ambient_authority()).map_err(failed)?;
+    /// Opens the store in a directory. A missing directory is created.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let root = path.to_owned();
+        let opened = spawn_io(move || {
+            std::fs::create_dir_all(&root)?;
+            Dir::open_ambient_dir(&root, ambient_authority())
+        });
+        let root = opened.await.map_err(|error| {
+            let what = format_args!("the directory `{}` cannot be opened", path.display());
+            Error::store(what, error)
+        })?;
         Ok(Self {
             path: path.to_owned(),
             root: Arc::new(root),
@@ -50,10 +53,11 @@ impl DirectoryStore {
         key: &str,
         work: impl FnOnce(&Dir, &str) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let (root, owned) = (Arc::clone(&self.root), key.to_owned());
-        let done = tokio::task::spawn_blocking(move || work(&root, &owned)).await;
-        let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
-        done.map_err(|error| Error::store(format_args!("`{key}`"), error))
+        let root = Arc::clone(&self.root);
+        let owned = key.to_owned();
+        spawn_io(move || work(&root, &owned))
+            .await
+            .map_err(|error| Error::store(format_args!("`{key}`"), error))
     }
 }
 
@@ -76,22 +80,23 @@ impl ArtifactStore for DirectoryStore {
             let file = root.open(key)?;
             let metadata = file.metadata()?;
             if !metadata.is_file() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "it is no file"));
+                let message = "it is not a regular file";
+                return Err(io::Error::new(io::ErrorKind::NotFound, message));
             }
             Ok((file.into_std(), metadata.len()))
         };
         let (file, length) = self.blocking(key, open).await?;
         let key = key.to_owned();
-        let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES).map(
-            move |chunk| {
-                chunk.map_err(|error| Error::store(format_args!("reading `{key}`"), error))
-            },
-        );
+        let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES);
+        let stream = chunks.map(move |chunk| {
+            chunk.map_err(|error| Error::store(format_args!("reading `{key}`"), error))
+        });
         Ok(Body::new(stream.boxed(), Some(length)))
     }
 
-    async fn put(&self, key: &str, mut body: Body) -> Result<(), Error> {
-        let number = PARTIAL.fetch_add(1, Ordering::Relaxed);
+    /// Writes a file with a temporary name, and renames the file when it is complete.
+    async fn put(&self, key: &str, body: Body) -> Result<(), Error> {
+        let number = PARTIAL_NUMBER.fetch_add(1, Ordering::Relaxed);
         let partial = format!("{key}{PARTIAL_MARK}{}-{number}", std::process::id());
         let create = |root: &Dir, partial: &str| {
             if let Some(parent) = Path::new(partial).parent() {
@@ -100,33 +105,22 @@ impl ArtifactStore for DirectoryStore {
             Ok(root.create(partial)?.into_std())
         };
         let file = self.blocking(&partial, create).await?;
-        let written = async {
-            let mut file = tokio::fs::File::from_std(file);
-            while let Some(chunk) = body.stream.next().await {
-                let written = file.write_all(&chunk?).await;
-                written.map_err(|error| Error::store(format_args!("writing `{key}`"), error))?;
-            }
-            file.flush()
-                .await
-                .map_err(|error| Error::store(format_args!("writing `{key}`"), error))
-        };
-        let written = written.await;
-        let (keep, name) = (written.is_ok(), key.to_owned());
-        let finish = move |root: &Dir, partial: &str| {
-            if keep {
-                root.rename(partial, root, &name)
-            } else {
-                root.remove_file(partial)
-            }
+        let written = write(tokio::fs::File::from_std(file), body.stream, key).await;
+        let is_complete = written.is_ok();
+        let name = key.to_owned();
+        let finish = move |root: &Dir, partial: &str| match is_complete {
+            true => root.rename(partial, root, &name),
+            false => root.remove_file(partial),
         };
         let finished = self.blocking(&partial, finish).await;
         written.and(finished)
     }
 
     async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object, Error>>, Error> {
-        let walk = |root: &Dir, prefix: &str| {
+        let list = |root: &Dir, prefix: &str| {
             let mut objects = Vec::new();
-            // Only whole path segments can be directories: `a/b` is looked for in `a`.
+            // The last segment of the prefix may be the beginning of a name: `a/b` is a prefix of
+            // `a/bc`.
             let directory = prefix
                 .rsplit_once('/')
                 .map_or("", |(directory, _)| directory);
@@ -134,11 +128,20 @@ impl ArtifactStore for DirectoryStore {
             objects.retain(|object| object.key.starts_with(prefix));
             Ok(objects)
         };
-        let objects = self.blocking(prefix, walk).await?;
+        let objects = self.blocking(prefix, list).await?;
         Ok(futures::stream::iter(objects.into_iter().map(Ok)).boxed())
     }
 }
 
+async fn write(mut file: tokio::fs::File, mut stream: ByteStream, key: &str) -> Result<(), Error> {
+    let failed = |error| Error::store(format_args!("writing `{key}`"), error);
+    while let Some(chunk) = stream.next().await {
+        file.write_all(&chunk?).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)
+}
+
+/// Adds the objects in a directory and below. A directory that does not exist has none.
 fn walk(root: &Dir, directory: &str, objects: &mut Vec<Object>) -> io::Result<()> {
     let entries = match root.read_dir(if directory.is_empty() { "." } else { directory }) {
         Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! What stores need of the program that they are in: Secrets, and ways to other machines.
+//! The interface of the program that uses this crate: it supplies Secrets and HTTP clients.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -10,49 +10,56 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// A key of a Secret in the workflow's namespace (Kubernetes' `SecretKeySelector`).
+/// A key of a Secret in the namespace of the workflow (`SecretKeySelector` in Kubernetes).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretKeySelector {
-    /// The Secret's name.
+    /// Name of the Secret.
     #[serde(default)]
     pub name: String,
-    /// The key in it.
+    /// Key in the Secret.
     pub key: String,
-    /// Whether it may be missing. Argo reads it all the same.
+    /// Accepted because Argo accepts it, and ignored: the key must exist, as in Argo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
 }
 
-/// Whose certificates count, and who we are.
+/// TLS settings of a connection: trusted certificate authorities and the client certificate.
 #[derive(Clone, Debug, Default)]
 pub struct TlsSettings {
-    /// Certificate authorities in PEM, which then are the only ones.
+    /// Certificate authorities in PEM. They replace the authorities of the host.
     pub authority: Option<String>,
-    /// A certificate and its key in PEM, for servers that ask who we are.
+    /// Client certificate and its private key in PEM.
     pub identity: Option<SecretString>,
 }
 
-/// What the program gives to stores.
+/// The program that uses this crate.
 #[async_trait]
 pub trait ArtifactHost: Debug + Send + Sync + 'static {
-    /// The value of a key of a Secret in a namespace.
+    /// Reads the value of a key of a Secret in a namespace.
     async fn secret(
         &self,
         namespace: &str,
         secret: &SecretKeySelector,
     ) -> Result<SecretString, Error>;
 
-    /// A way to machines that workflows name.
+    /// Creates a client for servers that workflows name. The host decides which addresses the
+    /// client may reach.
     fn http_client(&self, tls: &TlsSettings) -> Result<Arc<dyn HttpClient>, Error>;
 
-    /// A way to the services of the machine's own cloud, which no workflow names: where its credentials are from.
+    /// Creates a client for the services that supply cloud credentials, such as metadata services.
+    /// Workflows do not choose its addresses.
     fn metadata_client(&self) -> Result<Arc<dyn HttpClient>, Error>;
 }
 
-/// Sends requests, where they may go.
+/// An HTTP client of the host.
 #[async_trait]
 pub trait HttpClient: Debug + Send + Sync + 'static {
-    /// Sends one request, and follows nothing. [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the network fails.
+    /// Sends one request. The client does not follow redirects.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the network fails. A response
+    /// with an error status is not an error.
     async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error>;
 }

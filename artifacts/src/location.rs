@@ -1,4 +1,4 @@
-//! Which store, and which key in it.
+//! Locations of artifacts, and the cache of open stores.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,62 +15,68 @@ use crate::http_store::{self, HttpLocation};
 use crate::s3::{self, S3Location};
 use crate::{ArtifactStore, DirectoryStore, Error, ErrorKind};
 
-/// Credentials are read again after that.
-const REMEMBER: Duration = Duration::from_mins(1);
-const MOST: u64 = 1000;
-/// S3's.
+/// Time that a store stays open. A new store reads the Secrets with its credentials again.
+const TIME_TO_LIVE: Duration = Duration::from_mins(1);
+/// Highest number of open stores.
+const MAX_OPEN: u64 = 1000;
+/// Longest key of an object in S3, in bytes.
 const LONGEST_KEY: usize = 1024;
 
-/// A place that holds artifacts.
+/// A store of artifacts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Repository {
-    /// A directory on this machine.
+    /// A directory on the executor's own machine.
     Directory(DirectoryRepository),
     /// A bucket.
     S3(Box<S3Location>),
-    /// A URL.
+    /// A URL: a store of one object.
     Http(Box<HttpLocation>),
 }
 
-/// Where the directory is.
+/// A directory that is used as a store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DirectoryRepository {
-    /// Its path. It is made when something is first written.
+    /// Path of the directory. The directory is created when the store is opened.
     pub path: PathBuf,
 }
 
 impl Repository {
-    /// A directory on this machine.
+    /// A directory on the executor's own machine.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self::Directory(DirectoryRepository { path: path.into() })
     }
 }
 
-/// Where one artifact's content is, or is to be.
+/// Location of the content of one artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Location {
-    /// The store.
+    /// Store of the artifact.
     pub repository: Repository,
-    /// The object's key, or the prefix of a directory's objects; empty where the store is one object.
+    /// Key of the object, or the prefix of the objects of a directory. Empty for a URL.
     pub key: String,
-    /// Whether the store is the workflow's own, so that a key is enough to find it again.
+    /// Whether the store is the workflow's own repository. Other steps then find the artifact by
+    /// its key alone.
     pub default: bool,
 }
 
 impl Location {
-    /// Whether an object can be there, as far as that shows before it is.
+    /// Checks the key, without access to the store.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidConfig`] for a key that is too long, or has a segment `.` or `..`.
     pub fn check(&self) -> Result<(), Error> {
-        let wrong = if self.key.len() > LONGEST_KEY {
+        let message = if self.key.len() > LONGEST_KEY {
             format!("the key has more than {LONGEST_KEY} bytes")
         } else if self.key.split('/').any(|part| matches!(part, "." | "..")) {
             format!("the key `{}` has `.` or `..` between its slashes", self.key)
         } else {
             return Ok(());
         };
-        Err(Error::new(ErrorKind::InvalidConfig, wrong))
+        Err(Error::new(ErrorKind::InvalidConfig, message))
     }
 }
 
@@ -93,11 +99,10 @@ struct StoreKey {
     own_credentials: bool,
 }
 
-/// Opens stores, and keeps them open for a while. Cheap to clone.
+/// Opens stores, and keeps them open for a minute. Cheap to clone.
 #[derive(Clone)]
 pub struct Stores {
     host: Arc<dyn ArtifactHost>,
-    /// The operator's endpoint and bucket.
     operator_bucket: Option<OperatorBucket>,
     open: Cache<StoreKey, Arc<dyn ArtifactStore>>,
     shared: s3::Shared,
@@ -112,12 +117,14 @@ impl fmt::Debug for Stores {
 }
 
 impl Stores {
-    /// Stores with these host. The executor's own credentials are for workflows' own repositories and for the operator's bucket, `own`: endpoint and
-    /// name.
+    /// Stores that use the Secrets and HTTP clients of `host`.
+    ///
+    /// The executor's own credentials are used for the workflows' own repositories and for
+    /// `operator_bucket`. Other buckets need credentials in Secrets.
     pub fn new(host: Arc<dyn ArtifactHost>, operator_bucket: Option<OperatorBucket>) -> Self {
         let open = Cache::builder()
-            .max_capacity(MOST)
-            .time_to_live(REMEMBER)
+            .max_capacity(MAX_OPEN)
+            .time_to_live(TIME_TO_LIVE)
             .build();
         Self {
             host,
@@ -127,23 +134,24 @@ impl Stores {
         }
     }
 
-    /// Starts a transfer, which [`close`](Self::close) waits for.
+    /// Starts a transfer as a task. Dropping the handle cancels the transfer.
+    /// [`close`](Self::close) waits for the task.
     pub fn spawn_on<T: Send + 'static>(
         &self,
         transfer: impl Future<Output = T> + Send + 'static,
         handle: &Handle,
     ) -> AbortOnDropHandle<T> {
-        // When nobody waits any more, the transfer ends too.
         AbortOnDropHandle::new(self.shared.cleanup_tasks.spawn_on(transfer, handle))
     }
 
-    /// Waits until nothing half-done is left in any store that could be taken back. Nothing may be begun after this.
+    /// Waits for the transfers, and until unfinished multipart uploads are aborted. Start no
+    /// transfer after this call.
     pub async fn close(&self) {
         self.shared.cleanup_tasks.close();
         self.shared.cleanup_tasks.wait().await;
     }
 
-    /// The store of a location, with the Secrets of a namespace.
+    /// Opens the store of a location. Its credentials are Secrets of `namespace`.
     pub async fn open(
         &self,
         location: &Location,
@@ -159,19 +167,16 @@ impl Stores {
         if let Some(store) = self.open.get(&key).await {
             return Ok(store);
         }
+        // The futures are large and seldom used, so they are boxed.
         let store: Arc<dyn ArtifactStore> = match repository {
-            Repository::Directory(directory) => Arc::new(DirectoryStore::open(&directory.path)?),
-            // Boxed: what it takes to open one is much, and seldom.
-            Repository::S3(bucket) => Arc::new(
-                Box::pin(s3::open(
-                    bucket,
-                    namespace,
-                    own_credentials,
-                    &*self.host,
-                    self.shared.clone(),
-                ))
-                .await?,
-            ),
+            Repository::Directory(directory) => {
+                Arc::new(DirectoryStore::open(&directory.path).await?)
+            }
+            Repository::S3(bucket) => {
+                let shared = self.shared.clone();
+                let opened = s3::open(bucket, namespace, own_credentials, &*self.host, shared);
+                Arc::new(Box::pin(opened).await?)
+            }
             Repository::Http(url) => {
                 Arc::new(Box::pin(http_store::open(url, namespace, &*self.host)).await?)
             }
@@ -180,11 +185,11 @@ impl Stores {
         Ok(store)
     }
 
+    /// Whether the repository is the operator's bucket. With a role of the template, it is not.
     fn is_operators(&self, repository: &Repository) -> bool {
         let Repository::S3(bucket) = repository else {
             return false;
         };
-        // A role that a template names is not the operator's.
         let is_same = |operators: &OperatorBucket| {
             operators.endpoint == bucket.endpoint && operators.bucket == bucket.bucket
         };

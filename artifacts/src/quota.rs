@@ -1,7 +1,8 @@
 //! Limits on the inputs of a step. All inputs of the step share them.
 //!
-//! Inputs are downloaded at the same time, so the counters are atomic. A [`Share`] reserves bytes and entries before they
-//! are written. It releases them when it is dropped, so that a download that failed can be repeated.
+//! Inputs are downloaded at the same time, so the counters are atomic. A [`Share`] reserves bytes
+//! and entries before they are written. It releases them when it is dropped, so that a download
+//! that failed can be repeated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +30,8 @@ pub enum QuotaExceeded {
 }
 
 impl QuotaExceeded {
-    /// Number of bytes or entries that this input could have had: the limit without the shares of the other inputs.
+    /// Number of bytes or entries that this input could have had: the limit without the shares of
+    /// the other inputs.
     pub fn limit(self) -> u64 {
         match self {
             Self::Bytes(limit) | Self::Entries(limit) => limit,
@@ -45,8 +47,8 @@ impl From<QuotaExceeded> for Error {
 
 /// Counters of what the inputs of one step use.
 ///
-/// A zip archive is on the disk as a whole before it is unpacked. Such archives have counters of their own, with the same
-/// bounds.
+/// A zip archive is on the disk as a whole before it is unpacked. Such archives have counters of
+/// their own, with the same bounds.
 #[derive(Debug)]
 pub struct Quota {
     bounds: Bounds,
@@ -80,7 +82,8 @@ impl Quota {
     }
 }
 
-/// The part of a [`Quota`] that one input uses. Dropping a share releases its part, unless the share is committed.
+/// The part of a [`Quota`] that one input uses. Dropping a share releases its part, unless the
+/// share is committed.
 #[derive(Debug)]
 pub struct Share {
     quota: Arc<Quota>,
@@ -139,7 +142,8 @@ impl Drop for Share {
     }
 }
 
-/// Adds to the counters of the quota and of the share. The error is the limit that the other shares leave.
+/// Adds to the counters of the quota and of the share. The error is the limit that the other shares
+/// leave.
 fn take(total: &AtomicU64, own: &AtomicU64, count: u64, limit: u64) -> Result<(), u64> {
     let total = total
         .fetch_add(count, Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! What a store has to do.
+//! The interface of a store.
 
 use std::fmt::{self, Debug, Display};
 
@@ -8,45 +8,55 @@ use futures::stream::BoxStream;
 
 use crate::Error;
 
-/// Keeps objects under keys. `Display` names the store for people: kind and place, no secrets.
+/// The chunks of an object.
+pub type ByteStream = BoxStream<'static, Result<Bytes, Error>>;
+
+/// A store keeps objects under keys. [`Display`] names the store for users, without secrets.
 ///
-/// Keys are S3's: any text, `/` has no meaning except to [`list`](ArtifactStore::list)'s callers. A store that maps keys
-/// to files refuses keys that would leave its root.
+/// Keys are keys of S3: any text. A slash is an ordinary character, except for callers of
+/// [`list`](Self::list). A store that maps keys to files refuses keys that lead out of its root.
+///
+/// One store serves many transfers at the same time. Methods must not block the thread.
 #[async_trait]
 pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
-    /// The object's content. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no object with this key,
-    /// even if there are objects below it.
+    /// Starts to read an object.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the store has no object with exactly
+    /// this key.
     async fn get(&self, key: &str) -> Result<Body, Error>;
 
-    /// Writes an object; nobody sees it before it is whole.
+    /// Writes an object. Readers see the old object, or none, until the new object is complete.
     async fn put(&self, key: &str, body: Body) -> Result<(), Error>;
 
-    /// Every object whose key starts with `prefix`, in no order. Nothing found is an empty stream.
+    /// Lists the objects with keys that start with `prefix`, in any order. The stream is empty if
+    /// there are none.
     async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object, Error>>, Error>;
 }
 
-/// One object in a listing.
+/// One object of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Its whole key.
+    /// Complete key of the object.
     pub key: String,
-    /// Its size in bytes.
+    /// Size of the object in bytes.
     pub size: u64,
 }
 
-/// Content on its way.
+/// Content of an object, while it is transferred.
 pub struct Body {
     /// The bytes.
-    pub stream: BoxStream<'static, Result<Bytes, Error>>,
-    /// How many, where that is known beforehand.
+    pub stream: ByteStream,
+    /// Number of bytes, if it is known beforehand.
     pub length: Option<u64>,
-    /// How many there are at most, where that is known.
+    /// Upper bound of the number of bytes, if it is known.
     pub at_most: Option<u64>,
 }
 
 impl Body {
-    /// Content of a length that is known, or not.
-    pub fn new(stream: BoxStream<'static, Result<Bytes, Error>>, length: Option<u64>) -> Self {
+    /// Content with an exact length, or with an unknown one.
+    pub fn new(stream: ByteStream, length: Option<u64>) -> Self {
         Self {
             stream,
             length,

@@ -185,11 +185,9 @@ impl Artifact {
 
     /// How an output is packed. `run` writes outputs as plain files.
     pub(super) fn pack(&self, at: &str, context: &ArtifactContext) -> Result<Pack, DocumentError> {
-        let pack = Pack::of(self.archive.as_ref()).map_err(|level| {
-            DocumentError::new(
-                format!("{at}.archive.tar.compressionLevel"),
-                format!("must be a level of gzip from -1 to 9, not {level}"),
-            )
+        let pack = Pack::of(self.archive.as_ref()).map_err(|error| {
+            let at = format!("{at}.archive.tar.compressionLevel");
+            DocumentError::new(at, error.to_string())
         })?;
         Ok(if context.local { Pack::None } else { pack })
     }

@@ -71,7 +71,7 @@ fn repository(file: &Path) -> Result<ArtifactRepository, Failure> {
         Ok(None) => Err(failed(
             "it names no location: it needs `s3` or `directory`".to_owned(),
         )),
-        Err(error) => Err(failed(error.to_string())),
+        Err(error) => Err(failed(error.describe())),
     }
 }
 

@@ -115,7 +115,7 @@ fn artifacts(artifacts: &Artifacts) -> Result<(), DocumentError> {
     let invalid = |message: String| DocumentError::new("artifacts.repository", message);
     let destination = repository
         .destination()
-        .map_err(|error| invalid(error.to_string()))?;
+        .map_err(|error| invalid(error.describe()))?;
     if destination.is_none() {
         return Err(invalid("the key `s3` or `directory` is missing".to_owned()));
     }

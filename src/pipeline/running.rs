@@ -194,7 +194,7 @@ impl RunningStep {
             .spawn_on(storing, &self.resources.handle);
         let stored = async {
             let stored = storing.await.map_err(|error| failed(&error))?;
-            stored.map_err(|error| failed(&error).caused_by(error))
+            stored.map_err(|error| failed(&error.describe()).caused_by(error))
         };
         self.context.stage(Stage::StageOut, stored).await
     }

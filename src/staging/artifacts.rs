@@ -314,9 +314,10 @@ impl ArtifactError {
 
     /// The store of the artifact cannot be opened.
     fn opening(name: &str, location: &Location, error: artifacts::Error) -> Self {
+        let reason = error.describe();
         let message = match location.key.as_str() {
-            "" => format!("`{name}`: {error}"),
-            key => format!("`{name}` (key `{key}`): {error}"),
+            "" => format!("`{name}`: {reason}"),
+            key => format!("`{name}` (key `{key}`): {reason}"),
         };
         Self::new(message, error)
     }
@@ -328,9 +329,10 @@ impl ArtifactError {
         store: &dyn ArtifactStore,
         error: artifacts::Error,
     ) -> Self {
+        let reason = error.describe();
         let message = match location.key.as_str() {
-            "" => format!("`{name}` ({store}): {error}"),
-            key => format!("`{name}` (key `{key}` in {store}): {error}"),
+            "" => format!("`{name}` ({store}): {reason}"),
+            key => format!("`{name}` (key `{key}` in {store}): {reason}"),
         };
         Self::new(message, error)
     }

@@ -1,4 +1,4 @@
-//! What lies at and below a path, in the order in which Argo packs it.
+//! Walks over a file or directory, in the order in which Argo packs it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,73 +7,76 @@ use cap_std::fs::{Dir, Metadata};
 
 /// A file, directory or link.
 pub(crate) struct Entry {
-    /// Where it is below the root.
+    /// Path, relative to the root.
     pub(crate) path: PathBuf,
-    /// What it is called: the last part of the path that was walked, and what comes below it.
+    /// Name in the archive: the last segment of the path of the artifact, and the path below it.
     pub(crate) name: String,
     pub(crate) metadata: Metadata,
     pub(crate) kind: Kind,
 }
 
+/// Type of an entry.
 pub(crate) enum Kind {
     File,
     Directory,
-    /// A symbolic link, with where it leads.
+    /// A symbolic link with this target.
     Link(PathBuf),
-    /// Nothing that an artifact can hold.
+    /// A device, a pipe or a socket. An artifact cannot hold it.
     Other,
 }
 
-/// Calls `each` with what is at `path` and everything below it: directories before what they hold, and that by name. What is at `path` may be a link that
-/// leads to somewhere in the root.
+/// Calls `each` with the file or directory at `path`, and with everything below it. A directory
+/// comes before its content, which is sorted by name. `path` itself may be a link within the root.
 pub(crate) fn walk(
     root: &Dir,
     path: &str,
     mut each: impl FnMut(Entry) -> io::Result<()>,
 ) -> io::Result<()> {
+    let metadata = root.metadata(path)?;
+    if !metadata.is_file() && !metadata.is_dir() {
+        let message = "it is neither a file nor a directory";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
     let name = Path::new(path)
         .file_name()
         .and_then(|name| name.to_str())
-        .unwrap_or("artifact")
-        .to_owned();
-    let metadata = root.metadata(path)?;
-    if !metadata.is_file() && !metadata.is_dir() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is neither a file nor a directory",
-        ));
-    }
-    // The names of a directory are read when its turn comes, and kept for one directory of each level at most.
-    let mut pending = vec![(PathBuf::from(path), name, metadata)];
-    while let Some((path, name, metadata)) = pending.pop() {
-        let kind = kind(root, &path, &metadata)?;
-        if let Kind::Directory = kind {
-            let mut below = Vec::new();
-            for entry in root.read_dir(&path)? {
-                let entry = entry?;
-                let own = entry.file_name().into_string().map_err(|own| {
-                    io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!("the name `{}` is not UTF-8", own.display()),
-                    )
-                })?;
-                below.push((
-                    path.join(&own),
-                    format!("{name}/{own}"),
-                    root.symlink_metadata(path.join(&own))?,
-                ));
-            }
-            below.sort_by(|(one, ..), (other, ..)| other.cmp(one));
+        .unwrap_or("artifact");
+    let first = Entry {
+        path: path.into(),
+        name: name.to_owned(),
+        kind: kind(root, Path::new(path), &metadata)?,
+        metadata,
+    };
+    // Holds the entries of at most one directory of each level.
+    let mut pending = vec![first];
+    while let Some(entry) = pending.pop() {
+        if let Kind::Directory = entry.kind {
+            let mut below = read_directory(root, &entry)?;
+            below.sort_by(|one, other| other.path.cmp(&one.path));
             pending.append(&mut below);
         }
-        each(Entry {
-            path,
-            name,
-            metadata,
-            kind,
-        })?;
+        each(entry)?;
     }
     Ok(())
+}
+
+fn read_directory(root: &Dir, directory: &Entry) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in root.read_dir(&directory.path)? {
+        let name = entry?.file_name().into_string().map_err(|name| {
+            let message = format!("the name `{}` is not UTF-8", name.display());
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })?;
+        let path = directory.path.join(&name);
+        let metadata = root.symlink_metadata(&path)?;
+        entries.push(Entry {
+            kind: kind(root, &path, &metadata)?,
+            name: format!("{}/{name}", directory.name),
+            path,
+            metadata,
+        });
+    }
+    Ok(entries)
 }
 
 fn kind(root: &Dir, path: &Path, metadata: &Metadata) -> io::Result<Kind> {

@@ -1,4 +1,4 @@
-//! How artifacts are packed: Argo's `archive`.
+//! Packs and unpacks artifacts: Argo's `archive`.
 
 mod entries;
 mod read;
@@ -14,14 +14,15 @@ use serde::{Deserialize, Serialize};
 pub(crate) use read::{is_tar_gz, untar, unzip};
 pub(crate) use write::{tar_gz, zip};
 
-/// `archive` of an artifact (`ArchiveStrategy` in Argo's `workflow_types.go`). Where several keys are set, the first of these counts.
+/// `archive` of an artifact (`ArchiveStrategy` in Argo's `workflow_types.go`). If several keys are
+/// set, the first of them is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ArchiveStrategy {
-    /// As it is.
+    /// No archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub none: Option<Empty>,
-    /// A tar archive in gzip.
+    /// A gzipped tar archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tar: Option<TarStrategy>,
     /// A zip archive.
@@ -38,59 +39,65 @@ pub struct Empty {}
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TarStrategy {
-    /// Of gzip, as Go has it: 0 (none) to 9 (the smallest), -1 for the default, -2 for the fastest.
+    /// Compression level of Go's gzip package: 0 (no compression) to 9 (best compression), -1
+    /// (default) or -2 (fastest).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression_level: Option<i32>,
 }
 
-/// How an artifact is packed when it is stored.
+/// How an artifact is packed for an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Pack {
-    /// As it is: a directory is an object for each file.
+    /// No archive: a directory becomes one object for each file.
     None,
-    /// A tar archive in gzip of this level, 0 to 9.
+    /// A gzipped tar archive with this compression level, 0 to 9.
     Tar(u32),
     /// A zip archive.
     Zip,
 }
 
-/// How an artifact is unpacked when it is fetched.
+/// How an artifact is unpacked after a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Unpack {
-    /// As it is.
+    /// No archive.
     None,
-    /// A tar archive.
+    /// A tar archive, gzipped or not.
     Tar,
     /// A zip archive.
     Zip,
-    /// A tar archive if it looks like one in gzip, else as it is.
+    /// A gzipped tar archive if the content is one; otherwise no archive.
     Detect,
 }
 
+/// A template has a compression level that gzip does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a level of gzip, -2 to 9, and not {0}")]
+pub struct InvalidCompressionLevel(pub i32);
+
 impl Pack {
-    /// As Argo's executor chooses it: without a strategy a tar archive in gzip, and with an empty one that without compression.
-    ///
-    /// # Errors
-    ///
-    /// The level, which is none of gzip's.
-    pub fn of(strategy: Option<&ArchiveStrategy>) -> Result<Self, i32> {
-        match strategy {
-            None => Ok(Self::Tar(6)),
-            Some(ArchiveStrategy { none: Some(_), .. }) => Ok(Self::None),
-            Some(ArchiveStrategy { zip: Some(_), .. }) => Ok(Self::Zip),
-            Some(ArchiveStrategy { tar, .. }) => {
-                match tar.map(|tar| tar.compression_level.unwrap_or(-1)) {
-                    None => Ok(Self::Tar(0)),
-                    Some(-1) => Ok(Self::Tar(6)),
-                    Some(-2) => Ok(Self::Tar(1)),
-                    Some(level @ 0..=9) => Ok(Self::Tar(level.unsigned_abs())),
-                    Some(level) => Err(level),
-                }
-            }
+    /// Packing by the rules of Argo's executor. Without a strategy it is a gzipped tar archive.
+    /// With the empty strategy `{}` it is one without compression.
+    pub fn of(strategy: Option<&ArchiveStrategy>) -> Result<Self, InvalidCompressionLevel> {
+        let Some(strategy) = strategy else {
+            return Ok(Self::Tar(6));
+        };
+        if strategy.none.is_some() {
+            return Ok(Self::None);
+        }
+        if strategy.zip.is_some() {
+            return Ok(Self::Zip);
+        }
+        let level = strategy.tar.map(|tar| tar.compression_level.unwrap_or(-1));
+        match level {
+            None => Ok(Self::Tar(0)),
+            Some(-1) => Ok(Self::Tar(6)),
+            Some(-2) => Ok(Self::Tar(1)),
+            Some(level @ 0..=9) => Ok(Self::Tar(level.unsigned_abs())),
+            Some(level) => Err(InvalidCompressionLevel(level)),
         }
     }
 
-    /// What Argo calls the object of an artifact that has no key of its own.
+    /// Argo's name for the object of an artifact without a key of its own.
     pub fn file_name(self, artifact: &str, path: &str) -> String {
         match self {
             Self::None => Path::new(path).file_name().map_or_else(
@@ -104,7 +111,7 @@ impl Pack {
 }
 
 impl Unpack {
-    /// As Argo's executor chooses it.
+    /// Unpacking by the rules of Argo's executor.
     pub fn of(strategy: Option<&ArchiveStrategy>) -> Self {
         match strategy {
             Some(ArchiveStrategy { none: Some(_), .. }) => Self::None,

@@ -1,8 +1,10 @@
-//! Unpacks archives that may be hostile, as Argo's executor does (`workflow/executor/executor.go`, `untar` and `unzip`).
+//! Unpacks archives that may be hostile, as Argo's executor does (`workflow/executor/executor.go`,
+//! `untar` and `unzip`).
 //!
-//! An archive is unpacked to a new directory beside the artifact's path. If the archive has one entry at its root, the
-//! entry becomes the artifact; otherwise the directory does. A path or a link that leads out of the archive is an error.
-//! Entries, bytes and the expansion ratio are limited.
+//! An archive is unpacked to a new directory beside the artifact's path. If the archive has one
+//! entry at its root, the entry becomes the artifact; otherwise the directory does. A path or a
+//! link that leads out of the archive is an error. Entries, bytes and the expansion ratio are
+//! limited.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Seek};
@@ -127,8 +129,8 @@ struct ZipSize {
     entries: u64,
 }
 
-/// Reads a zip archive to its end, and counts the signatures of directory entries. The `zip` crate reads the whole
-/// directory into memory, and an archive can have several directories.
+/// Reads a zip archive to its end, and counts the signatures of directory entries. The `zip` crate
+/// reads the whole directory into memory, and an archive can have several directories.
 fn measure(archive: &mut (impl Read + Seek)) -> io::Result<ZipSize> {
     const SIGNATURE: &[u8; 4] = b"PK\x01\x02";
     archive.rewind()?;

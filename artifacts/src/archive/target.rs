@@ -14,7 +14,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// A new directory that entries of an archive are written to. No path and no link leaves it.
 ///
-/// The caller counts each entry once. The target counts the directories that only the paths of entries ask for.
+/// The caller counts each entry once. The target counts the directories that only the paths of
+/// entries ask for.
 pub(super) struct Target<'a> {
     directory: &'a Dir,
     share: &'a Share,
@@ -94,7 +95,8 @@ impl<'a> Target<'a> {
 
     /// Creates a second name for a file that an earlier entry created.
     fn hard_link(&mut self, path: &str, original: &str) -> io::Result<()> {
-        // A hard link to a symbolic link could lead out: the target is relative to the directory of the link.
+        // A hard link to a symbolic link could lead out: the target is relative to the directory of
+        // the link.
         if !self.directory.symlink_metadata(original)?.is_file() {
             return Err(invalid(format!(
                 "`{path}` is a hard link to something other than a file"
@@ -104,8 +106,8 @@ impl<'a> Target<'a> {
         self.directory.hard_link(original, self.directory, path)
     }
 
-    /// Creates the parent directories, and removes the file that an earlier entry left at the path. Neither follows a
-    /// link out of the directory.
+    /// Creates the parent directories, and removes the file that an earlier entry left at the path.
+    /// Neither follows a link out of the directory.
     fn make_room(&mut self, path: &str) -> io::Result<()> {
         if path.is_empty() {
             return Err(invalid("an entry in the archive has no name".to_owned()));
@@ -136,8 +138,9 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Checks the links when all entries are there. Two links that stay inside the directory can lead out together. The
-    /// check follows each link within the directory, and fails if the link leaves it.
+    /// Checks the links when all entries are there. Two links that stay inside the directory can
+    /// lead out together. The check follows each link within the directory, and fails if the link
+    /// leaves it.
     pub(super) fn check_links(&self) -> io::Result<()> {
         for link in &self.links {
             match self.directory.metadata(link) {

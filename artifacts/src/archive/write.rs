@@ -1,5 +1,4 @@
-//! Packing what a step left, as Argo's executor does it (`util/archive/archive.go`): entries are called by the last part of the path, and by
-//! what comes below it.
+//! Packs outputs as Argo's executor does (`util/archive/archive.go`).
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -13,19 +12,20 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::entries::{Entry, Kind, walk};
 
-/// Beyond that, a file in a zip needs the larger fields.
-const LARGE: u64 = u32::MAX as u64;
+/// Files of this length or longer need the ZIP64 fields.
+const ZIP64_LENGTH: u64 = u32::MAX as u64;
 
-/// What went into an archive.
+/// Summary of an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
-    /// Bytes of files.
+    /// Bytes of files, before compression.
     pub(crate) bytes: u64,
-    /// Links that lead out, and what is neither file, directory nor link.
+    /// Number of entries that were left out: links out of the artifact, and special files.
     pub(crate) left_out: usize,
 }
 
-/// Writes a gzipped tar of the file or directory at `path`.
+/// Writes a gzipped tar archive of the file or directory at `path`. More than `limit` bytes of
+/// files are an error.
 pub(crate) fn tar_gz(
     root: &Dir,
     path: &str,
@@ -49,30 +49,19 @@ pub(crate) fn tar_gz(
                 header.set_size(0);
                 builder.append_data(&mut header, format!("{name}/"), io::empty())
             }
-            Kind::Link(target) if leads_out(&name, &target) => {
-                packed.left_out += 1;
-                Ok(())
-            }
-            Kind::Link(target) => {
+            Kind::Link(target) if !leads_out(&name, &target) => {
                 header.set_entry_type(tar::EntryType::Symlink);
                 header.set_size(0);
                 builder.append_link(&mut header, &name, target)
             }
             Kind::File => {
-                let (file, length) = open(root, &path)?;
-                packed.count(length, limit)?;
+                let content = ExactReader::open(root, &path)?;
+                packed.count(content.remaining, limit)?;
                 header.set_entry_type(tar::EntryType::Regular);
-                header.set_size(length);
-                builder.append_data(
-                    &mut header,
-                    &name,
-                    Exactly {
-                        inner: file,
-                        left: length,
-                    },
-                )
+                header.set_size(content.remaining);
+                builder.append_data(&mut header, &name, content)
             }
-            Kind::Other => {
+            Kind::Link(_) | Kind::Other => {
                 packed.left_out += 1;
                 Ok(())
             }
@@ -82,7 +71,8 @@ pub(crate) fn tar_gz(
     Ok(packed)
 }
 
-/// Writes a zip of the file or directory at `path`. It has no links and no directories of their own, as Argo's have none.
+/// Writes a zip archive of the file or directory at `path`. The archive has files only, like
+/// Argo's. More than `limit` bytes of files are an error.
 pub(crate) fn zip(root: &Dir, path: &str, limit: u64, out: impl Write) -> io::Result<Packed> {
     let mut writer = ZipWriter::new_stream(out);
     let mut packed = Packed::default();
@@ -91,20 +81,14 @@ pub(crate) fn zip(root: &Dir, path: &str, limit: u64, out: impl Write) -> io::Re
             Kind::Directory => {}
             Kind::Link(_) | Kind::Other => packed.left_out += 1,
             Kind::File => {
-                let (file, length) = open(root, &entry.path)?;
-                packed.count(length, limit)?;
+                let mut content = ExactReader::open(root, &entry.path)?;
+                packed.count(content.remaining, limit)?;
                 let options = SimpleFileOptions::default()
                     .compression_method(CompressionMethod::Deflated)
                     .unix_permissions(entry.metadata.permissions().mode() & 0o777)
-                    .large_file(length >= LARGE);
+                    .large_file(content.remaining >= ZIP64_LENGTH);
                 writer.start_file(entry.name, options)?;
-                io::copy(
-                    &mut Exactly {
-                        inner: file,
-                        left: length,
-                    },
-                    &mut writer,
-                )?;
+                io::copy(&mut content, &mut writer)?;
             }
         }
         Ok(())
@@ -117,10 +101,9 @@ impl Packed {
     fn count(&mut self, length: u64, limit: u64) -> io::Result<()> {
         self.bytes = self.bytes.saturating_add(length);
         match self.bytes > limit {
-            true => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("it is larger than {limit} bytes"),
-            )),
+            true => Err(invalid_file(format!(
+                "the artifact is larger than {limit} bytes"
+            ))),
             false => Ok(()),
         }
     }
@@ -133,42 +116,47 @@ fn header(metadata: &Metadata) -> tar::Header {
     header
 }
 
-/// A regular file, and how long it is now.
-fn open(root: &Dir, path: &Path) -> io::Result<(File, u64)> {
-    let file = root.open(path)?;
-    let metadata = file.metadata()?;
-    match metadata.is_file() {
-        true => Ok((file, metadata.len())),
-        false => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        )),
+/// Reads exactly as many bytes as the file had when it was opened: the header of an entry announces
+/// the length. A file that became shorter is an error.
+struct ExactReader {
+    file: File,
+    remaining: u64,
+}
+
+impl ExactReader {
+    fn open(root: &Dir, path: &Path) -> io::Result<Self> {
+        let file = root.open(path)?;
+        let metadata = file.metadata()?;
+        match metadata.is_file() {
+            true => Ok(Self {
+                file,
+                remaining: metadata.len(),
+            }),
+            false => Err(invalid_file("it is not a regular file".to_owned())),
+        }
     }
 }
 
-/// So many bytes were announced: no more are read, and fewer are an error.
-struct Exactly<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Exactly<R> {
+impl Read for ExactReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left)
+        let most = usize::try_from(self.remaining)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
         if most == 0 {
             return Ok(0);
         }
-        match self.inner.read(&mut buffer[..most])? {
-            0 => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it became shorter while it was read",
+        match self.file.read(&mut buffer[..most])? {
+            0 => Err(invalid_file(
+                "a file became shorter while it was read".to_owned(),
             )),
             count => {
-                self.left -= count as u64;
+                self.remaining -= count as u64;
                 Ok(count)
             }
         }
     }
+}
+
+fn invalid_file(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }

@@ -1,7 +1,14 @@
-//! Getting objects: in one request where they are small, in parts where they are not, several at a time.
+//! Downloads objects: a small object in one request, a large object in several parts at the same
+//! time.
 //!
-//! All parts are of one object: each must have the tag and the size that the first answer named, and begin where it was asked to. Where a server
-//! says neither, the object comes in one piece. A part after the first that breaks off goes on where it was.
+//! The first request asks for the first part. Its response has the ETag and the size of the object.
+//! Each further part must come from the same object: the request has `If-Match` with the ETag, and
+//! the response must name the same ETag, the same size and the requested first byte. If the server
+//! does not name them, the object is downloaded in one request.
+//!
+//! A part that breaks off is continued after its last byte. The first part is streamed to the
+//! reader while it arrives, so it is not continued: if it breaks off, the transfer fails and is
+//! repeated.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,142 +18,137 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
+use backon::RetryableWithContext;
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::checksum::Checksum;
 use super::encryption::{CustomerKey, with_key};
 use super::errors::explain;
 use super::memory_budget::MemoryBudget;
+use super::range::ContentRange;
 use super::store::{S3Store, object};
+use crate::retry::{REQUEST_ATTEMPTS, backoff};
+use crate::store::ByteStream;
 use crate::{Body, Error, ErrorKind};
 
 const PART_BYTES: u64 = 4 << 20;
-/// Parts of one object on their way at once. They are in memory.
-const IN_FLIGHT: usize = 4;
-/// An answer with less of a part than that is one that broke off.
-const LEAST: u64 = 64 << 10;
-const ATTEMPTS: u32 = 4;
-/// The longest wait for what only makes sure.
-const CHECKSUM_WAIT: Duration = Duration::from_secs(5);
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Parts of one object that are downloaded at the same time. They are held in memory.
+const PARALLEL_PARTS: usize = 4;
+/// A server may send less of a part than requested. A response with less than this counts as broken
+/// off.
+const LEAST_BYTES: u64 = 64 << 10;
+/// Longest wait for the checksum of the object. The download does not need it.
+const CHECKSUM_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl S3Store {
     pub(super) async fn download(&self, key: &str) -> Result<Body, Error> {
-        let customer = self.encryption.customer_key(&self.bucket, key).await?;
-        let (client, bucket) = (self.client.clone(), self.bucket.clone());
-        let wanted = Arc::new(Wanted {
-            client,
-            bucket,
+        let source = Arc::new(ObjectSource {
+            client: self.client.clone(),
+            bucket: self.bucket.clone(),
             key: key.to_owned(),
-            customer,
+            customer: self.encryption.customer_key(&self.bucket, key).await?,
         });
-        let first = match wanted.ask(Some(0..PART_BYTES), None).await {
-            Err(error) if is_unsatisfiable(&error) => return wanted.whole().await,
-            answer => answer.map_err(|error| explain(&object(key), error))?,
+        let first = match source.request(Some(0..PART_BYTES), None).await {
+            Err(error) if is_unsatisfiable(&error) => return source.in_one_request().await,
+            response => response.map_err(|error| source.explain(error))?,
         };
-        let length = first
-            .content_length()
-            .and_then(|length| u64::try_from(length).ok());
-        let Some(said) = first.content_range() else {
-            // A server that knows no ranges sends everything; or something on the way took away what this is a part of.
-            return if length == Some(PART_BYTES) {
-                wanted.whole().await
-            } else {
-                Ok(Body::new(stream(first.body), length))
+        let length = content_length(&first);
+        let Some(range) = first.content_range() else {
+            // The server does not support ranges and sends the whole object. If the length is that
+            // of a part, a proxy may have removed the header, and the response may be a part.
+            return match length == Some(PART_BYTES) {
+                true => source.in_one_request().await,
+                false => Ok(Body::new(chunks(first), length)),
             };
         };
-        let span = Span::parse(said).filter(|span| span.start == 0);
+        let range = ContentRange::parse(range).filter(|range| range.start == 0);
+        // A weak ETag does not identify the bytes of an object (RFC 9110, 8.8.1).
         let e_tag = first
             .e_tag()
             .filter(|tag| !tag.starts_with("W/"))
             .map(str::to_owned);
-        match (span, e_tag) {
-            (Some(span), _) if span.end == span.whole => {
-                Ok(Body::new(stream(first.body), Some(span.whole)))
+        match (range, e_tag) {
+            (Some(range), _) if range.is_whole() => {
+                Ok(Body::new(chunks(first), Some(range.object_size)))
             }
-            (Some(span), Some(e_tag)) => {
-                let checksum = wanted.checksum(&e_tag).await;
-                let body = wanted.in_parts(first.body, &span, e_tag, self.memory.clone());
-                Ok(match checksum {
-                    Some(checksum) => Body {
-                        stream: checksum.hold(body.stream),
-                        ..body
-                    },
-                    None => body,
-                })
+            (Some(range), Some(e_tag)) => {
+                let checksum = source.checksum(&e_tag).await;
+                let rest = source.rest(&range, e_tag, self.memory.clone());
+                let stream = chunks(first).chain(rest).boxed();
+                let stream = match checksum {
+                    Some(checksum) => checksum.verify(stream),
+                    None => stream,
+                };
+                Ok(Body::new(stream, Some(range.object_size)))
             }
-            _ => wanted.whole().await,
+            _ => source.in_one_request().await,
         }
     }
 }
 
-/// `Content-Range: bytes 0-3/10` (RFC 9110, 14.4); the end is the first byte that is not in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Span {
-    start: u64,
-    end: u64,
-    whole: u64,
-}
-
-impl Span {
-    fn parse(text: &str) -> Option<Self> {
-        let (range, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
-        let (start, last) = range.split_once('-')?;
-        let (start, last, whole) = (
-            start.parse().ok()?,
-            last.parse::<u64>().ok()?,
-            whole.parse().ok()?,
-        );
-        (start <= last && last < whole).then_some(Self {
-            start,
-            end: last + 1,
-            whole,
-        })
-    }
-}
-
-/// An object to get.
-struct Wanted {
+/// An object to download.
+struct ObjectSource {
     client: Client,
     bucket: String,
     key: String,
     customer: Option<CustomerKey>,
 }
 
-impl Wanted {
-    /// In one piece.
-    async fn whole(&self) -> Result<Body, Error> {
-        let answer = self
-            .ask(None, None)
-            .await
-            .map_err(|error| explain(&object(&self.key), error))?;
-        let length = answer
-            .content_length()
-            .and_then(|length| u64::try_from(length).ok());
-        Ok(Body::new(stream(answer.body), length))
+/// A part of an object, while it is downloaded.
+struct Part {
+    start: u64,
+    end: u64,
+    object_size: u64,
+    /// The bytes so far.
+    bytes: BytesMut,
+}
+
+impl Part {
+    /// First byte that is missing.
+    fn next_byte(&self) -> u64 {
+        self.start + self.bytes.len() as u64
     }
 
-    /// What the server knows of the whole. Without that, it comes all the same.
+    fn is_complete(&self) -> bool {
+        self.next_byte() == self.end
+    }
+}
+
+/// Reason why the download of a part stopped.
+enum PartError {
+    /// The part broke off and can be continued.
+    BrokenOff(Error),
+    /// The part cannot be continued.
+    Failed(Error),
+}
+
+impl ObjectSource {
+    /// Downloads the whole object in one request.
+    async fn in_one_request(&self) -> Result<Body, Error> {
+        let response = self
+            .request(None, None)
+            .await
+            .map_err(|error| self.explain(error))?;
+        let length = content_length(&response);
+        Ok(Body::new(chunks(response), length))
+    }
+
+    /// The checksum of the whole object, if the server stores one. If the request fails, the
+    /// download continues without.
     async fn checksum(&self, e_tag: &str) -> Option<Checksum> {
         let request = self
             .client
             .head_object()
             .bucket(&self.bucket)
             .key(&self.key)
-            .if_match(e_tag);
-        let request = with_key!(
-            request.checksum_mode(ChecksumMode::Enabled),
-            self.customer.clone()
-        );
-        let head = tokio::time::timeout(CHECKSUM_WAIT, request.send())
-            .await
-            .ok()?
-            .ok()?;
+            .if_match(e_tag)
+            .checksum_mode(ChecksumMode::Enabled);
+        let request = with_key!(request, self.customer.clone());
+        let response = tokio::time::timeout(CHECKSUM_TIMEOUT, request.send()).await;
+        let head = response.ok()?.ok()?;
         if head.e_tag() == Some(e_tag) {
             Checksum::of(&head)
         } else {
@@ -154,165 +156,165 @@ impl Wanted {
         }
     }
 
-    /// The first part, and the others behind it.
-    fn in_parts(
+    /// The parts after the first, in order.
+    fn rest(
         self: Arc<Self>,
-        begun: ByteStream,
-        first: &Span,
+        first: &ContentRange,
         e_tag: String,
         memory: MemoryBudget,
-    ) -> Body {
-        let (begin, whole) = (first.end, first.whole);
+    ) -> ByteStream {
+        let begin = first.end;
+        let object_size = first.object_size;
         let e_tag: Arc<str> = e_tag.into();
-        let starts = (0..(whole - begin).div_ceil(PART_BYTES))
-            .map(move |number| begin + number * PART_BYTES);
-        // Memory is taken in the order in which parts are needed: or those behind would keep the first from theirs.
-        let turned = stream::iter(starts).then(move |start| {
+        let count = (object_size - begin).div_ceil(PART_BYTES);
+        let starts = (0..count).map(move |number| begin + number * PART_BYTES);
+        // Memory is acquired in the order of the parts. Otherwise later parts could take the memory
+        // that the first needs.
+        let permitted = stream::iter(starts).then(move |start| {
             let memory = memory.clone();
             async move { (start, memory.acquire(PART_BYTES).await) }
         });
-        let parts = turned.map(move |(start, permit)| {
-            let (wanted, e_tag) = (Arc::clone(&self), Arc::clone(&e_tag));
-            let span = Span {
-                start,
-                end: (start + PART_BYTES).min(whole),
-                whole,
-            };
-            // On its own, so that it goes on while another is written.
+        let parts = permitted.map(move |(start, permit)| {
+            let source = Arc::clone(&self);
+            let e_tag = Arc::clone(&e_tag);
+            // A task of its own downloads the part while the reader is busy with another.
             AbortOnDropHandle::new(tokio::spawn(async move {
-                wanted.part(span, &e_tag).await.map(|part| (part, permit))
+                let end = (start + PART_BYTES).min(object_size);
+                let part = source.part(start, end, object_size, &e_tag).await;
+                part.map(|bytes| (bytes, permit))
             }))
         });
-        let rest = parts
-            .buffered(IN_FLIGHT)
-            .map(|part| part.unwrap_or_else(|error| Err(broke_off(error))));
-        // The memory is free when the part is handed on.
-        let rest = rest.map_ok(|(part, _permit)| part);
-        Body::new(stream(begun).chain(rest).boxed(), Some(whole))
+        parts
+            .buffered(PARALLEL_PARTS)
+            .map(|part| part.unwrap_or_else(|error| Err(broken_off(error))))
+            // The reader holds one part at a time, so the memory counts as free here.
+            .map_ok(|(bytes, _permit)| bytes)
+            .boxed()
     }
 
-    /// A part, as often as it breaks off from where that was.
-    async fn part(&self, part: Span, e_tag: &str) -> Result<Bytes, Error> {
-        let size = usize::try_from(part.end - part.start).unwrap_or_default();
-        let (mut bytes, mut attempt) = (BytesMut::with_capacity(size), 1);
-        'asking: loop {
-            let span = Span {
-                start: part.start + bytes.len() as u64,
-                ..part
-            };
-            let answer = self
-                .ask(Some(span.start..span.end), Some(e_tag.to_owned()))
-                .await;
-            let answer = answer.map_err(|error| explain(&object(&self.key), error))?;
-            let said = answer.content_range().and_then(Span::parse);
-            let said = said.filter(|said| said.start == span.start && said.whole == span.whole);
-            let Some(said) = said.filter(|_| answer.e_tag() == Some(e_tag)) else {
-                let message = format!(
-                    "{} is another than it was when it was begun",
-                    object(&self.key)
-                );
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            };
-            let mut body = stream(answer.body);
-            let broken = loop {
-                match body.next().await {
-                    Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
-                    Some(Err(error)) => break error,
-                    None if bytes.len() == size => return Ok(bytes.freeze()),
-                    // It may send less than it was asked for, as long as that is what it says, and not next to nothing.
-                    None if part.start + bytes.len() as u64 == said.end
-                        && said.end - said.start >= LEAST =>
-                    {
-                        continue 'asking;
-                    }
-                    None => {
-                        break Error::new(
-                            ErrorKind::Unavailable,
-                            "the store sent less than it was asked for",
-                        );
-                    }
-                }
-                if bytes.len() > size {
-                    return Err(Error::new(
-                        ErrorKind::Unavailable,
-                        "the store sends more than it was asked for",
-                    ));
-                }
-            };
-            if attempt == ATTEMPTS || !broken.retryable() {
-                return Err(broken);
-            }
-            tracing::debug!(
-                key = self.key,
-                attempt,
-                "a part broke off, going on where it was"
-            );
-            tokio::time::sleep(FIRST_WAIT * 2u32.pow(attempt - 1)).await;
-            attempt += 1;
+    /// Downloads a part. A part that breaks off is continued.
+    async fn part(
+        &self,
+        start: u64,
+        end: u64,
+        object_size: u64,
+        e_tag: &str,
+    ) -> Result<Bytes, Error> {
+        let size = usize::try_from(end - start).unwrap_or_default();
+        let part = Part {
+            start,
+            end,
+            object_size,
+            bytes: BytesMut::with_capacity(size),
+        };
+        let download = |mut part: Part| async move {
+            let done = self.continue_part(&mut part, e_tag).await;
+            (part, done)
+        };
+        let (part, done) = download
+            .retry(backoff(REQUEST_ATTEMPTS))
+            .context(part)
+            .when(|error| matches!(error, PartError::BrokenOff(error) if error.retryable()))
+            .notify(|_, wait| {
+                tracing::debug!(key = self.key, ?wait, "a part broke off and is continued");
+            })
+            .await;
+        match done {
+            Ok(()) => Ok(part.bytes.freeze()),
+            Err(PartError::BrokenOff(error) | PartError::Failed(error)) => Err(error),
         }
     }
 
-    async fn ask(
+    /// Requests the missing bytes of a part, until the part is complete.
+    async fn continue_part(&self, part: &mut Part, e_tag: &str) -> Result<(), PartError> {
+        while !part.is_complete() {
+            let next = part.next_byte();
+            let response = self
+                .request(Some(next..part.end), Some(e_tag.to_owned()))
+                .await
+                // The SDK has retried the request already.
+                .map_err(|error| PartError::Failed(self.explain(error)))?;
+            let range = response
+                .content_range()
+                .and_then(ContentRange::parse)
+                .filter(|range| range.start == next && range.object_size == part.object_size)
+                .filter(|_| response.e_tag() == Some(e_tag));
+            let range = range.ok_or_else(|| {
+                let message = format!("{} changed while it was read", object(&self.key));
+                PartError::Failed(Error::new(ErrorKind::Unavailable, message))
+            })?;
+            receive(part, &range, chunks(response)).await?;
+        }
+        Ok(())
+    }
+
+    async fn request(
         &self,
         range: Option<Range<u64>>,
         e_tag: Option<String>,
     ) -> Result<GetObjectOutput, SdkError<GetObjectError, HttpResponse>> {
+        let range = range.map(|range| format!("bytes={}-{}", range.start, range.end - 1));
         let request = self
             .client
             .get_object()
             .bucket(&self.bucket)
             .key(&self.key)
-            .set_if_match(e_tag);
-        let range = range.map(|range| format!("bytes={}-{}", range.start, range.end - 1));
-        with_key!(request.set_range(range), self.customer.clone())
-            .send()
-            .await
+            .set_if_match(e_tag)
+            .set_range(range);
+        with_key!(request, self.customer.clone()).send().await
+    }
+
+    fn explain(&self, error: SdkError<GetObjectError, HttpResponse>) -> Error {
+        explain(&object(&self.key), error)
     }
 }
 
-/// Of an object of no bytes there is no part.
+/// Adds the bytes of a response to a part. The response may end early if its `Content-Range` says
+/// so.
+async fn receive(
+    part: &mut Part,
+    range: &ContentRange,
+    mut chunks: ByteStream,
+) -> Result<(), PartError> {
+    let unavailable = |message: &str| Error::new(ErrorKind::Unavailable, message);
+    while let Some(chunk) = chunks.next().await {
+        part.bytes
+            .extend_from_slice(&chunk.map_err(PartError::BrokenOff)?);
+        if part.next_byte() > part.end {
+            let message = "the store sends more bytes than requested";
+            return Err(PartError::Failed(unavailable(message)));
+        }
+    }
+    let as_announced = part.next_byte() == range.end && range.end - range.start >= LEAST_BYTES;
+    if part.is_complete() || as_announced {
+        Ok(())
+    } else {
+        let message = "the store sent fewer bytes than requested";
+        Err(PartError::BrokenOff(unavailable(message)))
+    }
+}
+
+/// An empty object has no range that could be sent.
 fn is_unsatisfiable(error: &SdkError<GetObjectError, HttpResponse>) -> bool {
     error
         .raw_response()
         .is_some_and(|response| response.status().as_u16() == 416)
 }
 
-fn stream(body: ByteStream) -> BoxStream<'static, Result<Bytes, Error>> {
-    let stream = stream::try_unfold(body, |mut body| async move {
-        let chunk = body.try_next().await.map_err(broke_off)?;
+fn content_length(response: &GetObjectOutput) -> Option<u64> {
+    response
+        .content_length()
+        .and_then(|length| u64::try_from(length).ok())
+}
+
+fn chunks(response: GetObjectOutput) -> ByteStream {
+    stream::try_unfold(response.body, |mut body| async move {
+        let chunk = body.try_next().await.map_err(broken_off)?;
         Ok(chunk.map(|chunk| (chunk, body)))
-    });
-    stream.boxed()
+    })
+    .boxed()
 }
 
-fn broke_off(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::broken("the connection to the store broke off", cause)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_what_they_say_or_nothing() {
-        assert_eq!(
-            Span::parse("bytes 0-3/10"),
-            Some(Span {
-                start: 0,
-                end: 4,
-                whole: 10
-            })
-        );
-        for text in [
-            "bytes 0-3/*",
-            "bytes */10",
-            "bytes 3-0/10",
-            "bytes 0-10/10",
-            "0-3/10",
-            "bytes 0-3",
-            "",
-        ] {
-            assert_eq!(Span::parse(text), None, "{text}");
-        }
-    }
+fn broken_off(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::connection("the connection to the store broke off", cause)
 }

@@ -1,4 +1,4 @@
-//! How objects are encrypted where they are kept.
+//! Encryption of objects in the store (server-side encryption).
 
 use std::sync::Arc;
 
@@ -11,27 +11,29 @@ use tokio::sync::Semaphore;
 
 use crate::{Error, ErrorKind};
 
-/// What is asked of the server.
+/// Encryption of the objects of a bucket.
 #[derive(Clone, Debug)]
 pub(super) enum Encryption {
-    /// What the bucket does by itself.
+    /// The default of the bucket.
     Default,
-    /// The server's own keys.
+    /// Keys of the server (SSE-S3).
     Server,
-    /// A key of the key management service.
+    /// A key of the key management service (SSE-KMS).
     Kms {
         key: String,
-        /// As the header has it.
+        /// Encryption context: a JSON object in base64.
         context: Option<String>,
     },
-    /// A key for each object, which the server forgets.
+    /// A key for each object, which requests carry (SSE-C).
     Customer(CustomerKeys),
 }
 
 impl Encryption {
+    /// Encryption with a key of the key management service.
+    ///
     /// # Errors
     ///
-    /// The context is not JSON.
+    /// The context is not a JSON object.
     pub(super) fn kms(key: &str, context: &str) -> Result<Self, Error> {
         let context = match context {
             "" => None,
@@ -50,20 +52,20 @@ impl Encryption {
         })
     }
 
-    /// The key of an object, where it has one of its own.
+    /// The key of an object; `None` if objects have no keys of their own.
     pub(super) async fn customer_key(
         &self,
         bucket: &str,
         key: &str,
     ) -> Result<Option<CustomerKey>, Error> {
         match self {
-            Self::Customer(keys) => keys.of(bucket, key).await.map(Some),
+            Self::Customer(keys) => keys.derive(bucket, key).await.map(Some),
             _ => Ok(None),
         }
     }
 }
 
-/// Adds an object's own key to a request, where it has one.
+/// Adds the key of an object to a request, if the object has one.
 macro_rules! with_key {
     ($request:expr, $customer:expr) => {{
         let mut request = $request;
@@ -78,7 +80,7 @@ macro_rules! with_key {
 }
 pub(super) use with_key;
 
-/// Adds to a request how the object is encrypted.
+/// Adds the encryption of a new object to a request.
 macro_rules! encrypted {
     ($request:expr, $encryption:expr) => {
         match $encryption {
@@ -96,18 +98,20 @@ macro_rules! encrypted {
 }
 pub(super) use encrypted;
 
-/// What objects' keys are made from.
+/// Derives the keys of objects from a password.
 #[derive(Clone, Debug)]
 pub(super) struct CustomerKeys {
     password: SecretString,
-    /// Making one takes 64 MiB.
-    one_at_a_time: Arc<Semaphore>,
+    /// Allows one derivation at a time, because each needs 64 MiB of memory.
+    derivation: Arc<Semaphore>,
 }
 
-/// An object's key, as headers have it.
+/// Key of an object, as in the headers of requests.
 #[derive(Clone)]
 pub(super) struct CustomerKey {
+    /// The key in base64.
     pub(super) key: String,
+    /// MD5 of the key in base64.
     pub(super) md5: String,
 }
 
@@ -115,17 +119,19 @@ impl CustomerKeys {
     pub(super) fn new(password: SecretString) -> Self {
         Self {
             password,
-            one_at_a_time: Arc::new(Semaphore::new(1)),
+            derivation: Arc::new(Semaphore::new(1)),
         }
     }
 
-    async fn of(&self, bucket: &str, key: &str) -> Result<CustomerKey, Error> {
-        let _turn = self.one_at_a_time.acquire().await;
-        let (password, salt) = (self.password.clone(), format!("{bucket}{key}"));
-        let made =
+    async fn derive(&self, bucket: &str, key: &str) -> Result<CustomerKey, Error> {
+        let _permit = self.derivation.acquire().await;
+        let password = self.password.clone();
+        let salt = format!("{bucket}{key}");
+        let derived =
             tokio::task::spawn_blocking(move || derive(password.expose_secret(), &salt)).await;
-        let key = made.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Local, "making a key broke off").caused_by(error))
+        let key = derived.unwrap_or_else(|error| {
+            let message = "deriving an encryption key failed; this is a defect of this program";
+            Err(Error::new(ErrorKind::Local, message).caused_by(error))
         })?;
         Ok(CustomerKey {
             key: STANDARD.encode(key),
@@ -134,20 +140,21 @@ impl CustomerKeys {
     }
 }
 
-/// As Argo's S3 client does it (minio-go, `encrypt.DefaultPBKDF`): Argon2id in one pass over 64 MiB, four lanes. The bucket's name and the object's
-/// key are the salt.
+/// Derives a key as Argo's S3 client does (minio-go, `encrypt.DefaultPBKDF`): Argon2id with one
+/// pass over 64 MiB and four lanes. The salt is the name of the bucket followed by the key of the
+/// object.
 fn derive(password: &str, salt: &str) -> Result<[u8; 32], Error> {
-    let impossible = |error: argon2::Error| {
+    let failed = |error: argon2::Error| {
         let message =
-            format!("no key can be made of `serverSideCustomerKeySecret` for `{salt}`: {error}");
+            format!("cannot derive a key from `serverSideCustomerKeySecret` for `{salt}`: {error}");
         Error::new(ErrorKind::InvalidConfig, message)
     };
-    let params = Params::new(64 << 10, 1, 4, Some(32)).map_err(impossible)?;
+    let params = Params::new(64 << 10, 1, 4, Some(32)).map_err(failed)?;
     let mut key = [0; 32];
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     argon
         .hash_password_into(password.as_bytes(), salt.as_bytes(), &mut key)
-        .map_err(impossible)?;
+        .map_err(failed)?;
     Ok(key)
 }
 
@@ -155,22 +162,26 @@ fn derive(password: &str, salt: &str) -> Result<[u8; 32], Error> {
 mod tests {
     use super::*;
 
-    /// Printed by a program in Go with `encrypt.DefaultPBKDF` of minio-go v7.0.100, which Argo 4.0.5 uses.
+    /// Printed by a program in Go with `encrypt.DefaultPBKDF` of minio-go v7.0.100, which Argo
+    /// 4.0.5 uses.
     #[tokio::test]
-    async fn keys_are_those_of_argo() {
+    async fn derived_keys_are_those_of_argo() {
         let keys = CustomerKeys::new("secret".into());
-        let made = keys.of("bucket", "dir/key").await.unwrap();
-        assert_eq!(made.key, "+RylT+8624A/me94mxe/Wm+2XNWkxkMcPQ2/rPQJNgI=");
-        assert_eq!(made.md5, "tUUDyeAdTIOTn8Ci87qn2w==");
-        assert_ne!(keys.of("bucket", "dir/other").await.unwrap().key, made.key);
+        let derived = keys.derive("bucket", "dir/key").await.unwrap();
+        assert_eq!(derived.key, "+RylT+8624A/me94mxe/Wm+2XNWkxkMcPQ2/rPQJNgI=");
+        assert_eq!(derived.md5, "tUUDyeAdTIOTn8Ci87qn2w==");
+        assert_ne!(
+            keys.derive("bucket", "dir/other").await.unwrap().key,
+            derived.key
+        );
         assert!(
-            keys.of("b", "k").await.is_err(),
+            keys.derive("b", "k").await.is_err(),
             "a salt must have eight bytes"
         );
     }
 
     #[test]
-    fn the_context_is_json_in_base64() {
+    fn the_encryption_context_is_json_in_base64() {
         let Encryption::Kms { key, context } = Encryption::kms("id", r#"{"a": "b"}"#).unwrap()
         else {
             panic!()

@@ -1,14 +1,15 @@
-//! What an endpoint's name says, as Argo's S3 client (minio-go) reads it.
+//! Rules for the host names of endpoints, from Argo's S3 client (minio-go).
 
-/// One of Amazon's own endpoints.
+/// An endpoint of Amazon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Amazon<'a> {
-    /// It is there for buckets of every region.
+    /// Serves buckets of every region.
     Global,
-    /// For buckets of one region.
+    /// Serves buckets of one region.
     Region(&'a str),
 }
 
+/// The kind of endpoint of Amazon that a host name belongs to; `None` for other servers.
 pub(super) fn amazon(host: &str) -> Option<Amazon<'_>> {
     if matches!(host, "s3.amazonaws.com" | "s3-external-1.amazonaws.com") {
         return Some(Amazon::Global);
@@ -31,9 +32,9 @@ pub(super) fn amazon(host: &str) -> Option<Amazon<'_>> {
     (is_region && region.contains('-')).then_some(Amazon::Region(region))
 }
 
-/// Whether the bucket's name is put before the host's, where nobody says.
+/// Whether the name of the bucket is part of the host name by default.
 pub(super) fn is_virtual_hosted(host: &str, bucket: &str, secure: bool) -> bool {
-    // No certificate has names so deep.
+    // Wildcard certificates cover one level of names, so a bucket with a dot fails TLS.
     let in_certificate = !(secure && bucket.contains('.'));
     in_certificate
         && (amazon(host).is_some()
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_of_amazon_and_others() {
+    fn endpoints_of_amazon_are_recognized() {
         for (host, region) in [
             ("s3.amazonaws.com", Some(Amazon::Global)),
             (
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_bucket_stands() {
+    fn buckets_are_in_the_host_name_if_the_server_supports_it() {
         assert!(is_virtual_hosted("s3.amazonaws.com", "b", true));
         assert!(
             !is_virtual_hosted("s3.amazonaws.com", "b.c", true)

@@ -1,4 +1,4 @@
-//! What servers say, for a person.
+//! Explains errors of the SDK to users.
 
 use std::error::Error as StdError;
 
@@ -8,85 +8,96 @@ use aws_sdk_s3::operation::RequestId;
 
 use crate::{Error, ErrorKind};
 
-/// The longest that is shown of a server's own message.
+/// Longest part of a server's own message that is shown, in characters.
 const SHOWN: usize = 200;
 
-/// What went wrong with a request about `what`, such as ``object `a/b` ``.
+/// Converts the error of a request about `what`, such as ``object `a/b` ``.
 pub(super) fn explain<E>(what: &str, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
-    let (kind, message) = match &error {
-        SdkError::TimeoutError(_) => (
-            ErrorKind::Unavailable,
-            "the server does not answer in time".to_owned(),
-        ),
-        SdkError::DispatchFailure(failure) => match failure
-            .as_connector_error()
-            .and_then(|error| Error::within(error))
-        {
-            Some(ours) => (ours.kind(), ours.to_string()),
-            None if failure.is_timeout() => (
-                ErrorKind::Unavailable,
-                "the server does not answer in time".to_owned(),
-            ),
-            None => (ErrorKind::Forbidden, NO_CREDENTIALS.to_owned()),
-        },
-        SdkError::ResponseError(_) => match Error::within(&error) {
-            Some(ours) => (ours.kind(), ours.to_string()),
-            None => (
-                ErrorKind::Unavailable,
-                format!("the answer about {what} broke off, or is none"),
-            ),
-        },
-        answered => {
-            let status = answered
-                .raw_response()
-                .map_or(0, |response| response.status().as_u16());
-            let code = answered.code().unwrap_or_default();
-            let said: Option<String> = answered.message().map(|said| {
-                said.chars()
-                    .filter(|c| !c.is_control())
-                    .take(SHOWN)
-                    .collect()
+    let explained = match &error {
+        SdkError::TimeoutError(_) => timed_out(),
+        SdkError::DispatchFailure(failure) => {
+            let own = failure.as_connector_error().and_then(|error| {
+                let error: &(dyn StdError + 'static) = error;
+                Error::find_in(error)
             });
-            let message = match (meaning(code, status, what), said) {
-                // These have many reasons, and some servers say which.
-                (Some(meaning), Some(said))
-                    if matches!(code, "AccessDenied" | "AuthorizationHeaderMalformed") =>
-                {
-                    format!("{meaning} (it says: {said})")
-                }
-                (Some(meaning), _) => meaning,
-                (None, said) => {
-                    let said = said.as_deref().unwrap_or("it gives no reason");
-                    format!(
-                        "the server answers {} about {what}: {said}",
-                        named(code, status)
-                    )
-                }
-            };
-            let request = answered
-                .request_id()
-                .map(|id| format!(" (request {id})"))
-                .unwrap_or_default();
-            (kind(code, status), message + &request)
+            match own {
+                Some(own) => own.clone(),
+                None if failure.is_timeout() => timed_out(),
+                // The request was not sent, because there was nothing to sign it with. The log has
+                // the reason.
+                None => no_credentials(),
+            }
         }
+        SdkError::ResponseError(_) => Error::find_in(&error).cloned().unwrap_or_else(|| {
+            let message = format!("the response about {what} is incomplete or invalid");
+            Error::new(ErrorKind::Unavailable, message)
+        }),
+        answered => answer(what, answered),
     };
-    let explained = Error::new(kind, message);
     match error.into_source() {
         Ok(source) => explained.caused_by(source),
         Err(_) => explained,
     }
 }
 
-/// Nothing was sent: what is left is that there was nothing to sign with. Why, is in the log.
-const NO_CREDENTIALS: &str = "there are no credentials: name `accessKeySecret` and `secretKeySecret`, or give the executor some of its own, such as \
-                              AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role";
+fn timed_out() -> Error {
+    let message = "the server does not answer in time";
+    Error::new(ErrorKind::Unavailable, message)
+}
 
-fn named(code: &str, status: u16) -> String {
+fn no_credentials() -> Error {
+    Error::new(ErrorKind::Forbidden, "there are no credentials").with_hint(
+        "name `accessKeySecret` and `secretKeySecret`, or give the executor credentials of its own, \
+         such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role",
+    )
+}
+
+/// The error that a server answered with.
+fn answer<E>(what: &str, error: &SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    let code = error.code().unwrap_or_default();
+    let status = error
+        .raw_response()
+        .map_or(0, |response| response.status().as_u16());
+    let reported: Option<String> = error.message().map(|message| {
+        message
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(SHOWN)
+            .collect()
+    });
+    let Meaning { mut message, hint } = meaning(code, status, what).unwrap_or_else(|| Meaning {
+        message: format!(
+            "the server answers {} about {what}: {}",
+            code_or_status(code, status),
+            reported.as_deref().unwrap_or("it gives no reason")
+        ),
+        hint: None,
+    });
+    // These codes have many reasons, and some servers name the reason.
+    if matches!(code, "AccessDenied" | "AuthorizationHeaderMalformed")
+        && let Some(reported) = reported
+    {
+        message = format!("{message} (the server says: {reported})");
+    }
+    if let Some(id) = error.request_id() {
+        message = format!("{message} (request {id})");
+    }
+    let explained = Error::new(kind(code, status), message);
+    match hint {
+        Some(hint) => explained.with_hint(hint),
+        None => explained,
+    }
+}
+
+fn code_or_status(code: &str, status: u16) -> String {
     match (code, status) {
-        ("", 0) => "something else than S3".to_owned(),
+        ("", 0) => "something other than S3".to_owned(),
         ("", status) => status.to_string(),
         (code, _) => code.to_owned(),
     }
@@ -95,45 +106,72 @@ fn named(code: &str, status: u16) -> String {
 fn kind(code: &str, status: u16) -> ErrorKind {
     match code {
         "NoSuchKey" | "NotFound" => ErrorKind::NotFound,
-        // Somebody removed the upload, or it was finished: the whole of it may go the next time.
-        "NoSuchUpload" => ErrorKind::Unavailable,
-        // No artifact is missing: an optional one is not, either.
+        // Not `NotFound`: an optional artifact is not missing because the bucket is.
         "NoSuchBucket" => ErrorKind::InvalidConfig,
+        // `NoSuchUpload`: another request has aborted or completed the upload. A new one may succeed.
         "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling"
-        | "OperationAborted" => ErrorKind::Unavailable,
+        | "OperationAborted" | "NoSuchUpload" => ErrorKind::Unavailable,
         _ => match status {
             404 => ErrorKind::NotFound,
-            // It changed while it was read: the next attempt reads one thing.
+            // 412: the object changed during the download. The next attempt reads the new object.
             412 | 429 | 500..=599 => ErrorKind::Unavailable,
             _ => ErrorKind::Forbidden,
         },
     }
 }
 
-/// What to do about the errors that people meet.
-fn meaning(code: &str, status: u16, what: &str) -> Option<String> {
-    Some(match (code, status) {
-        ("NoSuchKey", _) => format!("there is no {what}"),
-        ("NoSuchBucket", _) => "the bucket does not exist: make it, or set `createBucketIfNotPresent`".to_owned(),
-        ("AccessDenied" | "AllAccessDisabled", _) | ("", 401 | 403) => {
-            format!("access to {what} is denied: these credentials may not do that, or are wrong")
+/// Message and hint for a known error.
+struct Meaning {
+    message: String,
+    hint: Option<&'static str>,
+}
+
+/// Explains the errors that users meet, such as: there is no object `a/b`.
+fn meaning(code: &str, status: u16, what: &str) -> Option<Meaning> {
+    let (message, hint) = match (code, status) {
+        ("NoSuchKey", _) => (format!("there is no {what}"), None),
+        ("NoSuchBucket", _) => (
+            "the bucket does not exist".to_owned(),
+            Some("create it, or set `createBucketIfNotPresent`"),
+        ),
+        ("AccessDenied" | "AllAccessDisabled", _) | ("", 401 | 403) => (
+            format!(
+                "access to {what} is denied: the credentials are wrong, or lack the permission"
+            ),
+            None,
+        ),
+        ("InvalidAccessKeyId" | "NotSignedUp", _) => (
+            "the access key is not known to the server".to_owned(),
+            Some("check `accessKeySecret`, or the executor's own keys if the bucket names none"),
+        ),
+        ("SignatureDoesNotMatch", _) => (
+            "the secret key is wrong".to_owned(),
+            Some("check `secretKeySecret`, or the executor's own keys if the bucket names none"),
+        ),
+        ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => (
+            "the session token is expired".to_owned(),
+            Some("put a new token into the Secret"),
+        ),
+        ("InvalidToken", _) => (
+            "the session token does not belong to the access key".to_owned(),
+            Some("check `sessionTokenSecret`"),
+        ),
+        ("RequestTimeTooSkewed", _) => (
+            "the clocks of this machine and of the server differ too much".to_owned(),
+            Some("correct the clocks"),
+        ),
+        ("PreconditionFailed", _) | ("", 412) => {
+            (format!("{what} changed while it was read"), None)
         }
-        ("InvalidAccessKeyId" | "NotSignedUp", _) => {
-            "the access key is not known to the server: look at `accessKeySecret`, or at the executor's own where the bucket names none".to_owned()
-        }
-        ("SignatureDoesNotMatch", _) => "the secret key is wrong: look at `secretKeySecret`, or at the executor's own where the bucket names none".to_owned(),
-        ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => {
-            "the session token is expired: put a new one into the Secret".to_owned()
-        }
-        ("InvalidToken", _) => "the session token is not one of these keys: look at `sessionTokenSecret`".to_owned(),
-        ("RequestTimeTooSkewed", _) => {
-            "the clocks of this machine and of the server differ too much: set them right".to_owned()
-        }
-        ("PreconditionFailed", _) | ("", 412) => format!("{what} changed while it was read"),
-        ("SlowDown" | "Throttling", _) => "the server asks to slow down, and did so again and again".to_owned(),
-        ("PermanentRedirect" | "AuthorizationHeaderMalformed", _) | ("", 301 | 307) => {
-            "the bucket is elsewhere: set its `endpoint` and `region`".to_owned()
-        }
+        ("SlowDown" | "Throttling", _) => (
+            "the server limits requests, and did so after each retry".to_owned(),
+            None,
+        ),
+        ("PermanentRedirect" | "AuthorizationHeaderMalformed", _) | ("", 301 | 307) => (
+            "the bucket is in another region".to_owned(),
+            Some("set its `endpoint` and `region`"),
+        ),
         _ => return None,
-    })
+    };
+    Some(Meaning { message, hint })
 }

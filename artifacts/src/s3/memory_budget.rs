@@ -1,75 +1,85 @@
-//! Memory for what is on its way: parts are whole in it.
+//! Limits the memory that the parts of objects use.
+//!
+//! Parts are held in memory as a whole. All transfers of the process share one budget. Each server
+//! has a smaller budget, so a server that never finishes its transfers leaves memory for other
+//! servers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is shared out, in pieces of 1 MiB, among all transfers of this process.
-const ALL: u32 = 48;
-/// The most that one server has of it: one that keeps what it got leaves the others theirs.
-const OF_ONE: u32 = 24;
-const PIECE: u64 = 1 << 20;
+/// Unit of the budgets.
+const UNIT_BYTES: u64 = 1 << 20;
+/// Units for all servers.
+const TOTAL_UNITS: u32 = 48;
+/// Units for one server.
+const SERVER_UNITS: u32 = 24;
 
-/// The memory for all servers.
+/// The budget of the process.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedMemory {
-    all: Arc<Semaphore>,
-    /// Those in use, by their names.
+    total: Arc<Semaphore>,
+    /// Budgets in use, by the name of the server.
     servers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
 }
 
-/// The memory of one server.
+/// The budget of one server, within the budget of the process.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryBudget {
-    all: Arc<Semaphore>,
-    own: Arc<Semaphore>,
+    total: Arc<Semaphore>,
+    server: Arc<Semaphore>,
 }
 
-/// Memory for a part. Free for others when it is dropped.
+/// Permit to use memory. Dropping it releases the memory.
 #[derive(Debug)]
 pub(super) struct MemoryPermit {
-    all: Option<OwnedSemaphorePermit>,
-    own: Option<OwnedSemaphorePermit>,
+    total: Option<OwnedSemaphorePermit>,
+    server: Option<OwnedSemaphorePermit>,
 }
 
 impl SharedMemory {
     pub(crate) fn new() -> Self {
         Self {
-            all: permits(ALL),
+            total: units(TOTAL_UNITS),
             servers: Arc::default(),
         }
     }
 
-    /// The part of one server, of whichever of its buckets.
+    /// The budget of a server. All its buckets share the budget.
     pub(crate) fn for_server(&self, server: &str) -> MemoryBudget {
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.retain(|_, own| Arc::strong_count(own) > 1);
-        let own = servers
+        let mut servers = self.servers.lock();
+        servers.retain(|_, budget| Arc::strong_count(budget) > 1);
+        let server = servers
             .entry(server.to_owned())
-            .or_insert_with(|| permits(OF_ONE));
+            .or_insert_with(|| units(SERVER_UNITS));
         MemoryBudget {
-            all: Arc::clone(&self.all),
-            own: Arc::clone(own),
+            total: Arc::clone(&self.total),
+            server: Arc::clone(server),
         }
     }
 }
 
 impl MemoryBudget {
-    /// Waits until there is so much. More than a server may have is as much as it may have.
+    /// Waits until the memory is free. A request for more than the budget of a server gets that
+    /// budget.
     pub(super) async fn acquire(&self, bytes: u64) -> MemoryPermit {
-        let pieces = u32::try_from(bytes.div_ceil(PIECE))
-            .unwrap_or(OF_ONE)
-            .clamp(1, OF_ONE);
-        // Nobody closes them.
-        let own = Arc::clone(&self.own).acquire_many_owned(pieces).await.ok();
-        let all = Arc::clone(&self.all).acquire_many_owned(pieces).await.ok();
-        MemoryPermit { all, own }
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES))
+            .unwrap_or(SERVER_UNITS)
+            .clamp(1, SERVER_UNITS);
+        // The semaphores are never closed, so both permits are there.
+        let server = Arc::clone(&self.server).acquire_many_owned(units).await;
+        let total = Arc::clone(&self.total).acquire_many_owned(units).await;
+        MemoryPermit {
+            total: total.ok(),
+            server: server.ok(),
+        }
     }
 }
 
 impl MemoryPermit {
-    /// Half of it, for somebody else.
+    /// Splits off one half.
     pub(super) fn split(&mut self) -> Self {
         let half = |permit: &mut Option<OwnedSemaphorePermit>| {
             permit
@@ -77,13 +87,13 @@ impl MemoryPermit {
                 .and_then(|permit| permit.split(permit.num_permits() / 2))
         };
         Self {
-            all: half(&mut self.all),
-            own: half(&mut self.own),
+            total: half(&mut self.total),
+            server: half(&mut self.server),
         }
     }
 }
 
-fn permits(count: u32) -> Arc<Semaphore> {
+fn units(count: u32) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(count as usize))
 }
 
@@ -94,28 +104,33 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_that_keeps_its_memory_leaves_others_theirs() {
-        let all = SharedMemory::new();
-        let (hostile, other) = (all.for_server("hostile"), all.for_server("other"));
-        let mut kept: Vec<MemoryPermit> = Vec::new();
+    async fn a_server_that_uses_its_budget_leaves_memory_for_others() {
+        let memory = SharedMemory::new();
+        let hostile = memory.for_server("hostile");
+        let other = memory.for_server("other");
+        let mut held: Vec<MemoryPermit> = Vec::new();
         while let Some(permit) = hostile.acquire(4 << 20).now_or_never() {
-            kept.push(permit);
+            held.push(permit);
         }
-        assert_eq!(kept.len(), 6);
+        assert_eq!(held.len(), 6);
         assert!(
-            all.for_server("hostile")
+            memory
+                .for_server("hostile")
                 .acquire(1)
                 .now_or_never()
                 .is_none(),
-            "another bucket is the same server"
+            "all buckets of a server share its budget"
         );
-        let mut two = other.acquire(10 << 20).now_or_never().expect("its own");
-        drop(two.split());
+        let mut both = other
+            .acquire(10 << 20)
+            .now_or_never()
+            .expect("the other server has a budget of its own");
+        drop(both.split());
         assert!(
             other.acquire(19 << 20).now_or_never().is_some(),
-            "half of it is free again"
+            "one half is released"
         );
-        drop(kept);
+        drop(held);
         assert!(hostile.acquire(u64::MAX).now_or_never().is_some());
     }
 }

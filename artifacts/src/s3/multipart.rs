@@ -1,4 +1,4 @@
-//! One upload in parts, from its beginning to its end or its abort.
+//! One multipart upload, until it is completed or aborted.
 
 use std::sync::Arc;
 
@@ -15,96 +15,113 @@ use super::parts::Part;
 use super::store::{S3Store, object};
 use crate::{Error, ErrorKind};
 
-/// An upload that was begun.
+/// A multipart upload in the store.
 pub(super) struct Multipart {
     client: Client,
     bucket: String,
     key: String,
+    /// Upload ID.
     id: String,
-    held_by: HeldBy,
+    checksum: PartChecksum,
     customer: Option<CustomerKey>,
 }
 
-/// What the server holds a part to.
+/// Checksum that the server verifies a part against.
 #[derive(Clone, Copy)]
-enum HeldBy {
-    Md5,
+enum PartChecksum {
+    ContentMd5,
     Crc32c,
 }
 
+/// An object to upload.
+struct Target {
+    client: Client,
+    bucket: String,
+    key: String,
+    encryption: Encryption,
+    customer: Option<CustomerKey>,
+}
+
 impl Multipart {
-    async fn begin(
-        client: Client,
-        bucket: String,
-        key: String,
-        encryption: Encryption,
-        customer: Option<CustomerKey>,
-    ) -> Result<Self, Error> {
+    async fn begin(target: Target) -> Result<Self, Error> {
+        let Target {
+            client,
+            bucket,
+            key,
+            encryption,
+            customer,
+        } = target;
         let create = async |algorithm: Option<ChecksumAlgorithm>| {
+            // A checksum of the whole object can be verified by downloads with parts of any size.
+            let checksum_type = algorithm.as_ref().map(|_| ChecksumType::FullObject);
             let request = client
                 .create_multipart_upload()
                 .bucket(&bucket)
                 .key(&key)
-                .set_checksum_algorithm(algorithm.clone());
-            // Of the whole, so that whoever gets it in other parts can check it too.
-            let request = request.set_checksum_type(algorithm.map(|_| ChecksumType::FullObject));
+                .set_checksum_algorithm(algorithm)
+                .set_checksum_type(checksum_type);
             encrypted!(with_key!(request, customer.clone()), &encryption)
                 .send()
                 .await
         };
         let created = match create(Some(ChecksumAlgorithm::Crc32C)).await {
-            // Some do not let pass what they do not know.
+            // Some servers refuse headers that they do not know.
             Err(error) if matches!(status(&error), 400 | 501) => create(None).await,
             created => created,
         };
         let created = created.map_err(|error| explain(&object(&key), error))?;
-        let held_by = match created.checksum_algorithm {
-            Some(ChecksumAlgorithm::Crc32C) => HeldBy::Crc32c,
-            _ => HeldBy::Md5,
+        let checksum = match created.checksum_algorithm {
+            Some(ChecksumAlgorithm::Crc32C) => PartChecksum::Crc32c,
+            _ => PartChecksum::ContentMd5,
         };
-        let id = created
-            .upload_id
-            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the server begins no upload"))?;
+        let id = created.upload_id.ok_or_else(|| {
+            let message = "the server started a multipart upload without an upload ID";
+            Error::new(ErrorKind::Unavailable, message)
+        })?;
         Ok(Self {
             client,
             bucket,
             key,
             id,
-            held_by,
+            checksum,
             customer,
         })
     }
 
-    /// Sends a part. Numbers begin with 1.
-    pub(super) async fn part(&self, number: i32, part: Part) -> Result<CompletedPart, Error> {
-        let (md5, crc) = match self.held_by {
-            HeldBy::Md5 => (Some(part.md5().await), None),
-            HeldBy::Crc32c => (None, Some(part.crc32c())),
-        };
+    /// Sends a part. The first part has the number 1.
+    pub(super) async fn send_part(&self, number: i32, part: Part) -> Result<CompletedPart, Error> {
+        let mut md5 = None;
+        let mut crc32c = None;
+        match self.checksum {
+            PartChecksum::ContentMd5 => md5 = Some(part.md5().await),
+            PartChecksum::Crc32c => crc32c = Some(part.crc32c()),
+        }
         let request = self
             .client
             .upload_part()
             .bucket(&self.bucket)
             .key(&self.key)
-            .upload_id(&self.id);
-        let request = request
+            .upload_id(&self.id)
             .part_number(number)
             .set_content_md5(md5)
-            .set_checksum_crc32_c(crc.clone());
+            .set_checksum_crc32_c(crc32c.clone());
         let request = with_key!(request, self.customer.clone()).body(part.body());
         let sent = request.customize().disable_payload_signing().send().await;
         let sent = sent.map_err(|error| explain(&object(&self.key), error))?;
         Ok(CompletedPart::builder()
             .part_number(number)
             .set_e_tag(sent.e_tag)
-            .set_checksum_crc32_c(crc)
+            .set_checksum_crc32_c(crc32c)
             .build())
     }
 
-    /// Makes the object of its parts.
+    /// Completes the upload: the parts become the object.
+    ///
+    /// If the response is lost, the SDK repeats the request, and the server answers that the upload
+    /// does not exist. The ETag of the object then shows whether the first request was successful.
     pub(super) async fn complete(&self, parts: Vec<CompletedPart>) -> Result<(), Error> {
-        let e_tag = e_tag_of(&parts);
-        let all = CompletedMultipartUpload::builder()
+        let e_tag = multipart_e_tag(&parts);
+        let upload = CompletedMultipartUpload::builder()
             .set_parts(Some(parts))
             .build();
         let request = self
@@ -112,35 +129,32 @@ impl Multipart {
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(&self.key)
-            .upload_id(&self.id);
-        match with_key!(request, self.customer.clone())
-            .multipart_upload(all)
-            .send()
-            .await
-        {
-            Err(error) if !self.is_there(e_tag).await => Err(explain(&object(&self.key), error)),
-            Err(_) => {
-                // It may be there from an earlier attempt, and this one's parts too.
-                self.abort().await;
-                Ok(())
-            }
-            Ok(_) => Ok(()),
+            .upload_id(&self.id)
+            .multipart_upload(upload);
+        let Err(error) = with_key!(request, self.customer.clone()).send().await else {
+            return Ok(());
+        };
+        if !self.object_has(e_tag).await {
+            return Err(explain(&object(&self.key), error));
         }
+        // The same object may come from an earlier transfer. The parts of this one are then still
+        // in the store.
+        self.abort().await;
+        Ok(())
     }
 
-    /// Whether the object has this tag: the upload was finished, and the answer was lost.
-    async fn is_there(&self, e_tag: Option<String>) -> bool {
+    /// Whether the object exists with this ETag.
+    async fn object_has(&self, e_tag: Option<String>) -> bool {
         let request = self
             .client
             .head_object()
             .bucket(&self.bucket)
             .key(&self.key);
-        let there = with_key!(request, self.customer.clone())
-            .send()
-            .await
-            .ok()
-            .and_then(|there| there.e_tag);
-        e_tag.is_some() && there.map(|there| there.trim_matches('"').to_owned()) == e_tag
+        let head = with_key!(request, self.customer.clone()).send().await.ok();
+        let stored = head
+            .and_then(|head| head.e_tag)
+            .map(|e_tag| e_tag.trim_matches('"').to_owned());
+        e_tag.is_some() && stored == e_tag
     }
 
     async fn abort(&self) {
@@ -151,95 +165,105 @@ impl Multipart {
             .key(&self.key)
             .upload_id(&self.id);
         if let Err(error) = request.send().await {
-            tracing::warn!(bucket = self.bucket, key = self.key, %error, "an upload that was begun stays in the store, unfinished");
+            tracing::warn!(
+                bucket = self.bucket,
+                key = self.key,
+                %error,
+                "cannot abort a multipart upload; its parts stay in the store"
+            );
         }
     }
 }
 
-/// Takes an upload back that is dropped unfinished, because nobody waits any more.
+/// Aborts a multipart upload that is dropped before it is completed: the transfer was cancelled.
 pub(super) struct Pending {
-    upload: Option<Arc<Multipart>>,
+    upload: Arc<Multipart>,
+    state: State,
     cleanup_tasks: TaskTracker,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Completed or aborted.
+    Ended,
+}
+
 impl Pending {
-    /// Begins an upload. Where nobody waits for that any more, it is taken back as soon as it has begun.
+    /// Begins an upload. If the returned future is dropped meanwhile, a task aborts the upload as
+    /// soon as it has begun.
     pub(super) async fn begin(
         store: &S3Store,
         key: &str,
         customer: Option<CustomerKey>,
-    ) -> Result<(Arc<Multipart>, Self), Error> {
-        let (client, encryption, cleanup_tasks) = (
-            store.client.clone(),
-            store.encryption.clone(),
-            store.cleanup_tasks.clone(),
-        );
-        let beginning = Multipart::begin(
-            client,
-            store.bucket.clone(),
-            key.to_owned(),
-            encryption,
+    ) -> Result<Self, Error> {
+        let beginning = Multipart::begin(Target {
+            client: store.client.clone(),
+            bucket: store.bucket.clone(),
+            key: key.to_owned(),
+            encryption: store.encryption.clone(),
             customer,
-        );
-        let (hand_over, begun) = tokio::sync::oneshot::channel();
+        });
+        let cleanup_tasks = store.cleanup_tasks.clone();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
         store.cleanup_tasks.spawn(async move {
             let begun = beginning.await.map(|upload| Self {
-                upload: Some(Arc::new(upload)),
+                upload: Arc::new(upload),
+                state: State::Open,
                 cleanup_tasks,
             });
-            // Here and now: whoever waits for all that is left does not wait for what is begun by dropping.
-            if let Err(Ok(mut pending)) = hand_over.send(begun) {
+            // Aborted in this task: a task that `drop` starts could come after the last wait for
+            // the tasks.
+            if let Err(Ok(mut pending)) = sender.send(begun) {
                 pending.abort().await;
             }
         });
-        let defect = |_| {
-            Err(Error::new(
-                ErrorKind::Local,
-                "an upload was not begun; this is a defect",
-            ))
-        };
-        let pending = begun.await.unwrap_or_else(defect)?;
-        let upload = pending.upload.clone();
-        let upload = upload.ok_or_else(|| {
-            Error::new(ErrorKind::Local, "an upload is not there; this is a defect")
-        })?;
-        Ok((upload, pending))
+        receiver.await.unwrap_or_else(|error| {
+            let message = "starting a multipart upload panicked; this is a defect of this program";
+            Err(Error::new(ErrorKind::Local, message).caused_by(error))
+        })
     }
 
-    /// It is finished.
-    pub(super) fn forget(&mut self) {
-        self.upload = None;
+    pub(super) fn upload(&self) -> &Arc<Multipart> {
+        &self.upload
     }
 
-    /// Takes it back now.
+    /// Marks the upload as completed.
+    pub(super) fn completed(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// Aborts the upload, and waits for the server.
     pub(super) async fn abort(&mut self) {
-        if let Some(upload) = self.upload.clone() {
-            upload.abort().await;
-            self.upload = None;
+        if self.state == State::Open {
+            self.upload.abort().await;
+            self.state = State::Ended;
         }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let (Some(upload), Ok(handle)) =
-            (self.upload.take(), tokio::runtime::Handle::try_current())
-        {
-            self.cleanup_tasks
-                .spawn_on(async move { upload.abort().await }, &handle);
+        if self.state == State::Ended {
+            return;
+        }
+        if let Ok(handle) = tokio::runtime::Handle::try_current() {
+            let upload = Arc::clone(&self.upload);
+            let abort = async move { upload.abort().await };
+            self.cleanup_tasks.spawn_on(abort, &handle);
         }
     }
 }
 
-/// The tag of an object of these parts, where they are tagged by their MD5: S3 makes it of those.
-fn e_tag_of(parts: &[CompletedPart]) -> Option<String> {
+/// The ETag that S3 gives to an object of these parts: the MD5 of the MD5s of the parts, and the
+/// number of parts. `None` if the ETags of the parts are not MD5s.
+fn multipart_e_tag(parts: &[CompletedPart]) -> Option<String> {
     let mut all = Md5::new();
     for part in parts {
-        all.update(
-            hex::decode(part.e_tag()?.trim_matches('"'))
-                .ok()
-                .filter(|md5| md5.len() == 16)?,
-        );
+        let md5 = hex::decode(part.e_tag()?.trim_matches('"'))
+            .ok()
+            .filter(|md5| md5.len() == 16)?;
+        all.update(md5);
     }
     Some(format!("{}-{}", hex::encode(all.finalize()), parts.len()))
 }

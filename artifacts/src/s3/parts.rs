@@ -1,4 +1,7 @@
-//! What is sent in one request: all of it is in memory, so that it can be sent again, in the pieces in which it came.
+//! Parts of an object, as bodies of requests.
+//!
+//! A part is held in memory, so that the SDK can repeat a request. It keeps the chunks of the
+//! stream as they are, without a copy.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,35 +20,35 @@ use md5::{Digest, Md5};
 
 use crate::Error;
 
-/// Hashing more than that is not for a thread that others wait for.
-const QUICK: usize = 256 << 10;
+/// Most bytes that are hashed on an async thread.
+const SMALL_BYTES: usize = 256 << 10;
 
-/// A part of an object, or a small one.
+/// A part of an object, or a small object.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
-    pieces: Vec<Bytes>,
+    chunks: Vec<Bytes>,
     length: usize,
 }
 
 impl Part {
-    /// As the body of a request.
+    /// The body of a request. It can be sent several times.
     pub(super) fn body(self) -> ByteStream {
         ByteStream::new(SdkBody::retryable(move || {
-            SdkBody::from_body_1_x(Pieces {
-                left: self.length as u64,
-                pieces: self.pieces.clone().into(),
+            SdkBody::from_body_1_x(PartBody {
+                remaining: self.length as u64,
+                chunks: self.chunks.clone().into(),
             })
         }))
     }
 
-    /// As S3 writes it: base64.
+    /// MD5 of the part in base64, for the header `Content-MD5`.
     pub(super) async fn md5(&self) -> String {
         let hash = |part: &Self| {
             let mut md5 = Md5::new();
-            part.pieces.iter().for_each(|piece| md5.update(piece));
+            part.chunks.iter().for_each(|chunk| md5.update(chunk));
             STANDARD.encode(md5.finalize())
         };
-        if self.length <= QUICK {
+        if self.length <= SMALL_BYTES {
             return hash(self);
         }
         let shared = self.clone();
@@ -54,21 +57,22 @@ impl Part {
             .unwrap_or_else(|_| hash(self))
     }
 
-    /// As S3 writes it: big-endian, base64.
+    /// CRC-32C of the part: big-endian, in base64.
     pub(super) fn crc32c(&self) -> String {
         let mut crc = Crc::new(CrcAlgorithm::Crc32Iscsi);
-        self.pieces.iter().for_each(|piece| crc.update(piece));
+        self.chunks.iter().for_each(|chunk| crc.update(chunk));
         STANDARD.encode(&crc.finalize().to_be_bytes()[4..])
     }
 }
 
-/// The pieces that are still to be sent.
-struct Pieces {
-    pieces: VecDeque<Bytes>,
-    left: u64,
+/// The chunks of a part that are still to be sent.
+struct PartBody {
+    chunks: VecDeque<Bytes>,
+    /// Bytes of the chunks.
+    remaining: u64,
 }
 
-impl Body for Pieces {
+impl Body for PartBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -76,26 +80,26 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.pieces.pop_front();
-        self.left -= next.as_ref().map_or(0, |piece| piece.len() as u64);
-        Poll::Ready(next.map(|piece| Ok(Frame::data(piece))))
+        let next = self.chunks.pop_front();
+        self.remaining -= next.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Poll::Ready(next.map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty()
+        self.chunks.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.remaining)
     }
 }
 
-/// A stream, in parts of one size.
+/// Divides a stream into parts of the same size.
 pub(super) struct Parts {
     stream: Fuse<BoxStream<'static, Result<Bytes, Error>>>,
     size: usize,
-    /// What came and did not fit.
-    over: Bytes,
+    /// Bytes of the last chunk that are not in a part yet.
+    rest: Bytes,
 }
 
 impl Parts {
@@ -103,23 +107,23 @@ impl Parts {
         Self {
             stream: stream.fuse(),
             size,
-            over: Bytes::new(),
+            rest: Bytes::new(),
         }
     }
 
-    /// The next, full unless it is the last; `None` at the end.
+    /// The next part; `None` at the end. Only the last part can be smaller.
     pub(super) async fn next(&mut self) -> Result<Option<Part>, Error> {
         let mut part = Part::default();
         while part.length < self.size {
-            if self.over.is_empty() {
+            if self.rest.is_empty() {
                 match self.stream.next().await.transpose()? {
-                    Some(bytes) => self.over = bytes,
+                    Some(bytes) => self.rest = bytes,
                     None => break,
                 }
             }
-            let fits = self.over.len().min(self.size - part.length);
+            let fits = self.rest.len().min(self.size - part.length);
             if fits > 0 {
-                part.pieces.push(self.over.split_to(fits));
+                part.chunks.push(self.rest.split_to(fits));
                 part.length += fits;
             }
         }
@@ -134,11 +138,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn parts_are_full_and_hashed_as_a_whole() {
-        let pieces = ["1234", "", "5678", "9"].map(|piece| Ok(Bytes::from(piece)));
-        let mut parts = Parts::new(stream::iter(pieces).boxed(), 9);
+    async fn parts_have_the_same_size_and_one_checksum() {
+        let chunks = ["1234", "", "5678", "9"].map(|chunk| Ok(Bytes::from(chunk)));
+        let mut parts = Parts::new(stream::iter(chunks).boxed(), 9);
         let part = parts.next().await.unwrap().unwrap();
-        // The check value of CRC-32C (`rfc3720`, appendix B.4, has others), and the MD5 of the same text.
+        // The check value of CRC-32C in the CRC catalogue, and the MD5 of the same text.
         assert_eq!(
             part.crc32c(),
             STANDARD.encode(0xe306_9283_u32.to_be_bytes())

@@ -1,4 +1,4 @@
-//! The SDK's HTTP client, over the program's own.
+//! The HTTP client of the AWS SDK. It sends requests through the client of the host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 
-use crate::host::HttpClient as HostClient;
+use crate::host;
 use crate::{Error, ErrorKind};
 
-/// Sends what the SDK signed.
+/// Sends the requests that the SDK has signed.
 #[derive(Clone, Debug)]
-pub(super) struct SdkHttpClient(pub(super) Arc<dyn HostClient>);
+pub(super) struct SdkHttpClient(pub(super) Arc<dyn host::HttpClient>);
 
 #[derive(Debug)]
 struct Connector {
-    http: Arc<dyn HostClient>,
-    /// Until the head of the answer is there.
+    http: Arc<dyn host::HttpClient>,
+    /// Longest wait for the head of a response.
     timeout: Option<Duration>,
 }
 
@@ -68,12 +68,11 @@ fn into_request(request: HttpRequest) -> Result<reqwest::Request, ConnectorError
     let signed = request.uri().path().to_owned();
     let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap))
         .map_err(|error| ConnectorError::user(error.into()))?;
-    // URLs have no segments `.` and `..`: another object would be asked for than was signed.
+    // URLs resolve the segments `.` and `..`, so the request would name another object than its
+    // signature.
     if request.url().path() != signed {
-        let error = Error::new(
-            ErrorKind::InvalidConfig,
-            "a key cannot have `.` or `..` between its slashes",
-        );
+        let message = "a key cannot have `.` or `..` between its slashes";
+        let error = Error::new(ErrorKind::InvalidConfig, message);
         return Err(ConnectorError::user(error.into()));
     }
     Ok(request)

@@ -1,4 +1,4 @@
-//! The store over a bucket.
+//! The store of a bucket.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ use super::memory_budget::MemoryBudget;
 use super::{CreateBucket, S3Location, Shared};
 use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 
-/// Objects of a bucket.
+/// A bucket as a store.
 pub(crate) struct S3Store {
     pub(super) client: Client,
     pub(super) bucket: String,
@@ -29,7 +29,7 @@ pub(crate) struct S3Store {
     region: String,
     create: Option<CreateBucket>,
     created: OnceCell<()>,
-    /// What is still to be done where nobody waits for it.
+    /// Requests that abort multipart uploads of cancelled transfers.
     pub(super) cleanup_tasks: TaskTracker,
     pub(super) memory: MemoryBudget,
 }
@@ -59,8 +59,8 @@ impl S3Store {
         }
     }
 
-    /// Makes the bucket, once, where that is asked for.
-    pub(super) async fn ready_bucket(&self) -> Result<(), Error> {
+    /// Creates the bucket once, if the location asks for it.
+    pub(super) async fn ensure_bucket(&self) -> Result<(), Error> {
         let Some(create) = self.create else {
             return Ok(());
         };
@@ -75,12 +75,12 @@ impl S3Store {
         if create.object_locking {
             request = request.object_lock_enabled_for_bucket(true);
         }
-        // The first region is the one that cannot be named.
+        // S3 refuses the default region as a location constraint.
         if self.region != "us-east-1" {
-            let place = BucketLocationConstraint::from(self.region.as_str());
+            let region = BucketLocationConstraint::from(self.region.as_str());
             request = request.create_bucket_configuration(
                 CreateBucketConfiguration::builder()
-                    .location_constraint(place)
+                    .location_constraint(region)
                     .build(),
             );
         }
@@ -95,13 +95,14 @@ impl S3Store {
                 Ok(())
             }
             Err(error) => Err(explain(
-                &format!("making the bucket `{}`", self.bucket),
+                &format!("creating the bucket `{}`", self.bucket),
                 error,
             )),
         }
     }
 
-    /// A bucket that was made for encrypted objects encrypts those of others too.
+    /// Sets the default encryption of a new bucket: other clients of the bucket then encrypt their
+    /// objects too.
     async fn encrypt_bucket(&self) -> Result<(), Error> {
         let default = match &self.encryption {
             Encryption::Default | Encryption::Customer(_) => return Ok(()),
@@ -116,7 +117,7 @@ impl S3Store {
         let incomplete = |error: aws_sdk_s3::error::BuildError| {
             Error::new(
                 ErrorKind::InvalidConfig,
-                "the bucket's encryption cannot be said",
+                "the encryption of the bucket is incomplete",
             )
             .caused_by(error)
         };
@@ -137,6 +138,7 @@ impl S3Store {
     }
 }
 
+/// An object in error messages.
 pub(super) fn object(key: &str) -> String {
     format!("object `{key}`")
 }
@@ -148,7 +150,7 @@ impl ArtifactStore for S3Store {
     }
 
     async fn put(&self, key: &str, body: Body) -> Result<(), Error> {
-        self.ready_bucket().await?;
+        self.ensure_bucket().await?;
         self.upload(key, body).await
     }
 

@@ -1,23 +1,23 @@
-//! The step's directory, on threads that block.
+//! Disk calls in the directory of a step. They run on threads for blocking work.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cap_std::fs::Dir;
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use tokio::io::AsyncWriteExt;
 
 use crate::Error;
+use crate::blocking_io::spawn_io;
 use crate::mkdir::make_directories;
 use crate::quota::{QuotaExceeded, Share};
+use crate::store::ByteStream;
 
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// What cannot fit is not begun.
-pub(super) fn fits(length: Option<u64>, share: &Share) -> Result<(), Error> {
+/// Checks a length that is known before the download. A download that cannot fit is not started.
+pub(super) fn check_length(length: Option<u64>, share: &Share) -> Result<(), Error> {
     let limit = share.bounds().bytes;
     if length.is_some_and(|length| length > limit) {
         Err(QuotaExceeded::Bytes(limit).into())
@@ -26,25 +26,27 @@ pub(super) fn fits(length: Option<u64>, share: &Share) -> Result<(), Error> {
     }
 }
 
+/// Writes a stream to a new file, and creates its parent directories. `share` counts bytes and
+/// directories; the caller counts the file.
 pub(super) async fn write_file(
-    mut stream: BoxStream<'static, Result<Bytes, Error>>,
+    mut stream: ByteStream,
     root: &Arc<Dir>,
     path: &str,
     share: &Arc<Share>,
 ) -> Result<(), Error> {
     let counting = Arc::clone(share);
     let create = move |root: &Dir, path: &str| {
-        let made = Path::new(path)
+        let created = Path::new(path)
             .parent()
             .map_or(Ok(0), |parent| make_directories(root, parent))?;
         counting
-            .take_entries(made)
+            .take_entries(created)
             .map_err(|error| io::Error::other(Error::from(error)))?;
         Ok(root.create(path)?.into_std())
     };
     let mut file = tokio::fs::File::from_std(blocking(root, path, create).await?);
     file.set_max_buf_size(CHUNK_BYTES);
-    let failed = |error| Error::local("writing it", error);
+    let failed = |error| Error::local("writing the artifact", error);
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         share.take_bytes(chunk.len() as u64)?;
@@ -53,6 +55,7 @@ pub(super) async fn write_file(
     file.flush().await.map_err(failed)
 }
 
+/// Removes an incomplete download, with the zip archive that it may come from.
 pub(super) fn remove(root: &Dir, path: &str) -> io::Result<()> {
     let removed = match root.symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => root.remove_dir_all(path),
@@ -60,10 +63,16 @@ pub(super) fn remove(root: &Dir, path: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     };
-    let _ = root.remove_file(format!("{path}.packed"));
+    let _ = root.remove_file(packed_path(path));
     removed
 }
 
+/// Path of a zip archive while it is downloaded and unpacked to `path`.
+pub(super) fn packed_path(path: &str) -> String {
+    format!("{path}.packed")
+}
+
+/// Runs disk calls on a thread for blocking work. The error names `path`.
 pub(super) async fn blocking<T: Send + 'static>(
     root: &Arc<Dir>,
     path: &str,
@@ -74,13 +83,13 @@ pub(super) async fn blocking<T: Send + 'static>(
         .map_err(|error| Error::local(format_args!("`/{path}`"), error))
 }
 
-/// The same, for who explains errors otherwise.
+/// Runs disk calls on a thread for blocking work. The caller adds a message to the error.
 pub(super) async fn blocking_io<T: Send + 'static>(
     root: &Arc<Dir>,
     path: &str,
     work: impl FnOnce(&Dir, &str) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (root, owned) = (Arc::clone(root), path.to_owned());
-    let done = tokio::task::spawn_blocking(move || work(&root, &owned)).await;
-    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+    let root = Arc::clone(root);
+    let path = path.to_owned();
+    spawn_io(move || work(&root, &path)).await
 }

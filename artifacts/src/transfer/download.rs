@@ -1,35 +1,36 @@
-//! Bringing artifacts.
+//! Downloads artifacts to the directory of a step.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cap_std::fs::Dir;
 use futures::TryStreamExt;
-use futures::stream::BoxStream;
 
-use super::AT_ONCE;
-use super::disk::{blocking, fits, remove, write_file};
+use super::PARALLEL_OBJECTS;
+use super::disk::{blocking, check_length, remove, write_file};
 use super::permissions::{Mode, set_permissions};
-use super::unpack::{exact_length, peek, untar, unzip};
+use super::unpack::{Peeked, exact_length, peek, untar, unzip};
 use crate::archive::{self, Unpack};
 use crate::quota::{Quota, Share};
 use crate::retry::retry;
-use crate::{ArtifactStore, Body, Error, ErrorKind};
+use crate::store::ByteStream;
+use crate::{ArtifactStore, Error, ErrorKind, Object};
 
-/// An artifact to be brought.
+/// An artifact to download.
 #[derive(Clone, Debug)]
 pub struct Download<'a> {
-    /// Its key.
+    /// Key of the object, or of the directory.
     pub key: &'a str,
-    /// Where it goes, in a directory that nobody else writes to.
+    /// Path that the artifact is written to. Nothing else may write to its directory at the same
+    /// time.
     pub path: &'a str,
-    /// How it is unpacked.
+    /// How the artifact is unpacked.
     pub unpack: Unpack,
-    /// Permissions of what came, and whether of everything in it.
+    /// Permissions of the artifact. `None` leaves them as they are.
     pub mode: Option<Mode>,
 }
 
-/// Brings what lies under a key.
+/// Downloads the object, or the directory of objects, under a key. If the download fails, nothing
+/// is left at the path.
 pub async fn download(
     store: &dyn ArtifactStore,
     what: &Download<'_>,
@@ -41,7 +42,6 @@ pub async fn download(
         let fetched = fetch(store, what, root, &share).await;
         match fetched {
             Ok(()) => share.commit(),
-            // Nothing half-written stays, for the next attempt or for the guest.
             Err(_) => drop(blocking(root, what.path, remove).await),
         }
         fetched
@@ -56,46 +56,44 @@ async fn fetch(
     root: &Arc<Dir>,
     share: &Arc<Share>,
 ) -> Result<(), Error> {
-    let Download {
-        key, path, unpack, ..
-    } = *what;
-    let body = match store.get(key).await {
+    let path = what.path;
+    let body = match store.get(what.key).await {
         Ok(body) => body,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return fetch_directory(store, what, root, share, error).await;
         }
         Err(error) => return Err(error),
     };
-    let Body { stream, length, .. } = body;
-    let stream = exact_length(stream, length);
-    match unpack {
-        Unpack::None => plain(stream, length, root, path, share).await,
+    let length = body.length;
+    let stream = exact_length(body.stream, length);
+    match what.unpack {
+        Unpack::None => write_object(stream, length, root, path, share).await,
         Unpack::Tar => untar(stream, root, path, share).await,
         Unpack::Zip => unzip(stream, root, path, share).await,
         Unpack::Detect => {
-            let (head, stream) = peek(stream).await?;
+            let Peeked { head, stream } = peek(stream).await?;
             match archive::is_tar_gz(&head) {
                 true => untar(stream, root, path, share).await,
-                false => plain(stream, length, root, path, share).await,
+                false => write_object(stream, length, root, path, share).await,
             }
         }
     }
 }
 
-/// One file, as it is. One that is too large is not begun.
-async fn plain(
-    stream: BoxStream<'static, Result<Bytes, Error>>,
+/// Writes an object to a file, without unpacking it.
+async fn write_object(
+    stream: ByteStream,
     length: Option<u64>,
     root: &Arc<Dir>,
     path: &str,
     share: &Arc<Share>,
 ) -> Result<(), Error> {
-    fits(length, share)?;
+    check_length(length, share)?;
     share.take_entries(1)?;
     write_file(stream, root, path, share).await
 }
 
-/// Every object below the key. `missing` is the error when there is none.
+/// Downloads every object below the key. `missing` is the error if there are none.
 async fn fetch_directory(
     store: &dyn ArtifactStore,
     what: &Download<'_>,
@@ -104,57 +102,59 @@ async fn fetch_directory(
     missing: Error,
 ) -> Result<(), Error> {
     let prefix = format!("{}/", what.key.trim_end_matches('/'));
-    let objects = store
-        .list(&prefix)
-        .await
-        .map_err(|error| not_missing(error, "the list of what is below it"))?;
-    let objects = objects.map_err(|error| not_missing(error, "the list of what is below it"));
-    let fetched = objects.map_ok(|object| {
-        let prefix = &prefix;
-        async move {
-            share.take_entries(1)?;
-            // What a console makes of a directory ends in a slash, and is none.
-            if object.key.ends_with('/') {
-                return Ok(0);
-            }
-            let below = object
-                .key
-                .strip_prefix(prefix.as_str())
-                .unwrap_or(&object.key);
-            fits(Some(object.size), share)?;
-            let Body { stream, length, .. } = store
-                .get(&object.key)
-                .await
-                .map_err(|error| not_missing(error, below))?;
-            write_file(
-                exact_length(stream, length),
-                root,
-                &format!("{}/{below}", what.path),
-                share,
-            )
-            .await
-            .map(|()| 1)
-        }
-    });
-    let count = fetched
-        .try_buffer_unordered(AT_ONCE)
-        .try_fold(0u64, |count, came| std::future::ready(Ok(count + came)))
+    let list_failed = |error| vanished(error, "the list of the objects below the key");
+    let objects = store.list(&prefix).await.map_err(list_failed)?;
+    let files = objects
+        .map_err(list_failed)
+        .map_ok(|object| fetch_below(store, object, &prefix, what.path, root, share))
+        .try_buffer_unordered(PARALLEL_OBJECTS)
+        .try_fold(0u64, |sum, files| std::future::ready(Ok(sum + files)))
         .await?;
-    match (count, what.unpack) {
+    match (files, what.unpack) {
         (0, _) => Err(missing),
         (_, Unpack::Tar | Unpack::Zip) => Err(Error::new(
             ErrorKind::Damaged,
-            "an archive was expected, and the key is a directory: set `archive: {none: {}}`",
-        )),
+            "an archive was expected, and the key is a directory",
+        )
+        .with_hint("set `archive: {none: {}}`")),
         _ => Ok(()),
     }
 }
 
-/// What was listed, or should be a list, is not an artifact that is missing.
-fn not_missing(error: Error, what: &str) -> Error {
+/// Downloads one object of a directory. Returns the number of files written.
+async fn fetch_below(
+    store: &dyn ArtifactStore,
+    object: Object,
+    prefix: &str,
+    path: &str,
+    root: &Arc<Dir>,
+    share: &Arc<Share>,
+) -> Result<u64, Error> {
+    share.take_entries(1)?;
+    // Consoles mark a directory with an empty object whose key ends in a slash.
+    if object.key.ends_with('/') {
+        return Ok(0);
+    }
+    check_length(Some(object.size), share)?;
+    let below = object.key.strip_prefix(prefix).unwrap_or(&object.key);
+    let body = store
+        .get(&object.key)
+        .await
+        .map_err(|error| vanished(error, below))?;
+    let stream = exact_length(body.stream, body.length);
+    write_file(stream, root, &format!("{path}/{below}"), share).await?;
+    Ok(1)
+}
+
+/// Changes a `NotFound` error of a listed object, or of a list, to `Unavailable`: an optional
+/// artifact is not missing only because one of its objects was removed during the download.
+fn vanished(error: Error, what: &str) -> Error {
     match error.kind() {
         ErrorKind::NotFound => {
-            Error::new(ErrorKind::Unavailable, format!("{what}: {error}")).caused_by(error)
+            let message = format!("{what}: {error}");
+            error
+                .with_message(message)
+                .with_kind(ErrorKind::Unavailable)
         }
         _ => error,
     }

@@ -19,28 +19,30 @@ pub struct Mode {
     pub recursive: bool,
 }
 
-/// Sets the permissions of what was brought, and of everything in it if that is asked for.
+/// Sets the permissions of a downloaded artifact.
 pub async fn set_permissions(root: &Arc<Dir>, path: &str, mode: Option<Mode>) -> Result<(), Error> {
-    let Some(Mode { bits, recursive }) = mode else {
+    let Some(mode) = mode else {
         return Ok(());
     };
     blocking(root, path, move |root, path| {
-        set_mode(root, Path::new(path), bits, recursive)
+        set_mode(root, Path::new(path), mode)
     })
     .await
 }
 
-/// Directories stay open to whoever has to remove them.
-fn set_mode(root: &Dir, path: &Path, bits: u32, recursive: bool) -> io::Result<()> {
+/// The owner keeps access: this process must be able to read each file, and to remove each
+/// directory.
+fn set_mode(root: &Dir, path: &Path, mode: Mode) -> io::Result<()> {
     let metadata = root.symlink_metadata(path)?;
     if metadata.is_symlink() {
         return Ok(());
     }
-    let least = if metadata.is_dir() { 0o700 } else { 0o400 };
-    root.set_permissions(path, Permissions::from_mode((bits | least) & 0o777))?;
-    if recursive && metadata.is_dir() {
+    let owner = if metadata.is_dir() { 0o700 } else { 0o400 };
+    let bits = (mode.bits | owner) & 0o777;
+    root.set_permissions(path, Permissions::from_mode(bits))?;
+    if mode.recursive && metadata.is_dir() {
         for entry in root.read_dir(path)? {
-            set_mode(root, &path.join(entry?.file_name()), bits, true)?;
+            set_mode(root, &path.join(entry?.file_name()), mode)?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Taking artifacts away.
+//! Uploads artifacts from the directory of a step.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -8,41 +8,44 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use cap_std::fs::Dir;
-use futures::stream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use super::AT_ONCE;
+use super::PARALLEL_OBJECTS;
 use super::disk::blocking;
 use crate::archive::{self, Pack};
-use crate::blocking_io::write_blocking;
+use crate::blocking_io::{WrittenStream, spawn_io, write_blocking};
 use crate::retry::retry;
 use crate::{ArtifactStore, Body, Error, ErrorKind};
 
-/// What is read of a file at once.
-const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes of a file that are read at once.
+const CHUNK_BYTES: u64 = 1 << 20;
 
-/// An artifact to be taken away.
+/// An artifact to upload.
 #[derive(Clone, Copy, Debug)]
 pub struct Upload<'a> {
-    /// Its key.
+    /// Key of the object, or of the directory.
     pub key: &'a str,
-    /// Where it is.
+    /// Path of the artifact.
     pub path: &'a str,
-    /// How it is packed.
+    /// How the artifact is packed.
     pub pack: Pack,
 }
 
-/// What was taken to a store.
+/// Summary of an upload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uploaded {
-    /// How much, before it was packed.
+    /// Bytes of files, before packing.
     pub bytes: u64,
-    /// How many links, and other things that are neither files nor directories, were left out.
+    /// Number of links and special files that were left out.
     pub links: usize,
 }
 
-/// Takes a file or directory to a key.
-/// More than `limit` bytes are an error: a file can be larger than the blocks it has.
+/// Uploads a file or a directory.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidFile`] if the files have more than `limit` bytes. The length of a file
+/// counts, because a sparse file can be longer than the blocks that it uses.
 pub async fn upload(
     store: &dyn ArtifactStore,
     what: Upload<'_>,
@@ -51,160 +54,183 @@ pub async fn upload(
 ) -> Result<Uploaded, Error> {
     retry(|| async {
         match what.pack {
-            Pack::None => upload_plain(store, what, root, limit).await,
+            Pack::None => upload_files(store, what, root, limit).await,
             Pack::Tar(_) | Pack::Zip => upload_packed(store, what, root, limit).await,
         }
     })
     .await
 }
 
+/// Uploads an archive while it is packed.
 async fn upload_packed(
     store: &dyn ArtifactStore,
     what: Upload<'_>,
     root: &Arc<Dir>,
     limit: u64,
 ) -> Result<Uploaded, Error> {
-    // A path that leads nowhere begins no object.
+    // A path that does not exist must not start an upload.
     blocking(root, what.path, |root, path| root.metadata(path).map(drop)).await?;
-    let (root, path, pack) = (Arc::clone(root), what.path.to_owned(), what.pack);
-    let (stream, written) = write_blocking(move |out| match pack {
+    let root = Arc::clone(root);
+    let path = what.path.to_owned();
+    let pack = what.pack;
+    let WrittenStream { stream, result } = write_blocking(move |out| match pack {
         Pack::Tar(level) => archive::tar_gz(&root, &path, level, limit, out),
-        _ => archive::zip(&root, &path, limit, out),
+        Pack::Zip | Pack::None => archive::zip(&root, &path, limit, out),
     });
-    // What cannot be made smaller grows a little.
-    let at_most = Some(limit.saturating_add(limit / 100).saturating_add(1 << 20));
-    store
-        .put(
-            what.key,
-            Body {
-                stream,
-                length: None,
-                at_most,
-            },
-        )
-        .await?;
-    let packed = written.await.ok().flatten();
-    let packed = packed
-        .ok_or_else(|| Error::new(ErrorKind::Local, "packing it broke off; this is a defect"))?;
+    // Content that cannot be compressed grows a little.
+    let at_most = limit.saturating_add(limit / 100).saturating_add(1 << 20);
+    let body = Body {
+        stream,
+        length: None,
+        at_most: Some(at_most),
+    };
+    store.put(what.key, body).await?;
+    let packed = result.await.ok().flatten().ok_or_else(|| {
+        let message = "the artifact was not packed completely; this is a defect of this program";
+        Error::new(ErrorKind::Local, message)
+    })?;
     Ok(Uploaded {
         bytes: packed.bytes,
         links: packed.left_out,
     })
 }
 
-async fn upload_plain(
+/// Uploads each file as an object.
+async fn upload_files(
     store: &dyn ArtifactStore,
     what: Upload<'_>,
     root: &Arc<Dir>,
     limit: u64,
 ) -> Result<Uploaded, Error> {
-    let (files, links) = blocking(root, what.path, files_at).await?;
+    let found = blocking(root, what.path, find_files).await?;
     let total = AtomicU64::new(0);
-    let total = &total;
-    let uploads = stream::iter(files).map(|below| async move {
-        let (path, key) = match below.as_str() {
-            "" => (what.path.to_owned(), what.key.to_owned()),
-            below => (
-                format!("{}/{below}", what.path),
-                format!("{}/{below}", what.key.trim_end_matches('/')),
-            ),
-        };
-        let (file, length) = blocking(root, &path, open_regular).await?;
-        if total.fetch_add(length, Ordering::Relaxed) + length > limit {
-            return Err(Error::new(
-                ErrorKind::InvalidFile,
-                format!("it is larger than {limit} bytes"),
-            ));
-        }
-        let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
-        let stream = pieces(file, length).map_err(failed);
-        store
-            .put(&key, Body::new(stream.boxed(), Some(length)))
-            .await
-    });
-    uploads
-        .buffer_unordered(AT_ONCE)
+    stream::iter(found.files)
+        .map(|below| upload_file(store, what, below, root, limit, &total))
+        .buffer_unordered(PARALLEL_OBJECTS)
         .try_collect::<()>()
         .await?;
     Ok(Uploaded {
-        bytes: total.load(Ordering::Relaxed),
-        links,
+        bytes: total.into_inner(),
+        links: found.others,
     })
 }
 
-/// Exactly as many bytes of a file as were announced: a store that signs the length must not be surprised by one that grows.
-fn pieces(file: std::fs::File, length: u64) -> impl Stream<Item = io::Result<Bytes>> {
+/// Uploads the file at `below`, relative to the path of the artifact. `total` counts the bytes of
+/// all files.
+async fn upload_file(
+    store: &dyn ArtifactStore,
+    what: Upload<'_>,
+    below: String,
+    root: &Arc<Dir>,
+    limit: u64,
+    total: &AtomicU64,
+) -> Result<(), Error> {
+    let path = join(what.path, &below);
+    let key = match below.as_str() {
+        "" => what.key.to_owned(),
+        below => join(what.key.trim_end_matches('/'), below),
+    };
+    let RegularFile { file, length } = blocking(root, &path, open_regular).await?;
+    if total.fetch_add(length, Ordering::Relaxed) + length > limit {
+        let message = format!("the artifact is larger than {limit} bytes");
+        return Err(Error::new(ErrorKind::InvalidFile, message));
+    }
+    let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
+    let stream = read_exactly(file, length).map_err(failed).boxed();
+    store.put(&key, Body::new(stream, Some(length))).await
+}
+
+/// A stream of exactly `length` bytes of a file. A request announces the length, so a file that
+/// grows meanwhile must not add bytes.
+fn read_exactly(file: std::fs::File, length: u64) -> impl Stream<Item = io::Result<Bytes>> {
     let file = Arc::new(file);
-    let starts = (0..length.div_ceil(PIECE_BYTES)).map(|number| number * PIECE_BYTES);
+    let starts = (0..length.div_ceil(CHUNK_BYTES)).map(|number| number * CHUNK_BYTES);
     stream::iter(starts).then(move |start| {
         let file = Arc::clone(&file);
-        // Made here: the allocator keeps memory for each thread that asks for some, and the threads below are many.
-        let size = usize::try_from(PIECE_BYTES.min(length - start)).unwrap_or(usize::MAX);
-        let mut piece = vec![0; size];
-        let read = move || {
-            file.read_exact_at(&mut piece, start)
-                .map(|()| Bytes::from(piece))
-        };
-        async {
-            tokio::task::spawn_blocking(read)
-                .await
-                .unwrap_or_else(|error| Err(io::Error::other(error)))
-        }
+        // The buffer is allocated here and not on the blocking thread: the allocator keeps freed
+        // memory for each thread.
+        let size = usize::try_from(CHUNK_BYTES.min(length - start)).unwrap_or(usize::MAX);
+        let mut chunk = vec![0; size];
+        spawn_io(move || {
+            file.read_exact_at(&mut chunk, start)
+                .map(|()| Bytes::from(chunk))
+        })
     })
 }
 
-/// The regular files at or below `path`, relative to it; `""` for a file itself. And how much else is there.
-fn files_at(root: &Dir, path: &str) -> io::Result<(Vec<String>, usize)> {
+/// The content of an artifact.
+struct FoundFiles {
+    /// Paths of the regular files, relative to the artifact. A file itself has the path `""`.
+    files: Vec<String>,
+    /// Number of links and special files.
+    others: usize,
+}
+
+/// Finds the files at and below a path.
+fn find_files(root: &Dir, path: &str) -> io::Result<FoundFiles> {
     let metadata = root.metadata(path)?;
+    let mut found = FoundFiles {
+        files: Vec::new(),
+        others: 0,
+    };
     if metadata.is_file() {
-        return Ok((vec![String::new()], 0));
+        found.files.push(String::new());
+        return Ok(found);
     }
     if !metadata.is_dir() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is neither a file nor a directory",
-        ));
+        return Err(invalid_file("it is neither a file nor a directory"));
     }
-    let (mut files, mut others) = (Vec::new(), 0);
     let mut pending = vec![String::new()];
     while let Some(directory) = pending.pop() {
         for entry in root.read_dir(Path::new(path).join(&directory))? {
             let entry = entry?;
-            let name = entry.file_name().into_string();
-            let name = name.map_err(|name| {
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("the name `{}` is not UTF-8", name.display()),
-                )
+            let name = entry.file_name().into_string().map_err(|name| {
+                invalid_file(&format!("the name `{}` is not UTF-8", name.display()))
             })?;
-            let below = if directory.is_empty() {
-                name
-            } else {
-                format!("{directory}/{name}")
+            let below = match directory.as_str() {
+                "" => name,
+                directory => join(directory, &name),
             };
             let kind = entry.file_type()?;
             if kind.is_dir() {
                 pending.push(below);
             } else if kind.is_file() {
-                files.push(below);
+                found.files.push(below);
             } else {
-                others += 1;
+                found.others += 1;
             }
         }
     }
-    files.sort();
-    Ok((files, others))
+    found.files.sort();
+    Ok(found)
 }
 
-fn open_regular(root: &Dir, path: &str) -> io::Result<(std::fs::File, u64)> {
+/// An open regular file.
+struct RegularFile {
+    file: std::fs::File,
+    /// Length of the file when it was opened.
+    length: u64,
+}
+
+fn open_regular(root: &Dir, path: &str) -> io::Result<RegularFile> {
     let file = root.open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() {
-        Ok((file.into_std(), metadata.len()))
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        ))
+    if !metadata.is_file() {
+        return Err(invalid_file("it is not a regular file"));
     }
+    Ok(RegularFile {
+        file: file.into_std(),
+        length: metadata.len(),
+    })
+}
+
+fn join(path: &str, below: &str) -> String {
+    match below {
+        "" => path.to_owned(),
+        below => format!("{path}/{below}"),
+    }
+}
+
+fn invalid_file(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }

@@ -177,7 +177,7 @@ async fn mistakes_in_templates_are_named_with_their_location() {
                 template["outputs"] =
                     json!({"artifacts": [{"name": "a", "path": "/out/a", "archive": archive}]});
             }),
-            "must be a level of gzip from -1 to 9, not 99",
+            "must be a level of gzip, -2 to 9, and not 99",
         ),
         (
             with(&|template| {

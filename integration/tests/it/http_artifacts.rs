@@ -183,7 +183,7 @@ async fn http_artifacts_use_credentials_from_secrets() {
     ] {
         let node = executor.node(&step(at(path), out.clone())).await;
         assert!(
-            message(&node).contains(&format!("(`http://{host}/{path}`): it {expected}")),
+            message(&node).contains(&format!("(`http://{host}/{path}`): the server {expected}")),
             "{node}"
         );
     }

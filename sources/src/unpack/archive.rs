@@ -23,8 +23,8 @@ pub(super) enum Kind {
     Other,
 }
 
-/// Calls `each` with every entry of a layer: its plain path, its type, and its content. An entry with an invalid path is
-/// skipped, but it counts against the budget.
+/// Calls `each` with every entry of a layer: its plain path, its type, and its content. An entry
+/// with an invalid path is skipped, but it counts against the budget.
 pub(super) fn entries(
     layer: &Content,
     budget: &mut Budget,
@@ -117,8 +117,8 @@ fn link(target: Option<&[u8]>, directory: &str) -> Kind {
     resolved.map_or(Kind::Other, Kind::Link)
 }
 
-/// The plain path of an entry: relative to the root of the archive, without `.` segments. `None` for an invalid path, a
-/// path with `..`, and the root itself.
+/// The plain path of an entry: relative to the root of the archive, without `.` segments. `None`
+/// for an invalid path, a path with `..`, and the root itself.
 pub(super) fn plain(path: &[u8]) -> Option<String> {
     plain_path(path).ok().filter(|path| !path.is_empty())
 }

@@ -9,8 +9,8 @@ pub struct LimitExceeded {
 
 /// Counters that reading an archive draws from.
 ///
-/// The caller owns the counters, so that several archives can share them: the layers of an image, or all inputs of a
-/// step. Each method is called before the entries or bytes are used.
+/// The caller owns the counters, so that several archives can share them: the layers of an image,
+/// or all inputs of a step. Each method is called before the entries or bytes are used.
 pub trait Budget {
     /// Takes entries: files, directories, links, and anything else that has a header.
     fn take_entries(&mut self, count: u64) -> Result<(), LimitExceeded>;
@@ -22,7 +22,8 @@ pub trait Budget {
     fn take_content_bytes(&mut self, count: u64) -> Result<(), LimitExceeded>;
 }
 
-/// Fixed limits for one archive, or for several that are read one after the other. Reading lowers them.
+/// Fixed limits for one archive, or for several that are read one after the other. Reading lowers
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Remaining entries.

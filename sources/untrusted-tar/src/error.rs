@@ -26,8 +26,8 @@ pub enum ErrorKind {
 
 /// An archive cannot be read, or breaks a rule.
 ///
-/// `Error` and [`io::Error`] convert into each other without loss, so an error of the source survives the way through
-/// the `tar` crate.
+/// `Error` and [`io::Error`] convert into each other without loss, so an error of the source
+/// survives the way through the `tar` crate.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {

@@ -1,16 +1,19 @@
 //! Reads tar archives that may be hostile, within bounds.
 //!
-//! A tar archive is a sequence of entries: a header of 512 bytes, then the content. An attacker can abuse each part:
+//! A tar archive is a sequence of entries: a header of 512 bytes, then the content. An attacker can
+//! abuse each part:
 //!
 //! - a small compressed archive expands to terabytes (a decompression bomb);
 //! - an archive has millions of empty entries;
-//! - the header of an entry announces a name of a gigabyte, which the `tar` crate reads into memory;
+//! - the header of an entry announces a name of a gigabyte, which the `tar` crate reads into
+//!   memory;
 //! - a sparse file has holes of any size, which take no space in the archive;
 //! - a name or a link leads out of the directory that the archive is unpacked to.
 //!
-//! [`TarReader`] calls a closure with each [`Entry`]. It counts what it reads against a [`Budget`] of the caller, and it
-//! limits headers and the expansion ratio. [`plain_path`], [`resolve_link`] and [`leads_out`] check names and links.
-//! The crate writes nothing to a disk: the caller decides what an entry becomes.
+//! [`TarReader`] calls a closure with each [`Entry`]. It counts what it reads against a [`Budget`]
+//! of the caller, and it limits headers and the expansion ratio. [`plain_path`], [`resolve_link`]
+//! and [`leads_out`] check names and links. The crate writes nothing to a disk: the caller decides
+//! what an entry becomes.
 //!
 //! ```
 //! # use wasm_workflow_untrusted_tar as untrusted_tar;

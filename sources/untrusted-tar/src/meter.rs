@@ -72,7 +72,8 @@ pub struct ExpansionLimit {
 
 /// Counts what comes out of one archive against a [`Budget`] and an [`ExpansionLimit`].
 ///
-/// [`TarReader`](crate::TarReader) uses a meter itself. Readers of other formats can use one directly.
+/// [`TarReader`](crate::TarReader) uses a meter itself. Readers of other formats can use one
+/// directly.
 #[derive(Debug)]
 pub struct Meter<B> {
     budget: B,
@@ -117,7 +118,8 @@ impl<B: Budget> Meter<B> {
         self.check_expansion()
     }
 
-    /// Holes of sparse files are in the content alone, headers in the archive alone: the larger number is checked.
+    /// Holes of sparse files are in the content alone, headers in the archive alone: the larger
+    /// number is checked.
     fn check_expansion(&self) -> Result<(), Error> {
         let Some(limit) = &self.expansion else {
             return Ok(());

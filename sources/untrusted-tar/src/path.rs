@@ -7,13 +7,13 @@ use crate::error::{Error, ErrorKind};
 /// Longest path of an entry, in bytes: `PATH_MAX` of Linux.
 const LONGEST_PATH: usize = 4096;
 
-/// The path of an entry, relative to the root of the archive: without a leading slash, without `.` and without empty
-/// segments. The root itself is the empty path.
+/// The path of an entry, relative to the root of the archive: without a leading slash, without `.`
+/// and without empty segments. The root itself is the empty path.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidPath`] for a path with `..`, which leads out of the archive; and for a path that is not UTF-8, has
-/// a NUL byte or is longer than 4096 bytes.
+/// [`ErrorKind::InvalidPath`] for a path with `..`, which leads out of the archive; and for a path
+/// that is not UTF-8, has a NUL byte or is longer than 4096 bytes.
 pub fn plain_path(path: &[u8]) -> Result<String, Error> {
     let invalid = |message: String| Error::new(ErrorKind::InvalidPath, message);
     if path.len() > LONGEST_PATH {
@@ -36,8 +36,9 @@ pub fn plain_path(path: &[u8]) -> Result<String, Error> {
     Ok(segments.join("/"))
 }
 
-/// Resolves the target of a link lexically: `directory` is the plain path of the directory that the target is relative
-/// to. An absolute target starts at the root of the archive. `None` if the target leads out of the archive.
+/// Resolves the target of a link lexically: `directory` is the plain path of the directory that the
+/// target is relative to. An absolute target starts at the root of the archive. `None` if the
+/// target leads out of the archive.
 pub fn resolve_link(directory: &str, target: &str) -> Option<String> {
     if target.contains('\0') {
         return None;
@@ -63,8 +64,9 @@ pub fn resolve_link(directory: &str, target: &str) -> Option<String> {
     Some(segments.join("/"))
 }
 
-/// Whether a symbolic link with the path `name` leads out of the directory that `name` is relative to, or to that
-/// directory itself. An absolute target leads out. Other links on the way are not followed.
+/// Whether a symbolic link with the path `name` leads out of the directory that `name` is relative
+/// to, or to that directory itself. An absolute target leads out. Other links on the way are not
+/// followed.
 pub fn leads_out(name: impl AsRef<Path>, target: &Path) -> bool {
     let mut depth = name.as_ref().components().count().saturating_sub(1);
     for component in target.components() {

@@ -1,5 +1,6 @@
 //! Iterates over the entries of an archive.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 
@@ -12,11 +13,12 @@ use crate::path::plain_path;
 
 /// Size of a block, and of a header without extensions.
 const BLOCK: usize = 512;
-/// Largest header of an entry, in bytes. The entries before it that hold a long name, a long link or PAX records belong
-/// to the header: the `tar` crate reads them into memory.
+/// Largest header of an entry, in bytes. The entries before it that hold a long name, a long link
+/// or PAX records belong to the header: the `tar` crate reads them into memory.
 const MAX_HEADER: u64 = 1 << 20;
 
-/// Whether a block is the header of an entry: its checksum is correct. The checksum counts its own field as spaces.
+/// Whether a block is the header of an entry: its checksum is correct. The checksum counts its own
+/// field as spaces.
 pub fn is_header(block: &[u8; BLOCK]) -> bool {
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     let actual = sum(&block[..148]) + 8 * u32::from(b' ') + sum(&block[156..]);
@@ -56,7 +58,8 @@ pub enum Trailer {
     /// The bytes are not read.
     #[default]
     Ignore,
-    /// Up to this many bytes are read and dropped. A decompressor verifies its checksum at the end of its input.
+    /// Up to this many bytes are read and dropped. A decompressor verifies its checksum at the end
+    /// of its input.
     Drain(u64),
 }
 
@@ -71,7 +74,8 @@ pub struct TarReader<R, B> {
 }
 
 impl<R: Read, B: Budget> TarReader<R, B> {
-    /// Reads `source` within `budget`. Sparse files are refused, and bytes after the end marker are ignored.
+    /// Reads `source` within `budget`. Sparse files are refused, and bytes after the end marker are
+    /// ignored.
     pub fn new(source: R, budget: B) -> Self {
         Self {
             source,
@@ -103,7 +107,8 @@ impl<R: Read, B: Budget> TarReader<R, B> {
         self
     }
 
-    /// Calls `each` with every entry, in order. Content that `each` does not read is skipped; it counts all the same.
+    /// Calls `each` with every entry, in order. Content that `each` does not read is skipped; it
+    /// counts all the same.
     ///
     /// # Errors
     ///
@@ -126,7 +131,7 @@ impl<R: Read, B: Budget> TarReader<R, B> {
             let mut entry = Entry {
                 kind: kind(entry.header(), self.sparse)?,
                 path: entry.path_bytes().into_owned(),
-                link: entry.link_name_bytes().map(|link| link.into_owned()),
+                link: entry.link_name_bytes().map(Cow::into_owned),
                 mode: entry.header().mode().ok(),
                 content: &mut ContentReader::new(&mut entry, &meter),
             };
@@ -147,7 +152,7 @@ fn kind(header: &tar::Header, sparse: Sparse) -> Result<Kind, Error> {
         EntryType::GNUSparse if sparse == Sparse::Refuse => {
             let error = Error::new(ErrorKind::Sparse, "the archive holds a sparse file");
             return Err(error.with_hint(
-                "create the archive without sparse files, for example with GNU tar without `--sparse`",
+                "create the archive without sparse files, for example without `--sparse` of GNU tar",
             ));
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
@@ -178,7 +183,8 @@ impl Entry<'_> {
         plain_path(&self.path)
     }
 
-    /// Target of a link, unchecked: the path of an earlier entry for a hard link, any text for a symbolic link.
+    /// Target of a link, unchecked: the path of an earlier entry for a hard link, any text for a
+    /// symbolic link.
     pub fn link(&self) -> Option<&[u8]> {
         self.link.as_deref()
     }
@@ -204,7 +210,8 @@ impl std::fmt::Debug for Entry<'_> {
     }
 }
 
-/// The archive as the `tar` crate reads it. It counts all bytes, and gives no more than `allowance` bytes.
+/// The archive as the `tar` crate reads it. It counts all bytes, and gives no more than `allowance`
+/// bytes.
 struct ArchiveReader<'m, R, B> {
     inner: R,
     meter: &'m RefCell<Meter<B>>,
@@ -273,7 +280,7 @@ mod tests {
             EntryType::XHeader,
         ] {
             let header = entry(kind, 2 << 20);
-            let archive = [header.as_bytes(), &[b'n'; 2 << 20][..], &[0; 1024]].concat();
+            let archive = [header.as_bytes(), &vec![b'n'; 2 << 20][..], &[0; 1024]].concat();
             assert_eq!(
                 failure(&archive, Sparse::Refuse),
                 ErrorKind::HeaderTooLarge,

@@ -30,7 +30,7 @@ pub enum RepositoryError {
         message: String,
     },
     /// The repository cannot be used, such as one of a kind that is not supported.
-    #[error("{0}")]
+    #[error("{}", .0.describe())]
     Unusable(#[source] Arc<artifacts::Error>),
 }
 

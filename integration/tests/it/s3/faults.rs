@@ -318,7 +318,7 @@ async fn downloads_are_verified_against_the_full_object_checksum() {
     }
     let node = executor.node(&step).await;
     assert!(
-        message(&node).contains("not what the store keeps a checksum of, after 3 attempts"),
+        message(&node).contains("does not match the checksum of the object, after 3 attempts"),
         "{node}"
     );
 }

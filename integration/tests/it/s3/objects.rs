@@ -196,7 +196,7 @@ async fn complete_locations_are_used_and_server_errors_are_named() {
         ),
         ("SignatureDoesNotMatch", 403, "the secret key is wrong"),
         ("ExpiredToken", 400, "the session token is expired"),
-        ("NoSuchBucket", 404, "the bucket does not exist: make it"),
+        ("NoSuchBucket", 404, "the bucket does not exist: create it"),
         (
             "RequestTimeTooSkewed",
             403,

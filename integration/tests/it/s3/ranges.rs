@@ -168,7 +168,7 @@ async fn large_objects_arrive_complete_or_fail() {
         .map(|copied| copied.len())
         .unwrap_err();
     assert!(
-        message(&node).contains("is another than it was when it was begun, after 3 attempts"),
+        message(&node).contains("changed while it was read, after 3 attempts"),
         "{node}"
     );
 }

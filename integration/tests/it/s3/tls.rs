@@ -211,7 +211,7 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
         ),
         (
             json!({"caSecret": select("ca"), "insecure": true, "encryptionOptions": customer["encryptionOptions"]}),
-            "needs TLS: it sends keys",
+            "needs TLS, because requests carry the keys",
         ),
         (
             json!({"caSecret": select("ca"), "sessionTokenSecret": {"name": "other", "key": "k"}}),
