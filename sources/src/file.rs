@@ -1,6 +1,10 @@
-//! Modules on this machine: for the command line, and for servers under one directory that the operator opened.
+//! Modules in files of this machine.
+//!
+//! The command line may read any file. A server reads files below one directory only, which the
+//! operator opens with `sources.fileRoot`.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
@@ -11,18 +15,18 @@ use crate::reference::FileReference;
 use crate::source::{Context, Resolution, Source};
 use crate::{Digest, Error, ErrorKind, Part, Resolved};
 
-/// Which files may be named.
+/// The files that references may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// None: a server's files hold tokens.
+    /// No file. The files of a server include its tokens.
     Denied,
-    /// Those below this directory.
+    /// The files below this directory.
     Below(PathBuf),
-    /// Any: the person at the command line could read them anyway.
+    /// Any file: for the command line, whose user can read the files without this program.
     Any,
 }
 
-/// The `file` source.
+/// The source of `file://` references.
 #[derive(Clone, Debug)]
 pub struct FileSource {
     access: Access,
@@ -30,7 +34,7 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// A source of the files that `access` allows, of at most `max_bytes` each.
+    /// A source of the files that `access` allows. A file may have at most `max_bytes`.
     pub fn new(access: Access, max_bytes: u64) -> Self {
         Self { access, max_bytes }
     }
@@ -45,67 +49,13 @@ impl FileSource {
     }
 
     fn read_blocking(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        let failed = |error: std::io::Error| {
-            let kind = if error.kind() == std::io::ErrorKind::NotFound {
-                ErrorKind::NotFound
-            } else {
-                ErrorKind::Store
-            };
-            let message = if kind == ErrorKind::NotFound {
-                format!("there is no file `{}`", path.display())
-            } else {
-                format!("`{}` cannot be read: {error}", path.display())
-            };
-            Error::new(kind, message).caused_by(error)
-        };
-        // Links are followed first, so that what is checked is what is opened.
-        let real = match &self.access {
-            Access::Denied => {
-                return Err(Error::new(
-                    ErrorKind::Denied,
-                    "modules from files are not allowed here",
-                )
-                .hint("the operator can open one directory with `sources.fileRoot`"));
-            }
-            Access::Any => path.canonicalize().map_err(failed)?,
-            Access::Below(root) => {
-                let real_root = root.canonicalize().map_err(|error| {
-                    let message =
-                        format!("the directory `{}` cannot be read: {error}", root.display());
-                    Error::new(ErrorKind::InvalidConfig, message)
-                        .hint("the operator mends `sources.fileRoot`")
-                })?;
-                // By name first: whether there is something outside is not for the requester to know.
-                let climbs = path
-                    .components()
-                    .any(|component| component == Component::ParentDir);
-                if climbs || (!path.starts_with(root) && !path.starts_with(&real_root)) {
-                    let message = format!(
-                        "`{}` is outside the directory that the operator opened",
-                        path.display()
-                    );
-                    return Err(Error::new(ErrorKind::Denied, message));
-                }
-                let real = path
-                    .canonicalize()
-                    .ok()
-                    .filter(|real| real.starts_with(&real_root));
-                real.ok_or_else(|| {
-                    let message = format!(
-                        "there is no file `{}` in the directory that the operator opened",
-                        path.display()
-                    );
-                    Error::new(ErrorKind::NotFound, message)
-                })?
-            }
-        };
-        let file = std::fs::File::open(&real).map_err(failed)?;
+        let real = self.real_path(path)?;
+        let failed = |error| unreadable(path, error);
+        let file = File::open(&real).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
-            return Err(Error::new(
-                ErrorKind::InvalidReference,
-                format!("`{}` is not a file", path.display()),
-            ));
+            let message = format!("`{}` is not a file", path.display());
+            return Err(Error::new(ErrorKind::InvalidReference, message));
         }
         let mut bytes = Vec::new();
         file.take(self.max_bytes + 1)
@@ -113,13 +63,68 @@ impl FileSource {
             .map_err(failed)?;
         if bytes.len() as u64 > self.max_bytes {
             let limit = self.max_bytes;
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!("`{}` is larger than {limit} bytes", path.display()),
-            ));
+            let message = format!("`{}` is larger than {limit} bytes", path.display());
+            return Err(Error::new(ErrorKind::TooLarge, message));
         }
         Ok(bytes)
     }
+
+    /// The path without links, if `access` allows it. Links are resolved before the check, so that
+    /// the checked file is the file that is opened.
+    fn real_path(&self, path: &Path) -> Result<PathBuf, Error> {
+        match &self.access {
+            Access::Denied => Err(Error::new(
+                ErrorKind::Denied,
+                "modules from files are not allowed here",
+            )
+            .hint("the operator can open one directory with `sources.fileRoot`")),
+            Access::Any => path.canonicalize().map_err(|error| unreadable(path, error)),
+            Access::Below(root) => real_path_below(root, path),
+        }
+    }
+}
+
+/// The path without links, if it is below `root`.
+fn real_path_below(root: &Path, path: &Path) -> Result<PathBuf, Error> {
+    let real_root = root.canonicalize().map_err(|error| {
+        let message = format!("the directory `{}` cannot be read: {error}", root.display());
+        Error::new(ErrorKind::InvalidConfig, message)
+            .hint("the operator corrects `sources.fileRoot`")
+    })?;
+    // The path is checked as text first. The error must not tell the requester whether a file
+    // outside the directory exists.
+    let has_parent = path
+        .components()
+        .any(|component| component == Component::ParentDir);
+    if has_parent || (!path.starts_with(root) && !path.starts_with(&real_root)) {
+        let message = format!(
+            "`{}` is outside the directory that the operator opened",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Denied, message));
+    }
+    let real = path
+        .canonicalize()
+        .ok()
+        .filter(|real| real.starts_with(&real_root));
+    real.ok_or_else(|| {
+        let message = format!(
+            "there is no file `{}` in the directory that the operator opened",
+            path.display()
+        );
+        Error::new(ErrorKind::NotFound, message)
+    })
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
+    let path = path.display();
+    let converted = if error.kind() == io::ErrorKind::NotFound {
+        Error::new(ErrorKind::NotFound, format!("there is no file `{path}`"))
+    } else {
+        let message = format!("`{path}` cannot be read: {error}");
+        Error::new(ErrorKind::Store, message)
+    };
+    converted.caused_by(error)
 }
 
 #[async_trait]
@@ -169,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_below_the_opened_directory() {
+    fn only_files_below_the_directory_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         let outside = directory.path().join("outside.wasm");

@@ -126,7 +126,7 @@ async fn bombs_and_damage_are_errors() {
         (
             tar_gz(&[("a", FILE, &large)]),
             Unpack::Tar,
-            "more than 2097152 bytes come out of the archive",
+            "the archive expands to more than 2097152 bytes",
         ),
         (
             long.finish().unwrap(),

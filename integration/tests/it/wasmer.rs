@@ -139,7 +139,7 @@ async fn package_and_module_hashes_are_verified() {
     for (package, expected) in [
         (json!("acme/changed"), "expected content with digest"),
         (json!("acme/longer"), "where"),
-        (json!("acme/wrong"), "and not the manifest's"),
+        (json!("acme/wrong"), "which differs from the manifest"),
         (json!("acme/archived@1.0.0"), "was archived by its owner"),
         (json!("acme/none@1.0.0"), "has no package `acme/none@1.0.0`"),
         (json!("acme/good@2.0.0"), "has no package `acme/good@2.0.0`"),

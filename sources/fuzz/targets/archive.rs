@@ -1,4 +1,4 @@
-//! Archives and layers of images: compressed or not, one or two of them.
+//! Archives, and images with two layers, compressed or not.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

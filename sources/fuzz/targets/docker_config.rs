@@ -1,4 +1,4 @@
-//! Docker's configuration files, in both forms, and looking up in what they hold.
+//! Docker's configuration files in both formats, and the lookup of credentials in them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

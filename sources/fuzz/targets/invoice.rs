@@ -1,4 +1,4 @@
-//! Bindle's invoices, and the parcel that is chosen.
+//! Invoices of Bindle, and the choice of a parcel.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ fuzz_target!(|text: &str| {
         if let Ok(name) = chosen {
             let _ = invoice.module(Some(&name));
         }
-        let json = serde_json::to_string(&invoice).expect("what was read is written");
+        let json = serde_json::to_string(&invoice).expect("an invoice can be serialised");
         assert_eq!(serde_json::from_str::<Invoice>(&json).ok(), Some(invoice));
     }
 });

@@ -1,4 +1,4 @@
-//! OCI manifests, indexes and image configurations, and what is chosen in them.
+//! OCI manifests, indexes and image configurations, and the choice of a module in them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The reader of untrusted tar archives: budgets hold, and paths stay in the archive.
+//! The reader of untrusted tar archives: budgets are enforced, and paths stay in the archive.
 #![no_main]
 
 use std::io::{self, Read};

@@ -1,4 +1,5 @@
-//! Content codings (RFC 9110, 8.4). Requests never ask for a coding, but some servers use one anyway.
+//! Content codings (RFC 9110, 8.4). Requests never ask for a coding, but some servers use one
+//! anyway.
 
 use std::io::{self, Write};
 
@@ -10,11 +11,11 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
 use crate::{Body, Error, ErrorKind};
 
-/// The coded bytes that are decoded at once. Deflate expands at most 1032 times, so one slice yields at
-/// most about 4 MiB. The reader counts these bytes before the next slice is decoded.
+/// The coded bytes that are decoded at once. Deflate expands at most 1032 times, so one slice
+/// yields at most about 4 MiB. The reader counts these bytes before the next slice is decoded.
 const SLICE: usize = 4 << 10;
-/// The number of bytes by which a coded body may be larger than its decoded content. The reader limits
-/// the decoded content.
+/// The number of bytes by which a coded body may be larger than its decoded content. The reader
+/// limits the decoded content.
 const OVERHEAD: u64 = 1 << 20;
 
 /// A decoder for bytes as they arrive.
@@ -68,8 +69,10 @@ pub(crate) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
                 "{origin} sends the content coding `{}`, which the request did not ask for",
                 codings.join(", ")
             );
-            return Err(Error::new(ErrorKind::Unsupported, message)
-                .hint("configure the server to send the file without a content coding, or with gzip or deflate"));
+            return Err(Error::new(ErrorKind::Unsupported, message).hint(
+                "configure the server to send the file without a content coding, or with gzip or \
+                 deflate",
+            ));
         }
     };
     let damaged = format!(
@@ -81,7 +84,7 @@ pub(crate) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
         decoder,
         pending: Bytes::new(),
         read: 0,
-        made: 0,
+        decoded: 0,
         damaged,
     };
     let stream = stream::try_unfold(Some(coded), |coded| async move {
@@ -100,17 +103,19 @@ pub(crate) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
     })
 }
 
+/// A coded body, and its decoder.
 struct Coded {
     stream: BoxStream<'static, Result<Bytes, Error>>,
     decoder: Decoder,
     /// Received bytes that are not decoded yet.
     pending: Bytes,
     read: u64,
-    made: u64,
+    decoded: u64,
     damaged: String,
 }
 
 impl Coded {
+    /// The next decoded bytes. `None` at the end of the coded body.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.pending.is_empty() {
@@ -120,20 +125,20 @@ impl Coded {
                 }
             }
             let slice = self.pending.split_to(self.pending.len().min(SLICE));
-            let made = self
+            let decoded = self
                 .decoder
                 .write(&slice)
                 .map_err(|error| self.failed(error))?;
             self.read += slice.len() as u64;
-            self.made += made.len() as u64;
-            if self.read > self.made.saturating_add(OVERHEAD) {
+            self.decoded += decoded.len() as u64;
+            if self.read > self.decoded.saturating_add(OVERHEAD) {
                 return Err(Error::new(
                     ErrorKind::Protocol,
                     format!("{}: it has almost no content", self.damaged),
                 ));
             }
-            if !made.is_empty() {
-                return Ok(Some(made.into()));
+            if !decoded.is_empty() {
+                return Ok(Some(decoded.into()));
             }
         }
     }

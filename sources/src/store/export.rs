@@ -1,7 +1,8 @@
-//! Carrying content to a machine that reaches no registry.
+//! Export and import: carries content to a machine without access to registries.
 //!
-//! The file is a tar archive: `references.json`, a list of [`Resolved`], and every part of them under `blobs/ALGORITHM/HEX`. Content
-//! is held to its digests when it comes in; which reference it answers is the file's word.
+//! The file is a tar archive. `references.json` is a list of [`Resolved`], and each part of them is
+//! in `blobs/ALGORITHM/HEX`. The import verifies the digests of the content. It trusts the file
+//! about which reference has which digests.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,10 +14,11 @@ use crate::{Digest, Error, ErrorKind, Requester, Resolved};
 
 const REFERENCES: &str = "references.json";
 const MAX_REFERENCES_BYTES: u64 = 16 << 20;
+/// The size of the buffer for copying, in bytes.
 const CHUNK: usize = 1 << 20;
 
 impl Store {
-    /// Writes these and all that they need into `file`.
+    /// Writes these results and their content into `file`.
     pub fn export(&self, resolved: &[Resolved], file: &Path) -> Result<(), Error> {
         let failed = |error: io::Error| unwritable(file, &error);
         let directory = file
@@ -54,7 +56,12 @@ impl Store {
         Ok(())
     }
 
-    /// Takes in what [`Store::export`] wrote, content of at most `max_bytes` each; what the file names.
+    /// Reads a file of [`Store::export`] into the store. Returns the results in the file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or is malformed, content does not have its digest, or content is
+    /// larger than `max_bytes`.
     pub fn import(&self, file: &Path, max_bytes: u64) -> Result<Vec<Resolved>, Error> {
         let failed = |error: io::Error| unreadable(file, &error.to_string());
         let mut archive = tar::Archive::new(BufReader::new(File::open(file).map_err(failed)?));
@@ -69,12 +76,13 @@ impl Store {
                     .take(MAX_REFERENCES_BYTES)
                     .read_to_end(&mut bytes)
                     .map_err(failed)?;
-                references = serde_json::from_slice(&bytes)
-                    .map_err(|error| unreadable(file, REFERENCES).caused_by(error))?;
+                references = serde_json::from_slice(&bytes).map_err(|error| {
+                    unreadable(file, &format!("`{REFERENCES}` is malformed")).caused_by(error)
+                })?;
                 continue;
             }
-            let digest =
-                blob_digest(&name).ok_or_else(|| unreadable(file, &format!("`{name}` in it")))?;
+            let digest = blob_digest(&name)
+                .ok_or_else(|| unreadable(file, &format!("it has the unknown entry `{name}`")))?;
             if entry.size() > max_bytes {
                 let message = format!(
                     "`{name}` in `{}` is larger than {max_bytes} bytes",
@@ -83,14 +91,14 @@ impl Store {
                 return Err(Error::new(ErrorKind::TooLarge, message)
                     .hint("the operator sets `sources.maxModuleSize`"));
             }
-            self.take_in(&digest, &mut entry, file)?;
+            self.import_blob(&digest, &mut entry, file)?;
         }
         for resolved in &references {
             if !resolved.is_consistent() {
                 let shown = resolved.reference.redacted();
                 return Err(unreadable(
                     file,
-                    &format!("what it has for `{shown}` has another digest than that names"),
+                    &format!("the content for `{shown}` does not have the digest in the reference"),
                 ));
             }
             if !self.holds(resolved) {
@@ -99,7 +107,7 @@ impl Store {
                     &format!("a part of `{}` is missing", resolved.reference.redacted()),
                 ));
             }
-            // That it was checked is the file's word too.
+            // The import does not trust the file about verified signatures and cache freshness.
             let caching = resolved.caching.validators_only();
             self.remember(
                 &Resolved {
@@ -113,7 +121,13 @@ impl Store {
         Ok(references)
     }
 
-    fn take_in(&self, digest: &Digest, content: &mut impl Read, file: &Path) -> Result<(), Error> {
+    /// Stores one part, and verifies its digest.
+    fn import_blob(
+        &self,
+        digest: &Digest,
+        content: &mut impl Read,
+        file: &Path,
+    ) -> Result<(), Error> {
         let mut writer = self.writer(Some(digest))?;
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -154,7 +168,7 @@ fn unreadable(file: &Path, what: &str) -> Error {
         ErrorKind::Store,
         format!("`{}` cannot be imported: {what}", file.display()),
     )
-    .hint("it must be what `cache export` wrote")
+    .hint("the file must be written by `cache export`")
 }
 
 fn unwritable(file: &Path, error: &io::Error) -> Error {
@@ -170,7 +184,7 @@ mod tests {
     use crate::store::tests::remembered;
 
     #[test]
-    fn what_goes_out_comes_in() {
+    fn exported_content_can_be_imported() {
         let directory = tempfile::tempdir().unwrap();
         let from = Store::new(directory.path().join("from"));
         let to = Store::new(directory.path().join("to"));
@@ -192,14 +206,14 @@ mod tests {
         };
         assert!(
             to.resolved(&resolved.reference, &with_secrets).is_some(),
-            "what is there for all is there for these"
+            "a result without Secrets is found with any Secrets"
         );
         assert_eq!(to.read(&resolved.artifact, 100).unwrap(), &b"content"[..]);
         assert_eq!(to.import(&file, 3).unwrap_err().kind(), ErrorKind::TooLarge);
     }
 
     #[test]
-    fn what_is_not_what_it_says_stays_out() {
+    fn a_malformed_file_imports_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path().join("store"));
         let resolved = remembered(
@@ -222,7 +236,7 @@ mod tests {
         assert_eq!(
             import(&[(REFERENCES, &references)]),
             ErrorKind::Store,
-            "nothing is behind it"
+            "the content of the reference is missing"
         );
         assert_eq!(import(&[("blobs/sha256/short", b"")]), ErrorKind::Store);
         assert_eq!(import(&[(REFERENCES, b"{}")]), ErrorKind::Store);

@@ -1,15 +1,23 @@
-//! Content on disk, by digest.
+//! The store: a content-addressed store on disk.
 //!
 //! ```text
-//! <root>/blobs-v1/sha256/ab/abcdef…      content; its digest is its name; read-only
-//! <root>/references-v4/<sha256>.json     what a reference last resolved to; named by the hash of it and of who asked
-//! <root>/packages-v1/<sha256>.json       the module in a package; named by the hash of what it is in
-//! <root>/tmp/                            files being written
+//! <root>/blobs-v1/sha256/ab/abcdef…      content, named by its digest, read-only
+//! <root>/references-v4/<sha256>.json     the last `Resolved` of a reference
+//! <root>/packages-v1/<sha256>.json       the `Package` in some content
+//! <root>/tmp/                            files that are being written
 //! ```
 //!
-//! Files are written under `tmp` and renamed when they are whole, so that a crash leaves nothing half-written, and two
-//! processes that write the same content only repeat each other. Content is hashed again when it is read: a disk is not
-//! trusted either. Everything here blocks; callers are on threads that may.
+//! A file in `references-v4` is named by the hash of the reference, and of the namespace and
+//! Secrets of the requester, if Secrets were used. A file in `packages-v1` is named by
+//! `Resolved::package_key`.
+//!
+//! - **Atomic writes.** A file is written in `tmp` and renamed when it is complete. A crash leaves
+//!   no incomplete content, and two processes may write the same content at once.
+//! - **Verified reads.** Content is hashed again when it is read. Content that changed on disk is
+//!   removed, and the caller downloads it again.
+//! - **Eviction.** With a limit, the least recently used content is removed (`usage.rs`).
+//!
+//! All methods block. Async callers use a thread for blocking work.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -33,20 +41,21 @@ const BLOBS: &str = "blobs-v1";
 const REFERENCES: &str = "references-v4";
 const PACKAGES: &str = "packages-v1";
 const TEMPORARY: &str = "tmp";
-/// Larger content is read as it comes.
+/// Larger content is not read into memory: it is read from its file.
 const IN_MEMORY: u64 = 16 << 20;
+/// The size of the buffer for hashing a file, in bytes.
 const CHUNK: usize = 256 << 10;
 
-/// The store. Cheap to clone; opening it touches no disk.
+/// The store of modules. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
-    /// The most bytes of content.
+    /// The largest total size of the content, in bytes.
     limit: u64,
 }
 
 impl Store {
-    /// The store in `root`, which is made when something is first written.
+    /// The store in the directory `root`. The directory is created with the first write.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
@@ -54,18 +63,19 @@ impl Store {
         }
     }
 
-    /// The same, which after each write removes what was not used for longest until at most `limit` bytes of content are left.
+    /// The store with a limit. After each write, the least recently used content is removed until
+    /// at most `limit` bytes are left.
     #[must_use]
     pub fn bounded(self, limit: u64) -> Self {
         Self { limit, ..self }
     }
 
-    /// Where it is.
+    /// The directory of the store.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Whether it can be written.
+    /// Checks that the store can be written.
     pub fn check(&self) -> Result<(), Error> {
         self.temporary()
             .map(drop)
@@ -80,7 +90,8 @@ impl Store {
             .join(digest.hex())
     }
 
-    /// What was found with Secrets is found again only with the same ones: others have to show theirs to the origin.
+    /// The file for the last result of a reference. A result that needed Secrets is found again
+    /// only with the same Secrets: another requester must prove to the origin that it has access.
     fn reference_path(&self, reference: &Reference, requester: &Requester) -> PathBuf {
         let name = match requester.secrets.as_slice() {
             [] => reference.to_string(),
@@ -96,7 +107,8 @@ impl Store {
             .join(format!("{}.json", name.hex()))
     }
 
-    /// The content with this digest, if it is here whole. Content that changed on disk is removed, and is a miss.
+    /// The content with this digest. `None` if the store does not have it, or if it is larger than
+    /// `max_bytes`. Content that changed on disk is removed and not returned.
     pub fn read(&self, digest: &Digest, max_bytes: u64) -> Option<Bytes> {
         let path = self.blob_path(digest);
         let mut bytes = Vec::new();
@@ -104,17 +116,19 @@ impl Store {
         if file.metadata().ok()?.len() > max_bytes {
             return None;
         }
-        // What is used stays longest. Where the time cannot be set, it went by when it was written.
+        // The modification time is the time of the last use. If it cannot be set, the time of
+        // writing stays.
         let _ = file.set_modified(SystemTime::now());
         file.take(max_bytes).read_to_end(&mut bytes).ok()?;
         if digest.of_same_kind(&bytes) == *digest {
             return Some(bytes.into());
         }
-        rotten(&path);
+        remove_corrupt(&path);
         None
     }
 
-    /// The same, in its file where it is large.
+    /// Opens the content with this digest, as [`read`](Self::read) does. Large content stays in its
+    /// file.
     pub(crate) fn open(&self, digest: &Digest, max_bytes: u64) -> Option<Content> {
         let path = self.blob_path(digest);
         let mut file = File::open(&path).ok()?;
@@ -134,11 +148,11 @@ impl Store {
         if hasher.finish() == *digest {
             return (length <= max_bytes).then_some(Content::File(file));
         }
-        rotten(&path);
+        remove_corrupt(&path);
         None
     }
 
-    /// Whether content with this digest is here, without looking into it.
+    /// Whether the store has content with this digest. The content is not verified.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.blob_path(digest).is_file()
     }
@@ -156,7 +170,7 @@ impl Store {
         })
     }
 
-    /// What `reference` last resolved to, for those with these Secrets or for all.
+    /// The last result for `reference`: with the Secrets of the requester, or without Secrets.
     pub fn resolved(&self, reference: &Reference, requester: &Requester) -> Option<Resolved> {
         [requester, &Requester::default()]
             .into_iter()
@@ -166,7 +180,7 @@ impl Store {
             })
     }
 
-    /// Whether everything that a reference resolved to is here, without looking into it.
+    /// Whether the store has all parts of a result. The content is not verified.
     pub fn holds(&self, resolved: &Resolved) -> bool {
         resolved
             .parts
@@ -174,7 +188,8 @@ impl Store {
             .all(|part| self.contains(&part.digest))
     }
 
-    /// Keeps it for longer: a module whose machine code is at hand is used without being read.
+    /// Marks the parts as used now. A compiled module is used without reading its parts, so reading
+    /// alone would not show the use.
     pub(crate) fn touch(&self, resolved: &Resolved) {
         for part in &resolved.parts {
             let _ = File::open(self.blob_path(&part.digest))
@@ -182,7 +197,7 @@ impl Store {
         }
     }
 
-    /// Remembers what a reference resolved to.
+    /// Stores the result for a reference.
     pub fn remember(&self, resolved: &Resolved, requester: &Requester) -> Result<(), Error> {
         self.write_json(
             &self.reference_path(&resolved.reference, requester),
@@ -190,7 +205,8 @@ impl Store {
         )
     }
 
-    /// Remembers nothing of the reference any more: what it was is out of date, and what it is must not be kept.
+    /// Removes the result for a reference: the result is out of date, and the new one must not be
+    /// stored.
     pub fn forget(&self, reference: &Reference, requester: &Requester) -> Result<(), Error> {
         match fs::remove_file(self.reference_path(reference, requester)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
@@ -198,12 +214,12 @@ impl Store {
         }
     }
 
-    /// What was found in a package.
+    /// The package with this [`package_key`](Resolved::package_key), if the store has it.
     pub fn package(&self, key: &Digest) -> Option<Package> {
         read_json(&self.package_path(key))
     }
 
-    /// Remembers what was found in a package.
+    /// Stores a package under its [`package_key`](Resolved::package_key).
     pub fn remember_package(&self, key: &Digest, package: &Package) -> Result<(), Error> {
         self.write_json(&self.package_path(key), package)
     }
@@ -237,23 +253,26 @@ impl Store {
                 self.root.display()
             ),
         )
-        .hint("choose another with --cache-dir, or make it writable for this user")
+        .hint("choose another directory with --cache-dir, or make this one writable")
         .caused_by(error)
     }
 }
 
-/// Takes away what changed on the disk.
-fn rotten(path: &Path) {
-    tracing::warn!(path = %path.display(), "stored content no longer has its digest; fetching it again");
+/// Removes content that changed on disk.
+fn remove_corrupt(path: &Path) {
+    tracing::warn!(
+        path = %path.display(),
+        "stored content does not have its digest; it is removed and downloaded again"
+    );
     let _ = fs::remove_file(path);
 }
 
-/// What cannot be read is not there.
+/// Reads a JSON file. `None` if the file cannot be read or is malformed.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// Makes a directory, and those above it, for this user alone.
+/// Creates a directory and its parents, with access for this user only.
 fn make_private(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -261,7 +280,7 @@ fn make_private(directory: &Path) -> io::Result<()> {
         .create(directory)
 }
 
-/// Content being written and hashed. Dropped without [`Writer::commit`], it leaves nothing.
+/// Writes and hashes content. Without [`Writer::commit`], dropping the writer removes the content.
 #[derive(Debug)]
 pub struct Writer {
     store: Store,
@@ -281,12 +300,12 @@ impl Writer {
             .map_err(|error| self.store.failed(error))
     }
 
-    /// How many bytes were added.
+    /// The number of bytes that were added.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// The content in an unlinked file: it is not visible in the store.
+    /// The content in an unlinked file, which is not in the store.
     pub(crate) fn into_unlinked_file(self) -> UnlinkedFile {
         UnlinkedFile {
             digest: self.hasher.finish(),
@@ -294,7 +313,12 @@ impl Writer {
         }
     }
 
-    /// Checks the digest, if one was expected, and makes the content visible under it. Nothing is visible before.
+    /// Verifies the expected digest, if there is one, and moves the content into the store. Readers
+    /// see the content only after this call.
+    ///
+    /// # Errors
+    ///
+    /// The content does not have the expected digest, or the store cannot be written.
     pub fn commit(self) -> Result<Digest, Error> {
         let Self {
             store,
@@ -318,12 +342,12 @@ impl Writer {
         };
         persist().map_err(|error| store.failed(error))?;
         if store.limit < u64::MAX {
-            let removed = store.keep_bound(store.limit);
+            let removed = store.enforce_limit(store.limit);
             if removed.files > 0 {
                 tracing::info!(
                     files = removed.files,
                     bytes = removed.bytes,
-                    "the store was full: what was not used for longest went"
+                    "the store was full: the least recently used content was removed"
                 );
             }
         }
@@ -338,14 +362,15 @@ pub(crate) struct UnlinkedFile {
     pub(crate) content: Ephemeral,
 }
 
-/// The error for bytes that are not the ones asked for.
+/// The error for content that does not have the expected digest.
 pub(crate) fn mismatch(expected: &Digest, actual: &Digest) -> Error {
     Error::new(
         ErrorKind::DigestMismatch,
         format!("expected content with digest `{expected}`, got `{actual}`"),
     )
     .hint(
-        "check the digest; if it is right, the origin, or something before it, changed the content",
+        "check the digest; if the digest is right, the content was changed at the origin or on \
+         the way",
     )
 }
 
@@ -375,19 +400,22 @@ mod tests {
     }
 
     #[test]
-    fn keeps_content_by_digest() {
+    fn content_is_stored_by_its_digest() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path().join("a/b"));
         let digest = Digest::of(b"hello");
         assert!(store.read(&digest, 10).is_none());
         put(&store, &digest, b"hello").unwrap();
         assert_eq!(store.read(&digest, 10).unwrap(), &b"hello"[..]);
-        assert!(store.read(&digest, 3).is_none(), "larger than asked for");
+        assert!(
+            store.read(&digest, 3).is_none(),
+            "the content is larger than the limit of the caller"
+        );
         put(&store, &digest, b"hello").unwrap();
     }
 
     #[test]
-    fn wrong_content_leaves_nothing() {
+    fn content_with_a_wrong_digest_is_not_stored() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
         let digest = Digest::of(b"hello");
@@ -403,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn content_that_rots_is_a_miss() {
+    fn content_that_changed_on_disk_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
         let digest = Digest::of(b"hello");
@@ -416,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unwritable_store_says_where_it_is() {
+    fn the_error_of_an_unwritable_store_names_its_directory() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, b"").unwrap();

@@ -1,7 +1,8 @@
-//! What is in the store, and what goes when it is full.
+//! The content of the store, and eviction: the least recently used content is removed first.
 //!
-//! A file's modification time is when it was last used. Removing is safe at any point and beside other processes: a reader that has
-//! a file open keeps it, and everybody else finds a miss and downloads again.
+//! The modification time of a file is the time of its last use. Content may be removed at any time,
+//! also by another process: a reader with the open file can finish, and other readers download the
+//! content again.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry, Metadata};
@@ -13,21 +14,22 @@ use serde::{Serialize, Serializer};
 use super::{BLOBS, PACKAGES, REFERENCES, Store, TEMPORARY, read_json};
 use crate::{Digest, Reference, Resolved};
 
-/// Longer than any download may take: what is older in `tmp` belongs to nobody.
+/// The age at which a file in `tmp` is removed. No download takes this long, so the process that
+/// wrote the file was killed.
 const ABANDONED: Duration = Duration::from_hours(1);
 
 /// A reference in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
-    /// The reference, which is shown without what may be secret.
+    /// The reference, serialised without secrets.
     #[serde(serialize_with = "redacted")]
     pub reference: Reference,
-    /// The digest of what it resolved to.
+    /// The digest of the artifact that the reference resolved to.
     pub artifact: Digest,
-    /// The bytes on disk. References with the same content share them.
+    /// The size of the content on disk, in bytes. References with the same content share it.
     pub bytes: u64,
-    /// Whether all of it is here.
+    /// Whether the store has all parts.
     pub complete: bool,
 }
 
@@ -35,82 +37,83 @@ fn redacted<S: Serializer>(reference: &Reference, serializer: S) -> Result<S::Ok
     serializer.serialize_str(&reference.redacted())
 }
 
-/// What was removed.
+/// The amount of content that was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Files of content.
+    /// The number of files.
     pub files: u64,
-    /// Their bytes.
+    /// The size of the files, in bytes.
     pub bytes: u64,
 }
 
-struct Used {
+/// A file with the last result for a reference.
+struct ReferenceFile {
+    path: PathBuf,
+    resolved: Resolved,
+}
+
+/// A file of content.
+struct Blob {
     path: PathBuf,
     bytes: u64,
-    last: SystemTime,
+    last_used: SystemTime,
 }
 
 impl Store {
-    /// The references, in the order of their names. Those that were found with Secrets are there once for each.
+    /// The references, sorted by name. A reference that was resolved with different Secrets is
+    /// listed once for each.
     pub fn list(&self) -> Vec<Stored> {
         let mut list: Vec<Stored> = self
             .references()
-            .map(
-                |(
-                    _,
-                    Resolved {
-                        reference,
-                        artifact,
-                        parts,
-                        ..
-                    },
-                )| {
-                    let files: Vec<_> = parts
-                        .iter()
-                        .filter_map(|part| self.blob_path(&part.digest).metadata().ok())
-                        .collect();
-                    let bytes = files.iter().map(Metadata::len).sum();
-                    let complete = files.len() == parts.len();
-                    Stored {
-                        reference,
-                        artifact,
-                        bytes,
-                        complete,
-                    }
-                },
-            )
+            .map(|file| self.describe(file.resolved))
             .collect();
         list.sort_by_cached_key(|stored| stored.reference.to_string());
         list
     }
 
-    /// Bytes of content.
+    fn describe(&self, resolved: Resolved) -> Stored {
+        let parts = &resolved.parts;
+        let files: Vec<_> = parts
+            .iter()
+            .filter_map(|part| self.blob_path(&part.digest).metadata().ok())
+            .collect();
+        Stored {
+            bytes: files.iter().map(Metadata::len).sum(),
+            complete: files.len() == parts.len(),
+            reference: resolved.reference,
+            artifact: resolved.artifact,
+        }
+    }
+
+    /// The total size of the content, in bytes.
     pub fn bytes(&self) -> u64 {
         self.blobs().iter().map(|blob| blob.bytes).sum()
     }
 
-    /// Removes content until at most `limit` bytes are left, what was not used for longest first; then what names content that is not here any
-    /// more, and what writers that were killed left behind.
+    /// Removes the least recently used content until at most `limit` bytes are left. Then removes
+    /// references and packages without content, and files that killed writers left in `tmp`.
     pub fn prune(&self, limit: u64) -> Removed {
-        let removed = self.make_room(limit);
-        self.forget_what_is_gone();
+        let removed = self.evict(limit);
+        self.remove_dangling();
         self.remove_abandoned();
         removed
     }
 
-    /// The same after a write, when most often nothing has to go: then no reference is read.
-    pub(super) fn keep_bound(&self, limit: u64) -> Removed {
-        let removed = self.make_room(limit);
+    /// Enforces the limit after a write. Unlike [`prune`](Self::prune), this reads the references
+    /// only if content was removed.
+    pub(super) fn enforce_limit(&self, limit: u64) -> Removed {
+        let removed = self.evict(limit);
         if removed.files > 0 {
-            self.forget_what_is_gone();
+            self.remove_dangling();
         }
         self.remove_abandoned();
         removed
     }
 
-    fn make_room(&self, limit: u64) -> Removed {
+    /// Removes the least recently used content until at most `limit` bytes are left.
+    fn evict(&self, limit: u64) -> Removed {
         let mut blobs = self.blobs();
-        blobs.sort_by_key(|blob| blob.last);
+        blobs.sort_by_key(|blob| blob.last_used);
         let mut left: u64 = blobs.iter().map(|blob| blob.bytes).sum();
         let mut removed = Removed::default();
         for blob in blobs {
@@ -118,7 +121,7 @@ impl Store {
                 break;
             }
             left -= blob.bytes;
-            // Another process may have been faster.
+            // Another process may have removed the file.
             if fs::remove_file(&blob.path).is_ok() {
                 removed.files += 1;
                 removed.bytes += blob.bytes;
@@ -127,22 +130,24 @@ impl Store {
         removed
     }
 
-    fn forget_what_is_gone(&self) {
-        let mut modules = BTreeSet::new();
-        for (path, resolved) in self.references() {
-            if self.holds(&resolved) {
-                modules.insert(self.package_path(&resolved.package_key()));
+    /// Removes references whose content is not in the store, and packages without a reference.
+    fn remove_dangling(&self) {
+        let mut packages = BTreeSet::new();
+        for file in self.references() {
+            if self.holds(&file.resolved) {
+                packages.insert(self.package_path(&file.resolved.package_key()));
             } else {
-                let _ = fs::remove_file(path);
+                let _ = fs::remove_file(file.path);
             }
         }
         for entry in entries(&self.root.join(PACKAGES)) {
-            if !modules.contains(&entry.path()) {
+            if !packages.contains(&entry.path()) {
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
 
+    /// Removes the files of killed writers.
     fn remove_abandoned(&self) {
         for entry in entries(&self.root.join(TEMPORARY)) {
             let age = entry
@@ -155,29 +160,32 @@ impl Store {
         }
     }
 
-    fn references(&self) -> impl Iterator<Item = (PathBuf, Resolved)> {
-        entries(&self.root.join(REFERENCES))
-            .filter_map(|entry| Some((entry.path(), read_json(&entry.path())?)))
+    fn references(&self) -> impl Iterator<Item = ReferenceFile> {
+        entries(&self.root.join(REFERENCES)).filter_map(|entry| {
+            let path = entry.path();
+            let resolved = read_json(&path)?;
+            Some(ReferenceFile { path, resolved })
+        })
     }
 
-    fn blobs(&self) -> Vec<Used> {
+    fn blobs(&self) -> Vec<Blob> {
         let algorithms = entries(&self.root.join(BLOBS));
         let files = algorithms
             .flat_map(|algorithm| entries(&algorithm.path()))
             .flat_map(|first| entries(&first.path()));
-        let used = |file: DirEntry| {
+        let blob = |file: DirEntry| {
             let metadata = file.metadata().ok().filter(Metadata::is_file)?;
-            Some(Used {
+            Some(Blob {
                 path: file.path(),
                 bytes: metadata.len(),
-                last: metadata.modified().ok()?,
+                last_used: metadata.modified().ok()?,
             })
         };
-        files.filter_map(used).collect()
+        files.filter_map(blob).collect()
     }
 }
 
-/// What cannot be read is not there.
+/// The entries of a directory. A directory that cannot be read has none.
 fn entries(directory: &Path) -> impl Iterator<Item = DirEntry> + use<> {
     fs::read_dir(directory)
         .into_iter()
@@ -210,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_longest_goes_first() {
+    fn the_least_recently_used_content_is_removed_first() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
         put(&store, "old", &[1; 40], 200);
@@ -218,7 +226,7 @@ mod tests {
         put(&store, "new", &[3; 40], 100);
         assert!(
             store.read(&read.artifact, 100).is_some(),
-            "reading is using"
+            "reading counts as use"
         );
         assert_eq!(store.prune(120), Removed::default());
         assert_eq!(
@@ -229,21 +237,16 @@ mod tests {
             }
         );
         assert_eq!(
-            (names(&store), store.bytes()),
-            (
-                vec![
-                    "oci://ghcr.io/a/new:1".to_owned(),
-                    "oci://ghcr.io/a/read:1".to_owned()
-                ],
-                80
-            )
+            names(&store),
+            ["oci://ghcr.io/a/new:1", "oci://ghcr.io/a/read:1"]
         );
+        assert_eq!(store.bytes(), 80);
         assert_eq!(store.prune(0).files, 2);
         assert!(names(&store).is_empty());
     }
 
     #[test]
-    fn a_bounded_store_makes_room_for_what_is_written() {
+    fn a_write_to_a_full_store_removes_the_oldest_content() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path()).bounded(100);
         put(&store, "a", &[1; 40], 300);
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_killed_writers_left_is_removed() {
+    fn files_of_killed_writers_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
         put(&store, "a", b"a", 0);
@@ -268,9 +271,8 @@ mod tests {
             .set_modified(SystemTime::now() - ABANDONED * 2)
             .unwrap();
         store.prune(u64::MAX);
-        assert_eq!(
-            (old.exists(), young.exists(), names(&store).len()),
-            (false, true, 1)
-        );
+        assert!(!old.exists());
+        assert!(young.exists());
+        assert_eq!(names(&store).len(), 1);
     }
 }

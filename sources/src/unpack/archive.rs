@@ -1,4 +1,4 @@
-//! Reading tar archives, which may be hostile.
+//! Reads tar archives, which may be hostile.
 
 use std::io::{self, Read};
 
@@ -24,7 +24,7 @@ pub(super) enum Kind {
 }
 
 /// Calls `each` with every entry of a layer: its plain path, its type, and its content. An entry
-/// with an invalid path is skipped, but it counts against the budget.
+/// with an invalid path is skipped, but uses the budget.
 pub(super) fn entries(
     layer: &Content,
     budget: &mut Budget,
@@ -67,13 +67,14 @@ impl untrusted_tar::Budget for Budget {
     }
 
     fn take_archive_bytes(&mut self, count: u64) -> Result<(), LimitExceeded> {
-        let limit = self.whole;
+        let limit = self.total;
         let left = self.bytes.checked_sub(count);
         self.bytes = left.ok_or(LimitExceeded { limit })?;
         Ok(())
     }
 
-    /// Sparse files are refused, so all content counts as bytes of the archive.
+    /// Does nothing. Sparse files are refused, so all content is already counted as bytes of the
+    /// archive.
     fn take_content_bytes(&mut self, _: u64) -> Result<(), LimitExceeded> {
         Ok(())
     }
@@ -110,7 +111,7 @@ fn kind(entry: &untrusted_tar::Entry<'_>, path: &str) -> Kind {
     }
 }
 
-/// A link in `directory`, or in the root if the target is absolute.
+/// Resolves the target of a link. A relative target is relative to `directory`.
 fn link(target: Option<&[u8]>, directory: &str) -> Kind {
     let target = target.and_then(|target| std::str::from_utf8(target).ok());
     let resolved = target.and_then(|target| resolve_link(directory, target));
@@ -134,9 +135,9 @@ mod tests {
     use super::super::tests::{LIMITS, gzip};
     use super::*;
 
-    /// Two megabytes are announced as the name of an entry.
+    /// The header of the entry announces a name of 2 MiB.
     #[test]
-    fn a_long_name_takes_no_memory() {
+    fn a_long_name_is_refused_before_it_is_read() {
         for kind in [
             EntryType::GNULongName,
             EntryType::GNULongLink,
@@ -163,7 +164,7 @@ mod tests {
         }
     }
 
-    /// A header announces 8 GiB of holes.
+    /// The header of the entry announces 8 GiB of holes.
     #[test]
     fn sparse_files_are_refused() {
         let mut header = tar::Header::new_gnu();

@@ -1,4 +1,4 @@
-//! Compressed content, told by its first bytes.
+//! Decompresses gzip and zstd. The format is recognised by the first bytes.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -8,10 +8,11 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::Content;
 
-/// As much as `zstd -19` asks for, and no more: a frame's header could ask for gigabytes.
+/// The largest window, in bytes, which `zstd --ultra -22` needs. The header of a frame could ask
+/// for gigabytes.
 const ZSTD_WINDOW: u64 = 128 << 20;
 
-/// Reads what is compressed in it, or it itself, where it is not.
+/// Reads the decompressed content. Content that is not compressed is read as it is.
 pub(super) fn plain(content: &Content) -> io::Result<Box<dyn Read + '_>> {
     match reader(content)? {
         Some(reader) => Ok(reader),
@@ -19,7 +20,7 @@ pub(super) fn plain(content: &Content) -> io::Result<Box<dyn Read + '_>> {
     }
 }
 
-/// Reads what is compressed in it. `None` when nothing is.
+/// Reads the decompressed content. `None` if the content is not compressed.
 pub(super) fn reader(content: &Content) -> io::Result<Option<Box<dyn Read + '_>>> {
     Ok(match content.head()?.as_slice() {
         [0x1f, 0x8b, ..] => Some(Box::new(MultiGzDecoder::new(BufReader::new(
@@ -32,7 +33,8 @@ pub(super) fn reader(content: &Content) -> io::Result<Option<Box<dyn Read + '_>>
     })
 }
 
-/// All frames of a zstd file, one after the other (RFC 8878). Tools write many, and some that only they understand.
+/// Reads all frames of a zstd file (RFC 8878). Skippable frames, which hold data of other tools,
+/// are left out.
 struct Zstd<R> {
     source: R,
     frame: FrameDecoder,
@@ -50,12 +52,12 @@ impl<R: BufRead> Zstd<R> {
         }
     }
 
-    /// Begins the next frame; `false` at the end.
+    /// Starts the next frame. `false` at the end of the file.
     fn next_frame(&mut self) -> io::Result<bool> {
         while !self.source.fill_buf()?.is_empty() {
             match self.frame.reset(&mut self.source) {
                 Ok(()) => return Ok(true),
-                // Its header is read already.
+                // The header of the skippable frame is already read.
                 Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
                     length,
                     ..
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn several_frames_and_skippable_ones() {
+    fn all_frames_are_read_and_skippable_frames_are_left_out() {
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
         let bytes = [
             &skippable[..],
@@ -135,7 +137,7 @@ mod tests {
                 .unwrap()
                 .read_to_end(&mut none)
                 .is_err(),
-            "a skippable frame that is cut"
+            "a skippable frame ends too soon"
         );
     }
 }

@@ -1,8 +1,11 @@
-//! The module in the layers of an image.
+//! Finds the module in the layers of an image.
 //!
-//! Layers are read from the bottom to the top, and a later entry replaces an earlier one. A whiteout takes away what lower layers have
-//! (<https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts>). The layers are read twice: once for the names, and the
-//! one that has the module for its content.
+//! Layers are read from the lowest to the highest. A later entry replaces an earlier entry with the
+//! same path. A whiteout removes a path of lower layers
+//! (<https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts>).
+//!
+//! All layers are read once for the paths. Then the layer with the module is read again for the
+//! content. This way, only the module is held in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -14,31 +17,37 @@ use super::{Budget, Content, Limits, damaged};
 use crate::package::is_module_name;
 use crate::{Error, ErrorKind};
 
+/// The prefix of a whiteout: `.wh.NAME` removes `NAME`.
 const WHITEOUT: &str = ".wh.";
+/// The opaque whiteout: it removes all paths of lower layers in its directory.
 const OPAQUE: &str = ".wh..wh..opq";
-/// The name in images of the Istio and Envoy "compat" variant; what lies beside it there is for them alone.
+/// The module of an image in the "compat" variant of Istio and Envoy.
 const COMPAT: &str = "plugin.wasm";
+/// The configuration for Envoy beside [`COMPAT`]. The module does not read it.
 const COMPAT_CONFIG: &str = "runtime-config.json";
+/// The longest chain of links.
 const MAX_LINKS: usize = 8;
 
-/// Where the top-most entry of a path is.
-struct Place {
+/// The highest entry of a path.
+struct LayerEntry {
+    /// The number of the layer. The lowest layer has 0.
     layer: usize,
     kind: Kind,
 }
 
-/// The module at `path`, or the only one. `layer` gives the bytes of one layer, the lowest first.
+/// The module at `path`, or the only module. `layer` opens the layer with this number. The lowest
+/// layer has the number 0.
 pub(crate) fn image(
     count: usize,
     layer: &mut dyn FnMut(usize) -> Result<Content, Error>,
     path: Option<&str>,
     limits: Limits,
 ) -> Result<Bytes, Error> {
-    let mut places = BTreeMap::new();
+    let mut paths = BTreeMap::new();
     let mut budget = Budget::new(limits);
     for number in 0..count {
         let content = layer(number)?;
-        // A tool that did not say what it pushed: the one layer is the module itself.
+        // Some tools push a module as the only layer, without its media type.
         if count == 1
             && content
                 .head()
@@ -49,28 +58,29 @@ pub(crate) fn image(
                 .bytes(limits.module)
                 .map_err(|error| damaged(&error));
         }
-        read_names(&content, number, &mut places, &mut budget)?;
+        read_names(&content, number, &mut paths, &mut budget)?;
     }
-    let path = choose(&places, path)?;
-    refuse_more_files(&places, &path)?;
-    let place = &places[&path];
-    file_in(&layer(place.layer)?, &path, limits)?
+    let path = choose(&paths, path)?;
+    refuse_more_files(&paths, &path)?;
+    let entry = &paths[&path];
+    file_in(&layer(entry.layer)?, &path, limits)?
         .ok_or_else(|| Error::new(ErrorKind::Store, "the layer changed while it was read"))
 }
 
+/// Reads the paths of one layer.
 fn read_names(
     content: &Content,
     layer: usize,
-    places: &mut BTreeMap<String, Place>,
+    paths: &mut BTreeMap<String, LayerEntry>,
     budget: &mut Budget,
 ) -> Result<(), Error> {
     let mut opaque = BTreeSet::new();
     entries(content, budget, |path, kind, _| {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name == OPAQUE {
-            // Once is enough, however often it is said.
+            // A repeated opaque whiteout changes nothing, and costs time.
             if opaque.insert(directory.to_owned()) {
-                take_away_below(places, directory, layer);
+                remove_below(paths, directory, layer);
             }
         } else if let Some(gone) = name.strip_prefix(WHITEOUT) {
             let gone = if directory.is_empty() {
@@ -78,72 +88,77 @@ fn read_names(
             } else {
                 format!("{directory}/{gone}")
             };
-            if places.get(&gone).is_some_and(|place| place.layer != layer) {
-                places.remove(&gone);
+            if paths.get(&gone).is_some_and(|entry| entry.layer != layer) {
+                paths.remove(&gone);
             }
-            take_away_below(places, &gone, layer);
+            remove_below(paths, &gone, layer);
         } else {
-            places.insert(path.to_owned(), Place { layer, kind });
+            paths.insert(path.to_owned(), LayerEntry { layer, kind });
         }
         Ok(())
     })
 }
 
-/// Takes away what lower layers have in a directory. Paths below it stand together: `0` comes after `/`.
-fn take_away_below(places: &mut BTreeMap<String, Place>, directory: &str, layer: usize) {
+/// Removes the paths of lower layers in a directory. In the sorted map, the paths below `a` are
+/// between `a/` and `a0`: the character after `/` is `0`.
+fn remove_below(paths: &mut BTreeMap<String, LayerEntry>, directory: &str, layer: usize) {
     if directory.is_empty() {
-        places.retain(|_, place| place.layer == layer);
+        paths.retain(|_, entry| entry.layer == layer);
         return;
     }
-    let below = places.range(format!("{directory}/")..format!("{directory}0"));
+    let below = paths.range(format!("{directory}/")..format!("{directory}0"));
     let gone: Vec<String> = below
-        .filter(|(_, place)| place.layer != layer)
+        .filter(|(_, entry)| entry.layer != layer)
         .map(|(path, _)| path.clone())
         .collect();
     for path in gone {
-        places.remove(&path);
+        paths.remove(&path);
     }
 }
 
-/// The path of the module's own entry, after links.
-fn choose(places: &BTreeMap<String, Place>, wanted: Option<&str>) -> Result<String, Error> {
+/// The path of the module, after links.
+fn choose(paths: &BTreeMap<String, LayerEntry>, wanted: Option<&str>) -> Result<String, Error> {
     if let Some(wanted) = wanted {
-        let path = archive::plain(wanted.as_bytes()).and_then(|path| follow(places, path));
+        let path = archive::plain(wanted.as_bytes()).and_then(|path| follow(paths, path));
         return path.ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
                 format!(
                     "the image has no file `{wanted}`; its modules are: {}",
-                    modules(places)
+                    modules(paths)
                 ),
             )
         });
     }
-    if let Some(path) = follow(places, COMPAT.to_owned()) {
+    if let Some(path) = follow(paths, COMPAT.to_owned()) {
         return Ok(path);
     }
-    let mut names = places
+    let mut names = paths
         .iter()
-        .filter(|(path, place)| is_module_name(path) && place.kind == Kind::File);
+        .filter(|(path, entry)| is_module_name(path) && entry.kind == Kind::File);
     match (names.next(), names.next()) {
         (Some((only, _)), None) => Ok(only.clone()),
         (None, _) => {
-            Err(Error::new(ErrorKind::Unsupported, "the archive holds no module: no file in it ends in `.wasm`").hint(
-                "of an image in a registry choose it with `module: {oci: {ref: …, path: …}}`, if it has another name",
+            let message = "the archive holds no module: no file in it ends in `.wasm`";
+            Err(Error::new(ErrorKind::Unsupported, message).hint(
+                "if the module of an OCI image has another name, choose it with \
+                 `module: {oci: {ref: …, path: …}}`",
             ))
         }
         (Some(_), Some(_)) => Err(Error::new(
             ErrorKind::Ambiguous,
-            format!("the archive holds several modules: {}", modules(places)),
+            format!("the archive holds several modules: {}", modules(paths)),
         )
         .hint(
-            "of an image in a registry choose one with `module: {oci: {ref: …, path: …}}`; elsewhere publish it alone",
+            "choose a module of an OCI image with `module: {oci: {ref: …, path: …}}`; do not put \
+             several modules into another archive",
         )),
     }
 }
 
-fn modules(places: &BTreeMap<String, Place>) -> String {
-    let names = places
+/// The first modules, for an error message. `none` if there are none.
+fn modules(paths: &BTreeMap<String, LayerEntry>) -> String {
+    let names = paths
         .keys()
         .filter(|path| is_module_name(path))
         .take(10)
@@ -156,10 +171,12 @@ fn modules(places: &BTreeMap<String, Place>) -> String {
     }
 }
 
-fn follow(places: &BTreeMap<String, Place>, path: String) -> Option<String> {
+/// The path of the file behind links. `None` if there is no such file, or the chain of links is too
+/// long.
+fn follow(paths: &BTreeMap<String, LayerEntry>, path: String) -> Option<String> {
     let mut path = path;
     for _ in 0..=MAX_LINKS {
-        match &places.get(&path)?.kind {
+        match &paths.get(&path)?.kind {
             Kind::File => return Some(path),
             Kind::Link(target) => path.clone_from(target),
             Kind::Other => return None,
@@ -168,11 +185,12 @@ fn follow(places: &BTreeMap<String, Place>, path: String) -> Option<String> {
     None
 }
 
-/// Files beside the module would be missing while it runs. Other modules are for other steps.
-fn refuse_more_files(places: &BTreeMap<String, Place>, module: &str) -> Result<(), Error> {
-    let others: Vec<&String> = places
+/// An image with further files is an error: the module could not open them. Other modules are
+/// allowed.
+fn refuse_more_files(paths: &BTreeMap<String, LayerEntry>, module: &str) -> Result<(), Error> {
+    let others: Vec<&String> = paths
         .iter()
-        .filter(|(path, place)| place.kind == Kind::File && *path != module)
+        .filter(|(path, entry)| entry.kind == Kind::File && *path != module)
         .map(|(path, _)| path)
         .filter(|path| !is_module_name(path) && *path != COMPAT_CONFIG)
         .collect();
@@ -186,14 +204,15 @@ fn refuse_more_files(places: &BTreeMap<String, Place>, module: &str) -> Result<(
         .collect::<Vec<_>>()
         .join(", ");
     let count = others.len();
-    Err(Error::new(
-        ErrorKind::Unsupported,
-        format!("the image carries {count} files beside its module ({shown}), which this version cannot give to it"),
-    )
-    .hint("publish the module alone, or pass the files as artifacts"))
+    let message = format!(
+        "the image carries {count} files beside its module ({shown}); this version cannot pass \
+         them to the module"
+    );
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .hint("publish the module alone, or pass the files as artifacts"))
 }
 
-/// A file in an archive.
+/// The content of the file `wanted` in an archive. `None` if there is no such file.
 pub(super) fn file_in(
     layer: &Content,
     wanted: &str,
@@ -215,7 +234,7 @@ pub(super) fn file_in(
                 )
                 .hint("the operator sets `sources.maxModuleSize`"));
             }
-            // The last one counts.
+            // A later entry replaces an earlier entry with the same path.
             found = Some(Bytes::from(bytes));
         }
         Ok(())
@@ -228,12 +247,12 @@ mod tests {
     use super::super::tests::{LIMITS, MODULE, gzip};
     use super::*;
 
-    /// An archive of files, and of links where the content begins with `->`.
+    /// An archive of files. Content that begins with `->` makes a link.
     fn tar(files: &[(&str, &[u8])]) -> Bytes {
         let mut builder = tar::Builder::new(Vec::new());
         for (path, content) in files {
             let mut header = tar::Header::new_gnu();
-            // The crate refuses to write names that climb; others do not.
+            // The `tar` crate refuses to write paths with `..`, so the path is written directly.
             header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
             header.set_mode(0o644);
             if let Some(target) = content.strip_prefix(b"->") {
@@ -267,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_module_the_named_one_and_plain_bytes() {
+    fn the_only_or_the_named_module_is_found() {
         let one = tar(&[("./bin/app.wasm", MODULE)]);
         assert_eq!(find(std::slice::from_ref(&one), None).unwrap(), MODULE);
         assert_eq!(find(&[gzip(&one)], Some("/bin/app.wasm")).unwrap(), MODULE);
@@ -286,7 +305,7 @@ mod tests {
         assert_eq!(
             find(&[Bytes::from_static(MODULE)], None).unwrap(),
             MODULE,
-            "mislabelled"
+            "the layer is the module itself"
         );
         let two = tar(&[("a.wasm", b"\0asma"), ("b.wasm", b"\0asmb")]);
         assert_eq!(
@@ -302,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn later_layers_replace_and_take_away() {
+    fn later_layers_replace_and_remove_paths() {
         let old = tar(&[("app.wasm", b"\0asmold")]);
         let new = tar(&[("app.wasm", b"\0asmnew")]);
         assert_eq!(find(&[old.clone(), new], None).unwrap(), &b"\0asmnew"[..]);
@@ -327,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_climbs_or_goes_in_circles_is_not_there() {
+    fn paths_out_of_the_archive_and_circular_links_are_not_found() {
         let climbing = tar(&[("../../evil.wasm", MODULE), ("ok.wasm", b"\0asmok")]);
         assert_eq!(find(&[climbing], None).unwrap(), &b"\0asmok"[..]);
         let circle = tar(&[("a", b"->b"), ("b", b"->a")]);
@@ -337,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn files_beside_the_module_are_an_error_that_names_them() {
+    fn the_error_for_files_beside_the_module_names_them() {
         let error = find(&[tar(&[("app.wasm", MODULE), ("etc/config", b"x")])], None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(
@@ -349,14 +368,14 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold() {
+    fn limits_on_size_and_paths_are_enforced() {
         let large = gzip(&tar(&[("app.wasm", &vec![0; 2 << 20])]));
         assert_eq!(kind(&[large], None), ErrorKind::TooLarge);
         let bomb = gzip(&tar(&[("app.wasm", MODULE), ("x", &vec![0; 9 << 20])]));
         assert_eq!(
             kind(&[bomb], None),
             ErrorKind::Protocol,
-            "cut off at the bound"
+            "the archive is larger than the limit"
         );
         let mut long = tar::Builder::new(Vec::new());
         for number in 0..5000 {

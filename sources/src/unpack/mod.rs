@@ -1,8 +1,9 @@
-//! From what was downloaded to the module in it.
+//! Unpacks a module from a file, the layers of an image, or a package.
 //!
-//! What a thing is shows in its first bytes, and not in what somebody calls it. Everything here works in memory on bytes that have
-//! their digest already, and nothing is ever written where an archive says. Bounds hold for what comes out: a small archive can hold a
-//! large file, and a great many small ones.
+//! The format is recognised by the first bytes, not by a name or a media type. The digest of the
+//! input is already verified, but its author may be hostile: a small archive can expand to a huge
+//! file or to millions of entries (a decompression bomb). All sizes and counts are therefore
+//! limited, and nothing is written to the paths in an archive.
 
 mod archive;
 mod content;
@@ -25,7 +26,7 @@ pub(crate) use wasmer::wasmer_package;
 use crate::package::Defaults;
 use crate::{Error, ErrorKind};
 
-/// Bounds on what comes out.
+/// The limits on unpacked content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// The largest module, in bytes.
@@ -33,13 +34,13 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The most that may come out of one archive or layer. Larger images than that are not modules.
+    /// The largest unpacked size of one archive or layer, in bytes.
     fn unpacked(self) -> u64 {
         self.module.saturating_mul(4)
     }
 }
 
-/// A module, and what it is started with.
+/// A module, and the defaults that it is started with.
 pub(crate) struct Unpacked {
     pub(crate) module: Bytes,
     pub(crate) defaults: Defaults,
@@ -48,16 +49,19 @@ pub(crate) struct Unpacked {
 /// The most entries that all archives of one package may have.
 const MAX_ENTRIES: u64 = 100_000;
 
-/// The most bytes of paths in them: 160 for each.
+/// The most bytes of paths in all archives of one package: about 160 for each entry.
 const MAX_NAMES: usize = 16 << 20;
 
-/// What all archives of one package may still hold.
+/// The remaining entries and bytes for all archives of one package.
 struct Budget {
+    /// Remaining entries.
     entries: u64,
-    /// Bytes of paths, those of links included: they are kept, and what they are in is not.
+    /// Remaining bytes of paths, and of the targets of links. They are held in memory.
     names: usize,
+    /// Remaining bytes of the decompressed archives.
     bytes: u64,
-    whole: u64,
+    /// The limit on `bytes`, for error messages.
+    total: u64,
 }
 
 impl Budget {
@@ -66,18 +70,18 @@ impl Budget {
             entries: MAX_ENTRIES,
             names: MAX_NAMES,
             bytes: limits.unpacked(),
-            whole: limits.unpacked(),
+            total: limits.unpacked(),
         }
     }
 }
 
-/// An archive in a compressed file, and no deeper.
+/// The most layers of compression around a module.
 const MAX_DEPTH: u32 = 2;
 
-/// Enough to tell an archive.
+/// The number of bytes that are enough to recognise an archive.
 const HEAD: u64 = 512;
 
-/// The module in one file, which may be compressed, or an archive with one module.
+/// The module in one file: the file itself, a compressed file, or an archive with one module.
 pub(crate) fn file(content: Content, limits: Limits) -> Result<Bytes, Error> {
     let mut content = content;
     for _ in 0..=MAX_DEPTH {
@@ -85,11 +89,11 @@ pub(crate) fn file(content: Content, limits: Limits) -> Result<Bytes, Error> {
         decompress::plain(&content)
             .and_then(|reader| reader.take(HEAD).read_to_end(&mut head))
             .map_err(|error| damaged(&error))?;
-        // Read as it comes, and never whole.
+        // An archive is read as a stream, and is never held in memory.
         if archive::is_tar(&head) {
             return image(
                 1,
-                &mut |_| content.again().map_err(|error| damaged(&error)),
+                &mut |_| content.try_clone().map_err(|error| damaged(&error)),
                 None,
                 limits,
             );
@@ -100,7 +104,7 @@ pub(crate) fn file(content: Content, limits: Limits) -> Result<Bytes, Error> {
                 .map_err(|error| damaged(&error));
         };
         let mut inner = Vec::new();
-        // What comes out is the module, or is compressed again.
+        // The result is the module, or is compressed once more.
         reader
             .take(limits.module + 1)
             .read_to_end(&mut inner)
@@ -112,7 +116,7 @@ pub(crate) fn file(content: Content, limits: Limits) -> Result<Bytes, Error> {
     }
     Err(Error::new(
         ErrorKind::Unsupported,
-        "it is compressed again and again",
+        format!("the file is compressed more than {MAX_DEPTH} times"),
     ))
 }
 
@@ -126,7 +130,7 @@ fn damaged(error: &std::io::Error) -> Error {
 fn bomb(limit: u64) -> Error {
     Error::new(
         ErrorKind::TooLarge,
-        format!("more than {limit} bytes come out of the archive"),
+        format!("the archive expands to more than {limit} bytes"),
     )
     .hint("the operator sets `sources.maxModuleSize`; an archive may hold four times as much")
 }
@@ -151,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_packed_stays_as_it_is() {
+    fn a_plain_file_is_not_changed() {
         for bytes in [MODULE, b"", b"<html>", b"\x1f"] {
             assert_eq!(unpacked(Bytes::from_static(bytes)).unwrap(), bytes);
         }
     }
 
     #[test]
-    fn gzip_once_and_not_for_ever() {
+    fn repeated_compression_is_refused() {
         assert_eq!(unpacked(gzip(MODULE)).unwrap(), MODULE);
         let mut nested = Bytes::from_static(MODULE);
         for _ in 0..5 {

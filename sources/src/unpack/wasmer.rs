@@ -1,13 +1,15 @@
-//! The module in a package of the Wasmer registry: a WEBC, or in old ones an archive with a `wasmer.toml`.
+//! Finds the module in a package of the Wasmer registry: a WEBC, or an archive with a `wasmer.toml`
+//! in old packages.
 //!
-//! Which module a command is, and which command a package starts with, is as the `wasmer` program has it (`wasmer-wasix`, its resolver
-//! and its runner for WASI).
+//! The choice of the command, and of the module for a command, follows the `wasmer` program (the
+//! resolver and the WASI runner in its crate `wasmer-wasix`).
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::archive;
 use super::image::file_in;
 use super::wasmer_manifest::CommandAnnotations;
 use super::webc::{self, Container};
@@ -15,11 +17,12 @@ use super::{Content, Limits, Unpacked, damaged};
 use crate::package::{Defaults, listed};
 use crate::{Error, ErrorKind};
 
-/// The runner of plain commands, which may be followed by a version.
+/// The runner of WASI commands. A version may follow.
 const WASI_RUNNER: &str = "https://webc.org/runner/wasi";
+/// The largest `wasmer.toml`, in bytes.
 const MAX_TOML: usize = 1 << 20;
 
-/// The module of `command`, or of the package's entrypoint.
+/// The module of `command`. Without a command, the module of the package's entrypoint.
 pub(crate) fn wasmer_package(
     package: &Content,
     command: Option<&str>,
@@ -46,26 +49,36 @@ fn in_webc(bytes: &Bytes, wanted: Option<&str>) -> Result<Unpacked, Error> {
         .iter()
         .map(|mapping| mapping.mount_path.as_str());
     refuse_files(mounted)?;
-    let Some(name) = choose(
+    let name = choose(
         wanted,
         manifest.entrypoint.as_deref(),
         manifest.commands.keys(),
-    )?
-    else {
-        // A library of one module.
-        let mut atoms = container.atoms();
-        return match (atoms.next(), atoms.next()) {
-            (Some(only), None) => Ok(Unpacked {
-                module: container.atom(only)?,
-                defaults: Defaults::default(),
-            }),
-            _ => Err(Error::new(
-                ErrorKind::Unsupported,
-                "the package has no command: it is a library",
-            )),
-        };
-    };
-    let command = &manifest.commands[&name];
+    )?;
+    match name {
+        Some(name) => webc_command(&container, name),
+        None => only_atom(&container),
+    }
+}
+
+/// The module of a library. A library has no command; with several modules, the choice is not
+/// clear.
+fn only_atom(container: &Container) -> Result<Unpacked, Error> {
+    let mut atoms = container.atoms();
+    match (atoms.next(), atoms.next()) {
+        (Some(only), None) => Ok(Unpacked {
+            module: container.atom(only)?,
+            defaults: Defaults::default(),
+        }),
+        _ => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the package has no command: it is a library",
+        )),
+    }
+}
+
+/// The module of a command, with the defaults in the annotations of the command.
+fn webc_command(container: &Container, name: String) -> Result<Unpacked, Error> {
+    let command = &container.manifest.commands[&name];
     if !command.runner.starts_with(WASI_RUNNER) {
         return Err(unsupported_runner(&name, &command.runner));
     }
@@ -82,16 +95,16 @@ fn in_webc(bytes: &Bytes, wanted: Option<&str>) -> Result<Unpacked, Error> {
         .or_else(|| wasi.as_ref()?.atom.as_deref())
         .unwrap_or(&name);
     let module = container.atom(atom)?;
-    let told = wasi.as_ref();
-    let pairs = told
+    let wasi = wasi.as_ref();
+    let pairs = wasi
         .and_then(|wasi| wasi.env.as_ref())
         .into_iter()
         .flatten()
         .filter_map(|pair| pair.split_once('='));
     let defaults = Defaults {
-        program: told.and_then(|wasi| wasi.exec_name.clone()).or(Some(name)),
+        program: wasi.and_then(|wasi| wasi.exec_name.clone()).or(Some(name)),
         fixed_args: Vec::new(),
-        args: told
+        args: wasi
             .and_then(|wasi| wasi.main_args.clone())
             .unwrap_or_default(),
         env: pairs
@@ -101,7 +114,7 @@ fn in_webc(bytes: &Bytes, wanted: Option<&str>) -> Result<Unpacked, Error> {
     Ok(Unpacked { module, defaults })
 }
 
-/// `wasmer.toml`, called `wapm.toml` before.
+/// The manifest `wasmer.toml`, which was called `wapm.toml` earlier.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct WasmerToml {
@@ -136,27 +149,7 @@ struct TomlCommand {
 }
 
 fn in_archive(package: &Content, wanted: Option<&str>, limits: Limits) -> Result<Unpacked, Error> {
-    let no_manifest = || {
-        Error::new(
-            ErrorKind::Unsupported,
-            "the package is neither a WEBC nor an archive with a `wasmer.toml`",
-        )
-    };
-    let text = match file_in(package, "wasmer.toml", limits)? {
-        Some(text) => text,
-        None => file_in(package, "wapm.toml", limits)?.ok_or_else(no_manifest)?,
-    };
-    let text = std::str::from_utf8(&text)
-        .ok()
-        .filter(|text| text.len() <= MAX_TOML);
-    let malformed = || {
-        Error::new(
-            ErrorKind::Protocol,
-            "the package's `wasmer.toml` is malformed",
-        )
-    };
-    let manifest: WasmerToml = toml::from_str(text.ok_or_else(malformed)?)
-        .map_err(|error| malformed().caused_by(error))?;
+    let manifest = read_toml(package, limits)?;
     refuse_files(manifest.fs.keys().map(String::as_str))?;
     let commands = manifest.command.iter().map(|command| &command.name);
     let name = choose(wanted, manifest.package.entrypoint.as_deref(), commands)?;
@@ -166,47 +159,8 @@ fn in_archive(package: &Content, wanted: Option<&str>, limits: Limits) -> Result
             .iter()
             .find(|command| command.name == *name)
     });
-    let module = match (command, manifest.module.as_slice()) {
-        (
-            Some(TomlCommand {
-                name,
-                runner: Some(runner),
-                ..
-            }),
-            _,
-        ) if runner != "wasi" && !runner.starts_with(WASI_RUNNER) => {
-            return Err(unsupported_runner(name, runner));
-        }
-        (
-            Some(TomlCommand {
-                name,
-                package: Some(package),
-                ..
-            }),
-            _,
-        ) => return Err(in_dependency(name, package)),
-        (Some(command), modules) => modules.iter().find(|module| module.name == command.module),
-        (None, [only]) => Some(only),
-        (None, _) => None,
-    };
-    let module = module.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Protocol,
-            "the package's command has no module in it",
-        )
-    })?;
-    if let Some(abi) = module
-        .abi
-        .as_deref()
-        .filter(|abi| !matches!(*abi, "wasi" | "none"))
-    {
-        let message = format!(
-            "the module `{}` is for `{abi}`, and not for WASI",
-            module.name
-        );
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    let path = super::archive::plain(module.source.as_bytes()).ok_or_else(malformed)?;
+    let module = toml_module(&manifest.module, command)?;
+    let path = archive::plain(module.source.as_bytes()).ok_or_else(malformed_toml)?;
     let missing = || {
         Error::new(
             ErrorKind::Protocol,
@@ -227,7 +181,80 @@ fn in_archive(package: &Content, wanted: Option<&str>, limits: Limits) -> Result
     })
 }
 
-/// The command that is asked for, else the entrypoint, else the only one. `None` where there are no commands.
+/// The manifest in an archive.
+fn read_toml(package: &Content, limits: Limits) -> Result<WasmerToml, Error> {
+    let no_manifest = || {
+        Error::new(
+            ErrorKind::Unsupported,
+            "the package is neither a WEBC nor an archive with a `wasmer.toml`",
+        )
+    };
+    let text = match file_in(package, "wasmer.toml", limits)? {
+        Some(text) => text,
+        None => file_in(package, "wapm.toml", limits)?.ok_or_else(no_manifest)?,
+    };
+    let text = std::str::from_utf8(&text)
+        .ok()
+        .filter(|text| text.len() <= MAX_TOML)
+        .ok_or_else(malformed_toml)?;
+    toml::from_str(text).map_err(|error| malformed_toml().caused_by(error))
+}
+
+fn malformed_toml() -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        "the package's `wasmer.toml` is malformed",
+    )
+}
+
+/// The module of `command`. Without a command, the only module.
+fn toml_module<'a>(
+    modules: &'a [TomlModule],
+    command: Option<&TomlCommand>,
+) -> Result<&'a TomlModule, Error> {
+    if let Some(command) = command {
+        check_toml_command(command)?;
+    }
+    let module = match (command, modules) {
+        (Some(command), modules) => modules.iter().find(|module| module.name == command.module),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    let module = module.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Protocol,
+            "the package's command has no module in it",
+        )
+    })?;
+    let foreign_abi = module
+        .abi
+        .as_deref()
+        .filter(|abi| !matches!(*abi, "wasi" | "none"));
+    if let Some(abi) = foreign_abi {
+        let message = format!(
+            "the module `{}` is for `{abi}`, and not for WASI",
+            module.name
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    Ok(module)
+}
+
+/// Checks that the command is for WASI, and that its module is in this package.
+fn check_toml_command(command: &TomlCommand) -> Result<(), Error> {
+    if let Some(runner) = &command.runner
+        && runner != "wasi"
+        && !runner.starts_with(WASI_RUNNER)
+    {
+        return Err(unsupported_runner(&command.name, runner));
+    }
+    match &command.package {
+        Some(package) => Err(in_dependency(&command.name, package)),
+        None => Ok(()),
+    }
+}
+
+/// The wanted command, else the entrypoint, else the only command. `None` if there are no commands.
 fn choose<'a>(
     wanted: Option<&str>,
     entrypoint: Option<&str>,
@@ -256,14 +283,15 @@ fn choose<'a>(
     }
 }
 
-/// They would be missing while the module runs.
+/// A package with files is an error: the module could not open them.
 fn refuse_files<'a>(mounted: impl Iterator<Item = &'a str>) -> Result<(), Error> {
     let paths = mounted.take(3).collect::<Vec<_>>().join(", ");
     if paths.is_empty() {
         return Ok(());
     }
     let message = format!(
-        "the package carries files beside its module ({paths}), which this version cannot give to it"
+        "the package carries files beside its module ({paths}); this version cannot pass them to \
+         the module"
     );
     Err(Error::new(ErrorKind::Unsupported, message)
         .hint("publish the module alone, or pass the files as artifacts"))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// What counts of a WEBC's manifest.
+/// The manifest of a WEBC. Unknown keys are ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Manifest {
@@ -17,7 +17,7 @@ pub(super) struct Manifest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Atom {
-    /// `sha256:` and base64.
+    /// The digest of the module: `sha256:` and base64.
     pub(super) signature: Option<String>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct AtomAnnotation {
     pub(super) dependency: Option<String>,
 }
 
-/// What the runner is told. Old packages have underscores in their keys.
+/// The annotations for the WASI runner. Old packages have underscores in the keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub(super) struct Wasi {

@@ -1,7 +1,9 @@
-//! The manifest and the modules of a WEBC, the container of the Wasmer registry, in its three versions.
+//! Reads the manifest and the modules of a WEBC, the container format of the Wasmer registry.
 //!
-//! The format is documented by its library alone (<https://github.com/wasmerio/webc>), which is made for containers that one trusts: a
-//! few wrong bytes end the program. Here every length and offset is checked before it is used, and nothing but atoms (modules) is read.
+//! The only documentation of the format is its library (<https://github.com/wasmerio/webc>). That
+//! library expects trusted containers: a few wrong bytes end the program. This reader checks every
+//! length and offset before it is used. It supports versions 1 to 3, and reads atoms (modules)
+//! only.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +15,15 @@ use super::wasmer_manifest::Manifest;
 use crate::{Digest, Error, ErrorKind};
 
 pub(super) const MAGIC: &[u8] = b"\0webc";
-/// It holds names and annotations.
+/// The largest manifest, in bytes. A manifest holds names and annotations.
 const MAX_MANIFEST: usize = 1 << 20;
+/// The most modules of a container.
 const MAX_ATOMS: usize = 1000;
-/// In the first version: magic, the kind of checksum and the checksum, the signature's length and the signature.
+/// The size of the header of version 1: magic and version, kind of checksum, checksum, length of
+/// the signature, signature.
 pub(super) const V1_HEADER: usize = 8 + 16 + 256 + 4 + 1024;
 
-/// What of a container counts here.
+/// A container, as far as this program reads it.
 pub(super) struct Container {
     pub(super) manifest: Manifest,
     atoms: BTreeMap<String, Bytes>,
@@ -96,7 +100,8 @@ impl Container {
         while !reader.is_empty() {
             let tag = reader.take(1)?[0];
             if hashed && tag != tag::INDEX {
-                // Of the section: the whole file has its digest already.
+                // The hash of the section is not verified: the digest of the file is already
+                // verified.
                 reader.take(32)?;
             }
             let length = reader.u64()?;
@@ -115,7 +120,7 @@ impl Container {
         })
     }
 
-    /// The module called `name`, which has the digest that the manifest says.
+    /// The module with this name. Its digest is verified against the manifest.
     pub(super) fn atom(&self, name: &str) -> Result<Bytes, Error> {
         let missing = || {
             Error::new(
@@ -137,7 +142,8 @@ impl Container {
             let actual = Digest::of(atom);
             if hex::encode(hash) != actual.hex() {
                 let message = format!(
-                    "the module `{name}` in the package has the digest `{actual}`, and not the manifest's"
+                    "the module `{name}` in the package has the digest `{actual}`, which differs \
+                     from the manifest"
                 );
                 return Err(Error::new(ErrorKind::DigestMismatch, message));
             }
@@ -151,7 +157,10 @@ impl Container {
     }
 }
 
-/// `Tag` of the format.
+/// The reason for a length or an offset that is too large.
+const PAST_END: &str = "a length or an offset is after the end of the file";
+
+/// The type `Tag` of the format.
 pub(super) mod tag {
     pub(in crate::unpack) const MANIFEST: u8 = 1;
     pub(in crate::unpack) const INDEX: u8 = 2;
@@ -183,7 +192,7 @@ fn read_atoms(section: Bytes, hashed: bool) -> Result<BTreeMap<String, Bytes>, E
         at: 0,
     };
     if hashed {
-        // Times, and a hash of what is below.
+        // The times and the hash of the directory.
         entries.take(24 + 32)?;
     }
     let mut atoms = Atoms::default();
@@ -207,6 +216,7 @@ fn read_atoms(section: Bytes, hashed: bool) -> Result<BTreeMap<String, Bytes>, E
     Ok(atoms.named)
 }
 
+/// The modules by name.
 #[derive(Default)]
 struct Atoms {
     named: BTreeMap<String, Bytes>,
@@ -217,7 +227,7 @@ impl Atoms {
         let name =
             std::str::from_utf8(name).map_err(|_| malformed("a module's name is not UTF-8"))?;
         if start > end || end > data.len() {
-            return Err(malformed("a module reaches beyond its end"));
+            return Err(malformed("a module ends after the end of the file"));
         }
         if self
             .named
@@ -247,15 +257,15 @@ fn manifest(bytes: &[u8]) -> Result<Manifest, Error> {
 fn malformed(why: &str) -> Error {
     Error::new(
         ErrorKind::Protocol,
-        format!("the package is not a proper WEBC: {why}"),
+        format!("the package is not a valid WEBC: {why}"),
     )
 }
 
 fn usize(number: u64) -> Result<usize, Error> {
-    usize::try_from(number).map_err(|_| malformed("it reaches beyond its end"))
+    usize::try_from(number).map_err(|_| malformed(PAST_END))
 }
 
-/// Reads forward, and never beyond the end. Offsets are little-endian.
+/// Reads bytes in order. Reading after the end is an error. Numbers are little-endian.
 struct Reader {
     bytes: Bytes,
     at: usize,
@@ -271,7 +281,7 @@ impl Reader {
             .at
             .checked_add(length)
             .filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| malformed("it reaches beyond its end"))?;
+        let end = end.ok_or_else(|| malformed(PAST_END))?;
         let taken = self.bytes.slice(self.at..end);
         self.at = end;
         Ok(taken)
@@ -284,6 +294,7 @@ impl Reader {
         usize(u64::from_le_bytes(number))
     }
 
+    /// A length in LEB128: 7 bits in each byte, the lowest first.
     fn leb128(&mut self) -> Result<usize, Error> {
         let mut number = 0u64;
         for shift in (0..63).step_by(7) {

@@ -68,8 +68,9 @@ fn sectioned(hashed: bool) -> Vec<u8> {
 fn first_version() -> Vec<u8> {
     let leb = |bytes: &[u8]| {
         let [low, high, ..] = bytes.len().to_le_bytes();
-        let (low, high) = (low | 0x80, high << 1 | low >> 7);
-        [&[low, high][..], bytes].concat()
+        let first = low | 0x80;
+        let second = high << 1 | low >> 7;
+        [&[first, second][..], bytes].concat()
     };
     let entry = [
         &[1, 0, 0, 0, 0, 0, 0, 1][..],
@@ -90,7 +91,7 @@ fn first_version() -> Vec<u8> {
 }
 
 #[test]
-fn the_module_in_each_version() {
+fn the_module_is_found_in_each_version() {
     for bytes in [first_version(), sectioned(false), sectioned(true)] {
         let unpacked = open(bytes).unwrap();
         assert_eq!(
@@ -100,9 +101,9 @@ fn the_module_in_each_version() {
     }
 }
 
-/// Whatever is cut off or changed, nothing panics.
+/// Each container is cut off at many positions, and many of its bytes are changed.
 #[test]
-fn damage_is_an_error_and_nothing_worse() {
+fn a_damaged_container_does_not_panic() {
     for whole in [first_version(), sectioned(false), sectioned(true)] {
         let interesting =
             (0..whole.len()).filter(|at| !(40..V1_HEADER - 40).contains(at) || whole[7] != b'1');

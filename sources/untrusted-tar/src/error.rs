@@ -63,7 +63,7 @@ impl Error {
 
     /// More bytes come out of the archive than the limit.
     pub fn too_many_bytes(LimitExceeded { limit }: LimitExceeded) -> Self {
-        let message = format!("more than {limit} bytes come out of the archive");
+        let message = format!("the archive expands to more than {limit} bytes");
         Self::new(ErrorKind::TooManyBytes, message)
     }
 
