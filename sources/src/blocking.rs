@@ -1,8 +1,8 @@
-//! Work that blocks, away from the async threads.
+//! Blocking work on the threads for blocking work.
 
 use crate::{Error, ErrorKind};
 
-/// Runs `work` on a thread that may block.
+/// Runs `work` on a thread that may block. A panic of `work` is an error.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

@@ -1,4 +1,4 @@
-//! What the operator says about sources.
+//! The operator's configuration of the sources.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,29 +10,30 @@ use crate::policy::Policy;
 use crate::reference::Endpoint;
 use crate::wkg::Registries;
 
-/// How modules may be fetched.
+/// The configuration of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Hosts, `host` or `host:port`, that are spoken to in plain HTTP. Listing a host also allows it to be on this
-    /// machine (a loopback address).
+    /// Hosts, `host` or `host:port`, to which plain HTTP is used. A listed host may also have a
+    /// loopback address (this machine).
     pub insecure: Vec<String>,
-    /// Certificate authorities in PEM, besides the machine's own.
+    /// Certificate authorities in PEM, in addition to those of the machine.
     pub authorities: Vec<String>,
-    /// Token servers, `host` or `host:port`, that may have any registry's credentials.
+    /// Token servers, `host` or `host:port`, that may receive the credentials of any registry.
     pub trusted_realms: Vec<String>,
-    /// Where else a registry's content is: tried in order, before the registry itself.
+    /// The mirrors of each registry. They are tried in order, before the registry itself.
     pub mirrors: BTreeMap<String, Vec<String>>,
-    /// What may run.
+    /// The rules for modules that may run.
     pub policy: Policy,
-    /// Which registry has which namespace of packages.
+    /// The registries of `wkg:` packages, by namespace.
     pub wkg: Registries,
-    /// The registry of `wapm:` references that name none.
+    /// The registry for `wapm:` references without a registry.
     pub wapm: Wasmer,
-    /// The server of `bindle:` references that name none, and whose signatures count.
+    /// The server for `bindle:` references without a server, and the trusted keys.
     pub bindle: Bindle,
-    /// The only directory that `file://` references may name. Without one, they are refused.
+    /// The directory that `file://` references may read from. `None` refuses all `file://`
+    /// references.
     pub files: Option<PathBuf>,
-    /// The largest module, in bytes.
+    /// The largest size of a module, in bytes.
     pub max_module_bytes: u64,
 }
 
@@ -53,23 +54,24 @@ impl Default for Config {
     }
 }
 
-/// The Wasmer registry.
+/// The default Wasmer registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Wasmer {
-    /// Its host, or the URL of its GraphQL API; without one, `registry.wasmer.io`.
+    /// The host of the registry, or the URL of its GraphQL API. Default: `registry.wasmer.io`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<Endpoint>,
 }
 
-/// Bindle.
+/// The default Bindle server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Bindle {
-    /// The server's host, or the URL of its API.
+    /// The host of the server, or the URL of its API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<Endpoint>,
-    /// Keys, one of which must have signed a bindle; without any, signatures do not count.
+    /// Trusted keys. A bindle must be signed with one of them. Without keys, signatures are not
+    /// verified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<TrustedKey>,
 }

@@ -1,7 +1,8 @@
-//! Content digests, `algorithm:hex`, as OCI writes them.
+//! Content digests in the form of OCI: `algorithm:hex`.
 //!
-//! Grammar: <https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests>. Only the two registered
-//! algorithms exist here. A digest is validated when it is parsed, so it is safe in a URL and in a file name.
+//! Grammar: <https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests>. The two
+//! registered algorithms are supported. A digest is validated when it is parsed, so it is safe in a
+//! URL and in a file name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +10,17 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// How a digest was computed.
+/// The hash algorithm of a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// SHA-256, 32 bytes: what every registry uses.
+    /// SHA-256, 32 bytes. All registries use it.
     Sha256,
-    /// SHA-512, 64 bytes: allowed by OCI, seen in hand-written pins.
+    /// SHA-512, 64 bytes. OCI allows it; authors use it in references.
     Sha512,
 }
 
 impl Algorithm {
-    /// The name before the colon.
+    /// The name of the algorithm, as it is written before the colon.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -35,7 +36,7 @@ impl Algorithm {
     }
 }
 
-/// The digest of some content. Always lower-case hex of the right length.
+/// The digest of some content: always lower-case hex digits of the right length.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
@@ -51,22 +52,23 @@ impl Digest {
         }
     }
 
-    /// How it was computed.
+    /// The hash algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The lower-case hex after the colon.
+    /// The lower-case hex digits after the colon.
     pub fn hex(&self) -> &str {
         &self.hex
     }
 
-    /// `sha256:` and the first twelve digits: enough for a person to compare.
+    /// The algorithm and the first twelve hex digits, for people who compare digests.
     pub fn short(&self) -> String {
         format!("{}:{}", self.algorithm.name(), &self.hex[..12])
     }
 
-    /// The digest of `bytes`, computed as this one was: equal to it if they are what it is of.
+    /// The digest of `bytes` with the algorithm of this digest. It equals this digest if the
+    /// content is the same.
     #[must_use]
     pub fn of_same_kind(&self, bytes: &[u8]) -> Self {
         let mut hasher = self.hasher();
@@ -74,7 +76,7 @@ impl Digest {
         hasher.finish()
     }
 
-    /// A hasher that computes this kind of digest.
+    /// A hasher with the algorithm of this digest.
     pub fn hasher(&self) -> Hasher {
         Hasher::new(self.algorithm)
     }
@@ -92,13 +94,13 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Why a text is not a digest.
+/// The reason why a text is not a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseDigestError {
-    /// No known algorithm before the colon.
+    /// The text has no supported algorithm before the colon.
     #[error("`{0}` is not a digest: it must start with `sha256:` or `sha512:`")]
     Algorithm(String),
-    /// Not the right number of hex digits.
+    /// The text does not have the right number of hex digits.
     #[error("`{0}` is not a digest: {1} needs {2} hex digits")]
     Hex(String, &'static str, usize),
 }
@@ -106,7 +108,7 @@ pub enum ParseDigestError {
 impl FromStr for Digest {
     type Err = ParseDigestError;
 
-    /// Upper-case digits are accepted and lowered: people paste them, and the digest they mean is the same.
+    /// Upper-case hex digits are accepted and converted to lower case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (algorithm, digits) = if let Some(digits) = text.strip_prefix("sha256:") {
             (Algorithm::Sha256, digits)
@@ -143,7 +145,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Computes a [`Digest`] while bytes pass by.
+/// Computes a [`Digest`] from bytes as they arrive.
 #[derive(Clone, Debug)]
 pub enum Hasher {
     /// SHA-256.
@@ -153,7 +155,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// A hasher of nothing yet.
+    /// A hasher without bytes.
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Sha256 => Self::Sha256(Sha256::new()),
@@ -161,7 +163,7 @@ impl Hasher {
         }
     }
 
-    /// Takes in more bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
@@ -169,7 +171,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes taken in.
+    /// The digest of all bytes that were added.
     pub fn finish(self) -> Digest {
         match self {
             Self::Sha256(hasher) => Digest {
@@ -191,7 +193,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn parses_prints_and_computes() {
+    fn digests_are_parsed_printed_and_computed() {
         let digest: Digest = EMPTY.parse().unwrap();
         assert_eq!(digest.to_string(), EMPTY);
         assert_eq!(digest, Digest::of(b""));
@@ -200,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn lowers_upper_case() {
+    fn upper_case_digits_become_lower_case() {
         let upper = format!("sha256:{}", EMPTY[7..].to_uppercase());
         assert_eq!(upper.parse::<Digest>().unwrap().to_string(), EMPTY);
     }
 
     #[test]
-    fn refuses_what_could_climb_or_is_short() {
+    fn malformed_digests_are_refused() {
         for text in [
             "sha256:../../etc/passwd",
             "sha256:",

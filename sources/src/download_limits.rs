@@ -1,8 +1,11 @@
-//! The limits on parallel downloads: one for all servers, and a lower one for each server.
+//! The limits on parallel downloads: two levels of semaphores.
 //!
-//! The limit per server keeps a slow server from delaying downloads from other servers. The server is
-//! identified by its name in the reference. A server with several names has a limit for each of them;
-//! the limit for all servers still holds.
+//! One semaphore limits the downloads from all servers, and one semaphore for each server limits
+//! the downloads from that server. The lower limit per server is a bulkhead: a slow server cannot
+//! use all permits and delay the downloads from other servers.
+//!
+//! A server is identified by its name in the reference. A server with several names has a semaphore
+//! for each name. The limit for all servers still applies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Error;
 
+/// The most downloads at once, from all servers.
 const MAX_DOWNLOADS: usize = 16;
+/// The most downloads at once from one server.
 const MAX_DOWNLOADS_PER_SERVER: usize = 4;
 
 /// Limits the number of downloads that run at once.
@@ -39,8 +44,8 @@ impl DownloadLimiter {
 
     /// Waits for a permit to download from `server`.
     ///
-    /// The permit of the server is acquired first: a download that waits for its server does not take
-    /// a permit of the total from downloads of other servers.
+    /// The permit of the server is acquired first. A download that waits for its server therefore
+    /// holds no permit of the total.
     pub(crate) async fn acquire(&self, server: &str) -> Result<DownloadPermit, Error> {
         let closed = |_| Error::broke_off("waiting for the download of");
         let server = self.semaphore(server);
@@ -55,7 +60,7 @@ impl DownloadLimiter {
 
     fn semaphore(&self, server: &str) -> Arc<Semaphore> {
         let mut servers = self.servers.lock();
-        // A permit holds its semaphore. A semaphore that only the map holds is not in use.
+        // A permit holds a reference to its semaphore. A semaphore without permits is removed.
         servers.retain(|name, semaphore| name == server || Arc::strong_count(semaphore) > 1);
         let semaphore = servers
             .entry(server.to_owned())

@@ -1,7 +1,7 @@
-//! What can go wrong between a reference and its bytes.
+//! Errors of resolving and fetching.
 //!
-//! [`ErrorKind`] says what happened, [`Error::retryable`] whether the same request may succeed later: the two are
-//! separate, because a server that is down and a server that is overloaded are different kinds with the same remedy.
+//! [`ErrorKind`] says what happened. [`Error::retryable`] says whether the same request may succeed
+//! later. The two are separate, because errors of one kind can be permanent or temporary.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,33 +12,33 @@ type Cause = Arc<dyn std::error::Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The reference cannot be understood.
+    /// The reference is malformed.
     InvalidReference,
-    /// The operator's configuration, or a Secret, makes no sense.
+    /// The operator's configuration or a Secret is invalid.
     InvalidConfig,
-    /// Understood, and not offered.
+    /// This program does not support the request or the content.
     Unsupported,
-    /// There is no such thing.
+    /// The module, or a part of it, does not exist.
     NotFound,
-    /// The origin wants credentials, or refuses those it got.
+    /// The origin requires credentials, or rejects the credentials of the request.
     Unauthorized,
-    /// The operator's configuration, or the address guard, forbids it.
+    /// The operator's configuration or the address guard forbids the request.
     Denied,
-    /// The origin asks for patience.
+    /// The origin limits requests: 429.
     RateLimited,
-    /// The origin cannot be reached or fails.
+    /// The origin cannot be reached, or it fails.
     Unavailable,
-    /// The origin's answer makes no sense.
+    /// The response or the content of the origin is malformed.
     Protocol,
-    /// Larger than allowed.
+    /// The content is larger than allowed.
     TooLarge,
-    /// The bytes are not the ones that were asked for.
+    /// The content does not have the expected digest.
     DigestMismatch,
-    /// More than one module fits the reference.
+    /// The reference fits more than one module.
     Ambiguous,
-    /// Not in the store, and fetching is forbidden by the pull policy.
+    /// The content is not in the store, and the pull policy forbids to fetch it.
     NotStored,
-    /// The store's own disk failed.
+    /// The store on this machine cannot be read or written.
     Store,
 }
 
@@ -53,13 +53,13 @@ impl From<net::ErrorKind> for ErrorKind {
             net::ErrorKind::RateLimited => Self::RateLimited,
             net::ErrorKind::Unavailable | net::ErrorKind::TooSlow => Self::Unavailable,
             net::ErrorKind::TooLarge => Self::TooLarge,
-            // `net::ErrorKind` may get further kinds. All of them are about the server's response.
+            // New kinds of `net::ErrorKind` are about the server's response.
             _ => Self::Protocol,
         }
     }
 }
 
-/// Keeps kind, message, hint and cause of a request's error, and whether the error is retryable.
+/// Copies kind, message, hint, cause and retryability of the error of a request.
 impl From<net::Error> for Error {
     fn from(error: net::Error) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl From<net::Error> for Error {
     }
 }
 
-/// An error about one reference. Cheap to clone: everyone who waited for the same pull gets the same error.
+/// An error about one reference. Cheap to clone: all callers of a single flight get the same error.
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
@@ -93,7 +93,10 @@ struct Inner {
 }
 
 impl Error {
-    /// An error that repeating the request cannot mend. `message` is a lower-case fragment without secrets.
+    /// An error of this kind. `message` is a lower-case fragment without secrets.
+    ///
+    /// [`ErrorKind::RateLimited`] and [`ErrorKind::Unavailable`] are retryable; other kinds are
+    /// not.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retryable = matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable);
         Self {
@@ -108,7 +111,7 @@ impl Error {
         }
     }
 
-    /// A task of this program ended before it had a result. `what` names its work: `resolving`.
+    /// A task of this program ended without a result. `what` names the task: `resolving`.
     pub(crate) fn broke_off(what: &str) -> Self {
         Self::new(
             ErrorKind::Store,
@@ -124,42 +127,42 @@ impl Error {
         }
     }
 
-    /// Adds what the reader can do about it.
+    /// Sets the hint: the reader's next action.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         self.change(|inner| inner.hint = Some(hint.into()))
     }
 
-    /// Adds the cause, for the log.
+    /// Sets the cause, which is logged.
     #[must_use]
     pub fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.change(|inner| inner.source = Some(Arc::new(source)))
     }
 
-    /// Says that the same request will not succeed later either.
+    /// Marks the error as not retryable: the same request would fail again.
     #[must_use]
     pub fn permanent(self) -> Self {
         self.change(|inner| inner.retryable = false)
     }
 
-    /// Records that the request was already retried: another retry at once is of no use.
+    /// Marks the request as already retried: [`retryable_now`](Self::retryable_now) is then false.
     #[must_use]
     pub(crate) fn already_retried(self) -> Self {
         self.change(|inner| inner.retried = true)
     }
 
-    /// Whether a retry at once may succeed.
+    /// Whether an immediate retry may succeed.
     pub(crate) fn retryable_now(&self) -> bool {
         self.inner.retryable && !self.inner.retried
     }
 
-    /// Puts what was being done before the message: `resolving `oci://…`: not found`.
+    /// Puts a context before the message: `after 4 attempts: not found`.
     #[must_use]
     pub fn context(self, context: impl fmt::Display) -> Self {
         self.change(|inner| inner.message = format!("{context}: {}", inner.message))
     }
 
-    /// What happened.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
     }
@@ -169,7 +172,7 @@ impl Error {
         self.inner.retryable
     }
 
-    /// What the reader can do about it.
+    /// The hint, if the error has one.
     pub fn remedy(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }

@@ -1,4 +1,4 @@
-//! From content to the module in it.
+//! Unpacks the module from content in the store, in a temporary file or on this machine.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use crate::unpack::{self, Content, Unpacked};
 use crate::{Digest, Ephemeral, Error, ErrorKind, FetchedModule, Package, Part, Resolved, Unpack};
 
 impl Inner {
-    /// Takes the module out of the parts in the store. `None` when one of them is not there whole any more.
+    /// Unpacks the module from the parts in the store. `None` if a part was lost or changed on
+    /// disk.
     pub(crate) async fn unpack_stored(
         &self,
         resolved: &Resolved,
@@ -45,6 +46,7 @@ impl Inner {
         .await
     }
 
+    /// Unpacks the module from content that must not be stored.
     pub(crate) async fn unpack_ephemeral(
         &self,
         ephemeral: &Ephemeral,
@@ -58,7 +60,8 @@ impl Inner {
         };
         blocking(move || {
             let gone = |error| {
-                Error::new(ErrorKind::Store, "what is not kept cannot be read").caused_by(error)
+                let message = "the temporary file of the download cannot be read";
+                Error::new(ErrorKind::Store, message).caused_by(error)
             };
             unpack(
                 &resolved,
@@ -70,6 +73,7 @@ impl Inner {
         .await
     }
 
+    /// Unpacks the module from a file on this machine.
     pub(crate) async fn unpack_local(
         &self,
         source: &dyn AnySource,
@@ -87,6 +91,7 @@ impl Inner {
         blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits, permit)).await
     }
 
+    /// Waits for the permit to hold a module in memory.
     async fn memory_permit(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.in_memory)
             .acquire_owned()
@@ -94,6 +99,7 @@ impl Inner {
             .map_err(|_| Error::broke_off("unpacking"))
     }
 
+    /// Reads the file again, and verifies the digest of the first reading.
     async fn read_local(
         &self,
         source: &dyn AnySource,
@@ -117,7 +123,8 @@ impl Inner {
     }
 }
 
-/// The module in the parts. `part` gives the bytes of one.
+/// Unpacks the module from the parts, and verifies its digest. `part` opens the part with this
+/// number.
 fn unpack(
     resolved: &Resolved,
     part: &mut dyn FnMut(usize) -> Result<Content, Error>,
@@ -144,7 +151,7 @@ fn unpack(
     if let Some(expected) = &resolved.expected {
         let actual = expected.of_same_kind(&bytes);
         if actual != *expected {
-            return Err(mismatch(expected, &actual).context("the module in it"));
+            return Err(mismatch(expected, &actual).context("the unpacked module"));
         }
     }
     let package = Package {

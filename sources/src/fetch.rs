@@ -1,4 +1,14 @@
-//! Downloads: from the result of resolving to a module.
+//! Fetching: from the result of resolving to the bytes of a module.
+//!
+//! The store is content-addressed: a part whose digest is in the store is not downloaded. The other
+//! parts are downloaded, hashed and stored, and then the module is unpacked. The store verifies the
+//! digest again when it opens a part. If a part was lost or changed on disk, the part is downloaded
+//! once more.
+//!
+//! A download that breaks off is retried with exponential backoff. If the content of a mirror has
+//! the wrong digest, the part is downloaded from the registry itself.
+//!
+//! [`Sources`](crate::Sources) runs a fetch as a single flight: equal requests share one download.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,11 +24,13 @@ use crate::source::Context;
 use crate::source_table::AnySource;
 use crate::{Error, ErrorKind, FetchedModule, Part, Reference, Requester, Resolved};
 
-/// The number of times that a broken download is started again.
+/// The number of retries after the first attempt.
 const RETRIES: usize = 2;
+/// The delay before the first retry. Each further delay is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(400);
 
 impl Inner {
+    /// The module of a resolved reference, from the store or from the origin.
     pub(crate) async fn fetch(
         &self,
         resolved: &Resolved,
@@ -43,7 +55,7 @@ impl Inner {
             self.download_missing(source, resolved, &keyrings).await?;
             let mut module = self.unpack_stored(resolved).await?;
             if module.is_none() {
-                // The disk lost or changed some of it: once more.
+                // A part was lost or changed on disk. The download is repeated once.
                 self.download_missing(source, resolved, &keyrings).await?;
                 module = self.unpack_stored(resolved).await?;
             }
@@ -62,6 +74,7 @@ impl Inner {
         Ok(module)
     }
 
+    /// Downloads the parts that are not in the store.
     async fn download_missing(
         &self,
         source: &dyn AnySource,
@@ -85,8 +98,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Downloads one part into the store. The HTTP client already retried a failed request; this program
-    /// retries a body that broke off.
+    /// Downloads one part into the store. An error before the body is not retried again: the HTTP
+    /// client already retried the request. A body that breaks off is retried.
     async fn download(
         &self,
         source: &dyn AnySource,
@@ -114,7 +127,8 @@ impl Inner {
     }
 }
 
-/// Whether the error may be the fault of a mirror: a mirror may have other content than its registry.
+/// Whether a mirror may have caused the error. The content of a mirror can differ from the content
+/// of its registry.
 pub(crate) fn is_mirrors_fault<T>(
     source: &dyn AnySource,
     origin: &Reference,
@@ -130,12 +144,15 @@ pub(crate) fn is_mirrors_fault<T>(
     );
     let fault = may_differ && source.has_mirrors(origin);
     if fault {
-        tracing::warn!(%error, "a mirror may have other content; asking the registry itself");
+        tracing::warn!(
+            %error,
+            "the content of a mirror may differ from the registry; asking the registry itself"
+        );
     }
     fault
 }
 
-/// Repeats `work` while its error may pass: a connection that broke off.
+/// Retries `work` with exponential backoff, while its error may pass.
 pub(crate) async fn retry<T, F: Future<Output = Result<T, Error>>>(
     work: impl FnMut() -> F,
 ) -> Result<T, Error> {
@@ -145,7 +162,7 @@ pub(crate) async fn retry<T, F: Future<Output = Result<T, Error>>>(
     work.retry(backoff)
         .when(Error::retryable_now)
         .notify(|error, delay| {
-            tracing::warn!(%error, ?delay, "download failed, trying again");
+            tracing::warn!(%error, ?delay, "the download failed; it is retried");
         })
         .await
 }

@@ -7,13 +7,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Package;
 
-/// A module's verified bytes.
+/// The verified bytes of a module.
 #[derive(Clone, Debug)]
 pub struct FetchedModule {
-    /// Which module it is, and what it is started with.
+    /// The digest of the module, and the defaults that it is started with.
     pub package: Arc<Package>,
-    /// The bytes. They are what they claim to be; whether they are WebAssembly is not known.
+    /// The bytes. Their digest is verified. They are not checked to be WebAssembly.
     pub bytes: Bytes,
-    /// The permit to hold a module in memory. Keep the permit as long as the bytes.
+    /// The permit to hold a module in memory. The caller must hold the permit as long as the bytes.
     pub permit: Arc<OwnedSemaphorePermit>,
 }

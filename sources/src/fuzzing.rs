@@ -1,12 +1,16 @@
-//! What fuzzing calls and nobody else: `sources/fuzz`.
-#![allow(missing_docs, clippy::missing_panics_doc, reason = "not for users")]
+//! Functions for the fuzz targets in `sources/fuzz`.
+#![allow(
+    missing_docs,
+    clippy::missing_panics_doc,
+    reason = "for fuzz targets only"
+)]
 
 use bytes::Bytes;
 
 pub use crate::oci::fuzzing::manifest;
 use crate::unpack::{self, Limits};
 
-/// Small, so that a bomb is found early.
+/// A small limit, so that the fuzzer finds decompression bombs early.
 const LIMITS: Limits = Limits { module: 1 << 20 };
 
 pub fn archive(bytes: &[u8]) {

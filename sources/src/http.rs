@@ -1,7 +1,15 @@
-//! Modules on web servers. The digest in the reference covers the bytes as served, without content coding.
+//! Modules on web servers. The digest in a reference is the digest of the file without content
+//! coding.
 //!
-//! What has no digest is asked for with what the server said to tell versions apart by (RFC 9110, 13.1), so that it is sent again only
-//! when it changed; and not at all while the server promised that it does not. What must not be stored is not: digests in references outweigh that.
+//! A reference with a digest needs no request to be resolved. A reference without a digest is
+//! downloaded when it is resolved. The store then works as an HTTP cache (RFC 9111):
+//!
+//! - While the stored response is fresh by `Cache-Control: max-age`, the server is not asked.
+//! - Later, the cache is validated with a conditional request, with `ETag` and `Last-Modified`
+//!   (RFC 9110, 13.1). The server answers 304 if the file has not changed.
+//! - A response with `Cache-Control: no-store` is not stored.
+//!
+//! These rules do not apply to a reference with a digest: its content cannot change.
 
 use async_trait::async_trait;
 use net::{Body, Caching, Request, Response};
@@ -11,7 +19,7 @@ use crate::reference::HttpReference;
 use crate::source::{Context, Resolution, Source, Streamed};
 use crate::{Error, Part, Resolved, Unpack};
 
-/// The `http` source.
+/// The source of `https://` and `http://` references.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpSource;
 
@@ -19,7 +27,7 @@ pub struct HttpSource;
 impl Source for HttpSource {
     type Reference = HttpReference;
 
-    /// Needs no request where the reference says the digest.
+    /// Needs no request if the reference has a digest.
     async fn resolve(
         &self,
         reference: &HttpReference,
@@ -37,7 +45,7 @@ impl Source for HttpSource {
         };
         let resolved = Resolved::file(reference.clone(), digest.clone(), part);
         Ok(match expected {
-            // Only unpacking shows whether it holds.
+            // The digest of the module is known only after unpacking.
             Some(_) => Resolved {
                 module: None,
                 expected,
@@ -48,7 +56,7 @@ impl Source for HttpSource {
         .into())
     }
 
-    /// A URL without a digest is downloaded at once: its digest is not known before.
+    /// A URL without a digest is downloaded when it is resolved.
     fn may_stream_on_resolve(&self, reference: &HttpReference) -> bool {
         reference.digest().is_none()
     }
@@ -66,7 +74,8 @@ impl Source for HttpSource {
     }
 }
 
-/// Asks for it unless it is what is stored.
+/// Sends a conditional request. Returns the stored result if the server answers 304, else the new
+/// content.
 async fn revalidate(
     http: &HttpReference,
     stored: Option<&Resolved>,
@@ -74,7 +83,8 @@ async fn revalidate(
 ) -> Result<Resolution, Error> {
     let known = stored.filter(|stored| stored.caching.has_validators());
     let answer = ask(http, known.map(|known| known.caching.clone()), context).await?;
-    // What is said where a redirect led is of that, and nothing was said of the redirect.
+    // After a redirect, `max-age` is about the target only. The redirect itself may change at any
+    // time, so the response is not fresh.
     let redirected = answer.url != *http.url();
     let caching = answer.caching();
     let caching = Caching {
@@ -97,6 +107,8 @@ async fn revalidate(
     })))
 }
 
+/// Sends a request with the credentials of the requester. With `unless`, the request is
+/// conditional.
 async fn ask(
     http: &HttpReference,
     unless: Option<Caching>,

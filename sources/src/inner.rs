@@ -1,4 +1,5 @@
-//! What all calls of [`Sources`](crate::Sources) share: the sources, the store, the caches and the limits.
+//! The state that all calls of [`Sources`](crate::Sources) share: sources, store, caches and
+//! limits.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,13 +21,15 @@ use crate::{
     Resolved,
 };
 
-/// How long a workflow's resolved references are remembered after their last use.
+/// A resolved reference is removed from memory when it was not used for this time.
 const REMEMBER: Duration = Duration::from_hours(6);
-/// The number of modules that are held in memory at once, until they are compiled.
+/// The most modules in memory at once. A module is in memory until it is compiled.
 const MODULES_IN_MEMORY: usize = 4;
 
-/// Within one scope, a requester gets the same content for a reference each time, whatever the pull
-/// policy: all steps of a workflow run the same bytes.
+/// The key of a resolved reference in memory.
+///
+/// The pull policy is not part of the key. Within one scope, a requester always gets the same
+/// content for a reference, so that all steps of a workflow run the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ResolvedKey {
     pub(crate) scope: String,
@@ -34,8 +37,10 @@ pub(crate) struct ResolvedKey {
     pub(crate) requester: Requester,
 }
 
-/// A download that several requests share. The reference is part of the key: a failure of one origin is
-/// not a failure of another origin with the same content.
+/// The key of a download that several requests share.
+///
+/// The reference is part of the key, because two origins can have the same content. A failure of
+/// one origin must not fail requests to the other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FetchKey {
     pub(crate) reference: Reference,
@@ -43,6 +48,7 @@ pub(crate) struct FetchKey {
     pub(crate) requester: Requester,
 }
 
+/// The shared state of [`Sources`](crate::Sources).
 pub(crate) struct Inner {
     pub(crate) sources: SourceTable,
     pub(crate) policy: Policy,
@@ -57,13 +63,14 @@ pub(crate) struct Inner {
     pub(crate) packages: Cache<Digest, Arc<Package>>,
     pub(crate) resolving: SingleFlight<Request, Result<Arc<Resolved>, Error>>,
     pub(crate) fetching: SingleFlight<FetchKey, Result<FetchedModule, Error>>,
-    /// Every one may put a file of the largest size into the store.
+    /// Limits the disk space of unfinished downloads: each may have the largest allowed size.
     pub(crate) downloads: DownloadLimiter,
-    /// Every one may be a module of the largest size in memory.
+    /// Limits the memory of modules: each may have the largest allowed size.
     pub(crate) in_memory: Arc<Semaphore>,
 }
 
-/// A server that sends a byte now and then must not keep everybody who waits for it.
+/// Fails with [`ErrorKind::Unavailable`] if `work` takes longer than `limit`. Without the limit, a
+/// very slow server would block all callers of a single flight.
 pub(crate) async fn in_time<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, Error>>,
@@ -77,7 +84,7 @@ pub(crate) async fn in_time<T>(
 }
 
 impl Inner {
-    /// The sources as configured, with their store.
+    /// Creates the shared state from the configuration.
     pub(crate) fn new(
         config: &Config,
         sources: SourceTable,
@@ -109,6 +116,7 @@ impl Inner {
         })
     }
 
+    /// The credentials of the requester. A local reference needs none.
     pub(crate) async fn keyrings(
         &self,
         reference: &Reference,
@@ -121,6 +129,7 @@ impl Inner {
         }
     }
 
+    /// The context of one request to a source.
     pub(crate) fn context<'a>(&'a self, keyrings: &'a [Keyring]) -> Context<'a> {
         Context {
             http: &self.http,
@@ -130,7 +139,7 @@ impl Inner {
         }
     }
 
-    /// What the reference resolved to earlier, if all of it is still here.
+    /// The last result for the reference, if all of its content is still in the store.
     pub(crate) async fn stored(
         &self,
         reference: &Reference,
@@ -149,6 +158,7 @@ impl Inner {
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
+    /// Whether the store has all parts.
     pub(crate) async fn holds(&self, resolved: &Resolved) -> bool {
         let store = self.store.clone();
         let resolved = resolved.clone();
@@ -157,6 +167,7 @@ impl Inner {
             .unwrap_or(false)
     }
 
+    /// The description of the module, from memory or from the store.
     pub(crate) async fn known(&self, resolved: &Resolved) -> Option<Arc<Package>> {
         let key = resolved.package_key();
         if let Some(package) = self.packages.get(&key).await {
@@ -172,7 +183,8 @@ impl Inner {
         Some(package)
     }
 
-    /// Remembering is a convenience: a store that cannot be written fails no step whose content is here.
+    /// Stores the result for later requests. A failure is only logged: the step has its content and
+    /// can run.
     pub(crate) async fn remember(&self, resolved: &Resolved, requester: &Requester) {
         let store = self.store.clone();
         let resolved = resolved.clone();
@@ -182,7 +194,7 @@ impl Inner {
             false => store.remember(&resolved, &requester),
         };
         if let Ok(Err(error)) = tokio::task::spawn_blocking(remember).await {
-            tracing::warn!(%error, "the reference is not remembered");
+            tracing::warn!(%error, "the result of resolving cannot be stored");
         }
     }
 }

@@ -1,25 +1,71 @@
-//! Where modules come from.
+//! Module sources: from the reference in a workflow to the verified bytes of a WebAssembly module.
 //!
-//! A workflow names a module by a [`Reference`]; a [`Source`] understands one kind of reference; [`Sources`] turns
-//! a reference into verified bytes:
+//! A workflow names a module with a [`Reference`]. A [`Source`] understands one kind of reference.
+//! [`Sources`] has all sources and the store, and works in two steps:
 //!
 //! ```text
-//! Reference ── resolve ──▶ Resolved (what exactly, by digest) ── fetch ──▶ Module (bytes that have that digest)
-//!                 │                                                │
-//!            tag → digest, cheap            store hit, or open_unverified → bound → hash → store → unpack
+//! Reference ── resolve ──▶ Resolved (digests) ── fetch ──▶ FetchedModule (verified bytes)
 //! ```
 //!
-//! Sources neither hash, cache, unpack, retry nor judge: all of that is done once, in [`Sources`], so that a new source cannot
-//! get it wrong. No byte leaves this crate before its digest was checked.
+//! - **Resolve** (`resolve.rs`) finds the digest of the content that the reference names now. A tag
+//!   costs one small request. The pull policy decides whether the origin is asked at all.
+//! - **Fetch** (`fetch.rs`) takes the content from the store, or downloads, limits, hashes, stores
+//!   and unpacks it.
 //!
-//! | written as | source |
+//! A source only talks to its origin. [`Sources`] checks the policy, verifies digests and
+//! signatures, retries, stores and unpacks, once for all sources. A new source cannot skip these
+//! checks. Content leaves this crate only after its digest was verified.
+//!
+//! | reference | source |
 //! |---|---|
 //! | `oci://host/repository:tag`, `oci://host/repository@sha256:…` | [`oci`] |
 //! | `https://host/path#sha256=…` | [`http`] |
 //! | `wapm://namespace/name@version` | [`wasmer`] |
 //! | `bindle://name/version` | [`bindle`] |
-//! | `wkg:namespace:name@version` | [`wkg`], which leads to [`oci`] |
+//! | `wkg:namespace:name@version` | [`wkg`], which finds the package's reference in [`oci`] |
 //! | `file:///path` | [`file`](mod@file) |
+//!
+//! The files of this crate:
+//!
+//! | file or folder | content |
+//! |---|---|
+//! | `reference/` | the kinds of references, and how each is written |
+//! | `source.rs`, `source_table.rs` | the trait of a source, and the table of all sources |
+//! | `resolve.rs`, `fetch.rs`, `receive.rs`, `extract.rs` | the two steps |
+//! | `store/` | the content-addressed store on disk |
+//! | `unpack/` | archives, layers of images, and packages |
+//! | `policy.rs`, `signatures.rs`, `signer/` | the operator's rules, and signatures |
+//! | `credentials/` | registry credentials from Secrets and configuration files |
+//! | `download_limits.rs` | the limits on parallel downloads |
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use wasm_workflow_sources::store::Store;
+//! use wasm_workflow_sources::{Config, Request, Requester, Sources};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let file = directory.path().join("module.wasm");
+//! # std::fs::write(&file, b"\0asm\x01\0\0\0")?;
+//! # let reference = format!("file://{}", file.display());
+//! let store = Store::new(directory.path().join("store"));
+//! // No credentials, any `file://` path, and no report of progress.
+//! let sources = Sources::new(&Config::default(), store, (), true, Arc::new(()))?;
+//! let requester = Requester::default();
+//! let request = Request {
+//!     reference: reference.parse()?,
+//!     pull_policy: None,
+//!     scope: "uid-of-the-workflow".to_owned(),
+//!     requester: requester.clone(),
+//! };
+//! let resolved = sources.resolve(&request).await?;
+//! let module = sources.fetch(&resolved, &requester).await?;
+//! assert_eq!(module.package.module, resolved.artifact);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod bindle;
 mod blocking;

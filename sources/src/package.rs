@@ -1,4 +1,4 @@
-//! What comes with a module: packages name the program and what it is started with.
+//! The description of a module: its digest, and the defaults that the package names.
 
 use std::path::Path;
 
@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
-/// What was found in what a reference names.
+/// The module in a package, and its defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Package {
-    /// The module.
+    /// The digest of the module.
     pub module: Digest,
-    /// What it is started with.
+    /// The defaults that the module is started with.
     pub defaults: Defaults,
 }
 
-/// What a module is started with unless its template says otherwise.
+/// Arguments and environment of a module. The template can override them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Defaults {
-    /// `argv[0]`.
+    /// The name of the program, `argv[0]`.
     pub program: Option<String>,
-    /// Arguments that always come first: the rest of an image's `Entrypoint`.
+    /// Arguments before all others: the `Entrypoint` of an image without its first word.
     pub fixed_args: Vec<String>,
-    /// Arguments that the template's replace: an image's `Cmd`.
+    /// Default arguments: the `Cmd` of an image. Arguments in the template replace them.
     pub args: Vec<String>,
-    /// Environment variables, below the template's.
+    /// Environment variables, as name and value. Variables in the template override them.
     pub env: Vec<(String, String)>,
 }
 
-/// Names for a person who has to choose.
+/// Up to 20 names in backticks, for an error message. `none` if there are no names.
 pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names = names
         .take(20)
@@ -44,7 +44,7 @@ pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// Whether a file's name says that it is a module.
+/// Whether a file is a module by its name: the extension is `wasm`.
 pub(crate) fn is_module_name(name: &str) -> bool {
     Path::new(name)
         .extension()

@@ -1,4 +1,4 @@
-//! Bodies of downloads: limits on their length, and the way into the store.
+//! Receives the body of a download: limits its length, and writes it to the store.
 
 use futures::StreamExt;
 use net::Body;
@@ -10,7 +10,9 @@ use crate::store::Writer;
 use crate::{Error, ErrorKind, Part, Reference, Resolved};
 
 impl Inner {
-    /// Stores content whose digest is not known, and resolves the reference to it.
+    /// Stores content whose digest was not known before, and returns the result of resolving.
+    ///
+    /// Content with `Cache-Control: no-store` is written to an unlinked file instead.
     pub(crate) async fn store_body(
         &self,
         reference: &Reference,
@@ -53,7 +55,8 @@ impl Inner {
         })
     }
 
-    /// Writes a body as it arrives. A body that is longer than allowed or announced is an error.
+    /// Writes the chunks of a body as they arrive. A body that is longer than allowed or announced
+    /// is an error.
     pub(crate) async fn receive(
         &self,
         body: Body,
@@ -64,7 +67,7 @@ impl Inner {
         match (length, announced) {
             (Some(length), Some(size)) if size != length => {
                 let message =
-                    format!("the origin sends {length} bytes where {size} were announced");
+                    format!("the origin sends {length} bytes, but announced {size} bytes");
                 return Err(Error::new(ErrorKind::Protocol, message));
             }
             (Some(length), _) => self.check_length(length, announced)?,
@@ -89,11 +92,12 @@ impl Inner {
         }
     }
 
+    /// Checks a length in bytes against the announced size, and against the operator's limit.
     fn check_length(&self, length: u64, announced: Option<u64>) -> Result<(), Error> {
         match announced {
             Some(size) if length > size => Err(Error::new(
                 ErrorKind::Protocol,
-                format!("the origin sends more than the {size} bytes announced"),
+                format!("the origin sends more than the {size} bytes that it announced"),
             )),
             _ if length > self.max_module_bytes => Err(too_large(length, self.max_module_bytes)),
             _ => Ok(()),

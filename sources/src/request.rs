@@ -2,15 +2,16 @@
 
 use crate::{PullPolicy, Reference, Requester};
 
-/// Who wants which module.
+/// A request for a module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// The module.
+    /// The reference of the module.
     pub reference: Reference,
-    /// When to ask the origin; `None` for the default.
+    /// When to ask the origin. `None` for the default of the reference.
     pub pull_policy: Option<PullPolicy>,
-    /// Within one scope (a workflow's uid) a reference is resolved once, so that all steps run the same bytes.
+    /// The uid of the workflow. Within one scope, a reference is resolved once, so that all steps
+    /// run the same bytes.
     pub scope: String,
-    /// Whose credentials may be used.
+    /// The requester, whose credentials are used.
     pub requester: Requester,
 }

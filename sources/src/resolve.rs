@@ -1,4 +1,17 @@
-//! From a reference to the content that it names now.
+//! Resolving: from a reference to the digests of the content that the reference names now.
+//!
+//! The steps:
+//!
+//! 1. The operator's policy is checked against the reference.
+//! 2. The pull policy decides whether the stored result is used or the origin is asked. Without an
+//!    explicit pull policy, a stored result that is fresh by `Cache-Control` is used (RFC 9111).
+//! 3. A locator translates a package name into the reference that has the content (the origin).
+//! 4. The source asks the origin. With a stored result, the source can validate the cache: it sends
+//!    the `ETag`, and the server answers 304 if the content has not changed.
+//! 5. Signatures are verified, unless the stored result was verified against the same rules.
+//!
+//! [`Sources`](crate::Sources) runs these steps as a single flight: requests that are equal share
+//! one task. Failures that may pass are retried with exponential backoff (`fetch.rs`).
 
 use std::time::{Duration, SystemTime};
 
@@ -7,23 +20,29 @@ use crate::source::{Context, Resolution};
 use crate::source_table::AnySource;
 use crate::{Error, ErrorKind, PullPolicy, Reference, Request, Resolved, fetch};
 
+/// The longest time of one attempt to resolve a reference.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The answer of the store to a request.
 enum Stored {
     /// The stored result answers the request.
     Current(Box<Resolved>),
-    /// The origin has to be asked. The stored result may spare a download.
+    /// The origin must be asked. With the stored result, the source can validate the cache.
     Stale(Option<Box<Resolved>>),
 }
 
 impl Inner {
+    /// Resolves the request, as the header of this file describes.
     pub(crate) async fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
         let reference = &request.reference;
         self.policy.check(reference)?;
         let stored = match self.find_stored(request).await? {
             Stored::Current(resolved) => {
-                tracing::debug!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved from the store");
+                tracing::debug!(
+                    reference = %reference.redacted(),
+                    artifact = %resolved.artifact,
+                    "resolved from the store"
+                );
                 self.policy.check(&resolved.origin)?;
                 return Ok(*resolved);
             }
@@ -41,10 +60,14 @@ impl Inner {
             reference: reference.clone(),
             ..resolved
         };
-        // A reference without a version led to a version.
+        // The origin can be more exact than the reference: it can have the newest version.
         self.policy.check(&resolved.origin)?;
         let resolved = self.verify_signatures(source, resolved, &context).await?;
-        tracing::info!(reference = %reference.redacted(), artifact = %resolved.artifact, "resolved");
+        tracing::info!(
+            reference = %reference.redacted(),
+            artifact = %resolved.artifact,
+            "resolved"
+        );
         self.remember_stored(&resolved, request).await;
         Ok(resolved)
     }
@@ -86,12 +109,14 @@ impl Inner {
             .hint("pull it first, or use the pull policy `IfNotPresent`"))
     }
 
+    /// Whether the signatures were verified against the current rules.
     fn is_verified(&self, resolved: &Resolved) -> bool {
         let source = self.sources.get(&resolved.origin);
         source.is_ok_and(|source| self.signatures.is_verified(resolved, source))
     }
 
-    /// The reference that has the content: the reference itself, unless a locator knows another.
+    /// The reference that has the content. This is the reference itself, unless a locator
+    /// translates it.
     async fn locate(
         &self,
         reference: &Reference,
@@ -127,6 +152,7 @@ impl Inner {
         })
     }
 
+    /// Asks the source, with retries. Content that arrives with the answer is written to the store.
     async fn resolve_at(
         &self,
         source: &dyn AnySource,
@@ -174,8 +200,8 @@ impl Inner {
         })
     }
 
-    /// Remembers the result if its content needs no download: it is in the store under another
-    /// reference, or must not be stored.
+    /// Remembers the result if the content needs no download: the content is already in the store,
+    /// or must not be stored.
     async fn remember_stored(&self, resolved: &Resolved, request: &Request) {
         if self.sources.is_local(&resolved.reference) {
             return;
@@ -186,8 +212,8 @@ impl Inner {
     }
 }
 
-/// Whether the server's `Cache-Control` still allows the stored result. An explicit pull policy, or a
-/// Secret that the template names, always asks the server.
+/// Whether the stored result is still fresh by the server's `Cache-Control`. With an explicit pull
+/// policy, or with a Secret in the template, the server is always asked.
 fn is_fresh(resolved: &Resolved, request: &Request) -> bool {
     request.pull_policy.is_none()
         && request.requester.secrets.is_empty()

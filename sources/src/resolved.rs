@@ -12,43 +12,43 @@ use crate::package::Defaults;
 use crate::reference::ContentDigests;
 use crate::{Digest, Reference};
 
-/// The exact content that a reference was resolved to. Serialisable: the store keeps it beside the
-/// content.
+/// The exact content that a reference was resolved to. Serialisable: the store writes it to a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resolved {
-    /// The reference this answers.
+    /// The reference that was resolved.
     pub reference: Reference,
-    /// Where the content is: the same, unless the reference is a name that leads to another.
+    /// The reference that has the content. Differs from `reference` if a locator translated that,
+    /// or if the newest version was found.
     pub origin: Reference,
-    /// The digest of what the origin serves as one thing: a manifest, a file. What signatures sign.
+    /// The digest of the artifact: a manifest or a file. Signatures sign this digest.
     pub artifact: Digest,
-    /// The digest of the module itself, where it is known before anything is downloaded.
+    /// The digest of the module itself, if it is known before the download.
     pub module: Option<Digest>,
-    /// The digest that the module must have, where the reference names it besides that of what it is packed in.
+    /// The digest that the unpacked module must have, if the reference names one.
     #[serde(default)]
     pub expected: Option<Digest>,
-    /// What has to be downloaded, in the order in which to look for the module.
+    /// The downloads, in the order in which they are unpacked.
     pub parts: Vec<Part>,
-    /// How the module is taken out of the parts.
+    /// How the module is unpacked from the parts.
     pub unpack: Unpack,
-    /// What the module is started with, where that is known before anything is downloaded.
+    /// The defaults that the module is started with, if they are known before the download.
     #[serde(default)]
     pub defaults: Defaults,
-    /// What the server said about keeping it, where that is a web server.
+    /// The caching headers of a web server.
     #[serde(default)]
     pub caching: Caching,
     /// The content of the single part, if the server forbids to store it.
     #[serde(skip)]
     pub ephemeral: Option<Ephemeral>,
-    /// Digest of the signature rules that this artifact was last verified against. `None` if no rule
-    /// applied. A changed rule forces verification again.
+    /// Digest of the signature rules that this artifact was last verified against. `None` if no
+    /// rule applied. A changed rule forces verification again.
     #[serde(default)]
     pub signed: Option<Digest>,
 }
 
 impl Resolved {
-    /// A reference that names one file: the module, or what it is packed in.
+    /// The result for a reference to one file: a module, a compressed module or an archive.
     pub(crate) fn file(reference: impl Into<Reference>, artifact: Digest, part: Part) -> Self {
         let module = Some(part.digest.clone());
         Self {
@@ -57,7 +57,7 @@ impl Resolved {
         }
     }
 
-    /// A reference to what only unpacking shows the module of.
+    /// The result for a reference whose module is known only after unpacking.
     pub(crate) fn packed(
         reference: impl Into<Reference>,
         artifact: Digest,
@@ -80,14 +80,14 @@ impl Resolved {
         }
     }
 
-    /// The reference with a digest: it always names this content. `None` if references of its kind cannot
-    /// have a digest.
+    /// The origin with a digest, so that it always names this content. `None` if references of its
+    /// kind cannot have a digest.
     pub fn pinned(&self) -> Option<Reference> {
         self.origin.pin(&self.artifact)
     }
 
-    /// Whether the content has the digest that the reference names, if it names one. The layers of an
-    /// image are not compared with its manifest here.
+    /// Whether the content has the digest that the reference names, if it names one. The layers of
+    /// an image are not compared with its manifest here.
     pub(crate) fn is_consistent(&self) -> bool {
         let Some(first) = self.parts.first() else {
             return false;
@@ -99,7 +99,8 @@ impl Resolved {
         })
     }
 
-    /// What the package is remembered by: the same parts, unpacked in the same way, and held to the same digest.
+    /// The key of the package in the store. Results with the same parts, unpacking, expected digest
+    /// and defaults have the same key.
     pub fn package_key(&self) -> Digest {
         let parts: Vec<&Digest> = self.parts.iter().map(|part| &part.digest).collect();
         let unpack = &self.unpack;
@@ -109,8 +110,8 @@ impl Resolved {
     }
 }
 
-/// Content in an unlinked file. The file is removed when its last holder is dropped, or when the process
-/// ends.
+/// Content in an unlinked file. The file is removed when its last holder is dropped, or when the
+/// process ends.
 #[derive(Clone, Debug)]
 pub struct Ephemeral(Arc<File>);
 
@@ -133,15 +134,15 @@ impl PartialEq for Ephemeral {
 
 impl Eq for Ephemeral {}
 
-/// One download.
+/// One download: a file, a layer or a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Part {
-    /// The digest its bytes must have.
+    /// The digest that the bytes must have.
     pub digest: Digest,
-    /// Its size in bytes, where the origin said it.
+    /// The size in bytes, if the origin announced a size.
     pub size: Option<u64>,
-    /// The media type that the origin claims. A hint.
+    /// The media type that the origin announced. It is not verified.
     pub media_type: Option<String>,
 }
 
@@ -150,17 +151,17 @@ pub struct Part {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Unpack {
-    /// The single part is the module, or a compressed file or an archive with it: its first bytes tell.
+    /// The single part is a module, a compressed module or an archive. The first bytes tell which.
     #[default]
     File,
     /// The parts are the layers of an image, the lowest first.
     Image {
-        /// The module's path in it; without one, the only module.
+        /// The path of the module in the image. `None` for the only module.
         path: Option<String>,
     },
     /// The single part is a package of the Wasmer registry.
     Wasmer {
-        /// The command; without one, the package's entrypoint.
+        /// The command. `None` for the entrypoint of the package.
         command: Option<String>,
     },
 }

@@ -13,19 +13,21 @@ use crate::{Digest, Error, Part, Reference, Resolved, Unpack};
 
 /// A source of modules: it understands one kind of [`Reference`].
 ///
-/// An implementation talks to its origin and reads the origin's formats. [`Sources`](crate::Sources)
-/// checks digests, limits sizes, retries broken downloads, stores and unpacks. A source cannot skip
-/// these checks: its bytes are unverified until then.
+/// An implementation talks to its origin and reads the origin's formats.
+/// [`Sources`](crate::Sources) checks digests, limits sizes, retries broken downloads, stores and
+/// unpacks. A source cannot skip these checks: its bytes are unverified until then.
 ///
-/// The methods without `async` are facts about the source. Their defaults are right for most sources.
+/// The methods without `async` are facts about the source. Their defaults are right for most
+/// sources.
 #[async_trait]
 pub trait Source: Debug + Send + Sync + 'static {
     /// The kind of reference.
     type Reference: ReferenceKind + Into<Reference>;
 
-    /// Finds the digests of the content that the reference names now. Called at most once per workflow
-    /// and reference, except after failures. Must be cheap if the origin can tell a digest without
-    /// sending the content. `stored` is the last result, if all of its content is in the store.
+    /// Finds the digests of the content that the reference names now. Called at most once per
+    /// workflow and reference, except after failures. If the origin can return a digest without the
+    /// content, this method must not download the content. `stored` is the last result, if all of
+    /// its content is in the store.
     async fn resolve(
         &self,
         reference: &Self::Reference,
@@ -33,8 +35,8 @@ pub trait Source: Debug + Send + Sync + 'static {
         context: &Context<'_>,
     ) -> Result<Resolution, Error>;
 
-    /// Opens one part of the content of `origin`, which is [`Resolved::origin`]. The caller verifies the
-    /// bytes.
+    /// Opens one part of the content of `origin`, which is [`Resolved::origin`]. The caller
+    /// verifies the bytes.
     async fn open_unverified(
         &self,
         origin: &Self::Reference,
@@ -42,13 +44,14 @@ pub trait Source: Debug + Send + Sync + 'static {
         context: &Context<'_>,
     ) -> Result<Body, Error>;
 
-    /// Whether the content is on this machine. Then it is neither stored nor asked for with credentials.
+    /// Whether the content is on this machine. Local content is not stored, and needs no
+    /// credentials.
     fn is_local(&self) -> bool {
         false
     }
 
-    /// Whether [`resolve`](Self::resolve) may return [`Resolution::Streamed`]. Then resolving needs a
-    /// permit to download.
+    /// Whether [`resolve`](Self::resolve) may return [`Resolution::Streamed`]. Resolving then needs
+    /// a permit to download.
     fn may_stream_on_resolve(&self, _reference: &Self::Reference) -> bool {
         false
     }
@@ -58,13 +61,14 @@ pub trait Source: Debug + Send + Sync + 'static {
         false
     }
 
-    /// The same reference without the name of its server, if it names the operator's own server. Rules
-    /// and caches then hold for both forms.
+    /// The reference without its server, if it names the operator's default server. Rules and
+    /// caches then treat both forms as one reference.
     fn without_default_server(&self, _reference: &Self::Reference) -> Option<Self::Reference> {
         None
     }
 
-    /// Digest of the keys that this source itself verifies signatures with. `None` if it has no keys.
+    /// Digest of the keys that this source itself verifies signatures with. `None` if it has no
+    /// keys.
     fn trusted_keys(&self) -> Option<Digest> {
         None
     }
@@ -86,7 +90,7 @@ pub trait Source: Debug + Send + Sync + 'static {
     }
 }
 
-/// A directory of names: it leads from one kind of [`Reference`] to a reference with content.
+/// A directory of names: it translates one kind of [`Reference`] into a reference with content.
 #[async_trait]
 pub trait Locator: Debug + Send + Sync + 'static {
     /// The kind of reference.
@@ -109,7 +113,7 @@ pub struct Context<'a> {
     pub keyrings: &'a [Keyring],
     /// Token servers, `host` or `host:port`, that may have any registry's credentials.
     pub trusted_realms: &'a [String],
-    /// Whether mirrors are skipped, because the content of one differs from that of its registry.
+    /// Whether mirrors are skipped: the content of a mirror differed from its registry.
     pub skip_mirrors: bool,
 }
 
@@ -133,7 +137,7 @@ impl Context<'_> {
 pub enum Resolution {
     /// The digests of the content that the reference names.
     Exact(Box<Resolved>),
-    /// The content itself, because the origin has no digest of it.
+    /// The content itself, because the origin publishes no digest of the content.
     Streamed(Box<Streamed>),
 }
 
@@ -143,7 +147,7 @@ impl From<Resolved> for Resolution {
     }
 }
 
-/// Content whose digest is known after it was received.
+/// Content whose digest is known only after all bytes were received.
 #[derive(Debug)]
 pub struct Streamed {
     /// The bytes.
@@ -154,13 +158,14 @@ pub struct Streamed {
     pub caching: Caching,
     /// The digest that the module must have, if the reference names one.
     pub expected: Option<Digest>,
-    /// The more exact reference that was found, for example with the newest version.
+    /// A more exact reference, if the source found one: for example with the newest version.
     pub origin: Option<Reference>,
 }
 
 /// Receives the progress of a download.
 pub trait Progress: Send + Sync {
-    /// `done` bytes have arrived, of `total` if that is known.
+    /// Called after each chunk. `done` is the number of bytes that arrived; `total` is the
+    /// announced size in bytes, if the origin announced a size.
     fn downloaded(&self, done: u64, total: Option<u64>);
 }
 

@@ -1,7 +1,7 @@
-//! The sources by the kind of reference that they understand.
+//! The table of sources, by kind of reference.
 //!
 //! A [`Source`] works with its own type of reference. [`AnySource`] is the same interface for any
-//! [`Reference`]; the conversion from one to the other is here, once.
+//! [`Reference`]. The conversion between the two is implemented here, once for all sources.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -38,16 +38,19 @@ impl SourceTable {
         self
     }
 
-    /// The source of the reference.
+    /// The source for the reference.
     pub(crate) fn get(&self, reference: &Reference) -> Result<&dyn AnySource, Error> {
         let source = self.sources.get(&reference.kind_id());
         source.map(|source| &**source).ok_or_else(|| {
-            let message = format!("there is no source `{}`", reference.scheme());
+            let message = format!(
+                "there is no source for references with the scheme `{}`",
+                reference.scheme()
+            );
             Error::new(ErrorKind::Unsupported, message)
         })
     }
 
-    /// The locator of the reference, if it names a package in a directory of names.
+    /// The locator for the reference, if the reference names a package in a directory of names.
     pub(crate) fn get_locator(&self, reference: &Reference) -> Option<&dyn AnyLocator> {
         let locator = self.locators.get(&reference.kind_id());
         locator.map(|locator| &**locator)
@@ -64,7 +67,7 @@ impl SourceTable {
     }
 }
 
-/// [`Source`] for any reference. Each method is documented there.
+/// [`Source`] for any reference. The methods are documented at [`Source`].
 #[async_trait]
 pub(crate) trait AnySource: Debug + Send + Sync {
     async fn resolve(
@@ -177,11 +180,12 @@ impl<L: Locator> AnyLocator for L {
     }
 }
 
-/// The reference as the source's own type. The table only gives a source references of its kind.
+/// The reference as the source's own type. The table calls a source with references of its kind
+/// only.
 fn own<R: ReferenceKind>(reference: &Reference) -> Result<&R, Error> {
     reference.as_kind().ok_or_else(|| {
         let message = format!(
-            "`{}` went to a source of another kind; this is a defect of this program",
+            "`{}` was given to a source of another kind; this is a defect of this program",
             reference.redacted()
         );
         Error::new(ErrorKind::InvalidReference, message)

@@ -1,4 +1,6 @@
-//! The way from a reference to verified bytes. Everything that holds for all sources is here, once.
+//! The interface of this crate: [`Sources`] resolves references and fetches modules.
+//!
+//! Both operations are single flights: requests that are equal share one task and its result.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,10 +24,11 @@ use crate::{
     Resolved,
 };
 
-/// Of a download, which resolving is where nobody says a digest.
+/// The longest time of one download. Resolving has the same limit, because a reference without a
+/// digest is downloaded when it is resolved.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(15);
 
-/// All sources, and the store. Cheap to clone.
+/// All sources and the store. Cheap to clone.
 #[derive(Clone)]
 pub struct Sources {
     inner: Arc<Inner>,
@@ -41,7 +44,12 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// The sources as configured, with their store. `any_file` opens the whole machine to `file://`, for the command line.
+    /// Creates the configured sources. With `any_file`, `file://` references may name any file on
+    /// this machine: for the command line.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is invalid.
     pub fn new(
         config: &Config,
         store: Store,
@@ -56,7 +64,8 @@ impl Sources {
         })
     }
 
-    /// Finds out what exactly is wanted: once per request and scope.
+    /// Resolves the reference to exact content. Within one scope, a requester gets the same result
+    /// each time.
     pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
         let sources = &self.inner.sources;
         let request = match sources.without_default_server(&request.reference) {
@@ -79,7 +88,7 @@ impl Sources {
         let work = move || async move {
             let resolved = in_time(FETCH_TIMEOUT, Box::pin(inner.resolve(&owned))).await;
             let resolved = resolved.map_err(|error| named(&error, &owned.reference))?;
-            // Somebody with another pull policy may have been faster.
+            // A request with another pull policy may have finished first. Its result is then used.
             Ok(inner
                 .resolved
                 .entry(key)
@@ -94,7 +103,8 @@ impl Sources {
             .unwrap_or_else(|| Err(Error::broke_off("resolving")))
     }
 
-    /// Publishes a module in an OCI registry, under the tag of `reference`; the digest that it has there.
+    /// Publishes a module in an OCI registry, under the tag of `reference`. Returns the digest of
+    /// the manifest.
     pub async fn push(
         &self,
         reference: &OciReference,
@@ -107,17 +117,17 @@ impl Sources {
             .await
     }
 
-    /// Whether the content of the reference is on this machine, so that the store does not hold it.
+    /// Whether the content of the reference is on this machine. The store has no local content.
     pub fn is_local(&self, reference: &Reference) -> bool {
         self.inner.sources.is_local(reference)
     }
 
-    /// What is known of the module without downloading anything. `None` when that is nothing.
+    /// The description of the module, if the store or the memory has one. Downloads nothing.
     pub async fn package(&self, resolved: &Resolved) -> Option<Arc<Package>> {
         self.inner.known(resolved).await
     }
 
-    /// The module's bytes: from the store if they are there, else downloaded, bounded, hashed, stored and unpacked.
+    /// The verified bytes of the module, from the store or from the origin.
     pub async fn fetch(
         &self,
         resolved: &Arc<Resolved>,
@@ -143,7 +153,7 @@ impl Sources {
     }
 }
 
-/// All sources. A new source needs one line here.
+/// The table of all sources. A new source needs one line here.
 fn all(config: &Config, access: Access) -> Result<SourceTable, Error> {
     let oci = Arc::new(OciSource::new(config.mirrors.clone()));
     let wasmer = WasmerSource::new(config.wapm.registry.clone())?;
@@ -162,7 +172,7 @@ fn all(config: &Config, access: Access) -> Result<SourceTable, Error> {
     Ok(table)
 }
 
-/// The files that `file://` references may name. `any_file` opens the whole machine.
+/// The files that `file://` references may name. With `any_file`, every file of this machine.
 fn file_access(config: &Config, any_file: bool) -> Result<Access, Error> {
     if any_file {
         return Ok(Access::Any);
@@ -178,6 +188,7 @@ fn file_access(config: &Config, any_file: bool) -> Result<Access, Error> {
     }
 }
 
+/// The error with the reference before its message.
 fn named(error: &Error, reference: &Reference) -> Error {
     error
         .clone()

@@ -1,7 +1,8 @@
-//! A toy source, added by the steps of "Adding a source" in CONTRIBUTING.md and by nothing else.
+//! A toy source for tests. It was added with the steps of "Adding a source" in CONTRIBUTING.md
+//! only.
 //!
-//! The compiler shows that the steps are complete. The tests show that everything that holds for all
-//! sources also holds for a new one.
+//! The compiler shows that the steps are complete. The tests show that digests, the store and the
+//! operator's rules apply to a new source without further code.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -98,7 +99,7 @@ mod tests {
         let offline = sources(&directory, Policy::default());
         let never = request("toy://duck", Some(PullPolicy::Never));
         let module = pull(&offline, &never).await.unwrap();
-        assert_eq!(module.bytes, MODULE, "from the store");
+        assert_eq!(module.bytes, MODULE, "the content is in the store");
         let empty = tempfile::tempdir().unwrap();
         let elsewhere = sources(&empty, Policy::default());
         let liar = pull(&elsewhere, &request("toy://liar", None)).await;
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_operators_rules_hold_for_a_new_source() {
+    async fn the_operators_rules_apply_to_a_new_source() {
         let directory = tempfile::tempdir().unwrap();
         check_pattern("toy://d*").unwrap();
         let patterns = || vec!["toy://d*".to_owned()];

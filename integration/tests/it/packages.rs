@@ -124,7 +124,7 @@ async fn digests_of_an_archive_and_of_its_module_are_verified() {
     assert_eq!(node["phase"], "Error");
     assert!(
         message(&node).contains(&format!(
-            "the module in it: expected content with digest `{digest}`"
+            "the unpacked module: expected content with digest `{digest}`"
         )),
         "{node}"
     );

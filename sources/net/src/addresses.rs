@@ -1,4 +1,7 @@
-//! Addresses that no request may reach.
+//! The addresses that the SSRF guard blocks.
+//!
+//! Server-side request forgery (SSRF): an author names a host that leads to this machine or to a
+//! cloud's metadata service, and this program would send the request there.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -85,7 +88,8 @@ fn classify_v6(address: Ipv6Addr) -> Option<Forbidden> {
     }
 }
 
-/// The IPv4 address inside a mapped, compatible, NAT64 or 6to4 address: packets are delivered to it.
+/// The IPv4 address inside a mapped, compatible, NAT64 or 6to4 address: packets are delivered to
+/// it.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let s = address.segments();
     let low = || Ipv4Addr::from((u32::from(s[6]) << 16) | u32::from(s[7]));

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// The longest time for which a stored response is used without asking the server.
 const LONGEST_FRESH: Duration = Duration::from_hours(1);
 
-/// The freshness of a response (RFC 9111), and its validators for a conditional request (RFC 9110, 8.8).
+/// The freshness of a response (RFC 9111) and its validators for a conditional request (RFC 9110,
+/// 8.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Caching {
@@ -41,7 +42,8 @@ impl Caching {
         let max_age = max_age
             .and_then(|seconds| seconds.trim_matches('"').parse().ok())
             .map(Duration::from_secs);
-        // `Age` is the time that the response spent in other caches. A malformed `Age` ends the freshness.
+        // `Age` is the time that the response spent in other caches. A malformed `Age` ends the
+        // freshness.
         let age = text(AGE).map_or(0, |seconds| seconds.trim().parse().unwrap_or(u64::MAX));
         let age = Duration::from_secs(age);
         let fresh = max_age
@@ -58,7 +60,8 @@ impl Caching {
         }
     }
 
-    /// The headers of a 304, completed with the validators of the stored response (RFC 9111, 3.2).
+    /// The headers of a 304, with the validators of the stored response where the 304 has none (RFC
+    /// 9111, 3.2).
     #[must_use]
     pub fn updating(self, older: &Self) -> Self {
         let etag = self.etag.or_else(|| older.etag.clone());
@@ -70,7 +73,8 @@ impl Caching {
         }
     }
 
-    /// The validators without freshness and `no-store`: those hold for the client that got them.
+    /// The validators without freshness and `no-store`, which are valid for the receiving client
+    /// only.
     #[must_use]
     pub fn validators_only(&self) -> Self {
         Self {

@@ -22,8 +22,8 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Http {
     guarded: Guarded,
-    /// For requests with a large body: the read timeout of the HTTP library also runs while a body is
-    /// sent.
+    /// For requests with a large body: the read timeout of the HTTP library also runs while a body
+    /// is sent.
     uploads: Guarded,
 }
 

@@ -49,7 +49,8 @@ struct Inner {
 impl Error {
     /// An error of this kind. `message` is a lower-case fragment without secrets.
     ///
-    /// [`ErrorKind::RateLimited`] and [`ErrorKind::Unavailable`] are retryable; other kinds are not.
+    /// [`ErrorKind::RateLimited`] and [`ErrorKind::Unavailable`] are retryable; other kinds are
+    /// not.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retryable = matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable);
         Self {

@@ -14,8 +14,8 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// The client of `builder`, with the guard in front of it. Redirects and retries of the builder are
-    /// replaced.
+    /// The client of `builder`, with the guard in front of it. Redirects and retries of the builder
+    /// are replaced.
     pub fn new(hosts: Hosts, builder: reqwest::ClientBuilder) -> Result<Self, Error> {
         let builder = builder
             .redirect(reqwest::redirect::Policy::none())
@@ -55,18 +55,18 @@ fn no_response(url: &Url, error: reqwest::Error) -> Error {
     let message = if error.is_timeout() {
         format!("{origin} does not answer in time")
     } else if cause.contains("InvalidContentType") {
-        let message = format!("{origin} does not speak TLS; it may be a server of plain HTTP");
+        let message = format!("{origin} does not speak TLS; it may use plain HTTP");
         return Error::new(ErrorKind::Unavailable, message)
             .hint(
-                "if the server is one of plain HTTP, the operator lists it under \
-                 `sources.insecure`, and a URL begins with `http://`",
+                "if the server uses plain HTTP, the operator lists it under `sources.insecure`, \
+                 and its URLs begin with `http://`",
             )
             .permanent();
     } else if cause.contains("invalid peer certificate") {
         let message = format!("{origin} is not trusted ({cause})");
         return Error::new(ErrorKind::Unavailable, message)
             .hint(
-                "if its certificate authority is one of your own, the operator adds the authority \
+                "if the certificate is from a private authority, the operator adds the authority \
                  under `sources.ca`; a self-signed certificate has no authority",
             )
             .permanent();

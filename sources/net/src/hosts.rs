@@ -1,7 +1,15 @@
-//! The hosts that requests may reach.
+//! The SSRF guard: the hosts that requests may reach.
 //!
-//! Addresses are checked after name resolution, because a name can resolve to any address. A registry
-//! called `example.com` must not lead to this machine or to a cloud's metadata service.
+//! Workflow authors choose hosts, and registries choose redirects. Without a guard, both could make
+//! this program send requests to this machine or to a cloud's metadata service (server-side request
+//! forgery).
+//!
+//! - The URL of each request is checked before it is sent, also after a redirect (`Hosts::check`).
+//! - Addresses are checked after name resolution (`resolver.rs`), because a name can resolve to any
+//!   address. The connection uses the checked addresses only. DNS rebinding, a second answer with
+//!   another address, therefore has no effect.
+//! - The operator can allow plain HTTP and loopback addresses for listed hosts, and can restrict
+//!   all requests to some hosts.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -101,10 +109,11 @@ impl Hosts {
                  with --insecure-registry {authority}"
             )));
         }
-        // The resolver does not see ports: a name that is listed with a port is closed at other ports.
+        // The resolver does not see ports: a name that is listed with a port is closed at other
+        // ports.
         if literal.is_none() && self.contains_host(host) {
             let message = format!(
-                "`{host}` is listed as insecure with another port than that of `{authority}`"
+                "the operator lists `{host}` as insecure, but not with the port of `{authority}`"
             );
             return Err(Error::new(ErrorKind::Denied, message));
         }
@@ -134,7 +143,8 @@ fn literal_address(url: &Url) -> Option<IpAddr> {
 pub(crate) fn denied(host: &str, address: IpAddr, why: Forbidden) -> Error {
     let message = format!("`{host}` is {address}, {why}, which requests may not reach");
     let error = Error::new(ErrorKind::Denied, message);
-    // A developer's registry may be on this machine. A registry is never at another forbidden address.
+    // A developer's registry may be on this machine. A registry is never at another forbidden
+    // address.
     match address.is_loopback() {
         true => error.hint(format!(
             "the operator can allow it for this host under `sources.insecure`, or with \

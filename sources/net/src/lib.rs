@@ -1,22 +1,24 @@
-//! The guarded HTTP client: every request to a registry, web server or artifact store goes through it.
+//! The guarded HTTP client: every request to a registry, web server or artifact store goes through
+//! it.
 //!
-//! Workflow authors choose the hosts that this program talks to, and those hosts choose redirects and
-//! response bodies. The client therefore treats both as hostile:
+//! Workflow authors choose the hosts that this program talks to, and those hosts choose redirects
+//! and response bodies. The client therefore treats both as hostile:
 //!
-//! - **Addresses** are checked after name resolution. A public name that resolves to a loopback
-//!   address or to a cloud's metadata service is refused ([`Hosts`], [`forbidden_address`]).
-//! - **Redirects** are followed by rules of this crate. Credentials and headers are sent to the origin
-//!   of the request only. HTTPS never becomes plain HTTP.
+//! - **Addresses** are checked after name resolution (an SSRF guard). A public name that resolves
+//!   to a loopback address or to a cloud's metadata service is refused ([`Hosts`],
+//!   [`forbidden_address`]).
+//! - **Redirects** are followed by rules of this crate. Credentials and headers are sent to the
+//!   origin of the request only. HTTPS never becomes plain HTTP.
 //! - **Retries** use exponential backoff with jitter and obey `Retry-After`. Only failures that may
 //!   pass are retried.
-//! - **Slow servers** do not hold a slot for ever: a body must deliver 4 KiB in 30 s ([`MinRate`]).
+//! - **Slow servers** cannot hold a slot for ever: a body must deliver 4 KiB in 30 s ([`MinRate`]).
 //! - **Content codings** that the request did not ask for are decoded in bounded pieces.
 //! - **Errors and logs** show URLs without query, user and password ([`display_url`]).
 //!
 //! | item | use |
 //! |---|---|
 //! | [`Http`] | requests that may be sent again: redirects, retries and error texts |
-//! | [`Guarded`] | one request, sent once, without redirects: for a caller with a retry policy of its own |
+//! | [`Guarded`] | one request, sent once, without redirects: for a caller that retries itself |
 //! | [`Hosts`] | the hosts that the operator lists |
 //! | [`Caching`] | the response headers that control a cache |
 //! | [`SingleFlight`] | one piece of work for many callers that ask for the same thing |

@@ -7,7 +7,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// The fewest bytes of a window.
 const MIN_BYTES: usize = 4 << 10;
 
-/// Checks that a body arrives with at least 4 KiB in 30 s. A slower server would hold a slot for ever.
+/// Checks that a body arrives with at least 4 KiB in 30 s. A slower server would hold a slot for
+/// ever.
 #[derive(Debug)]
 pub struct MinRate {
     window_start: Instant,

@@ -31,8 +31,8 @@ struct MinRateBody<F> {
 /// The same response with a body that fails if the server is silent for 30 s or slower than the
 /// [`MinRate`].
 ///
-/// The HTTP library wraps the error of a body. `convert` turns the error of this crate into the type
-/// that the reader of the body looks for among the causes.
+/// The HTTP library wraps the error of a body. `convert` turns the error of this crate into the
+/// type that the reader of the body looks for among the causes.
 pub fn with_min_rate<E>(
     response: reqwest::Response,
     convert: impl Fn(Error) -> E + Send + Sync + Unpin + 'static,

@@ -20,7 +20,8 @@ pub(crate) fn target(
     };
     if request.stays() {
         let message = format!(
-            "{} redirects a request that carries credentials or a body; the redirect is not followed",
+            "{} redirects a request that carries credentials or a body; the redirect is not \
+             followed",
             origin(from)
         );
         return Err(Error::new(ErrorKind::Protocol, message));

@@ -79,10 +79,11 @@ impl Request {
         self.refuse_redirects || self.content.is_some()
     }
 
-    /// The request of the HTTP library for `url`: the request's own URL, or the target of a redirect.
+    /// The request of the HTTP library for `url`: the request's own URL, or the target of a
+    /// redirect.
     ///
-    /// `same_origin` is false after a redirect to another origin. Credentials and further headers are
-    /// then left out.
+    /// `same_origin` is false after a redirect to another origin. Credentials and further headers
+    /// are then left out.
     pub(crate) fn build(&self, url: Url, same_origin: bool) -> reqwest::Request {
         let mut headers = HeaderMap::new();
         if same_origin {

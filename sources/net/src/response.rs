@@ -63,7 +63,8 @@ impl Response {
                 let message = format!("the connection to {origin} broke off");
                 Error::new(ErrorKind::Unavailable, message).caused_by(error.without_url())
             })?;
-            // The clock starts with the first chunk: until the caller reads, the server cannot send.
+            // The clock starts with the first chunk: until the caller reads, the server cannot
+            // send.
             rate.get_or_insert_with(|| MinRate::new(Instant::now()))
                 .received(chunk.len(), Instant::now())
                 .map_err(|too_slow| {

@@ -48,8 +48,8 @@ impl Failure {
         }
     }
 
-    /// The delay before the next attempt: `Retry-After` if the server sent that, else `backoff`. `None`
-    /// ends the attempts.
+    /// The delay before the next attempt: `Retry-After` if the server sent that, else `backoff`.
+    /// `None` ends the attempts.
     pub(crate) fn delay(&self, backoff: Option<Duration>) -> Option<Duration> {
         let backoff = backoff?;
         let delay = match self {

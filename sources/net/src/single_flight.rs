@@ -1,8 +1,9 @@
-//! Single flight: many callers ask for the same thing at once, one task does the work, and all callers
-//! get its result.
+//! Single flight (request coalescing): concurrent callers with the same key share one run of the
+//! work.
 //!
-//! The work runs in a task of its own, so it continues when the caller that started it goes away. A
-//! result is not kept after the work: a caller that needs it later has a cache of its own.
+//! The first caller starts the work, and later callers wait for the same result. The work runs in
+//! its own task, so it continues when the first caller is cancelled. The result is removed when the
+//! work ends: this is not a cache. The name comes from the Go package `singleflight`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -41,7 +42,8 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Waits for the running work for `key`, or starts `work`. `None` if the work panicked.
+    /// Waits for the work that runs for `key`. If none runs, starts `work`. Returns `None` if the
+    /// work panicked.
     pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Option<V>
     where
         F: Future<Output = V> + Send + 'static,
@@ -70,8 +72,8 @@ where
             task.await.ok()
         };
         let flight = flight.boxed().shared();
-        // This task polls the flight to its end. Without it, the flight would stay in the map if all
-        // of its callers went away.
+        // This task polls the flight to its end. Without this task, the flight would stay in the
+        // map if all callers were cancelled.
         tokio::spawn(flight.clone());
         flight
     }
@@ -123,12 +125,12 @@ mod tests {
         assert_eq!(
             flights.join("key", || async { 7 }).await,
             Some(7),
-            "a result is not kept"
+            "the result is removed when the work ends"
         );
     }
 
     #[tokio::test]
-    async fn the_work_continues_when_its_first_caller_leaves() {
+    async fn the_work_continues_when_its_first_caller_is_cancelled() {
         let flights: Arc<SingleFlight<u8, u8>> = Arc::default();
         let (open, gate) = tokio::sync::oneshot::channel::<()>();
         let first = {

@@ -1,4 +1,4 @@
-//! `bindle://name/version`
+//! References to Bindle: `bindle://name/version`
 //!
 //! The specification is <https://github.com/deislabs/bindle/blob/main/docs/bindle-spec.md>.
 
@@ -30,7 +30,8 @@ impl BindleReference {
         check_pattern: |_| Ok(()),
     };
 
-    /// Reads `name/version[#parcel=…&server=…]`. The name may have slashes, and the version is what follows the last.
+    /// Reads `name/version[#parcel=…&server=…]`. The name may have slashes. The version is the text
+    /// after the last slash.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (id, fragment) = text.split_once('#').unwrap_or((text, ""));
         let pairs = pairs(fragment, &["parcel", "server"])
@@ -56,7 +57,7 @@ impl BindleReference {
         reference.with_server(pairs.get("server").map(String::as_str))
     }
 
-    /// The same, on the operator's server.
+    /// The reference without its server: the operator's default server.
     #[must_use]
     pub(crate) fn on_default_server(self) -> Self {
         Self {
@@ -65,7 +66,7 @@ impl BindleReference {
         }
     }
 
-    /// The same, on this server, if any is given: `host[:port]`, or the URL of its API.
+    /// Sets the server: `host[:port]`, or the URL of its API. `None` changes nothing.
     pub fn with_server(self, server: Option<&str>) -> Result<Self, Error> {
         match server {
             Some(server) => Ok(Self {
@@ -76,7 +77,8 @@ impl BindleReference {
         }
     }
 
-    /// The same, with one of several parcels chosen, if any is given: by name, or by the hex digits of its SHA-256.
+    /// Chooses one of several parcels, by name or by the hex digits of its SHA-256. `None` changes
+    /// nothing.
     #[must_use]
     pub fn with_parcel(self, parcel: Option<String>) -> Self {
         Self {
@@ -85,17 +87,17 @@ impl BindleReference {
         }
     }
 
-    /// The bindle's name.
+    /// The name of the bindle.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its version.
+    /// The version of the bindle.
     pub fn version(&self) -> &Version {
         &self.version
     }
 
-    /// `name/version`, as it stands in request paths.
+    /// `name/version`, for the path of a request.
     pub fn id(&self) -> String {
         format!("{}/{}", self.name, self.version)
     }
@@ -110,7 +112,7 @@ impl BindleReference {
         self.server.as_ref()
     }
 
-    /// The digest of the chosen parcel, if it was chosen by that.
+    /// The digest of the chosen parcel, if the parcel was chosen by its digest.
     pub fn digest(&self) -> Option<Digest> {
         format!("sha256:{}", self.parcel.as_deref()?).parse().ok()
     }
@@ -121,7 +123,8 @@ impl ReferenceKind for BindleReference {
         "bindle"
     }
 
-    /// `bindle:HOST//…` if the reference names its server: the same name is another bindle there.
+    /// `bindle:HOST//…` if the reference names its server: on another server, the name is another
+    /// bindle.
     fn policy_subject(&self) -> String {
         let text = self.to_string();
         let name = without_fragment(&text);
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_and_choices() {
+    fn bindle_references_have_an_exact_version() {
         let text =
             "acme.dev/tools/resize/1.4.0-rc.1#parcel=main.wasm&server=bindle.example%3A8080%2Fv1";
         let reference = BindleReference::parse(text).unwrap();

@@ -1,4 +1,4 @@
-//! Where a registry's API is, as people write it.
+//! The address of a registry's API, as it is written in references and in the configuration.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,23 +10,24 @@ use url::Url;
 use super::invalid;
 use crate::Error;
 
-/// `host[:port][/path]`, or a URL. Without a scheme it is HTTPS, unless plain HTTP is spoken to the host.
+/// `host[:port][/path]`, or a URL. Without a scheme, HTTPS is used, or plain HTTP if the operator
+/// lists the host as insecure.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint(String);
 
 impl Endpoint {
-    /// As it was written.
+    /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its host, with the port where that says something: what the operator's rules are about.
+    /// The host, with the port if that is not the default port. The operator's rules use this form.
     pub(super) fn authority(&self) -> String {
         parse(&self.0, "https").map_or_else(|_| self.0.clone(), |url| authority(&url))
     }
 
-    /// The API's URL; `path` is where it is on a host that is named alone.
+    /// The URL of the API. `path` is the path if the text has none.
     pub(crate) fn url(&self, path: &str, http: &Http) -> Result<Url, Error> {
         let scheme = http.scheme(self.0.split('/').next().unwrap_or_default());
         let mut url = parse(&self.0, scheme)?;
@@ -37,7 +38,7 @@ impl Endpoint {
     }
 }
 
-/// The URL, with `scheme` where the text has none.
+/// The URL. `scheme` is the scheme if the text has none.
 fn parse(text: &str, scheme: &str) -> Result<Url, Error> {
     let url = if text.contains("://") {
         Url::parse(text)

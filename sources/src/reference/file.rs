@@ -1,4 +1,4 @@
-//! `file:///path`
+//! References to files: `file:///path`
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ impl FileReference {
         Self { path }
     }
 
-    /// Reads `file:///path`. The path must have no empty segment, no `.` and no `..`, so that the
-    /// operator's rules hold for it.
+    /// Reads `file:///path`. The path must not have an empty segment, `.` or `..`: the operator's
+    /// rules match the text of the path.
     fn parse(text: &str) -> Result<Self, Error> {
         let path = text.strip_prefix("file://").unwrap_or(text);
         let mut segments = path.split('/').skip(1);

@@ -1,4 +1,4 @@
-//! `https://host/path#sha256=…`
+//! References to files on web servers: `https://host/path#sha256=…`
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +11,9 @@ use super::kind::{ContentDigests, ReferenceKind, Syntax, last_segment};
 use super::{Reference, invalid};
 use crate::{Digest, Error, ErrorKind, PullPolicy};
 
+/// The most headers of a reference.
 const MAX_HEADERS: usize = 16;
-/// What they carry is a secret.
+/// Headers with a secret value. They must not be in a template.
 const SECRET: [&str; 8] = [
     "authorization",
     "deploy-token",
@@ -23,7 +24,7 @@ const SECRET: [&str; 8] = [
     "x-auth-token",
     "x-jfrog-art-api",
 ];
-/// What the program itself says in its requests, and what would have secrets in a template.
+/// Headers that only this program sets, and `cookie`, which can have secrets.
 const RESERVED: [&str; 14] = [
     "accept-encoding",
     "connection",
@@ -41,7 +42,7 @@ const RESERVED: [&str; 14] = [
     "user-agent",
 ];
 
-/// A module on a web server, the digests that its bytes must have, and what to say when asking for it.
+/// A module on a web server: its URL, its digests and the headers of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpReference {
     url: Url,
@@ -58,16 +59,17 @@ impl HttpReference {
         check_pattern: |_| Ok(()),
     };
 
-    /// Takes an address and the digests of what is served there and of the module in it, where that is packed. The address may carry
-    /// everything as its fragment, `#sha256=…&module=sha256:…&header=NAME:VALUE`.
+    /// Reads a URL. `digest` is the digest of the file, `module_digest` that of the module in an
+    /// archive or a compressed file. Both can also be in the fragment of the URL, with headers:
+    /// `#sha256=…&module=sha256:…&header=NAME:VALUE`.
     pub fn new(
         address: &str,
         digest: Option<Digest>,
         module_digest: Option<Digest>,
     ) -> Result<Self, Error> {
-        // It may have a password or a signature in it, and cannot be shown.
+        // The text is not in the message: it may have a password or a signature.
         let mut url = Url::parse(address).map_err(|error| {
-            Error::new(ErrorKind::InvalidReference, "the module's URL is not a URL")
+            Error::new(ErrorKind::InvalidReference, "the module's URL is malformed")
                 .caused_by(error)
         })?;
         if url.host_str().is_some_and(|host| host.ends_with('.')) {
@@ -107,7 +109,8 @@ impl HttpReference {
         .with_headers(&fragment.headers)
     }
 
-    /// The same, asked for with these headers. They go to the URL's own origin, and not where that redirects to.
+    /// Adds headers of the request. They are sent to the origin of the URL, not to the targets of
+    /// redirects.
     pub fn with_headers(mut self, headers: &BTreeMap<String, String>) -> Result<Self, Error> {
         for (name, value) in headers {
             let name = name.to_ascii_lowercase();
@@ -120,41 +123,42 @@ impl HttpReference {
             if HeaderName::from_bytes(name.as_bytes()).is_err()
                 || HeaderValue::from_str(value).is_err()
             {
-                return refused("cannot be sent");
+                return refused("is not a valid HTTP header");
             }
             if SECRET.contains(&name.as_str()) {
                 return refused(
-                    "must not stand in a template: its value goes into a Secret, named by `authSecret`",
+                    "must not be in a template: put its value into a Secret, and name the Secret \
+                     in `authSecret`",
                 );
             }
             if RESERVED.contains(&name.as_str()) {
-                return refused("is not the template's to set");
+                return refused("cannot be set in a template");
             }
             self.headers.insert(name, value.clone());
         }
         if self.headers.len() > MAX_HEADERS {
-            let message = format!("more than {MAX_HEADERS} headers are asked for");
+            let message = format!("the module has more than {MAX_HEADERS} headers");
             return Err(Error::new(ErrorKind::InvalidReference, message));
         }
         Ok(self)
     }
 
-    /// The address, without the fragment.
+    /// The URL, without the fragment.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The digest of the bytes as served.
+    /// The digest of the file.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// The digest that the module in them must have.
+    /// The digest that the module in the file must have.
     pub fn module_digest(&self) -> Option<&Digest> {
         self.module_digest.as_ref()
     }
 
-    /// What to say when asking for it.
+    /// The headers of the request.
     pub(crate) fn headers(&self) -> HeaderMap {
         let headers = self.headers.iter();
         let pair = |(name, value): (&String, &String)| {
@@ -180,7 +184,7 @@ impl ReferenceKind for HttpReference {
         display_url(&self.url)
     }
 
-    /// The URL without fragment and without needless escapes.
+    /// The URL without its fragment. Characters that need no escape are not escaped.
     fn policy_subject(&self) -> String {
         decode_unreserved(self.url.as_str())
     }
@@ -209,7 +213,7 @@ impl ReferenceKind for HttpReference {
             && (module.is_none() || module == content.expected_module)
     }
 
-    /// `Always` without a digest: the server is asked whether the file changed.
+    /// `Always` without a digest: the server is asked whether the file has changed.
     fn default_pull_policy(&self) -> PullPolicy {
         match &self.digest {
             Some(_) => PullPolicy::IfNotPresent,
@@ -248,6 +252,7 @@ impl fmt::Display for HttpReference {
     }
 }
 
+/// The fragment of a URL.
 #[derive(Default)]
 struct Fragment {
     digest: Option<Digest>,
@@ -256,6 +261,7 @@ struct Fragment {
 }
 
 impl Fragment {
+    /// `None` if the fragment is malformed, or has a digest or a header twice.
     fn parse(text: &str) -> Option<Self> {
         let mut fragment = Self::default();
         for (key, value) in form_urlencoded::parse(text.as_bytes()) {
@@ -282,7 +288,8 @@ impl Fragment {
     }
 }
 
-/// A URL without the escapes that mean nothing (RFC 3986, 6.2.2.2), so that `%61cme` is `acme` for rules about it.
+/// Decodes the escapes of unreserved characters (RFC 3986, 6.2.2.2), so that a rule for `acme` also
+/// matches `%61cme`.
 fn decode_unreserved(text: &str) -> String {
     let mut parts = text.split('%');
     let mut decoded = parts.next().unwrap_or_default().to_owned();
@@ -309,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_that_a_template_may_set() {
+    fn secret_and_reserved_headers_are_refused() {
         let reference = HttpReference::new("https://h/m", None, None).unwrap();
         let with = |name: &str, value: &str| {
             reference
@@ -332,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_says_a_thing_once() {
+    fn malformed_and_repeated_fragment_keys_are_refused() {
         for fragment in [
             "sha256=00",
             "module=x",

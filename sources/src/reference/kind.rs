@@ -1,4 +1,4 @@
-//! What a kind of reference must define, and the errors of its texts.
+//! The trait of a kind of reference, and the syntax of its texts.
 
 use std::any::Any;
 use std::fmt;
@@ -7,9 +7,10 @@ use super::Reference;
 use super::pattern::{Pattern, PatternError};
 use crate::{Digest, Error, PullPolicy};
 
-/// One kind of reference: how it is named, shown, pinned and judged by rules.
+/// One kind of reference.
 ///
-/// `Display` writes the reference without its scheme. [`canonical`](Self::canonical) adds the scheme.
+/// `Display` writes the reference without its scheme. [`canonical`](Self::canonical) adds the
+/// scheme.
 pub trait ReferenceKind: Any + fmt::Debug + fmt::Display + Send + Sync {
     /// The scheme, for example `oci`.
     fn scheme(&self) -> &'static str;
@@ -30,31 +31,31 @@ pub trait ReferenceKind: Any + fmt::Debug + fmt::Display + Send + Sync {
         without_fragment(&self.canonical()).to_owned()
     }
 
-    /// The server of the content, `host` or `host:port`. Downloads are limited per server. The scheme if
-    /// the operator chooses the server.
+    /// The server of the content, `host` or `host:port`. Downloads are limited per server. The
+    /// scheme if the operator chooses the server.
     fn server(&self) -> String {
         self.scheme().to_owned()
     }
 
-    /// The digest in the reference, if it has one: the manifest's for OCI, the parcel's for Bindle, else
-    /// the file's.
+    /// The digest in the reference, if it has one: the manifest's for OCI, the parcel's for Bindle,
+    /// else the file's.
     fn pinned(&self) -> Option<Digest> {
         None
     }
 
-    /// The same reference with a digest, so that it always names the artifact with that digest. `None` if
-    /// references of this kind cannot have a digest.
+    /// The same reference with a digest, so that it always names the artifact with that digest.
+    /// `None` if references of this kind cannot have a digest.
     fn pin(&self, _artifact: &Digest) -> Option<Reference> {
         None
     }
 
     /// How an author adds a digest to a reference of this kind, for the hint of an error.
     fn how_to_pin(&self) -> &'static str {
-        "such a reference cannot have one: name the module in its registry"
+        "this kind of reference cannot have a digest: use a reference to the registry of the module"
     }
 
-    /// Whether content with these digests is the content that the reference names. True if the reference
-    /// has no digest.
+    /// Whether content with these digests is the content that the reference names. True if the
+    /// reference has no digest.
     fn accepts(&self, content: &ContentDigests<'_>) -> bool {
         self.pinned()
             .is_none_or(|pinned| pinned == *content.artifact)
@@ -82,16 +83,18 @@ pub struct ContentDigests<'a> {
     pub expected_module: Option<&'a Digest>,
 }
 
-/// How references of one kind are written.
+/// The syntax of one kind of reference.
 #[derive(Clone, Copy)]
 pub(super) struct Syntax {
     /// A text that begins with one of these is a reference of this kind.
     pub(super) prefixes: &'static [&'static str],
-    /// What [`ReferenceKind::policy_subject`] begins with. `HOST` is a placeholder for any host.
+    /// The possible beginnings of [`ReferenceKind::policy_subject`]. `HOST` is a placeholder for
+    /// any host.
     pub(super) subjects: &'static [&'static str],
     /// Reads a whole text.
     pub(super) parse: fn(&str) -> Result<Reference, Error>,
-    /// Checks a pattern of the operator's policy: a pattern that no reference can match is an error.
+    /// Checks a pattern of the operator's policy: a pattern that no reference can match is an
+    /// error.
     pub(super) check_pattern: fn(&Pattern<'_>) -> Result<(), PatternError>,
 }
 

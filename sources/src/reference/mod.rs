@@ -1,7 +1,7 @@
-//! References: how a module is named.
+//! References: the names of modules.
 //!
-//! Each kind of reference is a type of its own, which implements [`ReferenceKind`]. [`Reference`] is the
-//! one type for all of them and derefs to that trait. Only this folder knows the list of kinds; other
+//! Each kind of reference has its own type, which implements [`ReferenceKind`]. [`Reference`] is an
+//! enum of all kinds, and derefs to that trait. Only this folder knows the list of kinds. Other
 //! code calls the methods of the trait.
 
 mod bindle;
@@ -40,7 +40,8 @@ pub use wkg::WkgReference;
 
 use crate::{Error, ErrorKind};
 
-/// Makes [`Reference`] from the list of kinds: its variants, `Deref`, `From`, and the table of syntaxes.
+/// Makes [`Reference`] from the list of kinds: its variants, `Deref`, `From`, and the table of
+/// syntaxes.
 macro_rules! kinds {
     ($($(#[doc = $doc:expr])* $(#[cfg($condition:meta)])? $variant:ident($kind:ty),)+) => {
         /// The name of a module. `Display` writes the canonical form; parsing that gives an equal
@@ -92,13 +93,13 @@ kinds! {
 }
 
 impl Reference {
-    /// The reference as its own type, if it is of the kind `T`.
+    /// The reference as the type of its kind. `None` if it is of another kind than `T`.
     pub fn as_kind<T: ReferenceKind>(&self) -> Option<&T> {
         let kind: &dyn Any = &**self;
         kind.downcast_ref()
     }
 
-    /// The type of its kind.
+    /// The type of the kind, for the table of sources.
     pub(crate) fn kind_id(&self) -> TypeId {
         let kind: &dyn Any = &**self;
         kind.type_id()
@@ -133,7 +134,10 @@ impl FromStr for Reference {
                 .filter(|subject| !subject.contains("HOST"))
                 .map(|subject| format!("`{subject}`"))
                 .collect();
-            let reason = format!("`{scheme}://` is none of {}", known.join(", "));
+            let reason = format!(
+                "the scheme `{scheme}://` is not one of {}",
+                known.join(", ")
+            );
             return Err(invalid(text, &reason));
         }
         OciReference::parse(text).map(Self::from)
@@ -154,13 +158,14 @@ impl From<Reference> for String {
     }
 }
 
-/// A part of a name that stands in a path: letters, digits and `_-.`, and neither `.` nor `..`.
+/// Whether the text is safe as a segment of a path: letters, digits and `_-.`, but not `.` or `..`.
 fn is_segment(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     !text.is_empty() && text.chars().all(plain) && !matches!(text, "." | "..")
 }
 
-/// The values in a fragment. `None` when there is anything but `keys`, each once and with a value.
+/// The values in a fragment. `None` if it has a key that is not in `keys`, a key twice, or a key
+/// without a value.
 fn pairs<'a>(fragment: &str, keys: &[&'a str]) -> Option<BTreeMap<&'a str, String>> {
     let mut pairs = BTreeMap::new();
     for (key, value) in form_urlencoded::parse(fragment.as_bytes()) {
@@ -175,7 +180,7 @@ fn pairs<'a>(fragment: &str, keys: &[&'a str]) -> Option<BTreeMap<&'a str, Strin
     Some(pairs)
 }
 
-/// Writes what [`pairs`] reads.
+/// Writes a fragment that [`pairs`] reads.
 fn write_pairs<const N: usize>(
     f: &mut fmt::Formatter<'_>,
     pairs: [(&str, Option<&str>); N],
@@ -190,6 +195,7 @@ fn write_pairs<const N: usize>(
     Ok(())
 }
 
+/// The error for a text that is not a reference. A password in the text is not shown.
 fn invalid(text: &str, why: &str) -> Error {
     let clipped: String = without_password(text).chars().take(200).collect();
     Error::new(
@@ -198,14 +204,14 @@ fn invalid(text: &str, why: &str) -> Error {
     )
 }
 
-/// The text with nothing of what stands before a host, where people put names and passwords.
+/// The text without user name and password before the host.
 fn without_password(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| {
         (&text[..scheme.len() + 3], rest)
     });
     let end = rest.find('/').unwrap_or(rest.len());
     match rest[..end].rfind('@') {
-        // A digest is none.
+        // `@sha…` is the digest of a reference, not a host.
         Some(at) if !rest[at..].starts_with("@sha") => format!("{scheme}…{}", &rest[at..]),
         _ => text.to_owned(),
     }
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_canonical_form_parses_to_the_same() {
+    fn the_canonical_form_parses_to_an_equal_reference() {
         let texts = [
             "oci://ghcr.io/a/b:1".to_owned(),
             format!("oci://ghcr.io/a/b@{DIGEST}"),
@@ -333,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_with_a_reason() {
+    fn malformed_references_are_refused() {
         for text in [
             "",
             "oci://",
@@ -370,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_has_one_name() {
+    fn one_host_has_one_canonical_form() {
         for (text, one) in [
             ("10.1/acme/x:1", "oci://10.0.0.1/acme/x:1"),
             ("0x7f.1:5000/x:1", "oci://127.0.0.1:5000/x:1"),

@@ -1,4 +1,4 @@
-//! `oci://host/repository:tag@digest`
+//! References to OCI registries: `oci://host/repository:tag@digest`
 
 use std::fmt;
 
@@ -18,12 +18,12 @@ pub struct OciReference {
     select: Option<Select>,
 }
 
-/// Which of several modules.
+/// The choice of one of several modules in an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Select {
-    /// The file at this path in an image.
+    /// The path of a file in an image.
     Path(String),
-    /// The layer with this digest, title or number, or this component of a Spin application.
+    /// The digest, title or number of a layer, or the name of a component of a Spin application.
     Layer(String),
 }
 
@@ -74,7 +74,8 @@ impl OciReference {
         Self::parse(name)
     }
 
-    /// Reads `[host[:port]/]repository[:tag][@digest][#path=…|#layer=…]`, with Docker's defaults (Docker Hub, `latest`).
+    /// Reads `[host[:port]/]repository[:tag][@digest][#path=…|#layer=…]`, with the defaults of
+    /// Docker (Docker Hub, `latest`).
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (text, select) = match text.split_once('#') {
             Some((name, fragment)) => {
@@ -89,7 +90,7 @@ impl OciReference {
             None => (text, None),
         };
         let text = &canonical_host(text);
-        // Registries compare digests as text; people paste them in any case.
+        // Registries compare digests as text, so the digits are written in lower case.
         let lowered = text
             .split_once('@')
             .map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
@@ -107,7 +108,7 @@ impl OciReference {
                 };
                 invalid(text, why).caused_by(error)
             })?;
-        // A first part that could be a host, and is none, is part of the repository.
+        // The parser reads `Upper/a` as a repository of Docker Hub with an upper-case name.
         if name.repository().chars().any(char::is_uppercase) {
             return Err(invalid(text, "the names of repositories are in lower case"));
         }
@@ -126,7 +127,7 @@ impl OciReference {
         })
     }
 
-    /// The same, with one of several modules chosen.
+    /// Chooses one of several modules.
     #[must_use]
     pub fn with_select(self, select: Select) -> Self {
         Self {
@@ -135,7 +136,7 @@ impl OciReference {
         }
     }
 
-    /// The same, at this digest and without a tag.
+    /// The reference with this digest and without a tag.
     #[must_use]
     pub(crate) fn at(self, digest: Digest) -> Self {
         let registry = self.name.registry().to_owned();
@@ -147,12 +148,12 @@ impl OciReference {
         }
     }
 
-    /// Which of several modules.
+    /// The choice of one of several modules.
     pub fn select(&self) -> Option<&Select> {
         self.select.as_ref()
     }
 
-    /// The host and port that requests go to; Docker Hub's name is translated to its API's.
+    /// The host and port of requests. For Docker Hub, the host of its API.
     pub fn registry(&self) -> &str {
         match self.name.resolve_registry() {
             "index.docker.io" => "registry-1.docker.io",
@@ -160,7 +161,7 @@ impl OciReference {
         }
     }
 
-    /// The registry's name: `docker.io` for Docker Hub.
+    /// The name of the registry: `docker.io` for Docker Hub.
     pub fn host(&self) -> &str {
         self.name.registry()
     }
@@ -170,17 +171,17 @@ impl OciReference {
         self.name.repository()
     }
 
-    /// The tag, if one is named or implied.
+    /// The tag, if the reference names or implies one.
     pub fn tag(&self) -> Option<&str> {
         self.name.tag()
     }
 
-    /// The manifest digest, if one is named. It wins over the tag.
+    /// The digest of the manifest, if the reference names one. The tag is then ignored.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// What stands for the manifest in a request path.
+    /// The digest or the tag, for the path of a request for the manifest.
     pub fn manifest(&self) -> String {
         match (&self.digest, self.tag()) {
             (Some(digest), _) => digest.to_string(),
@@ -223,6 +224,7 @@ impl ReferenceKind for OciReference {
     }
 }
 
+/// Checks that a pattern has the canonical form of a registry, and a tag or a digest.
 fn check_pattern(pattern: &Pattern<'_>) -> Result<(), PatternError> {
     let Some(name) = pattern.start.strip_prefix("oci://") else {
         return Ok(());
@@ -237,24 +239,26 @@ fn check_pattern(pattern: &Pattern<'_>) -> Result<(), PatternError> {
     let host = name.split('/').next().unwrap_or_default();
     let is_host = host.contains(['.', ':']) || host == "localhost";
     if !is_host && (name.contains('/') || pattern.is_whole()) && !host.is_empty() {
-        return Err(pattern.error("those of Docker Hub are written `oci://docker.io/…`"));
+        return Err(pattern.error("references to Docker Hub are written `oci://docker.io/…`"));
     }
     let last = name.rsplit('/').next().unwrap_or_default();
     if pattern.is_whole() && !last.contains([':', '@']) {
         let text = pattern.text;
-        return Err(pattern.error(format!("they have a tag or a digest; write `{text}:*`")));
+        return Err(pattern.error(format!(
+            "an OCI reference has a tag or a digest; write `{text}:*`"
+        )));
     }
     Ok(())
 }
 
-/// The one name of a registry, `host` or `host:port`.
+/// The canonical name of a registry, `host` or `host:port`.
 pub fn canonical_registry(registry: &str) -> String {
     let name = canonical_host(&format!("{}/", registry.trim()));
     name.trim_end_matches('/').to_owned()
 }
 
-/// One name for each registry, so that rules and credentials for it hold however it is written: no upper case, no port that says nothing, and
-/// none of the other names of Docker Hub.
+/// The text with the canonical form of its host, so that rules and credentials apply to all
+/// spellings of a registry: lower case, without the port of HTTPS, and `docker.io` for Docker Hub.
 fn canonical_host(text: &str) -> String {
     let Some((host, rest)) = text.split_once('/') else {
         return text.to_owned();
@@ -263,7 +267,7 @@ fn canonical_host(text: &str) -> String {
         return text.to_owned();
     }
     let host = host.to_ascii_lowercase();
-    // Ports are numbers, however they are written, and that of HTTPS says nothing.
+    // `0443` and `443` are the same port. The port of HTTPS is the default and left out.
     let host = match host.rsplit_once(':') {
         Some((name, port)) => match port.parse::<u16>() {
             Ok(443) => name.to_owned(),
@@ -272,10 +276,10 @@ fn canonical_host(text: &str) -> String {
         },
         None => host,
     };
-    // Addresses have many spellings, which a URL makes one.
+    // An IPv4 address has many spellings: `127.0.0.1` is also `0x7f.1`.
     let host = match host.rsplit_once(':') {
-        Some((name, port)) if !host.ends_with(']') => format!("{}:{port}", one_address(name)),
-        _ => one_address(&host),
+        Some((name, port)) if !host.ends_with(']') => format!("{}:{port}", canonical_address(name)),
+        _ => canonical_address(&host),
     };
     let host = host.as_str();
     let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") {
@@ -286,8 +290,8 @@ fn canonical_host(text: &str) -> String {
     format!("{host}/{rest}")
 }
 
-/// The same host; `0x7f.1` and its like as the address that they stand for.
-fn one_address(host: &str) -> String {
+/// The host. An IPv4 address is written in its usual form: `127.0.0.1` for `0x7f.1`.
+fn canonical_address(host: &str) -> String {
     match url::Host::parse(host) {
         Ok(url::Host::Ipv4(address)) => address.to_string(),
         _ => host.to_owned(),

@@ -1,6 +1,7 @@
-//! Patterns of the operator's policy, checked against the forms that references have.
+//! Checks the patterns of the operator's policy.
 //!
-//! A pattern that no reference can match would silently do nothing, so it is an error.
+//! A pattern that no reference can match has no effect. It is almost always a mistake, so it is an
+//! error.
 
 use super::SYNTAXES;
 
@@ -44,7 +45,7 @@ impl<'a> Pattern<'a> {
         }
     }
 
-    /// Whether a policy subject that begins with `subject` can match.
+    /// Whether the pattern can match a policy subject that begins with `subject`.
     fn fits(&self, subject: &str) -> bool {
         let Some((scheme, _)) = subject.split_once("HOST//") else {
             return self.start.starts_with(subject)
@@ -63,7 +64,7 @@ pub fn check_pattern(text: &str) -> Result<(), PatternError> {
     let subjects = || SYNTAXES.iter().flat_map(|syntax| syntax.subjects.iter());
     if !subjects().any(|subject| pattern.fits(subject)) {
         let subjects: Vec<&str> = subjects().copied().collect();
-        return Err(pattern.error(format!("they begin with {}", subjects.join(", "))));
+        return Err(pattern.error(format!("references begin with {}", subjects.join(", "))));
     }
     if text.contains('#') {
         return Err(pattern.error("the part of a reference after `#` is not compared"));

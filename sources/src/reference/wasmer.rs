@@ -1,4 +1,4 @@
-//! `wapm://namespace/name@version`
+//! References to Wasmer registries: `wapm://namespace/name@version`
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::kind::{ContentDigests, ReferenceKind, Syntax, last_segment, without_f
 use super::{Endpoint, Reference, invalid, is_segment, pairs, write_pairs};
 use crate::{Digest, Error, PullPolicy};
 
-/// A package in the Wasmer registry, or in one that speaks the same.
+/// A package in the Wasmer registry, or in another registry with the same API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WasmerReference {
     package: String,
@@ -42,7 +42,7 @@ impl WasmerReference {
             Some((package, version)) => (package, Some(version)),
             None => (name, None),
         };
-        // In old packages there is no namespace.
+        // Old packages have no namespace.
         let mut words = package.split('/');
         let named = words.clone().count() <= 2 && words.all(is_word);
         if !named {
@@ -75,7 +75,7 @@ impl WasmerReference {
         reference.with_registry(pairs.get("registry").map(String::as_str))
     }
 
-    /// The same, with one of the package's commands, if any is given.
+    /// Chooses a command of the package. `None` changes nothing.
     pub fn with_command(self, command: Option<&str>) -> Result<Self, Error> {
         match command {
             Some(command) if !is_word(command) => {
@@ -89,7 +89,7 @@ impl WasmerReference {
         }
     }
 
-    /// The same, in another registry, if any is given: `host[:port]`, or the URL of its GraphQL API.
+    /// Sets the registry: `host[:port]`, or the URL of its GraphQL API. `None` changes nothing.
     pub fn with_registry(self, registry: Option<&str>) -> Result<Self, Error> {
         match registry {
             Some(registry) => Ok(Self {
@@ -100,7 +100,7 @@ impl WasmerReference {
         }
     }
 
-    /// The same, in the operator's registry.
+    /// The reference without its registry: the operator's default registry.
     #[must_use]
     pub(crate) fn in_default_registry(self) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl WasmerReference {
         }
     }
 
-    /// The same, with the digest that the package's file must have, if any is given.
+    /// Sets the digest that the file of the package must have. `None` changes nothing.
     #[must_use]
     pub fn with_digest(self, digest: Option<Digest>) -> Self {
         Self {
@@ -118,7 +118,7 @@ impl WasmerReference {
         }
     }
 
-    /// The same, in this exact version.
+    /// The reference with this version.
     #[must_use]
     pub(crate) fn at(self, version: String) -> Self {
         Self {
@@ -127,27 +127,27 @@ impl WasmerReference {
         }
     }
 
-    /// `namespace/name`
+    /// The name of the package, `namespace/name`.
     pub fn package(&self) -> &str {
         &self.package
     }
 
-    /// The version; without one, the newest.
+    /// The version. `None` for the newest.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
 
-    /// Which of the package's commands.
+    /// The chosen command of the package.
     pub fn command(&self) -> Option<&str> {
         self.command.as_deref()
     }
 
-    /// The registry, where it is not the operator's.
+    /// The registry, if it is not the operator's default registry.
     pub fn registry(&self) -> Option<&Endpoint> {
         self.registry.as_ref()
     }
 
-    /// The digest that the package's file must have.
+    /// The digest that the file of the package must have.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
@@ -158,7 +158,8 @@ impl ReferenceKind for WasmerReference {
         "wapm"
     }
 
-    /// `wapm:HOST//…` if the reference names its registry: the same name is another package there.
+    /// `wapm:HOST//…` if the reference names its registry: in another registry, the name is another
+    /// package.
     fn policy_subject(&self) -> String {
         let text = self.to_string();
         let name = without_fragment(&text);
@@ -232,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_versions_and_choices() {
+    fn wasmer_references_have_a_name_and_an_exact_version_or_none() {
         let text =
             "acme/resize@1.4.0#command=thumb&registry=https%3A%2F%2Fr.example%3A8443%2Fgraphql";
         let reference = WasmerReference::parse(text).unwrap();

@@ -1,4 +1,4 @@
-//! `wkg:namespace:name@version`
+//! References to packages of `wkg`: `wkg:namespace:name@version`
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::kind::{ReferenceKind, Syntax};
 use super::pattern::{Pattern, PatternError};
 use crate::{Error, ErrorKind, PullPolicy};
 
-/// A package's name, and its version if one is named.
+/// A package: its namespace, its name, and its version if the reference has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WkgReference {
     namespace: String,
@@ -70,7 +70,7 @@ impl WkgReference {
         &self.name
     }
 
-    /// The version, if one is named.
+    /// The version. `None` for the newest.
     pub fn version(&self) -> Option<&Version> {
         self.version.as_ref()
     }
@@ -114,7 +114,7 @@ impl fmt::Display for WkgReference {
     }
 }
 
-/// Words of the component model: `[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*`.
+/// Whether the text is a name of the component model: `[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*`.
 fn is_kebab(text: &str) -> bool {
     text.len() <= 128
         && text.split('-').all(|word| {
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_exact_versions() {
+    fn wkg_references_have_a_namespace_a_name_and_an_exact_version_or_none() {
         for text in ["acme:resize@1.4.0", "wasi:http", "a-b2:c@1.0.0-rc.1"] {
             assert_eq!(WkgReference::parse(text).unwrap().to_string(), text);
         }

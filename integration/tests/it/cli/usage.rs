@@ -23,7 +23,7 @@ fn exit_codes_distinguish_failed_error_and_usage() {
             "Failed: exit code 64: usage: word-count",
         ),
         (&["run", "./none.wasm"], 64, "there is no file"),
-        (&["run", "ftp://x/y"], 64, "is none of `oci://`"),
+        (&["run", "ftp://x/y"], 64, "is not one of `oci://`"),
         (&["run"], 64, "required"),
         (
             &["run", text(&trap), "-p", "novalue"],

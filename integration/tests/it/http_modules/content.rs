@@ -71,7 +71,7 @@ async fn answers_that_are_not_modules_are_errors() {
         json!("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     let node = executor.node(&template).await;
     assert!(
-        message(&node).contains("the module in it: expected content with digest"),
+        message(&node).contains("the unpacked module: expected content with digest"),
         "{node}"
     );
 }

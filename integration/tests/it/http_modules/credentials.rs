@@ -176,7 +176,7 @@ async fn operator_credentials_are_used_for_web_servers() {
         template["plugin"]["wasm"]["module"]["http"]["headers"] = json!({name: value});
         let node = executor.node(&template).await;
         assert!(
-            message(&node).contains("must not stand in a template: its value goes into a Secret"),
+            message(&node).contains("must not be in a template: put its value into a Secret"),
             "{node}"
         );
     }
