@@ -32,7 +32,7 @@ const MODULE_TYPES: [&str; 6] = [
 const SPIN_APPLICATION: &str = "application/vnd.fermyon.spin.application.v1+config";
 pub(super) const CNCF_MODULE: &str = "application/wasm";
 pub(super) const CNCF_CONFIG: &str = "application/vnd.wasm.config.v0+json";
-/// The annotation of BuildKit's attestation manifests, which are not images: its key and its value.
+/// The annotation of `BuildKit`'s attestation manifests, which are not images: key and value.
 const ATTESTATION: (&str, &str) = ("vnd.docker.reference.type", "attestation-manifest");
 /// `platform.os` of the supported platforms, best first.
 const PLATFORMS: [&str; 3] = ["wasip2", "wasip1", "wasi"];
