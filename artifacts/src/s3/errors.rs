@@ -108,7 +108,7 @@ fn kind(code: &str, status: u16) -> ErrorKind {
         "NoSuchKey" | "NotFound" => ErrorKind::NotFound,
         // Not `NotFound`: an optional artifact is not missing because the bucket is.
         "NoSuchBucket" => ErrorKind::InvalidConfig,
-        // `NoSuchUpload`: another request has aborted or completed the upload. A new one may succeed.
+        // `NoSuchUpload`: another request has ended the upload. A new upload may succeed.
         "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling"
         | "OperationAborted" | "NoSuchUpload" => ErrorKind::Unavailable,
         _ => match status {

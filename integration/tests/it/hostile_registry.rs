@@ -202,8 +202,14 @@ async fn manifests_and_blobs_of_a_registry_are_verified() {
     changed[30] ^= 1;
     let short = module[..100].to_vec();
     let blobs: [(Answer, &str); 5] = [
-        (Box::new(move |_| longer.clone().into_response()), "where"),
-        (Box::new(move |_| short.clone().into_response()), "where"),
+        (
+            Box::new(move |_| longer.clone().into_response()),
+            "but announced",
+        ),
+        (
+            Box::new(move |_| short.clone().into_response()),
+            "but announced",
+        ),
         (
             Box::new(move |_| changed.clone().into_response()),
             "expected content with digest",

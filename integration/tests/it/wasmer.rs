@@ -138,7 +138,7 @@ async fn package_and_module_hashes_are_verified() {
     let executor = executor(&registry, &json!([]));
     for (package, expected) in [
         (json!("acme/changed"), "expected content with digest"),
-        (json!("acme/longer"), "where"),
+        (json!("acme/longer"), "but announced"),
         (json!("acme/wrong"), "which differs from the manifest"),
         (json!("acme/archived@1.0.0"), "was archived by its owner"),
         (json!("acme/none@1.0.0"), "has no package `acme/none@1.0.0`"),

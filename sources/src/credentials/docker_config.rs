@@ -1,7 +1,11 @@
 //! Docker's configuration file: `config.json` on a machine, `.dockerconfigjson` in a Secret.
 //!
 //! ```json
-//! {"auths": {"ghcr.io": {"auth": "base64(user:password)"}}, "credHelpers": {"gcr.io": "gcloud"}, "credsStore": "desktop"}
+//! {
+//!   "auths": {"ghcr.io": {"auth": "base64(user:password)"}},
+//!   "credHelpers": {"gcr.io": "gcloud"},
+//!   "credsStore": "desktop"
+//! }
 //! ```
 //!
 //! The legacy format, `.dockercfg`, is the value of `auths` alone. As in the kubelet, `auth`

@@ -26,7 +26,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
-use super::requests::Repository;
+use super::repository::Repository;
 use crate::credentials::preemptive::{INVALID_HEADER, basic};
 use crate::credentials::{Candidate, Credential};
 use crate::source::Context;

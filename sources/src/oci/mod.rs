@@ -16,6 +16,7 @@ mod cosign;
 mod image;
 mod manifest;
 pub mod push;
+mod repository;
 mod requests;
 mod select;
 mod spin;

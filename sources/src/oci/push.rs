@@ -21,7 +21,7 @@ use url::Url;
 
 use super::OciSource;
 use super::manifest::OCI_MANIFEST;
-use super::requests::Repository;
+use super::repository::Repository;
 use super::select::{CNCF_CONFIG, CNCF_MODULE};
 use crate::reference::OciReference;
 use crate::source::Context;

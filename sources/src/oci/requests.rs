@@ -2,10 +2,10 @@
 
 use net::{Request, Response};
 use reqwest::Method;
-use url::Url;
 
 use super::OciSource;
 use super::manifest::MANIFEST_TYPES;
+use super::repository::Repository;
 use crate::credentials::Candidate;
 use crate::credentials::preemptive::{self, MAX_CANDIDATES};
 use crate::reference::OciReference;
@@ -152,35 +152,5 @@ impl OciSource {
             ..request.clone()
         };
         Ok(context.http.send(&request).await?)
-    }
-}
-
-/// The repository of a request, on one registry or mirror.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Repository<'a> {
-    /// The host and port of the registry.
-    pub(super) registry: &'a str,
-    /// The name of the repository, `library/alpine`.
-    pub(super) name: &'a str,
-}
-
-impl<'a> Repository<'a> {
-    pub(super) fn of(oci: &'a OciReference) -> Self {
-        Self {
-            registry: oci.registry(),
-            name: oci.repository(),
-        }
-    }
-
-    pub(super) fn url(self, path: &str, context: &Context<'_>) -> Result<Url, Error> {
-        let Self { registry, name } = self;
-        let scheme = context.http.scheme(registry);
-        Url::parse(&format!("{scheme}://{registry}/v2/{name}/{path}")).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidReference,
-                format!("`{registry}` is not a registry's host"),
-            )
-            .caused_by(error)
-        })
     }
 }

@@ -4,7 +4,8 @@ use std::io::{self, Read};
 
 use untrusted_tar::{LimitExceeded, TarReader, plain_path, resolve_link};
 
-use super::{Budget, Content, MAX_ENTRIES, MAX_NAMES, damaged, decompress};
+use super::budget::{Budget, MAX_ENTRIES, MAX_NAMES, damaged};
+use super::{Content, decompress};
 use crate::{Error, ErrorKind};
 
 /// Whether the bytes are a tar archive. The magic of POSIX and GNU archives is at offset 257.

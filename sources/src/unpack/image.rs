@@ -12,8 +12,9 @@ use std::io::Read;
 
 use bytes::Bytes;
 
+use super::Content;
 use super::archive::{self, Kind, entries};
-use super::{Budget, Content, Limits, damaged};
+use super::budget::{Budget, Limits, damaged};
 use crate::package::is_module_name;
 use crate::{Error, ErrorKind};
 

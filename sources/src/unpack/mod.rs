@@ -6,6 +6,7 @@
 //! limited, and nothing is written to the paths in an archive.
 
 mod archive;
+mod budget;
 mod content;
 mod decompress;
 mod image;
@@ -19,6 +20,8 @@ use std::io::Read;
 
 use bytes::Bytes;
 
+pub(crate) use budget::Limits;
+use budget::damaged;
 pub(crate) use content::Content;
 pub(crate) use image::image;
 pub(crate) use wasmer::wasmer_package;
@@ -26,53 +29,10 @@ pub(crate) use wasmer::wasmer_package;
 use crate::package::Defaults;
 use crate::{Error, ErrorKind};
 
-/// The limits on unpacked content.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// The largest module, in bytes.
-    pub(crate) module: u64,
-}
-
-impl Limits {
-    /// The largest unpacked size of one archive or layer, in bytes.
-    fn unpacked(self) -> u64 {
-        self.module.saturating_mul(4)
-    }
-}
-
 /// A module, and the defaults that it is started with.
 pub(crate) struct Unpacked {
     pub(crate) module: Bytes,
     pub(crate) defaults: Defaults,
-}
-
-/// The most entries that all archives of one package may have.
-const MAX_ENTRIES: u64 = 100_000;
-
-/// The most bytes of paths in all archives of one package: about 160 for each entry.
-const MAX_NAMES: usize = 16 << 20;
-
-/// The remaining entries and bytes for all archives of one package.
-struct Budget {
-    /// Remaining entries.
-    entries: u64,
-    /// Remaining bytes of paths, and of the targets of links. They are held in memory.
-    names: usize,
-    /// Remaining bytes of the decompressed archives.
-    bytes: u64,
-    /// The limit on `bytes`, for error messages.
-    total: u64,
-}
-
-impl Budget {
-    fn new(limits: Limits) -> Self {
-        Self {
-            entries: MAX_ENTRIES,
-            names: MAX_NAMES,
-            bytes: limits.unpacked(),
-            total: limits.unpacked(),
-        }
-    }
 }
 
 /// The most layers of compression around a module.
@@ -118,13 +78,6 @@ pub(crate) fn file(content: Content, limits: Limits) -> Result<Bytes, Error> {
         ErrorKind::Unsupported,
         format!("the file is compressed more than {MAX_DEPTH} times"),
     ))
-}
-
-fn damaged(error: &std::io::Error) -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        format!("the archive is damaged: {error}"),
-    )
 }
 
 fn bomb(limit: u64) -> Error {

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::archive;
+use super::budget::{Limits, damaged};
 use super::image::file_in;
 use super::wasmer_manifest::CommandAnnotations;
 use super::webc::{self, Container};
-use super::{Content, Limits, Unpacked, damaged};
+use super::{Content, Unpacked};
 use crate::package::{Defaults, listed};
 use crate::{Error, ErrorKind};
 

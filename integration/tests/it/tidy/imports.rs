@@ -1,6 +1,6 @@
 //! Which file of a crate names which other file of it.
 //!
-//! The graph is read from the tokens of the source. So `use` lines, path expressions and paths inside
+//! The graph is read from the tokens of the source. So `use` lines, path expressions and paths in
 //! macros are treated alike. Comments, strings and `#[cfg(test)]` modules are ignored. A path that
 //! goes through a `pub use` leads to the file that defines the item, so a `mod.rs` that re-exports
 //! its children is not part of a cycle.

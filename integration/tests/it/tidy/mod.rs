@@ -61,8 +61,8 @@ fn a_file_begins_with_a_doc_comment_and_has_at_most_500_lines() {
     }
 }
 
-/// `rustfmt` wraps code, but not comments. A table may be wider, and so may the help text of a flag,
-/// which is one line.
+/// `rustfmt` wraps code, but not comments. A table may be wider. The help text of a flag may be
+/// wider too, because it is one line.
 #[test]
 fn a_comment_is_wrapped_at_100_columns() {
     let mut wide = Vec::new();
