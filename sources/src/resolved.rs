@@ -159,7 +159,8 @@ pub enum Unpack {
         /// The path of the module in the image. `None` for the only module.
         path: Option<String>,
     },
-    /// The single part is a package of the Wasmer registry.
+    /// The single part is a package of the Wasmer registry. Stored under the name of its scheme.
+    #[serde(rename = "wapm")]
     Wasmer {
         /// The command. `None` for the entrypoint of the package.
         command: Option<String>,

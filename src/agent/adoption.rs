@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::call_key::CallKey;
+use crate::argo::Reply;
 use crate::executions::CancelHandle;
 
 /// How much earlier than its delay a call may come: the agent's clock and ours differ.
@@ -44,6 +45,19 @@ pub struct CallResult {
     pub reply: Bytes,
     /// Whether the step's own timeout ended the execution. Argo has then failed the node already.
     pub timed_out: bool,
+}
+
+impl CallResult {
+    /// The result of an execution that panicked. Without a result, every call would be answered
+    /// with a `requeue` delay.
+    pub(super) fn of_panic() -> Self {
+        let message = "the step panicked; this is a defect of this program: see its log";
+        let reply = serde_json::to_vec(&Reply::error(message)).unwrap_or_default();
+        Self {
+            reply: reply.into(),
+            timed_out: false,
+        }
+    }
 }
 
 /// Result of an execution that has ended.

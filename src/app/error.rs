@@ -65,6 +65,10 @@ impl AppError {
                  --scratch-dir"
                     .to_owned(),
             ),
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
+                "another process uses this port; choose other ports with --bind and --admin-bind"
+                    .to_owned(),
+            ),
             Self::Executor { steps, .. } => Some(format!(
                 "{steps} steps at once need address space and memory mappings; lower \
                  `capacity.steps`, or raise the machine's vm.max_map_count"

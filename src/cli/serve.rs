@@ -15,14 +15,17 @@ use crate::config::Config;
 /// The file that Argo's init container writes the token to, as the sidecar sees it.
 const TOKEN_FILE: &str = "/var/run/argo/token";
 
+/// The port for probes.
+const ADMIN_PORT: u16 = 7885;
+
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Address for Argo's agent
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7884", env = "WASM_WORKFLOW_BIND", value_parser = address)]
     bind: SocketAddr,
-    /// Address for probes: /healthz and /readyz
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7885", env = "WASM_WORKFLOW_ADMIN_BIND", value_parser = address)]
-    admin_bind: SocketAddr,
+    /// Address for probes: /healthz and /readyz [default: port 7885 of the address of --bind]
+    #[arg(long, value_name = "ADDRESS", env = "WASM_WORKFLOW_ADMIN_BIND", value_parser = address)]
+    admin_bind: Option<SocketAddr>,
     /// The file with the token that callers must send; WASM_WORKFLOW_TOKEN may contain the token instead
     /// [default: /var/run/argo/token]
     #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_TOKEN_FILE")]
@@ -53,7 +56,9 @@ impl Serve {
     async fn serve(self, auth: Auth, config: Config) -> Result<(), Failure> {
         let common = self.common;
         let directories = common.directories(true)?;
-        let listeners = Listeners::bind(self.bind, self.admin_bind).await?;
+        let admin_bind = SocketAddr::new(self.bind.ip(), ADMIN_PORT);
+        let admin_bind = self.admin_bind.unwrap_or(admin_bind);
+        let listeners = Listeners::bind(self.bind, admin_bind).await?;
         let signals = StopSignals::catch().map_err(AppError::from)?;
         let kubernetes = common.kubernetes().await?;
         let app = App::build(config, directories, kubernetes, auth)

@@ -139,7 +139,7 @@ impl Watcher {
             return;
         }
         tracing::info!(
-            id = %execution.id,
+            execution = %execution.id,
             workflow = owner.workflow,
             template = owner.template,
             reason = reason.message(),

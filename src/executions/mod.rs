@@ -104,13 +104,7 @@ impl Executions {
         let (step, template) = match call.into_step(&conversion) {
             Ok(converted) => converted,
             Err(error) => {
-                tracing::info!(
-                    execution = %id,
-                    workflow,
-                    template = name,
-                    reason = %error,
-                    "template refused"
-                );
+                tracing::info!(execution = %id, workflow, template = name, "template refused");
                 let error = StepError::error(Stage::Parse, error.to_string());
                 return Finished::before_the_step(&id, error);
             }

@@ -112,7 +112,7 @@ impl Executor {
             .runners
             .run(slot, short, || compiled.record_overrun(), running);
         let ran = async { ran.await.unwrap_or_else(|| Err(panicked())) };
-        context.with_grace(Stage::Run, ran).await
+        context.with_grace(ran).await
     }
 
     /// The stages from a reference to a module that is ready to run.
@@ -131,6 +131,7 @@ impl Executor {
 
 /// The stages in the slot.
 async fn run_in_slot(mut step: RunningStep, tees: Tees) -> Result<Outcome, StepError> {
+    step.begin();
     let outcome = async {
         step.stage_in().await?;
         let report = step.run_module(tees).await?;

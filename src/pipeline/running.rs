@@ -13,7 +13,7 @@ use super::log_artifact::LogWriter;
 use super::messages::finish_message;
 use super::prepare::PreparedModule;
 use super::resources::{Resources, Tees};
-use super::stage::{StepContext, observe};
+use super::stage::StepContext;
 use crate::runtime::{self, GuestLimits, Report, Run};
 use crate::staging::{self, StepDirectory};
 use crate::step::{ExecutionId, Outcome, Phase, Stage, Step, StepError, StoredOutput};
@@ -29,6 +29,7 @@ pub(super) struct RunningStep {
     step: Arc<Step>,
     module: PreparedModule,
     context: StepContext,
+    /// When the step began in its slot. Until then, the time of its construction.
     began: Instant,
     /// `None` when the module cannot reach files.
     directory: Option<StepDirectory>,
@@ -56,12 +57,19 @@ impl RunningStep {
         }
     }
 
+    /// Notes that the step begins. Call this in the slot: a wake-up of the slot's thread can take
+    /// longer than a short step, and must not be part of the step's duration.
+    pub(super) fn begin(&mut self) {
+        self.began = Instant::now();
+    }
+
     /// Makes the directory, and brings the inputs into it.
     pub(super) async fn stage_in(&mut self) -> Result<(), StepError> {
         if !self.module.module.uses_file_system() {
             return Ok(());
         }
-        let directory = StepDirectory::create(&self.resources.scratch, &self.step)?;
+        let creating = async { StepDirectory::create(&self.resources.scratch, &self.step) };
+        let directory = self.context.observe(Stage::StageIn, creating).await?;
         let directory = self.directory.insert(directory);
         let staging = staging::stage_in(
             Arc::clone(&self.step),
@@ -117,20 +125,24 @@ impl RunningStep {
             stderr: tees.stderr,
         };
         let ran = runtime::run(self.resources.compiler.engines(), &self.module.module, run);
-        observe(Stage::Run, ran).await.map_err(|error| {
-            let message = format!("the sandbox could not be made: {error:#}");
-            StepError::error(Stage::Run, message)
-        })
+        self.context
+            .observe(Stage::Run, ran)
+            .await
+            .map_err(|error| {
+                let message = format!("the sandbox could not be made: {error:#}");
+                StepError::error(Stage::Run, message)
+            })
     }
 
     /// Decides the outcome, and finds the outputs.
     pub(super) async fn collect(&self, report: Report) -> Collected {
         let directory = self.directory.as_ref();
         let limits = &self.resources.outputs;
-        observe(Stage::Collect, async {
-            collect(&self.step, &self.context, report, directory, limits)
-        })
-        .await
+        self.context
+            .observe(Stage::Collect, async {
+                collect(&self.step, &self.context, report, directory, limits)
+            })
+            .await
     }
 
     /// Stores the outputs and the log, and completes the message.

@@ -1,11 +1,15 @@
 //! One stage of a step: its span, its duration, and what ends it early.
 //!
-//! All stages go through [`StepContext::stage`] or [`observe`], so that they are traced, measured,
-//! cancelled and worded in the same way.
+//! All stages of the pipeline go through [`StepContext::stage`] or [`StepContext::observe`], so that
+//! they are traced, measured, cancelled and worded in the same way. `stage` ends the work at the
+//! deadline and at the cancellation. `observe` is for work that ends itself then: the runtime ends
+//! a guest, and reports what the guest wrote until then.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
@@ -23,6 +27,8 @@ pub(super) struct StepContext {
     timeout: Option<Deadline>,
     /// From the operator's `limits.total`. `None` while the step waits for a slot.
     total: Option<Deadline>,
+    /// The stage that began last. All clones of the context share it.
+    current: Arc<Mutex<Stage>>,
 }
 
 /// The time at which a step must have ended, and the limit that sets this time.
@@ -60,6 +66,7 @@ impl StepContext {
                 .timeout
                 .and_then(|time| Deadline::after(started, time, Limit::Timeout(time))),
             total: Deadline::after(started, total, Limit::Total(total)),
+            current: first_stage(),
         }
     }
 
@@ -69,6 +76,7 @@ impl StepContext {
             cancel: CancellationToken::new(),
             timeout: None,
             total: None,
+            current: first_stage(),
         }
     }
 
@@ -138,7 +146,7 @@ impl StepContext {
         work: impl Future<Output = Result<T, StepError>>,
         details: impl FnOnce() -> String,
     ) -> Result<T, StepError> {
-        let observed = Observed::start(stage);
+        let observed = self.start(stage);
         let ended = tokio::select! {
             biased;
             ended = work.instrument(observed.span()) => ended,
@@ -149,26 +157,41 @@ impl StepContext {
         ended
     }
 
-    /// Runs work that ends itself at the deadline and at the cancellation. Gives up when the work
-    /// has not ended one second later: a call that blocks holds it up.
+    /// Runs the work of one stage that ends itself at the deadline and at the cancellation.
+    pub(super) async fn observe<F: Future>(&self, stage: Stage, work: F) -> F::Output {
+        let observed = self.start(stage);
+        let output = work.instrument(observed.span()).await;
+        observed.end();
+        output
+    }
+
+    /// Runs the stages in the slot, which end themselves at the deadline and at the cancellation.
+    /// Gives up when they have not ended one second after the template's `timeout` or the
+    /// cancellation: a call that blocks holds them up. The error names the stage that blocks.
     pub(super) async fn with_grace<T>(
         &self,
-        stage: Stage,
-        work: impl Future<Output = Result<T, StepError>>,
+        stages: impl Future<Output = Result<T, StepError>>,
     ) -> Result<T, StepError> {
+        let timeout = reached(self.timeout.map(|deadline| deadline.at));
         tokio::select! {
             biased;
-            ended = work => ended,
-            () = with_grace(self.cancel.cancelled()) => Err(cancelled(stage)),
-            () = with_grace(self.deadline_reached()) => Err(self.deadline_exceeded(stage)),
+            ended = stages => ended,
+            () = with_grace(self.cancel.cancelled()) => Err(cancelled(self.current())),
+            () = with_grace(timeout) => Err(self.deadline_exceeded(self.current())),
         }
     }
 
+    fn start(&self, stage: Stage) -> Observed {
+        *self.current.lock() = stage;
+        Observed::start(stage)
+    }
+
+    fn current(&self) -> Stage {
+        *self.current.lock()
+    }
+
     async fn deadline_reached(&self) {
-        match self.deadline() {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-            None => std::future::pending().await,
-        }
+        reached(self.deadline()).await;
     }
 
     /// The error of a step whose deadline was reached in `stage`.
@@ -218,12 +241,16 @@ impl Observed {
     }
 }
 
-/// Runs the work of one stage that ends itself at the deadline and at the cancellation.
-pub(super) async fn observe<F: Future>(stage: Stage, work: F) -> F::Output {
-    let observed = Observed::start(stage);
-    let output = work.instrument(observed.span()).await;
-    observed.end();
-    output
+fn first_stage() -> Arc<Mutex<Stage>> {
+    Arc::new(Mutex::new(Stage::Resolve))
+}
+
+/// Waits until the time. Waits for ever if there is no time.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn with_grace(event: impl Future<Output = ()>) {
@@ -252,6 +279,7 @@ mod tests {
             cancel: CancellationToken::new(),
             timeout: timeout.and_then(|time| Deadline::after(now, time, Limit::Timeout(time))),
             total: Deadline::after(now, total, Limit::Total(total)),
+            current: first_stage(),
         }
     }
 
@@ -297,5 +325,15 @@ mod tests {
         assert_eq!(cancelled.stage(), Stage::Compile);
         assert!(context.check(Stage::Queue).is_err());
         assert!(context.stage(Stage::Run, ready(Ok(()))).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn work_that_blocks_is_given_up_with_the_phase_of_its_stage() {
+        for (stage, phase) in [(Stage::StageIn, Phase::Error), (Stage::Run, Phase::Failed)] {
+            let context = context(Some(SHORT), LONG);
+            let blocked = context.observe(stage, pending::<Result<(), _>>());
+            let error = context.with_grace(blocked).await.unwrap_err();
+            assert_eq!((error.stage(), error.phase()), (stage, phase));
+        }
     }
 }

@@ -15,10 +15,12 @@
 //! finds no result, and runs again.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -180,7 +182,8 @@ impl Calls {
         let shutdown = self.shutdown.clone();
         let (publish, completed) = watch::channel(None);
         self.running.spawn(async move {
-            let result = work.await;
+            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| CallResult::of_panic());
             counted.add_bytes(result.reply.len());
             publish.send_replace(Some(Completed {
                 interrupted: shutdown.is_cancelled(),

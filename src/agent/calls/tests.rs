@@ -291,3 +291,26 @@ fn the_requeue_delay_grows_with_the_age_of_the_execution() {
         [1, 1, 5, 15, 15]
     );
 }
+
+/// A front end can panic outside its own guard, for example while it writes the reply.
+#[tokio::test]
+async fn a_panic_is_an_error_and_not_a_requeue() {
+    let f = Fixture::new(LONG);
+    let call = CallInfo {
+        key: CallKey::of(b"panics"),
+        exclusive: false,
+        workflow: "uid".to_owned(),
+    };
+    let reply = f
+        .calls
+        .call(call, |_, _| async { panic!("a defect") })
+        .await;
+    let CallReply::Done(delivery) = reply else {
+        panic!("the execution has ended: {reply:?}");
+    };
+    let reply = std::str::from_utf8(delivery.reply()).unwrap();
+    assert!(
+        reply.contains("\"Error\"") && reply.contains("defect"),
+        "{reply}"
+    );
+}

@@ -128,7 +128,7 @@ fn the_manifest_matches_the_program() {
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(
         help.contains("[default: 0.0.0.0:7884]")
-            && help.contains("[default: 0.0.0.0:7885]")
+            && help.contains("[default: port 7885 of the address of --bind]")
             && help.contains("[default: /var/run/argo/token]"),
         "{help}"
     );
