@@ -50,12 +50,13 @@ impl ArtifactHost for Host {
     ) -> Result<SecretString, Error> {
         let SecretKeySelector { name, key, .. } = secret;
         let Some(kubernetes) = &self.kubernetes else {
-            let message = format!(
-                "Secret `{name}` cannot be read: there is no access to the Kubernetes API; the \
-                 operator gives the plugin a service account, or configures a repository without \
-                 Secrets and puts credentials into the environment"
-            );
-            return Err(Error::new(ErrorKind::InvalidConfig, message));
+            let message =
+                format!("Secret `{name}` cannot be read: there is no access to the Kubernetes API");
+            return Err(Error::new(ErrorKind::InvalidConfig, message).with_hint(
+                "ask the operator to install the plugin with API access, or to configure a \
+                 repository without Secrets and to set the credentials in the executor's \
+                 environment",
+            ));
         };
         let found = kubernetes
             .get::<Secret>(namespace, name)
@@ -133,7 +134,7 @@ fn certificates(pem: &str) -> Result<Vec<reqwest::Certificate>, Error> {
     bundle.ok_or_else(|| {
         Error::new(
             ErrorKind::InvalidConfig,
-            "`caSecret` holds no certificates in PEM",
+            "`caSecret` contains no certificates in PEM",
         )
     })
 }
@@ -187,7 +188,7 @@ impl HttpClient for MetadataClient {
         self.0.execute(request).await.map_err(|error| {
             Error::new(
                 ErrorKind::Unavailable,
-                "the service with this machine's cloud credentials does not answer",
+                "the metadata service with this machine's cloud credentials does not answer",
             )
             .caused_by(error)
         })

@@ -23,7 +23,7 @@ const CLEAN_UP: Duration = Duration::from_secs(3);
 /// Waits until the ports have sent their last responses.
 pub(super) async fn replies(server: &mut JoinHandle<io::Result<()>>) {
     if timeout(REPLIES, server).await.is_err() {
-        tracing::warn!("some callers did not take their replies in time");
+        tracing::warn!("some callers did not read their replies in time");
     }
 }
 

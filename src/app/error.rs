@@ -27,7 +27,7 @@ pub enum AppError {
     },
     /// A directory is not private to the user.
     #[error(
-        "`{}` must be a directory of this user that is closed to others (mode 0700)",
+        "`{}` must belong to this user and have mode 0700",
         _0.display()
     )]
     NotPrivate(PathBuf),

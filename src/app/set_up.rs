@@ -85,7 +85,7 @@ fn warn_about_credentials(config: &Config) {
             .all(|name| env::var_os(name).is_none())
     {
         tracing::warn!(
-            "the artifact repository names no keys, and the environment has none: only a role of this machine can give access"
+            "the artifact repository names no keys, and the environment has no AWS credentials: only a role of this machine can give access"
         );
     }
 }

@@ -52,7 +52,7 @@ impl Inspect {
         }
         let mut text = format!(
             "kind:    {kind}\nruns as: {}\nsize:    {size} bytes\ndigest:  {digest}\n",
-            runs.unwrap_or("nothing: it has no entry point")
+            runs.unwrap_or("nothing, because the module has no entry point")
         );
         if let Some(pinned) = pinned {
             let _ = writeln!(text, "pinned:  {pinned}");

@@ -77,7 +77,7 @@ impl Push {
             }
             Some(oci) if oci.digest().is_none() && oci.select().is_none() => Ok(oci.clone()),
             _ => Err(Failure::usage(format!(
-                "`{text}` is not a tag in a registry, oci://HOST/REPOSITORY:TAG"
+                "`{text}` must name a tag in a registry, as in oci://HOST/REPOSITORY:TAG"
             ))),
         }
     }

@@ -1,14 +1,14 @@
 //! Cancels executions that no node waits for any more.
 //!
 //! Argo does not tell a plugin that a workflow was stopped or that a node timed out. With access
-//! to the Kubernetes API, each Workflow with running executions is read at an interval. An
-//! execution is cancelled in these cases:
+//! to the Kubernetes API, the watcher reads each Workflow with running executions at an interval.
+//! The watcher cancels an execution in these cases:
 //!
 //! - the Workflow has ended, or does not exist any more
 //! - the Workflow has no node that waits for the execution's template
 //!
-//! Exit handlers have nodes of their own, so their executions continue. Without access, only the
-//! limits of a step end it: the agent asks for its outcome as long as the agent's pod lives.
+//! Exit handlers have nodes of their own, so their executions continue. Without access, only its
+//! limits end a step, because the agent asks for the outcome as long as its pod runs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -20,9 +20,9 @@ use crate::argo::workflow::{Workflow, WorkflowNode};
 use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::step::ExecutionId;
 
-/// Time for which the Workflows of a namespace are not read after the API refused one.
+/// Pause in a namespace after the API refused to read a Workflow there.
 const FORBIDDEN_BACKOFF: Duration = Duration::from_mins(10);
-/// Time for which the Workflows of a namespace are not read after the API did not answer.
+/// Pause in a namespace after any other error of the API, such as no answer.
 const UNREACHABLE_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Checks Workflows with running executions at each `interval` until `shutdown`. Executions that
@@ -63,7 +63,7 @@ struct Watcher {
     kubernetes: Kubernetes,
     /// Namespaces whose Workflows cannot be read, and when to try again.
     skipped_until: HashMap<String, Instant>,
-    /// Workflows that were read before. Only such a Workflow can be found missing.
+    /// Workflows that an earlier check read. Only for these Workflows, "not found" means "deleted".
     seen: HashSet<WorkflowName>,
     /// Executions that the previous check found unneeded. The controller may record a node only
     /// after the agent has requested it, so an execution is cancelled after two such checks in a
@@ -162,7 +162,7 @@ struct Snapshot {
     nodes: Option<BTreeMap<String, WorkflowNode>>,
 }
 
-/// Why an execution is not needed any more.
+/// Reason to cancel an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     /// No node of the Workflow can run any more. The text says why.

@@ -26,8 +26,8 @@ impl Collected {
 
 /// Decides phase, message and outputs of a step, and finds the artifacts to store.
 ///
-/// The phase is that of the ending, or else the phase that the module reports. A missing or
-/// malformed output makes the phase `Failed`.
+/// If the module ended with an error, this error decides the phase. Otherwise, the phase that the
+/// module reports applies. A missing or malformed output makes the phase `Failed`.
 pub(super) fn collect(
     step: &Step,
     context: &StepContext,
@@ -95,9 +95,9 @@ fn succeeded(
     }
 }
 
-/// What the ending of a module alone means.
+/// Exit code and failure that follow from the ending of a module, without its reported outputs.
 struct Verdict {
-    /// `None` when the end of the module is not its own.
+    /// `None` if the module was cancelled, or was stopped because the executor's disk is full.
     exit_code: Option<i32>,
     /// `None` when the module ended without an error.
     failure: Option<StepError>,
@@ -153,7 +153,7 @@ fn stopped(stop: Stop, limits: &StepLimits, context: &StepContext) -> StepError 
         Stop::Deadline => context.deadline_message(Stage::Run),
         Stop::Output => format!("output limit of {} exceeded", ByteSize(limits.output)),
         Stop::Disk => format!(
-            "disk limit of {} or {} files exceeded",
+            "disk limit exceeded: more than {}, or more than {} files and directories",
             ByteSize(limits.disk),
             limits.entries
         ),

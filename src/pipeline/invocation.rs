@@ -1,4 +1,4 @@
-//! What a module is started with: arguments, environment, and the argument of the step world.
+//! Inputs of a module at its start: arguments, environment, and the argument of the step world.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,8 @@ pub(super) fn invocation(step: &Step) -> Invocation {
     }
 }
 
-/// The program's name, and then the arguments of the template or else of the module's package.
+/// The program's name, followed by the arguments. The template's `args` replace the arguments of
+/// the module's package.
 pub(super) fn arguments(step: &Step, defaults: &Defaults) -> Vec<String> {
     let program = defaults
         .program
@@ -55,8 +56,8 @@ pub(super) fn arguments(step: &Step, defaults: &Defaults) -> Vec<String> {
         .collect()
 }
 
-/// Environment variables: those that every guest gets, overridden by the package's, overridden by
-/// the template's.
+/// Environment variables. The template's values override the package's. The package's values
+/// override the fixed values, which every guest gets.
 pub(super) fn environment(step: &Step, defaults: &Defaults) -> Vec<(String, String)> {
     let ours = [("PWD", "/"), ("HOME", "/"), ("TMPDIR", "/tmp")];
     let ours = ours.iter().copied();

@@ -5,10 +5,10 @@ use sources::Digest;
 use crate::runtime::Captured;
 use crate::step::{Outcome, OutputLimits};
 
-/// How much of standard error is put into a message, in bytes.
+/// Maximum length of standard error in a message, in bytes.
 const STDERR_IN_MESSAGE: usize = 600;
 
-/// The last lines of standard error, at most 600 bytes. `None` when there are none.
+/// The end of standard error, at most 600 bytes. `None` if standard error is empty.
 pub(super) fn stderr_tail(stderr: &Captured) -> Option<String> {
     let text = String::from_utf8_lossy(&stderr.tail);
     let tail = last_bytes(text.trim(), STDERR_IN_MESSAGE);

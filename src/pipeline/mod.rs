@@ -6,8 +6,8 @@
 //! door
 //! ```
 //!
-//! Read [`Executor::execute`] and the functions after it: they are this line, as code. What each
-//! stage does is in the files beside this one.
+//! Read [`Executor::execute`] and the functions after it: they show this line as code. The files
+//! beside this one contain the stages.
 
 mod collect;
 mod invocation;
@@ -50,7 +50,7 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Runs a step. Every error is an outcome too.
+    /// Runs a step. Every error becomes an outcome.
     ///
     /// The front door has converted its template to the step, which is the stage `parse`. `cancel`
     /// ends the step in any stage.
@@ -82,12 +82,12 @@ impl Executor {
             exit_code = outcome.exit_code,
             microseconds = started.elapsed().as_micros(),
             reason = ?outcome.message,
-            "step"
+            "step ended"
         );
         outcome
     }
 
-    /// The stages up to the slot.
+    /// Runs the stages before the slot, acquires the slot, and runs the other stages in the slot.
     async fn run(
         &self,
         id: ExecutionId,
@@ -115,7 +115,7 @@ impl Executor {
         context.with_grace(ran).await
     }
 
-    /// The stages from a reference to a module that is ready to run.
+    /// Runs the stages resolve, fetch and compile. Returns a module that is ready to run.
     async fn module(
         &self,
         request: &Request,
@@ -129,7 +129,7 @@ impl Executor {
     }
 }
 
-/// The stages in the slot.
+/// Runs the stages that need a slot.
 async fn run_in_slot(mut step: RunningStep, tees: Tees) -> Result<Outcome, StepError> {
     step.begin();
     let outcome = async {
@@ -172,7 +172,8 @@ impl Executor {
         })
     }
 
-    /// Checks whether the directories of steps can be made. Modules that use no files run without.
+    /// Checks whether directories of steps can be created. Modules that use no files need no
+    /// directory.
     pub fn check_scratch(&self) -> std::io::Result<()> {
         self.resources.scratch.check()
     }
@@ -208,7 +209,7 @@ fn panicked() -> StepError {
     StepError::error(Stage::Run, message)
 }
 
-/// Raises the limit on open files: the open files of guests are this process's.
+/// Raises the limit on open files, because open files of guests are open files of this process.
 fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -61,7 +61,7 @@ fn declared_parameter(
         let file = file.unwrap_or_default();
         failed(format!(
             "output parameter `{name}` is missing: \
-             the module must return it{file}, or give it a default"
+             the module must return it{file}, or the template must set a `default`"
         ))
     })
 }
@@ -152,12 +152,15 @@ fn declared_artifact(
     }
     let is_link = directory.is_some_and(|directory| directory.is_link(path));
     let why = if is_link {
-        "is a link that leads to nothing in the step's directory; a link there must be relative"
+        format!(
+            "{path} is a link to a path that does not exist in the step's directory; \
+             the link must be relative"
+        )
     } else {
-        "has nothing"
+        format!("nothing exists at {path}")
     };
     Err(failed(format!(
-        "output artifact `{name}` is missing: {path} {why}"
+        "output artifact `{name}` is missing: {why}"
     )))
 }
 
@@ -170,13 +173,14 @@ fn undeclared_artifact(
 ) -> Result<OutputFile, StepError> {
     let path = find(path, directory).ok_or_else(|| {
         failed(format!(
-            "output artifact `{name}` is missing: the module says it is at {path}, and it is not"
+            "output artifact `{name}` is missing: \
+             the module reported the path {path}, but nothing exists there"
         ))
     })?;
     let destination = step.undeclared_artifacts.clone().ok_or_else(|| {
         failed(format!(
             "output artifact `{name}` cannot be stored: \
-             there is no artifact repository for it, or no --output-dir"
+             no artifact repository is known, and --output-dir is not set"
         ))
     })?;
     let key = match destination.key.as_str() {

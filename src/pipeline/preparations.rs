@@ -2,8 +2,8 @@
 //! all steps get the result.
 //!
 //! The task is not a part of any step, so it continues when the step that started it is cancelled.
-//! A watch channel tells the waiting steps in which stage the task is. A result is not kept: the
-//! cache of compiled modules does that.
+//! A watch channel tells the waiting steps in which stage the task is. The cache of compiled
+//! modules keeps the results, not [`Preparations`].
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::step::{Stage, StepError};
 
-/// How far a preparation is.
+/// Progress of a preparation.
 #[derive(Clone, Debug)]
 pub(super) enum Progress<T> {
     /// The module is being fetched.
@@ -26,7 +26,7 @@ pub(super) enum Progress<T> {
     Ended(Result<T, StepError>),
 }
 
-/// A preparation that runs, as a step that waits for it sees it.
+/// A running preparation, as a handle for the steps that wait for it.
 #[derive(Clone, Debug)]
 pub(super) struct Preparation<T>(watch::Receiver<Progress<T>>);
 
@@ -37,7 +37,7 @@ impl<T: Clone> Preparation<T> {
         match self.0.wait_for(fetched).await.as_deref() {
             Ok(Progress::Ended(Err(error))) if error.stage() == Stage::Fetch => Err(error.clone()),
             Ok(_) => Ok(()),
-            Err(_) => Err(broke_off(Stage::Fetch)),
+            Err(_) => Err(panicked(Stage::Fetch)),
         }
     }
 
@@ -46,13 +46,13 @@ impl<T: Clone> Preparation<T> {
         let ended = |progress: &Progress<T>| matches!(progress, Progress::Ended(_));
         match self.0.wait_for(ended).await.as_deref() {
             Ok(Progress::Ended(result)) => result.clone(),
-            _ => Err(broke_off(Stage::Compile)),
+            _ => Err(panicked(Stage::Compile)),
         }
     }
 }
 
-/// The task panicked.
-fn broke_off(stage: Stage) -> StepError {
+/// The error for a preparation whose task panicked.
+fn panicked(stage: Stage) -> StepError {
     StepError::error(
         stage,
         "preparing the module panicked; this is a defect of this program",

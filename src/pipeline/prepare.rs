@@ -1,7 +1,7 @@
 //! From a reference to a module that is ready to run.
 //!
-//! A compiled module is taken from memory, or else from disk. Only when neither has the module, the
-//! module is fetched and compiled.
+//! A compiled module is taken from memory, or else from disk. If neither memory nor disk has the
+//! module, a task fetches and compiles the module.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::preparations::{Preparation, Preparations, Progress};
 use crate::runtime::{CompileError, CompiledModule, Compiler, LoadError, Retain};
 use crate::step::{Stage, StepError};
 
-/// A compiled module, and where its digest and its defaults are known from.
+/// A compiled module, with the records that contain its digest and its defaults.
 #[derive(Clone, Debug)]
 pub(super) struct PreparedModule {
     pub(super) module: Arc<CompiledModule>,
@@ -65,12 +65,12 @@ pub(super) struct Modules {
     preparations: Preparations<(Digest, Requester), PreparedModule>,
 }
 
-/// What a preparation needs. Cheap to clone.
+/// The services that a preparation uses. Cheap to clone.
 #[derive(Clone, Debug)]
 struct Preparer {
     sources: Sources,
     compiler: Arc<Compiler>,
-    /// One permit: a compilation uses all processors already.
+    /// One permit, because one compilation already uses all processors.
     compiling: Arc<Semaphore>,
 }
 
@@ -104,7 +104,7 @@ impl Modules {
         if let Some(module) = self.preparer.find_in_memory(resolved).await {
             return Ok(Fetched::Ready(module));
         }
-        // One artifact can hold several modules, so the key is that of the package.
+        // One artifact can contain several modules, so the key is the package key.
         let key = (resolved.package_key(), requester.clone());
         let mut preparation = self.preparations.join(key, |progress| {
             let preparer = self.preparer.clone();
@@ -230,7 +230,7 @@ fn compile_error(reference: &str, error: CompileError) -> StepError {
         CompileError::NotWasm(_) => "check the reference: it must name the module itself",
         CompileError::Invalid(_) => "build the module again, for WASI 0.1, 0.2 or 0.3",
         CompileError::Load(LoadError::Import(_)) => {
-            "build it for WASI 0.1, 0.2 or 0.3, without this import"
+            "build the module for WASI 0.1, 0.2 or 0.3, without this import"
         }
         CompileError::Load(_) => {
             "a step needs `_start`, `wasi:cli/run`, or the function `run` of the step world"

@@ -1,6 +1,6 @@
 //! Outputs that a module reports: in `/work/result.json`, or by the return value of the step world.
 //!
-//! All of this is untrusted. Names, sizes and paths are checked here.
+//! All these outputs are untrusted. Names, sizes and paths are checked here.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -33,7 +33,7 @@ pub(super) struct Reported {
 }
 
 impl Reported {
-    /// Reads `/work/result.json`. A file that does not exist is the default.
+    /// Reads `/work/result.json`. Returns the default if the file does not exist.
     pub(super) fn from_file(directory: Option<&StepDirectory>) -> Result<Self, StepError> {
         let Some(directory) = directory else {
             return Ok(Self::default());
@@ -97,7 +97,7 @@ impl Reported {
     }
 }
 
-/// What is wrong with a report.
+/// The mistake in a report.
 #[derive(Debug)]
 struct Malformed(String);
 

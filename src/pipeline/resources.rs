@@ -1,4 +1,4 @@
-//! What the stages on a slot share with those of other steps.
+//! The resources that all steps share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Tees {
     }
 }
 
-/// What the stages on a slot share with those of other steps. Made once for each process.
+/// The resources that all steps share. Created once for each process.
 #[derive(Debug)]
 pub(super) struct Resources {
     pub(super) stores: Stores,

@@ -1,4 +1,5 @@
-//! The scheduler's rules as plain data: what runs, what waits, and which waiter starts next.
+//! The scheduler's rules as plain data: the running steps, the waiters, and the choice of the
+//! next waiter.
 //!
 //! The header of `scheduler` explains the rules. This file has no locks, channels or threads.
 //!
@@ -6,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// One slot in this many is reserved for classes that have no running step.
+/// One slot out of this number is reserved for classes without a running step.
 const SLOTS_PER_RESERVED_SLOT: u32 = 8;
 
 /// The resources that all steps share.
@@ -23,8 +24,8 @@ pub struct Capacity {
 pub struct SlotRequest {
     /// Class of the step. Slots are shared fairly between classes.
     pub class: u64,
-    /// Maximum of the step's linear memory, in bytes. A request for more than [`Capacity::memory`]
-    /// is reduced to all of it.
+    /// Maximum of the step's linear memory, in bytes. A larger request is reduced to
+    /// [`Capacity::memory`].
     pub memory: u64,
 }
 
@@ -42,9 +43,9 @@ pub(super) struct Admission<W> {
     held: HashMap<u64, u32>,
     /// Waiters of each class, in order of arrival. A class without waiters has no entry.
     waiting: HashMap<u64, VecDeque<Waiter<W>>>,
-    /// Last number that an arrival or a start was given.
+    /// Number of the last arrival or start.
     clock: u64,
-    /// The first waiter that lacked memory when a start was last considered.
+    /// The first waiter that lacked memory, as of the last call of `next`.
     blocked: Option<Blocked>,
 }
 
@@ -232,8 +233,8 @@ impl<W> Admission<W> {
         }
         let heads = self.heads();
         let (first, others) = heads.split_first()?;
-        // If there is no slot for the first head, there is none for the others: their classes have
-        // as many running steps or more.
+        // If the first head gets no slot, no other head gets one. The other classes have at least
+        // as many running steps.
         if !self.has_slot(first.request()) {
             return None;
         }

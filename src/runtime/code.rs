@@ -146,7 +146,7 @@ impl CodeDirectory {
         if checksum(&file).ok()? != expected {
             tracing::warn!(
                 module = module_digest,
-                "stored code is damaged; compiling again"
+                "the compiled code on disk is damaged; the module is compiled again"
             );
             return None;
         }

@@ -92,7 +92,7 @@ impl Compiler {
                 tracing::warn!(
                     module = digest,
                     %error,
-                    "stored code cannot be used; compiling again"
+                    "the compiled code on disk cannot be used; the module is compiled again"
                 );
                 None
             }
@@ -148,7 +148,10 @@ impl Compiler {
             Ok(module) => Ok(Some(module)),
             // For example, the file system is mounted with `noexec`.
             Err(LoadError::Engine(error)) => {
-                tracing::warn!(error, "stored code cannot be mapped; using it from memory");
+                tracing::warn!(
+                    error,
+                    "the compiled code on disk cannot be mapped; the code in memory is used"
+                );
                 Ok(None)
             }
             Err(error) => Err(error),

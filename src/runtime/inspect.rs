@@ -164,7 +164,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, NotWasm> {
                 encoding: Encoding::Component,
                 ..
             } if !component => {
-                return Err(NotWasm::Damaged("a module holds a component".to_owned()));
+                return Err(NotWasm::Damaged("a module contains a component".to_owned()));
             }
             _ => {}
         }

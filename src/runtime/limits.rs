@@ -183,7 +183,7 @@ impl LimitGuard {
 
 #[cfg(test)]
 impl LimitGuard {
-    /// A guard that allows `memory` bytes, one second, and no directory.
+    /// A guard with a limit of `memory` bytes and one second. It measures no directory.
     pub(super) fn for_test(memory: u64) -> Self {
         let limits = GuestLimits {
             memory,

@@ -30,7 +30,7 @@ pub struct CompiledModule {
 }
 
 impl CompiledModule {
-    /// Loads code with the pooling engine. If the code does not fit the pool, loads it with the
+    /// Loads code with the pooling engine. If the code does not fit into the pool, loads it with the
     /// on-demand engine. `load` loads the code with the engine that it is given.
     pub(super) fn load(
         engines: &Engines,
@@ -41,7 +41,7 @@ impl CompiledModule {
             Err(error) => {
                 tracing::debug!(
                     %error,
-                    "the module does not fit the pool; using the on-demand engine"
+                    "the module does not fit into the pool; the on-demand engine is used"
                 );
                 let code = load(&engines.on_demand.engine)
                     .map_err(|error| LoadError::Engine(format!("{error:#}")))?;

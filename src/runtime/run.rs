@@ -226,7 +226,7 @@ fn ending_of(error: &wasmtime::Error) -> Ending {
     let reason = if let Some(trap) = error.downcast_ref::<Trap>() {
         trap.to_string()
     } else if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
-        "it holds too many files, streams and other handles at once".to_owned()
+        "it has too many open files, streams and other handles".to_owned()
     } else {
         error.root_cause().to_string()
     };

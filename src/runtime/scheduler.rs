@@ -21,13 +21,13 @@
 //!   steps.
 //! - The waiter must be able to start when all earlier steps have ended. So the backfilled steps
 //!   together leave the memory that the waiter needs.
-//! - If the waiter would fit beside all earlier steps, only backfilled steps delay it. New
-//!   backfilled steps then leave the memory that the earlier steps use, too.
+//! - If the waiter would fit beside all earlier steps, only backfilled steps delay the waiter.
+//!   Then the earlier steps, the backfilled steps and the waiter must fit together.
 //!
 //! A waiter is cancelled when the future of [`Scheduler::acquire`] is dropped:
 //!
 //! - A waiter without a slot is removed from its queue. Other waiters may then start, because the
-//!   cancelled waiter may have been the blocked first one.
+//!   cancelled waiter may have been first, and may have blocked them.
 //! - A slot that was already sent to the waiter is released.
 
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(super) struct Scheduler {
     admission: Mutex<Admission<oneshot::Sender<Slot>>>,
 }
 
-/// Permission to run one step. The slot and its memory are released when this is dropped.
+/// The right to run one step. Dropping it releases the slot and its memory.
 #[derive(Debug)]
 pub struct Slot {
     scheduler: Arc<Scheduler>,
@@ -83,8 +83,8 @@ impl Scheduler {
                 scheduler: self,
                 granted: false,
             };
-            // The queue drops a sender only after its receiver is closed. If that ever changed, the
-            // request would be made again.
+            // The queue drops a sender only after its receiver is closed. If the sender is dropped
+            // anyway, the loop repeats the request.
             if let Ok(slot) = self.enqueue(request).await {
                 guard.granted = true;
                 return slot;
@@ -306,7 +306,7 @@ mod tests {
         let mut granted = Box::pin(scheduler.acquire(request(3, 0)));
         assert!(futures::poll!(&mut granted).is_pending());
         drop(only);
-        // The waiter has been sent its slot. It is dropped before it receives the slot.
+        // The scheduler has sent the slot. The waiter is dropped before it receives the slot.
         drop(granted);
         assert!(slot_now(&scheduler, 4).is_some());
     }

@@ -133,7 +133,7 @@ async fn write_raw(
         .take_entries(1)
         .and_then(|()| share.take_bytes(text.len() as u64))
         .map_err(|_| {
-            let message = "the inputs together are more than the step's limits on its disk";
+            let message = "the inputs together exceed the step's disk limit or entry limit";
             ArtifactError::local(&input.name, message)
         })?;
     share.commit();
@@ -238,7 +238,7 @@ pub async fn stage_out(
     all_or_error(stored, Stage::StageOut, "output artifact").map_err(|error| {
         match succeeded.as_str() {
             "" => error,
-            succeeded => error.and(&format!("; stored already: {succeeded}")),
+            succeeded => error.and(&format!("; already stored: {succeeded}")),
         }
     })
 }

@@ -138,11 +138,11 @@ fn unwritable(scratch: &Path, error: io::Error) -> StepError {
     StepError::error(
         Stage::StageIn,
         format!(
-            "the step's directory cannot be made in `{}`: {error}",
+            "the step's directory cannot be created in `{}`: {error}",
             scratch.display()
         ),
     )
-    .hint("the operator can choose another directory with --scratch-dir")
+    .hint("ask the operator to choose another directory with --scratch-dir")
     .caused_by(error)
 }
 

@@ -291,12 +291,12 @@ async fn steps_without_files_run_when_the_scratch_directory_is_unwritable() {
     assert_error(
         &node,
         &format!(
-            "the step's directory cannot be made in `{}`",
+            "the step's directory cannot be created in `{}`",
             file.path().display()
         ),
     );
     assert!(
-        message(&node).contains("The operator can choose another directory with --scratch-dir"),
+        message(&node).contains("Ask the operator to choose another directory with --scratch-dir"),
         "{node}"
     );
     let node = executor.node(&template("noop-step")).await;

@@ -92,7 +92,7 @@ async fn hostile_guests_end_and_do_not_delay_other_steps() {
             json!({"disk": "8Mi", "time": "60s"}),
             json!([]),
             "153",
-            "disk limit of 8Mi",
+            "disk limit exceeded: more than 8Mi",
         ),
         ("recurse", json!({}), json!([]), "134", "the module trapped"),
         (
@@ -164,7 +164,10 @@ async fn empty_files_count_towards_the_entry_limit() {
             &json!(["entries"]),
         ))
         .await;
-    assert!(message(&node).contains("or 1000 files exceeded"), "{node}");
+    assert!(
+        message(&node).contains("or more than 1000 files and directories"),
+        "{node}"
+    );
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn a_missing_output_artifact_fails_unless_optional() {
     let node = executor.node(&template).await;
     assert_eq!(node["phase"], "Failed");
     assert!(
-        message(&node).starts_with("output artifact `a` is missing: /out/a has nothing"),
+        message(&node).starts_with("output artifact `a` is missing: nothing exists at /out/a"),
         "{node}"
     );
     template["outputs"]["artifacts"][0]["optional"] = json!(true);

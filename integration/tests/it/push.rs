@@ -213,7 +213,7 @@ fn invalid_pushes_are_errors() {
             text(&module),
             digest.as_str(),
             64,
-            "is not a tag in a registry",
+            "must name a tag in a registry",
         ),
         (
             text(&module),
@@ -226,7 +226,7 @@ fn invalid_pushes_are_errors() {
             text(&module),
             "acme/g",
             64,
-            "`acme/g` is not a tag in a registry",
+            "`acme/g` must name a tag in a registry",
         ),
         (text(&module), "ghcr.io/Acme/g:1", 64, "lower case"),
         (

@@ -387,7 +387,7 @@ async fn compiled_code_is_reused_after_a_restart_unless_damaged() {
     std::fs::write(&compiled[0], b"\x7fELF damaged").unwrap();
     let log = run().await;
     assert!(
-        log.contains("stored code is damaged") && log.contains("milliseconds="),
+        log.contains("the compiled code on disk is damaged") && log.contains("milliseconds="),
         "{log}"
     );
 }

@@ -232,7 +232,7 @@ async fn results_of_a_stopping_process_are_not_delivered() {
     tokio::time::sleep(MIN_REQUEUE).await;
     assert!(
         matches!(f.call(false).await, CallReply::Requeue(MIN_REQUEUE)),
-        "a call that adopts the execution"
+        "a call that adopts the execution gets no result"
     );
     assert_eq!(f.started(), 1, "no new execution starts");
 }

@@ -71,7 +71,7 @@ fn read(source: &SecretSource, origin: &str) -> Result<SecretString, Error> {
         _ => {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
-                format!("{origin} needs `env` or `file`, one of them"),
+                format!("{origin} needs exactly one of `env` and `file`"),
             ));
         }
     };

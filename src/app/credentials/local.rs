@@ -21,7 +21,7 @@ fn of_file(path: &Path) -> Option<Keyring> {
     let json = std::fs::read(path).ok()?;
     let origin = path.display().to_string();
     let config = DockerConfig::parse(&json)
-        .inspect_err(|error| tracing::warn!(origin, %error, "credentials file not used"))
+        .inspect_err(|error| tracing::warn!(origin, %error, "the credentials file is not used"))
         .ok()?;
     let mut keyring = Keyring::default();
     for helper in config.helpers() {

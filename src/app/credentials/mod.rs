@@ -85,7 +85,7 @@ impl Credentials {
             let message =
                 format!("Secret `{name}` cannot be read: there is no access to the Kubernetes API");
             return Err(Error::new(ErrorKind::InvalidConfig, message).hint(
-                "the operator gives the plugin a service account, or passes credentials with \
+                "ask the operator to install the plugin with API access, or to set \
                  `sources.credentials` or DOCKER_AUTH_CONFIG",
             ));
         };
@@ -163,7 +163,7 @@ fn unreadable(error: &KubernetesError) -> Error {
         KubernetesError::NotFound(_) => Error::new(ErrorKind::NotFound, message)
             .hint("create it in the workflow's namespace, or correct `pull.secrets`"),
         KubernetesError::Forbidden(_) => Error::new(ErrorKind::Unauthorized, message)
-            .hint("the operator adds it to the plugin's Role"),
+            .hint("ask the operator to add the Secret to the plugin's Role"),
         KubernetesError::Unusable(_) | KubernetesError::Malformed(_) => {
             Error::new(ErrorKind::InvalidConfig, message)
         }

@@ -110,7 +110,10 @@ fn choose<'a, 'b>(
         ([], _) => format!("`{file}` has no template with `plugin.wasm`"),
         ([only], None) => return Ok(only),
         (_, None) => {
-            format!("`{file}` has several wasm templates; choose one with {file}#NAME: {names}")
+            format!(
+                "`{file}` has several templates with `plugin.wasm`; \
+                 choose one with {file}#NAME: {names}"
+            )
         }
         (_, Some(name)) => {
             let named = candidates
@@ -118,7 +121,9 @@ fn choose<'a, 'b>(
                 .find(|candidate| candidate.template["name"] == name);
             match named {
                 Some(candidate) => return Ok(candidate),
-                None => format!("`{file}` has no wasm template `{name}`; it has {names}"),
+                None => {
+                    format!("`{file}` has no template `{name}` with `plugin.wasm`; it has {names}")
+                }
             }
         }
     };
@@ -218,7 +223,10 @@ spec:
     #[test]
     fn errors_name_the_missing_template_or_value() {
         let error = |text: &str, name| load_text(text, name, &[]).unwrap_err();
-        assert!(error(WORKFLOW, Some("main")).contains("no wasm template `main`; it has say"));
+        assert!(
+            error(WORKFLOW, Some("main"))
+                .contains("no template `main` with `plugin.wasm`; it has say")
+        );
         assert!(
             error(
                 &WORKFLOW.replace("inputs.parameters.n }}", "inputs.parameters.m }}"),

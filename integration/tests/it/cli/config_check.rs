@@ -177,7 +177,9 @@ fn config_check_warns_about_too_little_memory_and_missing_keys() {
         "{warnings}"
     );
     assert!(
-        warnings.contains("the artifact repository names no keys, and the environment has none"),
+        warnings.contains(
+            "the artifact repository names no keys, and the environment has no AWS credentials"
+        ),
         "{warnings}"
     );
     assert!(!run("key").contains("names no keys"));

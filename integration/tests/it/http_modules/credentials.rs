@@ -93,7 +93,7 @@ async fn secrets_supply_passwords_tokens_and_headers() {
             "elsewhere",
             "(401 Unauthorized). The server may require credentials",
         ),
-        ("nowhere", "it does not say for which hosts it is"),
+        ("nowhere", "it does not name its hosts"),
         (
             "empty",
             "it needs `username` and `password`, or `token` alone",

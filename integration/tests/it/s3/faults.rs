@@ -87,7 +87,7 @@ async fn large_uploads_are_multipart_and_aborted_on_failure() {
     );
 }
 
-/// The message names the uploads that failed, and the artifacts that are stored already. An input
+/// The message names the uploads that failed, and the artifacts that are already stored. An input
 /// that is larger than the disk limit is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn upload_errors_name_the_artifacts_already_stored() {
@@ -112,7 +112,7 @@ async fn upload_errors_name_the_artifacts_already_stored() {
     for expected in [
         "output artifact `denied` (key `wf/",
         "; `refused` (key `wf/",
-        "; stored already: `copy` (key `wf/",
+        "; already stored: `copy` (key `wf/",
     ] {
         assert!(message(&node).contains(expected), "{expected}: {node}");
     }

@@ -203,7 +203,7 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
         ),
         (
             json!({"caSecret": select("none")}),
-            "`caSecret` holds no certificates in PEM",
+            "`caSecret` contains no certificates in PEM",
         ),
         (
             json!({"caSecret": select("gone")}),
