@@ -17,8 +17,9 @@
 //! delay, and the next call takes it. If the process dies, the table is lost and the next call
 //! starts a new execution: a step runs at least once.
 //!
-//! An *exclusive* execution belongs to a template with an `id`. Its body names exactly one
-//! execution, so the execution stays in the table while calls hold it, and all calls share it.
+//! An *exclusive* execution belongs to a template with an `id`. The request body with this `id`
+//! names exactly one execution. So the execution stays in the table while calls hold it. All calls
+//! with this body share the execution.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -33,9 +34,9 @@ use super::call_key::CallKey;
 use crate::argo::Reply;
 use crate::executions::CancelHandle;
 
-/// How much earlier than its delay a call may come: the agent's clock and ours differ.
+/// The tolerance for early calls. The agent's clock and this machine's clock can differ.
 const EARLY: Duration = Duration::from_millis(100);
-/// How much later than its delay a call may come before the execution can expire.
+/// The tolerance for late calls. An execution does not expire within this time after its delay.
 pub(super) const LATE: Duration = Duration::from_secs(30);
 
 /// Result of an execution, ready to be sent.
@@ -104,8 +105,8 @@ impl Execution {
     }
 }
 
-/// Counts one execution, and the bytes of its result, towards the totals. Dropping it takes both
-/// off again.
+/// Adds one execution, and the bytes of its result, to the totals. Dropping the value subtracts
+/// both.
 #[derive(Debug)]
 pub(super) struct Usage {
     totals: Arc<Totals>,
@@ -138,12 +139,12 @@ impl Drop for Usage {
 #[derive(Debug)]
 struct Released {
     execution: Arc<Execution>,
-    /// When a call may take the execution: the end of the delay that the last call was told.
+    /// The time from which a call may take the execution: the end of the delay in the last reply.
     visible_at: Instant,
-    /// When the execution is cancelled if no call has taken it.
+    /// The time at which the execution is cancelled, if no call has taken it.
     expires_at: Instant,
-    /// The same for an execution whose own timeout ended it. Argo has failed such a node, and
-    /// makes only the call that is already planned.
+    /// The expiry time of an execution that the template's timeout ended. Argo has already failed
+    /// the node. The agent makes only the next planned call.
     expires_at_if_timed_out: Instant,
 }
 
@@ -169,7 +170,7 @@ impl Table {
         self.totals.executions.load(Ordering::Relaxed)
     }
 
-    /// Bytes of all results that are not delivered.
+    /// The total size of the undelivered results, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.totals.bytes.load(Ordering::Relaxed)
     }
@@ -293,21 +294,24 @@ impl Table {
         drop(released);
         for execution in expired {
             let seconds = execution.started.elapsed().as_secs();
-            tracing::warn!(seconds, "step cancelled: the agent stopped asking for it");
+            tracing::warn!(
+                seconds,
+                "step cancelled: no call of the agent asked for the step within the orphan timeout"
+            );
             execution.cancel.cancel();
         }
     }
 }
 
-/// An execution that a call holds. Dropping it releases the execution for the next call, unless
-/// the result was delivered.
+/// An execution that a call holds. Dropping the value releases the execution for the next call,
+/// unless the result was delivered.
 #[derive(Debug)]
 pub(super) struct Held {
     table: Arc<Table>,
     key: CallKey,
     execution: Arc<Execution>,
     orphan_timeout: Duration,
-    /// The delay that the agent was told, if it was told one.
+    /// The delay in the `requeue` reply. `None` if no such reply was sent.
     delay: Option<Duration>,
 }
 

@@ -113,7 +113,7 @@ impl Executions {
             return Finished::before_the_step(&id, cancelled(Stage::Queue));
         };
         let Some(executor) = executor else {
-            let message = "the executor is not running: see its log";
+            let message = "the executor could not be set up: see its log";
             return Finished::before_the_step(&id, StepError::error(Stage::Queue, message));
         };
         let timeout = step.timeout;

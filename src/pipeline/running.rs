@@ -63,7 +63,7 @@ impl RunningStep {
         self.began = Instant::now();
     }
 
-    /// Makes the directory, and brings the inputs into it.
+    /// Creates the step's directory, and copies the inputs into it.
     pub(super) async fn stage_in(&mut self) -> Result<(), StepError> {
         if !self.module.module.uses_file_system() {
             return Ok(());
@@ -89,7 +89,7 @@ impl RunningStep {
     }
 
     /// Runs the module. The runtime ends the module at the deadline and at the cancellation, and
-    /// reports what the module wrote until then.
+    /// reports the output of the module until then.
     pub(super) async fn run_module(&mut self, tees: Tees) -> Result<Report, StepError> {
         let step = &*self.step;
         let scratch = self.resources.scratch.path();
@@ -129,7 +129,7 @@ impl RunningStep {
             .observe(Stage::Run, ran)
             .await
             .map_err(|error| {
-                let message = format!("the sandbox could not be made: {error:#}");
+                let message = format!("the sandbox could not be created: {error:#}");
                 StepError::error(Stage::Run, message)
             })
     }
@@ -152,7 +152,7 @@ impl RunningStep {
             match self.store_log(log).await {
                 Ok(stored) => outcome.artifacts.push(stored),
                 // The step's own outcome does not change.
-                Err(error) => outcome.add_note(&format!("the log is not kept: {error}")),
+                Err(error) => outcome.add_note(&format!("the log could not be stored: {error}")),
             }
         }
         finish_message(&mut outcome, self.module.digest(), &self.resources.outputs);
@@ -211,7 +211,7 @@ impl RunningStep {
         self.context.stage(Stage::StageOut, stored).await
     }
 
-    /// Gives the directory to the cleaner, and notes how long the step took in its slot.
+    /// Gives the directory to the cleaner, and records the time that the step was in its slot.
     pub(super) fn end(self) {
         if let Some(directory) = self.directory {
             self.resources.cleaner.remove(directory);

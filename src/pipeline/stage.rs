@@ -1,4 +1,4 @@
-//! One stage of a step: its span, its duration, and what ends it early.
+//! One stage of a step: its span, its duration, and its early end.
 //!
 //! All stages of the pipeline go through [`StepContext::stage`] or [`StepContext::observe`], so that
 //! they are traced, measured, cancelled and worded in the same way. `stage` ends the work at the
@@ -16,7 +16,7 @@ use tracing::{Instrument, Span};
 use crate::step::{Stage, Step, StepError};
 use crate::text::units::Time;
 
-/// How long after its deadline or its cancellation a step may take to end itself.
+/// The time that a step gets to end itself after its deadline or its cancellation.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The deadline and the cancellation of a step, as Go's `context.Context` has them.
@@ -138,8 +138,8 @@ impl StepContext {
     /// Like [`stage`](Self::stage). `details` is appended to the message when the deadline ends the
     /// work.
     ///
-    /// This is one function without helpers that take the work: each of them would hold the work
-    /// once more, and the future of a step would grow with each stage.
+    /// This is one function without helpers that take the work: each helper would store the work
+    /// again, so the future of a step would grow with each stage.
     pub(super) async fn stage_with_details<T>(
         &self,
         stage: Stage,

@@ -280,7 +280,7 @@ async fn an_orphaned_step_is_cancelled() {
     assert!(
         executor
             .log()
-            .contains("step cancelled: the agent stopped asking for it"),
+            .contains("step cancelled: no call of the agent asked for the step"),
         "{}",
         executor.log()
     );

@@ -32,15 +32,15 @@ use crate::config::AgentSettings;
 use crate::executions::CancelHandle;
 use crate::step::ExecutionId;
 
-/// Calls that may wait for their executions at the same time. The agent has sixteen workers, and
-/// some must stay free for calls that are answered at once.
+/// The maximum number of calls that wait for their executions at the same time. The agent has
+/// sixteen workers, and some must stay free for calls that are answered at once.
 const MAX_WAITING: usize = 8;
-/// How long any further call waits: most steps end within this time.
+/// The wait of a call beyond `MAX_WAITING`. Most steps end within this time.
 const SHORT_WAIT: Duration = Duration::from_millis(25);
-/// Most executions at the same time. A new call beyond the limit is asked to come back.
+/// The maximum number of executions. A new call beyond the limit gets a `requeue`.
 const MAX_EXECUTIONS: usize = 20_000;
-/// Most bytes of results that are not delivered. A new call beyond the limit is asked to come
-/// back.
+/// The maximum size of all undelivered results, in bytes. A new call beyond the limit gets a
+/// `requeue`.
 const MAX_RESULT_BYTES: usize = 256 << 20;
 /// Time between two searches for executions that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,8 +68,8 @@ pub enum CallReply {
     Done(Delivery),
     /// The agent must call again after this delay.
     Requeue(Duration),
-    /// The execution was abandoned because its workflow has ended. The agent keeps what it knows
-    /// about the node, and stops asking.
+    /// The execution was abandoned because its workflow has ended. The agent keeps its state of the
+    /// node, and stops calling.
     Abandoned,
 }
 
@@ -86,7 +86,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Starts without executions. `shutdown` cancels all executions. Needs a tokio runtime.
+    /// Creates an empty table. `shutdown` cancels all executions. Call this on a tokio runtime.
     pub fn new(settings: AgentSettings, shutdown: CancellationToken) -> Self {
         let table = Arc::new(Table::default());
         let swept = Arc::downgrade(&table);
@@ -108,8 +108,8 @@ impl Calls {
         }
     }
 
-    /// Answers a call: takes the execution that waits for it, or starts one with `start`. A new
-    /// execution gets an id and a handle to cancel it.
+    /// Answers a call: takes the visible execution for this call, or starts an execution with
+    /// `start`. A new execution gets an id and a handle to cancel it.
     ///
     /// If the caller disconnects, the execution continues. While the process stops, the agent is
     /// asked to call again, and the next process runs the step anew.
@@ -121,8 +121,7 @@ impl Calls {
     where
         F: Future<Output = CallResult> + Send + 'static,
     {
-        // A call that waits holds its execution for longer than `LATE`, and the next call may be
-        // late.
+        // The next call can be late by up to `LATE`. So the orphan timeout is at least `LATE`.
         let orphan_timeout = self.settings.orphan_timeout.0;
         let orphan_timeout = orphan_timeout.clamp(adoption::LATE, MAX_ORPHAN_TIMEOUT);
         // The limits stop only new executions. Existing ones must be delivered to free space.
