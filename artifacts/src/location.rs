@@ -72,7 +72,7 @@ impl Location {
         let message = if self.key.len() > LONGEST_KEY {
             format!("the key has more than {LONGEST_KEY} bytes")
         } else if self.key.split('/').any(|part| matches!(part, "." | "..")) {
-            format!("the key `{}` has `.` or `..` between its slashes", self.key)
+            format!("the key `{}` has a segment `.` or `..`", self.key)
         } else {
             return Ok(());
         };

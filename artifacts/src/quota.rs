@@ -22,10 +22,10 @@ pub struct Bounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuotaExceeded {
     /// Too many bytes. The number is the limit for this input.
-    #[error("the artifact is larger than {0} bytes, which the step's limit on its disk leaves")]
+    #[error("the artifact is larger than the {0} bytes that are left of the step's disk limit")]
     Bytes(u64),
     /// Too many files, directories and links. The number is the limit for this input.
-    #[error("the artifact has more than {0} entries, which the step's limit on entries leaves")]
+    #[error("the artifact has more than the {0} entries that are left of the step's entry limit")]
     Entries(u64),
 }
 
@@ -45,7 +45,7 @@ impl From<QuotaExceeded> for Error {
     }
 }
 
-/// Counters of what the inputs of one step use.
+/// Counters of the bytes and entries that the inputs of one step use.
 ///
 /// A zip archive is on the disk as a whole before it is unpacked. Such archives have counters of
 /// their own, with the same bounds.
@@ -63,7 +63,7 @@ struct Usage {
 }
 
 impl Quota {
-    /// A quota of which nothing is used.
+    /// An unused quota.
     pub fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
             bounds,
@@ -101,7 +101,7 @@ impl Share {
         }
     }
 
-    /// The bounds of the quota, with the parts in use.
+    /// The bounds of the whole quota. The parts in use are not subtracted.
     pub(crate) fn bounds(&self) -> Bounds {
         self.quota.bounds
     }

@@ -71,7 +71,7 @@ async fn small_artifacts_round_trip(store: &OtherStore) {
         node["message"]
             .as_str()
             .unwrap()
-            .contains("the bucket names no keys"),
+            .contains("the bucket needs `accessKeySecret` and `secretKeySecret`"),
         "{node}"
     );
 }

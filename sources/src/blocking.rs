@@ -8,6 +8,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Store, "writing to the store broke off").caused_by(error))
+        let message = "a task for blocking work panicked; this is a defect of this program";
+        Err(Error::new(ErrorKind::Store, message).caused_by(error))
     })
 }

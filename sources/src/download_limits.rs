@@ -47,7 +47,7 @@ impl DownloadLimiter {
     /// The permit of the server is acquired first. A download that waits for its server therefore
     /// holds no permit of the total.
     pub(crate) async fn acquire(&self, server: &str) -> Result<DownloadPermit, Error> {
-        let closed = |_| Error::broke_off("waiting for the download of");
+        let closed = |_| Error::task_ended("downloading");
         let server = self.semaphore(server);
         let server = server.acquire_owned().await.map_err(closed)?;
         let total = Arc::clone(&self.total);

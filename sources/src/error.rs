@@ -112,10 +112,12 @@ impl Error {
     }
 
     /// A task of this program ended without a result. `what` names the task: `resolving`.
-    pub(crate) fn broke_off(what: &str) -> Self {
+    pub(crate) fn task_ended(what: &str) -> Self {
         Self::new(
             ErrorKind::Store,
-            format!("{what} the module broke off; this is a defect of this program"),
+            format!(
+                "the task for {what} the module ended without a result; this is a defect of this program"
+            ),
         )
     }
 

@@ -33,7 +33,10 @@ impl Inner {
                 let part: &Part = &resolved.parts[number];
                 store.open(&part.digest, limits.module).ok_or_else(|| {
                     gone = true;
-                    Error::new(ErrorKind::Store, "the store lost a part of the module")
+                    Error::new(
+                        ErrorKind::Store,
+                        "a part of the module is missing in the store",
+                    )
                 })
             };
             let module = match unpack(&resolved, &mut part, limits, permit) {
@@ -80,7 +83,7 @@ impl Inner {
         resolved: &Resolved,
     ) -> Result<FetchedModule, Error> {
         let [part] = resolved.parts.as_slice() else {
-            return Err(Error::broke_off("reading"));
+            return Err(Error::task_ended("reading"));
         };
         let permit = self.memory_permit().await?;
         let bytes = self.read_local(source, resolved, part).await?;
@@ -96,7 +99,7 @@ impl Inner {
         Arc::clone(&self.in_memory)
             .acquire_owned()
             .await
-            .map_err(|_| Error::broke_off("unpacking"))
+            .map_err(|_| Error::task_ended("unpacking"))
     }
 
     /// Reads the file again, and verifies the digest of the first reading.

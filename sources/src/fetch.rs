@@ -5,7 +5,7 @@
 //! digest again when it opens a part. If a part was lost or changed on disk, the part is downloaded
 //! once more.
 //!
-//! A download that breaks off is retried with exponential backoff. If the content of a mirror has
+//! An interrupted download is retried with exponential backoff. If the content of a mirror has
 //! the wrong digest, the part is downloaded from the registry itself.
 //!
 //! [`Sources`](crate::Sources) runs a fetch as a single flight: equal requests share one download.
@@ -99,7 +99,7 @@ impl Inner {
     }
 
     /// Downloads one part into the store. An error before the body is not retried again: the HTTP
-    /// client already retried the request. A body that breaks off is retried.
+    /// client already retried the request. An interrupted body is retried.
     async fn download(
         &self,
         source: &dyn AnySource,
@@ -162,7 +162,7 @@ pub(crate) async fn retry<T, F: Future<Output = Result<T, Error>>>(
     work.retry(backoff)
         .when(Error::retryable_now)
         .notify(|error, delay| {
-            tracing::warn!(%error, ?delay, "the download failed; it is retried");
+            tracing::warn!(%error, ?delay, "the attempt failed and is retried");
         })
         .await
 }

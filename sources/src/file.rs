@@ -1,7 +1,7 @@
 //! Modules in files of this machine.
 //!
-//! The command line may read any file. A server reads files below one directory only, which the
-//! operator opens with `sources.fileRoot`.
+//! The command line may read any file. A server reads files below one directory only: the directory
+//! that the operator sets with `sources.fileRoot`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -44,7 +44,8 @@ impl FileSource {
         let path = reference.path().to_owned();
         let read = tokio::task::spawn_blocking(move || source.read_blocking(&path)).await;
         read.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Store, "reading the file broke off").caused_by(error))
+            let message = "the task that reads the file panicked; this is a defect of this program";
+            Err(Error::new(ErrorKind::Store, message).caused_by(error))
         })
     }
 
@@ -77,7 +78,7 @@ impl FileSource {
                 ErrorKind::Denied,
                 "modules from files are not allowed here",
             )
-            .hint("the operator can open one directory with `sources.fileRoot`")),
+            .hint("ask the operator to set `sources.fileRoot` to the directory of the modules")),
             Access::Any => path.canonicalize().map_err(|error| unreadable(path, error)),
             Access::Below(root) => real_path_below(root, path),
         }
@@ -89,7 +90,7 @@ fn real_path_below(root: &Path, path: &Path) -> Result<PathBuf, Error> {
     let real_root = root.canonicalize().map_err(|error| {
         let message = format!("the directory `{}` cannot be read: {error}", root.display());
         Error::new(ErrorKind::InvalidConfig, message)
-            .hint("the operator corrects `sources.fileRoot`")
+            .hint("ask the operator to correct `sources.fileRoot`")
     })?;
     // The path is checked as text first. The error must not tell the requester whether a file
     // outside the directory exists.
@@ -98,7 +99,7 @@ fn real_path_below(root: &Path, path: &Path) -> Result<PathBuf, Error> {
         .any(|component| component == Component::ParentDir);
     if has_parent || (!path.starts_with(root) && !path.starts_with(&real_root)) {
         let message = format!(
-            "`{}` is outside the directory that the operator opened",
+            "`{}` is outside the directory `sources.fileRoot`",
             path.display()
         );
         return Err(Error::new(ErrorKind::Denied, message));
@@ -109,7 +110,7 @@ fn real_path_below(root: &Path, path: &Path) -> Result<PathBuf, Error> {
         .filter(|real| real.starts_with(&real_root));
     real.ok_or_else(|| {
         let message = format!(
-            "there is no file `{}` in the directory that the operator opened",
+            "there is no file `{}` in the directory `sources.fileRoot`",
             path.display()
         );
         Error::new(ErrorKind::NotFound, message)

@@ -71,12 +71,12 @@ impl Policy {
                 ErrorKind::Denied,
                 "the operator's policy does not allow this module",
             )
-            .hint("the operator sets the policy with `sources.policy`"));
+            .hint("ask the operator to check the rules under `sources.policy`"));
         }
         if reference.pinned().is_none() && any(&self.require_digest) {
             return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module").hint(
                 format!(
-                    "{}; without this policy, for example on your own machine, `wasm-workflow-executor inspect` prints the reference with its digest",
+                    "{}; to get the digest, run `wasm-workflow-executor inspect` on a machine without this policy",
                     reference.how_to_pin()
                 ),
             ));

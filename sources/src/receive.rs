@@ -111,5 +111,5 @@ pub(crate) fn too_large(size: u64, limit: u64) -> Error {
         ErrorKind::TooLarge,
         format!("the module has at least {size} bytes; the limit is {limit}"),
     )
-    .hint("the operator sets `sources.maxModuleSize`")
+    .hint("ask the operator to raise `sources.maxModuleSize`")
 }

@@ -3,7 +3,7 @@
 //! The steps:
 //!
 //! 1. The operator's policy is checked against the reference.
-//! 2. The pull policy decides whether the stored result is used or the origin is asked. Without an
+//! 2. The pull policy decides whether the stored result is used or a request is sent. Without an
 //!    explicit pull policy, a stored result that is fresh by `Cache-Control` is used (RFC 9111).
 //! 3. A locator translates a package name into the reference that has the content (the origin).
 //! 4. The source asks the origin. With a stored result, the source can validate the cache: it sends
@@ -60,7 +60,7 @@ impl Inner {
             reference: reference.clone(),
             ..resolved
         };
-        // The origin can be more exact than the reference: it can have the newest version.
+        // The origin can name a version that the reference does not name.
         self.policy.check(&resolved.origin)?;
         let resolved = self.verify_signatures(source, resolved, &context).await?;
         tracing::info!(
@@ -100,8 +100,8 @@ impl Inner {
         }
         let message = match unverified {
             true => {
-                "is in the store without a verified signature, and the pull policy `Never` does \
-                 not allow to verify it"
+                "is in the store without a verified signature, and the pull policy `Never` \
+                 forbids the request that would verify the signature"
             }
             false => "is not in the store, and the pull policy is `Never`",
         };
@@ -115,8 +115,8 @@ impl Inner {
         source.is_ok_and(|source| self.signatures.is_verified(resolved, source))
     }
 
-    /// The reference that has the content. This is the reference itself, unless a locator
-    /// translates it.
+    /// The origin: the reference that names the content. The origin is `reference` itself, unless
+    /// a locator translates `reference`.
     async fn locate(
         &self,
         reference: &Reference,
@@ -130,7 +130,7 @@ impl Inner {
         Ok(origin)
     }
 
-    /// Resolves at the origin, and once more without mirrors if a mirror may be at fault.
+    /// Asks the origin. Asks again without mirrors if a mirror may have caused the error.
     async fn ask_origin(
         &self,
         source: &dyn AnySource,

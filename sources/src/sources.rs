@@ -100,7 +100,7 @@ impl Sources {
             .resolving
             .join(request, work)
             .await
-            .unwrap_or_else(|| Err(Error::broke_off("resolving")))
+            .unwrap_or_else(|| Err(Error::task_ended("resolving")))
     }
 
     /// Publishes a module in an OCI registry, under the tag of `reference`. Returns the digest of
@@ -149,7 +149,7 @@ impl Sources {
             .fetching
             .join(key, work)
             .await
-            .unwrap_or_else(|| Err(Error::broke_off("fetching")))
+            .unwrap_or_else(|| Err(Error::task_ended("fetching")))
     }
 }
 

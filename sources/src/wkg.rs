@@ -67,7 +67,7 @@ impl Registries {
             .map(String::as_str);
         configured.or(known).ok_or_else(|| {
             Error::new(ErrorKind::InvalidReference, format!("no registry is known for the namespace `{namespace}`"))
-                .hint("the operator names one under `sources.wkg.namespaces`, or `sources.wkg.default` for all")
+                .hint("ask the operator to set `sources.wkg.namespaces` for this namespace, or `sources.wkg.default` for all namespaces")
         })
     }
 }

@@ -198,7 +198,7 @@ mod tests {
             ),
             (
                 "sources: {policy: {deny: ['oci://GHCR.io:443/*']}}",
-                "this registry is written `oci://ghcr.io/*`",
+                "write this registry as `oci://ghcr.io/*`",
             ),
             (
                 "sources: {mirrors: {ghcr.io: [m, m/path]}}",

@@ -184,9 +184,9 @@ fn move_artifact(root: &Dir, directory: &Dir, temporary: &Path, path: &Path) -> 
     let mut entries = directory.entries()?;
     let first = entries.next().transpose()?;
     match (first, entries.next()) {
-        (Some(only), None) if only.file_type()?.is_symlink() => Err(invalid(
-            "the archive holds a link and nothing else".to_owned(),
-        )),
+        (Some(only), None) if only.file_type()?.is_symlink() => {
+            Err(invalid("the archive contains only a link".to_owned()))
+        }
         (Some(only), None) => {
             root.rename(temporary.join(only.file_name()), root, path)?;
             root.remove_dir(temporary)

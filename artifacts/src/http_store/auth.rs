@@ -165,7 +165,7 @@ async fn read_token(response: Response) -> Result<HeaderValue, Error> {
     let mut bytes = Vec::new();
     let mut stream = response.bytes_stream();
     while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|_| token_error("broke the connection off"))?);
+        bytes.extend_from_slice(&chunk.map_err(|_| token_error("closed the connection early"))?);
         if bytes.len() > MAX_TOKEN_BYTES {
             let message = format!("sends more than {MAX_TOKEN_BYTES} bytes");
             return Err(token_error(&message));

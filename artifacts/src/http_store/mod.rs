@@ -136,7 +136,7 @@ impl ArtifactStore for HttpStore {
         let name = self.to_string();
         let stream = response.bytes_stream().map(move |chunk| {
             chunk.map_err(|error| {
-                let message = format!("the connection to {name} broke off");
+                let message = format!("the connection to {name} was interrupted");
                 Error::connection(message, error.without_url())
             })
         });

@@ -56,9 +56,9 @@ impl Secrets<'_> {
                 Ok(SharedCredentialsProvider::new(keys))
             }
             (None, None) if !own_credentials => {
-                let message = "the bucket names no keys, `accessKeySecret` and `secretKeySecret`: \
-                               the executor's own credentials are for workflows' own repositories \
-                               and for the operator's bucket";
+                let message = "the bucket needs `accessKeySecret` and `secretKeySecret`: \
+                               the executor uses its own credentials only for workflows' own \
+                               repositories and for the bucket of `artifacts.repository`";
                 Err(Error::new(ErrorKind::InvalidConfig, message))
             }
             (None, None) => {

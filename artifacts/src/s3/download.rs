@@ -6,9 +6,9 @@
 //! the response must name the same ETag, the same size and the requested first byte. If the server
 //! does not name them, the object is downloaded in one request.
 //!
-//! A part that breaks off is continued after its last byte. The first part is streamed to the
-//! reader while it arrives, so it is not continued: if it breaks off, the transfer fails and is
-//! repeated.
+//! If the download of a part is interrupted, it continues after the last received byte. The first
+//! part is streamed to the reader while it arrives, so its download does not continue: if it is
+//! interrupted, the transfer fails and is repeated.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ use crate::{Body, Error, ErrorKind};
 const PART_BYTES: u64 = 4 << 20;
 /// Parts of one object that are downloaded at the same time. They are held in memory.
 const PARALLEL_PARTS: usize = 4;
-/// A server may send less of a part than requested. A response with less than this counts as broken
-/// off.
+/// A server may send less of a part than requested. A response with fewer bytes than this is
+/// handled as interrupted.
 const LEAST_BYTES: u64 = 64 << 10;
 /// Longest wait for the checksum of the object. The download does not need it.
 const CHECKSUM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,8 +57,8 @@ impl S3Store {
         };
         let length = content_length(&first);
         let Some(range) = first.content_range() else {
-            // The server does not support ranges and sends the whole object. If the length is that
-            // of a part, a proxy may have removed the header, and the response may be a part.
+            // The server does not support ranges and sends the whole object. If the length is
+            // `PART_BYTES`, the response may be a part whose `Content-Range` a proxy removed.
             return match length == Some(PART_BYTES) {
                 true => source.in_one_request().await,
                 false => Ok(Body::new(chunks(first), length)),
@@ -102,7 +102,7 @@ struct Part {
     start: u64,
     end: u64,
     object_size: u64,
-    /// The bytes so far.
+    /// Bytes of the part that were received so far.
     bytes: BytesMut,
 }
 
@@ -119,9 +119,9 @@ impl Part {
 
 /// Reason why the download of a part stopped.
 enum PartError {
-    /// The part broke off and can be continued.
+    /// The download of the part was interrupted and can continue.
     BrokenOff(Error),
-    /// The part cannot be continued.
+    /// The download of the part cannot continue.
     Failed(Error),
 }
 
@@ -137,7 +137,7 @@ impl ObjectSource {
     }
 
     /// The checksum of the whole object, if the server stores one. If the request fails, the
-    /// download continues without.
+    /// download continues without a checksum.
     async fn checksum(&self, e_tag: &str) -> Option<Checksum> {
         let request = self
             .client
@@ -187,12 +187,13 @@ impl ObjectSource {
         parts
             .buffered(PARALLEL_PARTS)
             .map(|part| part.unwrap_or_else(|error| Err(broken_off(error))))
-            // The reader holds one part at a time, so the memory counts as free here.
+            // The permit is released when the reader receives the part: the reader keeps only one
+            // part at a time.
             .map_ok(|(bytes, _permit)| bytes)
             .boxed()
     }
 
-    /// Downloads a part. A part that breaks off is continued.
+    /// Downloads a part. If the download is interrupted, it continues.
     async fn part(
         &self,
         start: u64,
@@ -216,7 +217,11 @@ impl ObjectSource {
             .context(part)
             .when(|error| matches!(error, PartError::BrokenOff(error) if error.retryable()))
             .notify(|_, wait| {
-                tracing::debug!(key = self.key, ?wait, "a part broke off and is continued");
+                tracing::debug!(
+                    key = self.key,
+                    ?wait,
+                    "the download of a part was interrupted and continues"
+                );
             })
             .await;
         match done {
@@ -281,7 +286,7 @@ async fn receive(
         part.bytes
             .extend_from_slice(&chunk.map_err(PartError::BrokenOff)?);
         if part.next_byte() > part.end {
-            let message = "the store sends more bytes than requested";
+            let message = "the store sent more bytes than requested";
             return Err(PartError::Failed(unavailable(message)));
         }
     }
@@ -294,7 +299,7 @@ async fn receive(
     }
 }
 
-/// An empty object has no range that could be sent.
+/// Whether the server refused the range (416). It refuses every range of an empty object.
 fn is_unsatisfiable(error: &SdkError<GetObjectError, HttpResponse>) -> bool {
     error
         .raw_response()
@@ -316,5 +321,5 @@ fn chunks(response: GetObjectOutput) -> ByteStream {
 }
 
 fn broken_off(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::connection("the connection to the store broke off", cause)
+    Error::connection("the connection to the store was interrupted", cause)
 }

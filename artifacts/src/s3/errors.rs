@@ -49,7 +49,7 @@ fn timed_out() -> Error {
 }
 
 fn no_credentials() -> Error {
-    Error::new(ErrorKind::Forbidden, "there are no credentials").with_hint(
+    Error::new(ErrorKind::Forbidden, "no credentials are available for the bucket").with_hint(
         "name `accessKeySecret` and `secretKeySecret`, or give the executor credentials of its own, \
          such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role",
     )
@@ -135,9 +135,7 @@ fn meaning(code: &str, status: u16, what: &str) -> Option<Meaning> {
             Some("create it, or set `createBucketIfNotPresent`"),
         ),
         ("AccessDenied" | "AllAccessDisabled", _) | ("", 401 | 403) => (
-            format!(
-                "access to {what} is denied: the credentials are wrong, or lack the permission"
-            ),
+            format!("access to {what} is denied: the credentials are wrong, or have no permission"),
             None,
         ),
         ("InvalidAccessKeyId" | "NotSignedUp", _) => (
@@ -164,7 +162,7 @@ fn meaning(code: &str, status: u16, what: &str) -> Option<Meaning> {
             (format!("{what} changed while it was read"), None)
         }
         ("SlowDown" | "Throttling", _) => (
-            "the server limits requests, and did so after each retry".to_owned(),
+            "the server limits requests, and all retries failed".to_owned(),
             None,
         ),
         ("PermanentRedirect" | "AuthorizationHeaderMalformed", _) | ("", 301 | 307) => (

@@ -32,7 +32,7 @@ pub(crate) struct MemoryBudget {
     server: Arc<Semaphore>,
 }
 
-/// Permit to use memory. Dropping it releases the memory.
+/// Permit to use memory. Dropping the permit releases the memory.
 #[derive(Debug)]
 pub(super) struct MemoryPermit {
     total: Option<OwnedSemaphorePermit>,
@@ -62,13 +62,13 @@ impl SharedMemory {
 }
 
 impl MemoryBudget {
-    /// Waits until the memory is free. A request for more than the budget of a server gets that
-    /// budget.
+    /// Waits until the memory is free. A request above the budget of the server is
+    /// reduced to this budget.
     pub(super) async fn acquire(&self, bytes: u64) -> MemoryPermit {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES))
             .unwrap_or(SERVER_UNITS)
             .clamp(1, SERVER_UNITS);
-        // The semaphores are never closed, so both permits are there.
+        // The semaphores are never closed, so both calls succeed.
         let server = Arc::clone(&self.server).acquire_many_owned(units).await;
         let total = Arc::clone(&self.total).acquire_many_owned(units).await;
         MemoryPermit {

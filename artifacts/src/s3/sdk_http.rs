@@ -71,7 +71,7 @@ fn into_request(request: HttpRequest) -> Result<reqwest::Request, ConnectorError
     // URLs resolve the segments `.` and `..`, so the request would name another object than its
     // signature.
     if request.url().path() != signed {
-        let message = "a key cannot have `.` or `..` between its slashes";
+        let message = "a key must not have a segment `.` or `..`";
         let error = Error::new(ErrorKind::InvalidConfig, message);
         return Err(ConnectorError::user(error.into()));
     }

@@ -114,7 +114,7 @@ async fn fetch_directory(
         (0, _) => Err(missing),
         (_, Unpack::Tar | Unpack::Zip) => Err(Error::new(
             ErrorKind::Damaged,
-            "an archive was expected, and the key is a directory",
+            "an archive was expected, but the key is a directory",
         )
         .with_hint("set `archive: {none: {}}`")),
         _ => Ok(()),

@@ -31,7 +31,7 @@ pub(super) fn exact_length(stream: ByteStream, length: Option<u64>) -> ByteStrea
             received if received == length => Ok(Bytes::new()),
             received => Err(Error::new(
                 ErrorKind::Unavailable,
-                format!("{received} of {length} bytes arrived"),
+                format!("{received} bytes arrived, but {length} were expected"),
             )),
         }
     });

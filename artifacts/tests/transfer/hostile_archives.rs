@@ -44,7 +44,7 @@ async fn archives_that_lead_out_are_refused_and_leave_nothing() {
         ),
         (
             vec![("l", LINK, "elsewhere")],
-            "the archive holds a link and nothing else",
+            "the archive contains only a link",
         ),
         // The target of each link is inside of the archive, lexically.
         (

@@ -156,7 +156,7 @@ async fn mistakes_in_templates_are_named_with_their_location() {
                 let artifact = json!({"name": "a", "path": "/out/a", "s3": {"key": "a/../b"}});
                 template["outputs"] = json!({"artifacts": [artifact]});
             }),
-            "`template.outputs.artifacts.a`: the key `a/../b` has `.` or `..` between its slashes",
+            "`template.outputs.artifacts.a`: the key `a/../b` has a segment `.` or `..`",
         ),
         (
             with(&|template| {

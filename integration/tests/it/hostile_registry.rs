@@ -315,13 +315,14 @@ async fn a_registry_cannot_redirect_requests_to_other_hosts() {
     });
     let node = run(&registry).await;
     assert!(
-        message(&node).contains("a link-local address, which requests may not reach"),
+        message(&node)
+            .contains("(a link-local address), and requests to such addresses are refused"),
         "{node}"
     );
     let named = registry.host.replace("127.0.0.1", "localhost");
     let node = Executor::start().node(&of(&named)).await;
     assert!(
-        message(&node).contains("this machine, which requests may not reach"),
+        message(&node).contains("(this machine), and requests to such addresses are refused"),
         "the name of this machine: {node}"
     );
     let node = Executor::start()

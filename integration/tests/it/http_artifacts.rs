@@ -191,7 +191,8 @@ async fn http_artifacts_use_credentials_from_secrets() {
         .node(&step(json!({"url": "http://169.254.169.254/latest"}), out))
         .await;
     assert!(
-        message(&node).contains("a link-local address, which requests may not reach"),
+        message(&node)
+            .contains("(a link-local address), and requests to such addresses are refused"),
         "{node}"
     );
     assert!(

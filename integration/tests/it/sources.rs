@@ -113,7 +113,7 @@ async fn missing_and_invalid_modules_are_named_in_the_error() {
         ),
         (
             format!("{host}/two:1"),
-            "the artifact holds 2 modules".to_owned(),
+            "the artifact contains 2 modules".to_owned(),
         ),
         (format!("{host}/tar:1"), "the archive is damaged".to_owned()),
         (
@@ -151,13 +151,14 @@ async fn registries_that_are_down_or_not_allowed_are_errors() {
         .await;
     assert!(
         message(&node)
-            .contains("which requests may not reach. The operator can allow it for this host under `sources.insecure`"),
+            .contains("requests to such addresses are refused. Ask the operator to allow this host under `sources.insecure`"),
         "{node}"
     );
     let metadata = json!({"oci": "169.254.169.254/m:1"});
     let node = Executor::start().node(&of(metadata)).await;
     assert!(
-        message(&node).contains("a link-local address, which requests may not reach"),
+        message(&node)
+            .contains("(a link-local address), and requests to such addresses are refused"),
         "{node}"
     );
 }
@@ -279,7 +280,7 @@ async fn misbehaving_web_servers_are_errors() {
             302,
             redirect,
             vec![],
-            "a link-local address, which requests may not reach",
+            "(a link-local address), and requests to such addresses are refused",
         ),
         (404, HeaderMap::new(), vec![], "has no file `/m.wasm`"),
         (
@@ -332,7 +333,7 @@ async fn modules_from_files_need_permission_of_the_operator() {
         .node(&of(json!("file:///etc/passwd")))
         .await;
     assert!(
-        message(&node).contains("is outside the directory that the operator opened"),
+        message(&node).contains("is outside the directory `sources.fileRoot`"),
         "{node}"
     );
 }

@@ -200,7 +200,7 @@ async fn packages_that_cannot_run_are_errors() {
             "elsewhere",
             "the command `noop` is in another package, `acme/x`. Name that package",
         ),
-        ("files", "carries files beside its module (/data)"),
+        ("files", "contains files beside its module (/data)"),
         ("nothing", "a WEBC of an unknown version"),
     ] {
         let node = executor.node(&of(json!(format!("acme/{package}")))).await;
@@ -281,7 +281,7 @@ async fn archives_of_old_packages_run() {
     for (package, expected) in [
         ("climbs", "`wasmer.toml` is malformed"),
         ("emscripten", "is for `emscripten`, and not for WASI"),
-        ("fs", "carries files beside its module (/data)"),
+        ("fs", "contains files beside its module (/data)"),
     ] {
         let node = executor.node(&of(json!(format!("acme/{package}")))).await;
         assert!(message(&node).contains(expected), "{package}: {node}");

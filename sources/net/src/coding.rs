@@ -134,7 +134,10 @@ impl Coded {
             if self.read > self.decoded.saturating_add(OVERHEAD) {
                 return Err(Error::new(
                     ErrorKind::Protocol,
-                    format!("{}: it has almost no content", self.damaged),
+                    format!(
+                        "{}: the decoded content is smaller than the coded content",
+                        self.damaged
+                    ),
                 ));
             }
             if !decoded.is_empty() {

@@ -55,19 +55,19 @@ fn no_response(url: &Url, error: reqwest::Error) -> Error {
     let message = if error.is_timeout() {
         format!("{origin} does not answer in time")
     } else if cause.contains("InvalidContentType") {
-        let message = format!("{origin} does not speak TLS; it may use plain HTTP");
+        let message = format!("{origin} does not use TLS; the server may use plain HTTP");
         return Error::new(ErrorKind::Unavailable, message)
             .hint(
-                "if the server uses plain HTTP, the operator lists it under `sources.insecure`, \
-                 and its URLs begin with `http://`",
+                "if the server uses plain HTTP, begin its URLs with `http://`, and ask the operator \
+                 to list the server under `sources.insecure`",
             )
             .permanent();
     } else if cause.contains("invalid peer certificate") {
-        let message = format!("{origin} is not trusted ({cause})");
+        let message = format!("the certificate of {origin} is not trusted ({cause})");
         return Error::new(ErrorKind::Unavailable, message)
             .hint(
-                "if the certificate is from a private authority, the operator adds the authority \
-                 under `sources.ca`; a self-signed certificate has no authority",
+                "if a private authority issued the certificate, ask the operator to add the \
+                 authority under `sources.ca`; a self-signed certificate does not work",
             )
             .permanent();
     } else {

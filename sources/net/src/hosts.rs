@@ -24,7 +24,8 @@ use crate::{Error, ErrorKind};
 
 /// The operator's rules for hosts.
 ///
-/// Plain HTTP is allowed to a listed host only. A listed host may also be on this machine.
+/// By default, plain HTTP is allowed only to listed hosts. [`Hosts::in_plain_http`] allows plain
+/// HTTP to all hosts. A listed host may also be on this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     listed: Arc<HashSet<String>>,
@@ -96,7 +97,8 @@ impl Hosts {
             return Ok(());
         }
         let literal = literal_address(url);
-        // Checked before the scheme: no hint may explain how to open a metadata service.
+        // The address is checked before the scheme. Otherwise the hint would explain how to allow
+        // a metadata service.
         if let Some(address) = literal
             && let Some(why) = classify(address)
         {
@@ -105,15 +107,15 @@ impl Hosts {
         if url.scheme() != "https" && !self.plain_http {
             let message = format!("plain HTTP to `{authority}` is not allowed");
             return Err(Error::new(ErrorKind::Denied, message).hint(format!(
-                "use HTTPS; the operator can allow it for this host under `sources.insecure`, or \
-                 with --insecure-registry {authority}"
+                "use HTTPS, or ask the operator to allow plain HTTP for this host under \
+                 `sources.insecure` or with --insecure-registry {authority}"
             )));
         }
-        // The resolver does not see ports: a name that is listed with a port is closed at other
-        // ports.
+        // The resolver does not see ports, so a name that is listed with one port is refused here
+        // with any other port.
         if literal.is_none() && self.contains_host(host) {
             let message = format!(
-                "the operator lists `{host}` as insecure, but not with the port of `{authority}`"
+                "`sources.insecure` lists `{host}`, but not with the port of `{authority}`"
             );
             return Err(Error::new(ErrorKind::Denied, message));
         }
@@ -127,7 +129,7 @@ impl Hosts {
         }
         let message = format!("requests to `{authority}` are not allowed");
         Err(Error::new(ErrorKind::Denied, message)
-            .hint("the operator lists the hosts that may be reached under `sources.policy.hosts`"))
+            .hint("ask the operator to list the host under `sources.policy.hosts`"))
     }
 }
 
@@ -141,13 +143,15 @@ fn literal_address(url: &Url) -> Option<IpAddr> {
 
 /// The error for a host with a forbidden address.
 pub(crate) fn denied(host: &str, address: IpAddr, why: Forbidden) -> Error {
-    let message = format!("`{host}` is {address}, {why}, which requests may not reach");
+    let message = format!(
+        "`{host}` has the address {address} ({why}), and requests to such addresses are refused"
+    );
     let error = Error::new(ErrorKind::Denied, message);
     // A developer's registry may be on this machine. A registry is never at another forbidden
     // address.
     match address.is_loopback() {
         true => error.hint(format!(
-            "the operator can allow it for this host under `sources.insecure`, or with \
+            "ask the operator to allow this host under `sources.insecure` or with \
              --insecure-registry {host}"
         )),
         false => error,

@@ -60,7 +60,7 @@ impl Response {
         let mut rate = None;
         let stream = self.response.bytes_stream().map(move |chunk| {
             let chunk = chunk.map_err(|error| {
-                let message = format!("the connection to {origin} broke off");
+                let message = format!("the connection to {origin} was interrupted");
                 Error::new(ErrorKind::Unavailable, message).caused_by(error.without_url())
             })?;
             // The clock starts with the first chunk: until the caller reads, the server cannot

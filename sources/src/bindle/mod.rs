@@ -48,7 +48,7 @@ impl BindleSource {
     ) -> Result<Response, Error> {
         let server = bindle.named_server().or(self.server.as_ref()).ok_or_else(|| {
             Error::new(ErrorKind::InvalidReference, "no Bindle server is named").hint(
-                "name one with `module: {bindle: {id: …, server: …}}`, or the operator sets `sources.bindle.server`",
+                "name one with `module: {bindle: {id: …, server: …}}`, or ask the operator to set `sources.bindle.server`",
             )
         })?;
         let mut url = server.url(API_PATH, context.http)?;

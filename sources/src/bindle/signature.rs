@@ -103,7 +103,7 @@ pub(super) fn check(invoice: &Invoice, keys: &[TrustedKey]) -> Result<(), Error>
     }
     let message = "no creator or approver with a trusted key signed the bindle";
     Err(Error::new(ErrorKind::Denied, message)
-        .hint("the operator lists the trusted keys under `sources.bindle.keys`"))
+        .hint("ask the operator to add the signer's key under `sources.bindle.keys`"))
 }
 
 /// Whether `key` made the signature of this invoice.

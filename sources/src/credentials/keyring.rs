@@ -56,7 +56,7 @@ impl Keyring {
         let Some(key) = key(name) else {
             tracing::warn!(
                 origin = candidate.origin,
-                "a key of the credentials is not a host; the credential is ignored"
+                "an entry of the credentials does not name a host; the entry is ignored"
             );
             return;
         };

@@ -52,7 +52,7 @@ pub(crate) async fn send(
             &answer,
             what,
             &candidates,
-            "the server may require credentials: name a Secret in the template, or the operator adds `sources.credentials`",
+            "the server may require credentials: name a Secret in the template, or ask the operator to add `sources.credentials`",
         ),
         None => Error::new(
             ErrorKind::Protocol,

@@ -201,7 +201,7 @@ fn realm(
     let malformed = || {
         Error::new(
             ErrorKind::Protocol,
-            format!("registry `{registry}` names no usable token realm"),
+            format!("registry `{registry}` names no valid token server"),
         )
     };
     let realm = challenge.get("realm").ok_or_else(malformed)?;
@@ -222,7 +222,7 @@ fn realm(
             candidate.origin
         );
         return Err(Error::new(ErrorKind::Denied, message).hint(format!(
-            "if `{host}` belongs to the registry, the operator adds `sources.trustedRealms: [\"{host}\"]`"
+            "if `{host}` belongs to the registry, ask the operator to add `sources.trustedRealms: [\"{host}\"]`"
         )));
     }
     Ok(realm)

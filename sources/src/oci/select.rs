@@ -147,20 +147,20 @@ fn only_module(manifest: &Manifest) -> Result<Choice, Error> {
             } else {
                 types.join(", ")
             };
-            Err(Error::new(ErrorKind::Unsupported, format!("the artifact holds no module; its layers are: {found}"))
+            Err(Error::new(ErrorKind::Unsupported, format!("the artifact contains no module; its layers are: {found}"))
                 .hint("publish it with a layer of type `application/wasm`, for example with `wkg oci push`"))
         }
         (_, Some(application)) => Ok(Choice::Spin(application.clone())),
         _ if manifest.config_type() == CNCF_CONFIG => {
             let message = format!(
-                "the artifact holds {} modules, but its format allows one",
+                "the artifact contains {} modules, but its format allows one",
                 modules.len()
             );
             Err(Error::new(ErrorKind::Ambiguous, message)
                 .hint("publish each module as an artifact of its own"))
         }
         _ => Err(ambiguous(
-            &format!("the artifact holds {} modules", modules.len()),
+            &format!("the artifact contains {} modules", modules.len()),
             &modules,
         )),
     }

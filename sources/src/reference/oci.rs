@@ -103,14 +103,14 @@ impl OciReference {
                     path.split([':', '@']).next().unwrap_or(path)
                 });
                 let why = match repository.chars().any(char::is_uppercase) {
-                    true => "the names of repositories are in lower case",
+                    true => "repository names must be in lower case",
                     false => "it must look like `ghcr.io/acme/resize:1.4.0`",
                 };
                 invalid(text, why).caused_by(error)
             })?;
         // The parser reads `Upper/a` as a repository of Docker Hub with an upper-case name.
         if name.repository().chars().any(char::is_uppercase) {
-            return Err(invalid(text, "the names of repositories are in lower case"));
+            return Err(invalid(text, "repository names must be in lower case"));
         }
         let digest = match name.digest() {
             Some(digest) => Some(
@@ -232,20 +232,18 @@ fn check_pattern(pattern: &Pattern<'_>) -> Result<(), PatternError> {
     let canonical = canonical_host(name);
     if canonical != name {
         let rest = pattern.rest();
-        return Err(pattern.error(format!(
-            "this registry is written `oci://{canonical}{rest}`"
-        )));
+        return Err(pattern.error(format!("write this registry as `oci://{canonical}{rest}`")));
     }
     let host = name.split('/').next().unwrap_or_default();
     let is_host = host.contains(['.', ':']) || host == "localhost";
     if !is_host && (name.contains('/') || pattern.is_whole()) && !host.is_empty() {
-        return Err(pattern.error("references to Docker Hub are written `oci://docker.io/…`"));
+        return Err(pattern.error("write references to Docker Hub as `oci://docker.io/…`"));
     }
     let last = name.rsplit('/').next().unwrap_or_default();
     if pattern.is_whole() && !last.contains([':', '@']) {
         let text = pattern.text;
         return Err(pattern.error(format!(
-            "an OCI reference has a tag or a digest; write `{text}:*`"
+            "the pattern must match a tag or a digest, too; write `{text}:*`"
         )));
     }
     Ok(())

@@ -67,7 +67,9 @@ pub fn check_pattern(text: &str) -> Result<(), PatternError> {
         return Err(pattern.error(format!("references begin with {}", subjects.join(", "))));
     }
     if text.contains('#') {
-        return Err(pattern.error("the part of a reference after `#` is not compared"));
+        return Err(pattern.error(
+            "a pattern cannot contain `#`: the part of a reference after `#` is not compared",
+        ));
     }
     SYNTAXES
         .iter()

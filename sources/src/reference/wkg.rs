@@ -46,7 +46,7 @@ impl WkgReference {
             .ok_or_else(|| invalid("it must look like `acme:resize@1.4.0`"))?;
         if !is_kebab(namespace) || !is_kebab(name) {
             return Err(invalid(
-                "its names are lower-case words with hyphens between them",
+                "its names must be lower-case words with hyphens between them",
             ));
         }
         let version = version.map(Version::parse).transpose();
@@ -100,7 +100,7 @@ impl ReferenceKind for WkgReference {
 
 fn check_pattern(pattern: &Pattern<'_>) -> Result<(), PatternError> {
     if pattern.start.starts_with("wkg:/") {
-        return Err(pattern.error("packages are written `wkg:NAMESPACE:NAME`"));
+        return Err(pattern.error("write packages as `wkg:NAMESPACE:NAME`"));
     }
     Ok(())
 }

@@ -88,8 +88,9 @@ impl Store {
                     "`{name}` in `{}` is larger than {max_bytes} bytes",
                     file.display()
                 );
-                return Err(Error::new(ErrorKind::TooLarge, message)
-                    .hint("the operator sets `sources.maxModuleSize`"));
+                return Err(
+                    Error::new(ErrorKind::TooLarge, message).hint("raise `sources.maxModuleSize`")
+                );
             }
             self.import_blob(&digest, &mut entry, file)?;
         }

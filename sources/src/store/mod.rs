@@ -41,7 +41,7 @@ const BLOBS: &str = "blobs-v1";
 const REFERENCES: &str = "references-v4";
 const PACKAGES: &str = "packages-v1";
 const TEMPORARY: &str = "tmp";
-/// Larger content is not read into memory: it is read from its file.
+/// The largest content that is read into memory, in bytes. Larger content is read from its file.
 const IN_MEMORY: u64 = 16 << 20;
 /// The size of the buffer for hashing a file, in bytes.
 const CHUNK: usize = 256 << 10;
@@ -369,8 +369,8 @@ pub(crate) fn mismatch(expected: &Digest, actual: &Digest) -> Error {
         format!("expected content with digest `{expected}`, got `{actual}`"),
     )
     .hint(
-        "check the digest; if the digest is right, the content was changed at the origin or on \
-         the way",
+        "check the digest; if the digest is correct, the content was changed at the origin or \
+         during the transfer",
     )
 }
 

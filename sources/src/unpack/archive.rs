@@ -96,7 +96,7 @@ impl From<untrusted_tar::Error> for Error {
             }
             Reason::TooManyEntries => Self::new(ErrorKind::TooLarge, message),
             Reason::TooManyBytes => Self::new(ErrorKind::Protocol, message).hint(
-                "the operator sets `sources.maxModuleSize`; an archive may hold four times as much",
+                "ask the operator to raise `sources.maxModuleSize`; an archive may contain four times as much",
             ),
             _ => damaged(&io::Error::from(error)),
         }
@@ -180,7 +180,10 @@ mod tests {
         let content = super::super::Content::from(bytes::Bytes::from(archive));
         let error = entries(&content, &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        assert!(error.to_string().contains("holds a sparse file"), "{error}");
+        assert!(
+            error.to_string().contains("contains a sparse file"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl<R: BufRead> Zstd<R> {
                 })) => {
                     let length = u64::from(length);
                     if io::copy(&mut self.source.by_ref().take(length), &mut io::sink())? < length {
-                        return Err(io::Error::other("a frame ends too soon"));
+                        return Err(io::Error::other("a skippable frame is truncated"));
                     }
                 }
                 Err(error) => return Err(io::Error::other(error)),
@@ -137,7 +137,7 @@ mod tests {
                 .unwrap()
                 .read_to_end(&mut none)
                 .is_err(),
-            "a skippable frame ends too soon"
+            "a truncated skippable frame is an error"
         );
     }
 }

@@ -140,7 +140,7 @@ fn choose(paths: &BTreeMap<String, LayerEntry>, wanted: Option<&str>) -> Result<
     match (names.next(), names.next()) {
         (Some((only, _)), None) => Ok(only.clone()),
         (None, _) => {
-            let message = "the archive holds no module: no file in it ends in `.wasm`";
+            let message = "the archive contains no module: no file name ends with `.wasm`";
             Err(Error::new(ErrorKind::Unsupported, message).hint(
                 "if the module of an OCI image has another name, choose it with \
                  `module: {oci: {ref: …, path: …}}`",
@@ -148,7 +148,7 @@ fn choose(paths: &BTreeMap<String, LayerEntry>, wanted: Option<&str>) -> Result<
         }
         (Some(_), Some(_)) => Err(Error::new(
             ErrorKind::Ambiguous,
-            format!("the archive holds several modules: {}", modules(paths)),
+            format!("the archive contains several modules: {}", modules(paths)),
         )
         .hint(
             "choose a module of an OCI image with `module: {oci: {ref: …, path: …}}`; do not put \
@@ -206,7 +206,7 @@ fn refuse_more_files(paths: &BTreeMap<String, LayerEntry>, module: &str) -> Resu
         .join(", ");
     let count = others.len();
     let message = format!(
-        "the image carries {count} files beside its module ({shown}); this version cannot pass \
+        "the image contains {count} files beside its module ({shown}); this version cannot pass \
          them to the module"
     );
     Err(Error::new(ErrorKind::Unsupported, message)
@@ -233,7 +233,7 @@ pub(super) fn file_in(
                     ErrorKind::TooLarge,
                     format!("the module in the image is larger than {limit} bytes"),
                 )
-                .hint("the operator sets `sources.maxModuleSize`"));
+                .hint("ask the operator to raise `sources.maxModuleSize`"));
             }
             // A later entry replaces an earlier entry with the same path.
             found = Some(Bytes::from(bytes));

@@ -291,7 +291,7 @@ fn refuse_files<'a>(mounted: impl Iterator<Item = &'a str>) -> Result<(), Error>
         return Ok(());
     }
     let message = format!(
-        "the package carries files beside its module ({paths}); this version cannot pass them to \
+        "the package contains files beside its module ({paths}); this version cannot pass them to \
          the module"
     );
     Err(Error::new(ErrorKind::Unsupported, message)
@@ -307,5 +307,6 @@ fn unsupported_runner(command: &str, runner: &str) -> Error {
 
 fn in_dependency(command: &str, dependency: &str) -> Error {
     let message = format!("the command `{command}` is in another package, `{dependency}`");
-    Error::new(ErrorKind::Unsupported, message).hint("name that package")
+    Error::new(ErrorKind::Unsupported, message)
+        .hint(format!("name the package `{dependency}` in the reference"))
 }

@@ -7,7 +7,7 @@ pub struct LimitExceeded {
     pub limit: u64,
 }
 
-/// Counters that reading an archive draws from.
+/// Counters that limit the reading of an archive.
 ///
 /// The caller owns the counters, so that several archives can share them: the layers of an image,
 /// or all inputs of a step. Each method is called before the entries or bytes are used.
@@ -22,8 +22,8 @@ pub trait Budget {
     fn take_content_bytes(&mut self, count: u64) -> Result<(), LimitExceeded>;
 }
 
-/// Fixed limits for one archive, or for several that are read one after the other. Reading lowers
-/// them.
+/// Fixed limits for one archive, or for several that are read one after the other. Reading
+/// reduces the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Remaining entries.

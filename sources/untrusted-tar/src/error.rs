@@ -20,14 +20,14 @@ pub enum ErrorKind {
     HeaderTooLarge,
     /// The path of an entry is invalid, or leads out of the archive.
     InvalidPath,
-    /// The archive holds a sparse file, and the caller refuses those.
+    /// The archive contains a sparse file, and the caller refuses sparse files.
     Sparse,
 }
 
 /// An archive cannot be read, or breaks a rule.
 ///
-/// `Error` and [`io::Error`] convert into each other without loss, so an error of the source
-/// survives the way through the `tar` crate.
+/// `Error` and [`io::Error`] convert into each other without loss, so the `tar` crate does
+/// not lose an error of the source.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -61,7 +61,7 @@ impl Error {
         Self::new(ErrorKind::TooManyEntries, message)
     }
 
-    /// More bytes come out of the archive than the limit.
+    /// The archive expands to more bytes than the limit.
     pub fn too_many_bytes(LimitExceeded { limit }: LimitExceeded) -> Self {
         let message = format!("the archive expands to more than {limit} bytes");
         Self::new(ErrorKind::TooManyBytes, message)
@@ -72,7 +72,7 @@ impl Error {
         self.kind
     }
 
-    /// Advice for the reader, if there is any.
+    /// The hint for the user, if the error has a hint.
     pub fn hint(&self) -> Option<&'static str> {
         self.hint
     }

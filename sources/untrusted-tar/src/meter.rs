@@ -17,7 +17,7 @@ impl ByteCount {
         Self(Rc::new(Cell::new(bytes)))
     }
 
-    /// Bytes so far.
+    /// The number of bytes that were counted so far.
     pub fn get(&self) -> u64 {
         self.0.get()
     }
@@ -70,7 +70,8 @@ pub struct ExpansionLimit {
     pub packed: ByteCount,
 }
 
-/// Counts what comes out of one archive against a [`Budget`] and an [`ExpansionLimit`].
+/// Counts the unpacked bytes and entries of one archive against a [`Budget`] and an
+/// [`ExpansionLimit`].
 ///
 /// [`TarReader`](crate::TarReader) uses a meter itself. Readers of other formats can use one
 /// directly.
@@ -118,8 +119,8 @@ impl<B: Budget> Meter<B> {
         self.check_expansion()
     }
 
-    /// Holes of sparse files are in the content alone, headers in the archive alone: the larger
-    /// number is checked.
+    /// Checks the expansion ratio with the larger number: only `content_bytes` includes the holes
+    /// of sparse files, and only `archive_bytes` includes headers.
     fn check_expansion(&self) -> Result<(), Error> {
         let Some(limit) = &self.expansion else {
             return Ok(());

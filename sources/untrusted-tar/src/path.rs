@@ -65,8 +65,8 @@ pub fn resolve_link(directory: &str, target: &str) -> Option<String> {
 }
 
 /// Whether a symbolic link with the path `name` leads out of the directory that `name` is relative
-/// to, or to that directory itself. An absolute target leads out. Other links on the way are not
-/// followed.
+/// to, or to that directory itself. An absolute target leads out. Links inside the path of
+/// the target are not followed.
 pub fn leads_out(name: impl AsRef<Path>, target: &Path) -> bool {
     let mut depth = name.as_ref().components().count().saturating_sub(1);
     for component in target.components() {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn links_out_of_the_archive_are_told_apart() {
+    fn links_out_of_the_archive_are_detected() {
         for (name, target, expected) in [
             ("a/link", "../b", false),
             ("link", "b/../c", false),

@@ -107,8 +107,8 @@ impl<R: Read, B: Budget> TarReader<R, B> {
         self
     }
 
-    /// Calls `each` with every entry, in order. Content that `each` does not read is skipped; it
-    /// counts all the same.
+    /// Calls `each` with every entry, in order. Content that `each` does not read is skipped.
+    /// Skipped content counts, too.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl<R: Read, B: Budget> TarReader<R, B> {
 fn kind(header: &tar::Header, sparse: Sparse) -> Result<Kind, Error> {
     Ok(match header.entry_type() {
         EntryType::GNUSparse if sparse == Sparse::Refuse => {
-            let error = Error::new(ErrorKind::Sparse, "the archive holds a sparse file");
+            let error = Error::new(ErrorKind::Sparse, "the archive contains a sparse file");
             return Err(error.with_hint(
                 "create the archive without sparse files, for example without `--sparse` of GNU tar",
             ));
@@ -163,7 +163,7 @@ fn kind(header: &tar::Header, sparse: Sparse) -> Result<Kind, Error> {
     })
 }
 
-/// One entry of an archive. Reading it gives its content.
+/// One entry of an archive. Reading the entry returns the content of the entry.
 pub struct Entry<'a> {
     kind: Kind,
     path: Vec<u8>,

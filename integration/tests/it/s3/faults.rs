@@ -256,15 +256,12 @@ async fn inputs_share_the_disk_limit() {
         &json!({"archive": {"none": {}}}),
     );
     let node = executor.node(&step).await;
-    assert!(
-        !message(&node).contains("the step's limit on its disk"),
-        "{node}"
-    );
+    assert!(!message(&node).contains("the step's disk limit"), "{node}");
     let inputs = step["inputs"]["artifacts"].as_array_mut().unwrap();
     inputs.push(json!({"name": "more", "path": "/more", "s3": {"key": "in/a"}}));
     let node: Value = executor.node(&step).await;
     assert!(
-        message(&node).contains("bytes, which the step's limit on its disk leaves"),
+        message(&node).contains("bytes that are left of the step's disk limit"),
         "{node}"
     );
     step["inputs"]["artifacts"][1] =

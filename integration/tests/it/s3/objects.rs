@@ -264,7 +264,7 @@ async fn directories_are_stored_as_prefixes_or_archives() {
         ))
         .await;
     assert!(
-        message(&node).contains("an archive was expected, and the key is a directory"),
+        message(&node).contains("an archive was expected, but the key is a directory"),
         "{node}"
     );
 }

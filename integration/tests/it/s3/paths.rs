@@ -141,7 +141,7 @@ async fn outputs_may_not_overwrite_each_other() {
     let node = executor.node(&copy(&elsewhere, &json!({}))).await;
     assert!(
         message(&node)
-            .contains("the executor's own credentials are for workflows' own repositories"),
+            .contains("the executor uses its own credentials only for workflows' own repositories"),
         "{node}"
     );
 }

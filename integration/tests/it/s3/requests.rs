@@ -259,7 +259,7 @@ async fn impossible_bucket_settings_are_errors() {
     for (fields, expected) in [
         (
             json!({}),
-            "there are no credentials: name `accessKeySecret`",
+            "no credentials are available for the bucket: name `accessKeySecret`",
         ),
         (
             json!({"accessKeySecret": {"name": "s", "key": "k"}}),
