@@ -17,7 +17,7 @@ pub struct Config {
     /// loopback address (this machine).
     pub insecure: Vec<String>,
     /// Certificate authorities in PEM, in addition to those of the machine.
-    pub authorities: Vec<String>,
+    pub ca: Vec<String>,
     /// Token servers, `host` or `host:port`, that may receive the credentials of any registry.
     pub trusted_realms: Vec<String>,
     /// The mirrors of each registry. They are tried in order, before the registry itself.
@@ -32,24 +32,24 @@ pub struct Config {
     pub bindle: Bindle,
     /// The directory that `file://` references may read from. `None` refuses all `file://`
     /// references.
-    pub files: Option<PathBuf>,
+    pub file_root: Option<PathBuf>,
     /// The largest size of a module, in bytes.
-    pub max_module_bytes: u64,
+    pub max_module_size: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             insecure: Vec::new(),
-            authorities: Vec::new(),
+            ca: Vec::new(),
             trusted_realms: Vec::new(),
             mirrors: BTreeMap::new(),
             policy: Policy::default(),
             wkg: Registries::default(),
             wapm: Wasmer::default(),
             bindle: Bindle::default(),
-            files: None,
-            max_module_bytes: 256 << 20,
+            file_root: None,
+            max_module_size: 256 << 20,
         }
     }
 }

@@ -66,7 +66,7 @@ impl From<net::Error> for Error {
             inner: Arc::new(Inner {
                 kind: error.kind().into(),
                 message: error.to_string(),
-                hint: error.remedy().map(str::to_owned),
+                hint: error.hint().map(str::to_owned),
                 retryable: error.retryable(),
                 retried: false,
                 source: error.cause(),
@@ -131,7 +131,7 @@ impl Error {
 
     /// Sets the hint: the reader's next action.
     #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
         self.change(|inner| inner.hint = Some(hint.into()))
     }
 
@@ -175,7 +175,7 @@ impl Error {
     }
 
     /// The hint, if the error has one.
-    pub fn remedy(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }
 }

@@ -25,7 +25,7 @@ impl Inner {
         let store = self.store.clone();
         let resolved = resolved.clone();
         let limits = unpack::Limits {
-            module: self.max_module_bytes,
+            module: self.max_module_size,
         };
         blocking(move || {
             let mut gone = false;
@@ -59,7 +59,7 @@ impl Inner {
         let ephemeral = ephemeral.clone();
         let resolved = resolved.clone();
         let limits = unpack::Limits {
-            module: self.max_module_bytes,
+            module: self.max_module_size,
         };
         blocking(move || {
             let gone = |error| {
@@ -89,7 +89,7 @@ impl Inner {
         let bytes = self.read_local(source, resolved, part).await?;
         let resolved = resolved.clone();
         let limits = unpack::Limits {
-            module: self.max_module_bytes,
+            module: self.max_module_size,
         };
         blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits, permit)).await
     }

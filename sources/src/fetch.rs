@@ -19,10 +19,11 @@ use backon::{ExponentialBuilder, Retryable};
 use crate::blocking::blocking;
 use crate::credentials::Keyring;
 use crate::inner::Inner;
+use crate::mirror_fallback::{content_may_differ, with_mirror_fallback};
 use crate::receive::too_large;
 use crate::source::Context;
 use crate::source_table::AnySource;
-use crate::{Error, ErrorKind, FetchedModule, Part, Reference, Requester, Resolved};
+use crate::{Error, ErrorKind, FetchedModule, Part, Requester, Resolved};
 
 /// The number of retries after the first attempt.
 const RETRIES: usize = 2;
@@ -40,11 +41,11 @@ impl Inner {
         let sizes = || resolved.parts.iter().filter_map(|part| part.size);
         let largest = sizes().max().unwrap_or(0);
         let all = sizes().fold(0, u64::saturating_add);
-        if largest > self.max_module_bytes {
-            return Err(too_large(largest, self.max_module_bytes));
+        if largest > self.max_module_size {
+            return Err(too_large(largest, self.max_module_size));
         }
-        if all > self.max_module_bytes.saturating_mul(4) {
-            return Err(too_large(all, self.max_module_bytes));
+        if all > self.max_module_size.saturating_mul(4) {
+            return Err(too_large(all, self.max_module_size));
         }
         let module = if let Some(ephemeral) = &resolved.ephemeral {
             self.unpack_ephemeral(ephemeral, resolved).await?
@@ -88,12 +89,11 @@ impl Inner {
                 continue;
             }
             let context = self.context(keyrings);
-            let mut done = retry(|| self.download(source, resolved, part, &context)).await;
-            if is_mirrors_fault(source, &resolved.origin, &done) {
-                let direct = context.without_mirrors();
-                done = retry(|| self.download(source, resolved, part, &direct)).await;
-            }
-            done?;
+            let download = |context| async move {
+                retry(|| self.download(source, resolved, part, &context)).await
+            };
+            let origin = &resolved.origin;
+            with_mirror_fallback(source, origin, &context, content_may_differ, download).await?;
         }
         Ok(())
     }
@@ -125,31 +125,6 @@ impl Inner {
         }
         blocking(move || writer.commit().map(drop)).await
     }
-}
-
-/// Whether a mirror may have caused the error. The content of a mirror can differ from the content
-/// of its registry.
-pub(crate) fn is_mirrors_fault<T>(
-    source: &dyn AnySource,
-    origin: &Reference,
-    done: &Result<T, Error>,
-) -> bool {
-    let Err(error) = done else { return false };
-    let may_differ = matches!(
-        error.kind(),
-        ErrorKind::DigestMismatch
-            | ErrorKind::Protocol
-            | ErrorKind::TooLarge
-            | ErrorKind::Unsupported
-    );
-    let fault = may_differ && source.has_mirrors(origin);
-    if fault {
-        tracing::warn!(
-            %error,
-            "the content of a mirror may differ from the registry; asking the registry itself"
-        );
-    }
-    fault
 }
 
 /// Retries `work` with exponential backoff, while its error may pass.

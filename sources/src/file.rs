@@ -78,7 +78,9 @@ impl FileSource {
                 ErrorKind::Denied,
                 "modules from files are not allowed here",
             )
-            .hint("ask the operator to set `sources.fileRoot` to the directory of the modules")),
+            .with_hint(
+                "ask the operator to set `sources.fileRoot` to the directory of the modules",
+            )),
             Access::Any => path.canonicalize().map_err(|error| unreadable(path, error)),
             Access::Below(root) => real_path_below(root, path),
         }
@@ -90,7 +92,7 @@ fn real_path_below(root: &Path, path: &Path) -> Result<PathBuf, Error> {
     let real_root = root.canonicalize().map_err(|error| {
         let message = format!("the directory `{}` cannot be read: {error}", root.display());
         Error::new(ErrorKind::InvalidConfig, message)
-            .hint("ask the operator to correct `sources.fileRoot`")
+            .with_hint("ask the operator to correct `sources.fileRoot`")
     })?;
     // The path is checked as text first. The error must not tell the requester whether a file
     // outside the directory exists.

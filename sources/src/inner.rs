@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     pub(crate) trusted_realms: Vec<String>,
     pub(crate) http: Http,
     pub(crate) store: Store,
-    pub(crate) max_module_bytes: u64,
+    pub(crate) max_module_size: u64,
     pub(crate) progress: SharedProgress,
     pub(crate) resolved: Cache<ResolvedKey, Arc<Resolved>>,
     pub(crate) packages: Cache<Digest, Arc<Package>>,
@@ -100,9 +100,9 @@ impl Inner {
             signatures: Signatures::new(&config.policy.signatures)?,
             credentials: Box::new(credentials),
             trusted_realms: config.trusted_realms.clone(),
-            http: Http::new(&hosts, &config.authorities)?,
+            http: Http::new(&hosts, &config.ca)?,
             store,
-            max_module_bytes: config.max_module_bytes,
+            max_module_size: config.max_module_size,
             progress,
             resolved: Cache::builder()
                 .max_capacity(10_000)

@@ -36,6 +36,7 @@
 //! | `unpack/` | archives, layers of images, and packages |
 //! | `policy.rs`, `signatures.rs`, `signer/` | the operator's rules, and signatures |
 //! | `credentials/` | registry credentials from Secrets and configuration files |
+//! | `mirror_fallback.rs` | the fallback from mirrors to the registry itself |
 //! | `download_limits.rs` | the limits on parallel downloads |
 //!
 //! ```
@@ -82,6 +83,7 @@ pub mod file;
 pub mod fuzzing;
 pub mod http;
 mod inner;
+mod mirror_fallback;
 pub mod oci;
 pub mod package;
 pub mod policy;

@@ -71,10 +71,10 @@ impl Policy {
                 ErrorKind::Denied,
                 "the operator's policy does not allow this module",
             )
-            .hint("ask the operator to check the rules under `sources.policy`"));
+            .with_hint("ask the operator to check the rules under `sources.policy`"));
         }
         if reference.pinned().is_none() && any(&self.require_digest) {
-            return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module").hint(
+            return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module").with_hint(
                 format!(
                     "{}; to get the digest, run `wasm-workflow-executor inspect` on a machine without this policy",
                     reference.how_to_pin()

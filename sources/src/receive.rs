@@ -99,7 +99,7 @@ impl Inner {
                 ErrorKind::Protocol,
                 format!("the origin sends more than the {size} bytes that it announced"),
             )),
-            _ if length > self.max_module_bytes => Err(too_large(length, self.max_module_bytes)),
+            _ if length > self.max_module_size => Err(too_large(length, self.max_module_size)),
             _ => Ok(()),
         }
     }
@@ -111,5 +111,5 @@ pub(crate) fn too_large(size: u64, limit: u64) -> Error {
         ErrorKind::TooLarge,
         format!("the module has at least {size} bytes; the limit is {limit}"),
     )
-    .hint("ask the operator to raise `sources.maxModuleSize`")
+    .with_hint("ask the operator to raise `sources.maxModuleSize`")
 }

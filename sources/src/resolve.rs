@@ -16,6 +16,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::inner::{Inner, in_time};
+use crate::mirror_fallback::{content_may_differ, with_mirror_fallback};
 use crate::source::{Context, Resolution};
 use crate::source_table::AnySource;
 use crate::{Error, ErrorKind, PullPolicy, Reference, Request, Resolved, fetch};
@@ -106,7 +107,7 @@ impl Inner {
             false => "is not in the store, and the pull policy is `Never`",
         };
         Err(Error::new(ErrorKind::NotStored, message)
-            .hint("pull it first, or use the pull policy `IfNotPresent`"))
+            .with_hint("pull it first, or use the pull policy `IfNotPresent`"))
     }
 
     /// Whether the signatures were verified against the current rules.
@@ -138,13 +139,12 @@ impl Inner {
         stored: Option<&Resolved>,
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
-        let mut resolved = self.resolve_at(source, origin, stored, context).await;
-        if fetch::is_mirrors_fault(source, origin, &resolved) {
-            let context = context.without_mirrors();
-            resolved = self.resolve_at(source, origin, stored, &context).await;
-        }
+        let resolve =
+            |context| async move { self.resolve_at(source, origin, stored, &context).await };
+        let resolved =
+            with_mirror_fallback(source, origin, context, content_may_differ, resolve).await;
         resolved.map_err(|error| match (stored, error.kind()) {
-            (Some(_), ErrorKind::Unavailable) => error.hint(
+            (Some(_), ErrorKind::Unavailable) => error.with_hint(
                 "an earlier copy is in the store; use the pull policy `IfNotPresent` to run it \
                  without contacting the origin",
             ),
@@ -185,19 +185,16 @@ impl Inner {
         if self.signatures.is_verified(&resolved, source) {
             return Ok(resolved);
         }
-        let mut signed = self.signatures.verify(&resolved, source, context).await;
-        let origin = &resolved.origin;
+        let artifact = &resolved;
+        let verify =
+            |context| async move { self.signatures.verify(artifact, source, &context).await };
         // A mirror may have an artifact without its signatures.
-        let unsigned = matches!(&signed, Err(error) if error.kind() == ErrorKind::Denied)
-            && source.has_mirrors(origin);
-        if unsigned || fetch::is_mirrors_fault(source, origin, &signed) {
-            let context = context.without_mirrors();
-            signed = self.signatures.verify(&resolved, source, &context).await;
-        }
-        Ok(Resolved {
-            signed: signed?,
-            ..resolved
-        })
+        let is_mirrors_fault =
+            |error: &Error| error.kind() == ErrorKind::Denied || content_may_differ(error);
+        let origin = &resolved.origin;
+        let signed =
+            with_mirror_fallback(source, origin, context, is_mirrors_fault, verify).await?;
+        Ok(Resolved { signed, ..resolved })
     }
 
     /// Remembers the result if the content needs no download: the content is already in the store,

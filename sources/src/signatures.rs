@@ -70,7 +70,7 @@ fn keyless(_: &Identity) -> Result<Signer, Error> {
         ErrorKind::InvalidConfig,
         "this program was built without keyless signatures",
     );
-    Err(error.hint(
+    Err(error.with_hint(
         "build the program with `--features keyless`, or sign with a key and add its public key to `keys`",
     ))
 }

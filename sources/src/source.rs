@@ -105,7 +105,7 @@ pub trait Locator: Debug + Send + Sync + 'static {
 }
 
 /// What a source may use for one request.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The guarded HTTP client.
     pub http: &'a Http,

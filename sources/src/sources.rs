@@ -159,7 +159,7 @@ fn all(config: &Config, access: Access) -> Result<SourceTable, Error> {
     let wasmer = WasmerSource::new(config.wapm.registry.clone())?;
     let server = config.bindle.server.clone();
     let bindle = BindleSource::new(server, config.bindle.keys.clone());
-    let files = FileSource::new(access, config.max_module_bytes);
+    let files = FileSource::new(access, config.max_module_size);
     let table = SourceTable::default()
         .source(Arc::clone(&oci))
         .source(Arc::new(HttpSource))
@@ -177,7 +177,7 @@ fn file_access(config: &Config, any_file: bool) -> Result<Access, Error> {
     if any_file {
         return Ok(Access::Any);
     }
-    match &config.files {
+    match &config.file_root {
         None => Ok(Access::Denied),
         Some(root) if root.is_dir() => Ok(Access::Below(root.clone())),
         Some(root) => {

@@ -67,7 +67,7 @@ impl Registries {
             .map(String::as_str);
         configured.or(known).ok_or_else(|| {
             Error::new(ErrorKind::InvalidReference, format!("no registry is known for the namespace `{namespace}`"))
-                .hint("ask the operator to set `sources.wkg.namespaces` for this namespace, or `sources.wkg.default` for all namespaces")
+                .with_hint("ask the operator to set `sources.wkg.namespaces` for this namespace, or `sources.wkg.default` for all namespaces")
         })
     }
 }

@@ -45,8 +45,8 @@ pub enum AppError {
     Executor {
         /// Message with all causes.
         message: String,
-        /// Number of slots that the executor should have.
-        steps: u32,
+        /// What the reader can do about the error.
+        hint: String,
     },
     /// The operating system refuses signal handlers or reports an error of a port.
     #[error(transparent)]
@@ -57,23 +57,27 @@ pub enum AppError {
 }
 
 impl AppError {
+    /// The error of an executor that should have `steps` slots. `message` has all causes.
+    pub(super) fn executor(message: String, steps: u32) -> Self {
+        let hint = format!(
+            "{steps} steps at once need address space and memory mappings; lower \
+             `capacity.steps`, or raise the machine's vm.max_map_count"
+        );
+        Self::Executor { message, hint }
+    }
+
     /// What the reader can do about the error.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<&str> {
         match self {
             Self::NotPrivate(_) => Some(
                 "change its mode and owner, or choose other directories with --cache-dir and \
-                 --scratch-dir"
-                    .to_owned(),
+                 --scratch-dir",
             ),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
-                "another process uses this port; choose other ports with --bind and --admin-bind"
-                    .to_owned(),
+                "another process uses this port; choose other ports with --bind and --admin-bind",
             ),
-            Self::Executor { steps, .. } => Some(format!(
-                "{steps} steps at once need address space and memory mappings; lower \
-                 `capacity.steps`, or raise the machine's vm.max_map_count"
-            )),
-            Self::Sources(error) => error.remedy().map(str::to_owned),
+            Self::Executor { hint, .. } => Some(hint),
+            Self::Sources(error) => error.hint(),
             _ => None,
         }
     }

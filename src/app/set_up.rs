@@ -43,11 +43,8 @@ pub fn set_up(
 ) -> Result<Executor, AppError> {
     let steps = config.capacity.steps;
     let settings = executor_settings(config, directories, steps);
-    let executor =
-        Executor::new(sources, stores, settings).map_err(|error| AppError::Executor {
-            message: format!("{error:#}"),
-            steps,
-        })?;
+    let executor = Executor::new(sources, stores, settings)
+        .map_err(|error| AppError::executor(format!("{error:#}"), steps))?;
     warn_about_directories(&executor, config, directories);
     warn_about_memory(config);
     warn_about_credentials(config);

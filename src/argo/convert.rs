@@ -71,7 +71,7 @@ impl Call {
 
 fn module(wasm: &Wasm) -> Result<Reference, DocumentError> {
     wasm.reference().map_err(|error| {
-        let message = match error.remedy() {
+        let message = match error.hint() {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),
         };

@@ -16,10 +16,10 @@ use crate::kubernetes::{Kubernetes, KubernetesError, Metadata, Resource};
 /// Most bytes of the nodes of a Workflow, uncompressed.
 const MAX_NODES_BYTES: u64 = 64 << 20;
 
-/// A Workflow.
+/// A `Workflow`, the Kubernetes object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Workflow {
+pub struct WorkflowObject {
     /// Metadata of the object.
     pub metadata: Metadata,
     /// Specification, as the author of the workflow wrote it.
@@ -113,13 +113,13 @@ pub struct TemplateRef {
     pub template: String,
 }
 
-impl Resource for Workflow {
+impl Resource for WorkflowObject {
     const API: &'static str = "/apis/argoproj.io/v1alpha1";
     const KIND: &'static str = "Workflow";
     const PLURAL: &'static str = "workflows";
 }
 
-impl Workflow {
+impl WorkflowObject {
     /// Reads a Workflow.
     pub async fn read(
         kubernetes: &Kubernetes,

@@ -9,7 +9,7 @@ use crate::text::DocumentError;
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) message: String,
-    pub(crate) hint: Option<String>,
+    hint: Option<String>,
     pub(crate) exit: Exit,
 }
 
@@ -32,16 +32,21 @@ impl Failure {
     }
 
     /// Adds a hint: what the user can do.
-    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
-        self.hint = Some(hint.to_string());
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
+    }
+
+    /// The hint, if the failure has one.
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        match &self.hint {
+        match self.hint() {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
@@ -57,7 +62,7 @@ impl From<DocumentError> for Failure {
 impl From<sources::Error> for Failure {
     fn from(error: sources::Error) -> Self {
         Self {
-            hint: error.remedy().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
             ..Self::error(error)
         }
     }

@@ -73,7 +73,7 @@ impl Push {
         match oci {
             Some(oci) if !names_registry => {
                 let failure = Failure::usage(format!("`{text}` names no registry"));
-                Err(failure.hint(format!("the full reference would be oci://{oci}")))
+                Err(failure.with_hint(format!("the full reference would be oci://{oci}")))
             }
             Some(oci) if oci.digest().is_none() && oci.select().is_none() => Ok(oci.clone()),
             _ => Err(Failure::usage(format!(

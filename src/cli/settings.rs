@@ -229,7 +229,7 @@ pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
         )));
     }
     text.parse()
-        .map_err(|error: sources::Error| match error.remedy() {
+        .map_err(|error: sources::Error| match error.hint() {
             Some(hint) => Failure::usage(format!("{error}\nhint: {hint}")),
             None => Failure::usage(error),
         })

@@ -109,15 +109,15 @@ impl Sources {
     pub fn library(&self) -> sources::Config {
         sources::Config {
             insecure: self.insecure.clone(),
-            authorities: self.ca.clone(),
+            ca: self.ca.clone(),
             trusted_realms: self.trusted_realms.clone(),
             mirrors: self.mirrors.clone(),
             policy: self.policy.clone(),
             wkg: self.wkg.clone(),
             wapm: self.wapm.clone(),
             bindle: self.bindle.clone(),
-            files: self.file_root.clone(),
-            max_module_bytes: self.max_module_size.0,
+            file_root: self.file_root.clone(),
+            max_module_size: self.max_module_size.0,
         }
     }
 }

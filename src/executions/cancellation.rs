@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::registry::{Owner, Registry, Running};
-use crate::argo::workflow::{Workflow, WorkflowNode};
+use crate::argo::workflow::{WorkflowNode, WorkflowObject};
 use crate::kubernetes::{Kubernetes, KubernetesError};
 use crate::step::ExecutionId;
 
@@ -99,7 +99,7 @@ impl Watcher {
         if skipped_until.is_some_and(|until| *until > Instant::now()) {
             return None;
         }
-        let read = Workflow::read(&self.kubernetes, &name.namespace, &name.name).await;
+        let read = WorkflowObject::read(&self.kubernetes, &name.namespace, &name.name).await;
         let workflow = match read {
             Ok(workflow) => Some(workflow),
             Err(KubernetesError::NotFound(_)) if self.seen.contains(&name) => None,
@@ -157,7 +157,7 @@ impl Watcher {
 #[derive(Debug, Default)]
 struct Snapshot {
     /// The Workflow; `None` if it does not exist.
-    workflow: Option<Workflow>,
+    workflow: Option<WorkflowObject>,
     /// Nodes of the Workflow; `None` if the object does not contain them.
     nodes: Option<BTreeMap<String, WorkflowNode>>,
 }
@@ -181,8 +181,8 @@ impl Reason {
 }
 
 impl Snapshot {
-    fn of(workflow: Option<Workflow>) -> Self {
-        let nodes = workflow.as_ref().and_then(Workflow::nodes);
+    fn of(workflow: Option<WorkflowObject>) -> Self {
+        let nodes = workflow.as_ref().and_then(WorkflowObject::nodes);
         Self { workflow, nodes }
     }
 
@@ -240,7 +240,7 @@ mod tests {
     }
 
     fn reason(workflow: &serde_json::Value, template: &str) -> Option<&'static str> {
-        let workflow: Workflow = serde_json::from_value(workflow.clone()).unwrap();
+        let workflow: WorkflowObject = serde_json::from_value(workflow.clone()).unwrap();
         Snapshot::of(Some(workflow))
             .reason_to_cancel(&owner(template))
             .map(Reason::message)

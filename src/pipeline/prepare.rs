@@ -237,7 +237,7 @@ fn compile_error(reference: &str, error: CompileError) -> StepError {
         }
     };
     StepError::error(Stage::Compile, format!("`{reference}`: {error}"))
-        .hint(hint)
+        .with_hint(hint)
         .caused_by(error)
 }
 

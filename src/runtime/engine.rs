@@ -15,7 +15,7 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig,
 };
 
-use super::host::Host;
+use super::guest_state::GuestState;
 use super::ticker::Ticker;
 use super::wasi_0_1;
 
@@ -42,8 +42,8 @@ pub(super) enum Allocation {
 /// An engine with its linkers.
 pub(super) struct LinkedEngine {
     pub(super) engine: Engine,
-    pub(super) core: Linker<Host>,
-    pub(super) component: ComponentLinker<Host>,
+    pub(super) core: Linker<GuestState>,
+    pub(super) component: ComponentLinker<GuestState>,
 }
 
 /// The pooling engine, the on-demand engine, and the ticker that interrupts guests of both.
@@ -93,15 +93,19 @@ impl LinkedEngine {
             .async_stack_size(ASYNC_STACK);
         let engine = Engine::new(&config)?;
         let mut core = Linker::new(&engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut core, |host: &mut Host| &mut host.wasi)?;
-        wasmtime_wasi::p0::add_to_linker_async(&mut core, |host: &mut Host| &mut host.wasi)?;
+        wasmtime_wasi::p1::add_to_linker_async(&mut core, |state: &mut GuestState| {
+            &mut state.wasi
+        })?;
+        wasmtime_wasi::p0::add_to_linker_async(&mut core, |state: &mut GuestState| {
+            &mut state.wasi
+        })?;
         wasi_0_1::replace(&mut core)?;
         let mut component = ComponentLinker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
         wasmtime_wasi::p3::add_to_linker(&mut component)?;
-        super::bindings::Step::add_to_linker::<Host, wasmtime::component::HasSelf<Host>>(
+        super::bindings::Step::add_to_linker::<GuestState, wasmtime::component::HasSelf<GuestState>>(
             &mut component,
-            |host| host,
+            |state| state,
         )?;
         Ok(Self {
             engine,

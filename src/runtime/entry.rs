@@ -7,20 +7,20 @@ use wasmtime_wasi::{p2, p3};
 use super::bindings::StepPre;
 use super::code::Code;
 use super::engine::LinkedEngine;
-use super::host::Host;
+use super::guest_state::GuestState;
 use super::kind::Kind;
 use super::load_error::{LoadError, clipped};
 
 /// A linked, pre-instantiated module with its entry point.
 pub(super) enum Entry {
     /// Core module with the function `_start`.
-    Core(InstancePre<Host>),
+    Core(InstancePre<GuestState>),
     /// Component with `wasi:cli/run` of WASI 0.2.
-    Command(p2::bindings::CommandPre<Host>),
+    Command(p2::bindings::CommandPre<GuestState>),
     /// Component with `wasi:cli/run` of WASI 0.3.
-    CommandP3(p3::bindings::CommandPre<Host>),
+    CommandP3(p3::bindings::CommandPre<GuestState>),
     /// Component with the function `run` of the step world.
-    Step(StepPre<Host>),
+    Step(StepPre<GuestState>),
 }
 
 impl std::fmt::Debug for Entry {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`Engines`] (with their linkers and the `ticker`), [`Runners`] | the process |
 //! | [`CompiledModule`]: compiled, linked, pre-instantiated | one per module digest |
-//! | wasmtime `Store` with its `host` state | one per step; this is the hot path |
+//! | wasmtime `Store` with its `GuestState` | one per step; this is the hot path |
 //!
 //! Two kinds of work block, and neither blocks the server's async threads:
 //!
@@ -23,7 +23,7 @@ mod compiler;
 mod disk;
 mod engine;
 mod entry;
-mod host;
+mod guest_state;
 mod inspect;
 mod kind;
 mod limiter;

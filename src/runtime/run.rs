@@ -25,7 +25,7 @@ use wasmtime_wasi::I32Exit;
 use super::bindings::wasm_workflow::step::types;
 use super::engine::Engines;
 use super::entry::Entry;
-use super::host::{Host, HostInput};
+use super::guest_state::{GuestInput, GuestState};
 use super::limits::{Deadline, GuestLimits, LimitGuard, Stop};
 use super::module::CompiledModule;
 use super::output::{Captured, Output, Tee};
@@ -112,7 +112,7 @@ pub async fn run(
     ));
     let stdout = Output::new(Arc::clone(&guard), run.stdout.take());
     let stderr = Output::new(Arc::clone(&guard), run.stderr.take());
-    let host = Host::new(HostInput {
+    let state = GuestState::new(GuestInput {
         args: run.args,
         env: run.env,
         stdin: run.stdin,
@@ -121,7 +121,7 @@ pub async fn run(
         stdout: &stdout,
         stderr: &stderr,
     })?;
-    let mut store = new_store(&engines.linked(module.allocation).engine, host, &guard);
+    let mut store = new_store(&engines.linked(module.allocation).engine, state, &guard);
 
     let ticking = engines.ticker.tick();
     let result = tokio::select! {
@@ -163,9 +163,13 @@ fn deadline(run: &Run<'_>) -> Deadline {
     }
 }
 
-fn new_store(engine: &wasmtime::Engine, host: Host, guard: &Arc<LimitGuard>) -> Store<Host> {
-    let mut store = Store::new(engine, host);
-    store.limiter(|host| &mut host.limiter);
+fn new_store(
+    engine: &wasmtime::Engine,
+    state: GuestState,
+    guard: &Arc<LimitGuard>,
+) -> Store<GuestState> {
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.limiter);
     store.set_epoch_deadline(1);
     let guard = Arc::clone(guard);
     let mut is_first_tick = true;
@@ -182,7 +186,7 @@ fn new_store(engine: &wasmtime::Engine, host: Host, guard: &Arc<LimitGuard>) -> 
 }
 
 async fn call(
-    store: &mut Store<Host>,
+    store: &mut Store<GuestState>,
     entry: &Entry,
     invocation: &(dyn Fn() -> Invocation + Sync),
 ) -> wasmtime::Result<Ending> {

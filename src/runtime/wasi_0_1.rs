@@ -21,7 +21,7 @@ use wasmtime_wasi::p0::wasi_unstable::{self, WasiUnstable};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 use wiggle::GuestMemory;
 
-use super::host::Host;
+use super::guest_state::GuestState;
 
 /// Maximum that one call of wasmtime-wasi may allocate for the guest, in bytes.
 const FUEL: usize = 1 << 20;
@@ -86,7 +86,7 @@ macro_rules! replace_poll {
         $linker.func_wrap_async(
             stringify!($version),
             "poll_oneoff",
-            |mut caller: Caller<'_, Host>,
+            |mut caller: Caller<'_, GuestState>,
              (subscriptions, events, count, written): (i32, i32, i32, i32)| {
                 Box::new(async move {
                     let arguments = PollArguments {
@@ -98,11 +98,11 @@ macro_rules! replace_poll {
                     if let Some(errno) = sleep(&mut caller, $layout, arguments).await? {
                         return Ok(errno);
                     }
-                    let (bytes, host) = memory(&mut caller)?.data_and_store_mut(&mut caller);
+                    let (bytes, state) = memory(&mut caller)?.data_and_store_mut(&mut caller);
                     let mut memory = GuestMemory::Unshared(bytes);
-                    $trait::set_hostcall_fuel(&mut host.wasi, FUEL);
+                    $trait::set_hostcall_fuel(&mut state.wasi, FUEL);
                     $version::poll_oneoff(
-                        &mut host.wasi,
+                        &mut state.wasi,
                         &mut memory,
                         subscriptions,
                         events,
@@ -117,7 +117,7 @@ macro_rules! replace_poll {
 }
 
 /// Replaces the functions of wasmtime-wasi in the linker.
-pub(super) fn replace(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(super) fn replace(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     for version in ["wasi_snapshot_preview1", "wasi_unstable"] {
         linker.func_wrap(version, "proc_exit", |code: i32| -> wasmtime::Result<()> {
@@ -135,7 +135,7 @@ pub(super) fn replace(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn memory(caller: &mut Caller<'_, Host>) -> wasmtime::Result<wasmtime::Memory> {
+fn memory(caller: &mut Caller<'_, GuestState>) -> wasmtime::Result<wasmtime::Memory> {
     match caller.get_export("memory") {
         Some(Extern::Memory(memory)) => Ok(memory),
         _ => Err(wasmtime::Error::msg("the module exports no memory")),
@@ -148,7 +148,7 @@ fn memory(caller: &mut Caller<'_, Host>) -> wasmtime::Result<wasmtime::Memory> {
 /// The pointers are checked before the sleep. wasmtime-wasi would block the thread before it writes
 /// the event, so a call with a bad pointer must not be passed on to it either.
 async fn sleep(
-    caller: &mut Caller<'_, Host>,
+    caller: &mut Caller<'_, GuestState>,
     layout: Layout,
     arguments: PollArguments,
 ) -> wasmtime::Result<Option<i32>> {

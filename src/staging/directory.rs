@@ -142,7 +142,7 @@ fn unwritable(scratch: &Path, error: io::Error) -> StepError {
             scratch.display()
         ),
     )
-    .hint("ask the operator to choose another directory with --scratch-dir")
+    .with_hint("ask the operator to choose another directory with --scratch-dir")
     .caused_by(error)
 }
 

@@ -42,8 +42,8 @@ impl StepError {
     /// The error of a module source, in one stage.
     pub fn from_source(stage: Stage, error: &sources::Error) -> Self {
         let this = Self::error(stage, error.to_string()).caused_by(error.clone());
-        match error.remedy() {
-            Some(hint) => this.hint(hint),
+        match error.hint() {
+            Some(hint) => this.with_hint(hint),
             None => this,
         }
     }
@@ -57,7 +57,7 @@ impl StepError {
 
     /// Sets the hint: what the reader can do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -77,6 +77,11 @@ impl StepError {
     /// The phase of the step's outcome: `Failed` or `Error`.
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// The hint, if the error has one.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// Writes a warning with the chain of sources to the log.
@@ -128,7 +133,7 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 /// The message, and the hint as a sentence of its own.
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(hint) = &self.hint else {
+        let Some(hint) = self.hint() else {
             return f.write_str(&self.message);
         };
         let mut rest = hint.chars();
@@ -151,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_hint_is_a_sentence_after_the_message() {
-        let error = StepError::error(Stage::Parse, "the key `a` is unknown").hint("use `b`");
+        let error = StepError::error(Stage::Parse, "the key `a` is unknown").with_hint("use `b`");
         assert_eq!(error.to_string(), "the key `a` is unknown. Use `b`");
     }
 

@@ -26,9 +26,14 @@ impl DocumentError {
 
     /// Adds a hint: what the author of the document can do.
     #[must_use]
-    pub fn hint(mut self, hint: &'static str) -> Self {
+    pub fn with_hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
         self
+    }
+
+    /// The hint, if the error has one.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint
     }
 
     /// Path of the value that has the mistake. For an unknown key, the path of the map around it.
@@ -59,7 +64,7 @@ impl fmt::Display for DocumentError {
             write!(f, "`{}`: ", self.path)?;
         }
         f.write_str(&self.message)?;
-        match self.hint {
+        match self.hint() {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),
         }

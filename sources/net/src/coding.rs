@@ -69,7 +69,7 @@ pub(crate) fn decoded(body: Body, headers: &HeaderMap, origin: &str) -> Result<B
                 "{origin} sends the content coding `{}`, which the request did not ask for",
                 codings.join(", ")
             );
-            return Err(Error::new(ErrorKind::Unsupported, message).hint(
+            return Err(Error::new(ErrorKind::Unsupported, message).with_hint(
                 "configure the server to send the file without a content coding, or with gzip or \
                  deflate",
             ));

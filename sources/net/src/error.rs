@@ -74,7 +74,7 @@ impl Error {
 
     /// Sets the hint: the reader's next action.
     #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
         self.change(|inner| inner.hint = Some(hint.into()))
     }
 
@@ -112,7 +112,7 @@ impl Error {
     }
 
     /// The hint, if the error has one.
-    pub fn remedy(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }
 }

@@ -57,7 +57,7 @@ fn no_response(url: &Url, error: reqwest::Error) -> Error {
     } else if cause.contains("InvalidContentType") {
         let message = format!("{origin} does not use TLS; the server may use plain HTTP");
         return Error::new(ErrorKind::Unavailable, message)
-            .hint(
+            .with_hint(
                 "if the server uses plain HTTP, begin its URLs with `http://`, and ask the operator \
                  to list the server under `sources.insecure`",
             )
@@ -65,7 +65,7 @@ fn no_response(url: &Url, error: reqwest::Error) -> Error {
     } else if cause.contains("invalid peer certificate") {
         let message = format!("the certificate of {origin} is not trusted ({cause})");
         return Error::new(ErrorKind::Unavailable, message)
-            .hint(
+            .with_hint(
                 "if a private authority issued the certificate, ask the operator to add the \
                  authority under `sources.ca`; a self-signed certificate does not work",
             )
@@ -74,7 +74,7 @@ fn no_response(url: &Url, error: reqwest::Error) -> Error {
         format!("{origin} cannot be reached ({cause})")
     };
     Error::new(ErrorKind::Unavailable, message)
-        .hint("check the name and that the server is up and reachable from here")
+        .with_hint("check the name and that the server is up and reachable from here")
         .caused_by(error.without_url())
 }
 

@@ -106,7 +106,7 @@ impl Hosts {
         }
         if url.scheme() != "https" && !self.plain_http {
             let message = format!("plain HTTP to `{authority}` is not allowed");
-            return Err(Error::new(ErrorKind::Denied, message).hint(format!(
+            return Err(Error::new(ErrorKind::Denied, message).with_hint(format!(
                 "use HTTPS, or ask the operator to allow plain HTTP for this host under \
                  `sources.insecure` or with --insecure-registry {authority}"
             )));
@@ -129,7 +129,7 @@ impl Hosts {
         }
         let message = format!("requests to `{authority}` are not allowed");
         Err(Error::new(ErrorKind::Denied, message)
-            .hint("ask the operator to list the host under `sources.policy.hosts`"))
+            .with_hint("ask the operator to list the host under `sources.policy.hosts`"))
     }
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn denied(host: &str, address: IpAddr, why: Forbidden) -> Error {
     // A developer's registry may be on this machine. A registry is never at another forbidden
     // address.
     match address.is_loopback() {
-        true => error.hint(format!(
+        true => error.with_hint(format!(
             "ask the operator to allow this host under `sources.insecure` or with \
              --insecure-registry {host}"
         )),

@@ -47,7 +47,7 @@ impl BindleSource {
         context: &Context<'_>,
     ) -> Result<Response, Error> {
         let server = bindle.named_server().or(self.server.as_ref()).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidReference, "no Bindle server is named").hint(
+            Error::new(ErrorKind::InvalidReference, "no Bindle server is named").with_hint(
                 "name one with `module: {bindle: {id: …, server: …}}`, or ask the operator to set `sources.bindle.server`",
             )
         })?;
@@ -61,9 +61,8 @@ impl BindleSource {
         let answer = preemptive::send(&request, what, context.http, context.keyrings)
             .await
             .map_err(|error| match error.kind() {
-                ErrorKind::Unauthorized => {
-                    error.hint("the bindle may have been yanked, or may require other credentials")
-                }
+                ErrorKind::Unauthorized => error
+                    .with_hint("the bindle may have been yanked, or may require other credentials"),
                 _ => error,
             })?;
         if answer.status.is_success() {
@@ -101,7 +100,7 @@ impl BindleSource {
                 ErrorKind::NotFound,
                 format!("{what} was yanked by its author"),
             )
-            .hint("choose another version"));
+            .with_hint("choose another version"));
         }
         Ok(invoice)
     }

@@ -132,7 +132,7 @@ impl Invoice {
                     ErrorKind::Ambiguous,
                     format!("the bindle has several modules: {names}"),
                 )
-                .hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
+                .with_hint("choose one with `module: {bindle: {id: …, parcel: …}}`"))
             }
         }
     }
@@ -191,7 +191,7 @@ impl Invoice {
         let names: Vec<&str> = modules.map(|label| label.name.as_str()).collect();
         match names.as_slice() {
             [] => error,
-            names => error.hint(format!(
+            names => error.with_hint(format!(
                 "choose one of its other modules with `parcel`: {}",
                 listed(names.iter().copied())
             )),

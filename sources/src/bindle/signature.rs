@@ -92,7 +92,7 @@ pub(super) fn check(invoice: &Invoice, keys: &[TrustedKey]) -> Result<(), Error>
                 "the bindle's signature with the key of `{}` is invalid",
                 trusted.label
             );
-            return Err(Error::new(ErrorKind::Denied, message).hint(
+            return Err(Error::new(ErrorKind::Denied, message).with_hint(
                 "the invoice was changed after it was signed: do not use the bindle until you know why",
             ));
         }
@@ -103,7 +103,7 @@ pub(super) fn check(invoice: &Invoice, keys: &[TrustedKey]) -> Result<(), Error>
     }
     let message = "no creator or approver with a trusted key signed the bindle";
     Err(Error::new(ErrorKind::Denied, message)
-        .hint("ask the operator to add the signer's key under `sources.bindle.keys`"))
+        .with_hint("ask the operator to add the signer's key under `sources.bindle.keys`"))
 }
 
 /// Whether `key` made the signature of this invoice.

@@ -121,7 +121,7 @@ impl Candidate {
         );
         match self.credential {
             Credential::Unobtainable(_) => {
-                error.hint("repair the credential helper, or remove its entries from `credHelpers`, `credsStore` and `auths` in Docker's config.json")
+                error.with_hint("repair the credential helper, or remove its entries from `credHelpers`, `credsStore` and `auths` in Docker's config.json")
             }
             _ => error,
         }

@@ -114,10 +114,10 @@ pub(crate) fn basic(candidate: &Candidate) -> Option<HeaderValue> {
 pub(crate) fn refused(answer: &Response, what: &str, tried: &[Candidate], hint: &str) -> Error {
     let error = Error::from(answer.error(what));
     if tried.is_empty() {
-        return error.hint(hint);
+        return error.with_hint(hint);
     }
     if answer.status.as_u16() == 404 {
-        return error.hint("check the name, and check that the credentials allow access");
+        return error.with_hint("check the name, and check that the credentials allow access");
     }
     let origins = tried
         .iter()
@@ -126,5 +126,5 @@ pub(crate) fn refused(answer: &Response, what: &str, tried: &[Candidate], hint: 
         .join(", ");
     error
         .context(format_args!("with the credentials of {origins}"))
-        .hint("check that the credentials are correct and allow access")
+        .with_hint("check that the credentials are correct and allow access")
 }

@@ -221,7 +221,7 @@ fn realm(
             "registry `{registry}` names the token server `{host}`, which is not known to belong to the registry; the credentials of {} were not sent",
             candidate.origin
         );
-        return Err(Error::new(ErrorKind::Denied, message).hint(format!(
+        return Err(Error::new(ErrorKind::Denied, message).with_hint(format!(
             "if `{host}` belongs to the registry, ask the operator to add `sources.trustedRealms: [\"{host}\"]`"
         )));
     }

@@ -288,7 +288,7 @@ impl Search<'_> {
                 format!("the module has {count} signatures, but none that {rule} requires")
             }
         };
-        Error::new(ErrorKind::Denied, message).hint(
+        Error::new(ErrorKind::Denied, message).with_hint(
             "sign the module with `cosign sign`, or ask the operator which signers are trusted",
         )
     }

@@ -51,7 +51,7 @@ pub struct OciSource {
     headers: Headers,
     mirrors: BTreeMap<String, Vec<String>>,
     /// The hint for a refused request without credentials.
-    remedy: &'static str,
+    hint: &'static str,
 }
 
 impl OciSource {
@@ -60,7 +60,7 @@ impl OciSource {
         Self {
             headers: Headers::for_actions("pull"),
             mirrors,
-            remedy: PULL_HINT,
+            hint: PULL_HINT,
         }
     }
 
@@ -69,7 +69,7 @@ impl OciSource {
         Self {
             headers: Headers::for_actions("pull,push"),
             mirrors: BTreeMap::new(),
-            remedy: PUSH_HINT,
+            hint: PUSH_HINT,
         }
     }
 }
@@ -325,7 +325,7 @@ fn verify(digest: &Digest, bytes: &[u8], what: &str) -> Result<(), Error> {
         ErrorKind::DigestMismatch,
         format!("the content of {what} has another digest: `{actual}`"),
     )
-    .hint(
+    .with_hint(
         "the registry, a mirror or a proxy changed the content: do not use it until you know why",
     ))
 }

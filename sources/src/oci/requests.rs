@@ -111,7 +111,7 @@ impl OciSource {
             Some(answer) if answer.status.as_u16() == 404 && candidates.is_empty() => {
                 answer.error(what).into()
             }
-            Some(answer) => preemptive::refused(&answer, what, &candidates, self.remedy),
+            Some(answer) => preemptive::refused(&answer, what, &candidates, self.hint),
             None => Error::new(
                 ErrorKind::Protocol,
                 format!("no request for {what} was sent to registry `{registry}`"),

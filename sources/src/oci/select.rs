@@ -83,7 +83,7 @@ pub(super) fn child(children: &[Descriptor]) -> Result<&Descriptor, Error> {
     let platforms = real.iter().map(platform).collect::<Vec<_>>().join(", ");
     let message =
         format!("the index has no manifest for WebAssembly; its platforms are: {platforms}");
-    Err(Error::new(ErrorKind::Unsupported, message).hint(
+    Err(Error::new(ErrorKind::Unsupported, message).with_hint(
         "publish a manifest for `wasip1/wasm`, or name a manifest by its digest, `…@sha256:…`",
     ))
 }
@@ -104,7 +104,7 @@ pub(super) fn layer(manifest: &Manifest, select: Option<&Select>) -> Result<Choi
         Some(Select::Path(path)) if !layers.iter().any(|layer| is_archive(&layer.media_type)) => {
             let message = format!("the artifact has no file `{path}`: it is not an image");
             Err(Error::new(ErrorKind::NotFound, message)
-                .hint("leave out `path`, or choose a `layer`"))
+                .with_hint("leave out `path`, or choose a `layer`"))
         }
         Some(Select::Path(_)) => Ok(Choice::Image),
         Some(Select::Layer(wanted)) => named_layer(layers, wanted),
@@ -148,7 +148,7 @@ fn only_module(manifest: &Manifest) -> Result<Choice, Error> {
                 types.join(", ")
             };
             Err(Error::new(ErrorKind::Unsupported, format!("the artifact contains no module; its layers are: {found}"))
-                .hint("publish it with a layer of type `application/wasm`, for example with `wkg oci push`"))
+                .with_hint("publish it with a layer of type `application/wasm`, for example with `wkg oci push`"))
         }
         (_, Some(application)) => Ok(Choice::Spin(application.clone())),
         _ if manifest.config_type() == CNCF_CONFIG => {
@@ -157,7 +157,7 @@ fn only_module(manifest: &Manifest) -> Result<Choice, Error> {
                 modules.len()
             );
             Err(Error::new(ErrorKind::Ambiguous, message)
-                .hint("publish each module as an artifact of its own"))
+                .with_hint("publish each module as an artifact of its own"))
         }
         _ => Err(ambiguous(
             &format!("the artifact contains {} modules", modules.len()),
@@ -221,7 +221,7 @@ fn listed<'a>(layers: impl IntoIterator<Item = &'a Descriptor>) -> String {
 fn ambiguous(what: &str, candidates: &[&Descriptor]) -> Error {
     let message = format!("{what}: {}", listed(candidates.iter().copied()));
     Error::new(ErrorKind::Ambiguous, message)
-        .hint("choose a layer by digest or title: `module: {oci: {ref: …, layer: …}}`")
+        .with_hint("choose a layer by digest or title: `module: {oci: {ref: …, layer: …}}`")
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub(super) fn component(description: &[u8], wanted: Option<&str>) -> Result<Dige
     };
     Err(
         Error::new(kind, format!("{what}; its components are: {ids}"))
-            .hint("choose one with `module: {oci: {ref: …, layer: COMPONENT}}`"),
+            .with_hint("choose one with `module: {oci: {ref: …, layer: COMPONENT}}`"),
     )
 }
 

@@ -59,6 +59,6 @@ impl OciSource {
             ErrorKind::TooLarge,
             format!("the {what} has more than {MAX_TAG_PAGES} pages"),
         )
-        .hint("name a version in the reference"))
+        .with_hint("name a version in the reference"))
     }
 }

@@ -89,7 +89,7 @@ impl RequiredSignature {
             self.rule
         );
         Error::new(ErrorKind::Denied, message)
-            .hint("push the module to an OCI registry, and sign it with `cosign sign`")
+            .with_hint("push the module to an OCI registry, and sign it with `cosign sign`")
     }
 }
 

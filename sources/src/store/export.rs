@@ -88,9 +88,8 @@ impl Store {
                     "`{name}` in `{}` is larger than {max_bytes} bytes",
                     file.display()
                 );
-                return Err(
-                    Error::new(ErrorKind::TooLarge, message).hint("raise `sources.maxModuleSize`")
-                );
+                return Err(Error::new(ErrorKind::TooLarge, message)
+                    .with_hint("raise `sources.maxModuleSize`"));
             }
             self.import_blob(&digest, &mut entry, file)?;
         }
@@ -169,7 +168,7 @@ fn unreadable(file: &Path, what: &str) -> Error {
         ErrorKind::Store,
         format!("`{}` cannot be imported: {what}", file.display()),
     )
-    .hint("the file must be written by `cache export`")
+    .with_hint("the file must be written by `cache export`")
 }
 
 fn unwritable(file: &Path, error: &io::Error) -> Error {

@@ -253,7 +253,7 @@ impl Store {
                 self.root.display()
             ),
         )
-        .hint("choose another directory with --cache-dir, or make this one writable")
+        .with_hint("choose another directory with --cache-dir, or make this one writable")
         .caused_by(error)
     }
 }
@@ -368,7 +368,7 @@ pub(crate) fn mismatch(expected: &Digest, actual: &Digest) -> Error {
         ErrorKind::DigestMismatch,
         format!("expected content with digest `{expected}`, got `{actual}`"),
     )
-    .hint(
+    .with_hint(
         "check the digest; if the digest is correct, the content was changed at the origin or \
          during the transfer",
     )

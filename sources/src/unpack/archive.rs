@@ -90,12 +90,12 @@ impl From<untrusted_tar::Error> for Error {
             Reason::Sparse => {
                 let converted = Self::new(ErrorKind::Unsupported, message);
                 match error.hint() {
-                    Some(hint) => converted.hint(hint),
+                    Some(hint) => converted.with_hint(hint),
                     None => converted,
                 }
             }
             Reason::TooManyEntries => Self::new(ErrorKind::TooLarge, message),
-            Reason::TooManyBytes => Self::new(ErrorKind::Protocol, message).hint(
+            Reason::TooManyBytes => Self::new(ErrorKind::Protocol, message).with_hint(
                 "ask the operator to raise `sources.maxModuleSize`; an archive may contain four times as much",
             ),
             _ => damaged(&io::Error::from(error)),

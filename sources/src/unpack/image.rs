@@ -141,7 +141,7 @@ fn choose(paths: &BTreeMap<String, LayerEntry>, wanted: Option<&str>) -> Result<
         (Some((only, _)), None) => Ok(only.clone()),
         (None, _) => {
             let message = "the archive contains no module: no file name ends with `.wasm`";
-            Err(Error::new(ErrorKind::Unsupported, message).hint(
+            Err(Error::new(ErrorKind::Unsupported, message).with_hint(
                 "if the module of an OCI image has another name, choose it with \
                  `module: {oci: {ref: …, path: …}}`",
             ))
@@ -150,7 +150,7 @@ fn choose(paths: &BTreeMap<String, LayerEntry>, wanted: Option<&str>) -> Result<
             ErrorKind::Ambiguous,
             format!("the archive contains several modules: {}", modules(paths)),
         )
-        .hint(
+        .with_hint(
             "choose a module of an OCI image with `module: {oci: {ref: …, path: …}}`; do not put \
              several modules into another archive",
         )),
@@ -210,7 +210,7 @@ fn refuse_more_files(paths: &BTreeMap<String, LayerEntry>, module: &str) -> Resu
          them to the module"
     );
     Err(Error::new(ErrorKind::Unsupported, message)
-        .hint("publish the module alone, or pass the files as artifacts"))
+        .with_hint("publish the module alone, or pass the files as artifacts"))
 }
 
 /// The content of the file `wanted` in an archive. `None` if there is no such file.
@@ -233,7 +233,7 @@ pub(super) fn file_in(
                     ErrorKind::TooLarge,
                     format!("the module in the image is larger than {limit} bytes"),
                 )
-                .hint("ask the operator to raise `sources.maxModuleSize`"));
+                .with_hint("ask the operator to raise `sources.maxModuleSize`"));
             }
             // A later entry replaces an earlier entry with the same path.
             found = Some(Bytes::from(bytes));

@@ -85,7 +85,7 @@ fn bomb(limit: u64) -> Error {
         ErrorKind::TooLarge,
         format!("the archive expands to more than {limit} bytes"),
     )
-    .hint("ask the operator to raise `sources.maxModuleSize`; an archive may contain four times as much")
+    .with_hint("ask the operator to raise `sources.maxModuleSize`; an archive may contain four times as much")
 }
 
 #[cfg(test)]

@@ -280,7 +280,7 @@ fn choose<'a>(
             ErrorKind::Ambiguous,
             format!("the package has several commands: {}", listed()),
         )
-        .hint("choose one with `module: {wapm: {package: …, command: …}}`")),
+        .with_hint("choose one with `module: {wapm: {package: …, command: …}}`")),
     }
 }
 
@@ -295,7 +295,7 @@ fn refuse_files<'a>(mounted: impl Iterator<Item = &'a str>) -> Result<(), Error>
          the module"
     );
     Err(Error::new(ErrorKind::Unsupported, message)
-        .hint("publish the module alone, or pass the files as artifacts"))
+        .with_hint("publish the module alone, or pass the files as artifacts"))
 }
 
 fn unsupported_runner(command: &str, runner: &str) -> Error {
@@ -308,5 +308,5 @@ fn unsupported_runner(command: &str, runner: &str) -> Error {
 fn in_dependency(command: &str, dependency: &str) -> Error {
     let message = format!("the command `{command}` is in another package, `{dependency}`");
     Error::new(ErrorKind::Unsupported, message)
-        .hint(format!("name the package `{dependency}` in the reference"))
+        .with_hint(format!("name the package `{dependency}` in the reference"))
 }

@@ -187,7 +187,7 @@ impl WasmerSource {
                 ErrorKind::NotFound,
                 format!("`{shown}` has no {what}"),
             )
-            .hint(
+            .with_hint(
                 "check the name; for a private package, a token for the registry's host is needed",
             )),
         }
@@ -215,7 +215,7 @@ impl PackageVersion {
                 ErrorKind::NotFound,
                 format!("{what} was archived by its owner"),
             )
-            .hint("choose another version"));
+            .with_hint("choose another version"));
         }
         let malformed = |why: &str| {
             Error::new(

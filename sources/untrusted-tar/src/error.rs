@@ -48,6 +48,7 @@ impl Error {
         }
     }
 
+    #[must_use]
     pub(crate) fn with_hint(self, hint: &'static str) -> Self {
         Self {
             hint: Some(hint),

@@ -80,7 +80,7 @@ fn read(source: &SecretSource, origin: &str) -> Result<SecretString, Error> {
             ErrorKind::InvalidConfig,
             format!("{origin}: `{from}`: {error}"),
         )
-        .hint("the program reads the secret from there when it starts")
+        .with_hint("the program reads the secret from there when it starts")
     })?;
     // Editors end files with a newline, which is not part of a token.
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))

@@ -84,7 +84,7 @@ impl Credentials {
         let Some(kubernetes) = &self.kubernetes else {
             let message =
                 format!("Secret `{name}` cannot be read: there is no access to the Kubernetes API");
-            return Err(Error::new(ErrorKind::InvalidConfig, message).hint(
+            return Err(Error::new(ErrorKind::InvalidConfig, message).with_hint(
                 "ask the operator to install the plugin with API access, or to set \
                  `sources.credentials` or DOCKER_AUTH_CONFIG",
             ));
@@ -161,9 +161,9 @@ fn unreadable(error: &KubernetesError) -> Error {
     let message = error.to_string();
     match error {
         KubernetesError::NotFound(_) => Error::new(ErrorKind::NotFound, message)
-            .hint("create it in the workflow's namespace, or correct `pull.secrets`"),
+            .with_hint("create it in the workflow's namespace, or correct `pull.secrets`"),
         KubernetesError::Forbidden(_) => Error::new(ErrorKind::Unauthorized, message)
-            .hint("ask the operator to add the Secret to the plugin's Role"),
+            .with_hint("ask the operator to add the Secret to the plugin's Role"),
         KubernetesError::Unusable(_) | KubernetesError::Malformed(_) => {
             Error::new(ErrorKind::InvalidConfig, message)
         }

@@ -25,7 +25,7 @@ pub(super) fn keyring(secret: &Secret, name: &str) -> Result<Keyring, Error> {
             let credential = credential(secret).map_err(|error| invalid(&error))?;
             let keyring = for_annotated_hosts(secret, name, &credential);
             if keyring.is_empty() {
-                return Err(invalid(&"it does not name its hosts").hint(format!(
+                return Err(invalid(&"it does not name its hosts").with_hint(format!(
                     "annotate it with `{HOSTS}: HOST[:PORT][/PATH],…`: \
                      a password is sent to no other host"
                 )));

@@ -52,7 +52,7 @@ pub struct Wasm {
 pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
     config_reader::read(wasm, PATH).map_err(|error| match error.path() {
         PATH if error.is_unknown_key() => {
-            error.hint("if the module reads it as an option, move it under `options`")
+            error.with_hint("if the module reads it as an option, move it under `options`")
         }
         _ => error,
     })

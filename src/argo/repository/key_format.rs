@@ -15,7 +15,7 @@ pub(super) type Variables = BTreeMap<String, String>;
 const STRFTIME: &str = "aAbBcdDFhHIjkLlmMnprRsStTuUvVwWxXyYzZ";
 
 /// The variables that have a value in this Workflow (Argo's `docs/variables.md`).
-pub(super) fn variables(workflow: &workflow::Workflow) -> Variables {
+pub(super) fn variables(workflow: &workflow::WorkflowObject) -> Variables {
     let mut variables = Variables::new();
     for parameter in &workflow.spec.arguments.parameters {
         let value = parameter.value.clone().unwrap_or_default();
@@ -114,7 +114,7 @@ mod tests {
             namespace: "argo".to_owned(),
             uid: "u".to_owned(),
         };
-        let read: workflow::Workflow = serde_json::from_value(serde_json::json!({
+        let read: workflow::WorkflowObject = serde_json::from_value(serde_json::json!({
             "metadata": {"creationTimestamp": "2026-03-09T07:05:00Z", "labels": {"team": "a"}},
             "spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}]}},
         }))

@@ -28,11 +28,12 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
 pub(super) async fn workflow(
     kubernetes: &Kubernetes,
     workflow: &Workflow,
-) -> Result<Option<workflow::Workflow>, RepositoryError> {
+) -> Result<Option<workflow::WorkflowObject>, RepositoryError> {
     let mut attempt = 1;
     loop {
         let last = attempt == ATTEMPTS;
-        let read = workflow::Workflow::read(kubernetes, &workflow.namespace, &workflow.name).await;
+        let read =
+            workflow::WorkflowObject::read(kubernetes, &workflow.namespace, &workflow.name).await;
         match read {
             Ok(read) if last || read.status.artifact_repository_ref.is_some() => {
                 return Ok(Some(read));

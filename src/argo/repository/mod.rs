@@ -165,7 +165,7 @@ impl Repositories {
     async fn repository(
         &self,
         workflow: &Workflow,
-        read: Option<workflow::Workflow>,
+        read: Option<workflow::WorkflowObject>,
     ) -> Result<Option<ArtifactRepository>, RepositoryError> {
         let (status, reference) = read
             .map(|read| (read.status, read.spec.artifact_repository_ref))

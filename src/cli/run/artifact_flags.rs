@@ -66,7 +66,7 @@ fn no_guest_path(name: &str, host: &str, declared: &[&str]) -> Failure {
             declared.join(", ")
         )),
     };
-    failure.hint(hint)
+    failure.with_hint(hint)
 }
 
 /// The file or directory as an object: its parent is the store, its name is the key.

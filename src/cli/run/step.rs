@@ -139,7 +139,7 @@ fn within<T: Copy + PartialOrd + fmt::Display>(
         Some(requested) if requested > allowed => Err(Failure::usage(format!(
             "--limit-{name} {requested} is above `limits.{name}` of the configuration, {allowed}"
         ))
-        .hint("`config check` prints the configuration in force")),
+        .with_hint("`config check` prints the configuration in force")),
         requested => Ok(requested),
     }
 }

@@ -66,7 +66,7 @@ fn read(file: &Path) -> Result<Vec<Value>, Failure> {
     })?;
     let text = String::from_utf8(bytes).map_err(|_| {
         Failure::usage(format!("--template: `{shown}` is not a YAML file"))
-            .hint("to run a module, name it without --template")
+            .with_hint("to run a module, name it without --template")
     })?;
     yaml::documents(&text)
         .map_err(|error| Failure::usage(format!("--template: `{shown}` is not YAML: {error}")))

@@ -107,16 +107,16 @@ fn replace(text: &str, variables: &BTreeMap<String, String>) -> Result<String, F
 fn no_value(name: &str) -> Failure {
     let failure = Failure::usage(format!("the variable `{{{{{name}}}}}` has no value"));
     if let Some(parameter) = name.strip_prefix("inputs.parameters.") {
-        return failure.hint(format!(
+        return failure.with_hint(format!(
             "set it with -p {parameter}=VALUE; the template must declare it under `inputs.parameters`"
         ));
     }
     if let Some(parameter) = name.strip_prefix("workflow.parameters.") {
-        return failure.hint(format!(
+        return failure.with_hint(format!(
             "set it with -p {parameter}=VALUE, or with a `default` in the file"
         ));
     }
-    failure.hint(
+    failure.with_hint(
         "outside a cluster only parameters, paths of artifacts, and the names of the workflow \
          and the node have values",
     )

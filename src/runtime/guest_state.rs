@@ -1,7 +1,7 @@
 //! The state of one step on the host's side of the sandbox.
 //!
-//! wasmtime keeps a [`Host`] as the data of the step's `Store`, and host functions get access to
-//! it. It holds everything that the guest can reach:
+//! wasmtime keeps a [`GuestState`] as the data of the step's `Store`, and host functions get access
+//! to it. It holds everything that the guest can reach:
 //!
 //! - arguments, environment variables and standard streams. The environment of this process is not
 //!   passed on;
@@ -11,8 +11,8 @@
 //! WASI 0.2 and 0.3 also have sockets. `WasiCtxBuilder` denies all addresses by default, and this
 //! file does not change that.
 //!
-//! A `Host` is made for each step, so it must be made fast. Nothing here may read configuration.
-//! Only the open of the step's directory may block.
+//! A `GuestState` is made for each step, so it must be made fast. Nothing here may read
+//! configuration. Only the open of the step's directory may block.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,13 +32,13 @@ use super::output::Output;
 const HANDLES: usize = 1024;
 
 /// The data of a step's `Store`.
-pub(super) struct Host {
+pub(super) struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     pub(super) limiter: Limiter,
 }
 
 /// Everything that the guest of one step can see.
-pub(super) struct HostInput<'a> {
+pub(super) struct GuestInput<'a> {
     /// Arguments, the program's name first.
     pub(super) args: &'a [String],
     /// Environment variables, as pairs of name and value.
@@ -51,9 +51,9 @@ pub(super) struct HostInput<'a> {
     pub(super) stderr: &'a Output,
 }
 
-impl Host {
+impl GuestState {
     /// The sandbox of one step. Fails when the step's directory cannot be opened.
-    pub(super) fn new(input: HostInput<'_>) -> wasmtime::Result<Self> {
+    pub(super) fn new(input: GuestInput<'_>) -> wasmtime::Result<Self> {
         let mut builder = WasiCtxBuilder::new();
         builder
             // Guests run on threads that may block, so a file call needs no second thread. The file
@@ -78,10 +78,10 @@ impl Host {
     }
 }
 
-impl WasiView for Host {
+impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
     }
 }
 
-impl types::Host for Host {}
+impl types::Host for GuestState {}
