@@ -101,10 +101,10 @@ impl Inner {
         }
         let message = match unverified {
             true => {
-                "is in the store without a verified signature, and the pull policy `Never` \
-                 forbids the request that would verify the signature"
+                "the module is in the store without a verified signature, and the pull policy \
+                 `Never` forbids the request that would verify the signature"
             }
-            false => "is not in the store, and the pull policy is `Never`",
+            false => "the module is not in the store, and the pull policy is `Never`",
         };
         Err(Error::new(ErrorKind::NotStored, message)
             .with_hint("pull it first, or use the pull policy `IfNotPresent`"))

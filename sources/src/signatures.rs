@@ -26,8 +26,15 @@ struct Rule {
 impl Rule {
     fn new(index: usize, rule: &SignatureRule) -> Result<Self, Error> {
         let name = format!("`sources.policy.signatures[{index}]`");
-        if rule.references.is_empty() || (rule.keys.is_empty() && rule.keyless.is_none()) {
-            let message = format!("{name} needs `references`, and `keys` or `keyless`");
+        let missing = match rule.references.is_empty() {
+            true => Some("`references`: patterns of the modules that need the signature"),
+            false if rule.keys.is_empty() && rule.keyless.is_none() => {
+                Some("`keys` or `keyless`: the signers that the rule accepts")
+            }
+            false => None,
+        };
+        if let Some(missing) = missing {
+            let message = format!("{name} needs {missing}");
             return Err(Error::new(ErrorKind::InvalidConfig, message));
         }
         let keys = rule.keys.iter();

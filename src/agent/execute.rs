@@ -17,7 +17,7 @@ use super::api::Api;
 use super::call_key::CallKey;
 use super::calls::{CallInfo, CallReply};
 use super::delivery::Delivery;
-use crate::argo::{self, Call, Reply};
+use crate::argo::{self, Call, Reply, RequestNames};
 use crate::executions::Finished;
 
 /// Largest request body. Kubernetes stores no object over about 1.5 MB, so no template is larger.
@@ -36,18 +36,26 @@ pub(super) async fn execute(
     }
     let body = match read(body).await {
         Ok(body) => body,
-        Err(error) => return Json(refused(error.to_string())).into_response(),
+        Err(error) => {
+            let names = RequestNames::default();
+            return Json(refused(error.to_string(), &names)).into_response();
+        }
     };
     match argo::parse(&body) {
         Ok(None) => Json(Reply::not_mine()).into_response(),
         Ok(Some(call)) => answer(api, call, &body).await,
-        Err(error) => Json(refused(error.to_string())).into_response(),
+        Err(error) => Json(refused(error.to_string(), &argo::names(&body))).into_response(),
     }
 }
 
 /// The reply to a request that starts no execution.
-fn refused(message: String) -> Reply {
-    tracing::info!(reason = message, "request refused");
+fn refused(message: String, names: &RequestNames) -> Reply {
+    tracing::info!(
+        workflow = names.workflow,
+        template = names.template,
+        reason = message,
+        "request refused"
+    );
     Reply::error(message)
 }
 

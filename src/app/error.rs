@@ -78,6 +78,10 @@ impl AppError {
             ),
             Self::Executor { hint, .. } => Some(hint),
             Self::Sources(error) => error.hint(),
+            Self::Kubeconfig(_) => Some(
+                "correct the file, or name another one with --kubeconfig \
+                 (WASM_WORKFLOW_KUBECONFIG)",
+            ),
             _ => None,
         }
     }

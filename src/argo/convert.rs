@@ -47,7 +47,7 @@ impl Call {
         let undeclared_artifacts = outputs::undeclared(context)?;
         let output_artifacts = outputs::artifacts(&template, context, logs.as_ref())?;
         let step = Step {
-            parameters: inputs::parameters(&template)?,
+            parameters: inputs::parameters(&template, context)?,
             output_parameters: outputs::parameters(&template)?,
             inputs,
             output_artifacts,

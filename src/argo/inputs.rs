@@ -8,22 +8,36 @@ use crate::step::{InputArtifact, Parameter};
 use crate::text::DocumentError;
 
 /// The input parameters with their values.
-pub(super) fn parameters(template: &Template) -> Result<Vec<Parameter>, DocumentError> {
-    template.inputs.parameters.iter().map(parameter).collect()
+pub(super) fn parameters(
+    template: &Template,
+    context: &ArtifactContext,
+) -> Result<Vec<Parameter>, DocumentError> {
+    template
+        .inputs
+        .parameters
+        .iter()
+        .map(|declared| parameter(declared, context.local))
+        .collect()
 }
 
-fn parameter(declared: &InputParameter) -> Result<Parameter, DocumentError> {
+/// The parameter with its value. `local` is the mode of the command `run`.
+fn parameter(declared: &InputParameter, local: bool) -> Result<Parameter, DocumentError> {
+    let name = &declared.name;
     let value = declared.value.as_ref().or(declared.default.as_ref());
-    match value {
-        Some(value) => Ok(Parameter {
-            name: declared.name.clone(),
-            value: value.clone(),
-        }),
-        None => Err(DocumentError::new(
-            format!("template.inputs.parameters.{}", declared.name),
-            "the parameter has no value; supply one where the template is used, or set a `default`",
-        )),
-    }
+    let value = value.ok_or_else(|| {
+        let place = match local {
+            true => format!("with -p {name}=VALUE"),
+            false => "where the template is used".to_owned(),
+        };
+        DocumentError::new(
+            format!("template.inputs.parameters.{name}"),
+            format!("the parameter has no value; supply one {place}, or set a `default`"),
+        )
+    })?;
+    Ok(Parameter {
+        name: name.clone(),
+        value: value.clone(),
+    })
 }
 
 /// The input artifacts with their content.

@@ -30,6 +30,31 @@ pub fn parse(body: &[u8]) -> Result<Option<Call>, DocumentError> {
     let Some(template) = body.get("template") else {
         return Err(DocumentError::new("", "the request has no `template`"));
     };
+    from_template(workflow(&body), template)
+}
+
+/// The names in a request that was refused, for the log. A name that the request does not have is
+/// empty.
+#[derive(Debug, Default)]
+pub struct RequestNames {
+    /// Name of the workflow.
+    pub workflow: String,
+    /// Name of the template.
+    pub template: String,
+}
+
+/// Reads the names in a request. The rest of the request may have mistakes.
+pub fn names(body: &[u8]) -> RequestNames {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let template = body.pointer("/template/name").and_then(Value::as_str);
+    RequestNames {
+        workflow: workflow(&body).name,
+        template: template.unwrap_or_default().to_owned(),
+    }
+}
+
+/// The workflow that a request names.
+fn workflow(body: &Value) -> Workflow {
     let metadata = body.pointer("/workflow/metadata");
     let text = |key: &str| {
         metadata
@@ -37,12 +62,11 @@ pub fn parse(body: &[u8]) -> Result<Option<Call>, DocumentError> {
             .unwrap_or_default()
             .to_owned()
     };
-    let workflow = Workflow {
+    Workflow {
         name: text("name"),
         namespace: text("namespace"),
         uid: text("uid"),
-    };
-    from_template(workflow, template)
+    }
 }
 
 /// Makes a call of a workflow and a template. `None` if the template is for another plugin.

@@ -214,25 +214,45 @@ pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
     if !text.contains("://") && (looks_like_path || Path::new(text).is_file()) {
         let path = std::path::absolute(text)
             .map_err(|error| Failure::usage(format!("`{text}`: {error}")))?;
-        if !path.exists() {
-            return Err(Failure::usage(format!("there is no file `{text}`")));
-        }
+        check_file(text, &path)?;
         return Ok(FileReference::new(path).into());
     }
     let registry = text
         .split_once('/')
         .is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");
+    if !text.contains(':') && !registry && Path::new(text).is_dir() {
+        return Err(is_directory(text));
+    }
     if !text.contains(':') && !registry {
         return Err(Failure::usage(format!(
             "there is no file `{text}`\nhint: a module in a registry is HOST/REPOSITORY:TAG, \
              on Docker Hub docker.io/{text}"
         )));
     }
-    text.parse()
-        .map_err(|error: sources::Error| match error.hint() {
-            Some(hint) => Failure::usage(format!("{error}\nhint: {hint}")),
-            None => Failure::usage(error),
-        })
+    let reference: Reference =
+        text.parse()
+            .map_err(|error: sources::Error| match error.hint() {
+                Some(hint) => Failure::usage(format!("{error}\nhint: {hint}")),
+                None => Failure::usage(error),
+            })?;
+    if let Some(file) = reference.as_kind::<FileReference>() {
+        check_file(text, file.path())?;
+    }
+    Ok(reference)
+}
+
+/// Refuses a path that is not the path of a file. `text` is the path on the command line.
+fn check_file(text: &str, path: &Path) -> Result<(), Failure> {
+    match (path.exists(), path.is_dir()) {
+        (false, _) => Err(Failure::usage(format!("there is no file `{text}`"))),
+        (true, true) => Err(is_directory(text)),
+        (true, false) => Ok(()),
+    }
+}
+
+fn is_directory(text: &str) -> Failure {
+    Failure::usage(format!("`{text}` is a directory, not a module"))
+        .with_hint("name the file of the module")
 }
 
 /// A small tokio runtime, for a command with a single task.

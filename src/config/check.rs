@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::artifact_stores::Artifacts;
 use super::check_sources;
 use super::document::Config;
-use super::limits::{Capacity, Limits};
+use super::limits::{Capacity, Limits, STEPS_RANGE};
 use crate::config::AgentSettings;
 use crate::text::DocumentError;
 
@@ -48,7 +48,7 @@ fn capacity_rules(capacity: &Capacity) -> [Rule; 2] {
         Rule {
             key: "capacity.steps",
             valid: (1..=MAX_STEPS).contains(&capacity.steps),
-            message: "must be between 1 and 1024",
+            message: STEPS_RANGE,
         },
         Rule {
             key: "capacity.memory",

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::cgroup;
 use crate::step::OutputLimits;
 use crate::text::units::{ByteSize, Time};
+
+/// The rule for `capacity.steps`, as the text of its error.
+pub(super) const STEPS_RANGE: &str = "must be between 1 and 1024";
 
 /// `limits`: the default limits of each step, and the highest limits that a template can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,12 +70,19 @@ impl Limits {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Capacity {
     /// Number of slots: steps that run at once.
+    #[serde(deserialize_with = "steps")]
     pub steps: u32,
     /// Linear memory of all running modules together. Each step reserves its `limits.memory`, and
     /// waits in the queue until that much is free.
     pub memory: ByteSize,
     /// Disk space that must stay free in the scratch directory.
     pub min_free_disk: ByteSize,
+}
+
+/// Reads `capacity.steps`. The message is the same for a value of the wrong type and for a number
+/// that is too large or too small.
+fn steps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    u32::deserialize(deserializer).map_err(|_| de::Error::custom(STEPS_RANGE))
 }
 
 impl Default for Capacity {

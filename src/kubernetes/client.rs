@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::AsyncReadExt;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use super::error::{KubernetesError, ObjectName};
@@ -39,8 +39,14 @@ impl fmt::Debug for Kubernetes {
 impl Kubernetes {
     /// Makes a client from a kubeconfig file. The file may name a login program, which is run.
     pub async fn from_kubeconfig(file: &Path) -> Result<Self, KubernetesError> {
-        let unusable = |error: kube::config::KubeconfigError| {
-            KubernetesError::Unusable(format!("the kubeconfig `{}`: {error}", file.display()))
+        let unusable = |error: KubeconfigError| {
+            let file = file.display();
+            KubernetesError::Unusable(match error {
+                KubeconfigError::ReadConfig(error, _) => {
+                    format!("the kubeconfig `{file}` cannot be read: {error}")
+                }
+                error => format!("the kubeconfig `{file}`: {error}"),
+            })
         };
         let kubeconfig = Kubeconfig::read_from(file).map_err(unusable)?;
         let options = KubeConfigOptions::default();

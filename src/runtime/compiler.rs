@@ -171,6 +171,7 @@ fn open_directory(directory: &Path, engines: &Engines) -> Option<CodeDirectory> 
         Ok(directory) => Some(directory),
         Err(error) => {
             tracing::warn!(
+                directory = %directory.display(),
                 %error,
                 "cannot use the code directory; modules will be compiled again after a restart"
             );

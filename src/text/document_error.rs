@@ -121,7 +121,7 @@ pub(super) fn plain(expected: &dyn de::Expected) -> String {
 }
 
 /// The known key that is spelt most like `field`, if one is close enough to be a misspelling.
-fn nearest<'a>(field: &str, known: &'a [&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(field: &str, known: &'a [&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
     let distance = |key: &str| strsim::damerau_levenshtein(&plain(field), &plain(key));
     let best = known.iter().min_by_key(|key| distance(key))?;

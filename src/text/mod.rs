@@ -6,3 +6,4 @@ pub mod units;
 pub mod yaml;
 
 pub use document_error::DocumentError;
+pub(crate) use document_error::nearest;

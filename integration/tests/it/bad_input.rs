@@ -128,6 +128,22 @@ async fn mistakes_in_templates_are_named_with_their_location() {
             "`template.plugin.wasm.permissions.http`: not supported by this version",
         ),
         (
+            wasm("permissions", json!({"http": {"hosts": ["x"]}})),
+            "`template.plugin.wasm.permissions.http`: not supported by this version",
+        ),
+        (
+            wasm("module", json!({"file": "/modules/x.wasm"})),
+            "a module in a file is `module: file:///ABSOLUTE/PATH`",
+        ),
+        (
+            wasm("module", json!("./x.wasm")),
+            "the path of a file must be absolute and start with `file://`",
+        ),
+        (
+            wasm("env", json!({"A": "b"})),
+            "expected a list, found a map (write it like `env: [{name: NAME, value: VALUE}]`)",
+        ),
+        (
             wasm(
                 "env",
                 json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),

@@ -69,7 +69,9 @@ impl HttpReference {
     ) -> Result<Self, Error> {
         // The text is not in the message: it may have a password or a signature.
         let mut url = Url::parse(address).map_err(|error| {
-            Error::new(ErrorKind::InvalidReference, "the module's URL is malformed")
+            let message = format!("the module's URL is malformed: {error}");
+            Error::new(ErrorKind::InvalidReference, message)
+                .with_hint("write it like `https://example.com/resize.wasm`")
                 .caused_by(error)
         })?;
         if url.host_str().is_some_and(|host| host.ends_with('.')) {

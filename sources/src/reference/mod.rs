@@ -38,6 +38,7 @@ pub(crate) use toy::ToyReference;
 pub use wasmer::WasmerReference;
 pub use wkg::WkgReference;
 
+use crate::digest::ParseDigestError;
 use crate::{Error, ErrorKind};
 
 /// Makes [`Reference`] from the list of kinds: its variants, `Deref`, `From`, and the table of
@@ -202,6 +203,19 @@ fn invalid(text: &str, why: &str) -> Error {
         ErrorKind::InvalidReference,
         format!("`{clipped}` is not a module reference: {why}"),
     )
+}
+
+/// The error for a reference whose digest is malformed.
+fn invalid_digest(text: &str, error: ParseDigestError) -> Error {
+    let why = match &error {
+        ParseDigestError::Algorithm(_) => {
+            "its digest must start with `sha256:` or `sha512:`".to_owned()
+        }
+        ParseDigestError::Hex(_, algorithm, length) => {
+            format!("its digest needs {length} hex digits after `{algorithm}:`")
+        }
+    };
+    invalid(text, &why).caused_by(error)
 }
 
 /// The text without user name and password before the host.

@@ -7,7 +7,8 @@ use url::form_urlencoded;
 
 use super::kind::{ReferenceKind, Syntax, last_segment};
 use super::pattern::{Pattern, PatternError};
-use super::{Reference, invalid};
+use super::{Reference, invalid, invalid_digest};
+use crate::digest::ParseDigestError;
 use crate::{Digest, Error, PullPolicy};
 
 /// A module in an OCI registry.
@@ -53,6 +54,16 @@ impl fmt::Display for Select {
     }
 }
 
+/// The mistake in the digest behind the `@`, if the text has a digest with a mistake.
+fn digest_error(text: &str) -> Option<ParseDigestError> {
+    let (_, digest) = text.split_once('@')?;
+    match digest.starts_with("sha") {
+        true => digest.parse::<Digest>().err(),
+        // The `@` belongs to something else, such as a user name.
+        false => None,
+    }
+}
+
 impl OciReference {
     pub(super) const SYNTAX: Syntax = Syntax {
         prefixes: &["oci://"],
@@ -63,6 +74,12 @@ impl OciReference {
 
     fn from_uri(text: &str) -> Result<Self, Error> {
         let name = text.strip_prefix("oci://").unwrap_or(text);
+        if name.is_empty() {
+            return Err(invalid(
+                text,
+                "it must look like `oci://ghcr.io/acme/resize:1.4.0`",
+            ));
+        }
         let host = name.split(':').next().unwrap_or_default();
         // Without this check, a registry alone would be read as a repository of Docker Hub.
         if !name.contains('/') && host.contains('.') {
@@ -99,6 +116,16 @@ impl OciReference {
             .unwrap_or(text)
             .parse()
             .map_err(|error| {
+                if let Some(error) = digest_error(text) {
+                    return invalid_digest(text, error);
+                }
+                if text.starts_with(['.', '/']) {
+                    return invalid(
+                        text,
+                        "the path of a file must be absolute and start with `file://`",
+                    )
+                    .with_hint("write it like `file:///modules/resize.wasm`");
+                }
                 let repository = text.split_once('/').map_or("", |(_, path)| {
                     path.split([':', '@']).next().unwrap_or(path)
                 });
@@ -116,7 +143,7 @@ impl OciReference {
             Some(digest) => Some(
                 digest
                     .parse()
-                    .map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?,
+                    .map_err(|error| invalid_digest(text, error))?,
             ),
             None => None,
         };

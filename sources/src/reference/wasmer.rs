@@ -5,7 +5,7 @@ use std::fmt;
 use semver::Version;
 
 use super::kind::{ContentDigests, ReferenceKind, Syntax, last_segment, without_fragment};
-use super::{Endpoint, Reference, invalid, is_segment, pairs, write_pairs};
+use super::{Endpoint, Reference, invalid, invalid_digest, is_segment, pairs, write_pairs};
 use crate::{Digest, Error, PullPolicy};
 
 /// A package in the Wasmer registry, or in another registry with the same API.
@@ -62,8 +62,7 @@ impl WasmerReference {
             .get("sha256")
             .map(|hex| format!("sha256:{hex}").parse())
             .transpose();
-        let digest =
-            digest.map_err(|error| invalid(text, "its digest is malformed").caused_by(error))?;
+        let digest = digest.map_err(|error| invalid_digest(text, error))?;
         let reference = Self {
             package: package.to_owned(),
             version: version.map(str::to_owned),

@@ -63,8 +63,14 @@ impl Store {
     /// The file cannot be read or is malformed, content does not have its digest, or content is
     /// larger than `max_bytes`.
     pub fn import(&self, file: &Path, max_bytes: u64) -> Result<Vec<Resolved>, Error> {
-        let failed = |error: io::Error| unreadable(file, &error.to_string());
-        let mut archive = tar::Archive::new(BufReader::new(File::open(file).map_err(failed)?));
+        let opened = File::open(file).map_err(|error| {
+            let message = format!("`{}` cannot be imported: {error}", file.display());
+            Error::new(ErrorKind::Store, message)
+                .with_hint("check the path and the permissions of the file")
+                .caused_by(error)
+        })?;
+        let failed = |error: io::Error| malformed(file, error);
+        let mut archive = tar::Archive::new(BufReader::new(opened));
         let mut references: Vec<Resolved> = Vec::new();
         for entry in archive.entries().map_err(failed)? {
             let mut entry = entry.map_err(failed)?;
@@ -133,7 +139,7 @@ impl Store {
         loop {
             match content
                 .read(&mut chunk)
-                .map_err(|error| unreadable(file, &error.to_string()))?
+                .map_err(|error| malformed(file, error))?
             {
                 0 => return writer.commit().map(drop),
                 length => writer.write(&chunk[..length])?,
@@ -161,6 +167,19 @@ fn blob_name(digest: &Digest) -> String {
 fn blob_digest(name: &str) -> Option<Digest> {
     let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
     format!("{algorithm}:{hex}").parse().ok()
+}
+
+/// The error for a file that cannot be read as a tar archive. The text of an error about the
+/// format is not shown, because it quotes content of the file.
+fn malformed(file: &Path, error: io::Error) -> Error {
+    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    let what = match error.kind() {
+        InvalidData | InvalidInput | Other | UnexpectedEof => {
+            "it is not a file of `cache export`, or it is damaged".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    unreadable(file, &what).caused_by(error)
 }
 
 fn unreadable(file: &Path, what: &str) -> Error {

@@ -35,9 +35,9 @@ pub(super) fn keyring(configured: &[HostCredential]) -> Result<Keyring, Error> {
         let credential = match (&entry.username, &entry.password_from, &entry.token_from) {
             (Some(username), Some(password), None) => Credential::Basic {
                 username: username.clone(),
-                password: read(password, &origin)?,
+                password: read(password, index, "passwordFrom")?,
             },
-            (None, None, Some(token)) => Credential::Bearer(read(token, &origin)?),
+            (None, None, Some(token)) => Credential::Bearer(read(token, index, "tokenFrom")?),
             _ => {
                 let message =
                     format!("{origin} needs `username` and `passwordFrom`, or `tokenFrom` alone");
@@ -57,30 +57,30 @@ enum ReadError {
     // The text of std's error contains the value.
     #[error("the environment variable is not UTF-8")]
     NotUnicode,
-    #[error("{0}")]
+    #[error("the file cannot be read: {0}")]
     File(#[from] std::io::Error),
 }
 
-fn read(source: &SecretSource, origin: &str) -> Result<SecretString, Error> {
-    let (text, from) = match (&source.env, &source.file) {
-        (Some(name), None) => (variable(name), name.clone()),
-        (None, Some(file)) => (
-            std::fs::read_to_string(file).map_err(ReadError::from),
-            file.display().to_string(),
-        ),
+/// Reads the secret that `key` of the entry `index` names.
+fn read(source: &SecretSource, index: usize, key: &str) -> Result<SecretString, Error> {
+    let at = format!("sources.credentials[{index}].{key}");
+    let invalid = |message| Error::new(ErrorKind::InvalidConfig, message);
+    let text = match (&source.env, &source.file) {
+        (Some(name), None) => {
+            variable(name).map_err(|error| invalid(format!("`{at}.env`: `{name}`: {error}")))
+        }
+        (None, Some(file)) => std::fs::read_to_string(file).map_err(|error| {
+            let error = ReadError::from(error);
+            invalid(format!("`{at}.file`: `{}`: {error}", file.display()))
+        }),
         _ => {
-            return Err(Error::new(
-                ErrorKind::InvalidConfig,
-                format!("{origin} needs exactly one of `env` and `file`"),
-            ));
+            return Err(invalid(format!(
+                "`{at}` needs exactly one of `env` and `file`"
+            )));
         }
     };
     let text = text.map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidConfig,
-            format!("{origin}: `{from}`: {error}"),
-        )
-        .with_hint("the program reads the secret from there when it starts")
+        error.with_hint("the program reads the secret from there when it starts")
     })?;
     // Editors end files with a newline, which is not part of a token.
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))

@@ -29,6 +29,16 @@ struct HttpPermission {
     max_concurrent_requests: Option<u32>,
 }
 
+/// The names of all permissions.
+const NAMES: [&str; 6] = ["http", "sql", "blobstore", "keyvalue", "config", "sockets"];
+
+/// The permission to which a path below `plugin.wasm` belongs, such as `permissions.sql[0]`.
+pub(super) fn name(path: &str) -> Option<&'static str> {
+    let path = path.strip_prefix("permissions.")?;
+    let name = path.split(['.', '[']).next()?;
+    NAMES.into_iter().find(|known| *known == name)
+}
+
 impl Permissions {
     /// The first permission that the template requests, if there is one.
     pub(super) fn requested(&self) -> Option<&'static str> {

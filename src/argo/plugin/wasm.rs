@@ -8,7 +8,7 @@ use sources::{Error, Reference};
 use super::env::EnvVar;
 use super::limits::RequestedLimits;
 use super::module::ModuleSpec;
-use super::permissions::Permissions;
+use super::permissions::{self, Permissions};
 use super::pull::Pull;
 use crate::text::{DocumentError, config_reader};
 
@@ -50,12 +50,37 @@ pub struct Wasm {
 ///
 /// A key is unknown or missing, or a value has the wrong type.
 pub fn read(wasm: &Value) -> Result<Wasm, DocumentError> {
-    config_reader::read(wasm, PATH).map_err(|error| match error.path() {
-        PATH if error.is_unknown_key() => {
+    config_reader::read(wasm, PATH).map_err(|error| explain(wasm, error))
+}
+
+/// Adds to the error what the author of the template can do.
+fn explain(wasm: &Value, error: DocumentError) -> DocumentError {
+    let key = match error.path().strip_prefix(PATH) {
+        Some(path) => path.trim_start_matches('.').to_owned(),
+        None => return error,
+    };
+    // A permission is refused as a whole, so its own keys and values need no correction.
+    if let Some(name) = permissions::name(&key) {
+        return unsupported_permission(name);
+    }
+    match key.as_str() {
+        "" if error.is_unknown_key() => {
             error.with_hint("if the module reads it as an option, move it under `options`")
         }
+        "module" if wasm.pointer("/module/file").is_some() => {
+            error.with_hint("a module in a file is `module: file:///ABSOLUTE/PATH`")
+        }
+        "args" => error.with_hint("write it like `args: [first, second]`"),
+        "env" => error.with_hint("write it like `env: [{name: NAME, value: VALUE}]`"),
         _ => error,
-    })
+    }
+}
+
+fn unsupported_permission(name: &str) -> DocumentError {
+    DocumentError::new(
+        format!("{PATH}.permissions.{name}"),
+        "not supported by this version",
+    )
 }
 
 impl Wasm {
@@ -80,10 +105,7 @@ impl Wasm {
     /// the wrong result.
     pub(in crate::argo) fn check_supported(&self) -> Result<(), DocumentError> {
         if let Some(permission) = self.permissions.requested() {
-            return Err(DocumentError::new(
-                format!("{PATH}.permissions.{permission}"),
-                "not supported by this version",
-            ));
+            return Err(unsupported_permission(permission));
         }
         match self.limits.zero() {
             Some(limit) => Err(DocumentError::new(

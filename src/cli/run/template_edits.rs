@@ -118,7 +118,10 @@ pub(super) fn apply(flags: &RunStep, template: &mut Value) -> Result<(), Failure
         wasm.entry("env")
             .or_insert_with(|| json!([]))
             .as_array_mut()
-            .ok_or_else(|| Failure::usage("`template.plugin.wasm.env`: expected a list"))?
+            .ok_or_else(|| {
+                Failure::usage("`template.plugin.wasm.env`: expected a list")
+                    .with_hint("write it like `env: [{name: NAME, value: VALUE}]`")
+            })?
             .extend(variables);
     }
     Ok(())

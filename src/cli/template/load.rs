@@ -9,7 +9,7 @@ use super::parameters::set_parameters;
 use super::variables::{substitute, variables};
 use crate::cli::Failure;
 use crate::step::Workflow;
-use crate::text::yaml;
+use crate::text::{nearest, yaml};
 
 /// A template with values in place of its variables, and the workflow that it is from.
 #[derive(Debug)]
@@ -39,6 +39,9 @@ pub(in crate::cli) fn load(
 ) -> Result<LoadedTemplate, Failure> {
     let documents = read(file)?;
     let candidates: Vec<Candidate<'_>> = documents.iter().flat_map(candidates).collect();
+    if candidates.is_empty() {
+        return Err(no_template(file, &documents));
+    }
     let chosen = choose(file, &candidates, name)?;
     let workflow = workflow(chosen.document);
     let mut template = chosen.template.clone();
@@ -74,18 +77,8 @@ fn read(file: &Path) -> Result<Vec<Value>, Failure> {
 
 /// The templates of this plugin in a YAML document.
 fn candidates(document: &Value) -> impl Iterator<Item = Candidate<'_>> {
-    // A CronWorkflow contains the `spec` of its Workflow.
-    let spec = document
-        .pointer("/spec/workflowSpec")
-        .or_else(|| document.get("spec"));
-    // A document without a workflow is a list of templates, or one template.
-    let templates = spec
-        .and_then(|spec| spec.get("templates"))
-        .unwrap_or(document);
-    let templates = templates
-        .as_array()
-        .map_or(std::slice::from_ref(templates), Vec::as_slice);
-    templates
+    let spec = spec(document);
+    templates(document)
         .iter()
         .filter(|template| template.pointer("/plugin/wasm").is_some())
         .map(move |template| Candidate {
@@ -93,6 +86,45 @@ fn candidates(document: &Value) -> impl Iterator<Item = Candidate<'_>> {
             spec,
             template,
         })
+}
+
+/// The `spec` of the workflow in a document. A `CronWorkflow` contains the `spec` of its Workflow.
+fn spec(document: &Value) -> Option<&Value> {
+    document
+        .pointer("/spec/workflowSpec")
+        .or_else(|| document.get("spec"))
+}
+
+/// All templates in a document. A document without a workflow is a list of templates, or one
+/// template.
+fn templates(document: &Value) -> &[Value] {
+    let templates = spec(document)
+        .and_then(|spec| spec.get("templates"))
+        .unwrap_or(document);
+    templates
+        .as_array()
+        .map_or(std::slice::from_ref(templates), Vec::as_slice)
+}
+
+/// The error for a file without a template of this plugin. It names a key of `plugin` that may be a
+/// misspelt `wasm`.
+fn no_template(file: &Path, documents: &[Value]) -> Failure {
+    let misspelt = documents
+        .iter()
+        .flat_map(templates)
+        .filter_map(|template| template.get("plugin")?.as_object())
+        .flat_map(serde_json::Map::keys)
+        .find(|key| nearest(key, &["wasm"]).is_some());
+    let failure = Failure::usage(format!(
+        "`{}` has no template with `plugin.wasm`",
+        file.display()
+    ));
+    match misspelt {
+        Some(key) => failure.with_hint(format!(
+            "the file has `plugin.{key}`; did you mean `plugin.wasm`?"
+        )),
+        None => failure,
+    }
 }
 
 fn choose<'a, 'b>(
@@ -107,7 +139,6 @@ fn choose<'a, 'b>(
         .collect::<Vec<_>>()
         .join(", ");
     let message = match (candidates, name) {
-        ([], _) => format!("`{file}` has no template with `plugin.wasm`"),
         ([only], None) => return Ok(only),
         (_, None) => {
             format!(
@@ -235,6 +266,10 @@ spec:
             .contains("`{{inputs.parameters.m}}` has no value")
         );
         assert!(error("kind: ConfigMap", None).contains("no template with `plugin.wasm`"));
+        assert!(
+            error("plugin: {wsm: {module: 'a/b:1'}}", None)
+                .contains("the file has `plugin.wsm`; did you mean `plugin.wasm`?")
+        );
         let unknown = load_text(WORKFLOW, None, &[("x", "")]).unwrap_err();
         assert!(
             unknown.contains("no input parameter `x`; it has text, n, who"),

@@ -164,6 +164,12 @@ async fn exported_modules_run_on_an_offline_machine() {
         "{}",
         stderr(&missing)
     );
+    let other = offline.run(&["cache", "import", text(&guest("greeting"))]);
+    assert!(
+        stderr(&other).contains("it is not a file of `cache export`, or it is damaged"),
+        "{}",
+        stderr(&other)
+    );
     let files = online.run(&["cache", "export", text(&guest("greeting")), "-o", "x.tar"]);
     assert!(
         stderr(&files).contains("is on this machine already"),

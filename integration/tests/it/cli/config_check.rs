@@ -47,12 +47,17 @@ fn config_check_reports_everything_that_prevents_a_start() {
         (
             "sources: {credentials: [{host: h, username: u, passwordFrom: {env: UNSET_HERE}}]}",
             64,
-            "the configuration in `c.yaml`: `sources.credentials[0]`: `UNSET_HERE`: there is no such environment variable",
+            "the configuration in `c.yaml`: `sources.credentials[0].passwordFrom.env`: `UNSET_HERE`: there is no such environment variable",
         ),
         (
             "sources: {credentials: [{host: h, tokenFrom: {file: /none}}]}",
             64,
-            "`/none`",
+            "`sources.credentials[0].tokenFrom.file`: `/none`: the file cannot be read",
+        ),
+        (
+            "sources: {policy: {signatures: [{references: ['*']}]}}",
+            64,
+            "`sources.policy.signatures[0]` needs `keys` or `keyless`",
         ),
         (
             "sources: {policy: {signatures: [{references: ['*'], keyless: {issuer: i, subject: s}}]}}",
@@ -85,12 +90,12 @@ fn config_check_reports_everything_that_prevents_a_start() {
         (
             "capacity: {steps: many}",
             64,
-            "expected a whole number from 0 to 4294967295, found `many`",
+            "`capacity.steps`: must be between 1 and 1024",
         ),
         (
             "capacity: {steps: -1}",
             64,
-            "expected a whole number from 0 to 4294967295, found integer `-1`",
+            "`capacity.steps`: must be between 1 and 1024",
         ),
         (
             "sources: {fileRoot: modules}",

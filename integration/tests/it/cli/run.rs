@@ -198,6 +198,13 @@ fn run_validates_templates_like_serve() {
         stderr(&cli.run(&["run", "--template", "t.yaml"]))
             .contains("unknown key `other` beside `wasm`")
     );
+    let template = "name: t\ninputs: {parameters: [{name: text}]}\n\
+                    plugin: {wasm: {module: 'a/b:1'}}\n";
+    std::fs::write(cli.at("t.yaml"), template).unwrap();
+    assert!(
+        stderr(&cli.run(&["run", "--template", "t.yaml"]))
+            .contains("the parameter has no value; supply one with -p text=VALUE")
+    );
     for (wasm, expected) in [
         ("module: {oci: 'a/b:1', wkg: 'a:b'}", "exactly one of"),
         ("module: {oci: 'a/b@sha256:1'}", "sha256:1"),

@@ -11,7 +11,7 @@ fn exit_codes_distinguish_failed_error_and_usage() {
     let counting = guest("word-count");
     let failing = guest("malformed-result");
     std::fs::write(cli.at("file"), "").unwrap();
-    let cases: [(&[&str], i32, &str); 29] = [
+    let cases: [(&[&str], i32, &str); 35] = [
         (
             &["run", text(&trap)],
             1,
@@ -43,6 +43,24 @@ fn exit_codes_distinguish_failed_error_and_usage() {
         ),
         (&["frobnicate"], 64, "unrecognized subcommand"),
         (&["run", "no/file"], 64, "there is no file `no/file`"),
+        (&["run", "/etc"], 64, "`/etc` is a directory, not a module"),
+        (
+            &["run", "file:///etc"],
+            64,
+            "`file:///etc` is a directory, not a module",
+        ),
+        (
+            &["run", "file:///none.wasm"],
+            64,
+            "there is no file `file:///none.wasm`",
+        ),
+        (
+            &["run", "ghcr.io/acme/x@sha256:123"],
+            64,
+            "its digest needs 64 hex digits after `sha256:`",
+        ),
+        (&["run", "https://"], 64, "hint: write it like `https://"),
+        (&["run", "oci://"], 64, "it must look like `oci://"),
         (&["run", "ghcr.io/Acme/x:1"], 64, "in lower case"),
         (
             &["run", text(&trap), "-p", "a=1", "-p", "a=2"],
