@@ -12,13 +12,13 @@
 //!   argo        the reply
 //! ```
 //!
-//! The modules are floors: each module uses only modules below it in this table.
+//! The modules are layers: each module uses only modules below it in this table.
 //!
 //! | module | contains |
 //! |---|---|
 //! | [`cli`] | commands: parse flags, print results |
 //! | [`app`] | composition root: makes the parts from the configuration, serves, drains |
-//! | [`agent`], [`admin`] | HTTP: the front door for Argo's agent, and the port for probes |
+//! | [`agent`], [`admin`] | HTTP: the front end for Argo's agent, and the port for probes |
 //! | [`executions`] | runs one call from template to outcome; registry; cancellation |
 //! | [`argo`] | Argo's messages and objects: templates, replies, Workflows, artifact repositories |
 //! | [`pipeline`] | the stages of a step, in order |

@@ -7,7 +7,7 @@ use super::calls::Calls;
 use super::patch_budget::PatchBudget;
 use crate::executions::Executions;
 
-/// The front door for Argo's agent.
+/// The front end for Argo's agent.
 #[derive(Debug)]
 pub struct Api {
     /// Which callers are allowed.

@@ -1,7 +1,7 @@
-//! Executions: one run of a template, from the front door's call to the outcome.
+//! Executions: one run of a template, from the front end's call to the outcome.
 //!
-//! A front door makes an [`argo::Call`], an id and a [`CancelHandle`], and calls
-//! [`Executions::run`]. This folder does not know how a front door receives calls or delivers
+//! A front end makes an [`argo::Call`], an id and a [`CancelHandle`], and calls
+//! [`Executions::run`]. This folder does not know how a front end receives calls or delivers
 //! outcomes.
 
 pub mod cancellation;

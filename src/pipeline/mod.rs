@@ -52,7 +52,7 @@ pub struct Executor {
 impl Executor {
     /// Runs a step. Every error becomes an outcome.
     ///
-    /// The front door has converted its template to the step, which is the stage `parse`. `cancel`
+    /// The front end has converted its template to the step, which is the stage `parse`. `cancel`
     /// ends the step in any stage.
     pub async fn execute(
         &self,

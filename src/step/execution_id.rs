@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Identifies one execution of a step in log lines and traces. A retry of a node is another
 /// execution with another id.
 ///
-/// The front door makes the id, unique in its process:
+/// The front end makes the id, unique in its process:
 ///
 /// - The agent's API makes the id from the workflow, the digest of the call's bytes and a number
 ///   that is incremented for each execution.

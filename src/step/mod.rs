@@ -1,6 +1,6 @@
-//! The plain values of a step: what a front door asks for, and what it reports.
+//! The plain values of a step: what a front end asks for, and what it reports.
 //!
-//! A front door makes a [`Step`] and reads an [`Outcome`]. Both are serialisable values without
+//! A front end makes a [`Step`] and reads an [`Outcome`]. Both are serialisable values without
 //! handles of this process, so another process could run the step. [`crate::pipeline`] makes the
 //! outcome from the step. This folder knows no other folder but `text`.
 

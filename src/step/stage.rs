@@ -3,7 +3,7 @@
 /// A stage of a step, in the order in which a step goes through the stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Converting the caller's template to a [`Step`](super::Step). The front door does this.
+    /// Converting the caller's template to a [`Step`](super::Step). The front end does this.
     Parse,
     /// From the reference to a digest.
     Resolve,

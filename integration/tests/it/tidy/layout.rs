@@ -1,4 +1,4 @@
-//! The layout: floors of folders, cycles, forbidden crates, and who names kinds of references.
+//! The layout: layers of folders, cycles, forbidden crates, and who names kinds of references.
 
 use std::fs;
 
@@ -7,8 +7,8 @@ use wasm_workflow_integration::guests::repository;
 use super::all_rust_files;
 use super::imports::{Imports, cycles};
 
-/// The floors of `src/`, from the bottom. A folder names only folders of lower floors.
-const FLOORS: &[&[&str]] = &[
+/// The layers of `src/`, from the bottom. A folder names only folders of lower layers.
+const LAYERS: &[&[&str]] = &[
     &["text"],
     &["step", "kubernetes"],
     &["config"],
@@ -86,19 +86,19 @@ fn none_of(problems: &[String]) {
 }
 
 #[test]
-fn folders_name_only_folders_of_lower_floors() {
-    let floor = |folder: &str| FLOORS.iter().position(|names| names.contains(&folder));
+fn folders_name_only_folders_of_lower_layers() {
+    let layer = |folder: &str| LAYERS.iter().position(|names| names.contains(&folder));
     let mut problems = Vec::new();
     for (from, targets) in Imports::of_crate(&repository().join("src")).folder_edges() {
         let from = &from[0];
-        let above = floor(from);
+        let above = layer(from);
         if above.is_none() {
-            problems.push(format!("`src/{from}` has no floor in FLOORS"));
+            problems.push(format!("`src/{from}` has no layer in LAYERS"));
         }
-        let upward = targets.iter().filter(|to| floor(&to[0]) >= above);
+        let upward = targets.iter().filter(|to| layer(&to[0]) >= above);
         problems.extend(upward.map(|to| {
             format!(
-                "`src/{from}` names `{}`, which is not on a lower floor",
+                "`src/{from}` names `{}`, which is not on a lower layer",
                 to[0]
             )
         }));
