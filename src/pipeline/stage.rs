@@ -1,6 +1,6 @@
 //! One stage of a step: its span, its duration, and its early end.
 //!
-//! All stages of the pipeline go through [`StepContext::stage`] or [`StepContext::observe`], so that
+//! All stages of the pipeline go through [`StepContext::stage`] or [`StepContext::observe`]. So
 //! they are traced, measured, cancelled and worded in the same way. `stage` ends the work at the
 //! deadline and at the cancellation. `observe` is for work that ends itself then: the runtime ends
 //! a guest, and reports what the guest wrote until then.

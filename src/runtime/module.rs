@@ -30,8 +30,8 @@ pub struct CompiledModule {
 }
 
 impl CompiledModule {
-    /// Loads code with the pooling engine. If the code does not fit into the pool, loads it with the
-    /// on-demand engine. `load` loads the code with the engine that it is given.
+    /// Loads code with the pooling engine. If the code does not fit into the pool, loads the code
+    /// with the on-demand engine. `load` loads the code with the engine that it is given.
     pub(super) fn load(
         engines: &Engines,
         load: impl Fn(&wasmtime::Engine) -> wasmtime::Result<Code>,

@@ -9,11 +9,15 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
+use untrusted_tar::{Bounds, TarReader};
+
 use super::Store;
 use crate::{Digest, Error, ErrorKind, Requester, Resolved};
 
 const REFERENCES: &str = "references.json";
 const MAX_REFERENCES_BYTES: u64 = 16 << 20;
+/// The most entries of a file: more than the store can usefully have.
+const MAX_ENTRIES: u64 = 1_000_000;
 /// The size of the buffer for copying, in bytes.
 const CHUNK: usize = 1 << 20;
 
@@ -69,36 +73,28 @@ impl Store {
                 .with_hint("check the path and the permissions of the file")
                 .caused_by(error)
         })?;
-        let failed = |error: io::Error| malformed(file, error);
-        let mut archive = tar::Archive::new(BufReader::new(opened));
         let mut references: Vec<Resolved> = Vec::new();
-        for entry in archive.entries().map_err(failed)? {
-            let mut entry = entry.map_err(failed)?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let bounds = Bounds {
+            entries: MAX_ENTRIES,
+            archive_bytes: u64::MAX,
+            content_bytes: u64::MAX,
+        };
+        let read = TarReader::new(BufReader::new(opened), bounds).for_each(|entry| {
+            let name = entry.path()?;
             if name == REFERENCES {
-                let mut bytes = Vec::new();
-                entry
-                    .by_ref()
-                    .take(MAX_REFERENCES_BYTES)
-                    .read_to_end(&mut bytes)
-                    .map_err(failed)?;
-                references = serde_json::from_slice(&bytes).map_err(|error| {
-                    unreadable(file, &format!("`{REFERENCES}` is malformed")).caused_by(error)
+                references = read_references(entry, file)?;
+            } else {
+                let digest = blob_digest(&name).ok_or_else(|| {
+                    unreadable(file, &format!("it has the unknown entry `{name}`"))
                 })?;
-                continue;
+                self.import_blob(&digest, entry, max_bytes, file)?;
             }
-            let digest = blob_digest(&name)
-                .ok_or_else(|| unreadable(file, &format!("it has the unknown entry `{name}`")))?;
-            if entry.size() > max_bytes {
-                let message = format!(
-                    "`{name}` in `{}` is larger than {max_bytes} bytes",
-                    file.display()
-                );
-                return Err(Error::new(ErrorKind::TooLarge, message)
-                    .with_hint("raise `sources.maxModuleSize`"));
-            }
-            self.import_blob(&digest, &mut entry, file)?;
-        }
+            Ok::<(), ImportError>(())
+        });
+        read.map_err(|error| match error {
+            ImportError::Archive(error) => malformed(file, error.into()),
+            ImportError::Import(error) => error,
+        })?;
         for resolved in &references {
             if !resolved.is_consistent() {
                 let shown = resolved.reference.redacted();
@@ -127,25 +123,69 @@ impl Store {
         Ok(references)
     }
 
-    /// Stores one part, and verifies its digest.
+    /// Stores one part of at most `max_bytes`, and verifies its digest.
     fn import_blob(
         &self,
         digest: &Digest,
         content: &mut impl Read,
+        max_bytes: u64,
         file: &Path,
     ) -> Result<(), Error> {
         let mut writer = self.writer(Some(digest))?;
+        let mut content = content.take(max_bytes.saturating_add(1));
         let mut chunk = vec![0; CHUNK];
+        let mut total = 0;
         loop {
-            match content
+            let length = content
                 .read(&mut chunk)
-                .map_err(|error| malformed(file, error))?
-            {
+                .map_err(|error| malformed(file, error))?;
+            total += length as u64;
+            if total > max_bytes {
+                let message = format!(
+                    "`{}` in `{}` is larger than {max_bytes} bytes",
+                    blob_name(digest),
+                    file.display()
+                );
+                return Err(Error::new(ErrorKind::TooLarge, message)
+                    .with_hint("raise `sources.maxModuleSize`"));
+            }
+            match length {
                 0 => return writer.commit().map(drop),
                 length => writer.write(&chunk[..length])?,
             }
         }
     }
+}
+
+/// Why an entry of the file is not imported.
+enum ImportError {
+    /// The file is not a valid archive.
+    Archive(untrusted_tar::Error),
+    /// The entry is refused, or cannot be stored.
+    Import(Error),
+}
+
+impl From<untrusted_tar::Error> for ImportError {
+    fn from(error: untrusted_tar::Error) -> Self {
+        Self::Archive(error)
+    }
+}
+
+impl From<Error> for ImportError {
+    fn from(error: Error) -> Self {
+        Self::Import(error)
+    }
+}
+
+/// Reads the list of references from its entry.
+fn read_references(entry: &mut impl Read, file: &Path) -> Result<Vec<Resolved>, Error> {
+    let mut bytes = Vec::new();
+    entry
+        .take(MAX_REFERENCES_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(|error| malformed(file, error))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| unreadable(file, &format!("`{REFERENCES}` is malformed")).caused_by(error))
 }
 
 fn append(
