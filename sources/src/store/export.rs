@@ -96,31 +96,36 @@ impl Store {
             ImportError::Import(error) => error,
         })?;
         for resolved in &references {
-            if !resolved.is_consistent() {
-                let shown = resolved.reference.redacted();
-                return Err(unreadable(
-                    file,
-                    &format!("the content for `{shown}` does not have the digest in the reference"),
-                ));
-            }
-            if !self.holds(resolved) {
-                return Err(unreadable(
-                    file,
-                    &format!("a part of `{}` is missing", resolved.reference.redacted()),
-                ));
-            }
-            // The import does not trust the file about verified signatures and cache freshness.
-            let caching = resolved.caching.validators_only();
-            self.remember(
-                &Resolved {
-                    signed: None,
-                    caching,
-                    ..resolved.clone()
-                },
-                &Requester::default(),
-            )?;
+            self.accept(resolved, file)?;
         }
         Ok(references)
+    }
+
+    /// Remembers an imported result, if all its parts are in the store.
+    fn accept(&self, resolved: &Resolved, file: &Path) -> Result<(), Error> {
+        if !resolved.is_consistent() {
+            let shown = resolved.reference.redacted();
+            return Err(unreadable(
+                file,
+                &format!("the content for `{shown}` does not have the digest in the reference"),
+            ));
+        }
+        if !self.holds(resolved) {
+            return Err(unreadable(
+                file,
+                &format!("a part of `{}` is missing", resolved.reference.redacted()),
+            ));
+        }
+        // The import does not trust the file about verified signatures and cache freshness.
+        let caching = resolved.caching.validators_only();
+        self.remember(
+            &Resolved {
+                signed: None,
+                caching,
+                ..resolved.clone()
+            },
+            &Requester::default(),
+        )
     }
 
     /// Stores one part of at most `max_bytes`, and verifies its digest.

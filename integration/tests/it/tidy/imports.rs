@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use super::lexer::{Token, tokens};
 
 /// A module path below the crate's root: `["runtime", "code"]`; empty for `lib.rs`.
 pub(crate) type ModulePath = Vec<String>;
@@ -39,11 +39,8 @@ impl Imports {
     /// Reads modules that are given as texts.
     pub(crate) fn of_files(files: impl IntoIterator<Item = (ModulePath, String)>) -> Self {
         let modules = files.into_iter().map(|(path, text)| {
-            let tokens = text
-                .parse()
-                .unwrap_or_else(|error| panic!("{path:?}: {error}"));
             let mut module = Module::default();
-            read_tokens(tokens, &mut module);
+            read_tokens(&tokens(&text), &mut module);
             (path, module)
         });
         Self {
@@ -156,18 +153,17 @@ fn read_folder(folder: &Path, path: &[String], files: &mut Vec<(ModulePath, Stri
     }
 }
 
-fn read_tokens(tokens: TokenStream, module: &mut Module) {
-    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+fn read_tokens(tokens: &[Token], module: &mut Module) {
     let mut at = 0;
     while at < tokens.len() {
         if is_test_attribute(&tokens[at..]) {
-            at = after_item(&tokens, at + 2);
+            at = after_item(tokens, at + 2);
             continue;
         }
         match &tokens[at] {
-            TokenTree::Ident(word) if word == "use" => {
+            Token::Word(word) if word == "use" => {
                 let public = at > 0 && is_visibility(&tokens[at - 1]);
-                let end = (at..tokens.len()).find(|end| is_punct(&tokens[*end], ';'));
+                let end = (at..tokens.len()).find(|end| tokens[*end].is(';'));
                 let end = end.unwrap_or(tokens.len());
                 let mut paths = Vec::new();
                 read_use(&tokens[at + 1..end], &mut Vec::new(), &mut paths);
@@ -179,55 +175,52 @@ fn read_tokens(tokens: TokenStream, module: &mut Module) {
                 }
                 at = end + 1;
             }
-            TokenTree::Ident(_) => {
-                let path = read_path(&tokens[at..]);
+            Token::Word(word) => {
+                let path = read_path(word, &tokens[at + 1..]);
                 at += path.len() * 3 - 2;
                 if path.len() > 1 {
                     module.named.push(path);
                 }
             }
-            TokenTree::Group(group) => {
-                read_tokens(group.stream(), module);
+            Token::Group(_, inner) => {
+                read_tokens(inner, module);
                 at += 1;
             }
-            _ => at += 1,
+            Token::Punct(_) => at += 1,
         }
     }
 }
 
-/// The segments of a path that begins here: `a :: b :: c`.
-fn read_path(tokens: &[TokenTree]) -> Vec<String> {
-    let mut path = vec![tokens[0].to_string()];
-    let mut rest = &tokens[1..];
-    while let [first, second, TokenTree::Ident(segment), after @ ..] = rest {
-        if !is_punct(first, ':') || !is_punct(second, ':') {
+/// The segments of a path that begins with `first`: `a :: b :: c`.
+fn read_path(first: &str, after: &[Token]) -> Vec<String> {
+    let mut path = vec![first.to_owned()];
+    let mut rest = after;
+    while let [colon, second, Token::Word(segment), after @ ..] = rest {
+        if !colon.is(':') || !second.is(':') {
             break;
         }
-        path.push(segment.to_string());
+        path.push(segment.clone());
         rest = after;
     }
     path
 }
 
 /// The paths of a `use` declaration, each with the name under which it is visible.
-fn read_use(
-    tokens: &[TokenTree],
-    prefix: &mut Vec<String>,
-    paths: &mut Vec<(String, Vec<String>)>,
-) {
-    for part in tokens.split(|token| is_punct(token, ',')) {
+fn read_use(tokens: &[Token], prefix: &mut Vec<String>, paths: &mut Vec<(String, Vec<String>)>) {
+    for part in tokens.split(|token| token.is(',')) {
         let depth = prefix.len();
         let mut renamed = None;
         let mut rest = part.iter();
         while let Some(token) = rest.next() {
             match token {
-                TokenTree::Ident(word) if word == "as" => {
-                    renamed = rest.next().map(ToString::to_string);
+                Token::Word(word) if word == "as" => {
+                    if let Some(Token::Word(name)) = rest.next() {
+                        renamed = Some(name.clone());
+                    }
                 }
-                TokenTree::Ident(word) => prefix.push(word.to_string()),
-                TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
-                    let inner: Vec<TokenTree> = group.stream().into_iter().collect();
-                    read_use(&inner, prefix, paths);
+                Token::Word(word) => prefix.push(word.clone()),
+                Token::Group('{', inner) => {
+                    read_use(inner, prefix, paths);
                     prefix.truncate(depth);
                 }
                 _ => {}
@@ -246,33 +239,31 @@ fn read_use(
     }
 }
 
-fn is_punct(token: &TokenTree, punct: char) -> bool {
-    matches!(token, TokenTree::Punct(found) if found.as_char() == punct)
-}
-
 /// `pub`, or the parentheses of `pub(crate)`.
-fn is_visibility(token: &TokenTree) -> bool {
+fn is_visibility(token: &Token) -> bool {
     match token {
-        TokenTree::Ident(word) => word == "pub",
-        TokenTree::Group(group) => group.delimiter() == Delimiter::Parenthesis,
-        _ => false,
+        Token::Word(word) => word == "pub",
+        Token::Group(bracket, _) => *bracket == '(',
+        Token::Punct(_) => false,
     }
 }
 
-fn is_test_attribute(tokens: &[TokenTree]) -> bool {
-    let [hash, TokenTree::Group(attribute), ..] = tokens else {
+/// `#[cfg(test)]` or `#[test]`.
+fn is_test_attribute(tokens: &[Token]) -> bool {
+    let [hash, Token::Group('[', attribute), ..] = tokens else {
         return false;
     };
-    let text = attribute.stream().to_string().replace(' ', "");
-    is_punct(hash, '#') && (text == "cfg(test)" || text == "test")
+    let is_test = |tokens: &[Token]| matches!(tokens, [Token::Word(word)] if word == "test");
+    let is_cfg = match attribute.as_slice() {
+        [Token::Word(word), Token::Group('(', condition)] => word == "cfg" && is_test(condition),
+        attribute => is_test(attribute),
+    };
+    hash.is('#') && is_cfg
 }
 
 /// The position after the item that begins at `at`: its block in braces, or its semicolon.
-fn after_item(tokens: &[TokenTree], at: usize) -> usize {
-    let ends = |token: &TokenTree| match token {
-        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
-        token => is_punct(token, ';'),
-    };
+fn after_item(tokens: &[Token], at: usize) -> usize {
+    let ends = |token: &Token| matches!(token, Token::Group('{', _) | Token::Punct(';'));
     (at..tokens.len())
         .find(|at| ends(&tokens[*at]))
         .map_or(tokens.len(), |end| end + 1)

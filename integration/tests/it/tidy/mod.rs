@@ -3,6 +3,7 @@
 mod documents;
 mod imports;
 mod layout;
+mod lexer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
