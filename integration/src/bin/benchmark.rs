@@ -49,7 +49,7 @@ fn main() {
         scratch: Some(scratch.path().to_owned()),
         flags: vec![
             "--log-level".into(),
-            "warn,wasm_workflow_executor::cli=info".into(),
+            "warn,wasm_workflow_executor::app=info".into(),
         ],
         ..Options::default()
     };
