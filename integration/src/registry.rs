@@ -27,8 +27,8 @@ pub struct Registry {
 pub enum Access<'a> {
     /// Every client may pull and push without credentials.
     Open,
-    /// The only user is [`USER`](crate::token_server::USER) with
-    /// [`PASSWORD`](crate::token_server::PASSWORD).
+    /// The only user is [`USER`] with
+    /// [`PASSWORD`].
     Password,
     /// A client needs a token of this token server.
     Token(&'a TokenServer),

@@ -1,6 +1,6 @@
 //! Executions: one run of a template, from the front end's call to the outcome.
 //!
-//! A front end makes an [`argo::Call`], an id and a [`CancelHandle`], and calls
+//! A front end makes an [`crate::argo::Call`], an id and a [`CancelHandle`], and calls
 //! [`Executions::run`]. This folder does not know how a front end receives calls or delivers
 //! outcomes.
 

@@ -152,7 +152,7 @@ async fn bombs_and_damage_are_errors() {
         (
             large.clone().into_bytes(),
             Unpack::None,
-            "larger than 2097152 bytes",
+            "larger than the 2097152 bytes",
         ),
     ] {
         let f = Fixture::new().await;
