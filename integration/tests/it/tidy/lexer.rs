@@ -125,10 +125,10 @@ mod tests {
 
     #[test]
     fn literals_lifetimes_and_comments_are_left_out() {
-        let source = r###"
+        let source = r##"
             a /* b /* c */ */ 'x' '\'' '"' b'd' "e \" f" r#"g " h"# br"i" 'j k: 1.5e3 // l "
             { m!["}"] }
-        "###;
+        "##;
         let word = |word: &str| Token::Word(word.to_owned());
         let expected = vec![
             word("a"),
