@@ -198,7 +198,7 @@ async fn packages_that_cannot_run_are_errors() {
         ),
         (
             "elsewhere",
-            "the command `noop` is in another package, `acme/x`. Name that package",
+            "the command `noop` is in another package, `acme/x`. Name the package",
         ),
         ("files", "contains files beside its module (/data)"),
         ("nothing", "a WEBC of an unknown version"),
