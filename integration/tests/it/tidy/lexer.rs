@@ -1,7 +1,7 @@
 //! A lexer for the paths in Rust source: words, punctuation and groups in brackets.
 //!
-//! Comments, literals and lifetimes are left out. A crate for this task is one that procedural macros
-//! use too. With such a crate, Cargo would build all macros again for the tests.
+//! Comments, literals and lifetimes are left out. A crate for this task is one that macros use too.
+//! With such a crate, Cargo would build all procedural macros again for the tests.
 
 /// A token of the source.
 #[derive(Debug, PartialEq, Eq)]
