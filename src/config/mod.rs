@@ -1,6 +1,6 @@
 //! The operator's configuration: one YAML document, and a default for each key that it omits.
 //!
-//! | file | what it has |
+//! | file | contents |
 //! |---|---|
 //! | `document` | [`Config`], the whole document |
 //! | `load` | reading a document from a file or a text |

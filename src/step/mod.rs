@@ -1,4 +1,4 @@
-//! The plain values of a step: what a front end asks for, and what it reports.
+//! The plain values of a step: the request of a front end, and the outcome for it.
 //!
 //! A front end makes a [`Step`] and reads an [`Outcome`]. Both are serialisable values without
 //! handles of this process, so another process could run the step. [`crate::pipeline`] makes the

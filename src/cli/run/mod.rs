@@ -3,7 +3,7 @@
 //! The command line is written into a template: one from a Workflow file, or an empty one. Then the
 //! template is converted and run as by `serve`.
 //!
-//! | file | what it does |
+//! | file | contents |
 //! |---|---|
 //! | `flags` | the flags of the command |
 //! | `template_edits` | writes the flags into the template |
