@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+
 use crate::bindle::BindleSource;
 use crate::credentials::CredentialProvider;
 use crate::file::{Access, FileSource};
@@ -67,22 +69,32 @@ impl Sources {
     /// Resolves the reference to exact content. Within one scope, a requester gets the same result
     /// each time.
     pub async fn resolve(&self, request: &Request) -> Result<Arc<Resolved>, Error> {
-        let sources = &self.inner.sources;
-        let request = match sources.without_default_server(&request.reference) {
-            Some(reference) => Request {
-                reference,
-                ..request.clone()
-            },
-            None => request.clone(),
-        };
+        let reference = self
+            .inner
+            .sources
+            .without_default_server(&request.reference)
+            .unwrap_or_else(|| request.reference.clone());
         let key = ResolvedKey {
             scope: request.scope.clone(),
-            reference: request.reference.clone(),
+            reference,
             requester: request.requester.clone(),
         };
         if let Some(resolved) = self.inner.resolved.get(&key).await {
             return Ok(resolved);
         }
+        self.resolve_once(request, key).await
+    }
+
+    /// Resolves a reference that is not in the cache. Concurrent requests share one run.
+    fn resolve_once(
+        &self,
+        request: &Request,
+        key: ResolvedKey,
+    ) -> BoxFuture<'static, Result<Arc<Resolved>, Error>> {
+        let request = Request {
+            reference: key.reference.clone(),
+            ..request.clone()
+        };
         let inner = Arc::clone(&self.inner);
         let owned = request.clone();
         let work = move || async move {
@@ -96,11 +108,11 @@ impl Sources {
                 .await
                 .into_value())
         };
-        self.inner
-            .resolving
-            .join(request, work)
-            .await
-            .unwrap_or_else(|| Err(Error::task_ended("resolving")))
+        let resolving = self.inner.resolving.join(request, work);
+        Box::pin(async {
+            let ended = resolving.await;
+            ended.unwrap_or_else(|| Err(Error::task_ended("resolving")))
+        })
     }
 
     /// Publishes a module in an OCI registry, under the tag of `reference`. Returns the digest of

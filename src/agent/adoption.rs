@@ -33,6 +33,7 @@ use tokio::sync::watch;
 use super::call_key::CallKey;
 use crate::argo::Reply;
 use crate::executions::CancelHandle;
+use crate::step::{Stage, StepError};
 
 /// The tolerance for early calls. The agent's clock and this machine's clock can differ.
 const EARLY: Duration = Duration::from_millis(100);
@@ -52,8 +53,8 @@ impl CallResult {
     /// The result of an execution that panicked. Without a result, every call would be answered
     /// with a `requeue` delay.
     pub(super) fn of_panic() -> Self {
-        let message = "the step panicked; this is a defect of this program: see its log";
-        let reply = serde_json::to_vec(&Reply::error(message)).unwrap_or_default();
+        let error = StepError::panicked(Stage::Run);
+        let reply = serde_json::to_vec(&Reply::error(error.to_string())).unwrap_or_default();
         Self {
             reply: reply.into(),
             timed_out: false,

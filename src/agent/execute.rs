@@ -60,7 +60,7 @@ fn refused(message: String, names: &RequestNames) -> Reply {
 }
 
 /// Answers a call with the result of its execution, or with the delay until the next call.
-async fn answer(api: Arc<Api>, call: Call, body: &[u8]) -> Response {
+async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
     let workflow = call.workflow.scope();
     let key = CallKey::of(body);
     let info = CallInfo {

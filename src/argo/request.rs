@@ -7,7 +7,7 @@ use super::template::Template;
 use crate::step::Workflow;
 use crate::text::{DocumentError, config_reader};
 
-/// A request to run a template of this plugin.
+/// A request to run a template of this plugin. It is a large value, so functions pass it in a box.
 #[derive(Debug)]
 pub struct Call {
     /// Workflow of the step.
@@ -24,7 +24,7 @@ pub struct Call {
 /// # Errors
 ///
 /// The body is not JSON, or the template has a mistake.
-pub fn parse(body: &[u8]) -> Result<Option<Call>, DocumentError> {
+pub fn parse(body: &[u8]) -> Result<Option<Box<Call>>, DocumentError> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|error| DocumentError::new("", format!("the request is not JSON: {error}")))?;
     let Some(template) = body.get("template") else {
@@ -74,7 +74,10 @@ fn workflow(body: &Value) -> Workflow {
 /// # Errors
 ///
 /// The template has a mistake.
-pub fn from_template(workflow: Workflow, template: &Value) -> Result<Option<Call>, DocumentError> {
+pub fn from_template(
+    workflow: Workflow,
+    template: &Value,
+) -> Result<Option<Box<Call>>, DocumentError> {
     let Some(wasm) = template.pointer("/plugin/wasm") else {
         return Ok(None);
     };
@@ -92,9 +95,9 @@ pub fn from_template(workflow: Workflow, template: &Value) -> Result<Option<Call
     }
     let wasm = plugin::read(wasm)?;
     let template: Template = config_reader::read(template, "template")?;
-    Ok(Some(Call {
+    Ok(Some(Box::new(Call {
         workflow,
         template,
         wasm,
-    }))
+    })))
 }

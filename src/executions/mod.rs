@@ -7,11 +7,10 @@
 pub mod cancellation;
 mod registry;
 
-use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures::FutureExt;
 use tokio::sync::watch;
 
 use crate::argo::repository::Repositories;
@@ -62,21 +61,19 @@ impl Finished {
 impl Executions {
     /// Runs a template. The execution is in the registry until the returned future is done.
     ///
-    /// Every error becomes an outcome, even a panic.
-    pub async fn run(&self, call: Call, id: ExecutionId, cancel: CancelHandle) -> Finished {
-        let owner = Owner {
+    /// Every error becomes an outcome. A panic unwinds: the front end catches the panic, and delivers
+    /// [`StepError::panicked`].
+    pub async fn run(&self, call: Box<Call>, id: ExecutionId, cancel: CancelHandle) -> Finished {
+        let owner = Arc::new(Owner {
             namespace: call.workflow.namespace.clone(),
             workflow: call.workflow.name.clone(),
             uid: call.workflow.uid.clone(),
             template: call.template.name.clone(),
-        };
-        let _registration = self.registry.register(id.clone(), owner, cancel.clone());
-        let execution = self.execute(call, id.clone(), &cancel);
-        let finished = AssertUnwindSafe(Box::pin(execution)).catch_unwind().await;
-        finished.unwrap_or_else(|_| {
-            let message = "the step panicked; this is a defect of this program: see its log";
-            Finished::before_the_step(&id, StepError::error(Stage::Run, message))
-        })
+        });
+        let _registration = self
+            .registry
+            .register(id.clone(), Arc::clone(&owner), cancel.clone());
+        self.execute(call, id, &owner, &cancel).await
     }
 
     /// Whether the executor is set up.
@@ -84,12 +81,21 @@ impl Executions {
         self.executor.borrow().is_some()
     }
 
-    async fn execute(&self, call: Call, id: ExecutionId, cancel: &CancelHandle) -> Finished {
+    async fn execute(
+        &self,
+        call: Box<Call>,
+        id: ExecutionId,
+        owner: &Owner,
+        cancel: &CancelHandle,
+    ) -> Finished {
         let started = Instant::now();
-        let find = self
-            .repositories
-            .destination(&call.workflow, &call.template.name);
-        let Some(destination) = cancel.token().run_until_cancelled(find).await else {
+        let destination = {
+            let find = self
+                .repositories
+                .destination(&call.workflow, &call.template.name);
+            cancel.token().run_until_cancelled(pin!(find)).await
+        };
+        let Some(destination) = destination else {
             return Finished::before_the_step(&id, cancelled(Stage::Parse));
         };
         let conversion = Conversion {
@@ -99,12 +105,15 @@ impl Executions {
                 ..ArtifactContext::default()
             },
         };
-        let workflow = call.workflow.name.clone();
-        let name = call.template.name.clone();
         let (step, template) = match call.into_step(&conversion) {
             Ok(converted) => converted,
             Err(error) => {
-                tracing::info!(execution = %id, workflow, template = name, "template refused");
+                tracing::info!(
+                    execution = %id,
+                    workflow = owner.workflow,
+                    template = owner.template,
+                    "template refused"
+                );
                 let error = StepError::error(Stage::Parse, error.to_string());
                 return Finished::before_the_step(&id, error);
             }

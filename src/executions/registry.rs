@@ -96,10 +96,15 @@ pub struct Registration {
 
 impl Registry {
     /// Adds an execution until the returned value is dropped.
-    pub fn register(&self, id: ExecutionId, owner: Owner, cancel: CancelHandle) -> Registration {
+    pub fn register(
+        &self,
+        id: ExecutionId,
+        owner: Arc<Owner>,
+        cancel: CancelHandle,
+    ) -> Registration {
         let running = Running {
             id: id.clone(),
-            owner: Arc::new(owner),
+            owner,
             cancel,
             since: Instant::now(),
         };

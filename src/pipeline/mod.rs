@@ -22,6 +22,7 @@ mod running;
 mod stage;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -67,7 +68,7 @@ impl Executor {
         let template = &step.template;
         let span = tracing::debug_span!("step", execution = %id, workflow, template);
         let context = StepContext::new(&step, started, cancel);
-        let run = self.run(id.clone(), Arc::clone(&step), context, tees);
+        let run = pin!(self.run(id.clone(), Arc::clone(&step), context, tees));
         let mut outcome = run.instrument(span).await.unwrap_or_else(|error| {
             error.log(&id);
             error.into_outcome()
@@ -111,7 +112,10 @@ impl Executor {
         let ran = self
             .runners
             .run(slot, short, || compiled.record_overrun(), running);
-        let ran = async { ran.await.unwrap_or_else(|| Err(panicked())) };
+        let ran = async {
+            ran.await
+                .unwrap_or_else(|| Err(StepError::panicked(Stage::Run)))
+        };
         context.with_grace(ran).await
     }
 
@@ -121,9 +125,9 @@ impl Executor {
         request: &Request,
         context: &StepContext,
     ) -> Result<PreparedModule, StepError> {
-        let resolving = self.modules.resolve(request);
+        let resolving = pin!(self.modules.resolve(request));
         let resolved = context.stage(Stage::Resolve, resolving).await?;
-        let fetching = self.modules.fetch(&resolved, &request.requester);
+        let fetching = pin!(self.modules.fetch(&resolved, &request.requester));
         let fetched = context.stage(Stage::Fetch, fetching).await?;
         context.stage(Stage::Compile, fetched.compiled()).await
     }
@@ -202,11 +206,6 @@ fn slot_request(step: &Step) -> SlotRequest {
         class: class.finish(),
         memory: step.limits.memory,
     }
-}
-
-fn panicked() -> StepError {
-    let message = "the step panicked; this is a defect of this program";
-    StepError::error(Stage::Run, message)
 }
 
 /// Raises the limit on open files, because open files of guests are open files of this process.

@@ -1,6 +1,7 @@
 //! The stages of a step that has a slot. File calls may block here.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -124,7 +125,8 @@ impl RunningStep {
             stdout: tees.stdout,
             stderr: tees.stderr,
         };
-        let ran = runtime::run(self.resources.compiler.engines(), &self.module.module, run);
+        let engines = self.resources.compiler.engines();
+        let ran = pin!(runtime::run(engines, &self.module.module, run));
         self.context
             .observe(Stage::Run, ran)
             .await

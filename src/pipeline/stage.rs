@@ -138,8 +138,8 @@ impl StepContext {
     /// Like [`stage`](Self::stage). `details` is appended to the message when the deadline ends the
     /// work.
     ///
-    /// This is one function without helpers that take the work: each helper would store the work
-    /// again, so the future of a step would grow with each stage.
+    /// Pin large work (`pin!`) before it is passed here: each function that takes a future by value
+    /// stores the future once more, and a step copies its future several times.
     pub(super) async fn stage_with_details<T>(
         &self,
         stage: Stage,

@@ -29,6 +29,12 @@ impl StepError {
         Self::new(stage, Phase::Failed, message.into())
     }
 
+    /// The error of a step whose execution panicked in `stage`.
+    pub fn panicked(stage: Stage) -> Self {
+        let message = "the step panicked; this is a defect of this program: see its log";
+        Self::error(stage, message)
+    }
+
     fn new(stage: Stage, phase: Phase, message: String) -> Self {
         Self {
             stage,

@@ -44,21 +44,21 @@ where
 {
     /// Waits for the work that runs for `key`. If none runs, starts `work`. Returns `None` if the
     /// work panicked.
-    pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Option<V>
+    ///
+    /// The work starts in this call, not when the returned future is polled. So the returned future
+    /// is small: it does not contain the work.
+    pub fn join<F, W>(&self, key: K, work: W) -> impl Future<Output = Option<V>> + use<F, W, K, V>
     where
+        W: FnOnce() -> F,
         F: Future<Output = V> + Send + 'static,
     {
-        let flight = {
-            let mut flights = self.flights.lock();
-            if let Some(flight) = flights.get(&key) {
-                flight.clone()
-            } else {
-                let flight = self.start(key.clone(), work());
-                flights.insert(key, flight.clone());
-                flight
-            }
-        };
-        flight.await
+        let mut flights = self.flights.lock();
+        if let Some(flight) = flights.get(&key) {
+            return flight.clone();
+        }
+        let flight = self.start(key.clone(), work());
+        flights.insert(key, flight.clone());
+        flight
     }
 
     fn start(&self, key: K, work: impl Future<Output = V> + Send + 'static) -> Flight<V> {

@@ -175,7 +175,9 @@ impl Calls {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let id = ExecutionId::new(format!("{}-{}-{number}", call.workflow, call.key));
         let cancel = CancelHandle::new(self.shutdown.child_token());
-        let work = start(id, cancel.clone());
+        // The box keeps the future of a step in one place: a future is several KiB, and each move
+        // would copy it.
+        let work = Box::pin(start(id, cancel.clone()));
         let usage = self.table.count();
         let counted = Arc::clone(&usage);
         let shutdown = self.shutdown.clone();

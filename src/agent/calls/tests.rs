@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::executions::{Owner, Registry};
+use crate::executions::Registry;
 use crate::text::units::Time;
 
 /// Executions that end when the gate opens, and a count of those that were started. The reply of
@@ -43,7 +43,7 @@ impl Fixture {
         let registry = self.registry.clone();
         let mut gate = self.gate.subscribe();
         let start = move |id: ExecutionId, cancel: CancelHandle| async move {
-            let _registration = registry.register(id, Owner::default(), cancel.clone());
+            let _registration = registry.register(id, Arc::default(), cancel.clone());
             let number = number.fetch_add(1, Ordering::SeqCst);
             let timed_out = tokio::select! {
                 _ = gate.wait_for(|open| *open) => false,

@@ -128,7 +128,8 @@ impl Repositories {
         if let Some(found) = self.known.get(&scope).await {
             return Ok(Some(found));
         }
-        let find = async { self.find(workflow).await.map(|found| found.map(Arc::new)) };
+        // The search is rare, and its future is large.
+        let find = Box::pin(async { self.find(workflow).await.map(|found| found.map(Arc::new)) });
         let found = self
             .provisional
             .try_get_with(scope.clone(), find)

@@ -94,7 +94,7 @@ fn artifacts(
 fn convert(
     flags: &RunStep,
     config: &Config,
-    call: Call,
+    call: Box<Call>,
     artifacts: ArtifactContext,
 ) -> Result<PreparedStep, Failure> {
     // An artifact that only the module names is written to a file with this name. In the current
