@@ -10,7 +10,7 @@ pub struct DocumentError {
     path: String,
     message: String,
     hint: Option<&'static str>,
-    unknown_key: bool,
+    unknown_key: Option<String>,
 }
 
 impl DocumentError {
@@ -20,7 +20,7 @@ impl DocumentError {
             path: path.into(),
             message: message.into(),
             hint: None,
-            unknown_key: false,
+            unknown_key: None,
         }
     }
 
@@ -41,9 +41,9 @@ impl DocumentError {
         &self.path
     }
 
-    /// Whether the mistake is a key that the document may not have.
-    pub fn is_unknown_key(&self) -> bool {
-        self.unknown_key
+    /// The key, if the mistake is a key that the document may not have.
+    pub fn unknown_key(&self) -> Option<&str> {
+        self.unknown_key.as_deref()
     }
 
     /// The same error, with the path seen from one level above: `segment` is a key, or an index
@@ -84,7 +84,7 @@ impl de::Error for DocumentError {
             None => format!("unknown key `{field}`; known keys are {}", quoted(expected)),
         };
         Self {
-            unknown_key: true,
+            unknown_key: Some(field.to_owned()),
             ..Self::new("", message)
         }
     }

@@ -87,6 +87,21 @@ async fn mistakes_in_templates_are_named_with_their_location() {
             "`template.plugin.wasm`: unknown key `modul`; did you mean `module`? (if the module reads it as an option, move it under `options`)",
         ),
         (
+            wasm("image", json!("alpine")),
+            "unknown key `image`; known keys are",
+        ),
+        (
+            wasm("resources", json!({"limits": {"memory": "1Gi"}})),
+            "(write `limits.memory`, `limits.time` and `limits.disk`; a module has no requests)",
+        ),
+        (
+            wasm(
+                "env",
+                json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+            ),
+            "`template.plugin.wasm.env[0].valueFrom`: not supported by this version; use `value`",
+        ),
+        (
             wasm("limits", json!({"memroy": "1Gi"})),
             "`template.plugin.wasm.limits`: unknown key `memroy`; did you mean `memory`?",
         ),

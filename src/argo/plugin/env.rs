@@ -31,6 +31,10 @@ impl EnvVar {
             return Err(DocumentError::new(
                 format!("{at}.valueFrom"),
                 "not supported by this version; use `value`",
+            )
+            .with_hint(
+                "for a ConfigMap, use `valueFrom.configMapKeyRef` in an input parameter of the \
+                 template, and `value: \"{{inputs.parameters.NAME}}\"` here",
             ));
         }
         Ok((self.name.clone(), self.value.clone().unwrap_or_default()))

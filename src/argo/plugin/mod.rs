@@ -4,6 +4,7 @@
 //! own. The JSON Schema, [`super::schema()`], is generated from these types.
 
 mod bindle;
+mod container_keys;
 mod env;
 mod http;
 mod limits;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use sources::{Error, Reference};
 
+use super::container_keys;
 use super::env::EnvVar;
 use super::limits::RequestedLimits;
 use super::module::ModuleSpec;
@@ -63,10 +64,13 @@ fn explain(wasm: &Value, error: DocumentError) -> DocumentError {
     if let Some(name) = permissions::name(&key) {
         return unsupported_permission(name);
     }
+    if let Some(unknown) = error.unknown_key().filter(|_| key.is_empty()) {
+        let hint = container_keys::replacement(unknown);
+        return error.with_hint(
+            hint.unwrap_or("if the module reads it as an option, move it under `options`"),
+        );
+    }
     match key.as_str() {
-        "" if error.is_unknown_key() => {
-            error.with_hint("if the module reads it as an option, move it under `options`")
-        }
         "module" if wasm.pointer("/module/file").is_some() => {
             error.with_hint("a module in a file is `module: file:///ABSOLUTE/PATH`")
         }
