@@ -15,6 +15,9 @@ use super::entries::{Entry, Kind, walk};
 /// Files of this length or longer need the ZIP64 fields.
 const ZIP64_LENGTH: u64 = u32::MAX as u64;
 
+/// Permissions of the directories in a zip archive. Whoever unpacks the archive writes to them.
+const DIRECTORY_MODE: u32 = 0o755;
+
 /// Summary of an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
@@ -71,14 +74,21 @@ pub(crate) fn tar_gz(
     Ok(packed)
 }
 
-/// Writes a zip archive of the file or directory at `path`. The archive has files only, like
-/// Argo's. More than `limit` bytes of files are an error.
+/// Writes a zip archive of the file or directory at `path`. More than `limit` bytes of files are an
+/// error.
+///
+/// The directories in the archive have entries. Without them, Argo's executor creates a directory
+/// with the mode of a file in it, and cannot enter the directory (`unzip` in
+/// `workflow/executor/executor.go`).
 pub(crate) fn zip(root: &Dir, path: &str, limit: u64, out: impl Write) -> io::Result<Packed> {
     let mut writer = ZipWriter::new_stream(out);
     let mut packed = Packed::default();
     walk(root, path, |entry| {
         match entry.kind {
-            Kind::Directory => {}
+            Kind::Directory => {
+                let options = SimpleFileOptions::default().unix_permissions(DIRECTORY_MODE);
+                writer.add_directory(entry.name, options)?;
+            }
             Kind::Link(_) | Kind::Other => packed.left_out += 1,
             Kind::File => {
                 let mut content = ExactReader::open(root, &entry.path)?;
