@@ -54,7 +54,13 @@
 //! let second = tempfile::tempdir()?;
 //! let second = Arc::new(Dir::open_ambient_dir(second.path(), ambient_authority())?);
 //! let quota = Quota::new(Bounds { bytes: 1 << 20, entries: 100 });
-//! let what = Download { key: "wf/out.tgz", path: "in", unpack: Unpack::Detect, mode: None };
+//! let what = Download {
+//!     key: "wf/out.tgz",
+//!     path: "in",
+//!     seen_at: "/in",
+//!     unpack: Unpack::Detect,
+//!     mode: None,
+//! };
 //! download(&store, &what, &second, &quota).await?;
 //! assert_eq!(second.read_to_string("in/report.txt")?, "42 files");
 //! # Ok(())

@@ -164,6 +164,7 @@ async fn download(
     let download = Download {
         key: &location.key,
         path: &index.to_string(),
+        seen_at: &input.path.to_string(),
         unpack: input.unpack,
         mode: input.mode,
     };

@@ -1,6 +1,7 @@
 //! Packs and unpacks artifacts: Argo's `archive`.
 
 mod entries;
+mod links;
 mod read;
 mod target;
 mod write;
@@ -11,7 +12,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use read::{is_tar_gz, untar, unzip};
+pub(crate) use read::{Place, is_tar_gz, untar, unzip};
 pub(crate) use write::{tar_gz, zip};
 
 /// `archive` of an artifact (`ArchiveStrategy` in Argo's `workflow_types.go`). If several keys are

@@ -5,16 +5,17 @@
 //! entry at its root, the entry becomes the artifact; otherwise the directory does. A path or a
 //! link that leads out of the archive is an error. Entries, bytes and the expansion ratio are
 //! limited.
+//!
+//! Where Argo loses content, this module keeps it: hard links, and sparse files of old GNU tar.
 
 use std::cell::RefCell;
-use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::io::{self, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
-use flate2::read::MultiGzDecoder;
 use untrusted_tar::{
-    Budget, ByteCount, ContentReader, CountingReader, Error, ExpansionLimit, LimitExceeded, Meter,
-    Sparse, TarReader, Trailer, is_header, plain_path,
+    Budget, ByteCount, ContentReader, CountingReader, Error, ExpansionLimit, GzipReader,
+    LimitExceeded, Meter, TarReader, Trailer, is_header, plain_path,
 };
 use zip::ZipArchive;
 use zip::result::ZipError;
@@ -27,6 +28,17 @@ use crate::quota::Share;
 const FREE_BYTES: u64 = 128 << 20;
 /// Highest expansion ratio beyond [`FREE_BYTES`].
 const MAX_RATIO: u64 = 250;
+/// The place that an archive is unpacked to.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Path in the directory.
+    pub(crate) path: String,
+    /// Absolute path at which the step sees the artifact.
+    pub(crate) seen_at: String,
+}
+
+/// Size of the buffer for compressed bytes.
+const BUFFER: usize = 64 << 10;
 /// Magic number of gzip (RFC 1952, 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -61,12 +73,17 @@ fn expansion(packed: ByteCount) -> ExpansionLimit {
 pub(crate) fn is_tar_gz(head: &[u8]) -> bool {
     let mut block = [0; 512];
     head.starts_with(&GZIP)
-        && MultiGzDecoder::new(head).read_exact(&mut block).is_ok()
+        && GzipReader::new(head).read_exact(&mut block).is_ok()
         && is_header(&block)
 }
 
-/// Unpacks a tar archive, gzipped or not, to `path`.
-pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, share: &Share) -> io::Result<()> {
+/// Unpacks a tar archive, gzipped or not.
+pub(crate) fn untar(
+    root: &Dir,
+    place: &Place,
+    archive: impl Read,
+    share: &Share,
+) -> io::Result<()> {
     let limit = share.bounds().bytes;
     let mut packed = CountingReader::new(archive, limit);
     let expansion = expansion(packed.count());
@@ -76,25 +93,24 @@ pub(crate) fn untar(root: &Dir, path: &str, archive: impl Read, share: &Share) -
         .take(GZIP.len() as u64)
         .read_to_end(&mut magic)?;
     let is_gzip = magic == GZIP;
-    let packed = io::Cursor::new(magic).chain(packed);
+    let packed = BufReader::with_capacity(BUFFER, io::Cursor::new(magic).chain(packed));
     let archive: Box<dyn Read + '_> = match is_gzip {
-        true => Box::new(MultiGzDecoder::new(packed)),
+        true => Box::new(GzipReader::new(packed)),
         false => Box::new(packed),
     };
-    unpack(root, path, share, |target| {
+    unpack(root, place, share, |target| {
         TarReader::new(archive, share)
             .expansion(expansion)
-            .sparse(Sparse::Expand)
             // The checksum of gzip is at the end.
             .trailer(Trailer::Drain(limit))
             .for_each(|entry| target.tar_entry(entry))
     })
 }
 
-/// Unpacks a zip archive to `path`.
+/// Unpacks a zip archive.
 pub(crate) fn unzip(
     root: &Dir,
-    path: &str,
+    place: &Place,
     mut archive: impl Read + Seek,
     share: &Share,
 ) -> io::Result<()> {
@@ -105,7 +121,7 @@ pub(crate) fn unzip(
     }
     archive.rewind()?;
     let meter = RefCell::new(Meter::new(share, Some(expansion(ByteCount::of(bytes)))));
-    unpack(root, path, share, |target| {
+    unpack(root, place, share, |target| {
         let mut archive = ZipArchive::new(archive).map_err(damaged)?;
         for index in 0..archive.len() {
             let entry = archive.by_index(index).map_err(damaged)?;
@@ -157,42 +173,51 @@ fn measure(archive: &mut (impl Read + Seek)) -> io::Result<ZipSize> {
     }
 }
 
-/// Unpacks to a new directory beside `path`, and then moves the artifact to `path`.
+/// Unpacks to a new directory beside the path of `place`, and then moves the artifact to this path.
 fn unpack(
     root: &Dir,
-    path: &str,
+    place: &Place,
     share: &Share,
     write: impl FnOnce(&mut Target<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let path = Path::new(path);
+    let path = Path::new(&place.path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.unpacking"));
     root.create_dir_all(&temporary)?;
     let directory = root.open_dir(&temporary)?;
     let mut target = Target::new(&directory, share);
     let unpacked = write(&mut target)
-        .and_then(|()| target.check_links())
-        .and_then(|()| move_artifact(root, &directory, &temporary, path));
+        .and_then(|()| only_entry(&directory))
+        .and_then(|only| {
+            target.finish_links(&place.seen_at, only.as_deref())?;
+            move_artifact(root, only.as_deref(), &temporary, path)
+        });
     if unpacked.is_err() {
         let _ = root.remove_dir_all(&temporary);
     }
     unpacked
 }
 
-/// Moves the only entry of `directory`, or the directory itself, to `path`.
-fn move_artifact(root: &Dir, directory: &Dir, temporary: &Path, path: &Path) -> io::Result<()> {
+/// The name of the only entry of `directory`. `None` if there are more entries, or none.
+fn only_entry(directory: &Dir) -> io::Result<Option<PathBuf>> {
     let mut entries = directory.entries()?;
     let first = entries.next().transpose()?;
-    match (first, entries.next()) {
-        (Some(only), None) if only.file_type()?.is_symlink() => {
-            Err(invalid("the archive contains only a link".to_owned()))
-        }
-        (Some(only), None) => {
-            root.rename(temporary.join(only.file_name()), root, path)?;
-            root.remove_dir(temporary)
-        }
-        (_, _) => root.rename(temporary, root, path),
+    Ok(match (first, entries.next()) {
+        (Some(only), None) => Some(only.file_name().into()),
+        (_, _) => None,
+    })
+}
+
+/// Moves the only entry of the temporary directory, or the directory itself, to `path`.
+fn move_artifact(root: &Dir, only: Option<&Path>, temporary: &Path, path: &Path) -> io::Result<()> {
+    let Some(only) = only.map(|name| temporary.join(name)) else {
+        return root.rename(temporary, root, path);
+    };
+    if root.symlink_metadata(&only)?.is_symlink() {
+        return Err(invalid("the archive contains only a link".to_owned()));
     }
+    root.rename(only, root, path)?;
+    root.remove_dir(temporary)
 }
 
 fn damaged(error: ZipError) -> io::Error {

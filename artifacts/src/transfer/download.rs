@@ -9,7 +9,7 @@ use super::PARALLEL_OBJECTS;
 use super::disk::{blocking, check_length, remove, write_file};
 use super::permissions::{Mode, set_permissions};
 use super::unpack::{Peeked, exact_length, peek, untar, unzip};
-use crate::archive::{self, Unpack};
+use crate::archive::{self, Place, Unpack};
 use crate::quota::{Quota, Share};
 use crate::retry::retry;
 use crate::store::ByteStream;
@@ -23,6 +23,9 @@ pub struct Download<'a> {
     /// Path that the artifact is written to. Nothing else may write to its directory at the same
     /// time.
     pub path: &'a str,
+    /// Absolute path at which the step sees the artifact. Absolute links in an archive may lead
+    /// below it.
+    pub seen_at: &'a str,
     /// How the artifact is unpacked.
     pub unpack: Unpack,
     /// Permissions of the artifact. `None` leaves them as they are.
@@ -66,14 +69,18 @@ async fn fetch(
     };
     let length = body.length;
     let stream = exact_length(body.stream, length);
+    let place = || Place {
+        path: path.to_owned(),
+        seen_at: what.seen_at.to_owned(),
+    };
     match what.unpack {
         Unpack::None => write_object(stream, length, root, path, share).await,
-        Unpack::Tar => untar(stream, root, path, share).await,
-        Unpack::Zip => unzip(stream, root, path, share).await,
+        Unpack::Tar => untar(stream, root, place(), share).await,
+        Unpack::Zip => unzip(stream, root, place(), share).await,
         Unpack::Detect => {
             let Peeked { head, stream } = peek(stream).await?;
             match archive::is_tar_gz(&head) {
-                true => untar(stream, root, path, share).await,
+                true => untar(stream, root, place(), share).await,
                 false => write_object(stream, length, root, path, share).await,
             }
         }

@@ -9,7 +9,7 @@ use cap_std::fs::Dir;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::disk::{blocking_io, packed_path, write_file};
-use crate::archive;
+use crate::archive::{self, Place};
 use crate::blocking_io::read_blocking;
 use crate::quota::Share;
 use crate::store::ByteStream;
@@ -65,14 +65,13 @@ pub(super) async fn peek(mut stream: ByteStream) -> Result<Peeked, Error> {
 pub(super) async fn untar(
     stream: ByteStream,
     root: &Arc<Dir>,
-    path: &str,
+    place: Place,
     share: &Arc<Share>,
 ) -> Result<(), Error> {
     let root = Arc::clone(root);
-    let path = path.to_owned();
     let share = Arc::clone(share);
     let unpacked = read_blocking(stream, move |reader| {
-        archive::untar(&root, &path, reader, &share)
+        archive::untar(&root, &place, reader, &share)
     });
     unpacked.await.map_err(|error| archive_error("tar", error))
 }
@@ -82,18 +81,17 @@ pub(super) async fn untar(
 pub(super) async fn unzip(
     stream: ByteStream,
     root: &Arc<Dir>,
-    path: &str,
+    place: Place,
     share: &Arc<Share>,
 ) -> Result<(), Error> {
-    let packed = packed_path(path);
+    let packed = packed_path(&place.path);
     let packed_share = Arc::new(share.for_archive());
     write_file(stream, root, &packed, &packed_share).await?;
-    let destination = path.to_owned();
     let share = Arc::clone(share);
     let unpack = move |root: &Dir, packed: &str| {
         let unpacked = root
             .open(packed)
-            .and_then(|file| archive::unzip(root, &destination, io::BufReader::new(file), &share));
+            .and_then(|file| archive::unzip(root, &place, io::BufReader::new(file), &share));
         let _ = root.remove_file(packed);
         unpacked
     };
@@ -104,6 +102,10 @@ pub(super) async fn unzip(
 
 /// An error of unpacking. The archive, the store, or the disk may have caused it.
 fn archive_error(kind: &str, error: io::Error) -> Error {
+    let hint = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<untrusted_tar::Error>())
+        .and_then(untrusted_tar::Error::hint);
     let is_damaged = matches!(
         error.kind(),
         io::ErrorKind::UnexpectedEof
@@ -112,11 +114,14 @@ fn archive_error(kind: &str, error: io::Error) -> Error {
             | io::ErrorKind::Other
     );
     error.downcast().unwrap_or_else(|error: io::Error| {
-        if is_damaged {
-            let message = format!("the {kind} archive cannot be unpacked: {error}");
-            Error::new(ErrorKind::Damaged, message).caused_by(error)
-        } else {
-            Error::local(format_args!("unpacking the {kind} archive"), error)
+        if !is_damaged {
+            return Error::local(format_args!("unpacking the {kind} archive"), error);
+        }
+        let message = format!("the {kind} archive cannot be unpacked: {error}");
+        let unpacking = Error::new(ErrorKind::Damaged, message).caused_by(error);
+        match hint {
+            Some(hint) => unpacking.with_hint(hint),
+            None => unpacking,
         }
     })
 }

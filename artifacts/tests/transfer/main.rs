@@ -5,6 +5,8 @@
 
 mod hostile_archives;
 mod limits;
+mod odd_archives;
+mod other_programs;
 mod round_trips;
 
 use std::fs;
@@ -77,6 +79,7 @@ impl Fixture {
             &Download {
                 key,
                 path,
+                seen_at: "/work/in",
                 unpack,
                 mode: None,
             },

@@ -154,6 +154,7 @@ async fn permissions_are_set_on_inputs() {
         let what = Download {
             key: "k",
             path: "in",
+            seen_at: "/work/in",
             unpack: Unpack::Detect,
             mode: Some(Mode {
                 bits: 0o555,

@@ -203,6 +203,7 @@ impl Benchmark {
         let what = Download {
             key,
             path: "in",
+            seen_at: "/in",
             unpack,
             mode: None,
         };

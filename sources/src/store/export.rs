@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use untrusted_tar::{Bounds, TarReader};
+use untrusted_tar::{Bounds, Kind, TarReader};
 
 use super::Store;
 use crate::{Digest, Error, ErrorKind, Requester, Resolved};
@@ -81,6 +81,10 @@ impl Store {
         };
         let read = TarReader::new(BufReader::new(opened), bounds).for_each(|entry| {
             let name = entry.path()?;
+            // Programs that pack the files again add the directories.
+            if entry.kind() == Kind::Directory {
+                return Ok(());
+            }
             if name == REFERENCES {
                 references = read_references(entry, file)?;
             } else {
@@ -274,6 +278,34 @@ mod tests {
         );
         assert_eq!(to.read(&resolved.artifact, 100).unwrap(), &b"content"[..]);
         assert_eq!(to.import(&file, 3).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+
+    /// For example with `tar --create --sparse .`, after the file was unpacked.
+    #[test]
+    fn exported_content_that_was_packed_again_can_be_imported() {
+        let directory = tempfile::tempdir().unwrap();
+        let from = Store::new(directory.path().join("from"));
+        let resolved = remembered(&from, "ghcr.io/a/b:1", b"\0\0\0\0content");
+        let file = directory.path().join("modules.tar");
+        let mut archive = tar::Builder::new(File::create(&file).unwrap());
+        for name in ["./", "./blobs/", "./blobs/sha256/"] {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_size(0);
+            archive.append_data(&mut header, name, io::empty()).unwrap();
+        }
+        let references = serde_json::to_vec(&[&resolved]).unwrap();
+        let length = references.len() as u64;
+        append(&mut archive, "./references.json", length, &references[..]).unwrap();
+        let records = [("GNU.sparse.size", "11"), ("GNU.sparse.map", "4,7")];
+        archive
+            .append_pax_extensions(records.map(|(key, value)| (key, value.as_bytes())))
+            .unwrap();
+        let name = format!("./{}", blob_name(&resolved.artifact));
+        append(&mut archive, &name, 7, &b"content"[..]).unwrap();
+        archive.into_inner().unwrap();
+        let to = Store::new(directory.path().join("to"));
+        assert_eq!(to.import(&file, 100).unwrap(), [resolved]);
     }
 
     #[test]

@@ -2,15 +2,17 @@
 
 use std::io::{self, Read};
 
-use untrusted_tar::{LimitExceeded, TarReader, plain_path, resolve_link};
+use untrusted_tar::{LimitExceeded, TarReader, is_header, plain_path, resolve_link};
 
 use super::budget::{Budget, MAX_ENTRIES, MAX_NAMES, damaged};
 use super::{Content, decompress};
 use crate::{Error, ErrorKind};
 
-/// Whether the bytes are a tar archive. The magic of POSIX and GNU archives is at offset 257.
+/// Whether the bytes are the beginning of a tar archive. The magic of POSIX and GNU archives is at
+/// offset 257. Older archives have only the checksum of their first header.
 pub(super) fn is_tar(bytes: &[u8]) -> bool {
     bytes.get(257..262).is_some_and(|magic| magic == b"ustar")
+        || bytes.first_chunk().is_some_and(is_header)
 }
 
 /// Type of an entry.
@@ -74,9 +76,12 @@ impl untrusted_tar::Budget for Budget {
         Ok(())
     }
 
-    /// Does nothing. Sparse files are refused, so all content is already counted as bytes of the
-    /// archive.
-    fn take_content_bytes(&mut self, _: u64) -> Result<(), LimitExceeded> {
+    /// The content has a counter of its own: it includes the holes of sparse files, which are not
+    /// bytes of the archive.
+    fn take_content_bytes(&mut self, count: u64) -> Result<(), LimitExceeded> {
+        let limit = self.total;
+        let left = self.content.checked_sub(count);
+        self.content = left.ok_or(LimitExceeded { limit })?;
         Ok(())
     }
 }
@@ -87,7 +92,7 @@ impl From<untrusted_tar::Error> for Error {
 
         let message = error.to_string();
         match error.kind() {
-            Reason::Sparse => {
+            Reason::Unsupported => {
                 let converted = Self::new(ErrorKind::Unsupported, message);
                 match error.hint() {
                     Some(hint) => converted.with_hint(hint),
@@ -167,7 +172,7 @@ mod tests {
 
     /// The header of the entry announces 8 GiB of holes.
     #[test]
-    fn sparse_files_are_refused() {
+    fn the_holes_of_sparse_files_count() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(EntryType::GNUSparse);
         header.set_size(0);
@@ -179,11 +184,23 @@ mod tests {
         let archive = [header.as_bytes().as_slice(), &[0; 1024]].concat();
         let content = super::super::Content::from(bytes::Bytes::from(archive));
         let error = entries(&content, &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         assert!(
-            error.to_string().contains("contains a sparse file"),
+            error.to_string().contains("expands to more than"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn unknown_extensions_are_unsupported() {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(EntryType::new(b'M'));
+        header.set_size(0);
+        header.set_cksum();
+        let content = bytes::Bytes::copy_from_slice(header.as_bytes()).into();
+        let error = entries(&content, &mut Budget::new(LIMITS), |_, _, _| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("the type `M`"), "{error}");
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub(super) struct Budget {
     pub(super) names: usize,
     /// Remaining bytes of the decompressed archives.
     pub(super) bytes: u64,
-    /// The limit on `bytes`, for error messages.
+    /// Remaining bytes of content, with the holes of sparse files.
+    pub(super) content: u64,
+    /// The limit on `bytes` and on `content`, for error messages.
     pub(super) total: u64,
 }
 
@@ -40,6 +42,7 @@ impl Budget {
             entries: MAX_ENTRIES,
             names: MAX_NAMES,
             bytes: limits.unpacked(),
+            content: limits.unpacked(),
             total: limits.unpacked(),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use untrusted_tar::{GzipReader, skip_zeros};
 
 use super::Content;
 
@@ -23,9 +23,7 @@ pub(super) fn plain(content: &Content) -> io::Result<Box<dyn Read + '_>> {
 /// Reads the decompressed content. `None` if the content is not compressed.
 pub(super) fn reader(content: &Content) -> io::Result<Option<Box<dyn Read + '_>>> {
     Ok(match content.head()?.as_slice() {
-        [0x1f, 0x8b, ..] => Some(Box::new(MultiGzDecoder::new(BufReader::new(
-            content.reader()?,
-        )))),
+        [0x1f, 0x8b, ..] => Some(Box::new(GzipReader::new(BufReader::new(content.reader()?)))),
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
             Some(Box::new(Zstd::new(BufReader::new(content.reader()?))))
         }
@@ -34,7 +32,7 @@ pub(super) fn reader(content: &Content) -> io::Result<Option<Box<dyn Read + '_>>
 }
 
 /// Reads all frames of a zstd file (RFC 8878). Skippable frames, which hold data of other tools,
-/// are left out.
+/// are left out. Zeros behind a frame are padding.
 struct Zstd<R> {
     source: R,
     frame: FrameDecoder,
@@ -54,7 +52,7 @@ impl<R: BufRead> Zstd<R> {
 
     /// Starts the next frame. `false` at the end of the file.
     fn next_frame(&mut self) -> io::Result<bool> {
-        while !self.source.fill_buf()?.is_empty() {
+        while !skip_zeros(&mut self.source)? {
             match self.frame.reset(&mut self.source) {
                 Ok(()) => return Ok(true),
                 // The header of the skippable frame is already read.
@@ -112,14 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn all_frames_are_read_and_skippable_frames_are_left_out() {
+    fn all_frames_are_read_and_skippable_frames_and_padding_are_left_out() {
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
         let bytes = [
             &skippable[..],
             &frame(b"hello "),
             &skippable,
             &frame(b"world"),
+            &[0; 512],
             &skippable,
+            &[0; 512],
         ]
         .concat();
         let mut text = String::new();

@@ -115,6 +115,60 @@ mod tests {
     }
 
     #[test]
+    fn zeros_behind_compressed_data_are_padding_and_other_bytes_are_damage() {
+        let padded = [&gzip(MODULE)[..], &[0; 512]].concat();
+        assert_eq!(unpacked(padded.into()).unwrap(), MODULE);
+        let members = [gzip(b""), gzip(&MODULE[..5]), gzip(&MODULE[5..])].concat();
+        assert_eq!(unpacked(members.into()).unwrap(), MODULE);
+        let garbage = [&gzip(MODULE)[..], b"more"].concat();
+        assert_eq!(unpacked(garbage.into()), Err(ErrorKind::Protocol));
+    }
+
+    #[test]
+    fn archives_from_before_posix_are_recognised() {
+        let mut archive = Vec::new();
+        for (name, content) in [("bin/", &b""[..]), ("bin/app.wasm", MODULE)] {
+            let mut header = tar::Header::new_old();
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.as_mut_bytes()[156] = 0;
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            archive.extend_from_slice(header.as_bytes());
+            archive.extend_from_slice(content);
+            archive.resize(archive.len().next_multiple_of(512), 0);
+        }
+        assert_eq!(unpacked(gzip(&archive)).unwrap(), MODULE);
+        assert_eq!(unpacked(archive.into()).unwrap(), MODULE);
+    }
+
+    #[test]
+    fn a_module_may_be_a_sparse_file() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let records = [
+            ("GNU.sparse.major", "1"),
+            ("GNU.sparse.minor", "0"),
+            ("GNU.sparse.name", "app.wasm"),
+            ("GNU.sparse.realsize", "20"),
+        ];
+        builder
+            .append_pax_extensions(records.map(|(key, value)| (key, value.as_bytes())))
+            .unwrap();
+        let mut content = b"1\n0\n8\n".to_vec();
+        content.resize(512, 0);
+        content.extend_from_slice(MODULE);
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        builder
+            .append_data(&mut header, "GNUSparseFile.7/app.wasm", &content[..])
+            .unwrap();
+        let archive = builder.into_inner().unwrap();
+        assert_eq!(
+            unpacked(archive.into()).unwrap(),
+            [MODULE, &[0; 12]].concat()
+        );
+    }
+
+    #[test]
     fn repeated_compression_is_refused() {
         assert_eq!(unpacked(gzip(MODULE)).unwrap(), MODULE);
         let mut nested = Bytes::from_static(MODULE);

@@ -20,8 +20,11 @@ pub enum ErrorKind {
     HeaderTooLarge,
     /// The path of an entry is invalid, or leads out of the archive.
     InvalidPath,
-    /// The archive contains a sparse file, and the caller refuses sparse files.
-    Sparse,
+    /// The archive uses an extension that this crate does not know, and that changes the meaning of
+    /// an entry.
+    Unsupported,
+    /// Bytes that are not gzip follow the gzip data.
+    TrailingGarbage,
 }
 
 /// An archive cannot be read, or breaks a rule.
@@ -46,6 +49,18 @@ impl Error {
             hint: None,
             source: None,
         }
+    }
+
+    /// The archive is damaged, or malformed.
+    pub(crate) fn damaged(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unreadable, message)
+    }
+
+    /// The archive uses an unknown extension. `what` names the extension.
+    pub(crate) fn unsupported(what: impl std::fmt::Display) -> Self {
+        let message = format!("{what}, which is not supported");
+        Self::new(ErrorKind::Unsupported, message)
+            .with_hint("create the archive with `tar --format=posix`, without incremental or multi-volume options")
     }
 
     #[must_use]

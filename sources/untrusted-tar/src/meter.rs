@@ -110,6 +110,14 @@ impl<B: Budget> Meter<B> {
         self.check_expansion()
     }
 
+    /// Counts bytes of a hole that the caller does not read. They are content, but need neither
+    /// time nor space, so the expansion ratio does not include them.
+    pub(crate) fn count_hole(&mut self, bytes: u64) -> Result<(), Error> {
+        self.budget
+            .take_content_bytes(bytes)
+            .map_err(Error::too_many_bytes)
+    }
+
     /// Counts bytes of the decompressed archive.
     pub(crate) fn count_archive(&mut self, bytes: u64) -> Result<(), Error> {
         self.archive_bytes += bytes;
@@ -120,7 +128,7 @@ impl<B: Budget> Meter<B> {
     }
 
     /// Checks the expansion ratio with the larger number: only `content_bytes` includes the holes
-    /// of sparse files, and only `archive_bytes` includes headers.
+    /// that are read, and only `archive_bytes` includes headers.
     fn check_expansion(&self) -> Result<(), Error> {
         let Some(limit) = &self.expansion else {
             return Ok(());

@@ -1,5 +1,6 @@
 //! Artifacts in S3, as container steps store and read them.
 
+mod archives;
 mod faults;
 mod objects;
 mod paths;
