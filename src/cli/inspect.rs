@@ -9,7 +9,7 @@ use sources::PullPolicy;
 use super::fetcher::{self, Fetched};
 use super::settings::Common;
 use super::{Exit, Failure, output};
-use crate::runtime::{self, Kind};
+use crate::runtime::{self, CompileError, Inspection, Kind};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
@@ -26,48 +26,97 @@ impl Inspect {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let Fetched { resolved, module } =
             fetcher::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
-        let inspection = runtime::inspect(&module.bytes)
-            .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
-        let kind = if inspection.component {
-            "component"
-        } else {
-            "core module"
+        let bytes = &module.bytes;
+        let inspection = runtime::inspect(bytes).map_err(|error| {
+            Failure::error(format!("`{}`: {error}", self.reference)).with_hint(error.hint())
+        })?;
+        let shown = Shown {
+            kind: if inspection.component {
+                "component"
+            } else {
+                "core module"
+            },
+            runs: runs(&inspection, bytes),
+            size: bytes.len(),
+            digest: module.package.module.to_string(),
+            pinned: resolved.pinned().map(|reference| reference.to_string()),
+            trapping: runtime::trapping_imports(&inspection).map_err(Failure::error)?,
+            inspection,
         };
-        let size = module.bytes.len();
-        let digest = module.package.module.to_string();
-        let runs = inspection.kind().map(runs_as);
-        let pinned = resolved.pinned().map(|reference| reference.to_string());
-        if self.json {
-            let json = json!({
-                "kind": kind,
-                "runs": runs,
-                "size": size,
-                "digest": digest,
-                "pinned": pinned,
-                "imports": inspection.imports,
-                "exports": inspection.exports,
-            });
-            output::data(&format!("{json:#}\n"));
-            return Ok(Exit::Succeeded);
-        }
+        output::data(&match self.json {
+            true => format!("{:#}\n", shown.json()),
+            false => shown.text(),
+        });
+        Ok(Exit::Succeeded)
+    }
+}
+
+/// How the executor runs a module, or why it does not.
+fn runs(inspection: &Inspection, bytes: &[u8]) -> Result<&'static str, CompileError> {
+    let kind = inspection.kind()?;
+    runtime::validate(bytes)?;
+    Ok(runs_as(kind))
+}
+
+/// Everything that the command prints.
+struct Shown {
+    kind: &'static str,
+    runs: Result<&'static str, CompileError>,
+    size: usize,
+    digest: String,
+    pinned: Option<String>,
+    /// The imports that trap when the module calls them.
+    trapping: Vec<String>,
+    inspection: Inspection,
+}
+
+impl Shown {
+    fn json(&self) -> serde_json::Value {
+        let refused = self.runs.as_ref().err();
+        json!({
+            "kind": self.kind,
+            "runs": self.runs.as_ref().ok(),
+            "refused": refused.map(ToString::to_string),
+            "hint": refused.map(CompileError::hint),
+            "size": self.size,
+            "digest": self.digest,
+            "pinned": self.pinned,
+            "imports": self.inspection.import_names(),
+            "trapsWhenCalled": self.trapping,
+            "exports": self.inspection.export_names(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let runs = match &self.runs {
+            Ok(runs) => (*runs).to_owned(),
+            Err(error) => format!("nothing, because {error}\nhint:    {}", error.hint()),
+        };
         let mut text = format!(
-            "kind:    {kind}\nruns as: {}\nsize:    {size} bytes\ndigest:  {digest}\n",
-            runs.unwrap_or("nothing, because the module has no entry point")
+            "kind:    {}\nruns as: {runs}\nsize:    {} bytes\ndigest:  {}\n",
+            self.kind, self.size, self.digest
         );
-        if let Some(pinned) = pinned {
+        if let Some(pinned) = &self.pinned {
             let _ = writeln!(text, "pinned:  {pinned}");
         }
-        for (title, names) in [
-            ("imports", &inspection.imports),
-            ("exports", &inspection.exports),
-        ] {
-            let _ = writeln!(text, "{title}:");
-            for name in names {
-                let _ = writeln!(text, "  {name}");
-            }
+        text.push_str("imports:\n");
+        for name in self.inspection.import_names() {
+            let functions = self
+                .trapping
+                .iter()
+                .filter_map(|trapping| trapping.strip_prefix(&name)?.strip_prefix('#'));
+            let functions = functions.collect::<Vec<_>>().join(", ");
+            let _ = match (self.trapping.contains(&name), functions.as_str()) {
+                (true, _) => writeln!(text, "  {name} (not offered; traps when called)"),
+                (false, "") => writeln!(text, "  {name}"),
+                (false, _) => writeln!(text, "  {name} (not offered: {functions})"),
+            };
         }
-        output::data(&text);
-        Ok(Exit::Succeeded)
+        text.push_str("exports:\n");
+        for name in self.inspection.export_names() {
+            let _ = writeln!(text, "  {name}");
+        }
+        text
     }
 }
 

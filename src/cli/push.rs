@@ -112,11 +112,12 @@ impl Push {
         let file = self.file.display();
         let module = std::fs::read(&self.file)
             .map_err(|error| Failure::usage(format!("`{file}`: {error}")))?;
-        let inspection = runtime::inspect(&module)
-            .map_err(|error| Failure::error(format!("`{file}`: {error}")))?;
+        let inspection = runtime::inspect(&module).map_err(|error| {
+            Failure::error(format!("`{file}`: {error}")).with_hint(error.hint())
+        })?;
         let interfaces = Interfaces {
-            exports: inspection.exports,
-            imports: inspection.imports,
+            exports: inspection.export_names(),
+            imports: inspection.import_names(),
         };
         Ok(Publication {
             module: module.into(),

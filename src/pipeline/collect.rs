@@ -120,6 +120,13 @@ fn verdict(step: &Step, context: &StepContext, report: &Report) -> Verdict {
         Ending::Exited(code) => failed(*code, with_stderr(format!("exit code {code}"))),
         Ending::Failed(message) => failed(1, message.clone()),
         Ending::Trapped(trap) => failed(134, with_stderr(format!("the module trapped ({trap})"))),
+        Ending::CalledUnoffered(call) => {
+            let message = with_stderr(call.to_string());
+            Verdict {
+                exit_code: Some(134),
+                failure: Some(StepError::failed(Stage::Run, message).with_hint(call.hint())),
+            }
+        }
         Ending::Stopped(stop) => {
             let failure = stopped(*stop, &step.limits, context);
             Verdict {

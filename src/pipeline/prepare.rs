@@ -10,7 +10,7 @@ use sources::{Defaults, Digest, FetchedModule, Package, Request, Requester, Reso
 use tokio::sync::{Semaphore, watch};
 
 use super::preparations::{Preparation, Preparations, Progress};
-use crate::runtime::{CompileError, CompiledModule, Compiler, LoadError, Retain};
+use crate::runtime::{CompileError, CompiledModule, Compiler, Retain};
 use crate::step::{Stage, StepError};
 
 /// A compiled module, with the records that contain its digest and its defaults.
@@ -226,16 +226,7 @@ impl Preparer {
 }
 
 fn compile_error(reference: &str, error: CompileError) -> StepError {
-    let hint = match &error {
-        CompileError::NotWasm(_) => "check the reference: it must name the module itself",
-        CompileError::Invalid(_) => "build the module again, for WASI 0.1, 0.2 or 0.3",
-        CompileError::Load(LoadError::Import(_)) => {
-            "build the module for WASI 0.1, 0.2 or 0.3, without this import"
-        }
-        CompileError::Load(_) => {
-            "a step needs `_start`, `wasi:cli/run`, or the function `run` of the step world"
-        }
-    };
+    let hint = error.hint();
     StepError::error(Stage::Compile, format!("`{reference}`: {error}"))
         .with_hint(hint)
         .caused_by(error)

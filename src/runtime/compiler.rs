@@ -14,28 +14,16 @@ use std::sync::Arc;
 use moka::sync::Cache;
 
 use super::code::{CodeDirectory, NewCode};
+use super::compile_error::CompileError;
 use super::engine::Engines;
-use super::inspect::{NotWasm, inspect};
+use super::inspect::inspect;
 use super::load_error::LoadError;
 use super::module::CompiledModule;
+use super::validate::validate;
 
 /// Maximum size of the machine code of all modules in the memory cache, in bytes. Code from the
 /// code directory is mapped, so only its used pages need memory.
 const CACHE_BYTES: u64 = 1 << 30;
-
-/// The reason why bytes could not be made into a module.
-#[derive(Debug, thiserror::Error)]
-pub enum CompileError {
-    /// The bytes are not WebAssembly, or are damaged.
-    #[error(transparent)]
-    NotWasm(#[from] NotWasm),
-    /// The bytes are WebAssembly that is not valid.
-    #[error("the module is not valid WebAssembly: {0}")]
-    Invalid(String),
-    /// The module is valid, and this executor cannot run it.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-}
 
 /// Where compiled code may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,14 +94,17 @@ impl Compiler {
         bytes: &[u8],
         retain: Retain,
     ) -> Result<Arc<CompiledModule>, CompileError> {
-        // An inspection is fast. A module without an entry point is refused before it is compiled.
+        // An inspection is fast. A module that cannot run is refused before it is compiled.
         let inspection = inspect(bytes)?;
-        if inspection.kind().is_none() {
-            return Err(LoadError::no_entry(inspection.exports.into_iter()).into());
-        }
+        inspection.kind()?;
         let component = inspection.component;
-        let code = NewCode::compile(&self.engines.pooled.engine, bytes, component)
-            .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
+        let code = match NewCode::compile(&self.engines.pooled.engine, bytes, component) {
+            Ok(code) => code,
+            Err(error) => {
+                validate(bytes)?;
+                return Err(CompileError::Compile(format!("{error:#}")));
+            }
+        };
         let mapped = match retain {
             Retain::OnDisk => self.store_and_map(digest, &code)?,
             Retain::InMemory => None,

@@ -83,7 +83,8 @@ impl Engines {
 }
 
 impl LinkedEngine {
-    fn new(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
+    /// An engine whose linkers have everything that the host offers.
+    pub(super) fn new(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
             .allocation_strategy(strategy)

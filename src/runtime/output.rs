@@ -70,6 +70,14 @@ impl Output {
         Captured { tail: tail.into() }
     }
 
+    /// Writes a text that the host prints for the guest.
+    pub(super) fn print(&self, text: &str) -> Result<(), Stop> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.push(text.as_bytes())
+    }
+
     fn push(&self, bytes: &[u8]) -> Result<(), Stop> {
         let mut shared = self.shared.lock();
         shared.total += bytes.len() as u64;

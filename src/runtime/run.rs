@@ -29,6 +29,7 @@ use super::guest_state::{GuestInput, GuestState};
 use super::limits::{Deadline, GuestLimits, LimitGuard, Stop};
 use super::module::CompiledModule;
 use super::output::{Captured, Output, Tee};
+use super::unoffered::UnofferedCall;
 
 pub use types::Invocation;
 
@@ -79,6 +80,8 @@ pub enum Ending {
     Failed(String),
     /// The guest trapped, for this reason.
     Trapped(String),
+    /// The guest called a function that the host does not offer.
+    CalledUnoffered(UnofferedCall),
     /// A limit or the caller stopped the guest.
     Stopped(Stop),
 }
@@ -126,7 +129,7 @@ pub async fn run(
     let ticking = engines.ticker.tick();
     let result = tokio::select! {
         biased;
-        result = call(&mut store, &module.entry, run.invocation) => result,
+        result = call(&mut store, &module.entry, run.invocation, &stdout) => result,
         () = guard.cancel().cancelled() => Err(guard.stop(Stop::Cancelled).into()),
         () = tokio::time::sleep_until(guard.deadline().into()) => {
             Err(guard.deadline_exceeded().into())
@@ -189,16 +192,14 @@ async fn call(
     store: &mut Store<GuestState>,
     entry: &Entry,
     invocation: &(dyn Fn() -> Invocation + Sync),
+    stdout: &Output,
 ) -> wasmtime::Result<Ending> {
     let exited = |result: Result<(), ()>| Ending::Exited(i32::from(result.is_err()));
     match entry {
-        Entry::Core(pre) => {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
-            start
-                .call_async(store, ())
-                .await
-                .map(|()| Ending::Exited(0))
+        Entry::Core(core) => {
+            let printed = core.call(store).await?;
+            stdout.print(&printed)?;
+            Ok(Ending::Exited(0))
         }
         Entry::Command(pre) => {
             let command = pre.instantiate_async(&mut *store).await?;
@@ -227,6 +228,9 @@ fn ending_of(error: &wasmtime::Error) -> Ending {
         return Ending::Exited(*code);
     }
     tracing::debug!(error = format!("{error:?}"), "the guest trapped");
+    if let Some(call) = error.downcast_ref::<UnofferedCall>() {
+        return Ending::CalledUnoffered(call.clone());
+    }
     let reason = if let Some(trap) = error.downcast_ref::<Trap>() {
         trap.to_string()
     } else if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {

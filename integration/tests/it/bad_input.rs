@@ -41,36 +41,6 @@ async fn files_that_are_not_webassembly_are_errors() {
 }
 
 #[tokio::test]
-async fn unsupported_imports_are_named() {
-    let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
-    let core = r#"(module (import "env" "launch" (func)) (memory (export "memory") 1) (func (export "_start")))"#;
-    let node = executor
-        .node(&template_of_wat(directory.path(), "core", core))
-        .await;
-    assert_error(
-        &node,
-        "the module imports `launch` from `env`, which this executor does not offer",
-    );
-    let component = r#"(component
-        (import "wasi:http/outgoing-handler@0.2.0" (instance $http (export "handle" (func))))
-        (alias export $http "handle" (func $handle))
-        (core func $lowered (canon lower (func $handle)))
-        (core module $m (import "" "h" (func)) (func (export "run") (result i32) (i32.const 0)))
-        (core instance $i (instantiate $m (with "" (instance (export "h" (func $lowered))))))
-        (func $run (result (result)) (canon lift (core func $i "run")))
-        (instance $exported (export "run" (func $run)))
-        (export "wasi:cli/run@0.2.0" (instance $exported)))"#;
-    let node = executor
-        .node(&template_of_wat(directory.path(), "component", component))
-        .await;
-    assert_error(
-        &node,
-        "the module imports `wasi:http/outgoing-handler@0.2.0`, which this executor does not offer",
-    );
-}
-
-#[tokio::test]
 async fn mistakes_in_templates_are_named_with_their_location() {
     let executor = Executor::start();
     let with = |change: &dyn Fn(&mut Value)| {
@@ -238,14 +208,21 @@ async fn long_names_in_a_module_do_not_make_long_messages() {
     let executor = start_in(directory.path());
     let long = "x".repeat(90_000);
     let import = format!(
-        r#"(module (import "env" "{long}" (func)) (memory (export "memory") 1) (func (export "_start")))"#
+        r#"(module (import "env" "{long}" (global i32)) (memory (export "memory") 1) (func (export "_start")))"#
     );
     let export = format!(r#"(module (func (export "{long}")))"#);
-    for (name, wat) in [("import", import), ("export", export)] {
+    let call = format!(
+        r#"(module (import "env" "{long}" (func $f)) (memory (export "memory") 1) (export "_start" (func $f)))"#
+    );
+    for (name, wat, phase) in [
+        ("import", import, "Error"),
+        ("export", export, "Error"),
+        ("call", call, "Failed"),
+    ] {
         let node = executor
             .node(&template_of_wat(directory.path(), name, &wat))
             .await;
-        assert_eq!(node["phase"], "Error");
+        assert_eq!(node["phase"], phase);
         assert!(
             message(&node).len() <= 1024,
             "{} bytes",

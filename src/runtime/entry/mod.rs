@@ -1,20 +1,24 @@
 //! Entry points: finds what to call in compiled code, and links the code against the host.
 
+mod core;
+
 use wasmtime::component::Component;
-use wasmtime::{InstancePre, UnknownImportError};
+use wasmtime::component::types::ComponentItem;
 use wasmtime_wasi::{p2, p3};
 
+use self::core::CoreEntry;
 use super::bindings::StepPre;
 use super::code::Code;
 use super::engine::LinkedEngine;
 use super::guest_state::GuestState;
-use super::kind::Kind;
-use super::load_error::{LoadError, clipped};
+use super::imports::link_component;
+use super::kind::{Kind, is_run_of};
+use super::load_error::LoadError;
 
 /// A linked, pre-instantiated module with its entry point.
 pub(super) enum Entry {
-    /// Core module with the function `_start`.
-    Core(InstancePre<GuestState>),
+    /// Core module.
+    Core(CoreEntry),
     /// Component with `wasi:cli/run` of WASI 0.2.
     Command(p2::bindings::CommandPre<GuestState>),
     /// Component with `wasi:cli/run` of WASI 0.3.
@@ -33,7 +37,7 @@ impl Entry {
     /// Links code that was loaded into the engine `linked`.
     pub(super) fn link(code: &Code, linked: &LinkedEngine) -> Result<Self, LoadError> {
         match code {
-            Code::Module(module) => core_entry(module, linked),
+            Code::Module(module) => CoreEntry::link(module, &linked.core).map(Self::Core),
             Code::Component(component) => component_entry(component, linked),
         }
     }
@@ -48,50 +52,19 @@ impl Entry {
     }
 }
 
-fn core_entry(module: &wasmtime::Module, linked: &LinkedEngine) -> Result<Entry, LoadError> {
-    let start = module
-        .get_export("_start")
-        .and_then(|export| export.func().cloned());
-    if start.is_none_or(|start| start.params().len() + start.results().len() > 0) {
-        return Err(LoadError::no_entry(
-            module.exports().map(|export| export.name().to_owned()),
-        ));
-    }
-    let pre = linked.core.instantiate_pre(module).map_err(|error| {
-        match error.downcast_ref::<UnknownImportError>() {
-            Some(unknown) => LoadError::Import(format!(
-                "`{}` from `{}`",
-                clipped(unknown.name()),
-                clipped(unknown.module())
-            )),
-            None => LoadError::Engine(format!("{error:#}")),
-        }
-    })?;
-    Ok(Entry::Core(pre))
-}
-
-/// A component with both `run` of the step world and `wasi:cli/run` is run as a step.
+/// A component with both `run` of the step world and `wasi:cli/run` is run as a step. See
+/// [`Inspection::kind`](super::Inspection::kind).
 fn component_entry(component: &Component, linked: &LinkedEngine) -> Result<Entry, LoadError> {
-    let names: Vec<String> = component
-        .component_type()
-        .exports(&linked.engine)
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    let is_step = names.iter().any(|name| name == "run");
-    let is_command = |version: &str| {
-        let interface = format!("wasi:cli/run@{version}");
-        names.iter().any(|name| name.starts_with(&interface))
-    };
-    if !is_step && !is_command("0.2.") && !is_command("0.3.") {
-        return Err(LoadError::no_entry(names.into_iter()));
-    }
-    let pre = linked
-        .component
-        .instantiate_pre(component)
-        .map_err(|error| import_error(component, linked, &error))?;
+    let exports = component.component_type();
+    let exports = || exports.exports(&linked.engine);
+    let is_step = exports().any(|(name, export)| {
+        name == "run" && matches!(export.ty, ComponentItem::ComponentFunc(_))
+    });
+    let is_p3 = exports().any(|(name, _)| is_run_of(name, "0.3."));
+    let pre = link_component(&linked.component, component)?;
     let entry = if is_step {
         StepPre::new(pre).map(Entry::Step)
-    } else if is_command("0.3.") {
+    } else if is_p3 {
         p3::bindings::CommandPre::new(pre).map(Entry::CommandP3)
     } else {
         p2::bindings::CommandPre::new(pre).map(Entry::Command)
@@ -101,25 +74,6 @@ fn component_entry(component: &Component, linked: &LinkedEngine) -> Result<Entry
             "its export `run` has an unexpected type: {error:#}"
         ))
     })
-}
-
-/// The import that the linker refused. The error has no field for its name, and the wording of the
-/// message depends on wasmtime's version. So the message is searched for the name of each import.
-fn import_error(
-    component: &Component,
-    linked: &LinkedEngine,
-    error: &wasmtime::Error,
-) -> LoadError {
-    let message = format!("{error:#}");
-    let imports = component.component_type();
-    let refused = imports
-        .imports(&linked.engine)
-        .map(|(name, _)| name)
-        .find(|name| message.contains(&format!("`{name}`")));
-    match refused {
-        Some(name) => LoadError::Import(format!("`{}`", clipped(name))),
-        None => LoadError::Engine(message),
-    }
 }
 
 /// Whether the code can reach files.

@@ -1,0 +1,33 @@
+//! Validates the code of a binary, and names the proposal that the engine does not have.
+
+use wasmparser::{Validator, WasmFeatures};
+
+use super::compile_error::CompileError;
+use super::features::{SUPPORTED, UNSUPPORTED};
+use super::inspect::NotWasm;
+use super::load_error::LoadError;
+
+/// Checks that a binary is valid for the engine.
+///
+/// Reads the whole code. For a large module, this takes up to a second for each proposal.
+pub fn validate(bytes: &[u8]) -> Result<(), CompileError> {
+    let Err(invalid) = validate_with(bytes, SUPPORTED) else {
+        return Ok(());
+    };
+    let mut proposals = UNSUPPORTED.iter();
+    let missing =
+        proposals.find(|proposal| validate_with(bytes, SUPPORTED | proposal.feature).is_ok());
+    Err(match missing {
+        Some(proposal) => CompileError::Load(LoadError::Feature {
+            feature: proposal.name,
+            hint: proposal.hint,
+        }),
+        None => CompileError::NotWasm(NotWasm::Invalid(invalid)),
+    })
+}
+
+fn validate_with(bytes: &[u8], features: WasmFeatures) -> Result<(), String> {
+    let mut validator = Validator::new_with_features(features);
+    let validated = validator.validate_all(bytes);
+    validated.map(drop).map_err(|error| error.to_string())
+}
