@@ -3,6 +3,7 @@
 
 mod examples;
 mod image;
+mod image_script;
 mod manifests;
 
 use std::fs;
