@@ -14,16 +14,26 @@ const MAX_SLOTS: usize = 64;
 /// Used if no limit and no size of the machine's memory can be read.
 const FALLBACK_MEMORY: u64 = 1 << 30;
 
-/// Default number of slots: eight for each core, at most 64.
-pub(super) fn default_slots() -> u32 {
-    let cores = available_parallelism().map_or(1, usize::from);
-    u32::try_from((cores * SLOTS_PER_CORE).min(MAX_SLOTS)).unwrap_or(u32::MAX)
+/// The cores that this process may use.
+pub(super) fn available_cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
-/// Default memory for all running modules, in bytes: three quarters of the memory that this process
+/// The memory that this process may use, in bytes.
+pub(super) fn memory_of_this_process() -> u64 {
+    available_memory(Path::new("/"))
+}
+
+/// Default number of slots: eight for each core, at most 64.
+pub(super) fn default_slots(cores: usize) -> u32 {
+    let slots = cores.saturating_mul(SLOTS_PER_CORE).min(MAX_SLOTS);
+    u32::try_from(slots).unwrap_or(u32::MAX)
+}
+
+/// Default memory for all running modules, in bytes: three quarters of the memory that the executor
 /// may use. The executor itself needs the rest.
-pub(super) fn default_memory() -> u64 {
-    available_memory(Path::new("/")) / 4 * 3
+pub(super) fn default_memory(available: u64) -> u64 {
+    available / 4 * 3
 }
 
 /// The memory that this process may use, in bytes: the lowest limit of its control groups, or the

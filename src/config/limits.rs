@@ -85,12 +85,21 @@ fn steps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     u32::deserialize(deserializer).map_err(|_| de::Error::custom(STEPS_RANGE))
 }
 
-impl Default for Capacity {
-    fn default() -> Self {
+impl Capacity {
+    /// The default capacity of an executor in a container with this number of cores and this memory
+    /// limit.
+    pub fn of_container(cores: usize, memory: ByteSize) -> Self {
         Self {
-            steps: cgroup::default_slots(),
-            memory: ByteSize(cgroup::default_memory()),
+            steps: cgroup::default_slots(cores),
+            memory: ByteSize(cgroup::default_memory(memory.0)),
             min_free_disk: ByteSize(64 << 20),
         }
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        let memory = ByteSize(cgroup::memory_of_this_process());
+        Self::of_container(cgroup::available_cores(), memory)
     }
 }

@@ -2,30 +2,63 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::examples::Examples;
+use super::resources::Resources;
 use super::values::{self, EnvFromSecret};
 use super::warnings::{Given, repository_secrets, warnings};
+use super::{accounts, documents};
 use crate::cli::{Exit, Failure, output};
 use crate::config::Config;
-use crate::text::yaml;
 
 /// The output of `argo executor-plugin build` for the manifests in `plugin/`.
 const PLUGIN: &str = include_str!("../../../plugin/wasm-executor-plugin-configmap.yaml");
 const READ_ONLY_ROOT: &str =
     include_str!("../../../plugin/read-only-root/wasm-executor-plugin-configmap.yaml");
-const RBAC: &str = include_str!("../../../plugin/with-api-access/rbac.yaml");
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(in crate::cli) struct Manifest {
+    #[command(subcommand)]
+    command: Option<ManifestCommand>,
+    #[command(flatten)]
+    installation: Installation,
+}
+
+#[derive(Debug, Subcommand)]
+enum ManifestCommand {
+    /// Print example Workflows, with their modules in your registry
+    Examples(Examples),
+}
+
+impl Manifest {
+    pub(in crate::cli) fn run(self) -> Result<Exit, Failure> {
+        match self.command {
+            Some(ManifestCommand::Examples(examples)) => Ok(examples.run()),
+            None => self.installation.run(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Installation {
     /// Namespace of the plugin: the controller's namespace, or a namespace with workflows
     #[arg(long, default_value = "argo", value_parser = values::namespace)]
     namespace: String,
+    /// Namespace with workflows; repeatable; several need the plugin in the controller's namespace [default: the plugin's namespace]
+    #[arg(long = "workflow-namespace", value_name = "NAMESPACE", value_parser = values::namespace)]
+    workflow_namespaces: Vec<String>,
+    /// Service account of the workflows, their `serviceAccountName`; repeatable
+    #[arg(long = "workflow-account", value_name = "ACCOUNT", default_value = accounts::DEFAULT_ACCOUNT, value_parser = values::name)]
+    workflow_accounts: Vec<String>,
     /// Image of the executor [default: the image of this version]
     #[arg(long, value_parser = values::image)]
     image: Option<String>,
-    /// Let the executor read Secrets and Workflows; --namespace must then be the workflows' own namespace
+    #[command(flatten)]
+    resources: Resources,
+    /// Let the executor read Secrets and Workflows in the namespaces with workflows
     #[arg(long)]
     api_access: bool,
     /// Secret that the executor may read; repeatable [default: regcred]
@@ -34,7 +67,7 @@ pub(in crate::cli) struct Manifest {
     /// Make the container's root read-only; every Workflow must then add a volume for /tmp
     #[arg(long)]
     read_only_root: bool,
-    /// File with the executor's configuration
+    /// File with the executor's configuration [default: steps and memory that fit --cpu and --memory]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Environment variable with a value from a Secret in the workflows' namespace; repeatable
@@ -42,26 +75,26 @@ pub(in crate::cli) struct Manifest {
     env: Vec<EnvFromSecret>,
 }
 
-impl Manifest {
-    pub(in crate::cli) fn run(self) -> Result<Exit, Failure> {
-        let config = self
-            .config
-            .as_deref()
-            .map(Config::from_file)
-            .transpose()
-            .map_err(Failure::usage)?;
-        let config = config.unwrap_or_default();
-        let mut objects = match self.api_access {
-            true => self.rbac(&config)?,
-            false => Vec::new(),
+impl Installation {
+    fn run(&self) -> Result<Exit, Failure> {
+        let text = match &self.config {
+            Some(file) => {
+                // The error of a wrong document names the file.
+                Config::from_file(file).map_err(Failure::usage)?;
+                std::fs::read_to_string(file).map_err(Failure::error)?
+            }
+            None => self.resources.configuration(),
         };
-        objects.push(self.plugin()?);
+        let config = Config::from_text(&text, "--config").map_err(Failure::usage)?;
+        let mut objects = self.accounts(&config)?;
+        objects.push(self.plugin(&text)?);
         let given = Given {
             variables: self.env.iter().map(|env| env.name.as_str()).collect(),
             api_access: self.api_access,
             image: self.image.is_some(),
+            capacity: self.resources.capacity(),
         };
-        for warning in warnings(&config, &given) {
+        for warning in warnings(&config, &text, &given)? {
             output::eprint(&format!("warning: {warning}"));
         }
         let texts = objects
@@ -72,14 +105,37 @@ impl Manifest {
         Ok(Exit::Succeeded)
     }
 
-    /// The ConfigMap of the plugin.
-    fn plugin(&self) -> Result<Value, Failure> {
+    /// The accounts in each namespace with workflows.
+    fn accounts(&self, config: &Config) -> Result<Vec<Value>, Failure> {
+        let own = [self.namespace.clone()];
+        let namespaces = match &*self.workflow_namespaces {
+            [] => &own[..],
+            namespaces => namespaces,
+        };
+        let repository_secrets = repository_secrets(config);
+        let mut objects = Vec::new();
+        for namespace in namespaces {
+            for account in &self.workflow_accounts {
+                objects.extend(accounts::of_workflows(namespace, account)?);
+            }
+            if self.api_access {
+                let of_executor =
+                    accounts::of_executor(namespace, &self.secrets, &repository_secrets)?;
+                objects.extend(of_executor);
+            }
+        }
+        Ok(objects)
+    }
+
+    /// The ConfigMap of the plugin, with the text of the executor's configuration.
+    fn plugin(&self, config: &str) -> Result<Value, Failure> {
         let text = if self.read_only_root {
             READ_ONLY_ROOT
         } else {
             PLUGIN
         };
-        let mut plugin = self.in_namespace(documents(text)?.swap_remove(0));
+        let mut plugin = documents(text)?.swap_remove(0);
+        plugin["metadata"]["namespace"] = json!(self.namespace);
         if let Some(metadata) = plugin["metadata"].as_object_mut() {
             metadata.remove("creationTimestamp");
         }
@@ -90,60 +146,15 @@ impl Manifest {
         if let Some(image) = &self.image {
             container["image"] = image.as_str().into();
         }
-        if let Some(file) = &self.config {
-            let text = std::fs::read_to_string(file).map_err(Failure::error)?;
-            container["env"] = json!([{"name": "WASM_WORKFLOW_CONFIG", "value": text}]);
-        }
-        if let Some(env) = container["env"].as_array_mut() {
-            env.extend(self.env.iter().map(|EnvFromSecret { name, secret, key }| {
-                json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
-            }));
-        }
+        self.resources.apply(&mut container);
+        let mut env = vec![json!({"name": "WASM_WORKFLOW_CONFIG", "value": config})];
+        env.extend(self.env.iter().map(|EnvFromSecret { name, secret, key }| {
+            json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+        }));
+        container["env"] = env.into();
         data["sidecar.container"] = serde_saphyr::to_string(&container)
             .map_err(Failure::error)?
             .into();
         Ok(plugin)
     }
-
-    /// The service account, and its permissions.
-    fn rbac(&self, config: &Config) -> Result<Vec<Value>, Failure> {
-        let repository_secrets = repository_secrets(config);
-        let mut objects: Vec<Value> = documents(RBAC)?
-            .into_iter()
-            .map(|object| self.in_namespace(object))
-            .collect();
-        for object in &mut objects {
-            for subject in items(object, "subjects") {
-                subject["namespace"] = self.namespace.as_str().into();
-            }
-            let rules = items(object, "rules");
-            for rule in rules.filter(|rule| rule["resources"] == json!(["secrets"])) {
-                if !self.secrets.is_empty() {
-                    rule["resourceNames"] = json!(self.secrets);
-                }
-                if let Some(names) = rule.get_mut("resourceNames").and_then(Value::as_array_mut) {
-                    names.extend(repository_secrets.iter().map(|name| json!(name)));
-                }
-            }
-        }
-        Ok(objects)
-    }
-
-    fn in_namespace(&self, mut object: Value) -> Value {
-        object["metadata"]["namespace"] = self.namespace.as_str().into();
-        object
-    }
-}
-
-/// The items of a list in an object. None if the object has no such list.
-fn items<'a>(object: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
-    object
-        .get_mut(list)
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-}
-
-fn documents(text: &str) -> Result<Vec<Value>, Failure> {
-    yaml::documents(text).map_err(Failure::error)
 }

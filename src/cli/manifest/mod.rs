@@ -1,10 +1,28 @@
-//! `manifest`: the Kubernetes objects that install the plugin.
+//! `manifest`: the Kubernetes objects that install the plugin, and examples.
 //!
-//! `values` parses the flags, `command` fills in the manifests of `plugin/`, and `warnings` names
-//! everything that the configuration needs and the manifests do not contain.
+//! | file | contents |
+//! |---|---|
+//! | `command` | the command, and the plugin's ConfigMap |
+//! | `accounts` | service accounts, token Secrets and Roles |
+//! | `resources` | the limits of the container, and the configuration that fits them |
+//! | `examples` | `manifest examples` |
+//! | `values` | parsers of flags |
+//! | `warnings` | everything that the configuration needs and the manifests do not contain |
 
+mod accounts;
 mod command;
+mod examples;
+mod resources;
 mod values;
 mod warnings;
 
+use serde_json::Value;
+
 pub(super) use command::Manifest;
+
+use super::Failure;
+use crate::text::yaml;
+
+fn documents(text: &str) -> Result<Vec<Value>, Failure> {
+    yaml::documents(text).map_err(Failure::error)
+}

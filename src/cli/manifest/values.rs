@@ -1,5 +1,8 @@
 //! Values of the flags of `manifest`.
 
+use sources::Reference;
+use sources::reference::OciReference;
+
 use crate::kubernetes::is_dns_subdomain;
 
 /// An environment variable with a value from a Secret.
@@ -26,7 +29,8 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
 /// Parses the name of an image.
 pub(super) fn image(text: &str) -> Result<String, String> {
     let (repository, _) = text.split_once('@').unwrap_or((text, ""));
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._:/@-".contains(c);
+    // Brackets are around an address of IPv6.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._:/@-[]".contains(c);
     let name = repository
         .rsplit('/')
         .next()
@@ -76,5 +80,25 @@ pub(super) fn name(text: &str) -> Result<String, String> {
         false => {
             Err("it must be the name of an object in Kubernetes: lower case letters, digits, `-` and `.`".to_owned())
         }
+    }
+}
+
+/// Parses the place of modules in a registry: `HOST` or `HOST/PATH`. The parser of module references
+/// decides whether the host and the path are valid.
+pub(super) fn registry(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let host = text.split('/').next().unwrap_or_default();
+    let names_host = host.contains(['.', ':']) || host == "localhost";
+    let module = format!("oci://{text}/module:1").parse::<Reference>();
+    let oci = module
+        .as_ref()
+        .ok()
+        .and_then(Reference::as_kind::<OciReference>);
+    match oci {
+        Some(oci) if names_host && oci.digest().is_none() => Ok(text.to_owned()),
+        _ => Err(
+            "it must be a registry, such as registry.example.com or registry.example.com/team"
+                .to_owned(),
+        ),
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::config::{Config, SecretSource};
+use super::documents;
+use crate::cli::Failure;
+use crate::config::{Capacity, Config, SecretSource};
+use crate::text::units::ByteSize;
 
 /// The parts of the command line that answer a need of the configuration.
 pub(super) struct Given<'a> {
@@ -11,10 +14,17 @@ pub(super) struct Given<'a> {
     pub(super) variables: Vec<&'a str>,
     pub(super) api_access: bool,
     pub(super) image: bool,
+    /// The default capacity in the container.
+    pub(super) capacity: Capacity,
 }
 
-/// One warning for each need that the command line does not answer.
-pub(super) fn warnings(config: &Config, given: &Given<'_>) -> Vec<String> {
+/// One warning for each need that the command line does not answer. `text` is the text of the
+/// configuration.
+pub(super) fn warnings(
+    config: &Config,
+    text: &str,
+    given: &Given<'_>,
+) -> Result<Vec<String>, Failure> {
     let credentials = config.sources.credentials.iter();
     let secrets = credentials.flat_map(|credential| {
         let password = credential.password_from.iter();
@@ -38,7 +48,40 @@ pub(super) fn warnings(config: &Config, given: &Given<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    warnings
+    warnings.extend(too_few_steps(config, text, given)?);
+    Ok(warnings)
+}
+
+/// A warning if the memory for modules is too small for the number of steps.
+fn too_few_steps(
+    config: &Config,
+    text: &str,
+    given: &Given<'_>,
+) -> Result<Option<String>, Failure> {
+    // The defaults in `config` are those of this machine, not those of the container.
+    let documents = documents(text)?;
+    let written = |key: &str| {
+        documents
+            .first()
+            .and_then(|document| document["capacity"].get(key))
+    };
+    let mut capacity = given.capacity;
+    if written("steps").is_some() {
+        capacity.steps = config.capacity.steps;
+    }
+    if written("memory").is_some() {
+        capacity.memory = config.capacity.memory;
+    }
+    let Capacity { steps, memory, .. } = capacity;
+    let ByteSize(each) = config.limits.memory;
+    let fit = (memory.0 / each.max(1)).max(1);
+    Ok((fit < u64::from(steps)).then(|| {
+        format!(
+            "only {fit} of {steps} steps fit into the memory for modules at once ({memory}, and \
+             {} for each step): lower `limits.memory`, or raise --memory",
+            config.limits.memory
+        )
+    }))
 }
 
 fn missing_secret(secret: &SecretSource, given: &Given<'_>) -> Option<String> {

@@ -49,7 +49,7 @@ fn committed_modules_behave_like_their_sources() {
 fn the_readme_shows_the_real_output() {
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
     let blocks: Vec<&str> = readme
-        .split("```console\n$ cargo run --quiet -- run ")
+        .split("```console\n$ wasm-workflow-executor run ")
         .skip(1)
         .collect();
     assert_eq!(blocks.len(), 3);
@@ -83,6 +83,29 @@ fn the_readme_shows_the_real_output() {
         let printed = format!("{}{}", stdout(&output), stderr(&output));
         assert_eq!(printed, shown, "{command}");
     }
+}
+
+/// Builds take minutes, and without Cargo's progress they look as if they hang.
+#[test]
+fn documented_builds_show_their_progress() {
+    let mut read = 0;
+    for folder in [".", "docs", "integration", "modules", "plugin/image", ".ci"] {
+        for entry in std::fs::read_dir(repository().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                continue;
+            };
+            let mut commands = text.lines().filter(|line| {
+                ["cargo build", "cargo run", "cargo install"]
+                    .iter()
+                    .any(|command| line.contains(command))
+            });
+            let quiet = commands.find(|line| line.contains("--quiet") || line.contains(" -q "));
+            assert_eq!(quiet, None, "{}", path.display());
+            read += 1;
+        }
+    }
+    assert!(read > 20, "{read}");
 }
 
 /// The two manifests of the plugin differ in one line and in comments.

@@ -13,7 +13,7 @@ use wasm_workflow_integration::executor::program;
 use super::{documents, env};
 
 /// Documents that the command `manifest` prints, or its error message.
-fn manifest(flags: &[&str]) -> Result<Vec<Value>, String> {
+pub(super) fn manifest(flags: &[&str]) -> Result<Vec<Value>, String> {
     let output = Command::new(program())
         .arg("manifest")
         .args(flags)
@@ -78,12 +78,11 @@ fn committed_manifests_match_their_builds() {
             map,
             "manifest {flags:?}"
         );
-        let rbac = if flags == ["--api-access"] {
-            documents("with-api-access/rbac.yaml")
-        } else {
-            Vec::new()
-        };
-        assert_eq!(printed, rbac, "manifest {flags:?}");
+        let mut accounts = documents("workflow-account/rbac.yaml");
+        if flags == ["--api-access"] {
+            accounts.extend(documents("with-api-access/rbac.yaml"));
+        }
+        assert_eq!(printed, accounts, "manifest {flags:?}");
         let container = &map["data"]["sidecar.container"];
         let env: BTreeMap<&str, &str> = env(container).into_iter().collect();
         Config::from_text(env["WASM_WORKFLOW_CONFIG"], "the manifest").unwrap();
@@ -92,6 +91,142 @@ fn committed_manifests_match_their_builds() {
         documents("base/wasm-executor-plugin-configmap.yaml"),
         documents("wasm-executor-plugin-configmap.yaml")
     );
+}
+
+/// The container in the ConfigMap, which is the last document.
+fn container(printed: &[Value]) -> Value {
+    let map = comparable(printed.last().unwrap().clone());
+    map["data"]["sidecar.container"].clone()
+}
+
+/// The names of the Secrets that the executor may read.
+fn readable_secrets(printed: &[Value]) -> &Value {
+    let role = printed.iter().find(|object| {
+        object["kind"] == "Role" && object["metadata"]["name"] == "wasm-executor-plugin"
+    });
+    &role.unwrap()["rules"][0]["resourceNames"]
+}
+
+/// Without `--config`, the number of steps and the memory of each step fit into the container.
+#[test]
+fn the_limits_of_the_container_decide_the_configuration() {
+    for (flags, cpu, memory, configuration) in [
+        (
+            vec![],
+            "2",
+            "2Gi",
+            "capacity: {steps: 16}\nlimits: {memory: 96Mi}",
+        ),
+        (
+            vec!["--cpu", "4", "--memory", "16Gi"],
+            "4",
+            "16Gi",
+            "capacity: {steps: 32}\nlimits: {memory: 384Mi}",
+        ),
+        (
+            vec!["--cpu", "500m"],
+            "500m",
+            "2Gi",
+            "capacity: {steps: 8}\nlimits: {memory: 192Mi}",
+        ),
+        (
+            vec!["--cpu", "2.5", "--memory", "512Mi"],
+            "2.5",
+            "512Mi",
+            "capacity: {steps: 16}\nlimits: {memory: 24Mi}",
+        ),
+        (
+            vec!["--cpu", "100"],
+            "100",
+            "2Gi",
+            "capacity: {steps: 64}\nlimits: {memory: 24Mi}",
+        ),
+        (
+            vec!["--read-only-root", "--memory", "4Gi"],
+            "2",
+            "4Gi",
+            "capacity: {steps: 16}\nlimits: {memory: 192Mi}",
+        ),
+    ] {
+        let container = container(&manifest(&flags).unwrap());
+        let limits = &container["resources"]["limits"];
+        assert_eq!(
+            (&limits["cpu"], &limits["memory"]),
+            (&json!(cpu), &json!(memory)),
+            "{flags:?}"
+        );
+        assert_eq!(
+            env(&container),
+            [("WASM_WORKFLOW_CONFIG", configuration)],
+            "{flags:?}"
+        );
+        Config::from_text(configuration, "the manifest").unwrap();
+    }
+    let printed = manifest(&["--ephemeral-storage", "10Gi"]).unwrap();
+    assert_eq!(
+        container(&printed)["resources"]["limits"]["ephemeral-storage"],
+        "10Gi"
+    );
+    for (flags, expected) in [
+        (vec!["--cpu", "0"], "a number of cores"),
+        (vec!["--cpu", "20m"], "at least 50m"),
+        (vec!["--cpu", "-2"], "a number of cores"),
+        (vec!["--cpu", "two"], "a number of cores"),
+        (vec!["--cpu", "1.00005"], "a number of cores"),
+        (vec!["--cpu", "inf"], "a number of cores"),
+        (vec!["--memory", "2 GB"], "write it like"),
+        (vec!["--memory", "2"], "at least 256Mi"),
+        (
+            vec!["--ephemeral-storage", "1Gi", "--read-only-root"],
+            "cannot be used with",
+        ),
+    ] {
+        let flags: Vec<String> = match flags[..] {
+            // A value that starts with a hyphen belongs to its flag only in this form.
+            [flag, value] => vec![format!("{flag}={value}")],
+            _ => flags.iter().map(|&flag| flag.to_owned()).collect(),
+        };
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let message = manifest(&flags).unwrap_err();
+        assert!(message.contains(expected), "{flags:?}: {message}");
+    }
+}
+
+/// With `--config`, a warning says how many steps fit into the memory.
+#[test]
+fn a_configuration_that_does_not_fit_gets_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    for (text, flags, expected) in [
+        ("agent: {wait: 1s}\n", vec![], "only 3 of 16 steps fit"),
+        ("limits: {memory: 96Mi}\n", vec![], ""),
+        (
+            "limits: {memory: 96Mi}\n",
+            vec!["--cpu", "4"],
+            "only 16 of 32 steps fit",
+        ),
+        ("capacity: {steps: 3}\n", vec![], ""),
+        (
+            "capacity: {memory: 512Mi}\n",
+            vec![],
+            "only 1 of 16 steps fit",
+        ),
+        ("", vec!["--memory", "16Gi"], ""),
+    ] {
+        fs::write(&file, text).unwrap();
+        let output = Command::new(program())
+            .args(["manifest", "--image", "x:1", "--config"])
+            .arg(&file)
+            .args(&flags)
+            .output()
+            .unwrap();
+        let warnings = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{warnings}");
+        match expected {
+            "" => assert_eq!(warnings, "", "{text} {flags:?}"),
+            expected => assert!(warnings.contains(expected), "{text} {flags:?}: {warnings}"),
+        }
+    }
 }
 
 #[test]
@@ -111,32 +246,17 @@ fn manifest_flags_fill_in_the_manifest() {
         "b",
     ];
     let printed = manifest(&[&flags[..], &["--config", file.to_str().unwrap()]].concat()).unwrap();
-    let kinds: Vec<&str> = printed
-        .iter()
-        .map(|object| object["kind"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        kinds,
-        [
-            "ServiceAccount",
-            "Secret",
-            "Role",
-            "RoleBinding",
-            "ConfigMap"
-        ]
-    );
     assert!(
         printed
             .iter()
             .all(|object| object["metadata"]["namespace"] == "wf"),
         "{printed:?}"
     );
-    assert_eq!(printed[3]["subjects"][0]["namespace"], "wf");
-    assert_eq!(printed[2]["rules"][0]["resourceNames"], json!(["a", "b"]));
-    let container = comparable(printed[4].clone())["data"]["sidecar.container"].clone();
-    assert_eq!(container["image"], "r.example.com/x:2");
+    assert_eq!(readable_secrets(&printed), &json!(["a", "b"]));
+    let filled = container(&printed);
+    assert_eq!(filled["image"], "r.example.com/x:2");
     assert_eq!(
-        env(&container),
+        env(&filled),
         [("WASM_WORKFLOW_CONFIG", "limits: {memory: 1Gi}\n")]
     );
     let repository = "artifacts: {repository: {s3: {endpoint: h, bucket: b, accessKeySecret: {name: keys, key: a}, secretKeySecret: {name: keys, key: s}}}}\n";
@@ -172,13 +292,9 @@ fn manifest_flags_fill_in_the_manifest() {
         !warnings.contains("PASSWORD") && !warnings.contains("Secrets keys"),
         "{warnings}"
     );
+    assert_eq!(readable_secrets(&printed), &json!(["regcred", "keys"]));
     assert_eq!(
-        printed[2]["rules"][0]["resourceNames"],
-        json!(["regcred", "keys"])
-    );
-    let container = comparable(printed[4].clone())["data"]["sidecar.container"].clone();
-    assert_eq!(
-        container["env"][1]["valueFrom"],
+        container(&printed)["env"][1]["valueFrom"],
         json!({"secretKeyRef": {"name": "ghcr", "key": "password"}})
     );
     for (flag, value) in [

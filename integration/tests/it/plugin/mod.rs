@@ -1,9 +1,11 @@
 //! Files that an operator applies: the manifests, the output of `manifest`, the examples, and the
-//! image.
+//! image. And the commands that the documentation tells the operator to run.
 
+mod accounts;
 mod examples;
 mod image;
 mod image_script;
+mod installing;
 mod manifests;
 
 use std::fs;

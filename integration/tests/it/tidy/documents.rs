@@ -26,7 +26,8 @@ fn the_template_schema_follows_the_types() {
 #[test]
 fn the_documented_defaults_are_the_defaults() {
     let text = fs::read_to_string(repository().join("docs/operating.md")).unwrap();
-    let block = text
+    let section = text.split("## Configuration\n").nth(1).unwrap();
+    let block = section
         .split("```yaml\n")
         .nth(1)
         .unwrap()
