@@ -39,7 +39,10 @@ async fn retry_with<T, F: Future<Output = Result<T, Error>>>(
     let done = transfer
         .retry(policy)
         .when(Error::retryable)
-        .notify(|error, wait| tracing::warn!(%error, ?wait, "a transfer failed and is retried"))
+        .notify(|error, delay| {
+            let delay_milliseconds = delay.as_millis();
+            tracing::warn!(%error, delay_milliseconds, "a transfer failed and is retried");
+        })
         .await;
     done.map_err(|error| match error.retryable() {
         true => {

@@ -73,6 +73,12 @@ struct Addresses {
 impl Addresses {
     /// Reads the addresses from a line of the log; `None` for any other line.
     fn of_line(line: &str) -> Option<Self> {
+        if let Ok(line) = serde_json::from_str::<Value>(line) {
+            return Some(Self {
+                agent: line["address"].as_str()?.to_owned(),
+                admin: line["admin_address"].as_str()?.to_owned(),
+            });
+        }
         let after = |name: &str| {
             let (_, rest) = line.split_once(name)?;
             rest.split_whitespace().next().map(str::to_owned)

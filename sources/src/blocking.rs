@@ -6,6 +6,8 @@ use crate::{Error, ErrorKind};
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
+    let span = tracing::Span::current();
+    let work = move || span.in_scope(work);
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| {
         let message = "a task for blocking work panicked; this is a defect of this program";

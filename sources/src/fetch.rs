@@ -137,7 +137,8 @@ pub(crate) async fn retry<T, F: Future<Output = Result<T, Error>>>(
     work.retry(backoff)
         .when(Error::retryable_now)
         .notify(|error, delay| {
-            tracing::warn!(%error, ?delay, "the attempt failed and is retried");
+            let delay_milliseconds = delay.as_millis();
+            tracing::warn!(%error, delay_milliseconds, "the attempt failed and is retried");
         })
         .await
 }

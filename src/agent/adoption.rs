@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use super::call_key::CallKey;
 use crate::argo::Reply;
 use crate::executions::CancelHandle;
-use crate::step::{Stage, StepError};
+use crate::step::{Stage, StepError, StepNames, step_event};
 
 /// The tolerance for early calls. The agent's clock and this machine's clock can differ.
 const EARLY: Duration = Duration::from_millis(100);
@@ -78,6 +78,7 @@ pub(super) struct Execution {
     pub(super) completed: watch::Receiver<Option<Completed>>,
     pub(super) cancel: CancelHandle,
     pub(super) started: Instant,
+    names: StepNames,
     /// Whether a call has delivered the result.
     acknowledged: AtomicBool,
     _usage: Arc<Usage>,
@@ -87,12 +88,14 @@ impl Execution {
     pub(super) fn new(
         completed: watch::Receiver<Option<Completed>>,
         cancel: CancelHandle,
+        names: StepNames,
         usage: Arc<Usage>,
     ) -> Self {
         Self {
             completed,
             cancel,
             started: Instant::now(),
+            names,
             acknowledged: AtomicBool::new(false),
             _usage: usage,
         }
@@ -295,7 +298,9 @@ impl Table {
         drop(released);
         for execution in expired {
             let seconds = execution.started.elapsed().as_secs();
-            tracing::warn!(
+            step_event!(
+                WARN,
+                &execution.names,
                 seconds,
                 "step cancelled: no call of the agent asked for the step within the orphan timeout"
             );

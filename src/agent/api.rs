@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::auth::Auth;
 use super::calls::Calls;
 use super::patch_budget::PatchBudget;
+use super::refused_calls::RefusedCalls;
 use crate::executions::Executions;
 
 /// The front end for Argo's agent.
@@ -12,6 +13,8 @@ use crate::executions::Executions;
 pub struct Api {
     /// Which callers are allowed.
     pub auth: Auth,
+    /// Logs the calls that are not allowed.
+    pub refused_calls: RefusedCalls,
     /// Runs the templates of calls.
     pub executions: Arc<Executions>,
     /// Connects calls to executions, which outlive them.

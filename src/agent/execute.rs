@@ -17,8 +17,9 @@ use super::api::Api;
 use super::call_key::CallKey;
 use super::calls::{CallInfo, CallReply};
 use super::delivery::Delivery;
-use crate::argo::{self, Call, Reply, RequestNames};
+use crate::argo::{self, Call, Reply};
 use crate::executions::Finished;
+use crate::step::{Owner, Phase};
 
 /// Largest request body. Kubernetes stores no object over about 1.5 MB, so no template is larger.
 const MAX_BODY: usize = 4 << 20;
@@ -32,27 +33,30 @@ pub(super) async fn execute(
     body: Body,
 ) -> Response {
     if !api.auth.allows(&headers) {
+        api.refused_calls.log();
         return (StatusCode::FORBIDDEN, "the token is missing or wrong\n").into_response();
     }
     let body = match read(body).await {
         Ok(body) => body,
         Err(error) => {
-            let names = RequestNames::default();
-            return Json(refused(error.to_string(), &names)).into_response();
+            return Json(refused(error.to_string(), &Owner::default())).into_response();
         }
     };
     match argo::parse(&body) {
         Ok(None) => Json(Reply::not_mine()).into_response(),
         Ok(Some(call)) => answer(api, call, &body).await,
-        Err(error) => Json(refused(error.to_string(), &argo::names(&body))).into_response(),
+        Err(error) => Json(refused(error.to_string(), &argo::owner(&body))).into_response(),
     }
 }
 
 /// The reply to a request that starts no execution.
-fn refused(message: String, names: &RequestNames) -> Reply {
+fn refused(message: String, owner: &Owner) -> Reply {
     tracing::info!(
-        workflow = names.workflow,
-        template = names.template,
+        namespace = owner.namespace,
+        workflow = owner.workflow,
+        template = owner.template,
+        id = owner.id,
+        phase = %Phase::Error,
         reason = message,
         "request refused"
     );
@@ -62,16 +66,18 @@ fn refused(message: String, names: &RequestNames) -> Reply {
 /// Answers a call with the result of its execution, or with the delay until the next call.
 async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
     let workflow = call.workflow.scope();
+    let owner = Arc::new(call.owner());
     let key = CallKey::of(body);
     let info = CallInfo {
         key: key.clone(),
-        exclusive: call.wasm.id.as_ref().is_some_and(|id| !id.is_empty()),
+        exclusive: owner.id.is_some(),
         workflow: workflow.clone(),
+        owner: Arc::clone(&owner),
     };
     let executions = Arc::clone(&api.executions);
-    let start = |id, cancel| async move { result(executions.run(call, id, cancel).await) };
+    let start = |names, cancel| async move { result(executions.run(call, names, cancel).await) };
     match api.calls.call(info, start).await {
-        CallReply::Done(delivery) => deliver(&api, &workflow, &key, delivery),
+        CallReply::Done(delivery) => deliver(&api, &owner, &workflow, &key, delivery),
         CallReply::Requeue(delay) => Json(Reply::requeue(delay)).into_response(),
         CallReply::Abandoned => Json(Reply::abandoned()).into_response(),
     }
@@ -90,7 +96,13 @@ fn result(finished: Finished) -> CallResult {
 }
 
 /// Sends the reply, or postpones it if the workflow's task set has no room for it now.
-fn deliver(api: &Api, workflow: &str, key: &CallKey, delivery: Delivery) -> Response {
+fn deliver(
+    api: &Api,
+    owner: &Owner,
+    workflow: &str,
+    key: &CallKey,
+    delivery: Delivery,
+) -> Response {
     let bytes = delivery.reply().len();
     match api.patch_budget.spend(workflow, key, bytes, Instant::now()) {
         Ok(()) => {
@@ -100,8 +112,11 @@ fn deliver(api: &Api, workflow: &str, key: &CallKey, delivery: Delivery) -> Resp
         Err(wait) => {
             let delay = Duration::from_secs(wait.as_secs() + 1);
             tracing::debug!(
-                workflow,
-                ?delay,
+                namespace = owner.namespace,
+                workflow = owner.workflow,
+                template = owner.template,
+                id = owner.id,
+                delay_seconds = delay.as_secs(),
                 "result postponed: the results of the workflow do not fit into one patch"
             );
             delivery.postpone(delay);

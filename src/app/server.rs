@@ -17,7 +17,7 @@ use super::parts;
 use super::set_up::set_up;
 use super::signals::StopSignals;
 use crate::admin;
-use crate::agent::{self, Api, Auth, Calls, PatchBudget};
+use crate::agent::{self, Api, Auth, Calls, PatchBudget, RefusedCalls};
 use crate::argo::repository::Repositories;
 use crate::config::Config;
 use crate::executions::{Executions, Registry, cancellation};
@@ -116,6 +116,7 @@ impl App {
         }
         let agent = agent::router(Api {
             auth: self.auth.clone(),
+            refused_calls: RefusedCalls::default(),
             executions: Arc::clone(&self.executions),
             calls: self.calls.clone(),
             patch_budget: PatchBudget::new(self.config.agent.patch_rate.0),

@@ -20,7 +20,7 @@ const AWS_CREDENTIALS: [&str; 5] = [
     "AWS_PROFILE",
 ];
 
-/// Settings of an executor with this number of slots.
+/// Settings of an executor with this number of slots. The output of modules is not logged.
 pub fn executor_settings(config: &Config, directories: &Directories, steps: u32) -> Settings {
     Settings {
         capacity: Capacity {
@@ -31,6 +31,7 @@ pub fn executor_settings(config: &Config, directories: &Directories, steps: u32)
         code: Some(directories.code.clone()),
         min_free_disk: config.capacity.min_free_disk.0,
         outputs: config.limits.outputs(),
+        log_module_output: false,
     }
 }
 
@@ -42,7 +43,10 @@ pub fn set_up(
     directories: &Directories,
 ) -> Result<Executor, AppError> {
     let steps = config.capacity.steps;
-    let settings = executor_settings(config, directories, steps);
+    let settings = Settings {
+        log_module_output: config.telemetry.log.module_output,
+        ..executor_settings(config, directories, steps)
+    };
     let executor = Executor::new(sources, stores, settings)
         .map_err(|error| AppError::executor(format!("{error:#}"), steps))?;
     warn_about_directories(&executor, config, directories);

@@ -29,6 +29,6 @@ pub mod workflow;
 pub use artifact_context::ArtifactContext;
 pub use convert::Conversion;
 pub use reply::{NodeResult, Reply};
-pub use request::{Call, RequestNames, from_template, names, parse};
+pub use request::{Call, from_template, owner, parse};
 pub use schema::schema;
 pub use template::Template;

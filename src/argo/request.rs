@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::plugin::{self, Wasm};
 use super::template::Template;
-use crate::step::Workflow;
+use crate::step::{Owner, Workflow};
 use crate::text::{DocumentError, config_reader};
 
 /// A request to run a template of this plugin. It is a large value, so functions pass it in a box.
@@ -34,22 +34,19 @@ pub fn parse(body: &[u8]) -> Result<Option<Box<Call>>, DocumentError> {
 }
 
 /// The names in a request that was refused, for the log. A name that the request does not have is
-/// empty.
-#[derive(Debug, Default)]
-pub struct RequestNames {
-    /// Name of the workflow.
-    pub workflow: String,
-    /// Name of the template.
-    pub template: String,
+/// empty. The rest of the request may have mistakes.
+pub fn owner(body: &[u8]) -> Owner {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |path: &str| body.pointer(path).and_then(Value::as_str);
+    let template = text("/template/name").unwrap_or_default();
+    let id = text("/template/plugin/wasm/id");
+    Owner::new(&workflow(&body), template, id)
 }
 
-/// Reads the names in a request. The rest of the request may have mistakes.
-pub fn names(body: &[u8]) -> RequestNames {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let template = body.pointer("/template/name").and_then(Value::as_str);
-    RequestNames {
-        workflow: workflow(&body).name,
-        template: template.unwrap_or_default().to_owned(),
+impl Call {
+    /// The template and the Workflow of the call.
+    pub fn owner(&self) -> Owner {
+        Owner::new(&self.workflow, &self.template.name, self.wasm.id.as_deref())
     }
 }
 

@@ -4,13 +4,14 @@ use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::settings::Common;
 use super::{Exit, Failure};
 use crate::agent::Auth;
 use crate::app::{App, AppError, Listeners, StopSignals};
 use crate::config::Config;
+use crate::telemetry;
 
 /// The file that Argo's init container writes the token to, as the sidecar sees it.
 const TOKEN_FILE: &str = "/var/run/argo/token";
@@ -33,13 +34,20 @@ pub(super) struct Serve {
     /// Allow calls without a token; only with a loopback address
     #[arg(long, env = "WASM_WORKFLOW_NO_TOKEN")]
     no_token: bool,
+    /// Whether the log has the output of modules [default: `telemetry.log.moduleOutput` of the configuration, true]
+    #[arg(long, value_name = "BOOLEAN", env = "WASM_WORKFLOW_LOG_MODULE_OUTPUT", action = ArgAction::Set)]
+    log_module_output: Option<bool>,
     #[command(flatten)]
     common: Common,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let config = self.common.start(None)?;
+        let mut config = self.common.load()?;
+        if let Some(log) = self.log_module_output {
+            config.telemetry.log.module_output = log;
+        }
+        let _log = telemetry::start_queued(&config.telemetry.log).map_err(Failure::usage)?;
         let auth = self.auth()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

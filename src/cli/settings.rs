@@ -40,7 +40,7 @@ pub(super) struct Common {
     /// Directory in which the directories of steps are created
     #[arg(long, value_name = "DIR", env = "WASM_WORKFLOW_SCRATCH_DIR")]
     scratch_dir: Option<PathBuf>,
-    /// Log level: error, warn, info, debug, trace, or a filter
+    /// Log level of this program: error, warn, info, debug, trace or off; or a filter such as info,wasmtime=debug
     #[arg(long, value_name = "LEVEL", env = "WASM_WORKFLOW_LOG_LEVEL")]
     log_level: Option<String>,
     /// File with the artifact repository in Argo's format; replaces `artifacts.repository` of the configuration
@@ -97,7 +97,7 @@ impl Common {
     }
 
     /// Loads the configuration, and applies the flags.
-    fn load(&self) -> Result<Config, Failure> {
+    pub(super) fn load(&self) -> Result<Config, Failure> {
         let text = env::var("WASM_WORKFLOW_CONFIG").ok();
         let config = match (&self.config, text) {
             (Some(file), _) => Config::from_file(file),

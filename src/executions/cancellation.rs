@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::registry::{Owner, Registry, Running};
+use super::registry::{Registry, Running};
 use crate::argo::workflow::{WorkflowNode, WorkflowObject};
 use crate::kubernetes::{Kubernetes, KubernetesError};
-use crate::step::ExecutionId;
+use crate::step::{ExecutionId, Owner, step_event};
 
 /// Pause in a namespace after the API refused to read a Workflow there.
 const FORBIDDEN_BACKOFF: Duration = Duration::from_mins(10);
@@ -76,8 +76,8 @@ impl Watcher {
         let mut workflows: HashMap<WorkflowName, Vec<Running>> = HashMap::new();
         for execution in running {
             let name = WorkflowName {
-                namespace: execution.owner.namespace.clone(),
-                name: execution.owner.workflow.clone(),
+                namespace: execution.names.owner.namespace.clone(),
+                name: execution.names.owner.workflow.clone(),
             };
             workflows.entry(name).or_default().push(execution);
         }
@@ -105,6 +105,8 @@ impl Watcher {
             Err(KubernetesError::NotFound(_)) if self.seen.contains(&name) => None,
             Err(error) => {
                 tracing::info!(
+                    namespace = name.namespace,
+                    workflow = name.name,
                     %error,
                     "the Workflow cannot be read: if it is stopped, its steps continue until \
                      their limits end them"
@@ -130,21 +132,15 @@ impl Watcher {
         snapshot: &Snapshot,
         before: &HashSet<ExecutionId>,
     ) {
-        let owner = &execution.owner;
-        let Some(reason) = snapshot.reason_to_cancel(owner) else {
+        let names = &execution.names;
+        let Some(reason) = snapshot.reason_to_cancel(&names.owner) else {
             return;
         };
-        if !before.contains(&execution.id) {
-            self.unneeded.insert(execution.id.clone());
+        if !before.contains(&names.execution) {
+            self.unneeded.insert(names.execution.clone());
             return;
         }
-        tracing::info!(
-            execution = %execution.id,
-            workflow = owner.workflow,
-            template = owner.template,
-            reason = reason.message(),
-            "step cancelled"
-        );
+        step_event!(INFO, names, reason = reason.message(), "step cancelled");
         match reason {
             Reason::WorkflowEnded(_) => execution.cancel.abandon(),
             // A later attempt can send the same request, so the next call must get an outcome.
@@ -236,6 +232,7 @@ mod tests {
             workflow: "wf".into(),
             uid: "u".into(),
             template: template.into(),
+            id: None,
         }
     }
 

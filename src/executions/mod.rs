@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::argo::repository::Repositories;
 use crate::argo::{ArtifactContext, Call, Conversion, Template};
 use crate::pipeline::{Executor, Tees};
-use crate::step::{ExecutionId, Outcome, Stage, StepError, StepLimits};
+use crate::step::{Outcome, Phase, Stage, StepError, StepLimits, StepNames, step_event};
 
-pub use registry::{CancelHandle, Owner, Registration, Registry, Running};
+pub use registry::{CancelHandle, Registration, Registry, Running};
 
 /// Everything that an execution needs. One value serves the whole process.
 #[derive(Debug)]
@@ -48,8 +49,8 @@ pub struct Finished {
 
 impl Finished {
     /// Writes the error to the log too.
-    fn before_the_step(id: &ExecutionId, error: StepError) -> Self {
-        error.log(id);
+    fn before_the_step(names: &StepNames, error: StepError) -> Self {
+        error.log(names);
         Self {
             outcome: error.into_outcome(),
             template: None,
@@ -63,17 +64,10 @@ impl Executions {
     ///
     /// Every error becomes an outcome. A panic unwinds: the front end catches the panic, and delivers
     /// [`StepError::panicked`].
-    pub async fn run(&self, call: Box<Call>, id: ExecutionId, cancel: CancelHandle) -> Finished {
-        let owner = Arc::new(Owner {
-            namespace: call.workflow.namespace.clone(),
-            workflow: call.workflow.name.clone(),
-            uid: call.workflow.uid.clone(),
-            template: call.template.name.clone(),
-        });
-        let _registration = self
-            .registry
-            .register(id.clone(), Arc::clone(&owner), cancel.clone());
-        self.execute(call, id, &owner, &cancel).await
+    pub async fn run(&self, call: Box<Call>, names: StepNames, cancel: CancelHandle) -> Finished {
+        let _registration = self.registry.register(names.clone(), cancel.clone());
+        let span = names.span();
+        pin!(self.execute(call, &names, &cancel)).instrument(span).await
     }
 
     /// Whether the executor is set up.
@@ -84,8 +78,7 @@ impl Executions {
     async fn execute(
         &self,
         call: Box<Call>,
-        id: ExecutionId,
-        owner: &Owner,
+        names: &StepNames,
         cancel: &CancelHandle,
     ) -> Finished {
         let started = Instant::now();
@@ -96,7 +89,7 @@ impl Executions {
             cancel.token().run_until_cancelled(pin!(find)).await
         };
         let Some(destination) = destination else {
-            return Finished::before_the_step(&id, cancelled(Stage::Parse));
+            return Finished::before_the_step(names, cancelled(Stage::Parse));
         };
         let conversion = Conversion {
             limits: self.limits,
@@ -108,26 +101,23 @@ impl Executions {
         let (step, template) = match call.into_step(&conversion) {
             Ok(converted) => converted,
             Err(error) => {
-                tracing::info!(
-                    execution = %id,
-                    workflow = owner.workflow,
-                    template = owner.template,
-                    "template refused"
-                );
+                step_event!(INFO, names, phase = %Phase::Error, "template refused");
                 let error = StepError::error(Stage::Parse, error.to_string());
-                return Finished::before_the_step(&id, error);
+                return Finished::before_the_step(names, error);
             }
         };
         let Some(executor) = cancel.token().run_until_cancelled(self.executor()).await else {
-            return Finished::before_the_step(&id, cancelled(Stage::Queue));
+            return Finished::before_the_step(names, cancelled(Stage::Queue));
         };
         let Some(executor) = executor else {
             let message = "the executor could not be set up: see its log";
-            return Finished::before_the_step(&id, StepError::error(Stage::Queue, message));
+            return Finished::before_the_step(names, StepError::error(Stage::Queue, message));
         };
         let timeout = step.timeout;
         let cancel = cancel.token().clone();
-        let outcome = executor.execute(id, step, cancel, Tees::default()).await;
+        let outcome = executor
+            .execute(names.clone(), step, cancel, Tees::default())
+            .await;
         Finished {
             outcome,
             template: Some(template),

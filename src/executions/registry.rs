@@ -8,20 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::step::ExecutionId;
-
-/// The template and the Workflow that an execution belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// Namespace of the Workflow.
-    pub namespace: String,
-    /// Name of the Workflow.
-    pub workflow: String,
-    /// Uid of the Workflow; empty if Argo did not send it.
-    pub uid: String,
-    /// Name of the template.
-    pub template: String,
-}
+use crate::step::{ExecutionId, StepNames};
 
 /// Cancels one execution. All clones belong to the same execution.
 #[derive(Clone, Debug, Default)]
@@ -67,10 +54,8 @@ impl CancelHandle {
 /// A running execution.
 #[derive(Clone, Debug)]
 pub struct Running {
-    /// Id of the execution.
-    pub id: ExecutionId,
-    /// Template and Workflow of the execution.
-    pub owner: Arc<Owner>,
+    /// Names of the execution: its id, and the template and the Workflow that it belongs to.
+    pub names: StepNames,
     /// Cancels the execution.
     pub cancel: CancelHandle,
     since: Instant,
@@ -96,15 +81,10 @@ pub struct Registration {
 
 impl Registry {
     /// Adds an execution until the returned value is dropped.
-    pub fn register(
-        &self,
-        id: ExecutionId,
-        owner: Arc<Owner>,
-        cancel: CancelHandle,
-    ) -> Registration {
+    pub fn register(&self, names: StepNames, cancel: CancelHandle) -> Registration {
+        let id = names.execution.clone();
         let running = Running {
-            id: id.clone(),
-            owner,
+            names,
             cancel,
             since: Instant::now(),
         };

@@ -34,7 +34,7 @@ use tracing::Instrument;
 
 use crate::runtime::{Compiler, Runners, SlotRequest};
 use crate::staging::{Cleaner, Scratch};
-use crate::step::{ExecutionId, Outcome, Stage, Step, StepError};
+use crate::step::{Outcome, Stage, Step, StepError, StepNames, step_event};
 use prepare::{Modules, PreparedModule};
 use resources::Resources;
 use running::RunningStep;
@@ -54,35 +54,31 @@ impl Executor {
     /// Runs a step. Every error becomes an outcome.
     ///
     /// The front end has converted its template to the step, which is the stage `parse`. `cancel`
-    /// ends the step in any stage.
+    /// ends the step in any stage. The front end enters the span of the step (`names.span()`).
     pub async fn execute(
         &self,
-        id: ExecutionId,
+        names: StepNames,
         step: Step,
         cancel: CancellationToken,
         tees: Tees,
     ) -> Outcome {
         let started = Instant::now();
         let step = Arc::new(step);
-        let workflow = &step.workflow.name;
-        let template = &step.template;
-        let span = tracing::debug_span!("step", execution = %id, workflow, template);
         let context = StepContext::new(&step, started, cancel);
-        let run = pin!(self.run(id.clone(), Arc::clone(&step), context, tees));
-        let mut outcome = run.instrument(span).await.unwrap_or_else(|error| {
-            error.log(&id);
+        let run = pin!(self.run(names.clone(), step, context, tees));
+        let mut outcome = run.await.unwrap_or_else(|error| {
+            error.log(&names);
             error.into_outcome()
         });
         // Some messages contain names from modules and manifests, which can be long.
         messages::clip(&mut outcome.message, self.resources.outputs.message);
-        tracing::info!(
-            execution = %id,
-            workflow,
-            template,
-            phase = ?outcome.phase,
+        step_event!(
+            INFO,
+            &names,
+            phase = %outcome.phase,
             exit_code = outcome.exit_code,
             microseconds = started.elapsed().as_micros(),
-            reason = ?outcome.message,
+            reason = outcome.message,
             "step ended"
         );
         outcome
@@ -91,7 +87,7 @@ impl Executor {
     /// Runs the stages before the slot, acquires the slot, and runs the other stages in the slot.
     async fn run(
         &self,
-        id: ExecutionId,
+        names: StepNames,
         step: Arc<Step>,
         context: StepContext,
         tees: Tees,
@@ -107,7 +103,7 @@ impl Executor {
         // A step whose output is stored writes to a file, which can block.
         let short = compiled.is_short() && step.logs.is_none();
         let resources = Arc::clone(&self.resources);
-        let running = RunningStep::new(resources, id, step, module, context.clone());
+        let running = RunningStep::new(resources, names, step, module, context.clone());
         let running = Box::pin(run_in_slot(running, tees).in_current_span());
         let ran = self
             .runners
@@ -168,6 +164,7 @@ impl Executor {
             handle,
             min_free_disk: settings.min_free_disk,
             outputs: settings.outputs,
+            log_module_output: settings.log_module_output,
         };
         Ok(Self {
             modules: Modules::new(sources, compiler),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::step::{Stage, StepError};
 
@@ -102,10 +103,11 @@ where
             key,
         };
         let work = work(progress);
-        tokio::spawn(async move {
+        let work = async move {
             let _entry = entry;
             work.await;
-        });
+        };
+        tokio::spawn(work.in_current_span());
         preparation
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use sources::{Defaults, Digest, FetchedModule, Package, Request, Requester, Resolved, Sources};
 use tokio::sync::{Semaphore, watch};
+use tracing::Span;
 
 use super::preparations::{Preparation, Preparations, Progress};
 use crate::runtime::{CompileError, CompiledModule, Compiler, Retain};
@@ -236,6 +237,8 @@ async fn blocking<T: Send + 'static>(
     stage: Stage,
     work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
+    let span = Span::current();
+    let work = move || span.in_scope(work);
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| {
         let message = "preparing the module panicked; this is a defect of this program";

@@ -23,6 +23,8 @@ pub struct Settings {
     pub min_free_disk: u64,
     /// Limits on what a step reports.
     pub outputs: OutputLimits,
+    /// Whether the log has the output of modules.
+    pub log_module_output: bool,
 }
 
 /// Receivers of the module's output while the module runs.
@@ -53,4 +55,6 @@ pub(super) struct Resources {
     /// Bytes that must stay free on the file system of the scratch directory.
     pub(super) min_free_disk: u64,
     pub(super) outputs: OutputLimits,
+    /// Whether the log has the output of modules.
+    pub(super) log_module_output: bool,
 }

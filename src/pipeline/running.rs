@@ -17,7 +17,7 @@ use super::resources::{Resources, Tees};
 use super::stage::StepContext;
 use crate::runtime::{self, GuestLimits, Report, Run};
 use crate::staging::{self, StepDirectory};
-use crate::step::{ExecutionId, Outcome, Phase, Stage, Step, StepError, StoredOutput};
+use crate::step::{Outcome, Phase, Stage, Step, StepError, StepNames, StoredOutput};
 
 /// Number of artifacts that a message names.
 const NAMED_ARTIFACTS: usize = 10;
@@ -26,7 +26,7 @@ const NAMED_ARTIFACTS: usize = 10;
 #[derive(Debug)]
 pub(super) struct RunningStep {
     resources: Arc<Resources>,
-    id: ExecutionId,
+    names: StepNames,
     step: Arc<Step>,
     module: PreparedModule,
     context: StepContext,
@@ -41,14 +41,14 @@ pub(super) struct RunningStep {
 impl RunningStep {
     pub(super) fn new(
         resources: Arc<Resources>,
-        id: ExecutionId,
+        names: StepNames,
         step: Arc<Step>,
         module: PreparedModule,
         context: StepContext,
     ) -> Self {
         Self {
             resources,
-            id,
+            names,
             step,
             module,
             context,
@@ -124,6 +124,7 @@ impl RunningStep {
             invocation: &|| invocation(step),
             stdout: tees.stdout,
             stderr: tees.stderr,
+            log: self.resources.log_module_output.then_some(&self.names),
         };
         let engines = self.resources.compiler.engines();
         let ran = pin!(runtime::run(engines, &self.module.module, run));
@@ -186,7 +187,7 @@ impl RunningStep {
                 outcome
             }
             Err(error) => {
-                error.log(&self.id);
+                error.log(&self.names);
                 error.into_outcome_after(outcome)
             }
         }

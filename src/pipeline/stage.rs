@@ -237,7 +237,8 @@ impl Observed {
 
     /// Writes the duration of the stage to the log.
     fn end(self) {
-        tracing::debug!(stage = self.stage, duration = ?self.started.elapsed(), "stage ended");
+        let microseconds = self.started.elapsed().as_micros();
+        tracing::debug!(stage = self.stage, microseconds, "stage ended");
     }
 }
 

@@ -33,6 +33,7 @@ mod limiter;
 mod limits;
 mod load_error;
 mod module;
+mod module_output;
 mod origin;
 mod output;
 mod run;

@@ -1,7 +1,7 @@
 //! Captures a guest's standard output and standard error.
 //!
 //! Each stream has a limit, and the guest is stopped when it writes more. Only the end of a stream
-//! is kept. A tee receives all writes.
+//! is kept. A tee and the log receive all writes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,6 +16,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::limits::{LimitGuard, Stop};
+use super::module_output::LineLog;
 
 /// Length of the end of a stream that is kept, in bytes. Argo keeps the same length of a
 /// container's output.
@@ -46,6 +47,7 @@ struct Shared {
     /// Length of all writes together, in bytes.
     total: u64,
     tee: Option<Tee>,
+    log: Option<LineLog>,
 }
 
 impl fmt::Debug for Output {
@@ -55,18 +57,22 @@ impl fmt::Debug for Output {
 }
 
 impl Output {
-    pub(super) fn new(guard: Arc<LimitGuard>, tee: Option<Tee>) -> Self {
+    pub(super) fn new(guard: Arc<LimitGuard>, tee: Option<Tee>, log: Option<LineLog>) -> Self {
         Self {
             shared: Arc::new(Mutex::new(Shared {
                 tee,
+                log,
                 ..Shared::default()
             })),
             guard,
         }
     }
 
+    /// The end of the output. Call this when the guest has ended: the log gets the last line.
     pub(super) fn take(&self) -> Captured {
-        let tail = std::mem::take(&mut self.shared.lock().tail);
+        let mut shared = self.shared.lock();
+        shared.log = None;
+        let tail = std::mem::take(&mut shared.tail);
         Captured { tail: tail.into() }
     }
 
@@ -86,6 +92,9 @@ impl Output {
         }
         if let Some(tee) = &mut shared.tee {
             tee(bytes);
+        }
+        if let Some(log) = &mut shared.log {
+            log.write(bytes);
         }
         let keep = &bytes[bytes.len().saturating_sub(KEPT_BYTES)..];
         let excess = (shared.tail.len() + keep.len()).saturating_sub(KEPT_BYTES);

@@ -28,8 +28,11 @@ use super::entry::Entry;
 use super::guest_state::{GuestInput, GuestState};
 use super::limits::{Deadline, GuestLimits, LimitGuard, Stop};
 use super::module::CompiledModule;
+use super::module_output::{LineLog, Stream};
 use super::output::{Captured, Output, Tee};
 use super::unoffered::UnofferedCall;
+
+use crate::step::StepNames;
 
 pub use types::Invocation;
 
@@ -58,6 +61,8 @@ pub struct Run<'a> {
     pub stdout: Option<Tee>,
     /// Receives a copy of each write to standard error.
     pub stderr: Option<Tee>,
+    /// Names of the step, for its lines in the log. `None` if the module's output is not logged.
+    pub log: Option<&'a StepNames>,
 }
 
 impl std::fmt::Debug for Run<'_> {
@@ -113,8 +118,11 @@ pub async fn run(
         run.cancel.clone(),
         run.directory.map(Path::to_owned),
     ));
-    let stdout = Output::new(Arc::clone(&guard), run.stdout.take());
-    let stderr = Output::new(Arc::clone(&guard), run.stderr.take());
+    let log = |stream| run.log.and_then(|names| LineLog::new(names, stream));
+    let log_stdout = log(Stream::Stdout);
+    let log_stderr = log(Stream::Stderr);
+    let stdout = Output::new(Arc::clone(&guard), run.stdout.take(), log_stdout);
+    let stderr = Output::new(Arc::clone(&guard), run.stderr.take(), log_stderr);
     let state = GuestState::new(GuestInput {
         args: run.args,
         env: run.env,

@@ -207,11 +207,7 @@ pub async fn stage_out(
     stores: &Stores,
     handle: &Handle,
 ) -> Result<Vec<StoredOutput>, StepError> {
-    tracing::debug!(
-        template = step.template,
-        count = files.len(),
-        "storing outputs"
-    );
+    tracing::debug!(count = files.len(), "storing outputs");
     let mut transfers = Vec::new();
     for file in files {
         let name = file.name.clone();

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ExecutionId, Outcome, Phase, Stage};
+use super::{Outcome, Phase, Stage, StepNames, step_event};
 
 /// Why a step did not succeed. The message and the hint are for the reader of Argo's UI; the source
 /// is for the log.
@@ -91,11 +91,12 @@ impl StepError {
     }
 
     /// Writes a warning with the chain of sources to the log.
-    pub fn log(&self, execution: &ExecutionId) {
-        tracing::warn!(
-            %execution,
+    pub fn log(&self, names: &StepNames) {
+        step_event!(
+            WARN,
+            names,
             stage = self.stage.name(),
-            phase = ?self.phase,
+            phase = %self.phase,
             cause = self.source.as_ref().map(|source| chain(&**source)),
             "{self}"
         );

@@ -14,6 +14,7 @@ mod names;
 mod outcome;
 mod output;
 mod stage;
+mod step_names;
 
 pub use definition::{Parameter, Step, Workflow};
 pub use error::StepError;
@@ -25,3 +26,5 @@ pub use names::{is_artifact_name, is_parameter_name};
 pub use outcome::{Outcome, Phase, StoredOutput};
 pub use output::{ArtifactDestination, OutputArtifact, OutputParameter};
 pub use stage::Stage;
+pub(crate) use step_names::step_event;
+pub use step_names::{Owner, StepNames};

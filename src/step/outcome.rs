@@ -1,5 +1,7 @@
 //! The outcome of a step.
 
+use std::fmt;
+
 use artifacts::Location;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,16 @@ pub enum Phase {
     Failed,
     /// The module did not start, or something outside the module failed.
     Error,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Error => "Error",
+        })
+    }
 }
 
 /// The outcome of a step: how the step ended, and its outputs.

@@ -216,10 +216,10 @@ impl ObjectSource {
             .retry(backoff(REQUEST_ATTEMPTS))
             .context(part)
             .when(|error| matches!(error, PartError::BrokenOff(error) if error.retryable()))
-            .notify(|_, wait| {
+            .notify(|_, delay| {
                 tracing::debug!(
                     key = self.key,
-                    ?wait,
+                    delay_milliseconds = delay.as_millis(),
                     "the download of a part was interrupted and continues"
                 );
             })

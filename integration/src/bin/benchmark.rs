@@ -347,6 +347,7 @@ fn run(
         invocation: &invocation,
         stdout: None,
         stderr: None,
+        log: None,
     };
     let report = runtime
         .block_on(runtime::run(compiler.engines(), module, run))

@@ -26,6 +26,7 @@ mod hostile_registry;
 mod http_artifacts;
 mod http_modules;
 mod layouts;
+mod logs;
 mod modules;
 mod outputs;
 mod packages;

@@ -82,7 +82,9 @@ impl Http {
             .when(Failure::is_retryable)
             .adjust(Failure::delay)
             .notify(|_, delay| {
-                tracing::debug!(url = %display_url(&request.url), ?delay, "retrying a request");
+                let url = display_url(&request.url);
+                let delay_milliseconds = delay.as_millis();
+                tracing::debug!(%url, delay_milliseconds, "retrying a request");
             })
             .await;
         result.or_else(|failure| failure.after(attempts.load(Ordering::Relaxed)))

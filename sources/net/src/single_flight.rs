@@ -14,6 +14,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
+use tracing::Instrument;
 
 type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
 type Flights<K, V> = Arc<Mutex<HashMap<K, Flight<V>>>>;
@@ -62,7 +63,7 @@ where
     }
 
     fn start(&self, key: K, work: impl Future<Output = V> + Send + 'static) -> Flight<V> {
-        let task = tokio::spawn(work);
+        let task = tokio::spawn(work.in_current_span());
         let guard = FlightGuard {
             flights: Arc::clone(&self.flights),
             key,

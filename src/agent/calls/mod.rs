@@ -30,7 +30,7 @@ use super::call_key::CallKey;
 use super::delivery::Delivery;
 use crate::config::AgentSettings;
 use crate::executions::CancelHandle;
-use crate::step::ExecutionId;
+use crate::step::{ExecutionId, Owner, StepNames};
 
 /// The maximum number of calls that wait for their executions at the same time. The agent has
 /// sixteen workers, and some must stay free for calls that are answered at once.
@@ -59,6 +59,8 @@ pub struct CallInfo {
     pub exclusive: bool,
     /// Text that is unique to the workflow, such as its uid.
     pub workflow: String,
+    /// Template and Workflow of the node.
+    pub owner: Arc<Owner>,
 }
 
 /// Answer to a call.
@@ -109,14 +111,14 @@ impl Calls {
     }
 
     /// Answers a call: takes the visible execution for this call, or starts an execution with
-    /// `start`. A new execution gets an id and a handle to cancel it.
+    /// `start`. A new execution gets its names and a handle to cancel it.
     ///
     /// If the caller disconnects, the execution continues. While the process stops, the agent is
     /// asked to call again, and the next process runs the step anew.
     pub async fn call<F>(
         &self,
         call: CallInfo,
-        start: impl FnOnce(ExecutionId, CancelHandle) -> F,
+        start: impl FnOnce(StepNames, CancelHandle) -> F,
     ) -> CallReply
     where
         F: Future<Output = CallResult> + Send + 'static,
@@ -167,17 +169,21 @@ impl Calls {
     fn start<F>(
         &self,
         call: &CallInfo,
-        start: impl FnOnce(ExecutionId, CancelHandle) -> F,
+        start: impl FnOnce(StepNames, CancelHandle) -> F,
     ) -> Arc<Execution>
     where
         F: Future<Output = CallResult> + Send + 'static,
     {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let id = ExecutionId::new(format!("{}-{}-{number}", call.workflow, call.key));
+        let names = StepNames {
+            execution: id,
+            owner: Arc::clone(&call.owner),
+        };
         let cancel = CancelHandle::new(self.shutdown.child_token());
         // The box keeps the future of a step in one place: a future is several KiB, and each move
         // would copy it.
-        let work = Box::pin(start(id, cancel.clone()));
+        let work = Box::pin(start(names.clone(), cancel.clone()));
         let usage = self.table.count();
         let counted = Arc::clone(&usage);
         let shutdown = self.shutdown.clone();
@@ -191,7 +197,7 @@ impl Calls {
                 result,
             }));
         });
-        Arc::new(Execution::new(completed, cancel, usage))
+        Arc::new(Execution::new(completed, cancel, names, usage))
     }
 
     fn answer(&self, held: Held) -> CallReply {

@@ -38,12 +38,13 @@ impl Fixture {
             key: CallKey::of(b"bytes"),
             exclusive,
             workflow: "uid".to_owned(),
+            owner: Arc::default(),
         };
         let number = Arc::clone(&self.started);
         let registry = self.registry.clone();
         let mut gate = self.gate.subscribe();
-        let start = move |id: ExecutionId, cancel: CancelHandle| async move {
-            let _registration = registry.register(id, Arc::default(), cancel.clone());
+        let start = move |names: StepNames, cancel: CancelHandle| async move {
+            let _registration = registry.register(names, cancel.clone());
             let number = number.fetch_add(1, Ordering::SeqCst);
             let timed_out = tokio::select! {
                 _ = gate.wait_for(|open| *open) => false,
@@ -123,7 +124,7 @@ async fn identical_nodes_get_an_execution_each() {
         .registry
         .running()
         .into_iter()
-        .map(|running| running.id)
+        .map(|running| running.names.execution)
         .collect();
     assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
     f.open().await;
@@ -300,6 +301,7 @@ async fn a_panic_is_an_error_and_not_a_requeue() {
         key: CallKey::of(b"panics"),
         exclusive: false,
         workflow: "uid".to_owned(),
+        owner: Arc::default(),
     };
     let reply = f
         .calls

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::flags::RunStep;
 use super::report::{self, Outputs};
@@ -18,7 +19,7 @@ use crate::cli::{Exit, Failure, output};
 use crate::config::Config;
 use crate::kubernetes::Kubernetes;
 use crate::pipeline::{Executor, Tees};
-use crate::step::{ExecutionId, Outcome, Phase, Step, Workflow};
+use crate::step::{ExecutionId, Outcome, Owner, Phase, Step, StepNames, Workflow};
 
 /// Slots of the executor. `run` runs one step.
 const SLOTS: u32 = 1;
@@ -105,8 +106,14 @@ impl RunStep {
         // is not lost: the step meets the same error again.
         let _ = executor.prepare(&step.request()).await;
         spinner.clear();
+        let names = StepNames {
+            execution: ExecutionId::new("run"),
+            owner: Arc::new(Owner::new(&step.workflow, &step.template, None)),
+        };
+        let span = names.span();
         let outcome = executor
-            .execute(ExecutionId::new("run"), step, cancelled_by_ctrl_c(), tees)
+            .execute(names, step, cancelled_by_ctrl_c(), tees)
+            .instrument(span)
             .await;
         // No later process would remove the directories of this one.
         executor.clean_up();
