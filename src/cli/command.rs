@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{Exit, output};
-use super::{cache, config, inspect, manifest, pull, push, run, serve};
+use super::{cache, config, inspect, manifest, pull, push, run, serve, wit};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -33,6 +33,8 @@ enum Command {
     Push(push::Push),
     /// Show the kind, imports and exports of a module
     Inspect(inspect::Inspect),
+    /// Print the step world, the WIT interface of a module that is written as a step
+    Wit(wit::Wit),
     /// Print the Kubernetes objects that install the plugin
     Manifest(manifest::Manifest),
     /// List, prune, export or import fetched modules
@@ -55,6 +57,7 @@ pub fn main() -> Exit {
         Command::Pull(pull) => pull.run(),
         Command::Push(push) => push.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Wit(wit) => Ok(wit.run()),
         Command::Manifest(manifest) => manifest.run(),
         Command::Cache(cache) => cache.run(),
         Command::Config(config) => config.run(),

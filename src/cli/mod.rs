@@ -24,6 +24,7 @@ mod run;
 mod serve;
 mod settings;
 mod template;
+mod wit;
 
 pub use command::main;
 pub use exit::Exit;

@@ -5,6 +5,7 @@ mod config_check;
 mod documents;
 mod run;
 mod usage;
+mod wit;
 
 use std::path::Path;
 use std::process::{Command, Output};
