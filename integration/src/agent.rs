@@ -86,6 +86,10 @@ pub struct Status {
     pub nodes: BTreeMap<String, Value>,
     /// Number of calls for each node.
     pub calls: BTreeMap<String, u32>,
+    /// Nodes that were `Running` for the controller at some time.
+    pub running: BTreeSet<String>,
+    /// The error that ended the workflow; `None` if it did not end with an error.
+    pub error: Option<String>,
     /// Reasons for which the API server refused patches.
     pub refused: Vec<String>,
 }
@@ -152,6 +156,8 @@ impl Agent {
         Status {
             nodes: outcome.nodes,
             calls,
+            running: outcome.running,
+            error: outcome.error,
             refused: outcome.refused,
         }
     }

@@ -331,7 +331,17 @@ pub fn default_config(artifacts: &Path) -> String {
 }
 
 /// Body that the agent posts for a template.
+///
+/// The `result` of the template is `text` unless the template names another form, because tests
+/// look at the output of modules.
 pub fn request(template: &Value) -> Value {
+    let mut template = template.clone();
+    if let Some(wasm) = template
+        .pointer_mut("/plugin/wasm")
+        .and_then(Value::as_object_mut)
+    {
+        wasm.entry("result").or_insert_with(|| json!("text"));
+    }
     json!({
         "workflow": {"metadata": {"name": "wf", "namespace": "argo", "uid": "5d3c7f6e-0000-4000-8000-000000000001"}},
         "template": template,

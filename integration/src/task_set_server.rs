@@ -5,6 +5,14 @@
 //! object's status (`workflow/executor/agent.go`). The controller reads the patched results,
 //! removes nodes that have ended from the object (`workflow/controller/taskset.go`), and adds
 //! further nodes. The `parallelism` of the workflow limits the number of nodes in the object.
+//!
+//! The ids of nodes have the form of Argo's names of nodes, where a test needs it. The controller
+//! then does these things, too (`operator.go`, `steps.go`):
+//!
+//! - It ends a node with a `timeout` that is still pending. A node with the phase `Running` is not
+//!   ended.
+//! - It parses the result of each iteration of a loop as JSON, once all iterations have ended. A
+//!   result that is not JSON ends the whole workflow with an error.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -19,6 +27,7 @@ use axum::routing::{get, patch};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use wasm_workflow_executor::text::units::Time;
 
 use crate::task_set_schema;
 
@@ -54,6 +63,10 @@ struct TaskSet {
     status: BTreeMap<String, Value>,
     /// Results of the nodes that have ended, as the controller read them.
     ended: BTreeMap<String, Value>,
+    /// Nodes that the controller saw as `Running`.
+    running: BTreeSet<String>,
+    /// The error that ended the workflow.
+    error: Option<String>,
     refused: Vec<String>,
     /// Longest delay of the controller after a patch.
     controller_delay: Duration,
@@ -74,6 +87,10 @@ struct WaitingNode {
 pub struct Outcome {
     /// Result of each node that has ended.
     pub nodes: BTreeMap<String, Value>,
+    /// Nodes that were `Running` for the controller at some time.
+    pub running: BTreeSet<String>,
+    /// The error that ended the workflow; `None` if it did not end with an error.
+    pub error: Option<String>,
     /// Reasons for which patches were refused.
     pub refused: Vec<String>,
 }
@@ -120,6 +137,12 @@ impl TaskSetServer {
             .expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
+        for (id, template) in nodes {
+            if let Some(timeout) = template["timeout"].as_str() {
+                let timeout: Time = timeout.parse().expect("a Go duration");
+                tokio::spawn(end_if_pending(Arc::clone(&shared), id.clone(), timeout.0));
+            }
+        }
         Self { url, shared }
     }
 
@@ -128,6 +151,8 @@ impl TaskSetServer {
         let set = self.shared.set();
         Outcome {
             nodes: set.ended.clone(),
+            running: set.running.clone(),
+            error: set.error.clone(),
             refused: set.refused.clone(),
         }
     }
@@ -161,7 +186,7 @@ impl Shared {
 
 impl TaskSet {
     fn object(&self, version: u64) -> Value {
-        let done = self.tasks.is_empty() && self.waiting.is_empty();
+        let done = self.error.is_some() || (self.tasks.is_empty() && self.waiting.is_empty());
         json!({
             "apiVersion": "argoproj.io/v1alpha1", "kind": "WorkflowTaskSet",
             "metadata": {
@@ -213,7 +238,52 @@ impl TaskSet {
                 self.ended.insert(id, node);
             }
         }
+        let running = |node: &Value| node["phase"] == "Running";
+        let running = self.status.iter().filter(|(_, node)| running(node));
+        self.running.extend(running.map(|(id, _)| id.clone()));
         self.fill();
+        self.error = self.error.take().or_else(|| self.loop_error());
+    }
+
+    /// The error of the first loop whose iterations have all ended, and have a result that is not
+    /// JSON.
+    fn loop_error(&self) -> Option<String> {
+        let waiting = self.waiting.iter().map(|node| &node.id);
+        let unfinished: BTreeSet<&str> = self
+            .tasks
+            .keys()
+            .chain(waiting)
+            .filter_map(|id| loop_of(id))
+            .collect();
+        let results = self.ended.iter().filter(|(id, node)| {
+            let finished = loop_of(id).is_some_and(|step| !unfinished.contains(step));
+            finished && node["phase"] == "Succeeded"
+        });
+        results
+            .filter_map(|(_, node)| node["outputs"]["result"].as_str())
+            .find_map(|result| serde_json::from_str::<Value>(result).err())
+            .map(|error| error.to_string())
+    }
+}
+
+/// The step of an iteration of a loop: `wf[0].say` of `wf[0].say(0:item)`.
+fn loop_of(id: &str) -> Option<&str> {
+    let (step, item) = id.split_once('(')?;
+    let (number, _) = item.split_once(':')?;
+    number.parse::<u32>().is_ok().then_some(step)
+}
+
+/// The controller's timeout of a node.
+async fn end_if_pending(shared: Arc<Shared>, id: String, timeout: Duration) {
+    tokio::time::sleep(timeout).await;
+    let mut set = shared.set();
+    set.reconcile();
+    if set.tasks.contains_key(&id) && !set.running.contains(&id) {
+        set.tasks.remove(&id);
+        let node = json!({"phase": "Failed", "message": "timeout"});
+        set.ended.insert(id, node);
+        set.fill();
+        shared.version.send_modify(|version| *version += 1);
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) const LATE: Duration = Duration::from_secs(30);
 pub struct CallResult {
     /// Body of the reply: JSON.
     pub reply: Bytes,
-    /// Whether the step's own timeout ended the execution. Argo has then failed the node already.
+    /// Whether the step's own timeout ended the execution. Argo may have failed the node already.
     pub timed_out: bool,
 }
 
@@ -147,8 +147,8 @@ struct Released {
     visible_at: Instant,
     /// The time at which the execution is cancelled, if no call has taken it.
     expires_at: Instant,
-    /// The expiry time of an execution that the template's timeout ended. Argo has already failed
-    /// the node. The agent makes only the next planned call.
+    /// The expiry time of an execution that the template's timeout ended. Argo may have
+    /// failed the node. The agent then makes only the next planned call.
     expires_at_if_timed_out: Instant,
 }
 

@@ -68,17 +68,27 @@ async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
     let workflow = call.workflow.scope();
     let owner = Arc::new(call.owner());
     let key = CallKey::of(body);
+    let ends_while_pending = call.template.ends_while_pending();
     let info = CallInfo {
         key: key.clone(),
         exclusive: owner.id.is_some(),
         workflow: workflow.clone(),
         owner: Arc::clone(&owner),
+        answered_soon: ends_while_pending,
+    };
+    let requeue = |delay| match ends_while_pending {
+        true => Reply::running(delay),
+        false => Reply::requeue(delay),
     };
     let executions = Arc::clone(&api.executions);
     let start = |names, cancel| async move { result(executions.run(call, names, cancel).await) };
     match api.calls.call(info, start).await {
-        CallReply::Done(delivery) => deliver(&api, &owner, &workflow, &key, delivery),
-        CallReply::Requeue(delay) => Json(Reply::requeue(delay)).into_response(),
+        CallReply::Done(delivery) => match deliver(&api, &owner, &workflow, &key, delivery) {
+            Ok(response) => response,
+            Err(delay) => Json(requeue(delay)).into_response(),
+        },
+        CallReply::Requeue(delay) => Json(requeue(delay)).into_response(),
+        CallReply::NotStarted(delay) => Json(Reply::requeue(delay)).into_response(),
         CallReply::Abandoned => Json(Reply::abandoned()).into_response(),
     }
 }
@@ -95,19 +105,24 @@ fn result(finished: Finished) -> CallResult {
     }
 }
 
-/// Sends the reply, or postpones it if the workflow's task set has no room for it now.
+/// Sends the reply.
+///
+/// # Errors
+///
+/// The workflow's task set has no room for the reply now. The error is the delay until the next
+/// call.
 fn deliver(
     api: &Api,
     owner: &Owner,
     workflow: &str,
     key: &CallKey,
     delivery: Delivery,
-) -> Response {
+) -> Result<Response, Duration> {
     let bytes = delivery.reply().len();
     match api.patch_budget.spend(workflow, key, bytes, Instant::now()) {
         Ok(()) => {
             let body = Body::new(delivery.into_body());
-            ([(CONTENT_TYPE, "application/json")], body).into_response()
+            Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
         }
         Err(wait) => {
             let delay = Duration::from_secs(wait.as_secs() + 1);
@@ -120,7 +135,7 @@ fn deliver(
                 "result postponed: the results of the workflow do not fit into one patch"
             );
             delivery.postpone(delay);
-            Json(Reply::requeue(delay)).into_response()
+            Err(delay)
         }
     }
 }

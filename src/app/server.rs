@@ -19,6 +19,7 @@ use super::signals::StopSignals;
 use crate::admin;
 use crate::agent::{self, Api, Auth, Calls, PatchBudget, RefusedCalls};
 use crate::argo::repository::Repositories;
+use crate::argo::result::ResultUses;
 use crate::config::Config;
 use crate::executions::{Executions, Registry, cancellation};
 use crate::kubernetes::Kubernetes;
@@ -60,6 +61,7 @@ impl App {
                 config.artifacts.repository.clone(),
                 config.artifacts.controller_namespace.clone(),
             ),
+            result_uses: ResultUses::new(kubernetes.clone()),
             limits: config.step_limits(),
             executor,
             registry: Registry::default(),

@@ -9,7 +9,8 @@
 //! 1. `request` parses the message, and returns a [`Call`] if the template is for this plugin.
 //! 2. [`repository`] finds the workflow's artifact repository.
 //! 3. `convert` checks the template and makes a [`crate::step::Step`].
-//! 4. `reply` writes the outcome of the step as Argo's reply.
+//! 4. [`result`] decides the form of the step's result.
+//! 5. `reply` writes the outcome of the step as Argo's reply.
 
 mod artifact;
 mod artifact_context;
@@ -21,6 +22,7 @@ pub mod plugin;
 mod reply;
 pub mod repository;
 mod request;
+pub mod result;
 mod schema;
 mod template;
 mod unsupported_kinds;
@@ -28,7 +30,7 @@ pub mod workflow;
 
 pub use artifact_context::ArtifactContext;
 pub use convert::Conversion;
-pub use reply::{NodeResult, Reply};
+pub use reply::{NodePhase, NodeResult, Reply};
 pub use request::{Call, from_template, owner, parse};
 pub use schema::schema;
 pub use template::Template;

@@ -28,15 +28,38 @@ pub struct Reply {
 /// `NodeResult`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeResult {
-    /// `Succeeded`, `Failed` or `Error`.
+    /// Phase of the node. Without a phase, the agent writes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<Phase>,
+    pub phase: Option<NodePhase>,
     /// Message for the reader of Argo's UI.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Outputs of the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Outputs>,
+}
+
+/// The phases of Argo's nodes that a plugin reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodePhase {
+    /// The step waits for its start, or runs.
+    Running,
+    /// The step ended, see [`Phase::Succeeded`].
+    Succeeded,
+    /// The step ended, see [`Phase::Failed`].
+    Failed,
+    /// The step ended, see [`Phase::Error`].
+    Error,
+}
+
+impl From<Phase> for NodePhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Succeeded => Self::Succeeded,
+            Phase::Failed => Self::Failed,
+            Phase::Error => Self::Error,
+        }
+    }
 }
 
 /// `Outputs`. Every value is a string, because Argo reads any other value as an empty string.
@@ -87,12 +110,27 @@ impl Reply {
 
     /// The step still runs: the agent asks again after this delay, rounded up to whole seconds.
     ///
-    /// The phase is empty. So the agent writes nothing, and Argo continues to enforce the timeout
-    /// of the node.
+    /// The phase is empty, so the agent writes nothing.
     pub fn requeue(after: Duration) -> Self {
+        Self::requeue_with(None, after)
+    }
+
+    /// As [`requeue`](Self::requeue), and the agent writes the phase `Running`.
+    ///
+    /// The controller ends a `Pending` node after the template's `timeout`, and fails the whole
+    /// group of steps with it. The controller does not end a `Running` node.
+    pub fn running(after: Duration) -> Self {
+        Self::requeue_with(Some(NodePhase::Running), after)
+    }
+
+    fn requeue_with(phase: Option<NodePhase>, after: Duration) -> Self {
         let requeue = format!("{}s", after.as_secs() + u64::from(after.subsec_nanos() > 0));
+        let node = NodeResult {
+            phase,
+            ..NodeResult::default()
+        };
         Self {
-            node: Some(NodeResult::default()),
+            node: Some(node),
             requeue: Some(requeue),
         }
     }
@@ -102,7 +140,7 @@ impl Reply {
         // The message can quote long texts of the template.
         let message = message.into().chars().take(MAX_ERROR_CHARS).collect();
         Self::node(NodeResult {
-            phase: Some(Phase::Error),
+            phase: Some(NodePhase::Error),
             message,
             outputs: None,
         })
@@ -142,7 +180,7 @@ impl Reply {
         };
         let outputs = (outputs != Outputs::default()).then_some(outputs);
         Self::node(NodeResult {
-            phase: Some(outcome.phase),
+            phase: Some(outcome.phase.into()),
             message: outcome.message,
             outputs,
         })

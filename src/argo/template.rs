@@ -24,10 +24,11 @@ pub struct Template {
     pub outputs: Outputs,
     /// Location for artifacts that name none.
     pub archive_location: Option<ArchiveLocation>,
-    /// Longest time of the whole step. Argo enforces the timeout only while the node is pending.
+    /// Longest time of the whole step.
     pub timeout: Option<Time>,
     /// Longest time of the whole step, as older versions of Argo spell it.
     pub active_deadline_seconds: Option<Time>,
+    pending_timeout: Option<Value>,
     daemon: Option<bool>,
     sidecars: Option<Vec<Value>>,
     init_containers: Option<Vec<Value>>,
@@ -144,6 +145,21 @@ impl Template {
             destination: DestinationLookup::Known(destination),
             ..context
         })
+    }
+
+    /// Whether the template declares artifacts, or stores the output of the module as one.
+    pub fn has_artifacts(&self) -> bool {
+        let stores_logs = self
+            .archive_location
+            .as_ref()
+            .is_some_and(|location| location.archive_logs == Some(true));
+        stores_logs || !self.inputs.artifacts.is_empty() || !self.outputs.artifacts.is_empty()
+    }
+
+    /// Whether Argo's controller ends the node after a time, unless the node is `Running`
+    /// (`checkTemplateTimeouts` in `workflow/controller/operator.go`).
+    pub fn ends_while_pending(&self) -> bool {
+        self.timeout.is_some() || self.pending_timeout.is_some()
     }
 
     /// Refuses keys that cannot work for a plugin, and logs a warning for keys that Argo ignores.

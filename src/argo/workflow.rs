@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
+use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::kubernetes::{Kubernetes, KubernetesError, Metadata, Resource};
 
@@ -38,6 +41,16 @@ pub struct WorkflowSpec {
     pub artifact_repository_ref: Option<ArtifactRepositoryRef>,
     /// `Stop` or `Terminate` once a user has asked for it; empty before.
     pub shutdown: String,
+    /// Longest time of the workflow without its exit handlers, in seconds.
+    pub active_deadline_seconds: Option<i64>,
+    /// Name of the template with which the workflow starts.
+    pub entrypoint: String,
+    /// Name of the template of the exit handler; empty if there is none.
+    pub on_exit: String,
+    /// Hooks of the workflow, by name, as Argo has them.
+    pub hooks: BTreeMap<String, Value>,
+    /// Templates, as Argo has them.
+    pub templates: Vec<Value>,
 }
 
 /// `spec.artifactRepositoryRef` of a Workflow: a key of a `ConfigMap`.
@@ -76,10 +89,18 @@ pub struct WorkflowStatus {
     pub artifact_repository_ref: Option<ArtifactRepositoryStatus>,
     /// `Succeeded`, `Failed` or `Error` once the workflow has ended.
     pub phase: String,
+    /// Time at which the controller started the workflow (RFC 3339); empty before.
+    pub started_at: Option<String>,
+    /// The specification that is in force if `spec.workflowTemplateRef` names a `WorkflowTemplate`.
+    pub stored_workflow_template_spec: Option<Box<WorkflowSpec>>,
+    /// Templates of other objects that the workflow has used, by `SCOPE/OBJECT/TEMPLATE`.
+    pub stored_templates: BTreeMap<String, Value>,
     /// Nodes, by their ids.
     pub nodes: BTreeMap<String, WorkflowNode>,
     /// The nodes as JSON in gzip and base64, if there are too many for `nodes`.
     pub compressed_nodes: String,
+    /// Version of the nodes in the controller's database; empty if they are in the object.
+    pub offload_node_status_version: String,
 }
 
 /// `status.artifactRepositoryRef` of a Workflow.
@@ -87,13 +108,17 @@ pub struct WorkflowStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct ArtifactRepositoryStatus {
     /// The artifact repository, in Argo's format.
-    pub artifact_repository: Option<serde_json::Value>,
+    pub artifact_repository: Option<Value>,
 }
 
 /// `status.nodes.*` of a Workflow.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkflowNode {
+    /// Name of the node, such as `WORKFLOW[0].STEP(0:ITEM)`.
+    pub name: String,
+    /// Short name of the node: the name without the names of its parents.
+    pub display_name: String,
     /// Type of the node, such as `Plugin`, `Pod` or `Steps`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -103,12 +128,23 @@ pub struct WorkflowNode {
     pub template_name: String,
     /// Reference to a template of another object.
     pub template_ref: Option<TemplateRef>,
+    /// Where a template without a reference is: `local/WORKFLOW`, or `SCOPE/OBJECT`.
+    pub template_scope: String,
+    /// Id of the node of the steps or the DAG to which this node belongs.
+    #[serde(rename = "boundaryID")]
+    pub boundary_id: String,
+    /// Inputs of the node, as Argo has them.
+    pub inputs: Value,
 }
 
 /// `templateRef` of a node.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct TemplateRef {
+    /// Name of the other object.
+    pub name: String,
+    /// Whether the other object is a `ClusterWorkflowTemplate`.
+    pub cluster_scope: bool,
     /// Name of the template in the other object.
     pub template: String,
 }
@@ -129,9 +165,37 @@ impl WorkflowObject {
         kubernetes.get(namespace, name).await
     }
 
+    /// The specification in force.
+    pub fn specification(&self) -> &WorkflowSpec {
+        let stored = self.status.stored_workflow_template_spec.as_deref();
+        stored.unwrap_or(&self.spec)
+    }
+
+    /// The time at which `activeDeadlineSeconds` ends the workflow. `None` without this field, and
+    /// before the workflow starts.
+    pub fn deadline(&self) -> Option<SystemTime> {
+        let own = self.spec.active_deadline_seconds;
+        let seconds = own.or(self.specification().active_deadline_seconds)?;
+        let started = self.status.started_at.as_ref()?.parse::<Timestamp>().ok()?;
+        let seconds = Duration::from_secs(u64::try_from(seconds).ok()?);
+        SystemTime::from(started).checked_add(seconds)
+    }
+
+    /// Whether the workflow has an exit handler or a hook.
+    pub fn has_exit_handler(&self) -> bool {
+        let spec = self.specification();
+        !spec.on_exit.is_empty() || !spec.hooks.is_empty()
+    }
+
     /// Whether the workflow has ended.
     pub fn has_ended(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed" | "Error")
+    }
+
+    /// Whether the controller keeps the nodes in its database, because they do not fit into the
+    /// object.
+    pub fn nodes_are_elsewhere(&self) -> bool {
+        !self.status.offload_node_status_version.is_empty()
     }
 
     /// The nodes; `None` if the object does not contain them. Decompresses them if needed, which
@@ -159,6 +223,16 @@ impl WorkflowNode {
         self.template_ref
             .as_ref()
             .map_or(&self.template_name, |reference| &reference.template)
+    }
+
+    /// Whether this node or a parent of this node is an exit handler (Argo's
+    /// `NodeStatus.IsPartOfExitHandler`).
+    pub fn is_part_of_exit_handler(&self, nodes: &BTreeMap<String, Self>) -> bool {
+        let parents = std::iter::successors(Some(self), |node| nodes.get(&node.boundary_id));
+        // A chain of parents is not longer than the list of nodes.
+        parents
+            .take(nodes.len() + 1)
+            .any(|node| node.display_name.ends_with(".onExit"))
     }
 
     /// Whether this is a node of a plugin template that has not ended.

@@ -6,12 +6,14 @@
 //!
 //! - the Workflow has ended, or does not exist any more
 //! - the Workflow has no node that waits for the execution's template
+//! - the Workflow's `activeDeadlineSeconds` has passed: the controller applies this deadline only
+//!   to nodes that are pending, and only when it processes the Workflow
 //!
 //! Exit handlers have nodes of their own, so their executions continue. Without access, only its
 //! limits end a step, because the agent asks for the outcome as long as its pod runs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +28,8 @@ const FORBIDDEN_BACKOFF: Duration = Duration::from_mins(10);
 const UNREACHABLE_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Checks Workflows with running executions at each `interval` until `shutdown`. Executions that
-/// are younger than the interval are skipped, because most end before the next check.
+/// are younger than the interval are skipped, because most end before the next check. A deadline
+/// that an earlier check found is enforced at once.
 pub async fn watch(
     kubernetes: Kubernetes,
     registry: Registry,
@@ -36,19 +39,28 @@ pub async fn watch(
     let mut watcher = Watcher {
         kubernetes,
         skipped_until: HashMap::new(),
-        seen: HashSet::new(),
+        seen: HashMap::new(),
         unneeded: HashSet::new(),
     };
-    while shutdown
-        .run_until_cancelled(tokio::time::sleep(interval))
-        .await
-        .is_some()
-    {
-        let old = registry
-            .running()
-            .into_iter()
-            .filter(|running| running.age() >= interval);
-        watcher.check(old.collect()).await;
+    let mut next_check = Instant::now() + interval;
+    loop {
+        let pause = next_check.saturating_duration_since(Instant::now());
+        let sleep = tokio::time::sleep(watcher.until_deadline(SystemTime::now()).min(pause));
+        if shutdown.run_until_cancelled(sleep).await.is_none() {
+            return;
+        }
+        let now = SystemTime::now();
+        let mut running = registry.running();
+        if Instant::now() < next_check {
+            running.retain(|running| watcher.deadline_has_passed(&running.names.owner, now));
+            watcher.check_deadlines(running).await;
+        } else {
+            next_check = Instant::now() + interval;
+            running.retain(|running| {
+                running.age() >= interval || watcher.deadline_has_passed(&running.names.owner, now)
+            });
+            watcher.check(running).await;
+        }
     }
 }
 
@@ -63,26 +75,65 @@ struct Watcher {
     kubernetes: Kubernetes,
     /// Namespaces whose Workflows cannot be read, and when to try again.
     skipped_until: HashMap<String, Instant>,
-    /// Workflows that an earlier check read. Only for these Workflows, "not found" means "deleted".
-    seen: HashSet<WorkflowName>,
+    /// Workflows that an earlier check read, with their deadlines. Only for these Workflows, "not
+    /// found" means "deleted".
+    seen: HashMap<WorkflowName, Option<SystemTime>>,
     /// Executions that the previous check found unneeded. The controller may record a node only
     /// after the agent has requested it, so an execution is cancelled after two such checks in a
     /// row.
     unneeded: HashSet<ExecutionId>,
 }
 
-impl Watcher {
-    async fn check(&mut self, running: Vec<Running>) {
-        let mut workflows: HashMap<WorkflowName, Vec<Running>> = HashMap::new();
-        for execution in running {
-            let name = WorkflowName {
-                namespace: execution.names.owner.namespace.clone(),
-                name: execution.names.owner.workflow.clone(),
-            };
-            workflows.entry(name).or_default().push(execution);
+impl WorkflowName {
+    fn of(owner: &Owner) -> Self {
+        Self {
+            namespace: owner.namespace.clone(),
+            name: owner.workflow.clone(),
         }
+    }
+}
+
+fn by_workflow(running: Vec<Running>) -> HashMap<WorkflowName, Vec<Running>> {
+    let mut workflows: HashMap<WorkflowName, Vec<Running>> = HashMap::new();
+    for execution in running {
+        let name = WorkflowName::of(&execution.names.owner);
+        workflows.entry(name).or_default().push(execution);
+    }
+    workflows
+}
+
+impl Watcher {
+    /// Time until the next deadline of a known Workflow.
+    fn until_deadline(&self, now: SystemTime) -> Duration {
+        let deadlines = self.seen.values().flatten();
+        let times = deadlines.filter_map(|deadline| deadline.duration_since(now).ok());
+        times.min().unwrap_or(Duration::MAX)
+    }
+
+    fn deadline_has_passed(&self, owner: &Owner, now: SystemTime) -> bool {
+        let deadline = self.seen.get(&WorkflowName::of(owner)).copied().flatten();
+        deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Ends the executions whose workflow's deadline has passed.
+    async fn check_deadlines(&mut self, running: Vec<Running>) {
+        for (name, executions) in by_workflow(running) {
+            let Some(snapshot) = self.read(name).await else {
+                continue;
+            };
+            for execution in executions {
+                let reason = snapshot.reason_to_cancel(&execution.names.owner);
+                if let Some(reason @ Reason::DeadlineExceeded) = reason {
+                    cancel(&execution, reason);
+                }
+            }
+        }
+    }
+
+    async fn check(&mut self, running: Vec<Running>) {
+        let workflows = by_workflow(running);
         let before = std::mem::take(&mut self.unneeded);
-        self.seen.retain(|name| workflows.contains_key(name));
+        self.seen.retain(|name, _| workflows.contains_key(name));
         for (name, executions) in workflows {
             let Some(snapshot) = self.read(name).await else {
                 continue;
@@ -102,7 +153,7 @@ impl Watcher {
         let read = WorkflowObject::read(&self.kubernetes, &name.namespace, &name.name).await;
         let workflow = match read {
             Ok(workflow) => Some(workflow),
-            Err(KubernetesError::NotFound(_)) if self.seen.contains(&name) => None,
+            Err(KubernetesError::NotFound(_)) if self.seen.contains_key(&name) => None,
             Err(error) => {
                 tracing::info!(
                     namespace = name.namespace,
@@ -120,9 +171,10 @@ impl Watcher {
                 return None;
             }
         };
+        let deadline = workflow.as_ref().and_then(WorkflowObject::deadline);
         // Decompressing the nodes of a large Workflow takes long.
         let snapshot = tokio::task::spawn_blocking(move || Snapshot::of(workflow)).await;
-        self.seen.insert(name);
+        self.seen.insert(name, deadline);
         snapshot.ok()
     }
 
@@ -136,16 +188,22 @@ impl Watcher {
         let Some(reason) = snapshot.reason_to_cancel(&names.owner) else {
             return;
         };
-        if !before.contains(&names.execution) {
+        if reason != Reason::DeadlineExceeded && !before.contains(&names.execution) {
             self.unneeded.insert(names.execution.clone());
             return;
         }
-        step_event!(INFO, names, reason = reason.message(), "step cancelled");
-        match reason {
-            Reason::WorkflowEnded(_) => execution.cancel.abandon(),
-            // A later attempt can send the same request, so the next call must get an outcome.
-            Reason::NoNodeWaits => execution.cancel.cancel(),
-        }
+        cancel(execution, reason);
+    }
+}
+
+fn cancel(execution: &Running, reason: Reason) {
+    let names = &execution.names;
+    step_event!(INFO, names, reason = reason.message(), "step cancelled");
+    match reason {
+        Reason::WorkflowEnded(_) => execution.cancel.abandon(),
+        Reason::DeadlineExceeded => execution.cancel.exceed_deadline(),
+        // A later attempt can send the same request, so the next call must get an outcome.
+        Reason::NoNodeWaits => execution.cancel.cancel(),
     }
 }
 
@@ -165,12 +223,15 @@ enum Reason {
     WorkflowEnded(&'static str),
     /// The Workflow runs, but none of its nodes waits for the template.
     NoNodeWaits,
+    /// The Workflow's `activeDeadlineSeconds` has passed.
+    DeadlineExceeded,
 }
 
 impl Reason {
     fn message(self) -> &'static str {
         match self {
             Self::WorkflowEnded(why) => why,
+            Self::DeadlineExceeded => "the workflow's `activeDeadlineSeconds` has passed",
             Self::NoNodeWaits => "no node of the workflow waits for this template",
         }
     }
@@ -198,20 +259,26 @@ impl Snapshot {
         if workflow.has_ended() {
             return Some(Reason::WorkflowEnded("the workflow has ended"));
         }
+        let deadline = workflow.deadline();
+        let is_late = deadline.is_some_and(|deadline| deadline <= SystemTime::now());
         // Without a template name, or if the nodes are stored outside the object, no node can be
         // matched.
-        match self.nodes.as_ref().filter(|_| !owner.template.is_empty()) {
-            Some(nodes) => {
-                let waits = |node: &WorkflowNode| {
-                    node.waits_for_plugin() && node.template() == owner.template
-                };
-                (!nodes.values().any(waits)).then_some(Reason::NoNodeWaits)
+        let Some(nodes) = self.nodes.as_ref().filter(|_| !owner.template.is_empty()) else {
+            if workflow.spec.shutdown == "Terminate" {
+                return Some(Reason::WorkflowEnded("the workflow was terminated"));
             }
-            None if workflow.spec.shutdown == "Terminate" => {
-                Some(Reason::WorkflowEnded("the workflow was terminated"))
-            }
-            None => None,
+            let late = is_late && !workflow.has_exit_handler();
+            return late.then_some(Reason::DeadlineExceeded);
+        };
+        let waiting =
+            |node: &&WorkflowNode| node.waits_for_plugin() && node.template() == owner.template;
+        let mut waiting = nodes.values().filter(waiting).peekable();
+        let is_needed = waiting.peek().is_some();
+        // The deadline does not apply to exit handlers.
+        if is_late && !waiting.any(|node| node.is_part_of_exit_handler(nodes)) {
+            return Some(Reason::DeadlineExceeded);
         }
+        (!is_needed).then_some(Reason::NoNodeWaits)
     }
 }
 
@@ -268,6 +335,43 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_deadline_of_the_workflow_ends_all_steps_except_those_of_exit_handlers() {
+        let deadline = "the workflow's `activeDeadlineSeconds` has passed";
+        let nodes = json!({
+            "1": {"type": "Plugin", "templateName": "main", "phase": "Running", "boundaryID": "0"},
+            "2": {"type": "Steps", "displayName": "wf.onExit", "phase": "Running"},
+            "3": {"type": "Plugin", "templateName": "cleanup", "phase": "Pending", "boundaryID": "2"},
+            "4": {"type": "Plugin", "templateName": "both", "phase": "Pending", "boundaryID": "2"},
+            "5": {"type": "Plugin", "templateName": "both", "phase": "Pending", "boundaryID": "5"},
+        });
+        let workflow = |seconds: i64, nodes: &serde_json::Value| {
+            json!({
+                "spec": {"activeDeadlineSeconds": seconds, "onExit": "cleanup"},
+                "status": {"phase": "Running", "startedAt": "2026-01-01T00:00:00Z", "nodes": nodes},
+            })
+        };
+        let late = workflow(60, &nodes);
+        assert_eq!(reason(&late, "main"), Some(deadline));
+        assert_eq!(reason(&late, "unknown"), Some(deadline));
+        for template in ["cleanup", "both"] {
+            assert_eq!(reason(&late, template), None, "{template}");
+        }
+        assert_eq!(reason(&workflow(1 << 40, &nodes), "main"), None);
+        assert_eq!(reason(&workflow(-1, &nodes), "main"), None);
+        // Without nodes, the exit handler cannot be told apart.
+        let mut late = workflow(60, &json!({}));
+        assert_eq!(reason(&late, "main"), None);
+        late["spec"]["onExit"] = json!("");
+        assert_eq!(reason(&late, "main"), Some(deadline));
+        // The deadline of a WorkflowTemplate.
+        late["spec"] = json!({"workflowTemplateRef": {"name": "lib"}});
+        late["status"]["storedWorkflowTemplateSpec"] = json!({"activeDeadlineSeconds": 60});
+        assert_eq!(reason(&late, "main"), Some(deadline));
+        late["status"]["startedAt"] = json!(null);
+        assert_eq!(reason(&late, "main"), None);
     }
 
     #[test]

@@ -15,17 +15,23 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::argo::repository::Repositories;
+use crate::argo::result::{ResultUse, ResultUses};
 use crate::argo::{ArtifactContext, Call, Conversion, Template};
 use crate::pipeline::{Executor, Tees};
 use crate::step::{Outcome, Phase, Stage, StepError, StepLimits, StepNames, step_event};
 
 pub use registry::{CancelHandle, Registration, Registry, Running};
 
+/// Message of a step that the deadline of its workflow ended.
+const DEADLINE_EXCEEDED: &str = "the workflow's `activeDeadlineSeconds` ended the step";
+
 /// Everything that an execution needs. One value serves the whole process.
 #[derive(Debug)]
 pub struct Executions {
     /// Finds the artifact repositories of workflows.
     pub repositories: Repositories,
+    /// Finds out how workflows use the results of steps.
+    pub result_uses: ResultUses,
     /// Limits that the operator sets for each step.
     pub limits: StepLimits,
     /// The executor; `None` until it is set up. Calls arrive before that.
@@ -42,8 +48,8 @@ pub struct Finished {
     /// The template, which declares the outputs; `None` if the execution ended before the step
     /// started.
     pub template: Option<Template>,
-    /// Whether the execution took longer than the template's own timeout. Argo has then failed the
-    /// node already.
+    /// Whether the execution took longer than the template's own timeout. Argo may have
+    /// failed the node already.
     pub timed_out: bool,
 }
 
@@ -67,7 +73,13 @@ impl Executions {
     pub async fn run(&self, call: Box<Call>, names: StepNames, cancel: CancelHandle) -> Finished {
         let _registration = self.registry.register(names.clone(), cancel.clone());
         let span = names.span();
-        pin!(self.execute(call, &names, &cancel)).instrument(span).await
+        let execution = pin!(self.execute(call, &names, &cancel));
+        let mut finished = execution.instrument(span).await;
+        if cancel.deadline_exceeded() && finished.outcome.phase == Phase::Error {
+            finished.outcome.phase = Phase::Failed;
+            DEADLINE_EXCEEDED.clone_into(&mut finished.outcome.message);
+        }
+        finished
     }
 
     /// Whether the executor is set up.
@@ -75,17 +87,14 @@ impl Executions {
         self.executor.borrow().is_some()
     }
 
-    async fn execute(
-        &self,
-        call: Box<Call>,
-        names: &StepNames,
-        cancel: &CancelHandle,
-    ) -> Finished {
+    async fn execute(&self, call: Box<Call>, names: &StepNames, cancel: &CancelHandle) -> Finished {
         let started = Instant::now();
         let destination = {
+            let template = &call.template;
+            let waits = template.has_artifacts();
             let find = self
                 .repositories
-                .destination(&call.workflow, &call.template.name);
+                .destination(&call.workflow, &template.name, waits);
             cancel.token().run_until_cancelled(pin!(find)).await
         };
         let Some(destination) = destination else {
@@ -98,6 +107,7 @@ impl Executions {
                 ..ArtifactContext::default()
             },
         };
+        let result = call.result_request();
         let (step, template) = match call.into_step(&conversion) {
             Ok(converted) => converted,
             Err(error) => {
@@ -114,14 +124,19 @@ impl Executions {
             return Finished::before_the_step(names, StepError::error(Stage::Queue, message));
         };
         let timeout = step.timeout;
-        let cancel = cancel.token().clone();
-        let outcome = executor
-            .execute(names.clone(), step, cancel, Tees::default())
-            .await;
+        let token = cancel.token();
+        let running = executor.execute(names.clone(), step, token.clone(), Tees::default());
+        let mut outcome = running.await;
+        let timed_out = timeout.is_some_and(|timeout| started.elapsed() >= timeout);
+        if outcome.result.is_some() {
+            let find = Box::pin(self.result_uses.of(&result));
+            let used = token.run_until_cancelled(find);
+            result.apply(used.await.unwrap_or(ResultUse::Unknown), &mut outcome);
+        }
         Finished {
             outcome,
             template: Some(template),
-            timed_out: timeout.is_some_and(|timeout| started.elapsed() >= timeout),
+            timed_out,
         }
     }
 

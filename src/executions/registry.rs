@@ -15,6 +15,7 @@ use crate::step::{ExecutionId, StepNames};
 pub struct CancelHandle {
     token: CancellationToken,
     abandoned: Arc<AtomicBool>,
+    deadline_exceeded: Arc<AtomicBool>,
 }
 
 impl CancelHandle {
@@ -23,6 +24,7 @@ impl CancelHandle {
         Self {
             token,
             abandoned: Arc::default(),
+            deadline_exceeded: Arc::default(),
         }
     }
 
@@ -38,6 +40,18 @@ impl CancelHandle {
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
         self.token.cancel();
+    }
+
+    /// Cancels the execution because the deadline of its workflow has passed. The outcome is
+    /// `Failed`, and is delivered.
+    pub fn exceed_deadline(&self) {
+        self.deadline_exceeded.store(true, Ordering::Relaxed);
+        self.token.cancel();
+    }
+
+    /// Whether the deadline of the workflow cancelled the execution.
+    pub fn deadline_exceeded(&self) -> bool {
+        self.deadline_exceeded.load(Ordering::Relaxed)
     }
 
     /// Whether the execution was abandoned: its outcome is not delivered.

@@ -315,6 +315,31 @@ async fn the_test_agent_is_as_strict_as_argos_agent() {
         "{status:?}"
     );
 
+    // A result in a loop must be JSON. An empty result is not JSON.
+    for (result, is_error) in [("plain", true), ("", true), ("[1]", false)] {
+        let node = json!({"node": {"phase": "Succeeded", "outputs": {"result": result}}});
+        let always = plugin(Router::new().route(path, post(async move || Json(node)))).await;
+        let agent = Agent::new(vec![always], options());
+        for (name, in_loop) in [("wf[0].a", false), ("wf[0].a(0:x)", true)] {
+            let nodes = BTreeMap::from([(name.to_owned(), json!({}))]);
+            let status = agent.run(&metadata(), &nodes).await;
+            assert_eq!(
+                status.error.is_some(),
+                is_error && in_loop,
+                "{result} {name}"
+            );
+        }
+    }
+
+    // The controller ends a pending node after its timeout.
+    let still = async || Json(json!({"node": {}, "requeue": "1s"}));
+    let nodes = BTreeMap::from([("a".to_owned(), json!({"timeout": "1s"}))]);
+    let waiting = plugin(Router::new().route(path, post(still))).await;
+    let status = Agent::new(vec![waiting], options())
+        .run(&metadata(), &nodes)
+        .await;
+    assert_eq!(status.nodes["a"]["message"], "timeout");
+
     // A call with status 503 is made five times, and a call with 500 once. There are two nodes.
     let failing = |code: StatusCode| {
         let hits = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));

@@ -37,6 +37,8 @@ use crate::step::{ExecutionId, Owner, StepNames};
 const MAX_WAITING: usize = 8;
 /// The wait of a call beyond `MAX_WAITING`. Most steps end within this time.
 const SHORT_WAIT: Duration = Duration::from_millis(25);
+/// The longest wait of a call whose reply must reach the controller soon.
+const SOON: Duration = Duration::from_secs(1);
 /// The maximum number of executions. A new call beyond the limit gets a `requeue`.
 const MAX_EXECUTIONS: usize = 20_000;
 /// The maximum size of all undelivered results, in bytes. A new call beyond the limit gets a
@@ -61,6 +63,9 @@ pub struct CallInfo {
     pub workflow: String,
     /// Template and Workflow of the node.
     pub owner: Arc<Owner>,
+    /// Whether the call is answered after a second at most, because the controller ends the node if
+    /// it does not learn soon that the step runs.
+    pub answered_soon: bool,
 }
 
 /// Answer to a call.
@@ -68,8 +73,11 @@ pub struct CallInfo {
 pub enum CallReply {
     /// The execution has ended.
     Done(Delivery),
-    /// The agent must call again after this delay.
+    /// The execution runs. The agent must call again after this delay.
     Requeue(Duration),
+    /// There is no execution, because the executor is full or stops. The agent must call again
+    /// after this delay.
+    NotStarted(Duration),
     /// The execution was abandoned because its workflow has ended. The agent keeps its state of the
     /// node, and stops calling.
     Abandoned,
@@ -136,7 +144,7 @@ impl Calls {
             false => self.table.adopt_or(&call.key, start),
         };
         let Some(adopted) = adopted else {
-            return CallReply::Requeue(match self.shutdown.is_cancelled() {
+            return CallReply::NotStarted(match self.shutdown.is_cancelled() {
                 true => MIN_REQUEUE,
                 false => MAX_REQUEUE,
             });
@@ -145,18 +153,20 @@ impl Calls {
         let table = Arc::clone(&self.table);
         let held = Held::new(table, call.key, adopted.execution, orphan_timeout);
         if adopted.is_new {
-            self.wait(held.execution()).await;
+            self.wait(held.execution(), call.answered_soon).await;
         }
         self.answer(held)
     }
 
     /// Waits for the end of an execution, but only for a short time.
-    async fn wait(&self, execution: &Execution) {
+    async fn wait(&self, execution: &Execution, answered_soon: bool) {
         let permit = self.waiting.try_acquire();
-        let wait = match permit.is_ok() {
-            true => self.settings.wait.0,
-            false => SHORT_WAIT.min(self.settings.wait.0),
+        let longest = match (permit.is_ok(), answered_soon) {
+            (true, false) => Duration::MAX,
+            (true, true) => SOON,
+            (false, _) => SHORT_WAIT,
         };
+        let wait = self.settings.wait.0.min(longest);
         let mut completed = execution.completed.clone();
         tokio::select! {
             biased;

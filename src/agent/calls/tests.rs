@@ -39,6 +39,7 @@ impl Fixture {
             exclusive,
             workflow: "uid".to_owned(),
             owner: Arc::default(),
+            answered_soon: false,
         };
         let number = Arc::clone(&self.started);
         let registry = self.registry.clone();
@@ -73,7 +74,7 @@ const LONG: Duration = Duration::from_mins(1);
 /// Hands the reply over as a connection does, and returns the execution's number.
 fn deliver(reply: CallReply) -> Option<usize> {
     match reply {
-        CallReply::Requeue(_) | CallReply::Abandoned => None,
+        CallReply::Requeue(_) | CallReply::NotStarted(_) | CallReply::Abandoned => None,
         CallReply::Done(delivery) => {
             let number = std::str::from_utf8(delivery.reply()).unwrap().parse();
             let mut body = delivery.into_body();
@@ -204,7 +205,7 @@ async fn too_many_result_bytes_stop_new_executions_and_not_deliveries() {
     assert_eq!(deliver(f.call(false).await), Some(0));
     assert!(matches!(
         f.call(false).await,
-        CallReply::Requeue(MAX_REQUEUE)
+        CallReply::NotStarted(MAX_REQUEUE)
     ));
     drop(usage);
     assert_eq!(f.calls.table.bytes(), 0);
@@ -302,6 +303,7 @@ async fn a_panic_is_an_error_and_not_a_requeue() {
         exclusive: false,
         workflow: "uid".to_owned(),
         owner: Arc::default(),
+        answered_soon: false,
     };
     let reply = f
         .calls

@@ -12,9 +12,11 @@ mod module;
 mod oci;
 mod permissions;
 mod pull;
+mod result;
 mod secret_name;
 mod string_or_map;
 mod wapm;
 mod wasm;
 
+pub use result::ResultFormat;
 pub use wasm::{Wasm, read};

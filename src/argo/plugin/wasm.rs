@@ -11,6 +11,7 @@ use super::limits::RequestedLimits;
 use super::module::ModuleSpec;
 use super::permissions::{self, Permissions};
 use super::pull::Pull;
+use super::result::ResultFormat;
 use crate::text::{DocumentError, config_reader};
 
 const PATH: &str = "template.plugin.wasm";
@@ -40,6 +41,9 @@ pub struct Wasm {
     /// Data for the module, in any form.
     #[serde(default)]
     pub options: Map<String, Value>,
+    /// The form of the step's `outputs.result`.
+    #[serde(default)]
+    pub result: ResultFormat,
     /// A text that distinguishes this execution from others with the same inputs, such as
     /// `{{node.name}}/{{retries}}`.
     pub id: Option<String>,

@@ -22,16 +22,18 @@ const DEFAULT_KEY: &str = "workflows.argoproj.io/default-artifact-repository";
 const ATTEMPTS: u32 = 6;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
 
-/// Reads the Workflow of a step, and waits a few seconds until its status names the repository.
+/// Reads the Workflow of a step. If `waits` is true, waits a few seconds until the status of the
+/// Workflow names the repository.
 ///
 /// `None` if the Workflow does not exist or may not be read.
 pub(super) async fn workflow(
     kubernetes: &Kubernetes,
     workflow: &Workflow,
+    waits: bool,
 ) -> Result<Option<workflow::WorkflowObject>, RepositoryError> {
     let mut attempt = 1;
     loop {
-        let last = attempt == ATTEMPTS;
+        let last = attempt == ATTEMPTS || !waits;
         let read =
             workflow::WorkflowObject::read(kubernetes, &workflow.namespace, &workflow.name).await;
         match read {

@@ -60,7 +60,15 @@ pub struct Repositories {
     controller_namespace: Option<String>,
     known: Cache<String, Arc<Found>>,
     /// Results that the controller may still replace.
-    provisional: Cache<String, Option<Arc<Found>>>,
+    provisional: Cache<Provisional, Option<Arc<Found>>>,
+}
+
+/// Key of a result that the controller may still replace.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Provisional {
+    workflow: String,
+    /// Whether the search waited for the controller.
+    waits: bool,
 }
 
 /// The repository of a workflow.
@@ -100,9 +108,17 @@ impl Repositories {
     }
 
     /// Finds the repository for one execution of a template, and makes the execution's key prefix.
-    pub async fn destination(&self, workflow: &Workflow, template: &str) -> DestinationLookup {
+    ///
+    /// If `waits` is true, the search waits until the controller has written the repository into
+    /// the Workflow's status. Only steps with artifacts need this.
+    pub async fn destination(
+        &self,
+        workflow: &Workflow,
+        template: &str,
+        waits: bool,
+    ) -> DestinationLookup {
         let destination = async {
-            let Some(found) = self.cached(workflow).await? else {
+            let Some(found) = self.cached(workflow, waits).await? else {
                 return Ok(None);
             };
             let Some(destination) = found.repository.destination()? else {
@@ -123,18 +139,29 @@ impl Repositories {
         }
     }
 
-    async fn cached(&self, workflow: &Workflow) -> Result<Option<Arc<Found>>, RepositoryError> {
+    async fn cached(
+        &self,
+        workflow: &Workflow,
+        waits: bool,
+    ) -> Result<Option<Arc<Found>>, RepositoryError> {
         let scope = workflow.scope();
         if let Some(found) = self.known.get(&scope).await {
             return Ok(Some(found));
         }
         // The search is rare, and its future is large.
-        let find = Box::pin(async { self.find(workflow).await.map(|found| found.map(Arc::new)) });
+        let find = Box::pin(async {
+            let found = self.find(workflow, waits).await?;
+            Ok(found.map(Arc::new))
+        });
+        let key = Provisional {
+            workflow: scope.clone(),
+            waits,
+        };
         let found = self
             .provisional
-            .try_get_with(scope.clone(), find)
+            .try_get_with(key, find)
             .await
-            .map_err(|error| RepositoryError::clone(&error))?;
+            .map_err(|error: Arc<RepositoryError>| RepositoryError::clone(&error))?;
         if let Some(found) = &found
             && found.is_final
         {
@@ -143,10 +170,14 @@ impl Repositories {
         Ok(found)
     }
 
-    async fn find(&self, workflow: &Workflow) -> Result<Option<Found>, RepositoryError> {
+    async fn find(
+        &self,
+        workflow: &Workflow,
+        waits: bool,
+    ) -> Result<Option<Found>, RepositoryError> {
         let read = match &self.kubernetes {
             Some(kubernetes) if !workflow.name.is_empty() => {
-                lookup::workflow(kubernetes, workflow).await?
+                lookup::workflow(kubernetes, workflow, waits).await?
             }
             _ => None,
         };

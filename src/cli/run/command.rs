@@ -13,6 +13,7 @@ use super::step::{self, PreparedStep};
 use crate::app::executor_settings;
 use crate::argo::Reply;
 use crate::argo::repository::{DestinationLookup, Repositories};
+use crate::argo::result::ResultUse;
 use crate::cli::progress::Spinner;
 use crate::cli::settings::{self, Common};
 use crate::cli::{Exit, Failure, output};
@@ -35,13 +36,18 @@ impl RunStep {
         let runtime = settings::runtime()?;
         let kubernetes = runtime.block_on(self.common.kubernetes())?;
         let repository = repository(&config, &runtime);
-        let PreparedStep { step, template } = step::prepare(&self, &config, repository)?;
+        let PreparedStep {
+            step,
+            template,
+            result,
+        } = step::prepare(&self, &config, repository)?;
         let printed = Printed::default();
         let tees = match self.json {
             true => Tees::default(),
             false => tees(&printed),
         };
-        let outcome = runtime.block_on(self.execute(&config, kubernetes, step, tees))?;
+        let mut outcome = runtime.block_on(self.execute(&config, kubernetes, step, tees))?;
+        result.apply(ResultUse::Single, &mut outcome);
         let exit = match outcome.phase {
             Phase::Succeeded => Exit::Succeeded,
             Phase::Failed => Exit::Failed,
@@ -131,7 +137,7 @@ fn repository(config: &Config, runtime: &Runtime) -> DestinationLookup {
         name: "run".to_owned(),
         ..Workflow::default()
     };
-    runtime.block_on(repositories.destination(&workflow, "step"))
+    runtime.block_on(repositories.destination(&workflow, "step", false))
 }
 
 /// Copies both streams of the module to the terminal, and standard output also to `printed`.

@@ -9,6 +9,7 @@ use artifacts::{Location, Repository};
 use super::flags::RunStep;
 use super::{artifact_flags, template_edits};
 use crate::argo::repository::DestinationLookup;
+use crate::argo::result::ResultRequest;
 use crate::argo::{self, ArtifactContext, Call, Conversion, Template};
 use crate::cli::Failure;
 use crate::cli::arguments::NameValue;
@@ -21,6 +22,7 @@ use crate::step::{ArtifactDestination, Step, Workflow};
 pub(super) struct PreparedStep {
     pub(super) step: Step,
     pub(super) template: Template,
+    pub(super) result: ResultRequest,
 }
 
 /// Makes the step. `repository` is the operator's artifact repository, if one is configured.
@@ -104,6 +106,7 @@ fn convert(
         limits: config.step_limits(),
         artifacts,
     };
+    let result = call.result_request();
     let (mut step, template) = call.into_step(&conversion)?;
     if refuse_undeclared {
         step.undeclared_artifacts = None;
@@ -114,7 +117,11 @@ fn convert(
     if let Some(memory) = within("memory", flags.limit_memory, config.limits.memory)? {
         step.limits.memory = memory.0;
     }
-    Ok(PreparedStep { step, template })
+    Ok(PreparedStep {
+        step,
+        template,
+        result,
+    })
 }
 
 /// The values of a repeatable flag by name. A name that is given twice is an error.
