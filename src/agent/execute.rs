@@ -15,7 +15,7 @@ use futures::StreamExt;
 use super::adoption::CallResult;
 use super::api::Api;
 use super::call_key::CallKey;
-use super::calls::{CallInfo, CallReply};
+use super::calls::{Answer, CallInfo, CallReply};
 use super::delivery::Delivery;
 use crate::argo::{self, Call, Reply};
 use crate::executions::Finished;
@@ -76,19 +76,20 @@ async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
         owner: Arc::clone(&owner),
         answered_soon: ends_while_pending,
     };
-    let requeue = |delay| match ends_while_pending {
-        true => Reply::running(delay),
-        false => Reply::requeue(delay),
-    };
     let executions = Arc::clone(&api.executions);
     let start = |names, cancel| async move { result(executions.run(call, names, cancel).await) };
-    match api.calls.call(info, start).await {
-        CallReply::Done(delivery) => match deliver(&api, &owner, &workflow, &key, delivery) {
-            Ok(response) => response,
-            Err(delay) => Json(requeue(delay)).into_response(),
-        },
-        CallReply::Requeue(delay) => Json(requeue(delay)).into_response(),
-        CallReply::NotStarted(delay) => Json(Reply::requeue(delay)).into_response(),
+    let Answer { reply, is_first } = api.calls.call(info, start).await;
+    // The agent writes a phase into the node even after the controller has ended the node. So the
+    // phase is reported only once.
+    let requeue = |delay| match ends_while_pending && is_first {
+        true => Json(Reply::running(delay)).into_response(),
+        false => Json(Reply::requeue(delay)).into_response(),
+    };
+    match reply {
+        CallReply::Done(delivery) => {
+            deliver(&api, &owner, &workflow, &key, delivery).unwrap_or_else(requeue)
+        }
+        CallReply::Requeue(delay) => requeue(delay),
         CallReply::Abandoned => Json(Reply::abandoned()).into_response(),
     }
 }

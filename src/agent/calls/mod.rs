@@ -73,14 +73,20 @@ pub struct CallInfo {
 pub enum CallReply {
     /// The execution has ended.
     Done(Delivery),
-    /// The execution runs. The agent must call again after this delay.
+    /// The agent must call again after this delay.
     Requeue(Duration),
-    /// There is no execution, because the executor is full or stops. The agent must call again
-    /// after this delay.
-    NotStarted(Duration),
     /// The execution was abandoned because its workflow has ended. The agent keeps its state of the
     /// node, and stops calling.
     Abandoned,
+}
+
+/// A reply, and whether the call started the execution.
+#[derive(Debug)]
+pub struct Answer {
+    /// The reply.
+    pub reply: CallReply,
+    /// Whether the call started the execution. Later calls for the execution adopt it.
+    pub is_first: bool,
 }
 
 /// Executions of the agent's calls. Cheap to clone.
@@ -127,7 +133,7 @@ impl Calls {
         &self,
         call: CallInfo,
         start: impl FnOnce(StepNames, CancelHandle) -> F,
-    ) -> CallReply
+    ) -> Answer
     where
         F: Future<Output = CallResult> + Send + 'static,
     {
@@ -144,10 +150,14 @@ impl Calls {
             false => self.table.adopt_or(&call.key, start),
         };
         let Some(adopted) = adopted else {
-            return CallReply::NotStarted(match self.shutdown.is_cancelled() {
+            let delay = match self.shutdown.is_cancelled() {
                 true => MIN_REQUEUE,
                 false => MAX_REQUEUE,
-            });
+            };
+            return Answer {
+                reply: CallReply::Requeue(delay),
+                is_first: false,
+            };
         };
         // From here on, dropping this future releases the execution for the next call.
         let table = Arc::clone(&self.table);
@@ -155,7 +165,10 @@ impl Calls {
         if adopted.is_new {
             self.wait(held.execution(), call.answered_soon).await;
         }
-        self.answer(held)
+        Answer {
+            reply: self.reply(held),
+            is_first: adopted.is_new,
+        }
     }
 
     /// Waits for the end of an execution, but only for a short time.
@@ -210,7 +223,7 @@ impl Calls {
         Arc::new(Execution::new(completed, cancel, names, usage))
     }
 
-    fn answer(&self, held: Held) -> CallReply {
+    fn reply(&self, held: Held) -> CallReply {
         if held.execution().cancel.is_abandoned() {
             held.acknowledge();
             return CallReply::Abandoned;

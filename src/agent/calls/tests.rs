@@ -56,7 +56,7 @@ impl Fixture {
                 timed_out,
             }
         };
-        self.calls.call(call, start).await
+        self.calls.call(call, start).await.reply
     }
 
     fn started(&self) -> usize {
@@ -74,7 +74,7 @@ const LONG: Duration = Duration::from_mins(1);
 /// Hands the reply over as a connection does, and returns the execution's number.
 fn deliver(reply: CallReply) -> Option<usize> {
     match reply {
-        CallReply::Requeue(_) | CallReply::NotStarted(_) | CallReply::Abandoned => None,
+        CallReply::Requeue(_) | CallReply::Abandoned => None,
         CallReply::Done(delivery) => {
             let number = std::str::from_utf8(delivery.reply()).unwrap().parse();
             let mut body = delivery.into_body();
@@ -205,7 +205,7 @@ async fn too_many_result_bytes_stop_new_executions_and_not_deliveries() {
     assert_eq!(deliver(f.call(false).await), Some(0));
     assert!(matches!(
         f.call(false).await,
-        CallReply::NotStarted(MAX_REQUEUE)
+        CallReply::Requeue(MAX_REQUEUE)
     ));
     drop(usage);
     assert_eq!(f.calls.table.bytes(), 0);
@@ -308,7 +308,8 @@ async fn a_panic_is_an_error_and_not_a_requeue() {
     let reply = f
         .calls
         .call(call, |_, _| async { panic!("a defect") })
-        .await;
+        .await
+        .reply;
     let CallReply::Done(delivery) = reply else {
         panic!("the execution has ended: {reply:?}");
     };
