@@ -16,7 +16,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::blocking_io::spawn_io;
 use crate::store::ByteStream;
-use crate::{ArtifactStore, Body, Error, Object};
+use crate::{ArtifactStore, Body, Content, Error, Object};
 
 const CHUNK_BYTES: usize = 256 << 10;
 /// Part of the names of incomplete files. Incomplete files are not objects.
@@ -95,7 +95,8 @@ impl ArtifactStore for DirectoryStore {
     }
 
     /// Writes a file with a temporary name, and renames the file when it is complete.
-    async fn put(&self, key: &str, body: Body) -> Result<(), Error> {
+    async fn put(&self, key: &str, content: &dyn Content) -> Result<(), Error> {
+        let body = content.open().await?;
         let number = PARTIAL_NUMBER.fetch_add(1, Ordering::Relaxed);
         let partial = format!("{key}{PARTIAL_MARK}{}-{number}", std::process::id());
         let create = |root: &Dir, partial: &str| {

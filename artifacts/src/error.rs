@@ -153,6 +153,24 @@ impl Error {
     }
 }
 
+/// The error of the HTTP client, with its hint.
+impl From<net::Error> for Error {
+    fn from(error: net::Error) -> Self {
+        let kind = match error.kind() {
+            net::ErrorKind::TooSlow => ErrorKind::TooSlow,
+            net::ErrorKind::InvalidConfig => ErrorKind::InvalidConfig,
+            _ if error.retryable() => ErrorKind::Unavailable,
+            _ => ErrorKind::Forbidden,
+        };
+        let own = Self::new(kind, error.to_string());
+        let own = match error.hint() {
+            Some(hint) => own.with_hint(hint),
+            None => own,
+        };
+        own.caused_by(error)
+    }
+}
+
 /// The message without the hint.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

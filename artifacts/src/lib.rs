@@ -16,7 +16,8 @@
 //!
 //! The crate does not know Kubernetes. The program that uses it implements [`ArtifactHost`], which
 //! supplies Secrets and HTTP clients. All requests to servers that workflows name go through these
-//! clients, so the program decides which addresses are allowed.
+//! clients, so the program decides which addresses are allowed. The rules for redirects and content
+//! codings are those of the crate `net`.
 //!
 //! Stored data is not trusted. The step's directory is a [`cap_std::fs::Dir`], which no path and no
 //! link leaves. Archives are read by the crate `untrusted-tar`, with limits on their size, their
@@ -87,4 +88,4 @@ pub use error::{Error, ErrorKind};
 pub use host::{ArtifactHost, HttpClient, SecretKeySelector, TlsSettings};
 pub use location::{Location, OperatorBucket, Repository, Stores};
 pub use repository::{ArtifactRepository, RepositoryDestination};
-pub use store::{ArtifactStore, Body, Object};
+pub use store::{ArtifactStore, Body, Content, Object};

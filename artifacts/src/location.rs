@@ -106,6 +106,7 @@ pub struct Stores {
     operator_bucket: Option<OperatorBucket>,
     open: Cache<StoreKey, Arc<dyn ArtifactStore>>,
     shared: s3::Shared,
+    token_servers: http_store::TokenServers,
 }
 
 impl fmt::Debug for Stores {
@@ -131,6 +132,7 @@ impl Stores {
             operator_bucket,
             open,
             shared: s3::Shared::new(),
+            token_servers: http_store::TokenServers::new(),
         }
     }
 
@@ -178,7 +180,9 @@ impl Stores {
                 Arc::new(Box::pin(opened).await?)
             }
             Repository::Http(url) => {
-                Arc::new(Box::pin(http_store::open(url, namespace, &*self.host)).await?)
+                let token_servers = &self.token_servers;
+                let opened = http_store::open(url, namespace, &*self.host, token_servers);
+                Arc::new(Box::pin(opened).await?)
             }
         };
         self.open.insert(key, Arc::clone(&store)).await;

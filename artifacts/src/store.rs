@@ -28,11 +28,18 @@ pub trait ArtifactStore: Debug + Display + Send + Sync + 'static {
     async fn get(&self, key: &str) -> Result<Body, Error>;
 
     /// Writes an object. Readers see the old object, or none, until the new object is complete.
-    async fn put(&self, key: &str, body: Body) -> Result<(), Error>;
+    async fn put(&self, key: &str, content: &dyn Content) -> Result<(), Error>;
 
     /// Lists the objects with keys that start with `prefix`, in any order. The stream is empty if
     /// there are none.
     async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object, Error>>, Error>;
+}
+
+/// Content to upload. A store reads the content again if a server sends it to another address.
+#[async_trait]
+pub trait Content: Send + Sync {
+    /// Starts to read the content from its beginning. An earlier reader stops.
+    async fn open(&self) -> Result<Body, Error>;
 }
 
 /// One object of a list.
@@ -52,6 +59,8 @@ pub struct Body {
     pub length: Option<u64>,
     /// Upper bound of the number of bytes, if it is known.
     pub at_most: Option<u64>,
+    /// Whether the object has no content and marks a directory.
+    pub marks_directory: bool,
 }
 
 impl Body {
@@ -61,6 +70,7 @@ impl Body {
             stream,
             length,
             at_most: None,
+            marks_directory: false,
         }
     }
 }

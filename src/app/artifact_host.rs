@@ -1,12 +1,12 @@
 //! The host of the artifact stores: gives them Secrets of the workflow's namespace, and HTTP
 //! clients.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use artifacts::{ArtifactHost, Error, ErrorKind, HttpClient, SecretKeySelector, TlsSettings};
 use async_trait::async_trait;
-use net::{Guarded, Hosts};
+use net::{Guarded, Hosts, Identity, Trust};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::kubernetes::{Kubernetes, KubernetesError, Secret};
@@ -22,6 +22,9 @@ pub struct Host {
     hosts: Hosts,
     /// Certificate authorities in PEM, in addition to those of the system.
     authorities: Vec<String>,
+    /// The trusted certificates of stores without a `caSecret`. The files of the system are read
+    /// once.
+    trust: OnceLock<Trust>,
 }
 
 impl Host {
@@ -37,7 +40,16 @@ impl Host {
             kubernetes,
             hosts: Hosts::new(machine).in_plain_http(),
             authorities,
+            trust: OnceLock::new(),
         }
+    }
+
+    fn trust(&self) -> Result<Trust, Error> {
+        if let Some(trust) = self.trust.get() {
+            return Ok(trust.clone());
+        }
+        let trust = Trust::machine_and(&self.authorities, "`sources.ca`")?;
+        Ok(self.trust.get_or_init(|| trust).clone())
     }
 }
 
@@ -78,35 +90,24 @@ impl ArtifactHost for Host {
     }
 
     fn http_client(&self, tls: &TlsSettings) -> Result<Arc<dyn HttpClient>, Error> {
-        let builder = builder();
-        let builder = if let Some(pem) = &tls.authority {
-            builder.tls_certs_only(certificates(pem)?)
-        } else {
-            let own = self
-                .authorities
-                .iter()
-                .map(|pem| certificates(pem))
-                .collect::<Result<Vec<_>, _>>()?;
-            builder.tls_certs_merge(own.into_iter().flatten())
+        let trust = match &tls.authority {
+            Some(pem) => Trust::only(pem, "`caSecret`")?,
+            None => self.trust()?,
         };
-        let builder = match &tls.identity {
-            Some(pem) => {
-                builder.identity(reqwest::Identity::from_pem(pem.expose_secret().as_bytes()).map_err(|_| {
-                    Error::new(
-                        ErrorKind::InvalidConfig,
-                        "`clientCertSecret` and `clientKeySecret` are not a certificate and a key in PEM",
-                    )
-                })?)
-            }
-            None => builder,
-        };
-        Guarded::new(self.hosts.clone(), builder)
-            .map(|guarded| Arc::new(GuardedClient(guarded)) as Arc<dyn HttpClient>)
-            .map_err(refused)
+        let identity = tls.identity.as_ref().map(|pem| {
+            Identity::from_pem(pem.expose_secret()).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidConfig,
+                    "`clientCertSecret` and `clientKeySecret` are not a certificate and a key in PEM",
+                )
+            })
+        });
+        let guarded = Guarded::new(self.hosts.clone(), builder(), &trust, identity.transpose()?)?;
+        Ok(Arc::new(GuardedClient(guarded)))
     }
 
     fn metadata_client(&self) -> Result<Arc<dyn HttpClient>, Error> {
-        let client = builder().no_proxy().build();
+        let client = self.trust()?.configure(builder().no_proxy(), None)?.build();
         let client = client.map_err(|error| {
             Error::new(ErrorKind::Local, "the HTTP client cannot be set up").caused_by(error)
         })?;
@@ -115,7 +116,6 @@ impl ArtifactHost for Host {
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(concat!(
             "wasm-workflow-executor/",
@@ -127,33 +127,12 @@ fn builder() -> reqwest::ClientBuilder {
         .referer(false)
 }
 
-fn certificates(pem: &str) -> Result<Vec<reqwest::Certificate>, Error> {
-    let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-        .ok()
-        .filter(|bundle| !bundle.is_empty());
-    bundle.ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidConfig,
-            "`caSecret` contains no certificates in PEM",
-        )
-    })
-}
-
 fn unreadable(error: KubernetesError) -> Error {
     let kind = match &error {
         KubernetesError::Unavailable { .. } => ErrorKind::Unavailable,
         KubernetesError::Forbidden(_) => ErrorKind::Forbidden,
         // Not `NotFound`: the Secret does not exist, and the artifact may.
         _ => ErrorKind::InvalidConfig,
-    };
-    Error::new(kind, error.to_string()).caused_by(error)
-}
-
-fn refused(error: net::Error) -> Error {
-    let kind = match error.kind() {
-        net::ErrorKind::TooSlow => ErrorKind::TooSlow,
-        _ if error.retryable() => ErrorKind::Unavailable,
-        _ => ErrorKind::Forbidden,
     };
     Error::new(kind, error.to_string()).caused_by(error)
 }
@@ -169,9 +148,9 @@ impl HttpClient for GuardedClient {
         // A server that processes an upload may send almost nothing for a long time, so the minimum
         // rate is only for downloads.
         let downloads = request.method() == reqwest::Method::GET;
-        let answer = self.0.execute(request).await.map_err(refused)?;
+        let answer = self.0.execute(request).await.map_err(Error::from)?;
         Ok(match downloads {
-            true => net::with_min_rate(answer, refused),
+            true => net::with_min_rate(answer, Error::from),
             false => answer,
         })
     }

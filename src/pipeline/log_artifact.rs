@@ -5,9 +5,11 @@ use std::io::{self, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use artifacts::{Body, Location, Stores};
+use artifacts::{Body, Content, Location, Stores};
+use async_trait::async_trait;
 use futures::StreamExt;
 use parking_lot::Mutex;
+use tokio::io::AsyncSeekExt;
 use tokio_util::io::ReaderStream;
 
 use crate::runtime::Tee;
@@ -78,16 +80,24 @@ impl FinishedLog {
         stores: &Stores,
         namespace: &str,
     ) -> Result<StoredOutput, artifacts::Error> {
-        let stream = ReaderStream::new(tokio::fs::File::from_std(self.file))
-            .map(|chunk| chunk.map_err(|error| artifacts::Error::local("the log", error)));
         let store = stores.open(&self.location, namespace).await?;
-        let body = Body::new(stream.boxed(), Some(self.length));
-        store.put(&self.location.key, body).await?;
+        store.put(&self.location.key, &self).await?;
         Ok(StoredOutput {
             name: NAME.to_owned(),
             path: String::new(),
             location: self.location,
             links_left_out: 0,
         })
+    }
+}
+
+#[async_trait]
+impl Content for FinishedLog {
+    async fn open(&self) -> Result<Body, artifacts::Error> {
+        let failed = |error| artifacts::Error::local("the log", error);
+        let mut file = tokio::fs::File::from_std(self.file.try_clone().map_err(failed)?);
+        file.rewind().await.map_err(failed)?;
+        let stream = ReaderStream::new(file).map(move |chunk| chunk.map_err(failed));
+        Ok(Body::new(stream.boxed(), Some(self.length)))
     }
 }

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use read::{Place, is_tar_gz, untar, unzip};
-pub(crate) use write::{tar_gz, zip};
+pub(crate) use write::{Packed, tar_gz, zip};
 
 /// `archive` of an artifact (`ArchiveStrategy` in Argo's `workflow_types.go`). If several keys are
 /// set, the first of them is used.

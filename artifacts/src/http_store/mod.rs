@@ -3,6 +3,8 @@
 
 mod auth;
 mod config;
+mod oauth2;
+mod token;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +13,9 @@ use async_trait::async_trait;
 use backon::Retryable;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RANGE,
+};
 use reqwest::{Method, Request, Response};
 use url::Url;
 
@@ -20,18 +24,16 @@ pub use config::{
 };
 
 use auth::Secrets;
+pub(crate) use oauth2::TokenServers;
 
 use crate::host::{ArtifactHost, HttpClient, TlsSettings};
 use crate::retry::{REQUEST_ATTEMPTS, backoff};
-use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
-
-/// Highest number of redirects of one request.
-const REDIRECTS: usize = 5;
+use crate::{ArtifactStore, Body, Content, Error, ErrorKind, Object};
 
 /// The object at a URL.
 pub(crate) struct HttpStore {
     url: Url,
-    /// Headers with credentials. Only the origin of `url` receives them.
+    /// Headers with credentials. A redirect to another server leaves them out.
     headers: HeaderMap,
     http: Arc<dyn HttpClient>,
 }
@@ -41,6 +43,7 @@ pub(crate) async fn open(
     location: &HttpLocation,
     namespace: &str,
     host: &dyn ArtifactHost,
+    token_servers: &TokenServers,
 ) -> Result<HttpStore, Error> {
     let invalid = |message: &str| Error::new(ErrorKind::InvalidConfig, message);
     let mut url = Url::parse(&location.url)
@@ -61,7 +64,7 @@ pub(crate) async fn open(
     let authorization = [
         auth::from_url(&mut url)?,
         secrets.basic(&auth.basic_auth).await?,
-        secrets.bearer(&auth.oauth2, &*http).await?,
+        token_servers.bearer(&auth.oauth2, secrets, &*http).await?,
     ];
     if let Some(authorization) = authorization.into_iter().flatten().next_back() {
         headers.insert(AUTHORIZATION, authorization);
@@ -70,48 +73,54 @@ pub(crate) async fn open(
 }
 
 impl HttpStore {
-    fn request(&self, method: Method, url: &Url) -> Request {
-        let mut request = Request::new(method, url.clone());
-        if url.origin() == self.url.origin() {
-            request.headers_mut().clone_from(&self.headers);
+    /// Sends a request, and follows redirects. `content` is read again for each address.
+    async fn send(&self, method: Method, content: Option<&dyn Content>) -> Result<Response, Error> {
+        let mut url = self.url.clone();
+        // Stays false after a redirect to another server, even if the chain returns.
+        let mut keeps_credentials = true;
+        for _ in 0..=net::MAX_REDIRECTS {
+            let mut request = Request::new(method.clone(), url.clone());
+            *request.headers_mut() = match keeps_credentials {
+                true => self.headers.clone(),
+                false => about_content(&self.headers),
+            };
+            if let Some(content) = content {
+                let Body { stream, length, .. } = content.open().await?;
+                if let Some(length) = length {
+                    request.headers_mut().insert(CONTENT_LENGTH, length.into());
+                }
+                *request.body_mut() = Some(reqwest::Body::wrap_stream(stream));
+            } else {
+                let identity = HeaderValue::from_static("identity");
+                let headers = request.headers_mut();
+                headers.entry(ACCEPT_ENCODING).or_insert(identity);
+            }
+            let response = self.http.execute(request).await?;
+            let status = response.status();
+            let target = net::redirect_target(&method, &url, status, response.headers())?;
+            let Some(next) = target else {
+                return check_status(response);
+            };
+            keeps_credentials &= net::keeps_credentials(&url, &next);
+            url = next;
         }
-        request
+        Err(net::too_many_redirects(&self.url).into())
     }
 
-    /// Requests the object, and follows redirects.
-    async fn fetch(&self) -> Result<Response, Error> {
-        let mut url = self.url.clone();
-        for _ in 0..=REDIRECTS {
-            let response = self.http.execute(self.request(Method::GET, &url)).await?;
-            if !response.status().is_redirection() {
-                return check_status(response);
-            }
-            url = redirect_target(&url, &response)?;
-        }
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("the server redirects more than {REDIRECTS} times"),
-        ))
+    /// Whether content codings are undone. Go's client, which Argo uses, leaves the content as it
+    /// is if the author asks for a coding or for a part.
+    fn undoes_codings(&self) -> bool {
+        !self.headers.contains_key(ACCEPT_ENCODING) && !self.headers.contains_key(RANGE)
     }
 }
 
-fn redirect_target(url: &Url, response: &Response) -> Result<Url, Error> {
-    let target = response
-        .headers()
-        .get(LOCATION)
-        .and_then(|target| target.to_str().ok())
-        .and_then(|target| url.join(target).ok());
-    let target = target.ok_or_else(|| {
-        let message = "the server sends a redirect without a valid `Location`";
-        Error::new(ErrorKind::Unavailable, message)
-    })?;
-    if url.scheme() == "https" && target.scheme() != "https" {
-        return Err(Error::new(
-            ErrorKind::Forbidden,
-            "the server redirects from HTTPS to plain HTTP, which is not followed",
-        ));
-    }
-    Ok(target)
+/// The headers that describe the content. They are no credentials.
+fn about_content(headers: &HeaderMap) -> HeaderMap {
+    let is_about_content = |name: &HeaderName| name.as_str().starts_with("content-");
+    let headers = headers.iter().filter(|(name, _)| is_about_content(name));
+    headers
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 fn check_status(response: Response) -> Result<Response, Error> {
@@ -128,10 +137,11 @@ fn check_status(response: Response) -> Result<Response, Error> {
 #[async_trait]
 impl ArtifactStore for HttpStore {
     async fn get(&self, _key: &str) -> Result<Body, Error> {
-        let response = (|| self.fetch())
+        let response = (|| self.send(Method::GET, None))
             .retry(backoff(REQUEST_ATTEMPTS))
             .when(Error::retryable)
             .await?;
+        let headers = response.headers().clone();
         let length = response.content_length();
         let name = self.to_string();
         let stream = response.bytes_stream().map(move |chunk| {
@@ -140,25 +150,24 @@ impl ArtifactStore for HttpStore {
                 Error::connection(message, error.without_url())
             })
         });
-        Ok(Body::new(stream.boxed(), length))
+        let body = net::Body {
+            stream: stream.boxed(),
+            length,
+        };
+        let body = match self.undoes_codings() {
+            true => net::decoded(body, &headers, &self.to_string())?,
+            false => body,
+        };
+        Ok(Body::new(body.stream, body.length))
     }
 
-    async fn put(&self, key: &str, body: Body) -> Result<(), Error> {
+    async fn put(&self, key: &str, content: &dyn Content) -> Result<(), Error> {
         if !key.is_empty() {
             let message = "a directory cannot be stored at a URL";
             return Err(Error::new(ErrorKind::InvalidFile, message)
                 .with_hint("set `archive` to pack the directory"));
         }
-        let mut request = self.request(Method::PUT, &self.url);
-        if let Some(length) = body.length {
-            request.headers_mut().insert(CONTENT_LENGTH, length.into());
-        }
-        *request.body_mut() = Some(reqwest::Body::wrap_stream(body.stream));
-        self.http
-            .execute(request)
-            .await
-            .and_then(check_status)
-            .map(drop)
+        self.send(Method::PUT, Some(content)).await.map(drop)
     }
 
     async fn list(

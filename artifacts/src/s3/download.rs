@@ -40,6 +40,13 @@ const PARALLEL_PARTS: usize = 4;
 /// A server may send less of a part than requested. A response with fewer bytes than this is
 /// handled as interrupted.
 const LEAST_BYTES: u64 = 64 << 10;
+/// Media types of empty objects that mark directories: of s3fs, Swift and file managers.
+const DIRECTORY_TYPES: [&str; 4] = [
+    "application/x-directory",
+    "application/directory",
+    "httpd/unix-directory",
+    "inode/directory",
+];
 /// Longest wait for the checksum of the object. The download does not need it.
 const CHECKSUM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -61,7 +68,7 @@ impl S3Store {
             // `PART_BYTES`, the response may be a part whose `Content-Range` a proxy removed.
             return match length == Some(PART_BYTES) {
                 true => source.in_one_request().await,
-                false => Ok(Body::new(chunks(first), length)),
+                false => Ok(whole(first)),
             };
         };
         let range = ContentRange::parse(range).filter(|range| range.start == 0);
@@ -132,8 +139,7 @@ impl ObjectSource {
             .request(None, None)
             .await
             .map_err(|error| self.explain(error))?;
-        let length = content_length(&response);
-        Ok(Body::new(chunks(response), length))
+        Ok(whole(response))
     }
 
     /// The checksum of the whole object, if the server stores one. If the request fails, the
@@ -310,6 +316,17 @@ fn content_length(response: &GetObjectOutput) -> Option<u64> {
     response
         .content_length()
         .and_then(|length| u64::try_from(length).ok())
+}
+
+/// The content of a response with the whole object.
+fn whole(response: GetObjectOutput) -> Body {
+    let length = content_length(&response);
+    let media_type = response.content_type().unwrap_or_default();
+    let marks_directory = length == Some(0) && DIRECTORY_TYPES.contains(&media_type);
+    Body {
+        marks_directory,
+        ..Body::new(chunks(response), length)
+    }
 }
 
 fn chunks(response: GetObjectOutput) -> ByteStream {

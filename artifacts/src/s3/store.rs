@@ -18,7 +18,7 @@ use super::encryption::Encryption;
 use super::errors::explain;
 use super::memory_budget::MemoryBudget;
 use super::{CreateBucket, S3Location, Shared};
-use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
+use crate::{ArtifactStore, Body, Content, Error, ErrorKind, Object};
 
 /// A bucket as a store.
 pub(crate) struct S3Store {
@@ -149,9 +149,9 @@ impl ArtifactStore for S3Store {
         self.download(key).await
     }
 
-    async fn put(&self, key: &str, body: Body) -> Result<(), Error> {
+    async fn put(&self, key: &str, content: &dyn Content) -> Result<(), Error> {
         self.ensure_bucket().await?;
-        self.upload(key, body).await
+        self.upload(key, content.open().await?).await
     }
 
     async fn list(&self, prefix: &str) -> Result<BoxStream<'static, Result<Object, Error>>, Error> {

@@ -55,6 +55,41 @@ pub(super) async fn write_file(
     file.flush().await.map_err(failed)
 }
 
+/// Makes the directories `below` in `path`. A file or a link that exists at one of these paths
+/// stays.
+pub(super) async fn add_directories(
+    root: &Arc<Dir>,
+    path: &str,
+    below: Vec<String>,
+    share: &Arc<Share>,
+) -> Result<(), Error> {
+    let counting = Arc::clone(share);
+    let make = move |root: &Dir, path: &str| {
+        for below in below {
+            // The directories of other artifacts have the same parent.
+            if below.split('/').any(|part| matches!(part, "." | "..")) {
+                let message = format!("the key of `{below}/` has a segment `.` or `..`");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            let made = match make_directories(root, &Path::new(path).join(below)) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
+                    ) =>
+                {
+                    continue;
+                }
+                made => made?,
+            };
+            let counted = counting.take_entries(made);
+            counted.map_err(|error| io::Error::other(Error::from(error)))?;
+        }
+        Ok(())
+    };
+    blocking(root, path, make).await
+}
+
 /// Removes an incomplete download, with the zip archive that it may come from.
 pub(super) fn remove(root: &Dir, path: &str) -> io::Result<()> {
     let removed = match root.symlink_metadata(path) {

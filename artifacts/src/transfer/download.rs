@@ -6,14 +6,14 @@ use cap_std::fs::Dir;
 use futures::TryStreamExt;
 
 use super::PARALLEL_OBJECTS;
-use super::disk::{blocking, check_length, remove, write_file};
+use super::disk::{add_directories, blocking, check_length, remove, write_file};
 use super::permissions::{Mode, set_permissions};
 use super::unpack::{Peeked, exact_length, peek, untar, unzip};
 use crate::archive::{self, Place, Unpack};
 use crate::quota::{Quota, Share};
 use crate::retry::retry;
 use crate::store::ByteStream;
-use crate::{ArtifactStore, Error, ErrorKind, Object};
+use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 
 /// An artifact to download.
 #[derive(Clone, Debug)]
@@ -32,8 +32,8 @@ pub struct Download<'a> {
     pub mode: Option<Mode>,
 }
 
-/// Downloads the object, or the directory of objects, under a key. If the download fails, nothing
-/// is left at the path.
+/// Downloads the object, or the directory of objects, under a key. A key that ends in a slash is a
+/// directory. If the download fails, nothing is left at the path.
 pub async fn download(
     store: &dyn ArtifactStore,
     what: &Download<'_>,
@@ -59,14 +59,29 @@ async fn fetch(
     root: &Arc<Dir>,
     share: &Arc<Share>,
 ) -> Result<(), Error> {
-    let path = what.path;
-    let body = match store.get(what.key).await {
-        Ok(body) => body,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return fetch_directory(store, what, root, share, error).await;
+    if what.key.ends_with('/') {
+        return fetch_directory(store, what, root, share, Own::None).await;
+    }
+    match store.get(what.key).await {
+        Ok(body) if body.marks_directory => {
+            fetch_directory(store, what, root, share, Own::Marker(0)).await
         }
-        Err(error) => return Err(error),
-    };
+        Ok(body) => receive(body, what, root, share).await,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fetch_directory(store, what, root, share, Own::Missing(error)).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes an object, or unpacks it.
+async fn receive(
+    body: Body,
+    what: &Download<'_>,
+    root: &Arc<Dir>,
+    share: &Arc<Share>,
+) -> Result<(), Error> {
+    let path = what.path;
     let length = body.length;
     let stream = exact_length(body.stream, length);
     let place = || Place {
@@ -100,35 +115,84 @@ async fn write_object(
     write_file(stream, root, path, share).await
 }
 
-/// Downloads every object below the key. `missing` is the error if there are none.
+/// The object whose key is the key of the directory.
+enum Own {
+    /// The store was not asked for the object.
+    None,
+    /// The store has no such object.
+    Missing(Error),
+    /// The object marks the directory, and has this number of bytes.
+    Marker(u64),
+}
+
+/// An object below the key of a directory.
+enum Below {
+    File,
+    /// An object whose key ends in a slash. Consoles mark a directory with such an object. `path`
+    /// is relative to the directory, and empty for the directory itself.
+    Marker {
+        path: String,
+        size: u64,
+    },
+}
+
+/// Downloads every object below the key. Markers of directories become directories.
+///
+/// An object whose key ends in a slash, and that has content, is a marker only if other objects are
+/// below its key. Otherwise it is the artifact: Argo can store a file under such a key.
 async fn fetch_directory(
     store: &dyn ArtifactStore,
     what: &Download<'_>,
     root: &Arc<Dir>,
     share: &Arc<Share>,
-    missing: Error,
+    mut own: Own,
 ) -> Result<(), Error> {
     let prefix = format!("{}/", what.key.trim_end_matches('/'));
     let list_failed = |error| vanished(error, "the list of the objects below the key");
     let objects = store.list(&prefix).await.map_err(list_failed)?;
-    let files = objects
+    let mut objects = objects
         .map_err(list_failed)
         .map_ok(|object| fetch_below(store, object, &prefix, what.path, root, share))
-        .try_buffer_unordered(PARALLEL_OBJECTS)
-        .try_fold(0u64, |sum, files| std::future::ready(Ok(sum + files)))
-        .await?;
-    match (files, what.unpack) {
-        (0, _) => Err(missing),
-        (_, Unpack::Tar | Unpack::Zip) => Err(Error::new(
-            ErrorKind::Damaged,
-            "an archive was expected, but the key is a directory",
-        )
-        .with_hint("set `archive: {none: {}}`")),
-        _ => Ok(()),
+        .try_buffer_unordered(PARALLEL_OBJECTS);
+    let mut files = 0;
+    let mut directories = Vec::new();
+    while let Some(below) = objects.try_next().await? {
+        match below {
+            Below::File => files += 1,
+            Below::Marker { path, size } if path.is_empty() => own = Own::Marker(size),
+            Below::Marker { path, size } => {
+                if size > 0 {
+                    tracing::warn!(
+                        key = prefix,
+                        path,
+                        size,
+                        "the content of a directory's marker is left out"
+                    );
+                }
+                directories.push(path);
+            }
+        }
     }
+    if files == 0 && directories.is_empty() {
+        match own {
+            Own::Missing(error) => return Err(error),
+            Own::None => {
+                let message = format!("there is no object `{}`, and none below it", what.key);
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
+            Own::Marker(1..) => return receive(store.get(&prefix).await?, what, root, share).await,
+            Own::Marker(0) => {}
+        }
+    }
+    if matches!(what.unpack, Unpack::Tar | Unpack::Zip) {
+        let message = "an archive was expected, but the key is a directory";
+        return Err(Error::new(ErrorKind::Damaged, message).with_hint("set `archive: {none: {}}`"));
+    }
+    directories.push(String::new());
+    add_directories(root, what.path, directories, share).await
 }
 
-/// Downloads one object of a directory. Returns the number of files written.
+/// Downloads one object of a directory.
 async fn fetch_below(
     store: &dyn ArtifactStore,
     object: Object,
@@ -136,21 +200,23 @@ async fn fetch_below(
     path: &str,
     root: &Arc<Dir>,
     share: &Arc<Share>,
-) -> Result<u64, Error> {
+) -> Result<Below, Error> {
     share.take_entries(1)?;
-    // Consoles mark a directory with an empty object whose key ends in a slash.
+    let below = object.key.strip_prefix(prefix).unwrap_or(&object.key);
     if object.key.ends_with('/') {
-        return Ok(0);
+        return Ok(Below::Marker {
+            path: below.trim_end_matches('/').to_owned(),
+            size: object.size,
+        });
     }
     check_length(Some(object.size), share)?;
-    let below = object.key.strip_prefix(prefix).unwrap_or(&object.key);
     let body = store
         .get(&object.key)
         .await
         .map_err(|error| vanished(error, below))?;
     let stream = exact_length(body.stream, body.length);
     write_file(stream, root, &format!("{path}/{below}"), share).await?;
-    Ok(1)
+    Ok(Below::File)
 }
 
 /// Changes a `NotFound` error of a listed object, or of a list, to `Unavailable`: an optional

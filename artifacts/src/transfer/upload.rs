@@ -6,16 +6,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::fs::Dir;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
 use super::PARALLEL_OBJECTS;
 use super::disk::blocking;
 use crate::archive::{self, Pack};
 use crate::blocking_io::{WrittenStream, spawn_io, write_blocking};
 use crate::retry::retry;
-use crate::{ArtifactStore, Body, Error, ErrorKind};
+use crate::{ArtifactStore, Body, Content, Error, ErrorKind};
 
 /// Bytes of a file that are read at once.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -70,22 +73,20 @@ async fn upload_packed(
 ) -> Result<Uploaded, Error> {
     // A path that does not exist must not start an upload.
     blocking(root, what.path, |root, path| root.metadata(path).map(drop)).await?;
-    let root = Arc::clone(root);
-    let path = what.path.to_owned();
-    let pack = what.pack;
-    let WrittenStream { stream, result } = write_blocking(move |out| match pack {
-        Pack::Tar(level) => archive::tar_gz(&root, &path, level, limit, out),
-        Pack::Zip | Pack::None => archive::zip(&root, &path, limit, out),
-    });
-    // Content that cannot be compressed grows a little.
-    let at_most = limit.saturating_add(limit / 100).saturating_add(1 << 20);
-    let body = Body {
-        stream,
-        length: None,
-        at_most: Some(at_most),
+    let content = Packed {
+        root: Arc::clone(root),
+        path: what.path.to_owned(),
+        pack: what.pack,
+        limit,
+        result: Mutex::new(None),
     };
-    store.put(what.key, body).await?;
-    let packed = result.await.ok().flatten().ok_or_else(|| {
+    store.put(what.key, &content).await?;
+    let result = content.result.into_inner();
+    let packed = match result {
+        Some(result) => result.await.ok().flatten(),
+        None => None,
+    };
+    let packed = packed.ok_or_else(|| {
         let message = "the artifact was not packed completely; this is a defect of this program";
         Error::new(ErrorKind::Local, message)
     })?;
@@ -93,6 +94,38 @@ async fn upload_packed(
         bytes: packed.bytes,
         links: packed.left_out,
     })
+}
+
+/// An artifact that is packed while it is read.
+struct Packed {
+    root: Arc<Dir>,
+    path: String,
+    pack: Pack,
+    limit: u64,
+    /// Result of the last packing.
+    result: Mutex<Option<JoinHandle<Option<archive::Packed>>>>,
+}
+
+#[async_trait]
+impl Content for Packed {
+    async fn open(&self) -> Result<Body, Error> {
+        let root = Arc::clone(&self.root);
+        let path = self.path.clone();
+        let Self { pack, limit, .. } = *self;
+        let WrittenStream { stream, result } = write_blocking(move |out| match pack {
+            Pack::Tar(level) => archive::tar_gz(&root, &path, level, limit, out),
+            Pack::Zip | Pack::None => archive::zip(&root, &path, limit, out),
+        });
+        *self.result.lock() = Some(result);
+        // Content that cannot be compressed grows a little.
+        let at_most = limit.saturating_add(limit / 100).saturating_add(1 << 20);
+        Ok(Body {
+            stream,
+            length: None,
+            at_most: Some(at_most),
+            marks_directory: false,
+        })
+    }
 }
 
 /// Uploads each file as an object.
@@ -135,15 +168,34 @@ async fn upload_file(
         let message = format!("the artifact is larger than {limit} bytes");
         return Err(Error::new(ErrorKind::InvalidFile, message));
     }
-    let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
-    let stream = read_exactly(file, length).map_err(failed).boxed();
-    store.put(&key, Body::new(stream, Some(length))).await
+    let content = PlainFile {
+        file: Arc::new(file),
+        length,
+        path,
+    };
+    store.put(&key, &content).await
+}
+
+/// A file that is uploaded as it is.
+struct PlainFile {
+    file: Arc<std::fs::File>,
+    length: u64,
+    path: String,
+}
+
+#[async_trait]
+impl Content for PlainFile {
+    async fn open(&self) -> Result<Body, Error> {
+        let path = self.path.clone();
+        let failed = move |error| Error::local(format_args!("reading `/{path}`"), error);
+        let stream = read_exactly(Arc::clone(&self.file), self.length).map_err(failed);
+        Ok(Body::new(stream.boxed(), Some(self.length)))
+    }
 }
 
 /// A stream of exactly `length` bytes of a file. A request announces the length, so a file that
 /// grows meanwhile must not add bytes.
-fn read_exactly(file: std::fs::File, length: u64) -> impl Stream<Item = io::Result<Bytes>> {
-    let file = Arc::new(file);
+fn read_exactly(file: Arc<std::fs::File>, length: u64) -> impl Stream<Item = io::Result<Bytes>> {
     let starts = (0..length.div_ceil(CHUNK_BYTES)).map(|number| number * CHUNK_BYTES);
     stream::iter(starts).then(move |start| {
         let file = Arc::clone(&file);

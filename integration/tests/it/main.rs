@@ -43,6 +43,7 @@ mod store;
 mod three_ways;
 mod tidy;
 mod tls;
+mod trusted_certificates;
 mod wasmer;
 
 use std::path::Path;

@@ -49,25 +49,43 @@ fn openssl(directory: &Path, arguments: &str) {
 #[test]
 fn registries_over_tls_use_the_configured_ca_and_proxy() {
     let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name);
-    let write = |name: &str, text: String| std::fs::write(at(name), text).unwrap();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    let openssl = |arguments: &str| openssl(directory.path(), arguments);
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!(
+        "req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"
+    ));
+    openssl(&format!(
+        "req {key} -subj /CN=registry -keyout key.pem -out request.pem"
+    ));
+    std::fs::write(
+        directory.path().join("names"),
+        "subjectAltName=IP:10.1.2.3\n",
+    )
+    .unwrap();
     openssl(
-        directory.path(),
-        &format!("req -x509 {key} -subj /CN=authority -keyout ca.key -out ca.pem"),
-    );
-    openssl(
-        directory.path(),
-        &format!(
-            "req {} -subj /CN=registry -keyout key.pem -out request.pem",
-            key.replace(" -days 2", "")
-        ),
-    );
-    write("names", "subjectAltName=IP:10.1.2.3\n".to_owned());
-    openssl(
-        directory.path(),
         "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem",
     );
+    push_and_run(directory.path());
+}
+
+/// The certificate signed itself and is an authority: `openssl req -x509` makes it so.
+#[test]
+fn registries_over_tls_may_have_a_listed_certificate_that_signed_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    openssl(
+        directory.path(),
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=r -addext subjectAltName=IP:10.1.2.3 -keyout key.pem -out cert.pem",
+    );
+    let at = |name: &str| directory.path().join(name);
+    std::fs::copy(at("cert.pem"), at("ca.pem")).unwrap();
+    push_and_run(directory.path());
+}
+
+/// Pushes a module to a registry with the certificate `cert.pem`, and runs the module: with
+/// `sources.ca` from `ca.pem`, without it, and through a proxy.
+fn push_and_run(directory: &Path) {
+    let at = |name: &str| directory.join(name);
+    let write = |name: &str, text: String| std::fs::write(at(name), text).unwrap();
     let storage = at("data").display().to_string();
     write(
         "registry.yml",
@@ -84,11 +102,11 @@ fn registries_over_tls_use_the_configured_ca_and_proxy() {
     );
     let output = Command::new("unshare")
         .args(["--net", "bash", "-c", SCRIPT])
-        .current_dir(directory.path())
+        .current_dir(directory)
         .env("PROGRAM", program())
         .env("MODULE", guest("greeting"))
         .env("PROXY", repository().join("integration/proxy.py"))
-        .env("HOME", directory.path())
+        .env("HOME", directory)
         .output()
         .expect("unshare");
     assert!(

@@ -8,10 +8,10 @@ use futures::stream::BoxStream;
 
 use crate::{Error, ErrorKind};
 
-/// A body that is still being received. Its bytes are not verified.
-pub struct Body {
+/// A body that is still being received. Its bytes are not verified. `E` is the error of the stream.
+pub struct Body<E = Error> {
     /// The chunks in the order of arrival. The stream ends after the first error.
-    pub stream: BoxStream<'static, Result<Bytes, Error>>,
+    pub stream: BoxStream<'static, Result<Bytes, E>>,
     /// The length in bytes that the server announced.
     pub length: Option<u64>,
 }
@@ -39,7 +39,7 @@ impl From<Bytes> for Body {
     }
 }
 
-impl fmt::Debug for Body {
+impl<E> fmt::Debug for Body<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body")
             .field("length", &self.length)

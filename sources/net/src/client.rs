@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use backon::Retryable;
-use reqwest::Certificate;
 
 use crate::authority::display_url;
-use crate::redirect::{self, MAX_REDIRECTS};
+use crate::redirect::{
+    self, MAX_REDIRECTS, keeps_credentials, redirect_target, too_many_redirects,
+};
 use crate::retry::{self, Failure};
-use crate::{Error, ErrorKind, Guarded, Hosts, Request, Response};
+use crate::{Error, Guarded, Hosts, Request, Response, Trust};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time between two chunks of a response.
@@ -34,21 +35,17 @@ enum Timeout {
 }
 
 impl Http {
-    /// A client that trusts the machine's certificate authorities and those in `authorities` (PEM).
+    /// A client that trusts the machine's certificate authorities and the certificates in
+    /// `authorities` (PEM).
     ///
     /// # Errors
     ///
     /// A text in `authorities` is not a certificate in PEM.
     pub fn new(hosts: &Hosts, authorities: &[String]) -> Result<Self, Error> {
-        // Fails if another part of the program installed a provider; that provider is then used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut certificates = Vec::new();
-        for pem in authorities {
-            certificates.extend(certificates_in(pem)?);
-        }
+        let trust = Trust::machine_and(authorities, "`sources.ca`")?;
         Ok(Self {
-            guarded: guarded(hosts, &certificates, Timeout::Read)?,
-            uploads: guarded(hosts, &certificates, Timeout::Upload)?,
+            guarded: guarded(hosts, &trust, Timeout::Read)?,
+            uploads: guarded(hosts, &trust, Timeout::Upload)?,
         })
     }
 
@@ -104,53 +101,33 @@ impl Http {
             let response = client
                 .execute(request.build(url.clone(), same_origin))
                 .await?;
-            let Some(next) = redirect::target(request, &response)? else {
+            let status = response.status();
+            let target = redirect_target(&request.method, &url, status, response.headers())?;
+            let Some(next) = target else {
                 return Ok(Response::new(url, response));
             };
-            same_origin &= next.origin() == url.origin();
+            if request.refuse_redirects {
+                return Err(redirect::unexpected(&url));
+            }
+            same_origin &= keeps_credentials(&url, &next);
             url = next;
         }
-        Err(redirect::too_many(request))
+        Err(too_many_redirects(&request.url))
     }
 }
 
-fn certificates_in(pem: &str) -> Result<Vec<Certificate>, Error> {
-    Certificate::from_pem_bundle(pem.as_bytes())
-        .ok()
-        .filter(|bundle| !bundle.is_empty())
-        .ok_or_else(|| {
-            Error::new(
-                ErrorKind::InvalidConfig,
-                "a certificate authority under `sources.ca` is not a certificate in PEM",
-            )
-        })
-}
-
-fn guarded(
-    hosts: &Hosts,
-    certificates: &[Certificate],
-    timeout: Timeout,
-) -> Result<Guarded, Error> {
-    let builder = || {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!(
-                "wasm-workflow-executor/",
-                env!("CARGO_PKG_VERSION")
-            ))
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-        match timeout {
-            Timeout::Read => builder.read_timeout(READ_TIMEOUT),
-            Timeout::Upload => builder.timeout(UPLOAD_TIMEOUT),
-        }
+fn guarded(hosts: &Hosts, trust: &Trust, timeout: Timeout) -> Result<Guarded, Error> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!(
+            "wasm-workflow-executor/",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+    let builder = match timeout {
+        Timeout::Read => builder.read_timeout(READ_TIMEOUT),
+        Timeout::Upload => builder.timeout(UPLOAD_TIMEOUT),
     };
-    let certificates = || certificates.iter().cloned();
-    let merged = builder().tls_certs_merge(certificates());
-    Guarded::new(hosts.clone(), merged).or_else(|error| {
-        // An image without certificate authorities can still use plain HTTP registries.
-        tracing::warn!(%error, "this machine has no certificate authorities: HTTPS will fail");
-        let only = builder().tls_certs_only(certificates());
-        Guarded::new(hosts.clone(), only)
-    })
+    Guarded::new(hosts.clone(), builder, trust, None)
 }

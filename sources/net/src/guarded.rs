@@ -1,23 +1,34 @@
 //! The HTTP library with the address guard in front of it.
 
-use url::Url;
-
-use crate::authority::origin;
+use crate::no_response::no_response;
 use crate::resolver::Resolver;
-use crate::{Error, ErrorKind, Hosts};
+use crate::{Error, ErrorKind, Hosts, Identity, Trust};
 
 /// A client that sends each request once, to allowed addresses only. It does not follow redirects.
 #[derive(Clone, Debug)]
 pub struct Guarded {
     client: reqwest::Client,
     hosts: Hosts,
+    /// The name of the configuration that lists trusted certificates.
+    trusted_by: &'static str,
 }
 
 impl Guarded {
-    /// The client of `builder`, with the guard in front of it. Redirects and retries of the builder
-    /// are replaced.
-    pub fn new(hosts: Hosts, builder: reqwest::ClientBuilder) -> Result<Self, Error> {
-        let builder = builder
+    /// The client of `builder`, with the guard in front of it. Redirects, retries and TLS of the
+    /// builder are replaced.
+    ///
+    /// # Errors
+    ///
+    /// The client certificate and its key do not fit together, or the HTTP library cannot be set
+    /// up.
+    pub fn new(
+        hosts: Hosts,
+        builder: reqwest::ClientBuilder,
+        trust: &Trust,
+        identity: Option<Identity>,
+    ) -> Result<Self, Error> {
+        let builder = trust
+            .configure(builder, identity)?
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .dns_resolver(Resolver::new(hosts.clone()));
@@ -26,7 +37,11 @@ impl Guarded {
                 .caused_by(error)
                 .permanent()
         })?;
-        Ok(Self { client, hosts })
+        Ok(Self {
+            client,
+            hosts,
+            trusted_by: trust.place(),
+        })
     }
 
     /// The hosts that the operator lists.
@@ -39,47 +54,6 @@ impl Guarded {
         self.hosts.check(request.url())?;
         let url = request.url().clone();
         let response = self.client.execute(request).await;
-        response.map_err(|error| no_response(&url, error))
+        response.map_err(|error| no_response(&url, self.trusted_by, error))
     }
-}
-
-/// The error for a request without a response. An error of the address guard is returned as it is.
-fn no_response(url: &Url, error: reqwest::Error) -> Error {
-    let origin = origin(url);
-    if let Some(denied) = causes(&error).find_map(|cause| cause.downcast_ref::<Error>()) {
-        return denied.clone();
-    }
-    let cause = causes(&error)
-        .last()
-        .map_or_else(String::new, ToString::to_string);
-    let message = if error.is_timeout() {
-        format!("{origin} does not answer in time")
-    } else if cause.contains("InvalidContentType") {
-        let message = format!("{origin} does not use TLS; the server may use plain HTTP");
-        return Error::new(ErrorKind::Unavailable, message)
-            .with_hint(
-                "if the server uses plain HTTP, begin its URLs with `http://`, and ask the operator \
-                 to list the server under `sources.insecure`",
-            )
-            .permanent();
-    } else if cause.contains("invalid peer certificate") {
-        let message = format!("the certificate of {origin} is not trusted ({cause})");
-        return Error::new(ErrorKind::Unavailable, message)
-            .with_hint(
-                "if a private authority issued the certificate, ask the operator to add the \
-                 authority under `sources.ca`; a self-signed certificate does not work",
-            )
-            .permanent();
-    } else {
-        format!("{origin} cannot be reached ({cause})")
-    };
-    Error::new(ErrorKind::Unavailable, message)
-        .with_hint("check the name and that the server is up and reachable from here")
-        .caused_by(error.without_url())
-}
-
-/// The error and its causes, the innermost last.
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    let first: &(dyn std::error::Error + 'static) = error;
-    std::iter::successors(Some(first), |error| error.source())
 }

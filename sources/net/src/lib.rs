@@ -7,8 +7,10 @@
 //! - **Addresses** are checked after name resolution (an SSRF guard). A public name that resolves
 //!   to a loopback address or to a cloud's metadata service is refused ([`Hosts`],
 //!   [`forbidden_address`]).
-//! - **Redirects** are followed by rules of this crate. Credentials and headers are sent to the
-//!   origin of the request only. HTTPS never becomes plain HTTP.
+//! - **Redirects** are followed by rules of this crate ([`redirect_target`]). A redirect to another
+//!   server gets no credentials and headers. HTTPS never becomes plain HTTP, and an upload never
+//!   becomes a `GET`.
+//! - **Certificates** of servers are verified by one verifier ([`Trust`]).
 //! - **Retries** use exponential backoff with jitter and obey `Retry-After`. Only failures that may
 //!   pass are retried.
 //! - **Slow servers** cannot hold a slot for ever: a body must deliver 4 KiB in 30 s ([`MinRate`]).
@@ -21,6 +23,8 @@
 //! | [`Guarded`] | one request, sent once, without redirects: for a caller that retries itself |
 //! | [`Hosts`] | the hosts that the operator lists |
 //! | [`Caching`] | the response headers that control a cache |
+//! | [`decoded`] | a body without its content codings, for a caller with its own client |
+//! | [`Trust`] | the certificates that a client trusts |
 //! | [`SingleFlight`] | one piece of work for many callers that ask for the same thing |
 //! | [`with_min_rate`] | a response whose body must not arrive too slowly |
 //!
@@ -50,6 +54,7 @@ mod guarded;
 mod hosts;
 mod min_rate;
 mod min_rate_body;
+mod no_response;
 mod pattern;
 mod redirect;
 mod request;
@@ -57,18 +62,24 @@ mod resolver;
 mod response;
 mod retry;
 mod single_flight;
+mod trust;
+mod verifier;
+mod zstd;
 
 pub use addresses::forbidden_address;
 pub use authority::{authority, display_url, is_host, origin, split_port};
 pub use body::Body;
 pub use caching::Caching;
 pub use client::Http;
+pub use coding::decoded;
 pub use error::{Error, ErrorKind};
 pub use guarded::Guarded;
 pub use hosts::Hosts;
 pub use min_rate::{MinRate, TooSlow};
 pub use min_rate_body::with_min_rate;
 pub use pattern::matches;
+pub use redirect::{MAX_REDIRECTS, keeps_credentials, redirect_target, too_many_redirects};
 pub use request::{Content, Request, sensitive};
 pub use response::Response;
 pub use single_flight::SingleFlight;
+pub use trust::{Identity, Trust};

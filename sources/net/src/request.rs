@@ -31,15 +31,18 @@ pub struct Request {
     pub url: Url,
     /// The accepted media types.
     pub accept: Vec<&'static str>,
-    /// The header `Authorization`, made by [`sensitive`]. It is sent to the origin of `url` only.
+    /// The header `Authorization`, made by [`sensitive`]. A redirect to another server leaves it
+    /// out.
     pub authorization: Option<HeaderValue>,
-    /// Further headers. They are sent to the origin of `url` only.
+    /// Further headers. A redirect to another server leaves them out.
     pub headers: HeaderMap,
-    /// Whether a redirect is an error. For requests that carry a password in their URL or get one.
+    /// Whether a redirect is an error. For requests that carry a secret in their URL or content, or
+    /// get one.
     pub refuse_redirects: bool,
     /// The validators of a cached response: the server sends the content only if it changed.
     pub unless: Option<Caching>,
-    /// The content of a `POST` or `PUT`. It is sent to `url` only: a redirect is an error.
+    /// The content of a `POST` or `PUT`. A redirect sends the content to another server. Content
+    /// with a secret needs `refuse_redirects`.
     pub content: Option<Content>,
 }
 
@@ -74,15 +77,10 @@ impl Request {
             .is_some_and(|content| content.bytes.len() >= LARGE_CONTENT)
     }
 
-    /// Whether a redirect must not be followed.
-    pub(crate) fn stays(&self) -> bool {
-        self.refuse_redirects || self.content.is_some()
-    }
-
     /// The request of the HTTP library for `url`: the request's own URL, or the target of a
     /// redirect.
     ///
-    /// `same_origin` is false after a redirect to another origin. Credentials and further headers
+    /// `same_origin` is false after a redirect to another server. Credentials and further headers
     /// are then left out.
     pub(crate) fn build(&self, url: Url, same_origin: bool) -> reqwest::Request {
         let mut headers = HeaderMap::new();

@@ -36,9 +36,10 @@ impl Response {
         }
     }
 
-    /// Reads the whole body. More than `limit` bytes are an error that names `what`.
+    /// Reads the whole body without its content coding. More than `limit` decoded bytes are an
+    /// error that names `what`.
     pub async fn bytes(self, limit: u64, what: &str) -> Result<Bytes, Error> {
-        self.body().bytes(limit, what).await
+        self.decoded_body()?.bytes(limit, what).await
     }
 
     /// The response headers that control a cache.

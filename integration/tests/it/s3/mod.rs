@@ -1,6 +1,7 @@
 //! Artifacts in S3, as container steps store and read them.
 
 mod archives;
+mod directories;
 mod faults;
 mod objects;
 mod paths;

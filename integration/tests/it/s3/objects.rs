@@ -319,3 +319,26 @@ async fn archived_logs_are_an_output_artifact() {
         "{node}"
     );
 }
+
+/// Content from S3 is used as it is stored, also if the object has a content coding: Argo's S3
+/// client turns decompression off.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_codings_of_objects_are_kept() {
+    let s3 = S3::start().await;
+    let executor = executor(&s3);
+    let gzipped = crate::packed("text", b"one two three");
+    s3.put("in/coded", &gzipped);
+    let none = json!({"none": {}});
+    s3.fail(
+        "GET /artifacts/in/coded",
+        Fault::Headers(&[("content-encoding", "gzip")]),
+    );
+    let node = executor
+        .node(&copy(
+            &json!({"s3": {"key": "in/coded"}, "archive": none}),
+            &json!({"archive": none}),
+        ))
+        .await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    assert_eq!(std::fs::read(s3.object(key(&node))).unwrap(), gzipped);
+}

@@ -199,7 +199,7 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
     for (more, expected) in [
         (
             json!({}),
-            "is not trusted (invalid peer certificate: UnknownIssuer)",
+            "is not trusted: no trusted authority issued the certificate",
         ),
         (
             json!({"caSecret": select("none")}),

@@ -60,10 +60,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["net", "sources", "artifacts", "axum", "wasmtime", "kube"],
     ),
     ("sources/src", &["artifacts", "axum", "wasmtime", "kube"]),
-    (
-        "artifacts/src",
-        &["sources", "net", "axum", "wasmtime", "kube"],
-    ),
+    ("artifacts/src", &["sources", "axum", "wasmtime", "kube"]),
 ];
 
 /// The crates of the workspace whose files have no cycles.

@@ -1,5 +1,9 @@
 //! Artifacts at URLs, with the credentials that Argo supports for them.
 
+mod codings;
+mod oauth2;
+mod redirects;
+
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -34,6 +38,72 @@ struct RecordedRequest {
     path: String,
     headers: HeaderMap,
     body: Bytes,
+}
+
+impl RecordedRequest {
+    /// Value of a header; empty if the request has no such header.
+    fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn body(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+type Answer = dyn Fn(&RecordedRequest) -> Response + Send + Sync;
+
+/// A web server whose answers a function makes. It ends with the runtime of the test.
+struct ScriptedServer {
+    /// Address of the server: `127.0.0.1:PORT`.
+    host: String,
+    requests: Arc<Mutex<Vec<RecordedRequest>>>,
+}
+
+impl ScriptedServer {
+    async fn start(answer: impl Fn(&RecordedRequest) -> Response + Send + Sync + 'static) -> Self {
+        let requests: Arc<Mutex<Vec<RecordedRequest>>> = Arc::default();
+        let recorded = Arc::clone(&requests);
+        let answer: Arc<Answer> = Arc::new(answer);
+        let handler = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+            let request = RecordedRequest {
+                method,
+                path: uri.path().to_owned(),
+                headers,
+                body,
+            };
+            let response = answer(&request);
+            recorded.lock().unwrap().push(request);
+            async move { response }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let router = Router::new()
+            .fallback(handler)
+            .layer(axum::extract::DefaultBodyLimit::disable());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { host, requests }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.host)
+    }
+
+    /// The requests since the last call of this function.
+    fn take_requests(&self) -> Vec<RecordedRequest> {
+        std::mem::take(&mut *self.requests.lock().unwrap())
+    }
+}
+
+/// Starts an executor that may reach these hosts on this machine.
+fn executor(hosts: &[&str]) -> Executor {
+    let guests = wasm_workflow_integration::guests::directory();
+    let config = json!({"sources": {"fileRoot": guests, "insecure": hosts}});
+    Executor::start_with(Options {
+        config: Some(config.to_string()),
+        ..Options::default()
+    })
 }
 
 impl WebServer {

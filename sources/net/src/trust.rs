@@ -1,0 +1,154 @@
+//! The certificates that a client trusts.
+
+use std::sync::Arc;
+
+use rustls::client::ClientConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::verifier::Verifier;
+use crate::{Error, ErrorKind};
+
+/// The certificates that a client trusts. Cheap to clone.
+///
+/// A trusted certificate has two uses:
+///
+/// - It is an authority: the client trusts the certificates that it issued.
+/// - A server may present the trusted certificate itself, also if the certificate is an authority
+///   (`CA:TRUE`), as `openssl req -x509` makes it. curl and Go accept such a certificate, too. Its
+///   names and its validity period are checked.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    verifier: Arc<Verifier>,
+    provider: Arc<CryptoProvider>,
+    /// Where the operator or the author lists certificates, for hints.
+    place: &'static str,
+}
+
+/// A client certificate with its private key.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Trust {
+    /// Trusts the machine's certificate authorities, and the certificates in `listed` (PEM).
+    /// `place` names the configuration of `listed` in errors, such as `` `sources.ca` ``.
+    ///
+    /// # Errors
+    ///
+    /// A text in `listed` contains no certificate, or one that cannot be parsed.
+    pub fn machine_and(
+        listed: impl IntoIterator<Item = impl AsRef<str>>,
+        place: &'static str,
+    ) -> Result<Self, Error> {
+        let mut certificates = Vec::new();
+        for pem in listed {
+            certificates.extend(certificates_in(pem.as_ref(), place)?);
+        }
+        let machine = rustls_native_certs::load_native_certs();
+        for error in machine.errors {
+            tracing::debug!(%error, "a certificate authority of this machine cannot be read");
+        }
+        if machine.certs.is_empty() && certificates.is_empty() {
+            // An image without certificate authorities can still use plain HTTP registries.
+            tracing::warn!("this machine has no certificate authorities: HTTPS will fail");
+        }
+        Self::new(certificates, machine.certs, place)
+    }
+
+    /// Trusts only the certificates in `listed` (PEM).
+    ///
+    /// # Errors
+    ///
+    /// The text contains no certificate, or one that cannot be parsed.
+    pub fn only(listed: &str, place: &'static str) -> Result<Self, Error> {
+        Self::new(certificates_in(listed, place)?, Vec::new(), place)
+    }
+
+    fn new(
+        listed: Vec<CertificateDer<'static>>,
+        machine: Vec<CertificateDer<'static>>,
+        place: &'static str,
+    ) -> Result<Self, Error> {
+        // Fails if another part of the program installed a provider; that provider is then used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let provider = CryptoProvider::get_default().cloned();
+        let provider =
+            provider.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+        let verifier = Verifier::new(listed, machine, &provider).map_err(|error| {
+            let message = format!("a certificate in {place} cannot be used ({error})");
+            Error::new(ErrorKind::InvalidConfig, message)
+        })?;
+        Ok(Self {
+            verifier: Arc::new(verifier),
+            provider,
+            place,
+        })
+    }
+
+    /// The name of the configuration with the listed certificates.
+    pub(crate) fn place(&self) -> &'static str {
+        self.place
+    }
+
+    /// Sets the trusted certificates and the client certificate of a client.
+    ///
+    /// # Errors
+    ///
+    /// The client certificate and its key do not fit together.
+    pub fn configure(
+        &self,
+        builder: reqwest::ClientBuilder,
+        identity: Option<Identity>,
+    ) -> Result<reqwest::ClientBuilder, Error> {
+        Ok(builder.tls_backend_preconfigured(self.client_config(identity)?))
+    }
+
+    fn client_config(&self, identity: Option<Identity>) -> Result<ClientConfig, Error> {
+        let unusable = |error: rustls::Error| {
+            Error::new(ErrorKind::InvalidConfig, "TLS cannot be set up").caused_by(error)
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&self.verifier) as _);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { chain, key }) => {
+                builder.with_client_auth_cert(chain, key).map_err(|error| {
+                    let message = "the client certificate and its key do not fit together";
+                    Error::new(ErrorKind::InvalidConfig, message).caused_by(error)
+                })?
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+impl Identity {
+    /// Reads a certificate chain and its private key from one text in PEM. `None` if one of them is
+    /// missing.
+    pub fn from_pem(pem: &str) -> Option<Self> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        Some(Self {
+            chain: chain.ok().filter(|chain| !chain.is_empty())?,
+            key: PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?,
+        })
+    }
+}
+
+fn certificates_in(pem: &str, place: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    certificates
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or_else(|| {
+            let message = format!("{place} contains no certificates in PEM");
+            Error::new(ErrorKind::InvalidConfig, message)
+        })
+}
