@@ -18,7 +18,7 @@ use std::sync::Arc;
 use url::{Host, Url};
 
 use crate::addresses::{Forbidden, classify};
-use crate::authority::split_port;
+use crate::authority::{canonical, split_port};
 use crate::pattern::matches;
 use crate::{Error, ErrorKind};
 
@@ -38,10 +38,7 @@ pub struct Hosts {
 impl Hosts {
     /// Rules with these listed hosts. An entry is `host`, which covers all ports, or `host:port`.
     pub fn new(entries: impl IntoIterator<Item = String>) -> Self {
-        let listed = entries
-            .into_iter()
-            .map(|entry| entry.trim().to_ascii_lowercase())
-            .collect();
+        let listed = entries.into_iter().map(|entry| canonical(&entry)).collect();
         Self {
             listed: Arc::new(listed),
             ..Self::default()
@@ -71,18 +68,13 @@ impl Hosts {
 
     /// Whether `authority` (`host` or `host:port`) is listed.
     pub fn contains(&self, authority: &str) -> bool {
-        let authority = authority.to_ascii_lowercase();
+        let authority = canonical(authority);
         self.listed.contains(&authority) || self.listed.contains(split_port(&authority).0)
     }
 
     /// Whether `host` is listed, with any port or with none.
     pub(crate) fn contains_host(&self, host: &str) -> bool {
-        self.listed.iter().any(|entry| {
-            entry == host
-                || entry
-                    .rsplit_once(':')
-                    .is_some_and(|(listed, _)| listed == host)
-        })
+        self.listed.iter().any(|entry| split_port(entry).0 == host)
     }
 
     /// Checks host, literal address and scheme of a URL. Names are checked when they are resolved.
@@ -172,6 +164,10 @@ mod tests {
         );
         assert!(hosts.contains("registry.local") && hosts.contains("registry.local:8080"));
         assert!(hosts.contains_host("127.0.0.1"));
+        let hosts = Hosts::new(["[0:0::1]:5000".to_owned(), "[fd00::A]".to_owned()]);
+        assert!(hosts.contains("[::1]:5000") && hosts.contains("[fd00::a]:80"));
+        assert!(!hosts.contains("[::1]:5001") && !hosts.contains("[::1]"));
+        assert!(hosts.check(&"http://[::1]:5000/".parse().unwrap()).is_ok());
     }
 
     #[test]

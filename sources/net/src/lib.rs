@@ -22,6 +22,9 @@
 //! | [`Http`] | requests that may be sent again: redirects, retries and error texts |
 //! | [`Guarded`] | one request, sent once, without redirects: for a caller that retries itself |
 //! | [`Hosts`] | the hosts that the operator lists |
+//! | [`Authority`] | `host` or `host:port`, with one form for each host |
+//! | [`Challenge`] | the ways to authenticate that a server offers |
+//! | [`next_page`] | the URL of the next page of a list |
 //! | [`Caching`] | the response headers that control a cache |
 //! | [`decoded`] | a body without its content codings, for a caller with its own client |
 //! | [`Trust`] | the certificates that a client trusts |
@@ -47,11 +50,14 @@ mod addresses;
 mod authority;
 mod body;
 mod caching;
+mod challenge;
 mod client;
 mod coding;
 mod error;
+mod field;
 mod guarded;
 mod hosts;
+mod link;
 mod min_rate;
 mod min_rate_body;
 mod no_response;
@@ -67,14 +73,18 @@ mod verifier;
 mod zstd;
 
 pub use addresses::forbidden_address;
-pub use authority::{authority, display_url, is_host, origin, split_port};
+pub use authority::{
+    Authority, AuthorityError, authority, display_url, is_host, origin, split_port,
+};
 pub use body::Body;
 pub use caching::Caching;
+pub use challenge::Challenge;
 pub use client::Http;
 pub use coding::decoded;
 pub use error::{Error, ErrorKind};
 pub use guarded::Guarded;
 pub use hosts::Hosts;
+pub use link::next_page;
 pub use min_rate::{MinRate, TooSlow};
 pub use min_rate_body::with_min_rate;
 pub use pattern::matches;
