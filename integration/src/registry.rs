@@ -17,7 +17,7 @@ use crate::token_server::{PASSWORD, TokenServer, USER};
 #[derive(Debug)]
 pub struct Registry {
     _server: ServerProcess,
-    /// Address of the registry: `127.0.0.1:PORT`.
+    /// Address of the registry, such as `127.0.0.1:PORT`.
     pub host: String,
     _directory: TempDir,
 }
@@ -45,6 +45,11 @@ impl Registry {
 
     /// Starts an empty registry with these access rules.
     pub fn start_with(access: Access<'_>) -> Self {
+        Self::start_on("127.0.0.1", access)
+    }
+
+    /// Starts an empty registry on an address of this machine. An IPv6 address is in brackets.
+    pub fn start_on(address: &str, access: Access<'_>) -> Self {
         let directory = TempDir::new().expect("a directory");
         let auth = match access {
             Access::Open => String::new(),
@@ -58,10 +63,10 @@ impl Registry {
             }
             Access::Token(server) => server.registry_config(),
         };
-        let host = format!("127.0.0.1:{}", crate::free_port());
+        let host = format!("{address}:{}", crate::free_port());
         let config = directory.path().join("config.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {host}}}\n{auth}",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{host}\"}}\n{auth}",
             directory.path().join("data").display()
         );
         std::fs::write(&config, text).expect("the configuration");

@@ -20,7 +20,9 @@ pub struct Config {
     pub ca: Vec<String>,
     /// Token servers, `host` or `host:port`, that may receive the credentials of any registry.
     pub trusted_realms: Vec<String>,
-    /// The mirrors of each registry. They are tried in order, before the registry itself.
+    /// The mirrors of each registry. They are tried in order, before the registry itself. A mirror
+    /// is `host` or `host:port`, optionally with a path that comes before the names of
+    /// repositories: the proxy cache projects of Harbor have such a path.
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// The rules for modules that may run.
     pub policy: Policy,

@@ -171,6 +171,28 @@ mod tests {
     }
 
     #[test]
+    fn rules_match_every_spelling_of_an_ipv6_address() {
+        let policy = Policy {
+            allow: patterns(&[
+                "oci://[::1]:5000/acme/*",
+                "wapm:[::1]:8080//acme/*",
+                "https://[::1]/*",
+            ]),
+            ..Policy::default()
+        };
+        for (text, expected) in [
+            ("[::1]:5000/acme/x:1", true),
+            ("oci://[0:0:0:0:0:0:0:1]:5000/acme/x:1", true),
+            ("[::1]:5001/acme/x:1", false),
+            ("[::2]:5000/acme/x:1", false),
+            ("wapm://acme/x@1.0.0#registry=%5B0%3A%3A1%5D%3A8080", true),
+            ("https://[0::1]/m.wasm", true),
+        ] {
+            assert_eq!(is_allowed(&policy, text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn without_rules_every_reference_is_allowed() {
         assert!(is_allowed(&Policy::default(), "quay.io/a:1"));
     }

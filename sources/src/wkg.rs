@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::oci::OciSource;
-use crate::reference::{OciReference, WkgReference};
+use crate::reference::{OciReference, WkgReference, canonical_registry};
 use crate::source::{Context, Locator};
 use crate::{Error, ErrorKind, Reference};
 
@@ -114,11 +114,11 @@ impl Locator for WkgLocator {
         let host = oci.registry.unwrap_or_else(|| registry.to_owned());
         let prefix = oci.namespace_prefix.unwrap_or_default();
         let repository = format!("{host}/{prefix}{}/{}", package.namespace(), package.name());
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._:/-".contains(c);
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._:/-[]".contains(c);
         // A host without a dot is parsed as the name of a repository on Docker Hub.
         let parsed = OciReference::parse(&repository)
             .ok()
-            .filter(|parsed| parsed.host() == host);
+            .filter(|parsed| parsed.host() == canonical_registry(&host));
         let Some(parsed) = parsed.filter(|_| repository.chars().all(plain)) else {
             let shown: String = host.chars().take(100).collect();
             return Err(Error::new(

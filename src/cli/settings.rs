@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use artifacts::{ArtifactRepository, Stores};
 use clap::Args;
-use net::is_host;
+use net::Authority;
 use sources::reference::FileReference;
 use sources::source::SharedProgress;
 use sources::{Reference, Sources};
@@ -77,10 +77,12 @@ fn repository(file: &Path) -> Result<ArtifactRepository, Failure> {
 
 fn host(text: &str) -> Result<String, String> {
     // An empty variable, and a comma at the end, give an empty text, which is ignored later.
-    match text.is_empty() || is_host(text) {
-        true => Ok(text.to_owned()),
-        false => Err("it must be a host, `host` or `host:port`".to_owned()),
+    if text.is_empty() {
+        return Ok(String::new());
     }
+    text.parse::<Authority>()
+        .map(|host| host.to_string())
+        .map_err(|error| error.to_string())
 }
 
 impl Common {

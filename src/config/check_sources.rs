@@ -1,6 +1,6 @@
 //! Rules of the section `sources`: the syntax of hosts, patterns, keys and certificates.
 
-use net::is_host;
+use net::{Authority, AuthorityError, is_host};
 use sources::policy::Policy;
 use sources::reference::{canonical_registry, check_pattern};
 
@@ -47,7 +47,9 @@ fn registries(sources: &Sources) -> Result<(), DocumentError> {
     canonical("sources.mirrors", sources.mirrors.keys())?;
     for (registry, mirrors) in &sources.mirrors {
         host("sources.mirrors", registry)?;
-        hosts(&format!("sources.mirrors.{registry}"), mirrors)?;
+        for (index, entry) in mirrors.iter().enumerate() {
+            mirror(&format!("sources.mirrors.{registry}[{index}]"), entry)?;
+        }
     }
     if let Some(registry) = &sources.wkg.default {
         host("sources.wkg.default", registry)?;
@@ -125,13 +127,46 @@ fn hosts(at: &str, entries: &[String]) -> Result<(), DocumentError> {
 }
 
 fn host(at: &str, entry: &str) -> Result<(), DocumentError> {
-    match is_host(entry) {
-        true => Ok(()),
-        false => Err(DocumentError::new(
-            at,
-            format!("`{entry}` must be a host, `host` or `host:port`"),
-        )),
+    if is_host(entry) {
+        return Ok(());
     }
+    let message = format!("`{entry}` must be a host, `host` or `host:port`");
+    let message = match entry.parse::<Authority>() {
+        Ok(canonical) => format!("{message}, and must be written as `{canonical}`"),
+        Err(AuthorityError::Host) => message,
+        Err(reason) => format!("{message}: {reason}"),
+    };
+    Err(DocumentError::new(at, message))
+}
+
+/// Checks a mirror: a host, and optionally the path that comes before the names of repositories.
+fn mirror(at: &str, entry: &str) -> Result<(), DocumentError> {
+    let (name, path) = match entry.split_once('/') {
+        Some((name, path)) => (name, Some(path)),
+        None => (entry, None),
+    };
+    let fits = path.is_none_or(|path| path.split('/').all(is_repository_component));
+    if !is_host(name) || !fits {
+        let message = format!(
+            "`{entry}` must be a host, `host` or `host:port`, optionally followed by a path in \
+             lower case, such as `harbor.example.com/proxy`"
+        );
+        return Err(DocumentError::new(at, message));
+    }
+    if path.is_some_and(|path| path.split('/').next() == Some("v2")) {
+        let message = format!("`{entry}` must not name `v2`: the executor adds it to the path");
+        return Err(DocumentError::new(at, message));
+    }
+    Ok(())
+}
+
+/// Whether the text is a component of a repository's name: words in lower case, with `.`, `_` or
+/// `-` between them.
+fn is_repository_component(text: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(is_word)
+        && text.ends_with(is_word)
+        && text.chars().all(|c| is_word(c) || "._-".contains(c))
 }
 
 /// Requires the canonical name of each registry. References are compared in that form, so another

@@ -194,15 +194,45 @@ mod tests {
             ),
             (
                 "sources: {insecure: ['::1']}",
-                "`sources.insecure[0]`: `::1` must be a host",
+                "`sources.insecure[0]`: `::1` must be a host, `host` or `host:port`: \
+                 an IPv6 address must be in brackets",
+            ),
+            (
+                "sources: {insecure: ['[fe80::1%eth0]:5000']}",
+                "an IPv6 address must not have a zone",
+            ),
+            (
+                "sources: {insecure: ['[0::1]:5000']}",
+                "must be written as `[::1]:5000`",
+            ),
+            (
+                "sources: {policy: {allow: ['oci://[0::1]:5000/*']}}",
+                "write this registry as `oci://[::1]:5000/*`",
+            ),
+            (
+                "sources: {policy: {allow: ['oci://[fe80::1%eth0]/*']}}",
+                "an IPv6 address must not have a zone",
             ),
             (
                 "sources: {policy: {deny: ['oci://GHCR.io:443/*']}}",
                 "write this registry as `oci://ghcr.io/*`",
             ),
             (
-                "sources: {mirrors: {ghcr.io: [m, m/path]}}",
-                "`sources.mirrors.ghcr.io[1]`: `m/path` must be a host",
+                "sources: {mirrors: {ghcr.io: [m, m/path, m/Path]}}",
+                "`sources.mirrors.ghcr.io[2]`: `m/Path` must be a host, `host` or `host:port`, \
+                 optionally followed by a path in lower case",
+            ),
+            (
+                "sources: {mirrors: {ghcr.io: [m/../x]}}",
+                "`sources.mirrors.ghcr.io[0]`: `m/../x` must be a host",
+            ),
+            (
+                "sources: {mirrors: {ghcr.io: [m/v2/proxy]}}",
+                "`m/v2/proxy` must not name `v2`",
+            ),
+            (
+                "sources: {mirrors: {'[0::1]:5000': [m]}}",
+                "`sources.mirrors`: `[0::1]:5000` must be written as `[::1]:5000`",
             ),
             (
                 "sources: {trustedRealms: ['']}",
@@ -248,8 +278,12 @@ mod tests {
 
     #[test]
     fn patterns_and_addresses_are_allowed_where_they_work() {
-        let text = "sources: {policy: {allow: ['*', '*/acme/*', 'wkg:acme:*', 'o*'], \
-                    hosts: ['*.example.com:443']}, insecure: ['[::1]:5000', 'h:1', 10.0.0.1]}";
+        let text = "sources: {policy: {allow: ['*', '*/acme/*', 'wkg:acme:*', 'o*', 'oci://[::1]:5000/a*'], \
+                    hosts: ['*.example.com:443']}, insecure: ['[::1]:5000', 'h:1', 10.0.0.1], \
+                    mirrors: {docker.io: ['harbor.example:8443/proxy/hub', '[::1]:5000/a_b']}, \
+                    trustedRealms: ['[::1]:5001'], wkg: {default: '[::1]:5000'}, \
+                    wapm: {registry: '[::1]:8080'}, bindle: {server: '[::1]:8081/v1'}, \
+                    credentials: [{host: '[::1]:5000/a', username: u, passwordFrom: {env: HOME}}]}";
         Config::from_text(text, "x").unwrap();
     }
 

@@ -24,7 +24,8 @@ pub struct Sources {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trusted_realms: Vec<String>,
     /// Mirrors of each registry, in the order in which they are tried. The registry itself is
-    /// tried last.
+    /// tried last. A mirror is `host` or `host:port`, optionally with a path that comes before the
+    /// names of repositories.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// Credentials for hosts. The document contains the places of the secrets, not their values.

@@ -181,7 +181,7 @@ async fn manifests_and_blobs_of_a_registry_are_verified() {
             ),
             "do not match its `mediaType`",
         ),
-        (index.to_string(), "names another index"),
+        (index.to_string(), "the index has no manifests"),
     ];
     for (document, expected) in documents {
         let registry = ScriptedRegistry::start().await;
@@ -261,18 +261,14 @@ async fn wrong_digest_headers_are_errors_and_missing_ones_are_not() {
         message(&node).contains("has another digest"),
         "the manifest does not have the digest of the header: {node}"
     );
-    registry.on("HEAD manifests/1", |_| {
-        [("docker-content-digest", "sha256:x")].into_response()
-    });
-    assert!(message(&run(&registry).await).contains("sends a malformed digest"));
-    for status in [200, 405] {
+    let body = document.clone();
+    registry.on("GET manifests/1", move |_| body.clone().into_response());
+    for header in ["sha256:x", "", "md5:00"] {
         registry.on("HEAD manifests/1", move |_| {
-            StatusCode::from_u16(status).unwrap().into_response()
+            [("docker-content-digest", header)].into_response()
         });
-        let body = document.clone();
-        registry.on("GET manifests/1", move |_| body.clone().into_response());
         let node = run(&registry).await;
-        assert_eq!(node["phase"], "Succeeded", "{status}: {node}");
+        assert_eq!(node["phase"], "Succeeded", "{header}: {node}");
     }
     let host = &registry.host;
     let pinned = json!({"oci": format!("{host}/m@sha256:{}", artifact.hex().to_uppercase())});

@@ -34,6 +34,7 @@ mod packages;
 mod plugin;
 mod programs;
 mod push;
+mod registry_protocol;
 mod s3;
 mod schemas;
 mod serve;

@@ -175,30 +175,48 @@ async fn stored_modules_are_verified_against_the_current_rules() {
     assert_eq!(node["phase"], "Error", "another rule applies: {node}");
 }
 
-/// A registry with the referrers API has no list of signatures under a tag.
-#[tokio::test]
-async fn signatures_are_found_through_the_referrers_api() {
+/// A registry with the signed module and its bundle. It lists no signatures.
+async fn with_bundle() -> ScriptedRegistry {
     let registry = ScriptedRegistry::start().await;
     for blob in blobs() {
         registry.on(&format!("GET blobs/{}", Digest::of(&blob)), move |_| {
             blob.clone().into_response()
         });
     }
-    let documents = [
-        (SIGNED.to_owned(), read("bundled/1.json")),
-        (
-            Digest::of(&read("bundled/bundle.json")).to_string(),
-            read("bundled/bundle.json"),
-        ),
-    ];
-    for (digest, document) in documents {
-        registry.on(&format!("GET manifests/{digest}"), move |_| {
-            document.clone().into_response()
-        });
+    for document in [read("bundled/1.json"), read("bundled/bundle.json")] {
+        put_document(&registry, document);
     }
-    let mut list: Value =
-        serde_json::from_slice(&read(format!("bundled/{}.json", SIGNED.replace(':', "-"))))
-            .unwrap();
+    registry
+}
+
+/// Adds a document under its digest.
+fn put_document(registry: &ScriptedRegistry, document: Vec<u8>) {
+    let digest = Digest::of(&document);
+    registry.on(&format!("GET manifests/{digest}"), move |_| {
+        document.clone().into_response()
+    });
+}
+
+/// The list of referrers of the signed module.
+fn referrers() -> Value {
+    serde_json::from_slice(&read(format!("bundled/{}.json", SIGNED.replace(':', "-")))).unwrap()
+}
+
+/// Runs the signed module. Checks that it runs with the right key only.
+async fn assert_signed(registry: &ScriptedRegistry, what: &str) {
+    let host = &registry.host;
+    let template = of(host, &format!("m@{SIGNED}"));
+    let node = executor(host, &key(), None).node(&template).await;
+    assert_eq!(node["phase"], "Succeeded", "{what}: {node}");
+    let node = executor(host, OTHER, None).node(&template).await;
+    assert_eq!(node["phase"], "Error", "{what}: {node}");
+}
+
+/// A registry with the referrers API has no list of signatures under a tag.
+#[tokio::test]
+async fn signatures_are_found_through_the_referrers_api() {
+    let registry = with_bundle().await;
+    let mut list = referrers();
     // A listed signature that no longer exists must not hide the others.
     let mut gone = list["manifests"][0].clone();
     gone["digest"] = json!(Digest::of(b"gone"));
@@ -207,12 +225,56 @@ async fn signatures_are_found_through_the_referrers_api() {
     registry.on(&format!("GET referrers/{SIGNED}"), move |_| {
         list.clone().into_response()
     });
+    assert_signed(&registry, "one page").await;
+}
+
+#[tokio::test]
+async fn signatures_on_later_pages_and_in_indexes_are_found() {
+    let registry = with_bundle().await;
+    let list = referrers();
+    let empty = json!({"schemaVersion": 2, "mediaType": list["mediaType"], "manifests": []});
+    let link = format!("</v2/m/referrers/{SIGNED}/2?n=1>; rel=\"next\"");
+    let first = empty.to_string();
+    registry.on(&format!("GET referrers/{SIGNED}"), move |_| {
+        ([("link", link.clone())], first.clone()).into_response()
+    });
+    let second = list.to_string();
+    registry.on(&format!("GET referrers/{SIGNED}/2"), move |_| {
+        second.clone().into_response()
+    });
+    assert_signed(&registry, "the second page").await;
+
+    let registry = with_bundle().await;
+    let inner = list.to_string().into_bytes();
+    let entry =
+        json!({"mediaType": list["mediaType"], "digest": Digest::of(&inner), "size": inner.len()});
+    put_document(&registry, inner);
+    let outer = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+    registry.on(&format!("GET referrers/{SIGNED}"), move |_| {
+        outer.clone().into_response()
+    });
+    assert_signed(&registry, "an index in the list").await;
+}
+
+/// The tag of a signature names an index, which names the signature.
+#[tokio::test]
+async fn a_signature_below_an_index_is_found() {
+    let registry = Registry::start();
     let host = &registry.host;
-    let template = of(host, &format!("m@{SIGNED}"));
-    let node = executor(host, &key(), None).node(&template).await;
+    put(&registry, "legacy").await;
+    let tag = format!("{}.sig", SIGNED.replace(':', "-"));
+    let signature = read(format!("legacy/{tag}.json"));
+    let manifest: Value = serde_json::from_slice(&signature).unwrap();
+    let entry = json!({"mediaType": manifest["mediaType"], "digest": Digest::of(&signature), "size": signature.len()});
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let index = json!({"schemaVersion": 2, "mediaType": kind, "manifests": [entry]});
+    registry.put_manifest("legacy", &tag, kind, &index).await;
+    let node = executor(host, &key(), None)
+        .node(&of(host, "legacy:1"))
+        .await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert_eq!(
-        executor(host, OTHER, None).node(&template).await["phase"],
-        "Error"
-    );
+    let node = executor(host, OTHER, None)
+        .node(&of(host, "legacy:1"))
+        .await;
+    assert_eq!(node["phase"], "Error", "{node}");
 }

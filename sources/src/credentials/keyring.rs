@@ -14,7 +14,7 @@
 //! it. And every target has a host: for the kubelet, a name without a host is a repository on
 //! Docker Hub, but here it may be a web server with the name `files`.
 
-use net::split_port;
+use net::{Authority, split_port};
 
 use super::{Candidate, DockerConfig, glob};
 
@@ -100,7 +100,11 @@ fn key(name: &str) -> Option<String> {
         false => format!("https://{name}"),
     };
     let (host, path) = split_path(with_scheme.split_once("://")?.1);
-    let host = host.to_ascii_lowercase();
+    // A key may have glob patterns, which are not hosts.
+    let host = match host.parse::<Authority>() {
+        Ok(authority) if host.starts_with('[') => authority.to_string(),
+        _ => host.to_ascii_lowercase(),
+    };
     let host = one_hub(without_port(&host)).to_owned();
     if host.is_empty() || host.contains(['@', ' ']) {
         return None;
@@ -138,11 +142,19 @@ fn split_path(schemeless: &str) -> (&str, &str) {
 fn is_match(key: &str, target: &str) -> bool {
     let key = Parts::of(key);
     let target = Parts::of(target);
-    let patterns: Vec<&str> = key.host.split('.').collect();
-    let labels: Vec<&str> = target.host.split('.').collect();
     key.port == target.port
-        && patterns.len() == labels.len()
         && target.path.starts_with(key.path)
+        && is_match_of_hosts(key.host, target.host)
+}
+
+fn is_match_of_hosts(key: &str, target: &str) -> bool {
+    // The brackets of an IPv6 address are not the brackets of a glob pattern.
+    if key.starts_with('[') && key.ends_with(']') && key.contains(':') {
+        return key == target;
+    }
+    let patterns: Vec<&str> = key.split('.').collect();
+    let labels: Vec<&str> = target.split('.').collect();
+    patterns.len() == labels.len()
         && patterns
             .iter()
             .zip(labels)
@@ -228,6 +240,13 @@ mod tests {
             ("*", "a.b", false),
             ("GHCR.io", "ghcr.io/a/b", true),
             ("[", "ghcr.io/a", false),
+            ("[a-g]hcr.io", "ghcr.io/a", true),
+            ("[::1]:5000", "[::1]:5000/a", true),
+            ("https://[0::1]:5000/v2/", "[::1]:5000/a", true),
+            ("[::1]:443/a", "[::1]/a/b", true),
+            ("[::1]:5000", "[::1]:5001/a", false),
+            ("[::1]:5000", "[::2]:5000/a", false),
+            ("[::1]", ":", false),
         ];
         for (key, target, expected) in cases {
             assert_eq!(

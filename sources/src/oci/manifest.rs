@@ -20,7 +20,7 @@ pub(super) const MANIFEST_TYPES: [&str; 4] = [
 ];
 
 /// The [`MANIFEST_TYPES`] that are indexes.
-const INDEX_TYPES: [&str; 2] = [MANIFEST_TYPES[2], MANIFEST_TYPES[3]];
+pub(super) const INDEX_TYPES: [&str; 2] = [MANIFEST_TYPES[2], MANIFEST_TYPES[3]];
 
 /// The maximum number of layers of a manifest, and of manifests of an index.
 const MAX_ENTRIES: usize = 512;
@@ -57,8 +57,7 @@ pub(super) struct Descriptor {
 }
 
 /// `platform` of a descriptor of an index.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Platform {
     pub(super) os: String,
     pub(super) architecture: String,
@@ -75,17 +74,22 @@ struct RawDocument {
     manifests: Option<Vec<RawDescriptor>>,
 }
 
+/// `null` is read as an absent field, as in clients that are written in Go.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawDescriptor {
-    #[serde(default)]
-    media_type: String,
+    media_type: Option<String>,
     digest: String,
     size: i64,
-    annotations: Option<BTreeMap<String, String>>,
-    platform: Option<Platform>,
-    #[serde(default)]
-    artifact_type: String,
+    annotations: Option<BTreeMap<String, Option<String>>>,
+    platform: Option<RawPlatform>,
+    artifact_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawPlatform {
+    os: Option<String>,
+    architecture: Option<String>,
 }
 
 impl RawDocument {
@@ -188,15 +192,19 @@ impl TryFrom<RawDescriptor> for Descriptor {
                 ),
             )
         })?;
-        let annotations = raw.annotations.unwrap_or_default();
-        let platform = raw.platform;
+        let annotations = raw.annotations.unwrap_or_default().into_iter();
+        let annotations = annotations.map(|(name, value)| (name, value.unwrap_or_default()));
+        let platform = raw.platform.map(|platform| Platform {
+            os: platform.os.unwrap_or_default(),
+            architecture: platform.architecture.unwrap_or_default(),
+        });
         Ok(Self {
-            media_type: raw.media_type,
+            media_type: raw.media_type.unwrap_or_default(),
             digest,
             size,
-            annotations,
+            annotations: annotations.collect(),
             platform,
-            artifact_type: raw.artifact_type,
+            artifact_type: raw.artifact_type.unwrap_or_default(),
         })
     }
 }
@@ -257,6 +265,13 @@ mod tests {
                 .contains("sends the manifest with the content type"),
             "{error}"
         );
+        let nulls = format!(
+            r#"{{"schemaVersion":2,"mediaType":null,"layers":null,"manifests":[{{"mediaType":null,"digest":"{DIGEST}","size":1,"artifactType":null,"annotations":{{"a":null}},"platform":{{"os":null}}}}]}}"#
+        );
+        let Document::Index(children) = Document::parse(nulls.as_bytes()).unwrap() else {
+            panic!()
+        };
+        assert_eq!(children[0].platform, Some(Platform::default()));
         let manifest = Document::parse(br#"{"schemaVersion":2}"#).unwrap();
         assert!(matches!(manifest, Document::Manifest(manifest) if manifest.layers.is_empty()));
     }

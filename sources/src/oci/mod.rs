@@ -14,7 +14,9 @@
 mod auth;
 mod cosign;
 mod image;
+mod index;
 mod manifest;
+mod pages;
 pub mod push;
 mod repository;
 mod requests;
@@ -36,6 +38,7 @@ use crate::{Digest, Error, ErrorKind, Part, Resolved, Unpack};
 use auth::Headers;
 use image::ImageConfig;
 use manifest::{Descriptor, Document, Manifest};
+use repository::Repository;
 use select::Choice;
 
 /// The maximum size of a manifest, which registries have too, and of a configuration or signature.
@@ -49,13 +52,15 @@ const PUSH_HINT: &str = "log in with `docker login`, as a user that may push to 
 #[derive(Debug)]
 pub struct OciSource {
     headers: Headers,
+    /// The mirrors of each registry, `host[:port][/path]`.
     mirrors: BTreeMap<String, Vec<String>>,
     /// The hint for a refused request without credentials.
     hint: &'static str,
 }
 
 impl OciSource {
-    /// Creates a source that pulls. For each registry, it tries the `mirrors` first.
+    /// Creates a source that pulls. For each registry, it tries the `mirrors` first. A mirror is
+    /// `host[:port][/path]`.
     pub fn new(mirrors: BTreeMap<String, Vec<String>>) -> Self {
         Self {
             headers: Headers::for_actions("pull"),
@@ -94,21 +99,7 @@ impl Source for OciSource {
         {
             return Ok(known.clone().into());
         }
-        let manifest = match self.document(oci, &artifact, context).await? {
-            Document::Manifest(manifest) => manifest,
-            Document::Index(children) => {
-                let child = select::child(&children)?;
-                match self.document(oci, &child.digest, context).await? {
-                    Document::Manifest(manifest) => manifest,
-                    Document::Index(_) => {
-                        return Err(Error::new(
-                            ErrorKind::Unsupported,
-                            "the index names another index, which is not supported",
-                        ));
-                    }
-                }
-            }
-        };
+        let manifest = self.manifest(oci, &artifact, context).await?;
         match select::layer(&manifest, oci.select())? {
             Choice::Layer(layer) => Ok(Resolved::file(oci.clone(), artifact, layer.part()).into()),
             Choice::Image => Ok(self
@@ -164,13 +155,7 @@ impl Source for OciSource {
     ) -> Result<Body, Error> {
         let what = format!("layer `{}` of `{}`", part.digest, oci.repository());
         let answer = self
-            .request(
-                oci,
-                &format!("blobs/{}", part.digest),
-                Method::GET,
-                &what,
-                context,
-            )
+            .request(oci, &format!("blobs/{}", part.digest), &what, context)
             .await?;
         Ok(answer.body())
     }
@@ -240,13 +225,7 @@ impl OciSource {
     ) -> Result<Document, Error> {
         let what = format!("manifest `{digest}` of `{}`", oci.repository());
         let answer = self
-            .request(
-                oci,
-                &format!("manifests/{digest}"),
-                Method::GET,
-                &what,
-                context,
-            )
+            .request(oci, &format!("manifests/{digest}"), &what, context)
             .await?;
         let content_type = answer.headers.get(reqwest::header::CONTENT_TYPE).cloned();
         let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
@@ -267,13 +246,7 @@ impl OciSource {
     ) -> Result<Bytes, Error> {
         let what = format!("{what} `{}` of `{}`", blob.digest, oci.repository());
         let answer = self
-            .request(
-                oci,
-                &format!("blobs/{}", blob.digest),
-                Method::GET,
-                &what,
-                context,
-            )
+            .request(oci, &format!("blobs/{}", blob.digest), &what, context)
             .await?;
         let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
         verify(&blob.digest, &bytes, &what)?;
@@ -281,39 +254,66 @@ impl OciSource {
     }
 
     /// The digest of the manifest that the tag names.
-    ///
-    /// Sends `HEAD`, which registries do not count as a pull. A few registries do not support
-    /// `HEAD` or send no `Docker-Content-Digest`: for these, sends `GET` and computes the digest.
     async fn digest_of_tag(
         &self,
         oci: &OciReference,
         context: &Context<'_>,
     ) -> Result<Digest, Error> {
-        let path = format!("manifests/{}", oci.manifest());
-        let what = format!("tag `{}` of `{}`", oci.manifest(), oci.repository());
-        let header = match self.request(oci, &path, Method::HEAD, &what, context).await {
-            Ok(answer) => answer.headers.get("docker-content-digest").cloned(),
-            // The registry does not support `HEAD`.
-            Err(error) if error.kind() == ErrorKind::Protocol => None,
-            Err(error) => return Err(error),
-        };
-        if let Some(header) = header {
-            let digest = header.to_str().ok().and_then(|text| text.parse().ok());
-            return digest.ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Protocol,
-                    format!(
-                        "registry `{}` sends a malformed digest for {what}",
-                        oci.registry()
-                    ),
-                )
-            });
+        let tag = oci.manifest();
+        let tag = tag.as_str();
+        self.first_of_servers(oci, context, |repository| async move {
+            self.digest_on(&repository, tag, context).await
+        })
+        .await
+    }
+
+    /// The digest of the manifest that the tag names on one server.
+    ///
+    /// Sends `HEAD`, which registries do not count as a pull. Servers refuse `HEAD` in many ways,
+    /// or send no usable `Docker-Content-Digest`. Then sends `GET`, and computes the digest.
+    async fn digest_on(
+        &self,
+        repository: &Repository,
+        tag: &str,
+        context: &Context<'_>,
+    ) -> Result<Digest, Error> {
+        let path = format!("manifests/{tag}");
+        let what = format!("tag `{tag}` of `{}`", repository.name);
+        let head = self
+            .request_to(repository, &path, Method::HEAD, &what, context)
+            .await;
+        match head {
+            Ok(answer) => {
+                let header = answer.headers.get("docker-content-digest");
+                let digest = header.and_then(|header| header.to_str().ok()?.parse().ok());
+                if let Some(digest) = digest {
+                    return Ok(digest);
+                }
+            }
+            Err(error) if fails_for_every_method(&error) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "the registry refuses HEAD; GET is tried");
+            }
         }
         let answer = self
-            .request(oci, &path, Method::GET, &what, context)
+            .request_to(repository, &path, Method::GET, &what, context)
             .await?;
         Ok(Digest::of(&answer.bytes(MAX_MANIFEST_BYTES, &what).await?))
     }
+}
+
+/// Whether a request with another method would fail in the same way as a refused `HEAD`: the
+/// request was not sent, the server cannot be reached, or the server limits requests.
+fn fails_for_every_method(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<reqwest::Error>());
+    let is_unreachable = cause.is_some_and(reqwest::Error::is_connect)
+        || (error.kind() == ErrorKind::Unavailable && !error.retryable());
+    let was_not_sent = matches!(
+        error.kind(),
+        ErrorKind::InvalidConfig | ErrorKind::InvalidReference | ErrorKind::Denied
+    );
+    is_unreachable || was_not_sent || error.kind() == ErrorKind::RateLimited
 }
 
 fn verify(digest: &Digest, bytes: &[u8], what: &str) -> Result<(), Error> {

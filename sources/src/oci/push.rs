@@ -19,10 +19,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::OciSource;
 use super::manifest::OCI_MANIFEST;
 use super::repository::Repository;
 use super::select::{CNCF_CONFIG, CNCF_MODULE};
+use super::{OciSource, fails_for_every_method};
 use crate::reference::OciReference;
 use crate::source::Context;
 use crate::{Digest, Error, ErrorKind};
@@ -109,7 +109,7 @@ impl OciSource {
         publication: &Publication,
         context: &Context<'_>,
     ) -> Result<Digest, Error> {
-        let repository = Repository::of(oci);
+        let repository = &Repository::of(oci);
         let module = Blob::new(CNCF_MODULE, &publication.module);
         let config = publication.config(&module.digest);
         let config = Blob::new(CNCF_CONFIG, &config);
@@ -132,7 +132,7 @@ impl OciSource {
 
     async fn push_blob(
         &self,
-        repository: Repository<'_>,
+        repository: &Repository,
         blob: &Blob<'_>,
         what: &str,
         context: &Context<'_>,
@@ -145,8 +145,9 @@ impl OciSource {
         };
         match self.send(repository, &exists, &what, context).await {
             Ok(_) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) if fails_for_every_method(&error) => return Err(error),
+            // The registry does not have the blob, or refuses `HEAD`. The upload shows which.
+            Err(error) => tracing::debug!(%error, "the blob is uploaded"),
         }
         let start = Request::post(
             repository.url("blobs/uploads/", context)?,
@@ -155,7 +156,7 @@ impl OciSource {
         );
         let answer = self.send(repository, &start, &what, context).await?;
         let malformed = || {
-            let registry = repository.registry;
+            let registry = &repository.registry;
             Error::new(
                 ErrorKind::Protocol,
                 format!("registry `{registry}` sends no usable `Location` for an upload"),

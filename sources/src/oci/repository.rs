@@ -7,23 +7,44 @@ use crate::source::Context;
 use crate::{Error, ErrorKind};
 
 /// The repository of a request, on one registry or mirror.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Repository<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Repository {
     /// The host and port of the registry.
-    pub(super) registry: &'a str,
+    pub(super) registry: String,
     /// The name of the repository, `library/alpine`.
-    pub(super) name: &'a str,
+    pub(super) name: String,
 }
 
-impl<'a> Repository<'a> {
-    pub(super) fn of(oci: &'a OciReference) -> Self {
+impl Repository {
+    /// The repository on the registry itself.
+    pub(super) fn of(oci: &OciReference) -> Self {
         Self {
-            registry: oci.registry(),
-            name: oci.repository(),
+            registry: oci.registry().to_owned(),
+            name: oci.repository().to_owned(),
         }
     }
 
-    pub(super) fn url(self, path: &str, context: &Context<'_>) -> Result<Url, Error> {
+    /// The repository on a mirror, `host[:port][/path]`. The path of the mirror comes before the
+    /// name: `harbor.example/proxy` has `library/alpine` as `proxy/library/alpine`.
+    pub(super) fn on_mirror(mirror: &str, oci: &OciReference) -> Self {
+        let (registry, path) = mirror.split_once('/').unwrap_or((mirror, ""));
+        let name = match path {
+            "" => oci.repository().to_owned(),
+            path => format!("{path}/{}", oci.repository()),
+        };
+        Self {
+            registry: registry.to_owned(),
+            name,
+        }
+    }
+
+    /// `host[:port]/name`, for the choice of credentials.
+    pub(super) fn target(&self) -> String {
+        format!("{}/{}", self.registry, self.name)
+    }
+
+    /// The URL of content in the repository.
+    pub(super) fn url(&self, path: &str, context: &Context<'_>) -> Result<Url, Error> {
         let Self { registry, name } = self;
         let scheme = context.http.scheme(registry);
         Url::parse(&format!("{scheme}://{registry}/v2/{name}/{path}")).map_err(|error| {

@@ -1,9 +1,12 @@
 //! Requests to a registry and its mirrors. Each request tries the matching credentials in order.
 
+use std::future::Future;
+
 use net::{Request, Response};
 use reqwest::Method;
 
 use super::OciSource;
+use super::auth::{Client, is_challenge};
 use super::manifest::MANIFEST_TYPES;
 use super::repository::Repository;
 use crate::credentials::Candidate;
@@ -12,6 +15,10 @@ use crate::reference::OciReference;
 use crate::source::Context;
 use crate::{Error, ErrorKind};
 
+/// How often one request is sent with one credential: without a token, with a token that expired,
+/// and with tokens for two different scopes.
+const MAX_ATTEMPTS: usize = 4;
+
 impl OciSource {
     /// Sends the request to each mirror in order, and then to the registry, until one succeeds.
     /// `what` names the resource in errors.
@@ -19,25 +26,30 @@ impl OciSource {
         &self,
         oci: &OciReference,
         path: &str,
-        method: Method,
         what: &str,
         context: &Context<'_>,
     ) -> Result<Response, Error> {
-        for mirror in self
-            .mirrors
-            .get(oci.host())
+        self.first_of_servers(oci, context, |repository| async move {
+            self.request_to(&repository, path, Method::GET, what, context)
+                .await
+        })
+        .await
+    }
+
+    /// Asks each mirror in order, and then the registry, until one succeeds.
+    pub(super) async fn first_of_servers<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        oci: &OciReference,
+        context: &Context<'_>,
+        ask: impl Fn(Repository) -> F,
+    ) -> Result<T, Error> {
+        let mirrors = self.mirrors.get(oci.host());
+        for mirror in mirrors
             .filter(|_| !context.skip_mirrors)
             .into_iter()
             .flatten()
         {
-            let mirrored = Repository {
-                registry: mirror,
-                name: oci.repository(),
-            };
-            match self
-                .request_from(mirrored, path, &method, what, context)
-                .await
-            {
+            match ask(Repository::on_mirror(mirror, oci)).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     tracing::info!(
@@ -48,15 +60,15 @@ impl OciSource {
                 }
             }
         }
-        self.request_from(Repository::of(oci), path, &method, what, context)
-            .await
+        ask(Repository::of(oci)).await
     }
 
-    async fn request_from(
+    /// Sends the request to one server.
+    pub(super) async fn request_to(
         &self,
-        repository: Repository<'_>,
+        repository: &Repository,
         path: &str,
-        method: &Method,
+        method: Method,
         what: &str,
         context: &Context<'_>,
     ) -> Result<Response, Error> {
@@ -67,7 +79,7 @@ impl OciSource {
             Vec::new()
         };
         let request = Request {
-            method: method.clone(),
+            method,
             accept,
             ..Request::get(url)
         };
@@ -80,13 +92,12 @@ impl OciSource {
     /// repository would hide a wrong password.
     pub(super) async fn send(
         &self,
-        repository: Repository<'_>,
+        repository: &Repository,
         request: &Request,
         what: &str,
         context: &Context<'_>,
     ) -> Result<Response, Error> {
-        let Repository { registry, name } = repository;
-        let mut candidates = context.candidates(&format!("{registry}/{name}"));
+        let mut candidates = context.candidates(&repository.target());
         candidates.truncate(MAX_CANDIDATES);
         let attempts = if candidates.is_empty() {
             vec![None]
@@ -114,43 +125,48 @@ impl OciSource {
             Some(answer) => preemptive::refused(&answer, what, &candidates, self.hint),
             None => Error::new(
                 ErrorKind::Protocol,
-                format!("no request for {what} was sent to registry `{registry}`"),
+                format!(
+                    "no request for {what} was sent to registry `{}`",
+                    repository.registry
+                ),
             ),
         })
     }
 
-    /// Sends the request with one credential, or without. On 401, obtains the `Authorization`
-    /// header that the challenge asks for, and sends the request once more.
+    /// Sends the request with one credential, or without. On a challenge, obtains the
+    /// `Authorization` header that the challenge asks for, and sends the request again.
     async fn request_as(
         &self,
-        repository: Repository<'_>,
+        repository: &Repository,
         request: &Request,
         candidate: Option<&Candidate>,
         context: &Context<'_>,
     ) -> Result<Response, Error> {
-        let known = self.headers.known(repository, candidate)?;
-        let answer = context
-            .http
-            .send(&Request {
-                authorization: known,
+        let client = Client {
+            repository,
+            candidate,
+            context,
+        };
+        let mut sent = self.headers.known(client)?;
+        let mut attempts = 0;
+        loop {
+            let request = Request {
+                authorization: sent.as_ref().map(|sent| sent.header.clone()),
                 ..request.clone()
-            })
-            .await?;
-        if answer.status.as_u16() != 401 {
-            return Ok(answer);
+            };
+            let answer = context.http.send(&request).await?;
+            attempts += 1;
+            if attempts == MAX_ATTEMPTS || !is_challenge(answer.status, &answer.headers) {
+                return Ok(answer);
+            }
+            let next = self
+                .headers
+                .obtain(client, &answer.headers, sent.as_ref())
+                .await?;
+            if next.is_none() {
+                return Ok(answer);
+            }
+            sent = next;
         }
-        self.headers.forget(repository, candidate);
-        let obtained = self
-            .headers
-            .obtain(repository, candidate, &answer.headers, context)
-            .await?;
-        let Some(header) = obtained else {
-            return Ok(answer);
-        };
-        let request = Request {
-            authorization: Some(header),
-            ..request.clone()
-        };
-        Ok(context.http.send(&request).await?)
     }
 }

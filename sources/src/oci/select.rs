@@ -14,7 +14,7 @@ use crate::package::is_module_name;
 use crate::reference::Select;
 use crate::{Error, ErrorKind};
 
-use super::manifest::{Descriptor, Manifest};
+use super::manifest::{Descriptor, INDEX_TYPES, Manifest};
 
 /// Media types of layers that are a module, without the suffix for the compression.
 const MODULE_TYPES: [&str; 6] = [
@@ -49,8 +49,18 @@ pub(super) enum Choice {
     Spin(Descriptor),
 }
 
-/// Chooses the manifest of an index that is for WebAssembly.
-pub(super) fn child(children: &[Descriptor]) -> Result<&Descriptor, Error> {
+/// The result of a search in the entries of an index.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Child<'a> {
+    /// This entry is for WebAssembly.
+    Chosen(&'a Descriptor),
+    /// No entry is known to be for WebAssembly. These indexes among the entries name no platform,
+    /// so their own entries must be searched.
+    Indexes(Vec<&'a Descriptor>),
+}
+
+/// Chooses the entry of an index that is for WebAssembly: a manifest or another index.
+pub(super) fn child(children: &[Descriptor]) -> Result<Child<'_>, Error> {
     let real: Vec<&Descriptor> = children
         .iter()
         .filter(|child| !is_attestation(child))
@@ -62,7 +72,7 @@ pub(super) fn child(children: &[Descriptor]) -> Result<&Descriptor, Error> {
             })
         });
         match (fitting.next(), fitting.next()) {
-            (Some(child), None) => return Ok(child),
+            (Some(child), None) => return Ok(Child::Chosen(child)),
             (Some(_), Some(_)) => {
                 return Err(ambiguous(
                     &format!("the index has several manifests for `{os}`"),
@@ -72,9 +82,24 @@ pub(super) fn child(children: &[Descriptor]) -> Result<&Descriptor, Error> {
             (None, _) => {}
         }
     }
-    if let [only] = real.as_slice() {
+    let has_no_platform = |child: &&Descriptor| {
+        let platform = child.platform.as_ref();
+        platform.is_none_or(|platform| platform.os.is_empty() && platform.architecture.is_empty())
+    };
+    let unlabelled: Vec<&Descriptor> = real.iter().copied().filter(has_no_platform).collect();
+    let is_index = |child: &&Descriptor| INDEX_TYPES.contains(&&*child.media_type);
+    let indexes: Vec<&Descriptor> = unlabelled.iter().copied().filter(is_index).collect();
+    match (indexes.as_slice(), unlabelled.as_slice(), real.as_slice()) {
+        ([_, ..], _, _) => return Ok(Child::Indexes(indexes)),
         // The platform in the index is ignored: the only manifest may be labelled wrongly.
-        return Ok(only);
+        ([], [only], _) | ([], _, [only]) => return Ok(Child::Chosen(only)),
+        ([], _, []) => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the index has no manifests",
+            ));
+        }
+        _ => {}
     }
     let platform = |child: &&Descriptor| match &child.platform {
         Some(platform) => format!("{}/{}", platform.os, platform.architecture),
@@ -358,13 +383,16 @@ mod tests {
         let attestation = for_platform("unknown", "unknown");
         assert_eq!(
             child(&[linux.clone(), p1.clone(), p2.clone(), attestation.clone()]).unwrap(),
-            &p2
+            Child::Chosen(&p2)
         );
         let old = for_platform("wasi", "wasm32");
-        assert_eq!(child(&[linux.clone(), old.clone()]).unwrap(), &old);
+        assert_eq!(
+            child(&[linux.clone(), old.clone()]).unwrap(),
+            Child::Chosen(&old)
+        );
         assert_eq!(
             child(&[linux.clone(), attestation]).unwrap(),
-            &linux,
+            Child::Chosen(&linux),
             "the only manifest is chosen although its platform is wrong"
         );
         let error = child(&[linux.clone(), for_platform("linux", "arm64")]).unwrap_err();
@@ -379,5 +407,39 @@ mod tests {
             ErrorKind::Ambiguous
         );
         assert_eq!(child(&[]).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn indexes_and_manifests_without_a_platform_are_considered() {
+        let linux = for_platform("linux", "amd64");
+        let wasm = for_platform("wasip1", "wasm");
+        let index = blob(INDEX_TYPES[0], None);
+        let list = blob(INDEX_TYPES[1], None);
+        let children = [linux.clone(), index.clone(), list.clone()];
+        assert_eq!(
+            child(&children).unwrap(),
+            Child::Indexes(vec![&index, &list])
+        );
+        assert_eq!(
+            child(&[index.clone(), wasm.clone()]).unwrap(),
+            Child::Chosen(&wasm),
+            "an entry for WebAssembly comes first"
+        );
+        let nested = Descriptor {
+            media_type: INDEX_TYPES[0].to_owned(),
+            ..wasm
+        };
+        assert_eq!(
+            child(&[index, nested.clone()]).unwrap(),
+            Child::Chosen(&nested)
+        );
+        let plain = blob("application/vnd.oci.image.manifest.v1+json", None);
+        assert_eq!(
+            child(&[linux.clone(), plain.clone()]).unwrap(),
+            Child::Chosen(&plain),
+            "the only manifest without a platform"
+        );
+        let other = blob("x", None);
+        assert!(child(&[linux, plain, other]).is_err());
     }
 }

@@ -1,15 +1,15 @@
-//! The list of a repository's tags (`tags/list` of the distribution specification), page by page.
+//! The list of a repository's tags (`tags/list` of the distribution specification).
 
-use reqwest::Method;
 use serde::Deserialize;
 
-use super::{MAX_MANIFEST_BYTES, OciSource};
+use super::OciSource;
+use super::repository::Repository;
 use crate::reference::OciReference;
 use crate::source::Context;
 use crate::{Error, ErrorKind};
 
+/// The requested number of tags in one page. Registries may send fewer.
 const TAGS_IN_PAGE: usize = 1000;
-const MAX_TAG_PAGES: usize = 20;
 
 /// One page of the list.
 #[derive(Deserialize)]
@@ -24,41 +24,33 @@ impl OciSource {
         oci: &OciReference,
         context: &Context<'_>,
     ) -> Result<Vec<String>, Error> {
-        let what = format!("list of tags of `{}`", oci.repository());
+        self.first_of_servers(oci, context, |repository| async move {
+            self.tags_of(&repository, context).await
+        })
+        .await
+    }
+
+    async fn tags_of(
+        &self,
+        repository: &Repository,
+        context: &Context<'_>,
+    ) -> Result<Vec<String>, Error> {
+        let what = format!("list of tags of `{}`", repository.name);
+        let path = format!("tags/list?n={TAGS_IN_PAGE}");
+        let pages = match self.pages(repository, &path, &what, context).await {
+            // A few registries refuse a page of this size.
+            Err(error) if error.kind() == ErrorKind::Protocol => {
+                self.pages(repository, "tags/list", &what, context).await
+            }
+            pages => pages,
+        };
         let mut tags = Vec::new();
-        let mut last = String::new();
-        for _ in 0..MAX_TAG_PAGES {
-            let path = match last.as_str() {
-                "" => format!("tags/list?n={TAGS_IN_PAGE}"),
-                last => format!("tags/list?n={TAGS_IN_PAGE}&last={last}"),
-            };
-            let answer = self
-                .request(oci, &path, Method::GET, &what, context)
-                .await?;
-            let more = answer.headers.contains_key(reqwest::header::LINK);
-            let bytes = answer.bytes(MAX_MANIFEST_BYTES, &what).await?;
-            let page: Tags = serde_json::from_slice(&bytes).map_err(|error| {
+        for page in pages? {
+            let page: Tags = serde_json::from_slice(&page).map_err(|error| {
                 Error::new(ErrorKind::Protocol, format!("the {what} is malformed")).caused_by(error)
             })?;
-            let page = page.tags.unwrap_or_default();
-            // Tags have only letters, digits, `_`, `.` and `-`, which need no escaping in a URL.
-            let next = page
-                .last()
-                .filter(|tag| {
-                    tag.chars()
-                        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-                })
-                .cloned();
-            tags.extend(page);
-            match next {
-                Some(next) if more && next != last => last = next,
-                _ => return Ok(tags),
-            }
+            tags.extend(page.tags.unwrap_or_default());
         }
-        Err(Error::new(
-            ErrorKind::TooLarge,
-            format!("the {what} has more than {MAX_TAG_PAGES} pages"),
-        )
-        .with_hint("name a version in the reference"))
+        Ok(tags)
     }
 }

@@ -29,7 +29,8 @@ impl Endpoint {
 
     /// The URL of the API. `path` is the path if the text has none.
     pub(crate) fn url(&self, path: &str, http: &Http) -> Result<Url, Error> {
-        let scheme = http.scheme(self.0.split('/').next().unwrap_or_default());
+        let host = self.0.split('/').next().unwrap_or_default();
+        let scheme = http.scheme(host);
         let mut url = parse(&self.0, scheme)?;
         if url.path() == "/" {
             url.set_path(path);

@@ -278,6 +278,18 @@ mod tests {
                 "acme/resize",
                 Some("2"),
             ),
+            (
+                "oci://[::1]:5000/team/tool:1.0",
+                "[::1]:5000",
+                "team/tool",
+                Some("1.0"),
+            ),
+            (
+                "[2001:DB8:0:0::A]:443/tool",
+                "[2001:db8::a]",
+                "tool",
+                Some("latest"),
+            ),
         ];
         for (text, registry, repository, tag) in cases {
             let reference = oci(text);
@@ -308,6 +320,9 @@ mod tests {
         let texts = [
             "oci://ghcr.io/a/b:1".to_owned(),
             format!("oci://ghcr.io/a/b@{DIGEST}"),
+            format!("oci://[::1]:5000/team/tool@{DIGEST}"),
+            format!("oci://[fd00::1]/tool:1@{DIGEST}#layer=0"),
+            "https://[::1]:8443/m.wasm".to_owned(),
             "oci://ghcr.io/a/b:1#path=%2Fapp%2Fa+b.wasm".to_owned(),
             format!("oci://ghcr.io/a/b:1#layer=sha256%3A{}", &DIGEST[7..]),
             format!("https://example.com/m.wasm?x=1#sha256={}", &DIGEST[7..]),
@@ -372,6 +387,24 @@ mod tests {
     }
 
     #[test]
+    fn the_mistake_in_an_ipv6_address_is_named() {
+        for (text, expected) in [
+            ("oci://::1/team/tool:1", "must be in brackets"),
+            ("::1:5000/team/tool:1", "must be in brackets"),
+            ("oci://[fe80::1%25eth0]:5000/tool:1", "must not have a zone"),
+            ("fe80::1%eth0/tool:1", "must not have a zone"),
+            ("[::1]:x/tool:1", "its port must be a number"),
+            ("oci://[::1]:5000", "the repository is missing"),
+            ("[::1]:5000", "the repository is missing"),
+            ("[::1]/Tool:1", "must be in lower case"),
+            ("[::1]:5000/tool@sha256:00", "needs 64 hex digits"),
+        ] {
+            let error = text.parse::<Reference>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn passwords_are_not_shown() {
         for text in [
             "ftp://u:hunter2@h/x",
@@ -395,6 +428,8 @@ mod tests {
             ("10.1/acme/x:1", "oci://10.0.0.1/acme/x:1"),
             ("0x7f.1:5000/x:1", "oci://127.0.0.1:5000/x:1"),
             ("10.0.0.010/x:1", "oci://10.0.0.8/x:1"),
+            ("[0::0:1]:443/x:1", "oci://[::1]/x:1"),
+            ("[::ffff:10.0.0.1]:080/x:1", "oci://[::ffff:a00:1]:80/x:1"),
         ] {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), one);
         }

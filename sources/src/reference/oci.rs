@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use oci_spec::distribution::Reference as OciName;
+use net::{Authority, AuthorityError};
+use oci_spec::distribution::{ParseError, Reference as OciName};
 use url::form_urlencoded;
 
 use super::kind::{ReferenceKind, Syntax, last_segment};
@@ -64,6 +65,66 @@ fn digest_error(text: &str) -> Option<ParseDigestError> {
     }
 }
 
+/// Reads a name as Docker does. A host in brackets is an IPv6 address, which the parser of the
+/// library does not know.
+fn parse_name(text: &str) -> Result<OciName, ParseError> {
+    let Some((host, rest)) = text
+        .split_once('/')
+        .filter(|(host, _)| host.starts_with('['))
+    else {
+        return text.parse();
+    };
+    let name: OciName = format!("localhost/{rest}").parse()?;
+    let registry = host.to_owned();
+    let repository = name.repository().to_owned();
+    Ok(match (name.tag(), name.digest()) {
+        (Some(tag), Some(digest)) => {
+            OciName::with_tag_and_digest(registry, repository, tag.to_owned(), digest.to_owned())
+        }
+        (None, Some(digest)) => OciName::with_digest(registry, repository, digest.to_owned()),
+        (tag, None) => OciName::with_tag(registry, repository, tag.unwrap_or("latest").to_owned()),
+    })
+}
+
+/// The error for a text that is not the name of a module in a registry.
+fn malformed(text: &str, error: ParseError) -> Error {
+    if let Some(error) = digest_error(text) {
+        return invalid_digest(text, error);
+    }
+    if text.starts_with(['.', '/']) {
+        return invalid(
+            text,
+            "the path of a file must be absolute and start with `file://`",
+        )
+        .with_hint("write it like `file:///modules/resize.wasm`");
+    }
+    let repository = text.split_once('/').map_or("", |(_, path)| {
+        path.split([':', '@']).next().unwrap_or(path)
+    });
+    let why = match repository.chars().any(char::is_uppercase) {
+        true => "repository names must be in lower case",
+        false => "it must look like `ghcr.io/acme/resize:1.4.0`",
+    };
+    invalid(text, why).caused_by(error)
+}
+
+/// Checks the host before the first slash, if it is an IPv6 address.
+fn check_address(text: &str) -> Result<(), Error> {
+    let host = text.split(['/', '@']).next().unwrap_or_default();
+    match host.parse::<Authority>() {
+        Err(error @ (AuthorityError::Brackets | AuthorityError::Zone)) => {
+            Err(invalid(text, &error.to_string()).caused_by(error))
+        }
+        Err(error) if host.starts_with('[') => {
+            Err(invalid(text, &error.to_string()).caused_by(error))
+        }
+        Ok(_) if host.starts_with('[') && !text.contains('/') => {
+            Err(invalid(text, "the repository is missing"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl OciReference {
     pub(super) const SYNTAX: Syntax = Syntax {
         prefixes: &["oci://"],
@@ -82,7 +143,7 @@ impl OciReference {
         }
         let host = name.split(':').next().unwrap_or_default();
         // Without this check, a registry alone would be read as a repository of Docker Hub.
-        if !name.contains('/') && host.contains('.') {
+        if !name.contains('/') && (host.contains('.') || name.starts_with('[')) {
             return Err(invalid(
                 text,
                 "the repository is missing, `oci://HOST/REPOSITORY:TAG`",
@@ -106,35 +167,14 @@ impl OciReference {
             }
             None => (text, None),
         };
+        check_address(text)?;
         let text = &canonical_host(text);
         // Registries compare digests as text, so the digits are written in lower case.
         let lowered = text
             .split_once('@')
             .map(|(name, digest)| format!("{name}@{}", digest.to_ascii_lowercase()));
-        let name: OciName = lowered
-            .as_deref()
-            .unwrap_or(text)
-            .parse()
-            .map_err(|error| {
-                if let Some(error) = digest_error(text) {
-                    return invalid_digest(text, error);
-                }
-                if text.starts_with(['.', '/']) {
-                    return invalid(
-                        text,
-                        "the path of a file must be absolute and start with `file://`",
-                    )
-                    .with_hint("write it like `file:///modules/resize.wasm`");
-                }
-                let repository = text.split_once('/').map_or("", |(_, path)| {
-                    path.split([':', '@']).next().unwrap_or(path)
-                });
-                let why = match repository.chars().any(char::is_uppercase) {
-                    true => "repository names must be in lower case",
-                    false => "it must look like `ghcr.io/acme/resize:1.4.0`",
-                };
-                invalid(text, why).caused_by(error)
-            })?;
+        let name = lowered.as_deref().unwrap_or(text);
+        let name = parse_name(name).map_err(|error| malformed(text, error))?;
         // The parser reads `Upper/a` as a repository of Docker Hub with an upper-case name.
         if name.repository().chars().any(char::is_uppercase) {
             return Err(invalid(text, "repository names must be in lower case"));
@@ -256,12 +296,18 @@ fn check_pattern(pattern: &Pattern<'_>) -> Result<(), PatternError> {
     let Some(name) = pattern.start.strip_prefix("oci://") else {
         return Ok(());
     };
+    let host = name.split('/').next().unwrap_or_default();
+    if host.starts_with('[')
+        && (pattern.is_whole() || name.contains('/'))
+        && let Err(error) = host.parse::<Authority>()
+    {
+        return Err(pattern.error(error.to_string()));
+    }
     let canonical = canonical_host(name);
     if canonical != name {
         let rest = pattern.rest();
         return Err(pattern.error(format!("write this registry as `oci://{canonical}{rest}`")));
     }
-    let host = name.split('/').next().unwrap_or_default();
     let is_host = host.contains(['.', ':']) || host == "localhost";
     if !is_host && (name.contains('/') || pattern.is_whole()) && !host.is_empty() {
         return Err(pattern.error("write references to Docker Hub as `oci://docker.io/…`"));
@@ -283,7 +329,8 @@ pub fn canonical_registry(registry: &str) -> String {
 }
 
 /// The text with the canonical form of its host, so that rules and credentials apply to all
-/// spellings of a registry: lower case, without the port of HTTPS, and `docker.io` for Docker Hub.
+/// spellings of a registry: lower case, IP addresses in their usual form, without the port of
+/// HTTPS, and `docker.io` for Docker Hub.
 fn canonical_host(text: &str) -> String {
     let Some((host, rest)) = text.split_once('/') else {
         return text.to_owned();
@@ -291,36 +338,16 @@ fn canonical_host(text: &str) -> String {
     if !host.contains(['.', ':']) && !host.eq_ignore_ascii_case("localhost") {
         return text.to_owned();
     }
-    let host = host.to_ascii_lowercase();
-    // `0443` and `443` are the same port. The port of HTTPS is the default and left out.
-    let host = match host.rsplit_once(':') {
-        Some((name, port)) => match port.parse::<u16>() {
-            Ok(443) => name.to_owned(),
-            Ok(port) => format!("{name}:{port}"),
-            Err(_) => host,
-        },
-        None => host,
+    let Ok(authority) = host.parse::<Authority>() else {
+        return format!("{}/{rest}", host.to_ascii_lowercase());
     };
-    // An IPv4 address has many spellings: `127.0.0.1` is also `0x7f.1`.
-    let host = match host.rsplit_once(':') {
-        Some((name, port)) if !host.ends_with(']') => format!("{}:{port}", canonical_address(name)),
-        _ => canonical_address(&host),
-    };
-    let host = host.as_str();
-    let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") {
-        "docker.io"
-    } else {
-        host
+    // Port 443 is the default port of HTTPS.
+    let host = authority.without_https_port().to_string();
+    let host = match host.as_str() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
     };
     format!("{host}/{rest}")
-}
-
-/// The host. An IPv4 address is written in its usual form: `127.0.0.1` for `0x7f.1`.
-fn canonical_address(host: &str) -> String {
-    match url::Host::parse(host) {
-        Ok(url::Host::Ipv4(address)) => address.to_string(),
-        _ => host.to_owned(),
-    }
 }
 
 impl fmt::Display for OciReference {

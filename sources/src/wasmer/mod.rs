@@ -58,8 +58,7 @@ pub struct WasmerSource {
 #[derive(Deserialize)]
 struct Answer {
     data: Option<Data>,
-    #[serde(default)]
-    errors: Vec<GraphQlError>,
+    errors: Option<Vec<GraphQlError>>,
 }
 
 #[derive(Deserialize)]
@@ -70,16 +69,14 @@ struct Data {
 
 #[derive(Deserialize)]
 struct GraphQlError {
-    #[serde(default)]
-    message: String,
+    message: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PackageVersion {
     version: String,
-    #[serde(default)]
-    is_archived: bool,
+    is_archived: Option<bool>,
     v3: Option<Distribution>,
     v2: Option<Distribution>,
 }
@@ -169,11 +166,12 @@ impl WasmerSource {
             .caused_by(error)
         })?;
         let found = answer.data.and_then(|data| data.get_package_version);
-        match (found, answer.errors.first()) {
+        let errors = answer.errors.unwrap_or_default();
+        match (found, errors.first()) {
             (Some(found), _) => found.files(url, &what),
             (None, Some(error)) => {
-                let message: String = error
-                    .message
+                let message = error.message.as_deref().unwrap_or_default();
+                let message: String = message
                     .chars()
                     .filter(|c| !c.is_control())
                     .take(200)
@@ -210,7 +208,7 @@ fn api(mut url: Url) -> Url {
 impl PackageVersion {
     /// Chooses the file to download: a container, or else the archive.
     fn files(self, api: Url, what: &str) -> Result<Found, Error> {
-        if self.is_archived {
+        if self.is_archived == Some(true) {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("{what} was archived by its owner"),

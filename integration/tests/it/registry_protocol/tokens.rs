@@ -1,0 +1,81 @@
+//! Answers of token servers, as lenient and as wrong as they are found.
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+
+use super::{Server, assert_error, assert_ran, challenge};
+
+/// A registry that wants the token `T`, and a token server with this answer.
+async fn start(status: u16, content_type: &'static str, answer: &'static str) -> Server {
+    let status = StatusCode::from_u16(status).unwrap();
+    Server::start(move |asked| {
+        if asked.path() == "/token" {
+            let headers = [("content-type", content_type)];
+            return Some((status, headers, answer).into_response());
+        }
+        let realm = format!("Bearer realm=\"http://{}/token\",service=\"s\"", asked.host);
+        (asked.authorization() != "Bearer T").then(|| challenge(&[realm]))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn token_answers_are_read_as_docker_and_skopeo_read_them() {
+    for answer in [
+        r#"{"token": "", "access_token": "T"}"#,
+        r#"{"token": null, "access_token": "T", "expires_in": null, "issued_at": null}"#,
+        r#"{"access_token": "T", "expires_in": 0}"#,
+        r#"{"token": "T", "expires_in": -5, "issued_at": "0001-01-01T00:00:00Z"}"#,
+        r#"{"token": "T", "expires_in": "300", "issued_at": "yesterday"}"#,
+        r#"{"token": "T", "expires_in": 1, "issued_at": "1999-01-01T00:00:00Z", "scope": [1]}"#,
+    ] {
+        for content_type in ["application/json", "text/plain", "application/octet-stream"] {
+            let registry = start(200, content_type, answer).await;
+            assert_ran(&registry.run("team/tool:1").await, answer);
+            let requests = registry.take_requests();
+            let tokens = requests.iter().filter(|one| one.contains("/token"));
+            assert_eq!(
+                tokens.count(),
+                1,
+                "one token for all requests: {requests:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_token_answer_is_named() {
+    for (status, answer, expected) in [
+        (
+            200,
+            "<html>log in</html>",
+            "sends no usable token: the answer is not JSON",
+        ),
+        (
+            200,
+            "[]",
+            "sends no usable token: the answer is not a JSON object",
+        ),
+        (
+            200,
+            r#"{"token": "", "access_token": ""}"#,
+            "sends no usable token: the answer has no `token` and no `access_token`",
+        ),
+        (
+            200,
+            r#"{"token": {"value": "T"}}"#,
+            "sends no usable token: the token is not a text",
+        ),
+        (
+            200,
+            r#"{"token": "T\nX-Other: 1"}"#,
+            "sends a token with characters that are not allowed in an HTTP header",
+        ),
+        (404, "", "has no token for `repository:team/tool:pull`"),
+        (401, "", "refuses token for `repository:team/tool:pull`"),
+    ] {
+        let registry = start(status, "application/json", answer).await;
+        let node = registry.run("team/tool:1").await;
+        assert_error(&node, expected);
+    }
+}

@@ -1,0 +1,218 @@
+//! Access tokens: the request to the token server, and its answer.
+//!
+//! The protocol is in <https://distribution.github.io/distribution/spec/auth/token/>, and for
+//! refresh tokens in <https://distribution.github.io/distribution/spec/auth/oauth/>.
+
+use std::time::Duration;
+
+use net::{Request, authority};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use url::{Url, form_urlencoded};
+
+use crate::credentials::preemptive::basic;
+use crate::credentials::{Candidate, Credential};
+use crate::source::Context;
+use crate::{Error, ErrorKind};
+
+const MAX_TOKEN_BYTES: u64 = 1 << 20;
+/// The lifetime in seconds of a token without a usable `expires_in`. The protocol defines it, and
+/// also that no token has a shorter lifetime.
+const MIN_LIFETIME: u64 = 60;
+/// A new token is obtained at least this often.
+const MAX_LIFETIME: u64 = 3600;
+/// Seconds before its expiry in which a token is not used: it could expire in transit.
+const MARGIN: u64 = 5;
+const CLIENT_ID: &str = "wasm-workflow-executor";
+
+/// An access token of a token server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) value: String,
+    pub(super) lifetime: Duration,
+}
+
+/// Fetches an access token for the scopes from the token server at `realm`. `None` if the token
+/// server rejects the credential.
+pub(super) async fn fetch(
+    realm: Url,
+    service: Option<&str>,
+    scopes: &[String],
+    candidate: Option<&Candidate>,
+    context: &Context<'_>,
+) -> Result<Option<Token>, Error> {
+    let server = authority(&realm);
+    let request = request(realm, service, scopes, candidate);
+    let answer = context.http.send(&request).await?;
+    match answer.status.as_u16() {
+        200..=299 => {}
+        400 | 401 | 403 if candidate.is_some() => return Ok(None),
+        _ => {
+            let scopes = scopes.join(" ");
+            return Err(answer.error(&format!("token for `{scopes}`")).into());
+        }
+    }
+    let bytes = answer
+        .bytes(MAX_TOKEN_BYTES, "the answer of the token server")
+        .await?;
+    parse(&bytes).map(Some).map_err(|why| {
+        let message = format!("the token server `{server}` sends no usable token: {why}");
+        Error::new(ErrorKind::Protocol, message)
+    })
+}
+
+/// The request for an access token: `POST` with a refresh token, `GET` otherwise.
+fn request(
+    mut realm: Url,
+    service: Option<&str>,
+    scopes: &[String],
+    candidate: Option<&Candidate>,
+) -> Request {
+    if let Some(Candidate {
+        credential: Credential::Identity(token),
+        ..
+    }) = candidate
+    {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "refresh_token")
+            .append_pair("refresh_token", token.expose_secret())
+            .append_pair("client_id", CLIENT_ID)
+            // OAuth 2 separates scopes with spaces (RFC 6749, section 3.3).
+            .append_pair("scope", &scopes.join(" "));
+        if let Some(service) = service {
+            form.append_pair("service", service);
+        }
+        return Request::post(
+            realm,
+            "application/x-www-form-urlencoded",
+            form.finish().into(),
+        );
+    }
+    {
+        let mut query = realm.query_pairs_mut();
+        if let Some(service) = service {
+            query.append_pair("service", service);
+        }
+        for scope in scopes {
+            query.append_pair("scope", scope);
+        }
+    }
+    Request {
+        authorization: candidate.and_then(basic),
+        refuse_redirects: true,
+        ..Request::get(realm)
+    }
+}
+
+/// Reads the answer of a token server as leniently as Docker and skopeo. The error says what is
+/// wrong with the answer.
+fn parse(bytes: &[u8]) -> Result<Token, String> {
+    let answer: Value =
+        serde_json::from_slice(bytes).map_err(|_| "the answer is not JSON".to_owned())?;
+    let Value::Object(fields) = answer else {
+        return Err("the answer is not a JSON object".to_owned());
+    };
+    // `access_token` is the name in OAuth 2. A server may send both fields, and leave one empty.
+    let token = ["token", "access_token"]
+        .into_iter()
+        .filter_map(|name| fields.get(name))
+        .find(|value| !matches!(value, Value::Null) && value.as_str() != Some(""));
+    let value = match token {
+        Some(Value::String(value)) => value.clone(),
+        Some(_) => return Err("the token is not a text".to_owned()),
+        None => return Err("the answer has no `token` and no `access_token`".to_owned()),
+    };
+    // `issued_at` is ignored: the clock of the token server may differ from the own clock.
+    let seconds = lifetime(fields.get("expires_in"));
+    Ok(Token {
+        value,
+        lifetime: Duration::from_secs(seconds - MARGIN),
+    })
+}
+
+/// The lifetime in seconds. A missing, malformed or too small value is [`MIN_LIFETIME`].
+fn lifetime(expires_in: Option<&Value>) -> u64 {
+    let seconds = match expires_in {
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let seconds = Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default();
+    seconds.as_secs().clamp(MIN_LIFETIME, MAX_LIFETIME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_answers_are_read_leniently() {
+        for (answer, token, seconds) in [
+            (r#"{"token": "T"}"#, "T", 55),
+            (r#"{"access_token": "T", "expires_in": 300}"#, "T", 295),
+            (r#"{"token": "", "access_token": "T"}"#, "T", 55),
+            (r#"{"token": null, "access_token": "T"}"#, "T", 55),
+            (r#"{"token": "T", "access_token": ""}"#, "T", 55),
+            (r#"{"token": "T", "access_token": "U"}"#, "T", 55),
+            (r#"{"token": "T", "expires_in": 0}"#, "T", 55),
+            (r#"{"token": "T", "expires_in": 1}"#, "T", 55),
+            (r#"{"token": "T", "expires_in": -1}"#, "T", 55),
+            (r#"{"token": "T", "expires_in": null}"#, "T", 55),
+            (r#"{"token": "T", "expires_in": "300"}"#, "T", 295),
+            (r#"{"token": "T", "expires_in": "soon"}"#, "T", 55),
+            (r#"{"token": "T", "expires_in": 300.5}"#, "T", 295),
+            (r#"{"token": "T", "expires_in": 1e99}"#, "T", 55),
+            (r#"{"token": "T", "expires_in": 864000}"#, "T", 3595),
+            (
+                r#"{"token": "T", "issued_at": "yesterday", "refresh_token": 5, "x": {}}"#,
+                "T",
+                55,
+            ),
+        ] {
+            let expected = Token {
+                value: token.to_owned(),
+                lifetime: Duration::from_secs(seconds),
+            };
+            assert_eq!(parse(answer.as_bytes()), Ok(expected), "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_mistake_in_a_token_answer_is_named() {
+        for (answer, expected) in [
+            ("", "is not JSON"),
+            ("<html>", "is not JSON"),
+            ("\"T\"", "is not a JSON object"),
+            ("{}", "has no `token` and no `access_token`"),
+            (
+                r#"{"token": "", "access_token": null}"#,
+                "has no `token` and no `access_token`",
+            ),
+            (r#"{"token": 5}"#, "is not a text"),
+        ] {
+            let error = parse(answer.as_bytes()).unwrap_err();
+            assert!(error.contains(expected), "{answer}: {error}");
+        }
+    }
+
+    #[test]
+    fn each_scope_is_a_parameter_of_its_own() {
+        let realm: Url = "https://r.example/token?account=a".parse().unwrap();
+        let scopes = ["repository:a:pull".to_owned(), "aws".to_owned()];
+        let get = request(realm.clone(), Some("s p"), &scopes, None);
+        assert_eq!(
+            get.url.query(),
+            Some("account=a&service=s+p&scope=repository%3Aa%3Apull&scope=aws")
+        );
+        let candidate = Candidate {
+            credential: Credential::Identity("r".into()),
+            origin: "here".to_owned(),
+        };
+        let post = request(realm, None, &scopes, Some(&candidate));
+        let form = post.content.unwrap().bytes;
+        assert_eq!(
+            form,
+            "grant_type=refresh_token&refresh_token=r&client_id=wasm-workflow-executor&scope=repository%3Aa%3Apull+aws"
+        );
+    }
+}

@@ -1,0 +1,266 @@
+//! The formats of signatures, and their verification with the key of a signer.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::Digest;
+use crate::oci::manifest::Descriptor;
+use crate::signer::{PublicKey, Signer};
+
+/// The media type of a payload of the older layout.
+pub(super) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// The beginning of the media types of bundles.
+pub(super) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+/// The predicate type of signatures. Attestations have other predicate types.
+pub(super) const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
+
+/// The payload of the older layout: "simple signing".
+#[derive(Deserialize)]
+struct SimpleSigning {
+    critical: Critical,
+}
+
+#[derive(Deserialize)]
+struct Critical {
+    image: CriticalImage,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct CriticalImage {
+    #[serde(rename = "docker-manifest-digest")]
+    digest: String,
+}
+
+/// A Sigstore bundle. Only the fields that a verification with a public key needs.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bundle {
+    dsse_envelope: Option<Envelope>,
+}
+
+/// A DSSE envelope (<https://github.com/secure-systems-lab/dsse/blob/master/envelope.md>).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<EnvelopeSignature>,
+}
+
+impl Envelope {
+    fn is_signed_with(&self, key: &PublicKey, payload: &[u8]) -> bool {
+        let kind = &self.payload_type;
+        let message = [
+            format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).as_bytes(),
+            payload,
+        ]
+        .concat();
+        let mut signatures = self
+            .signatures
+            .iter()
+            .filter_map(|signature| STANDARD.decode(&signature.sig).ok());
+        signatures.any(|signature| key.signed(&message, &signature))
+    }
+}
+
+#[derive(Deserialize)]
+struct EnvelopeSignature {
+    sig: String,
+}
+
+/// An in-toto statement
+/// (<https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    predicate_type: String,
+    subject: Vec<Subject>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    digest: SubjectDigest,
+}
+
+#[derive(Deserialize)]
+struct SubjectDigest {
+    sha256: Option<String>,
+}
+
+/// Whether one of the signers signed `artifact` with this layer of the older layout.
+pub(super) fn is_signed_simply(
+    payload: &Bytes,
+    layer: &Descriptor,
+    artifact: &Digest,
+    signers: &[Signer],
+) -> bool {
+    let signature = layer
+        .annotations
+        .get(SIGNATURE)
+        .and_then(|text| STANDARD.decode(text).ok());
+    let Some(signature) = signature else {
+        return false;
+    };
+    let Ok(signed) = serde_json::from_slice::<SimpleSigning>(payload) else {
+        return false;
+    };
+    let Critical { image, kind } = signed.critical;
+    kind == "cosign container image signature"
+        && image.digest == artifact.to_string()
+        && signers
+            .iter()
+            .any(|signer| signer.signed(payload, &signature))
+}
+
+/// Whether one of the signers signed `artifact` with this bundle.
+pub(super) fn is_signed_in_bundle(bytes: &Bytes, artifact: &Digest, signers: &[Signer]) -> bool {
+    let Ok(Bundle {
+        dsse_envelope: Some(envelope),
+    }) = serde_json::from_slice(bytes)
+    else {
+        return false;
+    };
+    let Ok(payload) = STANDARD.decode(&envelope.payload) else {
+        return false;
+    };
+    let Ok(statement) = serde_json::from_slice::<Statement>(&payload) else {
+        return false;
+    };
+    let is_subject = |subject: &Subject| subject.digest.sha256.as_deref() == Some(artifact.hex());
+    envelope.payload_type == IN_TOTO
+        && statement.predicate_type == SIGNED
+        && statement.subject.iter().any(is_subject)
+        && signers.iter().any(|signer| match signer {
+            Signer::Key(key) => envelope.is_signed_with(key, &payload),
+            #[cfg(feature = "keyless")]
+            Signer::Keyless(signer) => signer.signed(bytes, artifact),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use ::ring::rand::SystemRandom;
+    use ::ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use serde_json::json;
+
+    use super::*;
+    use crate::oci::manifest::Document;
+
+    /// The DER prefix of a public key on P-256 (RFC 5480).
+    const P256: &str = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+
+    fn key() -> (EcdsaKeyPair, Signer) {
+        let random = SystemRandom::new();
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random)
+                .unwrap();
+        let der = [&hex::decode(P256).unwrap(), pair.public_key().as_ref()].concat();
+        let pem = format!(
+            "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+            STANDARD.encode(der)
+        );
+        (pair, Signer::Key(PublicKey::from_pem(&pem).unwrap()))
+    }
+
+    fn sign(pair: &EcdsaKeyPair, message: &[u8]) -> String {
+        STANDARD.encode(pair.sign(&SystemRandom::new(), message).unwrap())
+    }
+
+    fn payload(digest: &Digest, kind: &str) -> Bytes {
+        let image = json!({"docker-manifest-digest": digest.to_string()});
+        json!({"critical": {"image": image, "type": kind}, "optional": null})
+            .to_string()
+            .into()
+    }
+
+    fn layer(signature: &str) -> Descriptor {
+        let descriptor = json!({"mediaType": SIMPLE_SIGNING, "digest": Digest::of(b""), "size": 0, "annotations": {SIGNATURE: signature}});
+        let manifest = json!({"schemaVersion": 2, "layers": [descriptor]}).to_string();
+        match Document::parse(manifest.as_bytes()).unwrap() {
+            Document::Manifest(manifest) => manifest.layers[0].clone(),
+            Document::Index(_) => panic!("an index"),
+        }
+    }
+
+    #[test]
+    fn simple_signatures_are_valid_for_the_signed_manifest_only() {
+        let (pair, public) = key();
+        let (_, other) = key();
+        let artifact = Digest::of(b"manifest");
+        let kind = "cosign container image signature";
+        let good = payload(&artifact, kind);
+        let signed = |payload: &Bytes, signature: &str, signers: &[Signer]| {
+            is_signed_simply(payload, &layer(signature), &artifact, signers)
+        };
+        let signature = sign(&pair, &good);
+        assert!(signed(&good, &signature, &[other.clone(), public.clone()]));
+        assert!(!signed(&good, &signature, &[other]) && !signed(&good, &signature, &[]));
+        assert!(
+            !signed(&good, "", std::slice::from_ref(&public)),
+            "no signature"
+        );
+        for wrong in [
+            payload(&Digest::of(b"another"), kind),
+            payload(&artifact, "atomic container signature"),
+        ] {
+            assert!(
+                !signed(&wrong, &sign(&pair, &wrong), std::slice::from_ref(&public)),
+                "{wrong:?}"
+            );
+            assert!(
+                !signed(&wrong, &signature, std::slice::from_ref(&public)),
+                "{wrong:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn bundles_are_valid_for_the_signed_manifest_only() {
+        let (pair, public) = key();
+        let artifact = Digest::of(b"manifest");
+        let bundle = |digest: &Digest, predicate: &str, payload_type: &str| {
+            let statement = json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": predicate,
+                "subject": [{"digest": {"sha256": digest.hex()}}]});
+            let payload = statement.to_string();
+            let message = format!(
+                "DSSEv1 {} {payload_type} {} {payload}",
+                payload_type.len(),
+                payload.len()
+            );
+            let envelope = json!({"payload": STANDARD.encode(&payload), "payloadType": payload_type,
+                "signatures": [{"sig": sign(&pair, message.as_bytes()), "keyid": ""}]});
+            Bytes::from(
+                json!({"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope": envelope})
+                    .to_string(),
+            )
+        };
+        let signed =
+            |bundle: &Bytes| is_signed_in_bundle(bundle, &artifact, std::slice::from_ref(&public));
+        assert!(signed(&bundle(&artifact, SIGNED, IN_TOTO)));
+        assert!(!signed(&bundle(&Digest::of(b"another"), SIGNED, IN_TOTO)));
+        assert!(
+            !signed(&bundle(
+                &artifact,
+                "https://slsa.dev/provenance/v1",
+                IN_TOTO
+            )),
+            "an attestation is not a signature"
+        );
+        assert!(!signed(&bundle(&artifact, SIGNED, "text/plain")));
+        assert!(!signed(&Bytes::from_static(b"{}")) && !signed(&Bytes::from_static(b"")));
+        let (_, other) = key();
+        assert!(!is_signed_in_bundle(
+            &bundle(&artifact, SIGNED, IN_TOTO),
+            &artifact,
+            &[other]
+        ));
+    }
+}
