@@ -6,11 +6,12 @@
 //!
 //! - the Workflow has ended, or does not exist any more
 //! - the Workflow has no node that waits for the execution's template
+//! - a user stopped or terminated the Workflow
 //! - the Workflow's `activeDeadlineSeconds` has passed: the controller applies this deadline only
 //!   to nodes that are pending, and only when it processes the Workflow
 //!
-//! Exit handlers have nodes of their own, so their executions continue. Without access, only its
-//! limits end a step, because the agent asks for the outcome as long as its pod runs.
+//! The executions of exit handlers continue, unless the Workflow was terminated. Without access,
+//! only its limits end a step, because the agent asks for the outcome as long as its pod runs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
@@ -26,6 +27,11 @@ use crate::step::{ExecutionId, Owner, step_event};
 const FORBIDDEN_BACKOFF: Duration = Duration::from_mins(10);
 /// Pause in a namespace after any other error of the API, such as no answer.
 const UNREACHABLE_BACKOFF: Duration = Duration::from_mins(1);
+
+/// Message of a step that the deadline of its workflow ended.
+const DEADLINE_EXCEEDED: &str = "the workflow's `activeDeadlineSeconds` ended the step";
+/// Message of a step of a workflow that a user stopped or terminated.
+const STOPPED: &str = "the workflow was stopped";
 
 /// Checks Workflows with running executions at each `interval` until `shutdown`. Executions that
 /// are younger than the interval are skipped, because most end before the next check. A deadline
@@ -201,7 +207,8 @@ fn cancel(execution: &Running, reason: Reason) {
     step_event!(INFO, names, reason = reason.message(), "step cancelled");
     match reason {
         Reason::WorkflowEnded(_) => execution.cancel.abandon(),
-        Reason::DeadlineExceeded => execution.cancel.exceed_deadline(),
+        Reason::DeadlineExceeded => execution.cancel.fail(DEADLINE_EXCEEDED),
+        Reason::Stopped => execution.cancel.fail(STOPPED),
         // A later attempt can send the same request, so the next call must get an outcome.
         Reason::NoNodeWaits => execution.cancel.cancel(),
     }
@@ -223,6 +230,9 @@ enum Reason {
     WorkflowEnded(&'static str),
     /// The Workflow runs, but none of its nodes waits for the template.
     NoNodeWaits,
+    /// A user stopped or terminated the Workflow, and the template is not needed for an exit
+    /// handler.
+    Stopped,
     /// The Workflow's `activeDeadlineSeconds` has passed.
     DeadlineExceeded,
 }
@@ -231,6 +241,7 @@ impl Reason {
     fn message(self) -> &'static str {
         match self {
             Self::WorkflowEnded(why) => why,
+            Self::Stopped => STOPPED,
             Self::DeadlineExceeded => "the workflow's `activeDeadlineSeconds` has passed",
             Self::NoNodeWaits => "no node of the workflow waits for this template",
         }
@@ -273,12 +284,19 @@ impl Snapshot {
         let waiting =
             |node: &&WorkflowNode| node.waits_for_plugin() && node.template() == owner.template;
         let mut waiting = nodes.values().filter(waiting).peekable();
-        let is_needed = waiting.peek().is_some();
-        // The deadline does not apply to exit handlers.
-        if is_late && !waiting.any(|node| node.is_part_of_exit_handler(nodes)) {
+        let is_waiting = waiting.peek().is_some();
+        let is_for_exit_handler = waiting.any(|node| node.is_part_of_exit_handler(nodes));
+        // The controller fails the other nodes then. But it sets a node to `Running` again if the
+        // task set has this phase.
+        match workflow.spec.shutdown.as_str() {
+            "Terminate" => return Some(Reason::Stopped),
+            "Stop" if !is_for_exit_handler => return Some(Reason::Stopped),
+            _ => {}
+        }
+        if is_late && !is_for_exit_handler {
             return Some(Reason::DeadlineExceeded);
         }
-        (!is_needed).then_some(Reason::NoNodeWaits)
+        (!is_waiting).then_some(Reason::NoNodeWaits)
     }
 }
 
@@ -319,12 +337,13 @@ mod tests {
             "3": node("Plugin", "retried", "Failed"), "4": node("Plugin", "retried", ""),
             "5": node("Pod", "pod", "Running"), "6": reference,
         });
-        let stopped = json!({"metadata": {"uid": "u"}, "spec": {"shutdown": "Stop"}, "status": {"phase": "Running", "nodes": nodes}});
+        let small =
+            json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "nodes": nodes}});
         let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::default());
         packed.write_all(nodes.to_string().as_bytes()).unwrap();
         let packed = STANDARD.encode(packed.finish().unwrap());
         let large = json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "compressedNodes": packed}});
-        for workflow in [stopped, large] {
+        for workflow in [small, large] {
             for template in ["waits", "retried", "referenced", ""] {
                 assert_eq!(reason(&workflow, template), None, "{template}");
             }
@@ -334,6 +353,34 @@ mod tests {
                     Some("no node of the workflow waits for this template")
                 );
             }
+        }
+    }
+
+    /// A stopped Workflow needs only its exit handlers, and a terminated Workflow needs nothing.
+    #[test]
+    fn a_stopped_workflow_needs_only_its_exit_handlers() {
+        let nodes = json!({
+            "1": {"type": "Plugin", "templateName": "main", "phase": "Running"},
+            "2": {"type": "Plugin", "templateName": "cleanup", "phase": "Pending", "displayName": "wf.onExit"},
+            "3": {"type": "Plugin", "templateName": "step-cleanup", "phase": "Pending", "displayName": "a.onExit", "boundaryID": "1"},
+            "4": {"type": "Plugin", "templateName": "failed", "phase": "Failed"},
+        });
+        let workflow = |shutdown: &str| json!({"spec": {"shutdown": shutdown}, "status": {"phase": "Running", "nodes": nodes}});
+        for (shutdown, template, is_stopped) in [
+            ("Stop", "main", true),
+            ("Stop", "failed", true),
+            ("Stop", "cleanup", false),
+            ("Stop", "step-cleanup", false),
+            ("Terminate", "main", true),
+            ("Terminate", "cleanup", true),
+            ("", "main", false),
+        ] {
+            let expected = is_stopped.then_some(STOPPED);
+            assert_eq!(
+                reason(&workflow(shutdown), template),
+                expected,
+                "{shutdown} {template}"
+            );
         }
     }
 

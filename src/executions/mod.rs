@@ -22,9 +22,6 @@ use crate::step::{Outcome, Phase, Stage, StepError, StepLimits, StepNames, step_
 
 pub use registry::{CancelHandle, Registration, Registry, Running};
 
-/// Message of a step that the deadline of its workflow ended.
-const DEADLINE_EXCEEDED: &str = "the workflow's `activeDeadlineSeconds` ended the step";
-
 /// Everything that an execution needs. One value serves the whole process.
 #[derive(Debug)]
 pub struct Executions {
@@ -75,9 +72,11 @@ impl Executions {
         let span = names.span();
         let execution = pin!(self.execute(call, &names, &cancel));
         let mut finished = execution.instrument(span).await;
-        if cancel.deadline_exceeded() && finished.outcome.phase == Phase::Error {
+        if let Some(message) = cancel.failure()
+            && finished.outcome.phase == Phase::Error
+        {
             finished.outcome.phase = Phase::Failed;
-            DEADLINE_EXCEEDED.clone_into(&mut finished.outcome.message);
+            message.clone_into(&mut finished.outcome.message);
         }
         finished
     }

@@ -1,8 +1,8 @@
 //! The registry of running executions.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use crate::step::{ExecutionId, StepNames};
 pub struct CancelHandle {
     token: CancellationToken,
     abandoned: Arc<AtomicBool>,
-    deadline_exceeded: Arc<AtomicBool>,
+    failure: Arc<OnceLock<&'static str>>,
 }
 
 impl CancelHandle {
@@ -24,7 +24,7 @@ impl CancelHandle {
         Self {
             token,
             abandoned: Arc::default(),
-            deadline_exceeded: Arc::default(),
+            failure: Arc::default(),
         }
     }
 
@@ -42,16 +42,16 @@ impl CancelHandle {
         self.token.cancel();
     }
 
-    /// Cancels the execution because the deadline of its workflow has passed. The outcome is
-    /// `Failed`, and is delivered.
-    pub fn exceed_deadline(&self) {
-        self.deadline_exceeded.store(true, Ordering::Relaxed);
+    /// Cancels the execution. The outcome is `Failed` with this message, and is delivered.
+    pub fn fail(&self, message: &'static str) {
+        // The first message stays.
+        let _ = self.failure.set(message);
         self.token.cancel();
     }
 
-    /// Whether the deadline of the workflow cancelled the execution.
-    pub fn deadline_exceeded(&self) -> bool {
-        self.deadline_exceeded.load(Ordering::Relaxed)
+    /// The message that [`fail`](Self::fail) set.
+    pub fn failure(&self) -> Option<&'static str> {
+        self.failure.get().copied()
     }
 
     /// Whether the execution was abandoned: its outcome is not delivered.

@@ -338,7 +338,11 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
         executor::request(&template).to_string()
     };
     let node = |template: &str, phase: &str| json!({"type": "Plugin", "templateName": template, "phase": phase});
-    let workflow = |main: &str| json!({"spec": {"shutdown": "Stop"}, "status": {"phase": "Running", "nodes": {"1": node("main", main), "2": node("cleanup", "Pending")}}});
+    let mut cleanup = node("cleanup", "Pending");
+    cleanup["displayName"] = json!("wf.onExit");
+    // The controller has not seen yet that a user stopped the Workflow.
+    let shutdown = |main: &str| if main == "Pending" { "" } else { "Stop" };
+    let workflow = |main: &str| json!({"spec": {"shutdown": shutdown(main)}, "status": {"phase": "Running", "nodes": {"1": node("main", main), "2": cleanup}}});
     kubernetes.put("workflows/wf", workflow("Pending"));
     for name in ["main", "cleanup"] {
         let reply = executor.post(request(name), &executor.token).await;
@@ -381,14 +385,16 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let stopped = |template: &str| {
         executor.log().contains(&format!(
-            "template=\"{template}\" reason=\"no node of the workflow waits for this template"
+            "template=\"{template}\" reason=\"the workflow was stopped"
         ))
     };
     assert!(stopped("main") && !stopped("cleanup"), "{}", executor.log());
     let reply = executor.post(request("main"), &executor.token).await;
     assert!(
-        reply.body.contains("the step was cancelled"),
-        "a later attempt may have the same body: {reply:?}"
+        reply
+            .body
+            .contains(r#""phase":"Failed","message":"the workflow was stopped""#),
+        "{reply:?}"
     );
     // The Workflow has ended. The reply is empty, so that Argo does not change the node, and the
     // agent does not call again.

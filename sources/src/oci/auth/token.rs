@@ -82,11 +82,14 @@ fn request(
         if let Some(service) = service {
             form.append_pair("service", service);
         }
-        return Request::post(
-            realm,
-            "application/x-www-form-urlencoded",
-            form.finish().into(),
-        );
+        return Request {
+            refuse_redirects: true,
+            ..Request::post(
+                realm,
+                "application/x-www-form-urlencoded",
+                form.finish().into(),
+            )
+        };
     }
     {
         let mut query = realm.query_pairs_mut();
