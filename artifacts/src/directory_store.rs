@@ -110,7 +110,9 @@ impl ArtifactStore for DirectoryStore {
         let is_complete = written.is_ok();
         let name = key.to_owned();
         let finish = move |root: &Dir, partial: &str| match is_complete {
-            true => root.rename(partial, root, &name),
+            true => root
+                .rename(partial, root, &name)
+                .inspect_err(|_| drop(root.remove_file(partial))),
             false => root.remove_file(partial),
         };
         let finished = self.blocking(&partial, finish).await;

@@ -102,6 +102,10 @@ impl Error {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             // cap-std reports a path that leads out of its directory this way.
             io::ErrorKind::PermissionDenied => ErrorKind::Forbidden,
+            // Another attempt meets the same file or directory.
+            io::ErrorKind::IsADirectory
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::DirectoryNotEmpty => ErrorKind::InvalidConfig,
             _ => ErrorKind::Unavailable,
         };
         Self::new(kind, format!("{what}: {source}")).caused_by(source)

@@ -164,6 +164,12 @@ impl Error {
         self.change(|inner| inner.message = format!("{context}: {}", inner.message))
     }
 
+    /// Puts a text after the message: `not found; TEXT`.
+    #[must_use]
+    pub(crate) fn followed_by(self, text: &str) -> Self {
+        self.change(|inner| inner.message = format!("{}; {text}", inner.message))
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind

@@ -181,7 +181,7 @@ async fn metadata(registry: &str, context: &Context<'_>) -> Result<Metadata, Err
     let bytes = answer
         .bytes(MAX_METADATA_BYTES, "the metadata of the registry")
         .await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    go_json::from_slice(&bytes).map_err(|error| {
         Error::new(
             ErrorKind::Protocol,
             format!("the metadata of the registry `{registry}` is malformed"),

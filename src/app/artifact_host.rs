@@ -74,7 +74,13 @@ impl ArtifactHost for Host {
             .get::<Secret>(namespace, name)
             .await
             .map_err(unreadable)?;
-        let value = found.get(key).ok_or_else(|| {
+        let value = found.get(key).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidConfig,
+                format!("Secret `{name}` of namespace `{namespace}`: {error}"),
+            )
+        })?;
+        let value = value.ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidConfig,
                 format!("Secret `{name}` of namespace `{namespace}` has no key `{key}`"),

@@ -16,10 +16,9 @@ use crate::kubernetes::Kubernetes;
 
 /// Access to the Kubernetes API: from a kubeconfig file, or as the pod's service account. `None`
 /// outside a cluster.
-pub async fn kubernetes(kubeconfig: Option<&Path>) -> Result<Option<Kubernetes>, AppError> {
+pub fn kubernetes(kubeconfig: Option<&Path>) -> Result<Option<Kubernetes>, AppError> {
     match kubeconfig {
         Some(file) => Kubernetes::from_kubeconfig(file)
-            .await
             .map(Some)
             .map_err(AppError::Kubeconfig),
         None => Kubernetes::in_cluster().map_err(AppError::Kubernetes),

@@ -30,6 +30,7 @@ pub mod workflow;
 
 pub use artifact_context::ArtifactContext;
 pub use convert::Conversion;
+pub use plugin::{impossible_memory, impossible_time};
 pub use reply::{NodePhase, NodeResult, Reply};
 pub use request::{Call, from_template, owner, parse};
 pub use schema::schema;

@@ -27,10 +27,9 @@ pub(super) fn parameters(template: &Template) -> Result<Vec<OutputParameter>, Do
 }
 
 fn parameter(declared: &DeclaredParameter) -> Result<OutputParameter, DocumentError> {
-    let at = format!(
-        "template.outputs.parameters.{name}.valueFrom",
-        name = declared.name
-    );
+    let at = format!("template.outputs.parameters.{}", declared.name);
+    check_source(declared, &at)?;
+    let at = format!("{at}.valueFrom");
     let from = declared.value_from.clone().unwrap_or_default();
     if let Some(kind) = from.unsupported() {
         return Err(DocumentError::new(
@@ -45,6 +44,25 @@ fn parameter(declared: &DeclaredParameter) -> Result<OutputParameter, DocumentEr
         path: path.map(|path| guest_path(&at, Some(path))).transpose()?,
         default: from.default,
     })
+}
+
+/// Refuses a parameter that Argo refuses when the Workflow is submitted (`validateOutputParameter`
+/// in `workflow/validate/validate.go`).
+fn check_source(declared: &DeclaredParameter, at: &str) -> Result<(), DocumentError> {
+    let message = match (&declared.value, &declared.value_from) {
+        (Some(_), None) => return Ok(()),
+        (Some(_), Some(_)) => "Argo allows only one of `value` and `valueFrom`",
+        (None, None) => "Argo demands `value` or `valueFrom`",
+        (None, Some(from)) => match (&from.path, &from.supplied, from.unsupported()) {
+            (Some(_), Some(_), _) => "Argo allows only one of `path` and `supplied`",
+            (None, None, None) => "Argo demands one source under `valueFrom`",
+            _ => return Ok(()),
+        },
+    };
+    Err(DocumentError::new(at, message).with_hint(
+        "write `valueFrom: {supplied: {}}` for a value that the module reports, \
+         or `valueFrom: {path: /out/NAME}` for a file",
+    ))
 }
 
 /// Location for the module's standard output and standard error. `None` if they are not stored.

@@ -77,8 +77,20 @@ pub struct WorkflowArguments {
 pub struct WorkflowParameter {
     /// Name of the parameter.
     pub name: String,
-    /// Value of the parameter.
-    pub value: Option<String>,
+    /// Value of the parameter. Argo accepts any scalar in place of a text
+    /// (`pkg/apis/workflow/v1alpha1/anystring.go`).
+    value: Option<serde_json::Value>,
+}
+
+impl WorkflowParameter {
+    /// The value as a text.
+    pub fn value(&self) -> Option<String> {
+        match self.value.as_ref()? {
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
 }
 
 /// `status` of a Workflow.
@@ -213,7 +225,7 @@ impl WorkflowObject {
             .take(MAX_NODES_BYTES)
             .read_to_end(&mut text)
             .ok()?;
-        serde_json::from_slice(&text).ok()
+        go_json::from_slice(&text).ok()
     }
 }
 
@@ -238,5 +250,31 @@ impl WorkflowNode {
     /// Whether this is a node of a plugin template that has not ended.
     pub fn waits_for_plugin(&self) -> bool {
         self.kind == "Plugin" && matches!(self.phase.as_str(), "" | "Pending" | "Running")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_absence_everywhere_in_a_workflow() {
+        for json in [
+            r#"{"metadata": null, "spec": null, "status": null}"#,
+            r#"{"metadata": {"labels": null, "annotations": null, "creationTimestamp": null, "uid": null},
+                "spec": {"arguments": null, "artifactRepositoryRef": null, "shutdown": null},
+                "status": {"artifactRepositoryRef": null, "phase": null, "nodes": null, "compressedNodes": null}}"#,
+            r#"{"spec": {"arguments": {"parameters": null}}, "status": {"nodes": {}}}"#,
+        ] {
+            let workflow: WorkflowObject = go_json::from_slice(json.as_bytes()).unwrap();
+            assert!(
+                !workflow.has_ended() && workflow.nodes().is_none(),
+                "{json}"
+            );
+        }
+        let nodes = r#"{"status": {"nodes": {"a": null, "b": {"type": "Plugin", "phase": null, "templateRef": null}}}}"#;
+        let workflow: WorkflowObject = go_json::from_slice(nodes.as_bytes()).unwrap();
+        let nodes = workflow.nodes().unwrap();
+        assert!(nodes["b"].waits_for_plugin() && !nodes["a"].waits_for_plugin());
     }
 }

@@ -9,7 +9,7 @@ use sources::PullPolicy;
 use sources::store::Store;
 
 use super::fetcher::Fetcher;
-use super::settings::{self, Common};
+use super::settings::{self, Base, Cache, Common, Registries};
 use super::{Exit, Failure, output};
 use crate::config::Config;
 use crate::text::units::ByteSize;
@@ -32,7 +32,9 @@ pub(super) struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    common: Common,
+    base: Base,
+    #[command(flatten)]
+    cache: Cache,
 }
 
 #[derive(Debug, Args)]
@@ -41,7 +43,9 @@ pub(super) struct Prune {
     #[arg(long, value_name = "BYTES")]
     max_size: Option<ByteSize>,
     #[command(flatten)]
-    common: Common,
+    base: Base,
+    #[command(flatten)]
+    cache: Cache,
 }
 
 #[derive(Debug, Args)]
@@ -53,7 +57,11 @@ pub(super) struct Export {
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    common: Common,
+    base: Base,
+    #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
+    cache: Cache,
 }
 
 #[derive(Debug, Args)]
@@ -61,22 +69,28 @@ pub(super) struct Import {
     /// File to read
     file: PathBuf,
     #[command(flatten)]
-    common: Common,
+    base: Base,
+    #[command(flatten)]
+    cache: Cache,
 }
 
 impl CacheCommand {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self {
-            Self::List(List { json, common }) => {
-                let (store, _) = store(&common)?;
+            Self::List(List { json, base, cache }) => {
+                let (store, _) = store(&common(base, cache))?;
                 output::data(&if json {
                     list_json(&store)
                 } else {
                     list_text(&store)
                 });
             }
-            Self::Prune(Prune { max_size, common }) => {
-                let (store, config) = store(&common)?;
+            Self::Prune(Prune {
+                max_size,
+                base,
+                cache,
+            }) => {
+                let (store, config) = store(&common(base, cache))?;
                 let removed = store.prune(max_size.unwrap_or(config.sources.max_store_size).0);
                 output::eprint(&format!(
                     "files removed: {}, {} bytes; {} bytes are left",
@@ -86,8 +100,8 @@ impl CacheCommand {
                 ));
             }
             Self::Export(export) => export.run()?,
-            Self::Import(Import { file, common }) => {
-                let (store, config) = store(&common)?;
+            Self::Import(Import { file, base, cache }) => {
+                let (store, config) = store(&common(base, cache))?;
                 for resolved in store.import(&file, config.sources.max_module_size.0)? {
                     output::data(&format!(
                         "{}  {}\n",
@@ -103,13 +117,14 @@ impl CacheCommand {
 
 impl Export {
     fn run(self) -> Result<(), Failure> {
-        let (store, config) = store(&self.common)?;
+        let common = Common::of(self.base, self.registries, self.cache);
+        let (store, config) = store(&common)?;
         let references = self
             .references
             .iter()
             .map(|text| settings::reference(text))
             .collect::<Result<Vec<_>, _>>()?;
-        let fetcher = Fetcher::new(&self.common, &config)?;
+        let fetcher = Fetcher::new(&common, &config)?;
         let mut resolved = Vec::new();
         for reference in references {
             let found = fetcher.fetch(reference, PullPolicy::IfNotPresent)?.resolved;
@@ -131,6 +146,11 @@ impl Export {
         ));
         Ok(())
     }
+}
+
+/// The flags of a command that sends no requests.
+fn common(base: Base, cache: Cache) -> Common {
+    Common::of(base, Registries::default(), cache)
 }
 
 /// The store of the current user, and the configuration in force.

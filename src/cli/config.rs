@@ -28,7 +28,7 @@ impl ConfigCommand {
         let directories = common.directories(true)?;
         // The same setup as in `serve`: a configuration that passes here also starts there.
         settings::runtime()?.block_on(async {
-            let kubernetes = common.kubernetes().await?;
+            let kubernetes = common.kubernetes()?;
             let stores = Common::stores(&config, kubernetes.clone());
             let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
             app::set_up(sources, stores, &config, &directories).map(drop)?;

@@ -31,7 +31,7 @@ impl Fetcher {
         let directories = common.directories(false)?;
         let spinner = Spinner::new("resolving");
         let sources = runtime.block_on(async {
-            let kubernetes = common.kubernetes().await?;
+            let kubernetes = common.kubernetes()?;
             common.sources(config, &directories, kubernetes, true, spinner.shared())
         });
         Ok(Self {

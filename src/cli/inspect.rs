@@ -7,7 +7,7 @@ use serde_json::json;
 use sources::PullPolicy;
 
 use super::fetcher::{self, Fetched};
-use super::settings::Common;
+use super::settings::{Base, Cache, Common, Registries};
 use super::{Exit, Failure, output};
 use crate::runtime::{self, CompileError, Inspection, Kind};
 
@@ -19,13 +19,18 @@ pub(super) struct Inspect {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    common: Common,
+    base: Base,
+    #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
+    cache: Cache,
 }
 
 impl Inspect {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        let common = Common::of(self.base, self.registries, self.cache);
         let Fetched { resolved, module } =
-            fetcher::fetch(&self.common, &self.reference, PullPolicy::IfNotPresent)?;
+            fetcher::fetch(&common, &self.reference, PullPolicy::IfNotPresent)?;
         let bytes = &module.bytes;
         let inspection = runtime::inspect(bytes).map_err(|error| {
             Failure::error(format!("`{}`: {error}", self.reference)).with_hint(error.hint())

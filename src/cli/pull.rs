@@ -6,7 +6,7 @@ use clap::Args;
 use sources::PullPolicy;
 
 use super::fetcher::{self, Fetched};
-use super::settings::Common;
+use super::settings::{Base, Cache, Common, Registries};
 use super::{Exit, Failure, output};
 use crate::runtime;
 
@@ -18,13 +18,18 @@ pub(super) struct Pull {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    common: Common,
+    base: Base,
+    #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
+    cache: Cache,
 }
 
 impl Pull {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        let common = Common::of(self.base, self.registries, self.cache);
         let Fetched { resolved, module } =
-            fetcher::fetch(&self.common, &self.reference, PullPolicy::Always)?;
+            fetcher::fetch(&common, &self.reference, PullPolicy::Always)?;
         runtime::inspect(&module.bytes)
             .map_err(|error| Failure::error(format!("`{}`: {error}", self.reference)))?;
         if let Some(file) = &self.output {

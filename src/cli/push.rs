@@ -1,6 +1,5 @@
 //! `push`
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,8 +8,8 @@ use sources::oci::push::{Interfaces, Publication};
 use sources::reference::OciReference;
 use sources::{Reference, Requester};
 
-use super::arguments::{NameValue, name_value};
-use super::settings::{self, Common};
+use super::arguments::{NameValue, name_value, unique};
+use super::settings::{self, Base, Cache, Common, Registries};
 use super::{Exit, Failure, output};
 use crate::runtime;
 
@@ -24,20 +23,21 @@ pub(super) struct Push {
     #[arg(long = "annotation", value_name = "NAME=VALUE", value_parser = name_value)]
     annotations: Vec<NameValue>,
     #[command(flatten)]
-    common: Common,
+    base: Base,
+    #[command(flatten)]
+    registries: Registries,
 }
 
 impl Push {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let reference = self.destination()?;
         let publication = self.publication()?;
-        let config = self.common.start(Some("off"))?;
+        let common = Common::of(self.base, self.registries, Cache::default());
+        let config = common.start(Some("off"))?;
         let digest = settings::runtime()?.block_on(async {
-            let kubernetes = self.common.kubernetes().await?;
-            let directories = self.common.directories(false)?;
-            let sources =
-                self.common
-                    .sources(&config, &directories, kubernetes, true, Arc::new(()))?;
+            let kubernetes = common.kubernetes()?;
+            let directories = common.directories(false)?;
+            let sources = common.sources(&config, &directories, kubernetes, true, Arc::new(()))?;
             let pushed = sources
                 .push(&reference, &publication, &Requester::default())
                 .await;
@@ -123,11 +123,7 @@ impl Push {
             module: module.into(),
             created: self.created()?,
             component: inspection.component.then_some(interfaces),
-            annotations: self
-                .annotations
-                .iter()
-                .map(|annotation| (annotation.name.clone(), annotation.value.clone()))
-                .collect::<BTreeMap<_, _>>(),
+            annotations: unique("--annotation", &self.annotations)?,
         })
     }
 }

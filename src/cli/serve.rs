@@ -68,7 +68,7 @@ impl Serve {
         let admin_bind = self.admin_bind.unwrap_or(admin_bind);
         let listeners = Listeners::bind(self.bind, admin_bind).await?;
         let signals = StopSignals::catch().map_err(AppError::from)?;
-        let kubernetes = common.kubernetes().await?;
+        let kubernetes = common.kubernetes()?;
         let app = App::build(config, directories, kubernetes, auth)
             .map_err(|error| common.failure(error))?;
         Ok(app.serve(listeners, signals).await?)

@@ -19,36 +19,58 @@ use crate::kubernetes::Kubernetes;
 use crate::telemetry;
 use crate::text::{config_reader, yaml};
 
-/// Flags of every command.
-#[derive(Clone, Debug, Args)]
-pub(super) struct Common {
+/// Flags of every command that reads the configuration.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Base {
     /// The configuration file; WASM_WORKFLOW_CONFIG may contain its text instead
     #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_CONFIG_FILE")]
-    pub(super) config: Option<PathBuf>,
+    config: Option<PathBuf>,
+    /// Log level of this program: error, warn, info, debug, trace or off; or a filter such as info,wasmtime=debug
+    #[arg(long, value_name = "LEVEL", env = "WASM_WORKFLOW_LOG_LEVEL")]
+    log_level: Option<String>,
+    /// Format of log lines
+    #[arg(long, value_name = "FORMAT", env = "WASM_WORKFLOW_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Flags of the commands that send requests to registries.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Registries {
     /// A registry or web server that uses plain HTTP and may be on this machine; repeatable
     #[arg(long, value_name = "HOST[:PORT]", env = "WASM_WORKFLOW_INSECURE_REGISTRY", value_delimiter = ',', value_parser = host)]
     insecure_registry: Vec<String>,
-    /// Use the Kubernetes API with this kubeconfig file [default: in a cluster, the pod's service account]
-    #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
+}
+
+/// Flags of the commands that use the store of modules.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Cache {
     /// Directory for fetched modules
     #[arg(long, value_name = "DIR", env = "WASM_WORKFLOW_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
+}
+
+/// Flags of the commands that run steps. `Common` has all flags of this file: a command without some
+/// of them makes it with [`Common::of`].
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Common {
+    #[command(flatten)]
+    base: Base,
+    #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
+    cache: Cache,
+    /// Use the Kubernetes API with this kubeconfig file [default: in a cluster, the pod's service account]
+    #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
     /// Directory for compiled code; it must be private to this user [default: `code` in the cache directory]
     #[arg(long, value_name = "DIR", env = "WASM_WORKFLOW_CODE_DIR")]
     code_dir: Option<PathBuf>,
     /// Directory in which the directories of steps are created
     #[arg(long, value_name = "DIR", env = "WASM_WORKFLOW_SCRATCH_DIR")]
     scratch_dir: Option<PathBuf>,
-    /// Log level of this program: error, warn, info, debug, trace or off; or a filter such as info,wasmtime=debug
-    #[arg(long, value_name = "LEVEL", env = "WASM_WORKFLOW_LOG_LEVEL")]
-    log_level: Option<String>,
     /// File with the artifact repository in Argo's format; replaces `artifacts.repository` of the configuration
     #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_ARTIFACT_REPOSITORY")]
-    pub(super) artifact_repository: Option<PathBuf>,
-    /// Format of log lines
-    #[arg(long, value_name = "FORMAT", env = "WASM_WORKFLOW_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
+    artifact_repository: Option<PathBuf>,
 }
 
 /// Reads an artifact repository from its file.
@@ -86,12 +108,22 @@ fn host(text: &str) -> Result<String, String> {
 }
 
 impl Common {
+    /// The flags of a command that runs no steps.
+    pub(super) fn of(base: Base, registries: Registries, cache: Cache) -> Self {
+        Self {
+            base,
+            registries,
+            cache,
+            ..Self::default()
+        }
+    }
+
     /// Loads the configuration, and starts the log. `quiet` replaces the configured log level; the
     /// flag overrides both.
     pub(super) fn start(&self, quiet: Option<&str>) -> Result<Config, Failure> {
         let config = self.load()?;
         let mut log = config.telemetry.log.clone();
-        if let (Some(quiet), None) = (quiet, &self.log_level) {
+        if let (Some(quiet), None) = (quiet, &self.base.log_level) {
             quiet.clone_into(&mut log.level);
         }
         telemetry::start(&log).map_err(Failure::usage)?;
@@ -101,20 +133,21 @@ impl Common {
     /// Loads the configuration, and applies the flags.
     pub(super) fn load(&self) -> Result<Config, Failure> {
         let text = env::var("WASM_WORKFLOW_CONFIG").ok();
-        let config = match (&self.config, text) {
+        let config = match (&self.base.config, text) {
             (Some(file), _) => Config::from_file(file),
             (None, Some(text)) => Config::from_text(&text, "WASM_WORKFLOW_CONFIG"),
             (None, None) => Ok(Config::default()),
         };
         let mut config = config.map_err(Failure::usage)?;
-        if !self.insecure_registry.is_empty() {
+        if !self.registries.insecure_registry.is_empty() {
             let listed = self
+                .registries
                 .insecure_registry
                 .iter()
                 .filter(|host| !host.is_empty());
             config.sources.insecure = listed.cloned().collect();
         }
-        if let Some(level) = &self.log_level {
+        if let Some(level) = &self.base.log_level {
             config.telemetry.log.level.clone_from(level);
             config
                 .telemetry
@@ -125,15 +158,15 @@ impl Common {
         if let Some(file) = &self.artifact_repository {
             config.artifacts.repository = Some(repository(file)?);
         }
-        if let Some(format) = self.log_format {
+        if let Some(format) = self.base.log_format {
             config.telemetry.log.format = format;
         }
         Ok(config)
     }
 
-    /// Access to the Kubernetes API, if any.
-    pub(super) async fn kubernetes(&self) -> Result<Option<Kubernetes>, Failure> {
-        Ok(app::kubernetes(self.kubeconfig.as_deref()).await?)
+    /// Access to the Kubernetes API, if any. Must run inside a tokio runtime.
+    pub(super) fn kubernetes(&self) -> Result<Option<Kubernetes>, Failure> {
+        Ok(app::kubernetes(self.kubeconfig.as_deref())?)
     }
 
     /// The sources of modules, over the store in the cache directory.
@@ -173,7 +206,7 @@ impl Common {
 
     /// The file or variable with the configuration, for messages.
     fn origin(&self) -> String {
-        match &self.config {
+        match &self.base.config {
             Some(file) => format!("`{}`", file.display()),
             None => "WASM_WORKFLOW_CONFIG".to_owned(),
         }
@@ -182,7 +215,7 @@ impl Common {
     /// The directories: of a server, or of a command in local mode.
     pub(super) fn directories(&self, server: bool) -> Result<Directories, Failure> {
         let chosen = ChosenDirectories {
-            cache: self.cache_dir.clone(),
+            cache: self.cache.cache_dir.clone(),
             code: self.code_dir.clone(),
             scratch: self.scratch_dir.clone(),
         };

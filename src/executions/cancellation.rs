@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn reason(workflow: &serde_json::Value, template: &str) -> Option<&'static str> {
-        let workflow: WorkflowObject = serde_json::from_value(workflow.clone()).unwrap();
+        let workflow: WorkflowObject = go_json::from_value(workflow).unwrap();
         Snapshot::of(Some(workflow))
             .reason_to_cancel(&owner(template))
             .map(Reason::message)

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::AsyncReadExt;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use super::error::{KubernetesError, ObjectName};
+use super::kubeconfig;
 use super::names::is_dns_subdomain;
 use super::resource::Resource;
 
@@ -26,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Kubernetes {
     client: Client,
     namespace: String,
+    /// The proxy, without user and password, as errors show it.
+    proxy: Option<String>,
 }
 
 impl fmt::Debug for Kubernetes {
@@ -37,24 +39,10 @@ impl fmt::Debug for Kubernetes {
 }
 
 impl Kubernetes {
-    /// Makes a client from a kubeconfig file. The file may name a login program, which is run.
-    pub async fn from_kubeconfig(file: &Path) -> Result<Self, KubernetesError> {
-        let unusable = |error: KubeconfigError| {
-            let file = file.display();
-            KubernetesError::Unusable(match error {
-                KubeconfigError::ReadConfig(error, _) => {
-                    format!("the kubeconfig `{file}` cannot be read: {error}")
-                }
-                error => format!("the kubeconfig `{file}`: {error}"),
-            })
-        };
-        let kubeconfig = Kubeconfig::read_from(file).map_err(unusable)?;
-        let options = KubeConfigOptions::default();
-        Self::new(
-            Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .map_err(unusable)?,
-        )
+    /// Makes a client from a kubeconfig file. The file may name a login program, which is run. The
+    /// server is reached through the proxy of the environment, or of the file.
+    pub fn from_kubeconfig(file: &Path) -> Result<Self, KubernetesError> {
+        Self::new(kubeconfig::read(file)?)
     }
 
     /// Makes a client with the pod's service account. `None` outside a cluster, and in a pod
@@ -77,9 +65,25 @@ impl Kubernetes {
         config.default_retry = false;
         config.connect_timeout = Some(TIMEOUT);
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config)
-            .map_err(|error| KubernetesError::Unusable(error.to_string()))?;
-        Ok(Self { client, namespace })
+        let proxy = config.proxy_url.as_ref().map(|proxy| {
+            let scheme = proxy.scheme_str().unwrap_or_default();
+            let port = proxy
+                .port()
+                .map_or_else(String::new, |port| format!(":{port}"));
+            format!("{scheme}://{}{port}", proxy.host().unwrap_or_default())
+        });
+        let client = Client::try_from(config).map_err(|error| {
+            // These errors contain the URL of the proxy, and it may contain a password.
+            KubernetesError::Unusable(match &proxy {
+                Some(proxy) => format!("its client cannot be set up with the proxy `{proxy}`"),
+                None => error.to_string(),
+            })
+        })?;
+        Ok(Self {
+            client,
+            namespace,
+            proxy,
+        })
     }
 
     /// Namespace of the executor's own pod, or of the kubeconfig's context.
@@ -105,13 +109,13 @@ impl Kubernetes {
         let path = format!("{}/namespaces/{namespace}/{}", T::API, T::PLURAL);
         let text = match tokio::time::timeout(TIMEOUT, self.text(path, name)).await {
             Ok(Ok(text)) => text,
-            Ok(Err(error)) => return Err(classify(object, &error)),
+            Ok(Err(error)) => return Err(self.classify(object, &error)),
             Err(_) => {
-                let cause = format!("no answer within {TIMEOUT:?}");
+                let cause = format!("no answer within {TIMEOUT:?}{}", self.via());
                 return Err(KubernetesError::Unavailable { object, cause });
             }
         };
-        serde_json::from_slice(&text).map_err(|_| KubernetesError::Malformed(object))
+        go_json::from_slice(&text).map_err(|cause| KubernetesError::Malformed { object, cause })
     }
 
     async fn text(&self, path: String, name: &str) -> kube::Result<Vec<u8>> {
@@ -126,17 +130,35 @@ impl Kubernetes {
             .map_err(kube::Error::ReadEvents)?;
         Ok(text)
     }
+
+    /// The end of an error about a connection.
+    fn via(&self) -> String {
+        let proxy = self.proxy.as_ref();
+        proxy.map_or_else(String::new, |proxy| format!(" through the proxy `{proxy}`"))
+    }
+
+    fn classify(&self, object: ObjectName, error: &kube::Error) -> KubernetesError {
+        match error {
+            kube::Error::Api(status) if status.code == 404 => KubernetesError::NotFound(object),
+            kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+                KubernetesError::Forbidden(object)
+            }
+            error => KubernetesError::Unavailable {
+                object,
+                cause: format!("{}{}", with_cause(error), self.via()),
+            },
+        }
+    }
 }
 
-fn classify(object: ObjectName, error: &kube::Error) -> KubernetesError {
-    match error {
-        kube::Error::Api(status) if status.code == 404 => KubernetesError::NotFound(object),
-        kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
-            KubernetesError::Forbidden(object)
-        }
-        error => KubernetesError::Unavailable {
-            object,
-            cause: error.to_string(),
-        },
+/// The text of an error with its innermost cause, which says what happened to the connection.
+fn with_cause(error: &kube::Error) -> String {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let innermost = std::iter::successors(Some(first), |error| error.source()).last();
+    let innermost = innermost.map_or_else(String::new, ToString::to_string);
+    let text = error.to_string();
+    match text.contains(&innermost) {
+        true => text,
+        false => format!("{text}: {innermost}"),
     }
 }

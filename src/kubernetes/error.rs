@@ -44,6 +44,11 @@ pub enum KubernetesError {
         cause: String,
     },
     /// The answer is not an object of this kind.
-    #[error("{0} cannot be parsed: a field is missing or has the wrong type")]
-    Malformed(ObjectName),
+    #[error("{object} cannot be parsed: {cause}")]
+    Malformed {
+        /// The object.
+        object: ObjectName,
+        /// Path and types of the malformed field, without its value.
+        cause: go_json::Error,
+    },
 }

@@ -6,6 +6,7 @@
 mod client;
 mod config_map;
 mod error;
+mod kubeconfig;
 mod names;
 mod resource;
 mod secrets;
@@ -15,4 +16,4 @@ pub use config_map::ConfigMap;
 pub use error::{KubernetesError, ObjectName};
 pub use names::is_dns_subdomain;
 pub use resource::{Metadata, Resource};
-pub use secrets::{PullSecrets, Secret};
+pub use secrets::{NotBase64, PullSecrets, Secret};

@@ -21,20 +21,23 @@ pub struct Secret {
     #[serde(default)]
     metadata: Metadata,
     #[serde(default)]
-    data: BTreeMap<String, Base64>,
+    data: BTreeMap<String, Data>,
 }
 
-struct Base64(Vec<u8>);
+/// A value of a Secret. `None` if the text is not base64: the other values can be used.
+struct Data(Option<Vec<u8>>);
 
-impl<'de> Deserialize<'de> for Base64 {
+impl<'de> Deserialize<'de> for Data {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        STANDARD
-            .decode(text)
-            .map(Self)
-            .map_err(|_| serde::de::Error::custom("not base64"))
+        Ok(Self(STANDARD.decode(text).ok()))
     }
 }
+
+/// The error for a value of a Secret that is not base64.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value of its key `{0}` is not base64")]
+pub struct NotBase64(String);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,9 +56,24 @@ impl Resource for Secret {
 }
 
 impl Secret {
-    /// Value of a key.
-    pub fn get(&self, key: &str) -> Option<&[u8]> {
-        self.data.get(key).map(|value| value.0.as_slice())
+    /// Value of a key. `None` if the Secret does not have the key.
+    ///
+    /// # Errors
+    ///
+    /// The value is not base64.
+    pub fn get(&self, key: &str) -> Result<Option<&[u8]>, NotBase64> {
+        let Some(Data(value)) = self.data.get(key) else {
+            return Ok(None);
+        };
+        match value {
+            Some(value) => Ok(Some(value)),
+            None => Err(NotBase64(key.to_owned())),
+        }
+    }
+
+    /// Whether the Secret has a key.
+    pub fn has(&self, key: &str) -> bool {
+        self.data.contains_key(key)
     }
 
     /// Value of an annotation.
@@ -75,15 +93,15 @@ pub struct PullSecrets {
 
 #[derive(Deserialize)]
 struct Pod {
+    #[serde(default)]
     spec: PodSpec,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct PodSpec {
-    #[serde(default)]
     image_pull_secrets: Vec<SecretName>,
-    service_account_name: Option<String>,
+    service_account_name: String,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +146,10 @@ impl Kubernetes {
             });
         };
         let spec = self.get::<Pod>(&namespace, &pod).await?.spec;
-        let account = spec.service_account_name.as_deref().unwrap_or("default");
+        let account = match spec.service_account_name.as_str() {
+            "" => "default",
+            name => name,
+        };
         let of_account = match self.get::<ServiceAccount>(&namespace, account).await {
             Ok(account) => account.image_pull_secrets,
             Err(error) => {
@@ -153,12 +174,38 @@ mod tests {
     #[test]
     fn debug_output_hides_the_values_of_a_secret() {
         let secret: Secret =
-            serde_json::from_str(r#"{"type":"Opaque","data":{"k":"c2VjcmV0"}}"#).unwrap();
-        assert_eq!(secret.get("k"), Some(&b"secret"[..]));
+            go_json::from_slice(br#"{"type":"Opaque","data":{"k":"c2VjcmV0"}}"#).unwrap();
+        assert_eq!(secret.get("k"), Ok(Some(&b"secret"[..])));
         let shown = format!("{secret:?}");
         assert!(
             shown.contains('k') && !shown.contains("secret\""),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn null_and_a_bad_value_do_not_take_the_other_values_along() {
+        let json = br#"{"type": null, "metadata": {"annotations": null, "labels": null},
+            "data": {"good": "c2VjcmV0", "bad": "*", "none": null}}"#;
+        let secret: Secret = go_json::from_slice(json).unwrap();
+        assert_eq!(secret.get("good"), Ok(Some(&b"secret"[..])));
+        assert_eq!(secret.get("bad"), Err(NotBase64("bad".to_owned())));
+        assert_eq!(secret.get("none"), Ok(Some(&b""[..])));
+        assert_eq!(secret.get("other"), Ok(None));
+        let empty: Secret = go_json::from_slice(br#"{"metadata": null, "data": null}"#).unwrap();
+        assert_eq!(empty.get("k"), Ok(None));
+        for json in [
+            r#"{"spec": null}"#,
+            r#"{"spec": {"imagePullSecrets": null, "serviceAccountName": null}}"#,
+            r#"{"spec": {"imagePullSecrets": [null, {"name": null}]}}"#,
+        ] {
+            let pod: Pod = go_json::from_slice(json.as_bytes()).unwrap();
+            let names = pod
+                .spec
+                .image_pull_secrets
+                .iter()
+                .map(|secret| &secret.name);
+            assert!(names.into_iter().all(String::is_empty), "{json}");
+        }
     }
 }

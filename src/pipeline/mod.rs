@@ -32,7 +32,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::runtime::{Compiler, Runners, SlotRequest};
+use crate::runtime::{CompiledModule, Compiler, Runners, SlotRequest};
 use crate::staging::{Cleaner, Scratch};
 use crate::step::{Outcome, Stage, Step, StepError, StepNames, step_event};
 use prepare::{Modules, PreparedModule};
@@ -180,9 +180,10 @@ impl Executor {
     }
 
     /// Prepares the module of a request without running it.
-    pub async fn prepare(&self, request: &Request) -> Result<(), StepError> {
+    pub async fn prepare(&self, request: &Request) -> Result<Arc<CompiledModule>, StepError> {
         let context = StepContext::unbounded();
-        self.module(request, &context).await.map(drop)
+        let prepared = self.module(request, &context).await?;
+        Ok(prepared.module)
     }
 
     /// Blocks until the directories of all ended steps are removed.

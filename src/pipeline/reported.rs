@@ -140,7 +140,7 @@ struct ResultArtifact {
 impl ResultFile {
     fn into_reported(self) -> Result<Reported, Malformed> {
         let phase = match self.phase.as_deref() {
-            None => None,
+            None | Some("") => None,
             Some("Succeeded") => Some(Phase::Succeeded),
             Some("Failed") => Some(Phase::Failed),
             Some(other) => {

@@ -1,7 +1,9 @@
 //! Reads values that people wrote: the template's `wasm` block and the operator's configuration.
 //!
-//! The deserializer differs from the one of `serde_json` in three ways:
+//! The deserializer differs from the one of `serde_json` in four ways:
 //!
+//! - A key with the value null is absent, as it is for Kubernetes and for Go. A key without a value
+//!   is null in YAML.
 //! - An error names the path of the value, such as `limits.memory` or `env[1].name`.
 //! - An error about an unknown key names the nearest known key.
 //! - A number or a boolean may be written as a string, and a string as a number or a boolean. Argo
@@ -97,10 +99,7 @@ impl<'de> Deserializer<'de> for LenientDeserializer<'_> {
             Value::Array(items) => visitor.visit_seq(Items {
                 items: items.iter().enumerate(),
             }),
-            Value::Object(map) => visitor.visit_map(Entries {
-                entries: map.iter(),
-                value: None,
-            }),
+            Value::Object(map) => visitor.visit_map(Entries::of(map)),
         }
     }
 
@@ -140,20 +139,13 @@ impl<'de> Deserializer<'de> for LenientDeserializer<'_> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DocumentError> {
-        static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
         match self.0 {
-            Value::Object(map) => visitor.visit_map(Entries {
-                entries: map.iter(),
-                value: None,
-            }),
+            Value::Object(map) => visitor.visit_map(Entries::fields(map, fields)),
             // `limits:` without a value is null in YAML, and is read as an empty map.
-            Value::Null => visitor.visit_map(Entries {
-                entries: EMPTY.iter(),
-                value: None,
-            }),
+            Value::Null => visitor.visit_map(Entries::of(&Map::new())),
             _ => self.unexpected_with(&"a map", QuoteText::No),
         }
     }
@@ -167,10 +159,7 @@ impl<'de> Deserializer<'de> for LenientDeserializer<'_> {
         match self.0 {
             Value::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
             Value::Object(map) if map.len() == 1 => {
-                visitor.visit_enum(de::value::MapAccessDeserializer::new(Entries {
-                    entries: map.iter(),
-                    value: None,
-                }))
+                visitor.visit_enum(de::value::MapAccessDeserializer::new(Entries::of(map)))
             }
             Value::Object(_) => Err(DocumentError::new("", "expected exactly one key")),
             _ => self.unexpected(&visitor),
@@ -190,12 +179,22 @@ impl<'de> Deserializer<'de> for LenientDeserializer<'_> {
             Value::Array(items) => visitor.visit_seq(Items {
                 items: items.iter().enumerate(),
             }),
+            Value::Null => visitor.visit_seq(Items {
+                items: [].iter().enumerate(),
+            }),
             _ => self.unexpected_with(&"a list", QuoteText::No),
         }
     }
 
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DocumentError> {
+        match self.0 {
+            Value::Null => visitor.visit_map(Entries::of(&Map::new())),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     serde::forward_to_deserialize_any! {
-        i8 i16 i128 u8 u16 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct map identifier ignored_any
+        i8 i16 i128 u8 u16 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
     }
 }
 
@@ -222,8 +221,29 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 
 /// The entries of a map, with the value of the key that was read last.
 struct Entries<'a> {
-    entries: serde_json::map::Iter<'a>,
+    entries: std::vec::IntoIter<(&'a str, &'a Value)>,
     value: Option<(&'a str, &'a Value)>,
+}
+
+impl<'a> Entries<'a> {
+    /// All entries of a map.
+    fn of(map: &'a Map<String, Value>) -> Self {
+        let entries = map.iter().map(|(key, value)| (key.as_str(), value));
+        Self {
+            entries: entries.collect::<Vec<_>>().into_iter(),
+            value: None,
+        }
+    }
+
+    /// The entries of a struct, without `fields` that are null.
+    fn fields(map: &'a Map<String, Value>, fields: &[&str]) -> Self {
+        let entries = map.iter().map(|(key, value)| (key.as_str(), value));
+        let entries = entries.filter(|(key, value)| !value.is_null() || !fields.contains(key));
+        Self {
+            entries: entries.collect::<Vec<_>>().into_iter(),
+            value: None,
+        }
+    }
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -237,7 +257,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
             return Ok(None);
         };
         self.value = Some((key, value));
-        let key: StringDeserializer<DocumentError> = key.clone().into_deserializer();
+        let key: StringDeserializer<DocumentError> = key.to_owned().into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
@@ -302,6 +322,17 @@ mod tests {
         assert_eq!(outer.kind, Kind::Never);
         assert_eq!(outer.any["a"], json!([1]));
         assert_eq!(read::<Outer>(&json!(null), "").unwrap(), Outer::default());
+    }
+
+    #[test]
+    fn a_key_with_null_is_absent() {
+        let nulls = json!({"count": null, "enabled": null, "label": null, "list": null, "maybe": null, "kind": null, "any": null});
+        assert_eq!(read::<Outer>(&nulls, "").unwrap(), Outer::default());
+        let kept: Outer = read(&json!({"any": {"a": null}}), "").unwrap();
+        assert_eq!(kept.any["a"], json!(null));
+        let error = |value: Value| read::<Outer>(&value, "").unwrap_err().to_string();
+        assert!(error(json!({"cuont": null})).contains("unknown key `cuont`"));
+        assert!(error(json!({"list": [{"name": null}]})).contains("the key `name` is missing"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod config_reader;
 mod document_error;
+pub mod tags;
 pub mod units;
 pub mod yaml;
 

@@ -244,7 +244,7 @@ async fn pull_secrets_of_the_template_are_used() {
         (&["old"][..], "with the credentials of Secret `old`"),
         (
             &["elsewhere"],
-            "refuses tag `1` of `m` (401 Unauthorized). The artifact may not exist, or the registry may require credentials",
+            "(401 Unauthorized); Secret `elsewhere` has nothing for ",
         ),
         (
             &["none"],
@@ -264,7 +264,7 @@ async fn pull_secrets_of_the_template_are_used() {
         ),
         (
             &["malformed"],
-            "Secret `malformed` of namespace `argo` cannot be parsed: a field is missing or has the wrong type",
+            "Secret `malformed` cannot be used: the value of its key `.dockerconfigjson` is not base64",
         ),
         (
             &["../pods/x"],

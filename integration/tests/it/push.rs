@@ -150,7 +150,8 @@ async fn push_uses_passwords_from_docker_login_and_credential_helpers() {
         ]
         .concat(),
     );
-    let expected = "the credentials of docker-credential-here cannot be obtained: No such file";
+    let expected =
+        "the credentials of docker-credential-here cannot be obtained: there is no program";
     assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
     let helper = cli.at("docker-credential-here");
     let script = format!(

@@ -25,7 +25,7 @@ for _ in $(seq 100); do
   sleep 0.1
 done
 run() { name=$1; shift; "$@" >"$name.out" 2>&1 || echo "failed" >>"$name.out"; }
-run push "$PROGRAM" push "$MODULE" oci://10.1.2.3:5000/m:1 --config ca.yaml --cache-dir one
+run push "$PROGRAM" push "$MODULE" oci://10.1.2.3:5000/m:1 --config ca.yaml
 run with-ca "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --config ca.yaml --cache-dir two
 run without-ca "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --cache-dir three
 export HTTPS_PROXY=http://127.0.0.1:3128

@@ -25,6 +25,7 @@
 //! | [`Authority`] | `host` or `host:port`, with one form for each host |
 //! | [`Challenge`] | the ways to authenticate that a server offers |
 //! | [`next_page`] | the URL of the next page of a list |
+//! | [`Proxies`] | the proxies in the environment, which every client uses |
 //! | [`Caching`] | the response headers that control a cache |
 //! | [`decoded`] | a body without its content codings, for a caller with its own client |
 //! | [`Trust`] | the certificates that a client trusts |
@@ -62,6 +63,7 @@ mod min_rate;
 mod min_rate_body;
 mod no_response;
 mod pattern;
+mod proxies;
 mod redirect;
 mod request;
 mod resolver;
@@ -88,6 +90,7 @@ pub use link::next_page;
 pub use min_rate::{MinRate, TooSlow};
 pub use min_rate_body::with_min_rate;
 pub use pattern::matches;
+pub use proxies::{Proxies, shown as shown_proxy};
 pub use redirect::{MAX_REDIRECTS, keeps_credentials, redirect_target, too_many_redirects};
 pub use request::{Content, Request, sensitive};
 pub use response::Response;

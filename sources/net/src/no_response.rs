@@ -6,7 +6,8 @@ use std::io;
 use rustls::CertificateError;
 use url::Url;
 
-use crate::authority::origin;
+use crate::authority::{authority, origin};
+use crate::proxies::shown;
 use crate::verifier::webpki_error;
 use crate::{Error, ErrorKind};
 
@@ -16,9 +17,18 @@ const SHOWN_NAMES: usize = 5;
 const SHOWN_NAME: usize = 100;
 
 /// The error for a request without a response. An error of the address guard is returned as it is.
-/// `trusted_by` names the configuration that lists trusted certificates.
-pub(crate) fn no_response(url: &Url, trusted_by: &str, error: reqwest::Error) -> Error {
+/// `proxy` is the proxy of the request. `trusted_by` names the configuration that lists trusted
+/// certificates.
+pub(crate) fn no_response(
+    url: &Url,
+    proxy: Option<&Url>,
+    trusted_by: &str,
+    error: reqwest::Error,
+) -> Error {
     let origin = origin(url);
+    let via = proxy.map_or_else(String::new, |proxy| {
+        format!(" through the proxy `{}`", shown(proxy))
+    });
     if let Some(denied) = find::<Error>(&error) {
         return denied.clone();
     }
@@ -26,7 +36,7 @@ pub(crate) fn no_response(url: &Url, trusted_by: &str, error: reqwest::Error) ->
         Some(refused @ rustls::Error::InvalidCertificate(_)) => {
             let host = url.host_str().unwrap_or_default();
             let Explanation { problem, hint } = explain(&refused, host, trusted_by);
-            let message = format!("the certificate of {origin} {problem}");
+            let message = format!("the certificate of {origin}{via} {problem}");
             let refused =
                 Error::new(ErrorKind::Unavailable, message).caused_by(error.without_url());
             match hint.as_str() {
@@ -35,25 +45,52 @@ pub(crate) fn no_response(url: &Url, trusted_by: &str, error: reqwest::Error) ->
             }
         }
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            let message = format!("{origin} does not use TLS; the server may use plain HTTP");
+            let message = format!("{origin} does not use TLS{via}; the server may use plain HTTP");
             Error::new(ErrorKind::Unavailable, message)
-                .with_hint(
-                    "if the server uses plain HTTP, begin its URLs with `http://`, and ask the \
-                     operator to list the server under `sources.insecure`",
-                )
+                .with_hint(format!(
+                    "if the server uses plain HTTP, allow it with `--insecure-registry {host}`, or \
+                     ask the operator to list it under `sources.insecure`; begin URLs of files with \
+                     `http://`",
+                    host = authority(url)
+                ))
                 .permanent()
         }
         _ => {
             let cause = causes(&error).last().map(ToString::to_string);
+            let cause = cause.unwrap_or_default();
+            if let Some(proxy) = proxy
+                && cause.contains("proxy authorization required")
+            {
+                return no_login(proxy);
+            }
             let message = match error.is_timeout() {
-                true => format!("{origin} does not answer in time"),
-                false => format!("{origin} cannot be reached ({})", cause.unwrap_or_default()),
+                true => format!("{origin} does not answer in time{via}"),
+                false => format!("{origin} cannot be reached{via} ({cause})"),
             };
             Error::new(ErrorKind::Unavailable, message)
-                .with_hint("check the name and that the server is up and reachable from here")
+                .with_hint(match proxy {
+                    None => "check the name and that the server is up and reachable from here",
+                    Some(_) => {
+                        "check the proxy in the environment, and that it allows this host; hosts \
+                         in `NO_PROXY` are reached without it"
+                    }
+                })
                 .caused_by(error.without_url())
         }
     }
+}
+
+/// The error for a proxy that demands another user and password (407).
+pub(crate) fn no_login(proxy: &Url) -> Error {
+    let proxy = shown(proxy);
+    let message =
+        format!("the proxy `{proxy}` demands a user and a password, or refuses them (407)");
+    Error::new(ErrorKind::Unavailable, message)
+        .with_hint(
+            "write them into the environment variable with the proxy: \
+             `http://USER:PASSWORD@HOST:PORT`",
+        )
+        .permanent()
 }
 
 /// What is wrong with a certificate.

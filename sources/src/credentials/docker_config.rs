@@ -9,18 +9,17 @@
 //! ```
 //!
 //! The legacy format, `.dockercfg`, is the value of `auths` alone. As in the kubelet, `auth`
-//! overrides `username` and `password`.
+//! overrides `username` and `password`. The JSON is read as Go reads it, and an entry that cannot
+//! be used is left out: the other entries are used.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretString;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Credential;
 
@@ -29,11 +28,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-
-/// The time limit for a credential helper. Some helpers ask the user.
-const HELPER_TIMEOUT: Duration = Duration::from_mins(1);
-/// Number of characters of a helper's message that are shown in an error.
-const MAX_HELPER_MESSAGE: usize = 200;
+/// Number of characters of a key that are shown in an error.
+const MAX_KEY: usize = 100;
 
 /// A parsed configuration. It only names the credential helpers: the caller decides whether to run
 /// them.
@@ -47,6 +43,17 @@ pub struct DockerConfig {
     helpers: BTreeMap<String, String>,
     /// `credsStore`: the helper for the hosts without an own helper.
     store: Option<String>,
+    /// The parts that cannot be used.
+    left_out: Vec<LeftOut>,
+}
+
+/// A part of a configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// Key of the entry. `None` if the part is not about one host.
+    pub(super) key: Option<String>,
+    /// What is wrong with the part, without its content: "its entry `a` has …".
+    pub(super) why: String,
 }
 
 /// A credential helper and a host that it has the credential of.
@@ -60,63 +67,95 @@ pub struct Helper {
 
 /// The error for a malformed configuration. Shows no content, which may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DockerConfigError {
-    /// The text is not JSON, or not a Docker configuration.
-    #[error("it is not a Docker configuration in JSON")]
-    Malformed,
-    /// `auth` of the entry with this key is malformed.
-    #[error("its entry `{0}` has an `auth` that is not base64 of `user:password`")]
-    Auth(String),
-}
+#[error("it is not a Docker configuration in JSON ({0})")]
+pub struct DockerConfigError(#[from] go_json::Error);
 
+/// The parts of the file. Each part is read on its own, so that a mistake in one part does not
+/// affect the others.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
 struct File {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
-    #[serde(default)]
-    cred_helpers: BTreeMap<String, String>,
-    creds_store: Option<String>,
+    auths: Value,
+    cred_helpers: Value,
+    creds_store: Value,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Entry {
-    username: Option<String>,
-    password: Option<String>,
-    auth: Option<String>,
-    #[serde(alias = "identityToken")]
-    identitytoken: Option<String>,
-    #[serde(alias = "registryToken")]
-    registrytoken: Option<String>,
+    username: String,
+    password: String,
+    auth: String,
+    identitytoken: String,
+    registrytoken: String,
 }
 
 impl DockerConfig {
     /// Parses `config.json`, `auth.json` or `.dockerconfigjson` of a Secret.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a map in JSON.
     pub fn parse(json: &[u8]) -> Result<Self, DockerConfigError> {
-        let file: File = serde_json::from_slice(json).map_err(|_| DockerConfigError::Malformed)?;
-        let store = file.creds_store.filter(|name| !name.is_empty());
-        Ok(Self {
-            helpers: file.cred_helpers,
-            store,
-            ..Self::of(file.auths)?
-        })
+        let file: File = go_json::from_slice(json)?;
+        let mut config = Self::default();
+        let auths = config.part("auths", &file.auths);
+        config.add(auths);
+        let helpers: BTreeMap<String, Value> = config.part("credHelpers", &file.cred_helpers);
+        for (host, name) in helpers {
+            let at = format!("its `credHelpers` for `{}`", shown(&host));
+            match go_json::from_value::<String>(&name) {
+                Ok(name) if name.is_empty() => {}
+                Ok(name) => {
+                    config.helpers.insert(host, name);
+                }
+                Err(error) => config.leave_out(Some(host), format!("{at} is malformed: {error}")),
+            }
+        }
+        let store: String = config.part("credsStore", &file.creds_store);
+        config.store = Some(store).filter(|name| !name.is_empty());
+        Ok(config)
     }
 
     /// Parses `.dockercfg` of a Secret, the legacy format.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a map in JSON.
     pub fn parse_legacy(json: &[u8]) -> Result<Self, DockerConfigError> {
-        let auths = serde_json::from_slice(json).map_err(|_| DockerConfigError::Malformed)?;
-        Self::of(auths)
+        let mut config = Self::default();
+        config.add(go_json::from_slice(json)?);
+        Ok(config)
     }
 
-    fn of(auths: BTreeMap<String, Entry>) -> Result<Self, DockerConfigError> {
-        let mut config = Self::default();
-        for (name, entry) in auths {
-            match entry.credential(&name)? {
-                Some(credential) => config.credentials.push((name, credential)),
-                None => config.hosts.push(name),
+    /// Reads one part of the file. A part with the wrong type is left out.
+    fn part<T: serde::de::DeserializeOwned + Default>(&mut self, name: &str, value: &Value) -> T {
+        go_json::from_value(value).unwrap_or_else(|error| {
+            self.leave_out(None, format!("its `{name}` is malformed: {error}"));
+            T::default()
+        })
+    }
+
+    /// Adds the entries of `auths`. An entry that cannot be used is left out.
+    fn add(&mut self, auths: BTreeMap<String, Value>) {
+        for (key, value) in auths {
+            let credential = go_json::from_value::<Entry>(&value)
+                .map_err(|error| format!("is malformed: {error}"))
+                .and_then(Entry::credential);
+            match credential {
+                Ok(Some(credential)) => self.credentials.push((key, credential)),
+                Ok(None) => self.hosts.push(key),
+                Err(why) => {
+                    let why = format!("its entry `{}` {why}", shown(&key));
+                    self.leave_out(Some(key), why);
+                }
             }
         }
-        Ok(config)
+    }
+
+    fn leave_out(&mut self, key: Option<String>, why: String) {
+        self.left_out.push(LeftOut { key, why });
     }
 
     /// The credential helpers: those in `credHelpers`, and the helper in `credsStore` for each
@@ -136,150 +175,59 @@ impl DockerConfig {
         own.chain(stored).collect()
     }
 
-    pub(super) fn into_credentials(self) -> Vec<(String, Credential)> {
-        self.credentials
+    /// The credentials, each with its key, and the parts that cannot be used.
+    pub(super) fn into_parts(self) -> (Vec<(String, Credential)>, Vec<LeftOut>) {
+        (self.credentials, self.left_out)
     }
+}
+
+/// A key of the configuration, cut for an error.
+fn shown(key: &str) -> String {
+    key.chars().take(MAX_KEY).collect()
 }
 
 impl Entry {
-    /// The credential of the entry with the key `name`. `None` if only the store has the
-    /// credential.
-    fn credential(self, name: &str) -> Result<Option<Credential>, DockerConfigError> {
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        if let Some(token) = given(self.identitytoken) {
-            return Ok(Some(Credential::Identity(SecretString::from(token))));
+    /// The credential of the entry. `None` if only the store has the credential.
+    ///
+    /// # Errors
+    ///
+    /// The end of a sentence about the entry.
+    fn credential(self) -> Result<Option<Credential>, String> {
+        if !self.identitytoken.is_empty() {
+            return Ok(Some(Credential::Identity(self.identitytoken.into())));
         }
-        if let Some(token) = given(self.registrytoken) {
-            return Ok(Some(Credential::Bearer(SecretString::from(token))));
+        if !self.registrytoken.is_empty() {
+            return Ok(Some(Credential::Bearer(self.registrytoken.into())));
         }
-        let pair = match given(self.auth) {
-            Some(auth) => Some(
-                decode(&auth)
-                    .ok_or_else(|| DockerConfigError::Auth(name.chars().take(100).collect()))?,
-            ),
-            None => given(self.username).map(|username| UserPassword {
-                username,
-                password: self.password.unwrap_or_default(),
-            }),
+        if !self.auth.is_empty() {
+            return decode(&self.auth)
+                .map(Some)
+                .map_err(|why| format!("has an `auth` {why}"));
+        }
+        let credential = Credential::Basic {
+            username: self.username,
+            password: self.password.into(),
         };
-        Ok(
-            pair.map(|UserPassword { username, password }| Credential::Basic {
-                username,
-                password: SecretString::from(password),
-            }),
-        )
+        Ok(match &credential {
+            Credential::Basic { username, .. } if username.is_empty() => None,
+            _ => Some(credential),
+        })
     }
 }
 
-/// The content of `auth`.
-struct UserPassword {
-    username: String,
-    password: String,
-}
-
-/// Decodes `auth`, the base64 of `user:password`. `None` if it is malformed.
-fn decode(auth: &str) -> Option<UserPassword> {
+/// Decodes `auth`, the base64 of `user:password`. The error is the end of a sentence about `auth`.
+fn decode(auth: &str) -> Result<Credential, &'static str> {
     let plain: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let text = String::from_utf8(BASE64.decode(plain).ok()?).ok()?;
-    let (username, password) = text.split_once(':')?;
-    Some(UserPassword {
+    let bytes = BASE64.decode(plain).map_err(|_| "that is not base64")?;
+    let text = String::from_utf8(bytes).map_err(|_| "that is not base64 of UTF-8")?;
+    let (username, password) = text
+        .split_once(':')
+        .ok_or("without the `:` between user and password")?;
+    Ok(Credential::Basic {
         username: username.to_owned(),
         // Docker pads passwords with NUL.
-        password: password.trim_end_matches('\0').to_owned(),
+        password: SecretString::from(password.trim_end_matches('\0')),
     })
-}
-
-/// The output of `docker-credential-NAME get`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperOutput {
-    username: String,
-    secret: String,
-}
-
-/// Gets the credential of `host` from the credential helper `docker-credential-NAME`
-/// (<https://github.com/docker/docker-credential-helpers>). Blocks the thread.
-///
-/// Returns `None` if the helper has no credential, and [`Credential::Unobtainable`] if the helper
-/// fails. The helper is a program that the user's own configuration names.
-pub fn helper_credential(name: &str, host: &str) -> Option<Credential> {
-    if !name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    {
-        return Some(Credential::Unobtainable(
-            "cannot be obtained: the name of the credential helper is invalid".to_owned(),
-        ));
-    }
-    match run_helper(&format!("docker-credential-{name}"), host) {
-        Ok(output) if output.status.success() => {
-            Some(match serde_json::from_slice(&output.stdout) {
-                Ok(HelperOutput { username, secret }) if username == "<token>" => {
-                    Credential::Identity(secret.into())
-                }
-                Ok(HelperOutput { username, secret }) => Credential::Basic {
-                    username,
-                    password: secret.into(),
-                },
-                Err(_) => Credential::Unobtainable(
-                    "cannot be obtained: the output of the credential helper is malformed"
-                        .to_owned(),
-                ),
-            })
-        }
-        // A helper without the credential prints these words on standard output.
-        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("credentials not found") => {
-            None
-        }
-        Ok(output) => {
-            let message = String::from_utf8_lossy(&output.stdout);
-            let message: String = message
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(MAX_HELPER_MESSAGE)
-                .collect();
-            Some(Credential::Unobtainable(format!(
-                "cannot be obtained: the credential helper failed with {} and the message `{message}`",
-                output.status
-            )))
-        }
-        Err(error) => Some(Credential::Unobtainable(format!(
-            "cannot be obtained: {error}"
-        ))),
-    }
-}
-
-/// Runs `PROGRAM get` with the host on standard input, for at most [`HELPER_TIMEOUT`].
-fn run_helper(program: &str, host: &str) -> io::Result<Output> {
-    let mut command = Command::new(program);
-    let mut helper = command
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    if let Some(mut stdin) = helper.stdin.take() {
-        // The error is ignored: the exit status of a helper that does not read says more.
-        let _ = stdin.write_all(host.as_bytes());
-    }
-    let started = Instant::now();
-    while helper.try_wait()?.is_none() {
-        if started.elapsed() > HELPER_TIMEOUT {
-            helper.kill()?;
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!(
-                    "the credential helper did not answer within {} s",
-                    HELPER_TIMEOUT.as_secs()
-                ),
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    helper.wait_with_output()
 }
 
 #[cfg(test)]
@@ -338,6 +286,67 @@ mod tests {
         );
     }
 
+    /// The reasons for which parts of a configuration are left out.
+    fn left_out(json: &str) -> Vec<String> {
+        let config = DockerConfig::parse(json.as_bytes()).unwrap();
+        config.left_out.into_iter().map(|part| part.why).collect()
+    }
+
+    #[test]
+    fn null_is_absence_everywhere_in_a_docker_configuration() {
+        let json = r#"{"auths": {
+            "a": {"auth": "dTpw", "email": null, "identitytoken": null, "registrytoken": null, "username": null},
+            "b": null, "c": {"auth": null, "username": "u", "password": null}
+        }, "credHelpers": {"x": null}, "credsStore": null, "HttpHeaders": null}"#;
+        assert_eq!(shown(json), ["a u:p", "c u:"]);
+        assert_eq!(left_out(json), [""; 0]);
+        for json in [
+            r#"{"auths": null}"#,
+            r#"{"credHelpers": null}"#,
+            "null",
+            "{}",
+        ] {
+            assert_eq!(shown(json), [""; 0], "{json}");
+        }
+    }
+
+    #[test]
+    fn keys_match_in_any_case_as_in_go() {
+        let json = r#"{"AUTHS": {"a": {"Auth": "dTpw"}, "b": {"identityToken": "t"}}}"#;
+        assert_eq!(shown(json), ["a u:p", "b identity t"]);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_used_does_not_affect_the_others() {
+        let json = r#"{"auths": {
+            "a": {"auth": "bm9jb2xvbg=="}, "b": {"auth": "c2VjcmV0*"}, "c": {"auth": "//86//8="},
+            "d": {"auth": 5}, "e": "secret", "f": ["secret"], "good": {"auth": "dTpw"}
+        }, "credHelpers": {"g": 5, "h": "helper"}, "credsStore": ["secret"]}"#;
+        assert_eq!(shown(json), ["good u:p"]);
+        assert_eq!(
+            left_out(json),
+            [
+                "its entry `a` has an `auth` without the `:` between user and password",
+                "its entry `b` has an `auth` that is not base64",
+                "its entry `c` has an `auth` that is not base64 of UTF-8",
+                "its entry `d` is malformed: `auth`: expected a string, found number",
+                "its entry `e` is malformed: expected struct Entry, found text",
+                "its entry `f` is malformed: expected struct Entry, found list",
+                "its `credHelpers` for `g` is malformed: expected a string, found number",
+                "its `credsStore` is malformed: expected a string, found list",
+            ]
+        );
+        let config = DockerConfig::parse(json.as_bytes()).unwrap();
+        assert_eq!(config.helpers().len(), 1);
+        let wrong_part = r#"{"auths": ["secret"], "credHelpers": {"h": "helper"}}"#;
+        let config = DockerConfig::parse(wrong_part.as_bytes()).unwrap();
+        assert_eq!(config.helpers().len(), 1);
+        assert_eq!(
+            left_out(wrong_part),
+            ["its `auths` is malformed: expected a map, found list"]
+        );
+    }
+
     #[test]
     fn the_legacy_format_is_the_value_of_auths() {
         let config = DockerConfig::parse_legacy(br#"{"a": {"auth": "dTpw"}}"#).unwrap();
@@ -352,24 +361,14 @@ mod tests {
                 .to_string()
         };
         assert_eq!(
-            error("{\"auths\": {\"a\": {\"auth\": 5}}}"),
-            "it is not a Docker configuration in JSON"
+            error(r#"{"auths": secret}"#),
+            "it is not a Docker configuration in JSON (not JSON, at line 1 column 11)"
         );
-        assert!(!error(r#"{"auths": {"a": {"auth": "c2VjcmV0"}}}"#).contains("c2VjcmV0"));
+        assert_eq!(
+            error(r#"["secret"]"#),
+            "it is not a Docker configuration in JSON (expected struct File, found list)"
+        );
         let config = DockerConfig::parse(br#"{"auths": {"a": {"auth": "dTpzZWNyZXQ="}}}"#).unwrap();
         assert!(!format!("{config:?} {:?}", config.credentials).contains("secret"));
-    }
-
-    #[test]
-    fn a_helper_with_a_path_or_without_a_program_is_unobtainable() {
-        for name in ["../../bin/sh", "not-there"] {
-            assert!(
-                matches!(
-                    helper_credential(name, "h"),
-                    Some(Credential::Unobtainable(_))
-                ),
-                "{name}"
-            );
-        }
     }
 }

@@ -19,12 +19,27 @@ use net::{Authority, split_port};
 use super::{Candidate, DockerConfig, glob};
 
 const DOCKER_HUB: &str = "docker.io";
+/// Number of hosts of an origin that an error shows.
+const MAX_HOSTS: usize = 5;
 
 /// The credentials of one origin, for example of a Secret.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
     /// The entries in reverse order of their keys. Equal keys are in the order of insertion.
     entries: Vec<Entry>,
+    /// The parts of the origin that cannot be used.
+    omissions: Vec<Omission>,
+    /// The origins whose hosts the requester may see in an error.
+    shown: Vec<String>,
+}
+
+/// A part of an origin of credentials that cannot be used.
+#[derive(Clone, Debug)]
+struct Omission {
+    /// The key in normal form, if the part is about one host.
+    key: Option<String>,
+    /// The origin, and what is wrong with the part.
+    why: String,
 }
 
 /// A credential with its key: the pattern of hosts and paths.
@@ -39,7 +54,11 @@ impl Keyring {
     /// configuration in errors.
     pub fn of(config: DockerConfig, origin: &str) -> Self {
         let mut keyring = Self::default();
-        for (name, credential) in config.into_credentials() {
+        let (credentials, left_out) = config.into_parts();
+        for part in left_out {
+            keyring.omit(part.key.as_deref(), format!("{origin}: {}", part.why));
+        }
+        for (name, credential) in credentials {
             keyring.insert(
                 &name,
                 Candidate {
@@ -54,27 +73,88 @@ impl Keyring {
     /// Adds one credential for `host[:port][/path]`.
     pub fn insert(&mut self, name: &str, candidate: Candidate) {
         let Some(key) = key(name) else {
-            tracing::warn!(
-                origin = candidate.origin,
-                "an entry of the credentials does not name a host; the entry is ignored"
+            let name: String = name.chars().take(100).collect();
+            let why = format!(
+                "{}: the entry `{name}` does not name a host",
+                candidate.origin
             );
+            self.omit(None, why);
             return;
         };
+        self.insert_at(key, candidate);
+    }
+
+    fn insert_at(&mut self, key: String, candidate: Candidate) {
         let at = self.entries.partition_point(|other| other.key >= key);
         self.entries.insert(at, Entry { key, candidate });
     }
 
-    /// Adds all credentials of another keyring.
+    /// Records a part of the origin that cannot be used. `name` is the key of the part, if it is
+    /// about one `host[:port][/path]`. `why` names the origin and contains nothing secret.
+    pub fn omit(&mut self, name: Option<&str>, why: String) {
+        tracing::warn!(why, "a part of the credentials is not used");
+        let key = name.and_then(key);
+        self.omissions.push(Omission { key, why });
+    }
+
+    /// Lets errors show which hosts this origin has credentials for. Only for an origin that
+    /// belongs to the requester.
+    #[must_use]
+    pub fn with_hosts_shown(mut self, origin: &str) -> Self {
+        self.shown.push(origin.to_owned());
+        self
+    }
+
+    /// Adds everything of another keyring.
     pub fn merge(&mut self, other: Self) {
-        for entry in other.entries {
-            self.insert(&entry.key, entry.candidate);
+        for Entry { key, candidate } in other.entries {
+            self.insert_at(key, candidate);
         }
+        self.omissions.extend(other.omissions);
+        self.shown.extend(other.shown);
+    }
+
+    /// Why this keyring has nothing, or too little, for `target`: the parts that cannot be used,
+    /// and the origins with credentials for other hosts only.
+    pub(super) fn missing(&self, target: &str) -> Vec<String> {
+        let (host, _) = split_path(target);
+        let normal = normal(target);
+        let of_target = |key: &String| is_match(key, &normal);
+        let omitted = self
+            .omissions
+            .iter()
+            .filter(|omission| omission.key.as_ref().is_none_or(of_target))
+            .map(|omission| omission.why.clone());
+        let has_any = self.entries.iter().any(|entry| of_target(&entry.key));
+        let shown = self.shown.iter().filter(|_| !has_any);
+        let elsewhere = shown.filter_map(|origin| {
+            let entries = self.entries.iter();
+            let mut hosts: Vec<&str> = entries
+                .filter(|entry| entry.candidate.origin == *origin)
+                .map(|entry| entry.key.as_str())
+                .take(MAX_HOSTS)
+                .collect();
+            hosts.dedup();
+            match hosts.as_slice() {
+                [] => {
+                    let is_known = self
+                        .omissions
+                        .iter()
+                        .any(|part| part.why.starts_with(origin));
+                    (!is_known).then(|| format!("{origin} has no credentials"))
+                }
+                hosts => Some(format!(
+                    "{origin} has nothing for {host}; it has {}",
+                    hosts.join(", ")
+                )),
+            }
+        });
+        omitted.chain(elsewhere).collect()
     }
 
     /// The credentials for `target`, `host[:port]/path`, best first.
     pub fn lookup(&self, target: &str) -> Vec<Candidate> {
-        let (host, path) = split_path(target);
-        let target = format!("{}{path}", one_hub(without_port(host)));
+        let target = normal(target);
         let matching = self
             .entries
             .iter()
@@ -86,6 +166,12 @@ impl Keyring {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// The target as keys are written: without the default port, and with one name of Docker Hub.
+fn normal(target: &str) -> String {
+    let (host, path) = split_path(target);
+    format!("{}{path}", one_hub(without_port(host)))
 }
 
 /// Removes the default port of HTTPS, as in references.
@@ -306,6 +392,36 @@ mod tests {
         ] {
             assert!(found(&hub, target).is_empty(), "{target}");
         }
+    }
+
+    #[test]
+    fn a_keyring_says_what_it_lacks_for_a_host() {
+        let mut keyring = ring(&["ghcr.io", "quay.io/acme"]);
+        for entry in &mut keyring.entries {
+            entry.candidate.origin = "Secret `s`".to_owned();
+        }
+        keyring.omit(
+            Some("https://bad.example/v1/"),
+            "the entry of bad".to_owned(),
+        );
+        keyring.omit(None, "a file".to_owned());
+        assert_eq!(
+            keyring.missing("bad.example/a"),
+            ["the entry of bad", "a file"]
+        );
+        assert_eq!(keyring.missing("ghcr.io/a"), ["a file"]);
+        let shown = keyring
+            .with_hosts_shown("Secret `s`")
+            .with_hosts_shown("Secret `t`");
+        assert_eq!(
+            shown.missing("quay.io/other/m"),
+            [
+                "a file",
+                "Secret `s` has nothing for quay.io; it has quay.io/acme, ghcr.io",
+                "Secret `t` has no credentials"
+            ]
+        );
+        assert_eq!(shown.missing("ghcr.io/a"), ["a file"]);
     }
 
     #[test]

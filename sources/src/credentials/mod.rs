@@ -8,7 +8,9 @@
 
 mod docker_config;
 mod glob;
+mod helper;
 mod keyring;
+mod omission;
 pub(crate) mod preemptive;
 
 use std::fmt;
@@ -16,8 +18,10 @@ use std::fmt;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
-pub use docker_config::{DockerConfig, Helper, helper_credential};
+pub use docker_config::{DockerConfig, DockerConfigError, Helper};
+pub use helper::helper_credential;
 pub use keyring::Keyring;
+pub(crate) use omission::explain;
 
 use crate::{Digest, Error, ErrorKind};
 

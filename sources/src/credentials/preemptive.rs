@@ -10,7 +10,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::{Candidate, Credential, Keyring, candidates};
+use super::{Candidate, Credential, Keyring, candidates, explain};
 use crate::{Error, ErrorKind};
 
 /// The maximum number of credentials that are tried for one request. More wrong passwords would
@@ -28,7 +28,18 @@ pub(crate) async fn send(
     http: &Http,
     keyrings: &[Keyring],
 ) -> Result<Response, Error> {
-    let candidates = candidates_for(&request.url, keyrings);
+    let answer = send_as_each(request, what, http, keyrings).await;
+    answer.map_err(|error| explain(error, keyrings, &target(&request.url)))
+}
+
+async fn send_as_each(
+    request: &Request,
+    what: &str,
+    http: &Http,
+    keyrings: &[Keyring],
+) -> Result<Response, Error> {
+    let mut candidates = candidates(keyrings, &target(&request.url));
+    candidates.truncate(MAX_CANDIDATES);
     let mut attempts = Vec::new();
     for candidate in &candidates {
         attempts.push(with(request, candidate)?);
@@ -61,12 +72,9 @@ pub(crate) async fn send(
     })
 }
 
-/// The credentials for the host and path of the URL, at most [`MAX_CANDIDATES`].
-fn candidates_for(url: &Url, keyrings: &[Keyring]) -> Vec<Candidate> {
-    let target = format!("{}{}", authority(url), url.path());
-    let mut candidates = candidates(keyrings, &target);
-    candidates.truncate(MAX_CANDIDATES);
-    candidates
+/// The host and path of the URL, for which credentials are searched.
+fn target(url: &Url) -> String {
+    format!("{}{}", authority(url), url.path())
 }
 
 /// The request with the headers of the credential.

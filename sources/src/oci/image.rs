@@ -27,7 +27,7 @@ struct Process {
 
 impl ImageConfig {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let config: Self = serde_json::from_slice(bytes).map_err(|error| {
+        let config: Self = go_json::from_slice(bytes).map_err(|error| {
             Error::new(ErrorKind::Protocol, "the image configuration is malformed").caused_by(error)
         })?;
         let process = config.config.as_ref();

@@ -94,7 +94,7 @@ struct RawPlatform {
 
 impl RawDocument {
     fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(bytes).map_err(|error| {
+        go_json::from_slice(bytes).map_err(|error| {
             Error::new(ErrorKind::Protocol, "the registry's manifest is malformed").caused_by(error)
         })
     }
@@ -274,6 +274,30 @@ mod tests {
         assert_eq!(children[0].platform, Some(Platform::default()));
         let manifest = Document::parse(br#"{"schemaVersion":2}"#).unwrap();
         assert!(matches!(manifest, Document::Manifest(manifest) if manifest.layers.is_empty()));
+    }
+
+    /// Registries and build tools in Go write `null` for lists and maps that are empty.
+    #[test]
+    fn null_is_absence_in_manifests() {
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":null,"artifactType":null,"manifests":null,"subject":null,
+            "annotations":null,"config":{{"digest":"{DIGEST}","size":1,"annotations":null,"platform":null,"urls":null}},
+            "layers":[{{"mediaType":null,"digest":"{DIGEST}","size":1,"annotations":{{"a":null}},"artifactType":null}}]}}"#
+        );
+        let Document::Manifest(read) = Document::parse(manifest.as_bytes()).unwrap() else {
+            panic!()
+        };
+        assert_eq!((read.layers.len(), read.artifact_type.as_str()), (1, ""));
+        let empty = br#"{"schemaVersion":2,"layers":null,"config":null}"#;
+        assert!(matches!(Document::parse(empty), Ok(Document::Manifest(_))));
+        let index = format!(
+            r#"{{"schemaVersion":2,"layers":null,"config":null,"manifests":[{{"digest":"{DIGEST}","size":1,
+            "platform":{{"os":null,"architecture":"wasm","os.features":null}}}}]}}"#
+        );
+        assert!(matches!(
+            Document::parse(index.as_bytes()),
+            Ok(Document::Index(_))
+        ));
     }
 
     #[test]

@@ -44,9 +44,9 @@ use select::Choice;
 /// The maximum size of a manifest, which registries have too, and of a configuration or signature.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 /// The hint for a refused pull without credentials.
-const PULL_HINT: &str = "the artifact may not exist, or the registry may require credentials: name a Secret under `pull.secrets`, or log in with `docker login` on your own machine";
+const PULL_HINT: &str = "the artifact may not exist, or the registry may require credentials: name a Secret under `pull.secrets`, or on your own machine, log in with `docker login`, `podman login` or `skopeo login`";
 /// The hint for a refused push without credentials.
-const PUSH_HINT: &str = "log in with `docker login`, as a user that may push to this repository";
+const PUSH_HINT: &str = "log in with `docker login`, `podman login` or `skopeo login`, as a user that may push to this repository";
 
 /// The `oci` source.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use super::OciSource;
 use super::auth::{Client, is_challenge};
 use super::manifest::MANIFEST_TYPES;
 use super::repository::Repository;
-use crate::credentials::Candidate;
 use crate::credentials::preemptive::{self, MAX_CANDIDATES};
+use crate::credentials::{self, Candidate};
 use crate::reference::OciReference;
 use crate::source::Context;
 use crate::{Error, ErrorKind};
@@ -18,6 +18,8 @@ use crate::{Error, ErrorKind};
 /// How often one request is sent with one credential: without a token, with a token that expired,
 /// and with tokens for two different scopes.
 const MAX_ATTEMPTS: usize = 4;
+/// The host of Docker Hub's registry.
+const DOCKER_HUB: &str = "registry-1.docker.io";
 
 impl OciSource {
     /// Sends the request to each mirror in order, and then to the registry, until one succeeds.
@@ -88,9 +90,31 @@ impl OciSource {
 
     /// Sends the request with each matching credential in turn, until the registry accepts one.
     ///
+    /// The error of a refused request says which credentials were not used.
+    pub(super) async fn send(
+        &self,
+        repository: &Repository,
+        request: &Request,
+        what: &str,
+        context: &Context<'_>,
+    ) -> Result<Response, Error> {
+        let answer = self.send_as_each(repository, request, what, context).await;
+        let target = format!("{}/{}", repository.registry, repository.name);
+        answer.map_err(|error| {
+            let error = credentials::explain(error, context.keyrings, &target);
+            match repository.registry.as_str() {
+                DOCKER_HUB => error.followed_by(&format!(
+                    "this is docker.io/{}: a reference without a registry means Docker Hub",
+                    repository.name
+                )),
+                _ => error,
+            }
+        })
+    }
+
     /// The request is sent without credentials only if no credential matches. Otherwise a public
     /// repository would hide a wrong password.
-    pub(super) async fn send(
+    async fn send_as_each(
         &self,
         repository: &Repository,
         request: &Request,

@@ -14,11 +14,13 @@ struct Application {
 
 #[derive(Deserialize)]
 struct Component {
+    #[serde(default)]
     id: String,
+    #[serde(default)]
     source: Source,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Source {
     digest: Option<String>,
 }
@@ -33,7 +35,7 @@ pub(super) fn component(description: &[u8], wanted: Option<&str>) -> Result<Dige
         )
     };
     let application: Application =
-        serde_json::from_slice(description).map_err(|error| malformed().caused_by(error))?;
+        go_json::from_slice(description).map_err(|error| malformed().caused_by(error))?;
     let found = application
         .components
         .iter()
@@ -82,6 +84,11 @@ mod tests {
             component_of("a")
         );
         assert_eq!(component(one.as_bytes(), None).unwrap(), digest);
+        let null = format!(
+            r#"{{"metadata":null,"components":[{{"id":"n","source":null,"files":null}},{}]}}"#,
+            component_of("a")
+        );
+        assert_eq!(component(null.as_bytes(), Some("a")).unwrap(), digest);
         let two = format!(
             r#"{{"components":[{},{}]}}"#,
             component_of("a"),

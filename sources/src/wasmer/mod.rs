@@ -158,7 +158,7 @@ impl WasmerSource {
         }
         let bytes = answer.bytes(MAX_ANSWER, "the registry's response").await?;
         let shown = display_url(&url);
-        let answer: Answer = serde_json::from_slice(&bytes).map_err(|error| {
+        let answer: Answer = go_json::from_slice(&bytes).map_err(|error| {
             Error::new(
                 ErrorKind::Protocol,
                 format!("the response of `{shown}` is not that of a Wasmer registry"),

@@ -105,6 +105,28 @@ impl Credentials {
         Ok(keyring)
     }
 
+    /// Credentials in the Secrets that the template names. All Secrets are one keyring, as for the
+    /// kubelet. A Secret that cannot be used is left out, unless it is the only one.
+    async fn named(&self, requester: &Requester) -> Result<Keyring, Error> {
+        let mut keyring = Keyring::default();
+        let mut failed = Vec::new();
+        for name in &requester.secrets {
+            match self.secret(&requester.namespace, name).await {
+                Ok(found) => keyring.merge(found.with_hosts_shown(&secret::origin(name))),
+                Err(error) if error.retryable() => return Err(error),
+                Err(error) => failed.push(error),
+            }
+        }
+        match failed.first() {
+            Some(error) if failed.len() == requester.secrets.len() => return Err(error.clone()),
+            _ => {}
+        }
+        for error in failed {
+            keyring.omit(None, error.to_string());
+        }
+        Ok(keyring)
+    }
+
     /// Credentials of the executor's own pod. An error is only logged, because no template asked
     /// for these credentials. If the API does not answer, the next call tries again.
     async fn of_pod(&self) -> Keyring {
@@ -134,7 +156,12 @@ impl Credentials {
             match self.secret(&namespace, &name).await {
                 Ok(found) => keyring.merge(found),
                 Err(error) if error.retryable() => return Err(error),
-                Err(error) => tracing::warn!(%error, "a pull secret of the pod is not used"),
+                Err(error) => {
+                    keyring.omit(
+                        None,
+                        format!("a pull secret of the pod is not used: {error}"),
+                    );
+                }
             }
         }
         Ok(keyring)
@@ -144,12 +171,7 @@ impl Credentials {
 #[async_trait]
 impl CredentialProvider for Credentials {
     async fn keyrings(&self, requester: &Requester) -> Result<Vec<Keyring>, Error> {
-        // All Secrets of a template are one keyring, as for the kubelet.
-        let mut named = Keyring::default();
-        for name in &requester.secrets {
-            named.merge(self.secret(&requester.namespace, name).await?);
-        }
-        let mut keyrings = vec![named];
+        let mut keyrings = vec![self.named(requester).await?];
         keyrings.extend(self.operator.iter().cloned());
         keyrings.push(self.of_pod().await);
         keyrings.extend(self.local.iter().cloned());
@@ -164,7 +186,7 @@ fn unreadable(error: &KubernetesError) -> Error {
             .with_hint("create it in the workflow's namespace, or correct `pull.secrets`"),
         KubernetesError::Forbidden(_) => Error::new(ErrorKind::Unauthorized, message)
             .with_hint("ask the operator to add the Secret to the plugin's Role"),
-        KubernetesError::Unusable(_) | KubernetesError::Malformed(_) => {
+        KubernetesError::Unusable(_) | KubernetesError::Malformed { .. } => {
             Error::new(ErrorKind::InvalidConfig, message)
         }
         KubernetesError::Unavailable { .. } => Error::new(ErrorKind::Unavailable, message),

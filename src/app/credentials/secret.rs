@@ -4,10 +4,14 @@ use secrecy::SecretString;
 use sources::credentials::{Candidate, Credential, DockerConfig, Keyring};
 use sources::{Error, ErrorKind};
 
-use crate::kubernetes::Secret;
+use crate::kubernetes::{NotBase64, Secret};
 
 /// The annotation with the hosts of a Secret that does not name its hosts itself.
 const HOSTS: &str = "wasm-workflow-executor/hosts";
+const CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
+const CONFIG_KEY: &str = ".dockerconfigjson";
+const LEGACY_TYPE: &str = "kubernetes.io/dockercfg";
+const LEGACY_KEY: &str = ".dockercfg";
 
 /// Reads the credentials in a Secret.
 ///
@@ -32,8 +36,8 @@ pub(super) fn keyring(secret: &Secret, name: &str) -> Result<Keyring, Error> {
             }
             return Ok(keyring);
         }
-        "kubernetes.io/dockerconfigjson" => (".dockerconfigjson", DockerConfig::parse),
-        "kubernetes.io/dockercfg" => (".dockercfg", DockerConfig::parse_legacy),
+        CONFIG_TYPE => (CONFIG_KEY, DockerConfig::parse),
+        LEGACY_TYPE => (LEGACY_KEY, DockerConfig::parse_legacy),
         other => {
             let shown: String = other.chars().take(80).collect();
             return Err(invalid(&format!(
@@ -44,9 +48,15 @@ pub(super) fn keyring(secret: &Secret, name: &str) -> Result<Keyring, Error> {
     };
     let json = secret
         .get(key)
-        .ok_or_else(|| invalid(&format!("it has no key `{key}`")))?;
+        .map_err(|error| invalid(&error))?
+        .ok_or_else(|| invalid(&format!("it has no key `{key}`, which its type demands")))?;
     let config = parse(json).map_err(|error| invalid(&error))?;
-    Ok(Keyring::of(config, &format!("Secret `{name}`")))
+    Ok(Keyring::of(config, &origin(name)))
+}
+
+/// A Secret as the origin of credentials, for errors.
+pub(super) fn origin(name: &str) -> String {
+    format!("Secret `{name}`")
 }
 
 fn for_annotated_hosts(secret: &Secret, name: &str, credential: &Credential) -> Keyring {
@@ -57,7 +67,7 @@ fn for_annotated_hosts(secret: &Secret, name: &str, credential: &Credential) -> 
             host,
             Candidate {
                 credential: credential.clone(),
-                origin: format!("Secret `{name}`"),
+                origin: origin(name),
             },
         );
     }
@@ -69,6 +79,13 @@ fn for_annotated_hosts(secret: &Secret, name: &str, credential: &Credential) -> 
 enum KeysError {
     #[error("`{0}` is not UTF-8")]
     NotText(&'static str),
+    #[error(transparent)]
+    NotBase64(#[from] NotBase64),
+    #[error(
+        "it has the key `{0}` of a Docker configuration, but its type is not `{1}`; \
+         create it with this type"
+    )]
+    OtherType(&'static str, &'static str),
     #[error("a line of `headers` is not `NAME: VALUE`")]
     Header,
     #[error("it needs `username` and `password`, or `token` alone, or `headers` alone")]
@@ -78,7 +95,7 @@ enum KeysError {
 /// A user with a password, a token, or headers.
 fn credential(secret: &Secret) -> Result<Credential, KeysError> {
     let text = |key: &'static str| {
-        let value = secret.get(key).map(std::str::from_utf8).transpose();
+        let value = secret.get(key)?.map(std::str::from_utf8).transpose();
         // Editors end files with a newline, and headers cannot contain one.
         value
             .map(|text| text.map(|text| text.trim_end_matches(['\r', '\n'])))
@@ -106,6 +123,14 @@ fn credential(secret: &Secret) -> Result<Credential, KeysError> {
                 .collect::<Result<_, _>>()
                 .map(Credential::Headers)
         }
-        _ => Err(KeysError::Keys),
+        _ => Err(docker_configuration(secret).unwrap_or(KeysError::Keys)),
     }
+}
+
+/// The error for a Docker configuration in a Secret with another type.
+fn docker_configuration(secret: &Secret) -> Option<KeysError> {
+    [(CONFIG_KEY, CONFIG_TYPE), (LEGACY_KEY, LEGACY_TYPE)]
+        .into_iter()
+        .find(|(key, _)| secret.has(key))
+        .map(|(key, kind)| KeysError::OtherType(key, kind))
 }

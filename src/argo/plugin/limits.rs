@@ -20,16 +20,40 @@ pub(in crate::argo) struct RequestedLimits {
     disk: Option<ByteSize>,
 }
 
+/// The size of a page, the unit of linear memory
+/// (<https://webassembly.github.io/spec/core/exec/runtime.html#memory-instances>).
+const PAGE_BYTES: u64 = 64 << 10;
+
+/// A limit that no module can run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImpossibleLimit {
+    /// Key of the limit below `limits`.
+    pub key: &'static str,
+    /// The rule that the value breaks.
+    pub rule: &'static str,
+}
+
+/// Whether no module can run with this much memory.
+pub fn impossible_memory(memory: ByteSize) -> Option<ImpossibleLimit> {
+    (memory.0 < PAGE_BYTES).then_some(ImpossibleLimit {
+        key: "memory",
+        rule: "must be at least 64Ki, one page of memory",
+    })
+}
+
+/// Whether no module can run in this time.
+pub fn impossible_time(time: Time) -> Option<ImpossibleLimit> {
+    time.0.is_zero().then_some(ImpossibleLimit {
+        key: "time",
+        rule: "must be more than 0",
+    })
+}
+
 impl RequestedLimits {
-    /// A limit that is 0, although no module can run with it.
-    pub(super) fn zero(&self) -> Option<&'static str> {
-        let no_memory = self.memory.is_some_and(|memory| memory.0 == 0);
-        let no_time = self.time.is_some_and(|time| time.0.is_zero());
-        match (no_memory, no_time) {
-            (true, _) => Some("memory"),
-            (false, true) => Some("time"),
-            (false, false) => None,
-        }
+    /// A limit that no module can run with, and its rule.
+    pub(super) fn impossible(&self) -> Option<ImpossibleLimit> {
+        let memory = self.memory.and_then(impossible_memory);
+        memory.or_else(|| self.time.and_then(impossible_time))
     }
 
     /// For each limit, the lower of the template's and the operator's.

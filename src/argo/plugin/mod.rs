@@ -18,5 +18,6 @@ mod string_or_map;
 mod wapm;
 mod wasm;
 
+pub use limits::{impossible_memory, impossible_time};
 pub use result::ResultFormat;
 pub use wasm::{Wasm, read};

@@ -115,10 +115,10 @@ impl Wasm {
         if let Some(permission) = self.permissions.requested() {
             return Err(unsupported_permission(permission));
         }
-        match self.limits.zero() {
+        match self.limits.impossible() {
             Some(limit) => Err(DocumentError::new(
-                format!("{PATH}.limits.{limit}"),
-                "must be more than 0",
+                format!("{PATH}.limits.{}", limit.key),
+                limit.rule,
             )),
             None => Ok(()),
         }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::argo::workflow;
 use crate::step::Workflow;
+use crate::text::tags;
 
 /// Values of Argo's variables, by their names without braces.
 pub(super) type Variables = BTreeMap<String, String>;
@@ -18,7 +19,7 @@ const STRFTIME: &str = "aAbBcdDFhHIjkLlmMnprRsStTuUvVwWxXyYzZ";
 pub(super) fn variables(workflow: &workflow::WorkflowObject) -> Variables {
     let mut variables = Variables::new();
     for parameter in &workflow.spec.arguments.parameters {
-        let value = parameter.value.clone().unwrap_or_default();
+        let value = parameter.value().unwrap_or_default();
         variables.insert(format!("workflow.parameters.{}", parameter.name), value);
     }
     let metadata = &workflow.metadata;
@@ -76,7 +77,7 @@ pub(super) fn expand(
         "pod.name" => Some(pod.clone()),
         name => variables.get(name).cloned(),
     };
-    let Some(mut key) = substitute(format, &value) else {
+    let Ok(mut key) = tags::replace(format, value) else {
         tracing::warn!(
             format,
             "the repository's `keyFormat` has a variable without a value; the default is used"
@@ -87,20 +88,6 @@ pub(super) fn expand(
         key = format!("{}/{pod}", key.trim_end_matches('/'));
     }
     key.trim_matches('/').to_owned()
-}
-
-/// Replaces each `{{name}}`; `None` if a name has no value.
-fn substitute(format: &str, value: &impl Fn(&str) -> Option<String>) -> Option<String> {
-    let mut expanded = String::new();
-    let mut rest = format;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after.split_once("}}")?;
-        expanded.push_str(before);
-        expanded.push_str(&value(name.trim())?);
-        rest = after;
-    }
-    expanded.push_str(rest);
-    Some(expanded)
 }
 
 #[cfg(test)]
@@ -114,9 +101,9 @@ mod tests {
             namespace: "argo".to_owned(),
             uid: "u".to_owned(),
         };
-        let read: workflow::WorkflowObject = serde_json::from_value(serde_json::json!({
+        let read: workflow::WorkflowObject = go_json::from_value(&serde_json::json!({
             "metadata": {"creationTimestamp": "2026-03-09T07:05:00Z", "labels": {"team": "a"}},
-            "spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}]}},
+            "spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}, {"name": "n", "value": 3}, {"name": "none", "value": null}]}},
         }))
         .unwrap();
         let known = variables(&read);
@@ -131,8 +118,10 @@ mod tests {
                 "{{workflow.namespace}}/{{workflow.parameters.env}}/{{workflow.labels.team}}/{{pod.name}}",
                 "argo/prod/a/wf-t-",
             ),
+            ("{{workflow.parameters.n}}/{{pod.name}}", "3/wf-t-"),
             ("{{workflow.unknown}}/x", "wf/wf-t-"),
-            ("{{workflow.name", "wf/wf-t-"),
+            ("{{ team }}/{{workflow.name}}", "{{ team }}/wf/wf-t-"),
+            ("{{workflow.name", "{{workflow.name/wf-t-"),
         ] {
             assert!(key(format).starts_with(start), "{format}: {}", key(format));
         }

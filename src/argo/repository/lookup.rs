@@ -8,7 +8,6 @@ use super::error::RepositoryError;
 use crate::argo::workflow::{self, ArtifactRepositoryRef};
 use crate::kubernetes::{ConfigMap, Kubernetes, KubernetesError};
 use crate::step::Workflow;
-use crate::text::config_reader;
 use crate::text::yaml;
 
 /// The `ConfigMap` with artifact repositories, if a Workflow does not name another one.
@@ -98,7 +97,7 @@ pub(super) async fn of_controller(
     let repository = documents
         .first()
         .and_then(|config| config.get("artifactRepository"));
-    let read = repository.map(|value| config_reader::read(value, "artifactRepository"));
+    let read = repository.map(go_json::from_value);
     read.transpose().map_err(|error| malformed(&origin, &error))
 }
 
@@ -149,12 +148,13 @@ async fn config_map(
     }
 }
 
+/// Parses a repository as the controller does: unknown keys are ignored, and null is absence.
 fn parse(text: &str, origin: &str) -> Result<ArtifactRepository, RepositoryError> {
     let documents = yaml::documents(text).map_err(|error| malformed(origin, &error))?;
     let [value] = documents.as_slice() else {
         return Err(malformed(origin, &"it must be one YAML document"));
     };
-    config_reader::read(value, "repository").map_err(|error| malformed(origin, &error))
+    go_json::from_value(value).map_err(|error| malformed(origin, &error))
 }
 
 pub(super) fn malformed(origin: &str, error: &impl ToString) -> RepositoryError {

@@ -27,7 +27,6 @@ use moka::future::Cache;
 use super::workflow;
 use crate::kubernetes::Kubernetes;
 use crate::step::{ArtifactDestination, Workflow};
-use crate::text::config_reader;
 use key_format::Variables;
 
 pub use error::RepositoryError;
@@ -206,8 +205,7 @@ impl Repositories {
             .artifact_repository_ref
             .and_then(|written| written.artifact_repository)
         {
-            let field = "status.artifactRepositoryRef.artifactRepository";
-            return config_reader::read(&written, field)
+            return go_json::from_value(&written)
                 .map(Some)
                 .map_err(|error| lookup::malformed("the Workflow", &error));
         }

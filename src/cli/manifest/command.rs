@@ -1,5 +1,6 @@
 //! Prints the manifests of `plugin/`, filled in.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -77,6 +78,11 @@ struct Installation {
 
 impl Installation {
     fn run(&self) -> Result<Exit, Failure> {
+        let mut names = BTreeSet::new();
+        if let Some(twice) = self.env.iter().find(|env| !names.insert(&env.name)) {
+            let message = format!("--env {}=… is given twice", twice.name);
+            return Err(Failure::usage(message));
+        }
         let text = match &self.config {
             Some(file) => {
                 // The error of a wrong document names the file.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use sources::{Request, Sources};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::flags::RunStep;
-use super::report::{self, Outputs};
+use super::report::{self, Outputs, Terminal};
 use super::step::{self, PreparedStep};
 use crate::app::executor_settings;
 use crate::argo::Reply;
@@ -20,13 +21,25 @@ use crate::cli::{Exit, Failure, output};
 use crate::config::Config;
 use crate::kubernetes::Kubernetes;
 use crate::pipeline::{Executor, Tees};
+use crate::runtime::Kind;
 use crate::step::{ExecutionId, Outcome, Owner, Phase, Step, StepNames, Workflow};
 
 /// Slots of the executor. `run` runs one step.
 const SLOTS: u32 = 1;
 
-/// The standard output of the module, as far as it was written.
-type Printed = Arc<Mutex<Vec<u8>>>;
+/// The streams of the module that the terminal shows, as far as they were written.
+#[derive(Debug, Default)]
+struct Printed {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// The end of a step.
+struct Ended {
+    outcome: Outcome,
+    /// Whether the module may have the parameters that the template does not refer to.
+    gets_parameters: bool,
+}
 
 impl RunStep {
     pub(in crate::cli) fn run(self) -> Result<Exit, Failure> {
@@ -34,19 +47,23 @@ impl RunStep {
         let config = self.common.start(Some("off"))?;
         self.check_output_directory(&config)?;
         let runtime = settings::runtime()?;
-        let kubernetes = runtime.block_on(self.common.kubernetes())?;
+        let kubernetes = runtime.block_on(async { self.common.kubernetes() })?;
         let repository = repository(&config, &runtime);
         let PreparedStep {
             step,
             template,
             result,
+            unread,
         } = step::prepare(&self, &config, repository)?;
-        let printed = Printed::default();
+        let printed = Arc::<Mutex<Printed>>::default();
         let tees = match self.json {
             true => Tees::default(),
             false => tees(&printed),
         };
-        let mut outcome = runtime.block_on(self.execute(&config, kubernetes, step, tees))?;
+        let Ended {
+            mut outcome,
+            gets_parameters,
+        } = runtime.block_on(self.execute(&config, kubernetes, step, tees))?;
         result.apply(ResultUse::Single, &mut outcome);
         let exit = match outcome.phase {
             Phase::Succeeded => Exit::Succeeded,
@@ -63,7 +80,14 @@ impl RunStep {
                 None => Outputs::Directory(self.output_directory()),
             };
             let printed = printed.lock();
-            report::report(&outcome, &String::from_utf8_lossy(&printed), &outputs);
+            if !gets_parameters {
+                report::note_unread(&unread);
+            }
+            let terminal = Terminal {
+                stdout: &String::from_utf8_lossy(&printed.stdout),
+                stderr: &String::from_utf8_lossy(&printed.stderr),
+            };
+            report::report(&outcome, &terminal, &outputs);
         }
         Ok(exit)
     }
@@ -93,7 +117,7 @@ impl RunStep {
         kubernetes: Option<Kubernetes>,
         step: Step,
         tees: Tees,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Ended, Failure> {
         let spinner = Spinner::new("preparing the module");
         let directories = self.common.directories(false)?;
         let stores = Common::stores(config, kubernetes.clone());
@@ -102,7 +126,7 @@ impl RunStep {
             .sources(config, &directories, kubernetes, true, spinner.shared())
             .inspect_err(|_| spinner.clear())?;
         let executor = Executor::new(
-            sources,
+            sources.clone(),
             stores,
             executor_settings(config, &directories, SLOTS),
         )
@@ -110,7 +134,12 @@ impl RunStep {
         let executor = Arc::new(executor);
         // The step would prepare its module itself. Here the spinner shows the progress. An error
         // is not lost: the step meets the same error again.
-        let _ = executor.prepare(&step.request()).await;
+        let request = step.request();
+        let module = executor.prepare(&request).await.ok();
+        let gets_parameters = match module {
+            Some(module) if module.kind() != Kind::Step => names_input(&sources, &request).await,
+            _ => true,
+        };
         spinner.clear();
         let names = StepNames {
             execution: ExecutionId::new("run"),
@@ -123,8 +152,24 @@ impl RunStep {
             .await;
         // No later process would remove the directories of this one.
         executor.clean_up();
-        Ok(outcome)
+        Ok(Ended {
+            outcome,
+            gets_parameters,
+        })
     }
+}
+
+/// Whether the module contains the name of the file with the parameters, `/work/input.json`. A
+/// module that reads the file contains its name. True if the module cannot be read.
+async fn names_input(sources: &Sources, request: &Request) -> bool {
+    let bytes = async {
+        let resolved = sources.resolve(request).await?;
+        sources.fetch(&resolved, &request.requester).await
+    };
+    bytes.await.map_or(true, |module| {
+        let name = b"input.json";
+        module.bytes.windows(name.len()).any(|bytes| bytes == name)
+    })
 }
 
 /// The operator's artifact repository, if one is configured.
@@ -140,16 +185,21 @@ fn repository(config: &Config, runtime: &Runtime) -> DestinationLookup {
     runtime.block_on(repositories.destination(&workflow, "step", false))
 }
 
-/// Copies both streams of the module to the terminal, and standard output also to `printed`.
-fn tees(printed: &Printed) -> Tees {
-    let printed = Arc::clone(printed);
+/// Copies both streams of the module to the terminal and to `printed`.
+fn tees(printed: &Arc<Mutex<Printed>>) -> Tees {
+    let of_stdout = Arc::clone(printed);
     let stdout = move |bytes: &[u8]| {
-        printed.lock().extend_from_slice(bytes);
+        of_stdout.lock().stdout.extend_from_slice(bytes);
         output::data_bytes(bytes);
+    };
+    let of_stderr = Arc::clone(printed);
+    let stderr = move |bytes: &[u8]| {
+        of_stderr.lock().stderr.extend_from_slice(bytes);
+        output::eprint_bytes(bytes);
     };
     Tees {
         stdout: Some(Box::new(stdout)),
-        stderr: Some(Box::new(output::eprint_bytes)),
+        stderr: Some(Box::new(stderr)),
     }
 }
 

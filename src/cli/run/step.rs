@@ -5,14 +5,16 @@ use std::fmt;
 use std::path::Path;
 
 use artifacts::{Location, Repository};
+use serde_json::Value;
 
+use super::artifact_flags;
 use super::flags::RunStep;
-use super::{artifact_flags, template_edits};
+use super::template_edits::{self, Side};
 use crate::argo::repository::DestinationLookup;
 use crate::argo::result::ResultRequest;
 use crate::argo::{self, ArtifactContext, Call, Conversion, Template};
 use crate::cli::Failure;
-use crate::cli::arguments::NameValue;
+use crate::cli::arguments::unique;
 use crate::cli::template::{self, LoadedTemplate};
 use crate::config::Config;
 use crate::step::{ArtifactDestination, Step, Workflow};
@@ -23,6 +25,8 @@ pub(super) struct PreparedStep {
     pub(super) step: Step,
     pub(super) template: Template,
     pub(super) result: ResultRequest,
+    /// Names of the parameters of the command line that nothing in the template refers to.
+    pub(super) unread: Vec<String>,
 }
 
 /// Makes the step. `repository` is the operator's artifact repository, if one is configured.
@@ -34,6 +38,7 @@ pub(super) fn prepare(
     let LoadedTemplate {
         mut template,
         workflow,
+        unread,
     } = load(flags)?;
     if flags.template.is_some() && flags.reference.is_some() {
         // The template's own module is not used, but a mistake in it is an error in Argo.
@@ -41,17 +46,78 @@ pub(super) fn prepare(
         own.map(|call| call.module()).transpose()?;
     }
     template_edits::check_lists(&template)?;
+    if flags.template.is_some() {
+        check_declared(flags, &template)?;
+    }
+    check_targets(flags, &template, &repository)?;
     let supplied = artifact_flags::supply(&flags.artifacts, &mut template)?;
     template_edits::apply(flags, &mut template)?;
     let call = argo::from_template(workflow, &template)?;
     let call = call.ok_or_else(|| Failure::usage("the template has no `plugin.wasm`"))?;
-    convert(flags, config, call, artifacts(flags, repository, supplied)?)
+    let prepared = convert(flags, config, call, artifacts(flags, repository, supplied)?)?;
+    Ok(PreparedStep { unread, ..prepared })
+}
+
+/// Refuses artifacts of the command line that the template does not declare: in a cluster, the
+/// module would not have them.
+fn check_declared(flags: &RunStep, template: &Value) -> Result<(), Failure> {
+    let given = [
+        ("-a", "input", Side::Inputs, &flags.artifacts),
+        ("-o", "output", Side::Outputs, &flags.outputs),
+    ];
+    for (flag, kind, side, artifacts) in given {
+        let declared = template_edits::artifact_names(template, side);
+        let unknown = artifacts
+            .iter()
+            .find(|artifact| !declared.contains(&artifact.name.as_str()));
+        if let Some(artifact) = unknown {
+            let name = &artifact.name;
+            let has = match declared.as_slice() {
+                [] => "none".to_owned(),
+                declared => declared.join(", "),
+            };
+            return Err(Failure::usage(format!(
+                "{flag} {name}=…: the template has no {kind} artifact `{name}`; it has {has}"
+            ))
+            .with_hint(format!(
+                "declare it under `{kind}s.artifacts` of the template"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses output artifacts whose file in the output directory is a directory, before the module
+/// runs.
+fn check_targets(
+    flags: &RunStep,
+    template: &Value,
+    repository: &DestinationLookup,
+) -> Result<(), Failure> {
+    if !matches!(repository, DestinationLookup::Unknown) {
+        return Ok(());
+    }
+    let declared = template_edits::artifact_names(template, Side::Outputs);
+    let flags_outputs = flags.outputs.iter().map(|output| output.name.as_str());
+    for name in declared.into_iter().chain(flags_outputs) {
+        let target = flags.output_directory().join(name);
+        if target.is_dir() {
+            let message = format!(
+                "the output artifact `{name}` cannot be written to `{}`, which is a directory",
+                target.display()
+            );
+            return Err(Failure::usage(message)
+                .with_hint("choose another directory with --output-dir, or rename the artifact"));
+        }
+    }
+    Ok(())
 }
 
 fn load(flags: &RunStep) -> Result<LoadedTemplate, Failure> {
     let parameters = unique("-p", &flags.parameters)?;
     unique("-a", &flags.artifacts)?;
     unique("-o", &flags.outputs)?;
+    unique("--env", &flags.env)?;
     if let Some(from) = &flags.template {
         let (file, name) = match from.split_once('#') {
             Some((file, name)) => (file, Some(name)),
@@ -61,6 +127,7 @@ fn load(flags: &RunStep) -> Result<LoadedTemplate, Failure> {
     }
     Ok(LoadedTemplate {
         template: template_edits::empty_template(&parameters),
+        unread: parameters.into_keys().collect(),
         workflow: Workflow {
             name: "run".to_owned(),
             namespace: "default".to_owned(),
@@ -111,6 +178,14 @@ fn convert(
     if refuse_undeclared {
         step.undeclared_artifacts = None;
     }
+    let impossible = flags
+        .limit_time
+        .and_then(argo::impossible_time)
+        .or_else(|| flags.limit_memory.and_then(argo::impossible_memory));
+    if let Some(limit) = impossible {
+        let message = format!("--limit-{} {}", limit.key, limit.rule);
+        return Err(Failure::usage(message));
+    }
     if let Some(time) = within("time", flags.limit_time, config.limits.time)? {
         step.limits.time = time.0;
     }
@@ -121,18 +196,8 @@ fn convert(
         step,
         template,
         result,
+        unread: Vec::new(),
     })
-}
-
-/// The values of a repeatable flag by name. A name that is given twice is an error.
-fn unique(flag: &str, given: &[NameValue]) -> Result<BTreeMap<String, String>, Failure> {
-    let mut unique = BTreeMap::new();
-    for NameValue { name, value } in given {
-        if unique.insert(name.clone(), value.clone()).is_some() {
-            return Err(Failure::usage(format!("{flag} {name}=… is given twice")));
-        }
-    }
-    Ok(unique)
 }
 
 /// A limit of the command line. It replaces the template's limit, and cannot be higher than the

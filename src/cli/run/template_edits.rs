@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::flags::RunStep;
 use crate::cli::{Failure, settings};
@@ -60,6 +60,16 @@ pub(super) fn artifact_names(template: &Value, side: Side) -> Vec<&str> {
         .collect()
 }
 
+/// The list with this key, which is added if it is absent or null. `None` if the value is not a
+/// list.
+fn list_in<'a>(map: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Vec<Value>> {
+    let list = map.entry(key).or_insert(Value::Null);
+    if list.is_null() {
+        *list = json!([]);
+    }
+    list.as_array_mut()
+}
+
 /// Declares an artifact with a path in the guest. If the template declares the artifact already,
 /// the path replaces that of the declaration.
 pub(super) fn declare_artifact(
@@ -70,17 +80,13 @@ pub(super) fn declare_artifact(
 ) -> Result<(), Failure> {
     let key = side.key();
     let malformed = || Failure::usage(format!("`template.{key}.artifacts`: expected a list"));
-    let block = template
-        .as_object_mut()
-        .ok_or_else(malformed)?
-        .entry(key)
-        .or_insert_with(|| json!({}));
-    let list = block
-        .as_object_mut()
-        .ok_or_else(malformed)?
-        .entry("artifacts")
-        .or_insert_with(|| json!([]));
-    let list = list.as_array_mut().ok_or_else(malformed)?;
+    let template = template.as_object_mut().ok_or_else(malformed)?;
+    let block = template.entry(key).or_insert(Value::Null);
+    if block.is_null() {
+        *block = json!({});
+    }
+    let block = block.as_object_mut().ok_or_else(malformed)?;
+    let list = list_in(block, "artifacts").ok_or_else(malformed)?;
     match list.iter_mut().find(|artifact| artifact["name"] == name) {
         Some(artifact) => artifact["path"] = path.into(),
         None => list.push(json!({"name": name, "path": path, "archive": {"none": {}}})),
@@ -115,14 +121,12 @@ pub(super) fn apply(flags: &RunStep, template: &mut Value) -> Result<(), Failure
             .env
             .iter()
             .map(|variable| json!({"name": variable.name, "value": variable.value}));
-        wasm.entry("env")
-            .or_insert_with(|| json!([]))
-            .as_array_mut()
-            .ok_or_else(|| {
-                Failure::usage("`template.plugin.wasm.env`: expected a list")
-                    .with_hint("write it like `env: [{name: NAME, value: VALUE}]`")
-            })?
-            .extend(variables);
+        let list = list_in(wasm, "env").ok_or_else(|| {
+            Failure::usage("`template.plugin.wasm.env`: expected a list")
+                .with_hint("write it like `env: [{name: NAME, value: VALUE}]`")
+        })?;
+        list.retain(|own| flags.env.iter().all(|given| own["name"] != given.name));
+        list.extend(variables);
     }
     Ok(())
 }

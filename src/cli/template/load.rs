@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::parameters::set_parameters;
+use super::parameters::{set_parameters, unread};
 use super::variables::{substitute, variables};
 use crate::cli::Failure;
 use crate::step::Workflow;
@@ -16,6 +16,8 @@ use crate::text::{nearest, yaml};
 pub(in crate::cli) struct LoadedTemplate {
     pub(in crate::cli) template: Value,
     pub(in crate::cli) workflow: Workflow,
+    /// Names of the user's parameters that nothing in the template refers to.
+    pub(in crate::cli) unread: Vec<String>,
 }
 
 /// A template of this plugin in a file.
@@ -51,6 +53,7 @@ pub(in crate::cli) fn load(
         .filter(|list| list.is_array())
         .cloned()
         .unwrap_or_else(|| Value::Array(Vec::new()));
+    let unread = unread(&template, parameters);
     set_parameters(&mut template, &mut arguments, parameters)?;
     // The values of input parameters come first. They can contain the workflow's parameters, and
     // the rest of the template can contain both.
@@ -59,7 +62,11 @@ pub(in crate::cli) fn load(
     }
     let variables = variables(&template, &arguments, &workflow);
     substitute(&mut template, &variables)?;
-    Ok(LoadedTemplate { template, workflow })
+    Ok(LoadedTemplate {
+        template,
+        workflow,
+        unread,
+    })
 }
 
 fn read(file: &Path) -> Result<Vec<Value>, Failure> {
@@ -227,6 +234,44 @@ spec:
         );
     }
 
+    /// Tags of other programs stay in each part of a template: arguments, environment, standard
+    /// input, options, keys, and the content and the paths of artifacts.
+    #[test]
+    fn braces_that_are_not_argos_stay() {
+        let text = "
+inputs:
+  parameters: [{name: x, value: 'a {{ y }}'}]
+  artifacts: [{name: i, path: '/in/{{z}}', raw: {data: '{{#each}}{{inputs.parameters.x}}{{/each}}'}}]
+plugin:
+  wasm:
+    module: 'a/b:1'
+    args: ['Dear {{ user.name }}', '{{ open', 'close }}', '{{ {{inputs.parameters.x}} }}']
+    env: [{name: A, value: '{{ .Values.a }}'}]
+    stdin: '{{> partial}} {{workflow.name}}'
+    options: {'{{k}}': {nested: ['{{item1}}']}, '{{workflow.name}}': 1}
+";
+        let template = load_text(text, None, &[]).unwrap();
+        let wasm = &template["plugin"]["wasm"];
+        assert_eq!(
+            wasm["args"],
+            json!([
+                "Dear {{ user.name }}",
+                "{{ open",
+                "close }}",
+                "{{ a {{ y }} }}"
+            ])
+        );
+        assert_eq!(wasm["env"][0]["value"], "{{ .Values.a }}");
+        assert_eq!(wasm["stdin"], "{{> partial}} run");
+        assert_eq!(
+            wasm["options"],
+            json!({"{{k}}": {"nested": ["{{item1}}"]}, "run": 1})
+        );
+        let artifact = &template["inputs"]["artifacts"][0];
+        assert_eq!(artifact["raw"]["data"], "{{#each}}a {{ y }}{{/each}}");
+        assert_eq!(artifact["path"], "/in/{{z}}");
+    }
+
     #[test]
     fn a_template_needs_no_workflow_around_it() {
         let bare =
@@ -282,5 +327,19 @@ spec:
             )
             .contains("-p q=VALUE")
         );
+        for (arg, expected) in [
+            ("{{item}}", "the variable `{{item}}` has no value"),
+            (
+                "{{ {{pod.name}} }}",
+                "the variable `{{pod.name}}` has no value",
+            ),
+            (
+                "{{=1 + 1}}",
+                "the expression `{{=1 + 1}}` cannot be evaluated here",
+            ),
+        ] {
+            let text = format!("plugin: {{wasm: {{args: ['{arg}']}}}}");
+            assert!(error(&text, None).contains(expected), "{arg}");
+        }
     }
 }

@@ -39,6 +39,17 @@ pub(super) fn set_parameters(
     Ok(())
 }
 
+/// Names of the parameters that no tag of the template refers to.
+pub(super) fn unread(template: &Value, parameters: &BTreeMap<String, String>) -> Vec<String> {
+    let text = template.to_string();
+    let is_unread = |name: &&String| {
+        !["inputs", "workflow"]
+            .iter()
+            .any(|of| text.contains(&format!("{of}.parameters.{name}")))
+    };
+    parameters.keys().filter(is_unread).cloned().collect()
+}
+
 /// The declaration of a parameter: the template's, or else the workflow's.
 fn declared<'a>(
     template: &'a mut Value,

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::step::Workflow;
+use crate::text::tags::{self, Unresolved};
 
 /// The variables that have a value outside a cluster: parameters, paths of artifacts, and names of
 /// the workflow and the node. `arguments` are the parameters of the workflow.
@@ -69,39 +70,42 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// Replaces the variables in all strings of a value. A variable without a value is an error.
+/// Replaces the variables in all texts and keys of a value. Tags that are not variables of Argo stay.
+/// A variable of Argo without a value is an error.
 pub(super) fn substitute(
     value: &mut Value,
     variables: &BTreeMap<String, String>,
 ) -> Result<(), Failure> {
     match value {
-        Value::String(text) if text.contains("{{") => *text = replace(text, variables)?,
+        Value::String(text) => *text = replace(text, variables)?,
         Value::Array(items) => items
             .iter_mut()
             .try_for_each(|item| substitute(item, variables))?,
-        Value::Object(map) => map
-            .values_mut()
-            .try_for_each(|item| substitute(item, variables))?,
+        Value::Object(map) => {
+            for (key, mut item) in std::mem::take(map) {
+                substitute(&mut item, variables)?;
+                map.insert(replace(&key, variables)?, item);
+            }
+        }
         _ => {}
     }
     Ok(())
 }
 
 fn replace(text: &str, variables: &BTreeMap<String, String>) -> Result<String, Failure> {
-    let mut replaced = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let Some((name, after)) = after.split_once("}}") else {
-            break;
-        };
-        let name = name.trim();
-        let value = variables.get(name).ok_or_else(|| no_value(name))?;
-        replaced.push_str(before);
-        replaced.push_str(value);
-        rest = after;
-    }
-    replaced.push_str(rest);
-    Ok(replaced)
+    tags::replace(text, |name| variables.get(name).cloned()).map_err(
+        |unresolved| match unresolved {
+            Unresolved::Variable(name) => no_value(&name),
+            Unresolved::Expression(expression) => {
+                let message =
+                    format!("the expression `{{{{={expression}}}}}` cannot be evaluated here");
+                Failure::usage(message).with_hint(
+                    "only Argo evaluates expressions; give the value with -p, \
+                 and use it with `{{inputs.parameters.NAME}}`",
+                )
+            }
+        },
+    )
 }
 
 fn no_value(name: &str) -> Failure {

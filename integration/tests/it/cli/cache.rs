@@ -73,13 +73,12 @@ async fn the_cache_is_bounded_listed_and_pruned() {
     )
     .unwrap();
     let with = |arguments: &[&str]| {
-        let output = cli.run(
-            &[
-                arguments,
-                &["--config", "c.yaml", "--insecure-registry", &registry.host],
-            ]
-            .concat(),
-        );
+        let mut command = cli.command(&[arguments, &["--config", "c.yaml"]].concat());
+        // A variable, because not each of the commands has the flag.
+        let output = command
+            .env("WASM_WORKFLOW_INSECURE_REGISTRY", &registry.host)
+            .output()
+            .unwrap();
         assert_eq!(
             output.status.code(),
             Some(0),

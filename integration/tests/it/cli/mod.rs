@@ -3,6 +3,7 @@
 mod cache;
 mod config_check;
 mod documents;
+mod flags;
 mod run;
 mod usage;
 mod wit;

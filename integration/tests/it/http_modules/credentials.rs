@@ -91,7 +91,7 @@ async fn secrets_supply_passwords_tokens_and_headers() {
         ("basic", "with the credentials of Secret `basic`"),
         (
             "elsewhere",
-            "(401 Unauthorized). The server may require credentials",
+            "it has other.example. The server may require credentials",
         ),
         ("nowhere", "it does not name its hosts"),
         (

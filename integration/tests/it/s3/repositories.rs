@@ -32,10 +32,12 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
         "secrets/s3",
         json!({"data": {"access": encode(ACCESS_KEY), "secret": encode(SECRET_KEY)}}),
     );
-    let status = json!({"artifactRepositoryRef": {"default": true, "artifactRepository": {"archiveLogs": true, "s3": bucket}}});
+    // As Argo reads it: null is absence, and a field of a later version is ignored.
+    let status = json!({"artifactRepositoryRef": {"default": true, "artifactRepository":
+        {"archiveLogs": true, "gcs": null, "ofALaterArgo": 1, "s3": bucket}}});
     kubernetes.put(
         "workflows/wf",
-        json!({"spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}]}}, "status": status}),
+        json!({"spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}, {"name": "count", "value": 3}]}}, "status": status}),
     );
     let guests = wasm_workflow_integration::guests::directory();
     let config = json!({"sources": {"fileRoot": guests, "insecure": [s3.endpoint]}}).to_string();
@@ -70,7 +72,7 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
     kubernetes.forbid("workflows/wf");
     let map = json!({"metadata": {"annotations": {"workflows.argoproj.io/default-artifact-repository": "main"}},
         "data": {"main": format!("s3: {}", json!({"endpoint": s3.endpoint, "bucket": "artifacts", "insecure": true, "keyPrefix": "of-map",
-            "accessKeySecret": {"name": "s3", "key": "access"}, "secretKeySecret": {"name": "s3", "key": "secret"}}))}});
+            "region": null, "keyFormat": null, "encryptionOptions": null, "KEY": "", "ofALaterArgo": {"x": 1}, "accessKeySecret": {"name": "s3", "key": "access"}, "secretKeySecret": {"name": "s3", "key": "secret"}}))}});
     kubernetes.put("configmaps/artifact-repositories", map);
     let node = start().node(&step).await;
     assert!(key(&node).starts_with("of-map/wf/wf-word-count-"), "{node}");

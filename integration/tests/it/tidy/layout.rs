@@ -59,6 +59,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "sources/untrusted-tar/src",
         &["net", "sources", "artifacts", "axum", "wasmtime", "kube"],
     ),
+    (
+        "sources/go-json/src",
+        &["net", "sources", "artifacts", "axum", "wasmtime", "kube"],
+    ),
     ("sources/src", &["artifacts", "axum", "wasmtime", "kube"]),
     ("artifacts/src", &["sources", "axum", "wasmtime", "kube"]),
 ];
@@ -69,6 +73,7 @@ const CRATES: &[&str] = &[
     "sources/src",
     "sources/net/src",
     "sources/untrusted-tar/src",
+    "sources/go-json/src",
     "artifacts/src",
     "integration/src",
 ];

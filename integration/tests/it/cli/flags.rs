@@ -1,0 +1,331 @@
+//! Flags: each flag in the help of a command has an effect there, and values that cannot be meant
+//! are refused.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use wasm_workflow_integration::guests::guest;
+
+use super::{Cli, stderr, stdout, text};
+
+/// The configuration and the log: all commands that read the configuration.
+const BASE: &str = "--config --log-level --log-format";
+/// Commands that run steps, or check the configuration of `serve`.
+const RUNS: &str =
+    "--insecure-registry --cache-dir --kubeconfig --code-dir --scratch-dir --artifact-repository";
+/// Commands that fetch modules and do not run them.
+const FETCHES: &str = "--insecure-registry --cache-dir";
+
+/// The flags that have an effect in each command. A flag of `RUNS` has none where no module is
+/// compiled or run: those commands read no Secrets that a template names, and no artifacts.
+#[test]
+fn help_lists_only_flags_that_have_an_effect() {
+    let cli = Cli::new();
+    for (command, expected) in [
+        (
+            "serve",
+            format!("{BASE} {RUNS} --bind --admin-bind --token-file --no-token"),
+        ),
+        (
+            "run",
+            format!(
+                "{BASE} {RUNS} --template --parameter --artifact --output --output-dir --env --stdin --limit-time --limit-memory --json"
+            ),
+        ),
+        ("pull", format!("{BASE} {FETCHES} --output")),
+        ("push", format!("{BASE} --insecure-registry --annotation")),
+        ("inspect", format!("{BASE} {FETCHES} --json")),
+        ("cache list", format!("{BASE} --cache-dir --json")),
+        ("cache prune", format!("{BASE} --cache-dir --max-size")),
+        ("cache export", format!("{BASE} {FETCHES} --output")),
+        ("cache import", format!("{BASE} --cache-dir")),
+        ("config check", format!("{BASE} {RUNS}")),
+        (
+            "manifest",
+            "--namespace --image --api-access --secret --read-only-root --config --env".to_owned(),
+        ),
+    ] {
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = cli.run(&arguments);
+        let listed: BTreeSet<&str> = stdout(&help)
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix('-'))
+            .filter_map(|line| {
+                line.split([' ', '=']).find_map(|word| {
+                    word.find("--")
+                        .map(|at| &word[at..])
+                        .or(word.strip_prefix('-').map(|_| word))
+                })
+            })
+            .collect();
+        let listed: BTreeSet<String> = listed
+            .iter()
+            .map(|flag| format!("--{}", flag.trim_start_matches('-').trim_end_matches(',')))
+            .collect();
+        let mut expected: BTreeSet<String> = expected.split(' ').map(str::to_owned).collect();
+        expected.insert("--help".to_owned());
+        assert_eq!(listed, expected, "{command}");
+    }
+}
+
+#[test]
+fn values_that_cannot_be_meant_are_refused() {
+    let cli = Cli::new();
+    let trap = guest("trap");
+    let trap = text(&trap);
+    fs::write(cli.at("f"), "").unwrap();
+    fs::write(
+        cli.at("t.yaml"),
+        "name: t\ninputs: {artifacts: [{name: in, path: /in/a}]}\noutputs: {artifacts: [{name: out, path: /out/a}]}\nplugin: {wasm: {module: 'a/b:1'}}\n",
+    )
+    .unwrap();
+    fs::create_dir_all(cli.at("dir/out")).unwrap();
+    let template = ["run", "--template", "t.yaml", trap];
+    let with = |arguments: &[&'static str]| [&template[..], arguments].concat();
+    for (arguments, expected) in [
+        (
+            vec!["run", trap, "--limit-time", "0s"],
+            "--limit-time must be more than 0",
+        ),
+        (
+            vec!["run", trap, "--limit-memory", "1Ki"],
+            "--limit-memory must be at least 64Ki",
+        ),
+        (
+            vec!["run", trap, "--limit-memory", "0"],
+            "--limit-memory must be at least 64Ki",
+        ),
+        (
+            vec!["run", trap, "--env", "A=1", "--env", "A=2"],
+            "--env A=… is given twice",
+        ),
+        (
+            vec!["manifest", "--env", "A=s/k", "--env", "A=s/l"],
+            "--env A=… is given twice",
+        ),
+        (
+            vec![
+                "push",
+                trap,
+                "oci://r.example/m:1",
+                "--annotation",
+                "a=1",
+                "--annotation",
+                "a=2",
+            ],
+            "--annotation a=… is given twice",
+        ),
+        (
+            with(&["-a", "no=f:/in/x"]),
+            "-a no=…: the template has no input artifact `no`; it has in",
+        ),
+        (
+            with(&["-a", "no=f"]),
+            "-a no=…: the template has no input artifact `no`; it has in",
+        ),
+        (
+            with(&["-a", "in=f", "-o", "no=/out/x"]),
+            "-o no=…: the template has no output artifact `no`; it has out",
+        ),
+        (
+            with(&["-a", "in=f", "--output-dir", "dir"]),
+            "the output artifact `out` cannot be written to `dir/out`, which is a directory",
+        ),
+        (
+            vec!["run", trap, "-o", "out=/out/x", "--output-dir", "dir"],
+            "the output artifact `out` cannot be written to `dir/out`, which is a directory",
+        ),
+    ] {
+        let output = cli.run(&arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(expected),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+    assert_eq!(
+        fs::read_dir(cli.at("dir")).unwrap().count(),
+        1,
+        "no file is left"
+    );
+    for (wasm, expected) in [
+        (
+            "limits: {memory: 1Ki}",
+            "`template.plugin.wasm.limits.memory`: must be at least 64Ki",
+        ),
+        (
+            "limits: {time: 0s}",
+            "`template.plugin.wasm.limits.time`: must be more than 0",
+        ),
+    ] {
+        fs::write(
+            cli.at("l.yaml"),
+            format!("plugin: {{wasm: {{module: 'a/b:1', {wasm}}}}}\n"),
+        )
+        .unwrap();
+        let output = cli.run(&["run", "--template", "l.yaml", trap]);
+        assert!(
+            stderr(&output).contains(expected),
+            "{wasm}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+/// Argo refuses these when the Workflow is submitted (`validateOutputParameter`).
+#[test]
+fn output_parameters_need_one_source_as_in_argo() {
+    let cli = Cli::new();
+    let noop = guest("noop-command");
+    for (parameter, expected) in [
+        ("{name: x}", "Argo demands `value` or `valueFrom`"),
+        (
+            "{name: x, valueFrom: {}}",
+            "Argo demands one source under `valueFrom`",
+        ),
+        (
+            "{name: x, valueFrom: {default: a}}",
+            "Argo demands one source under `valueFrom`",
+        ),
+        (
+            "{name: x, valueFrom: {supplied: null}}",
+            "Argo demands one source under `valueFrom`",
+        ),
+        (
+            "{name: x, value: a, valueFrom: {supplied: {}}}",
+            "Argo allows only one of `value` and `valueFrom`",
+        ),
+        (
+            "{name: x, valueFrom: {path: /out/x, supplied: {}}}",
+            "Argo allows only one of `path` and `supplied`",
+        ),
+    ] {
+        let template = format!(
+            "outputs: {{parameters: [{parameter}]}}\nplugin: {{wasm: {{module: 'a/b:1'}}}}\n"
+        );
+        fs::write(cli.at("t.yaml"), template).unwrap();
+        let output = cli.run(&["run", "--template", "t.yaml", text(&noop)]);
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{parameter}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(expected)
+                && stderr(&output).contains("write `valueFrom: {supplied: {}}`"),
+            "{parameter}: {}",
+            stderr(&output)
+        );
+    }
+    let template = "outputs: {parameters: [{name: x, valueFrom: {supplied: {}, default: d}}, {name: y, value: v}]}\nplugin: {wasm: {module: 'a/b:1'}}\n";
+    fs::write(cli.at("t.yaml"), template).unwrap();
+    let output = cli.run(&["run", "--template", "t.yaml", text(&noop)]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("parameter x = d"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// `noop-command` does not name the file with the parameters, `ferris-says` reads the file, and
+/// `noop-step` gets all parameters.
+#[test]
+fn run_says_when_a_parameter_does_not_reach_a_command() {
+    let cli = Cli::new();
+    let run = |arguments: &[&str]| {
+        let output = cli.run(&[&["run"], arguments].concat());
+        stderr(&output).to_owned()
+    };
+    let noop = guest("noop-command");
+    let noop = text(&noop);
+    let shown = run(&[noop, "-p", "who=Ada"]);
+    assert!(
+        shown.contains("note: the parameter `who` does not reach the module: ")
+            && shown.contains(r#"`args: ["{{inputs.parameters.who}}"]`"#),
+        "{shown}"
+    );
+    assert!(!run(&[text(&guest("noop-step")), "-p", "who=Ada"]).contains("note:"));
+    assert!(!run(&[text(&guest("ferris-says")), "-p", "text=Hi"]).contains("note:"));
+    for (args, is_read) in [("['{{inputs.parameters.who}}']", true), ("[]", false)] {
+        let template = format!(
+            "inputs: {{parameters: [{{name: who}}]}}\nplugin: {{wasm: {{module: 'a/b:1', args: {args}}}}}\n"
+        );
+        fs::write(cli.at("t.yaml"), template).unwrap();
+        let shown = run(&["--template", "t.yaml", noop, "-p", "who=Ada"]);
+        assert_eq!(!shown.contains("note:"), is_read, "{args}: {shown}");
+    }
+}
+
+/// The input of a bug report, and variables of Argo in the same place.
+#[test]
+fn braces_of_other_programs_reach_the_module() {
+    let cli = Cli::new();
+    let show = guest("show");
+    let run = |argument: &str| {
+        let template = format!(
+            "name: t\nplugin:\n  wasm:\n    module: oci://ghcr.io/acme/any:1\n    args: [\"{argument}\"]\n"
+        );
+        fs::write(cli.at("t.yaml"), template).unwrap();
+        cli.run(&["run", "--template", "t.yaml", text(&show)])
+    };
+    let output = run("Dear {{ user.name }}");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("Dear {{ user.name }}"),
+        "{}",
+        stdout(&output)
+    );
+    let output = run("Dear {{inputs.parameters.name}}");
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("the variable `{{inputs.parameters.name}}` has no value"));
+}
+
+/// Null in place of a list or a map, as YAML has it for a key without a value.
+#[test]
+fn null_is_absence_in_a_template() {
+    let cli = Cli::new();
+    fs::write(cli.at("f"), "a b").unwrap();
+    fs::write(
+        cli.at("t.yaml"),
+        "inputs:\n  parameters:\n  artifacts:\noutputs:\nplugin:\n  wasm:\n    module: 'a/b:1'\n    args:\n    env:\n    stdin:\n    limits:\n    options:\n    pull: {secrets: }\n",
+    )
+    .unwrap();
+    let output = cli.run(&[
+        "run",
+        "--template",
+        "t.yaml",
+        text(&guest("show")),
+        "--env",
+        "A=b",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("env A=b"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_reference_without_a_registry_is_said_to_mean_docker_hub() {
+    let cli = Cli::new();
+    // The proxy does not exist, so no request leaves this machine.
+    let output = cli
+        .command(&["run", "nu:2"])
+        .env("HTTPS_PROXY", "http://127.0.0.1:9")
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&output).contains(
+            "this is docker.io/library/nu: a reference without a registry means Docker Hub"
+        ),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -1,0 +1,149 @@
+//! Reads a kubeconfig file, with the proxies of the environment.
+//!
+//! The loader of `kube` is not used: it compares `NO_PROXY` with the address of the proxy in place
+//! of the server's, and refuses a list in `NO_PROXY` with an empty entry.
+
+use std::path::Path;
+
+use kube::Config;
+use kube::config::{ExecAuthCluster, Kubeconfig, KubeconfigError};
+use net::Proxies;
+use reqwest::Url;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::error::KubernetesError;
+
+/// Reads the file. Its current context chooses cluster, user and namespace.
+///
+/// # Errors
+///
+/// The file cannot be used, or a proxy in the environment is malformed.
+pub(super) fn read(file: &Path) -> Result<Config, KubernetesError> {
+    let shown = file.display();
+    let kubeconfig = Kubeconfig::read_from(file).map_err(|error| {
+        KubernetesError::Unusable(match error {
+            KubeconfigError::ReadConfig(error, _) => {
+                format!("the kubeconfig `{shown}` cannot be read: {error}")
+            }
+            error => format!("the kubeconfig `{shown}`: {error}"),
+        })
+    })?;
+    let proxies =
+        Proxies::from_env().map_err(|error| KubernetesError::Unusable(error.to_string()))?;
+    config(&kubeconfig, &proxies)
+        .map_err(|why| KubernetesError::Unusable(format!("the kubeconfig `{shown}`: {why}")))
+}
+
+/// The configuration of the client. The error is a text without secrets.
+fn config(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<Config, String> {
+    let name = kubeconfig.current_context.as_deref().unwrap_or_default();
+    let mut contexts = kubeconfig.contexts.iter();
+    let context = contexts
+        .find(|entry| entry.name == name)
+        .and_then(|entry| entry.context.as_ref())
+        .ok_or_else(|| format!("the current context `{name}` is not in the file"))?;
+    let name = context.cluster.as_str();
+    let mut clusters = kubeconfig.clusters.iter();
+    let cluster = clusters
+        .find(|entry| entry.name == name)
+        .and_then(|entry| entry.cluster.as_ref())
+        .ok_or_else(|| format!("the cluster `{name}` is not in the file"))?;
+    let server = cluster.server.as_deref().unwrap_or_default();
+    let url: Url = server
+        .parse()
+        .map_err(|_| "`server` of the cluster is not a URL".to_owned())?;
+    let uri = server
+        .parse()
+        .map_err(|_| "`server` of the cluster is not a URL".to_owned())?;
+    let mut config = Config::new(uri);
+    config.proxy_url = proxy(cluster.proxy_url.as_deref(), &url, proxies)
+        .map(|proxy| proxy.parse())
+        .transpose()
+        .map_err(|_| "the proxy is not a URL".to_owned())?;
+    config.default_namespace = context
+        .namespace
+        .clone()
+        .unwrap_or_else(|| "default".to_owned());
+    config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
+    config.disable_compression = cluster.disable_compression.unwrap_or(false);
+    config.tls_server_name.clone_from(&cluster.tls_server_name);
+    let for_exec = ExecAuthCluster::try_from(cluster).map_err(|error| error.to_string())?;
+    if let Some(pem) = &for_exec.certificate_authority_data {
+        let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates
+            .map_err(|_| "`certificate-authority` is not a certificate in PEM".to_owned())?;
+        config.root_cert = Some(certificates.iter().map(|der| der.to_vec()).collect());
+    }
+    // As in client-go, a user that does not exist is no error.
+    let user = context.user.as_ref().and_then(|user| {
+        let mut users = kubeconfig.auth_infos.iter();
+        users.find(|entry| entry.name == *user)?.auth_info.clone()
+    });
+    config.auth_info = user.unwrap_or_default();
+    if let Some(exec) = &mut config.auth_info.exec
+        && exec.provide_cluster_info
+    {
+        exec.cluster = Some(for_exec);
+    }
+    Ok(config)
+}
+
+/// The proxy for the server. `proxy-url` of the cluster is used for every address, as in Go's
+/// client.
+fn proxy(of_cluster: Option<&str>, server: &Url, proxies: &Proxies) -> Option<String> {
+    let of_cluster = of_cluster.filter(|url| !url.is_empty());
+    let url = of_cluster.or_else(|| proxies.proxy(server).map(Url::as_str))?;
+    // kube knows only `socks5`, and resolves names itself.
+    Some(url.replacen("socks5h://", "socks5://", 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(cluster: &serde_json::Value) -> Result<Config, String> {
+        let kubeconfig = json!({
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "nobody", "namespace": "argo"}}],
+            "clusters": [{"name": "k", "cluster": cluster}],
+            "users": [],
+        });
+        let kubeconfig = serde_json::from_value(kubeconfig).unwrap();
+        config(&kubeconfig, &Proxies::default())
+    }
+
+    #[test]
+    fn the_current_context_chooses_the_cluster() {
+        let config =
+            read(&json!({"server": "https://10.1.2.3:6443", "tls-server-name": "k"})).unwrap();
+        assert_eq!(config.cluster_url.to_string(), "https://10.1.2.3:6443/");
+        assert_eq!(config.default_namespace, "argo");
+        assert_eq!(config.tls_server_name.as_deref(), Some("k"));
+        assert!(config.proxy_url.is_none());
+        assert_eq!(
+            read(&json!({"server": "https://"})).unwrap_err(),
+            "`server` of the cluster is not a URL"
+        );
+        let empty = Kubeconfig::default();
+        assert_eq!(
+            super::config(&empty, &Proxies::default()).unwrap_err(),
+            "the current context `` is not in the file"
+        );
+    }
+
+    #[test]
+    fn the_proxy_of_the_cluster_is_used() {
+        for (given, expected) in [
+            ("http://user:pw@p:3128", Some("http://user:pw@p:3128/")),
+            ("socks5h://p:1080", Some("socks5://p:1080/")),
+            ("", None),
+        ] {
+            let config = read(&json!({"server": "https://localhost", "proxy-url": given})).unwrap();
+            let proxy = config.proxy_url.map(|proxy| proxy.to_string());
+            assert_eq!(proxy.as_deref(), expected, "{given}");
+        }
+    }
+}
