@@ -56,6 +56,10 @@ impl FromStr for Authority {
     type Err = AuthorityError;
 
     fn from_str(text: &str) -> Result<Self, AuthorityError> {
+        // A URL, or a host with a path.
+        if text.contains('/') {
+            return Err(AuthorityError::Host);
+        }
         let (host, port) = match text.starts_with('[') {
             true => {
                 let end = text.find(']').ok_or(AuthorityError::Brackets)? + 1;
@@ -226,6 +230,8 @@ mod tests {
             ("h:65536", AuthorityError::Port),
             ("h:+1", AuthorityError::Port),
             ("http://h:1", AuthorityError::Host),
+            ("http://h", AuthorityError::Host),
+            ("h:1/x", AuthorityError::Host),
             ("[::g]", AuthorityError::Host),
             ("a b", AuthorityError::Host),
         ] {
