@@ -162,6 +162,21 @@ impl Template {
         self.timeout.is_some() || self.pending_timeout.is_some()
     }
 
+    /// The fields of the template that Argo ignores for plugins.
+    pub fn ignored_fields(&self) -> Vec<&'static str> {
+        let fields = [
+            ("volumes", &self.volumes),
+            ("serviceAccountName", &self.service_account_name),
+            ("nodeSelector", &self.node_selector),
+            ("affinity", &self.affinity),
+            ("tolerations", &self.tolerations),
+            ("podSpecPatch", &self.pod_spec_patch),
+            ("securityContext", &self.security_context),
+        ];
+        let set = fields.into_iter().filter(|(_, value)| value.is_some());
+        set.map(|(name, _)| name).collect()
+    }
+
     /// Refuses keys that cannot work for a plugin, and logs a warning for keys that Argo ignores.
     pub(super) fn check(&self) -> Result<(), DocumentError> {
         let present =
@@ -176,20 +191,7 @@ impl Template {
                 "does not work for plugin templates, which have no pod of their own; remove it";
             return Err(DocumentError::new(format!("template.{name}"), message));
         }
-        let ignored = [
-            ("volumes", &self.volumes),
-            ("serviceAccountName", &self.service_account_name),
-            ("nodeSelector", &self.node_selector),
-            ("affinity", &self.affinity),
-            ("tolerations", &self.tolerations),
-            ("podSpecPatch", &self.pod_spec_patch),
-            ("securityContext", &self.security_context),
-        ];
-        let ignored: Vec<&str> = ignored
-            .into_iter()
-            .filter(|(_, value)| value.is_some())
-            .map(|(name, _)| name)
-            .collect();
+        let ignored = self.ignored_fields();
         if !ignored.is_empty() {
             tracing::warn!(
                 template = self.name,

@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{Exit, output};
-use super::{cache, config, inspect, manifest, pull, push, run, serve, wit};
+use super::{cache, config, inspect, lint, manifest, pull, push, run, serve, wit};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -27,6 +27,8 @@ enum Command {
     Serve(serve::Serve),
     /// Run a step on this machine, as Argo would run it
     Run(Box<run::RunStep>),
+    /// Check the templates of files without running them
+    Lint(lint::Lint),
     /// Fetch a module into the store
     Pull(pull::Pull),
     /// Publish a module in an OCI registry
@@ -54,6 +56,7 @@ pub fn main() -> Exit {
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Run(run) => run.run(),
+        Command::Lint(lint) => lint.run(),
         Command::Pull(pull) => pull.run(),
         Command::Push(push) => push.run(),
         Command::Inspect(inspect) => inspect.run(),

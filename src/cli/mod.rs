@@ -15,6 +15,7 @@ mod exit;
 mod failure;
 mod fetcher;
 mod inspect;
+mod lint;
 mod manifest;
 mod output;
 mod progress;

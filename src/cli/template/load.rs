@@ -69,17 +69,16 @@ pub(in crate::cli) fn load(
     })
 }
 
-fn read(file: &Path) -> Result<Vec<Value>, Failure> {
+pub(super) fn read(file: &Path) -> Result<Vec<Value>, Failure> {
     let shown = file.display();
-    let bytes = std::fs::read(file).map_err(|error| {
-        Failure::usage(format!("--template: `{shown}` cannot be read: {error}"))
-    })?;
+    let bytes = std::fs::read(file)
+        .map_err(|error| Failure::usage(format!("`{shown}` cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| {
-        Failure::usage(format!("--template: `{shown}` is not a YAML file"))
+        Failure::usage(format!("`{shown}` is not a YAML file"))
             .with_hint("to run a module, name it without --template")
     })?;
     yaml::documents(&text)
-        .map_err(|error| Failure::usage(format!("--template: `{shown}` is not YAML: {error}")))
+        .map_err(|error| Failure::usage(format!("`{shown}` is not YAML: {error}")))
 }
 
 /// The templates of this plugin in a YAML document.
@@ -96,7 +95,7 @@ fn candidates(document: &Value) -> impl Iterator<Item = Candidate<'_>> {
 }
 
 /// The `spec` of the workflow in a document. A `CronWorkflow` contains the `spec` of its Workflow.
-fn spec(document: &Value) -> Option<&Value> {
+pub(super) fn spec(document: &Value) -> Option<&Value> {
     document
         .pointer("/spec/workflowSpec")
         .or_else(|| document.get("spec"))
@@ -104,7 +103,7 @@ fn spec(document: &Value) -> Option<&Value> {
 
 /// All templates in a document. A document without a workflow is a list of templates, or one
 /// template.
-fn templates(document: &Value) -> &[Value] {
+pub(super) fn templates(document: &Value) -> &[Value] {
     let templates = spec(document)
         .and_then(|spec| spec.get("templates"))
         .unwrap_or(document);
@@ -169,7 +168,7 @@ fn choose<'a, 'b>(
 }
 
 /// The workflow of a document. A file can omit its names.
-fn workflow(document: &Value) -> Workflow {
+pub(super) fn workflow(document: &Value) -> Workflow {
     let metadata = |key: &str| {
         document
             .pointer(&format!("/metadata/{key}"))

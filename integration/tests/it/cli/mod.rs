@@ -4,6 +4,7 @@ mod cache;
 mod config_check;
 mod documents;
 mod flags;
+mod lint;
 mod run;
 mod usage;
 mod wit;
