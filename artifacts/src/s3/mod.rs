@@ -11,6 +11,7 @@ mod download;
 mod encryption;
 mod endpoint;
 mod errors;
+mod listing;
 mod location;
 mod memory_budget;
 mod multipart;

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::encryption::Encryption;
 use super::errors::explain;
+use super::listing::Pages;
 use super::memory_budget::MemoryBudget;
 use super::{CreateBucket, S3Location, Shared};
 use crate::{ArtifactStore, Body, Content, Error, ErrorKind, Object};
@@ -163,8 +164,10 @@ impl ArtifactStore for S3Store {
             .into_paginator()
             .send();
         let what = format!("the list of objects below `{prefix}`");
-        let objects = stream::unfold((pages, what), |(mut pages, what)| async move {
+        let start = (pages, what, Pages::default());
+        let objects = stream::unfold(start, |(mut pages, what, mut checked)| async move {
             let page = pages.next().await?.map_err(|error| explain(&what, error));
+            let page = page.and_then(|page| checked.check(&page, &what).map(|()| page));
             let objects: Vec<Result<Object, Error>> = match page {
                 Err(error) => vec![Err(error)],
                 Ok(page) => page
@@ -179,7 +182,7 @@ impl ArtifactStore for S3Store {
                     })
                     .collect(),
             };
-            Some((stream::iter(objects), (pages, what)))
+            Some((stream::iter(objects), (pages, what, checked)))
         });
         Ok(objects.flatten().boxed())
     }

@@ -95,7 +95,14 @@ async fn answer(
 }
 
 fn list(objects: &Objects, prefix: &str) -> String {
-    let mut list = "<ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();
+    let next = match prefix {
+        "no-next/" => "<IsTruncated>true</IsTruncated>",
+        "circle/" => {
+            "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+        }
+        _ => "<IsTruncated>false</IsTruncated>",
+    };
+    let mut list = format!("<ListBucketResult>{next}");
     for (key, object) in objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
         let size = object.content.len();
         write!(
@@ -136,6 +143,8 @@ fn objects() -> Objects {
         ("both/x", plain(b"file")),
         ("both/x/", plain(b"")),
         ("outside/../../etc/", plain(b"")),
+        ("no-next/a.txt", plain(b"one")),
+        ("circle/a.txt", plain(b"one")),
         ("empty-file", plain(b"")),
     ];
     objects
@@ -212,6 +221,16 @@ async fn a_key_that_ends_in_a_slash_is_a_directory() {
             "an archive was expected, but the key is a directory",
         ),
         ("outside/", &none, "has a segment `.` or `..`"),
+        (
+            "no-next/",
+            &none,
+            "is incomplete: a page names no next page",
+        ),
+        (
+            "circle/",
+            &none,
+            "is incomplete: a page names the same page again",
+        ),
     ] {
         let node = executor.node(&read(key, archive)).await;
         assert_eq!(node["phase"], "Error", "{key}: {node}");
