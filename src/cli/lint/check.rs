@@ -3,6 +3,7 @@
 use artifacts::Repository;
 use serde_json::{Value, json};
 
+use super::finding::Finding;
 use super::variables;
 use crate::argo::repository::DestinationLookup;
 use crate::argo::{self, ArtifactContext, Conversion, Template};
@@ -25,38 +26,6 @@ const KINDS: [&str; 9] = [
     "steps",
     "suspend",
 ];
-
-/// How serious a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Severity {
-    /// Argo or the executor refuses the template.
-    Error,
-    /// The template runs, but probably not as its author expects.
-    Warning,
-}
-
-/// One mistake of a template.
-#[derive(Debug)]
-pub(super) struct Finding {
-    pub(super) severity: Severity,
-    pub(super) message: String,
-}
-
-impl Finding {
-    pub(super) fn error(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Error,
-            message: message.into(),
-        }
-    }
-
-    pub(super) fn warning(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            message: message.into(),
-        }
-    }
-}
 
 /// Checks a template as the executor would check it. A value that depends on a variable without a
 /// value is not checked. Of templates of other kinds, only the variables are checked.

@@ -1,15 +1,17 @@
 //! `lint`: checks the templates of files without running them.
 //!
-//! `check` finds the mistakes of one template, and `variables` those in its variables.
+//! `check` finds the mistakes of one template, and `variables` those in its variables. Each mistake
+//! is a `finding`.
 
 mod check;
+mod finding;
 mod variables;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use self::check::{Finding, Severity};
+use self::finding::{Finding, Severity};
 use super::template::{self, FoundTemplate};
 use super::{Exit, Failure, output};
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::check::Finding;
+use super::finding::Finding;
 
 /// Whether a value has a text with a tag, `{{…}}`.
 pub(super) fn contains_tag(value: &Value) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::load::{read, spec, templates, workflow};
 use super::variables::variables;
@@ -33,9 +33,11 @@ impl FoundTemplate {
     }
 
     /// The template with values in place of the variables that have a value in the file. The other
-    /// variables stay.
+    /// variables stay. An input without a value gets one: the workflow supplies the input where the
+    /// template is used.
     pub(in crate::cli) fn with_known_values(&self) -> Value {
         let mut template = self.template.clone();
+        supply_inputs(&mut template);
         if let Some(inputs) = template.pointer_mut("/inputs/parameters") {
             substitute(
                 inputs,
@@ -66,6 +68,40 @@ pub(in crate::cli) fn find_all(file: &Path) -> Result<Vec<FoundTemplate>, Failur
             })
     });
     Ok(found.collect())
+}
+
+/// Gives each input without a value a value: to a parameter its own variable, and to an artifact
+/// empty content.
+fn supply_inputs(template: &mut Value) {
+    for parameter in inputs(template, "parameters") {
+        let has_value = ["value", "default", "valueFrom"]
+            .iter()
+            .any(|key| parameter.contains_key(*key));
+        if let (false, Some(Value::String(name))) = (has_value, parameter.get("name")) {
+            let variable = format!("{{{{inputs.parameters.{name}}}}}");
+            parameter.insert("value".to_owned(), Value::String(variable));
+        }
+    }
+    for artifact in inputs(template, "artifacts") {
+        let has_location = artifact
+            .iter()
+            .any(|(key, value)| value.is_object() && key != "archive");
+        if !has_location {
+            artifact.insert("raw".to_owned(), json!({"data": ""}));
+        }
+    }
+}
+
+/// The items of a list under `inputs`.
+fn inputs<'a>(
+    template: &'a mut Value,
+    list: &str,
+) -> impl Iterator<Item = &'a mut Map<String, Value>> {
+    let list = template
+        .get_mut("inputs")
+        .and_then(|inputs| inputs.get_mut(list));
+    let items = list.and_then(Value::as_array_mut).into_iter().flatten();
+    items.filter_map(Value::as_object_mut)
 }
 
 fn substitute(value: &mut Value, known: &BTreeMap<String, String>) {

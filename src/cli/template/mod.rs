@@ -1,7 +1,7 @@
 //! A template out of a Workflow file, filled in as Argo's controller would fill it in.
 //!
-//! `load` finds the template, `find` finds all templates of a file, `parameters` sets the values of its parameters, and `variables`
-//! replaces `{{…}}`.
+//! `load` finds the template, `find` finds all templates of a file, `parameters` sets the values of
+//! its parameters, and `variables` replaces `{{…}}`.
 
 mod find;
 mod load;
