@@ -65,8 +65,8 @@ impl Finished {
 impl Executions {
     /// Runs a template. The execution is in the registry until the returned future is done.
     ///
-    /// Every error becomes an outcome. A panic unwinds: the front end catches the panic, and delivers
-    /// [`StepError::panicked`].
+    /// Every error becomes an outcome. A panic unwinds: the front end catches the panic, and
+    /// delivers [`StepError::panicked`].
     pub async fn run(&self, call: Box<Call>, names: StepNames, cancel: CancelHandle) -> Finished {
         let _registration = self.registry.register(names.clone(), cancel.clone());
         let span = names.span();

@@ -45,13 +45,8 @@ pub fn replace(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<Str
             break;
         };
         replaced.push_str(before);
-        if let Some(value) = resolve(tag, &value)? {
-            replaced.push_str(&value);
-        } else {
-            replaced.push_str("{{");
-            replaced.push_str(tag);
-            replaced.push_str("}}");
-        }
+        let kept = || format!("{{{{{tag}}}}}");
+        replaced.push_str(&resolve(tag, &value)?.unwrap_or_else(kept));
         rest = after;
     }
     replaced.push_str(rest);

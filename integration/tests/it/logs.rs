@@ -278,6 +278,7 @@ async fn the_output_of_a_module_is_in_the_log_line_by_line() {
             "{line}"
         );
     }
+    lines_with(&executor, "step ended", 1).await;
     let log = executor.log();
     let last = log.find("no newline").unwrap();
     assert!(last < log.find("step ended").unwrap(), "{log}");

@@ -267,7 +267,7 @@ async fn every_client_uses_the_proxy_and_names_it_in_errors() {
             "files.example:443",
         ),
         (artifact("http.yaml"), "files.example:443"),
-        (in_bucket.concat(), "b.s3.example:443"),
+        (in_bucket.concat(), "s3.example:443"),
     ] {
         let refused = format!("http://user:hunter2@{}", proxy.address);
         let output = run(&cli, &arguments, &[("HTTPS_PROXY", &refused)]).await;

@@ -18,8 +18,8 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// The client of `builder`, with the guard in front of it. Redirects, retries, proxies and TLS of
-    /// the builder are replaced. The proxies are those of the environment.
+    /// The client of `builder`, with the guard in front of it. Redirects, retries, proxies and TLS
+    /// of the builder are replaced. The proxies are those of the environment.
     ///
     /// # Errors
     ///

@@ -20,10 +20,10 @@ pub(in crate::cli) struct RunStep {
     /// Input parameter; with --template also a parameter of the workflow; repeatable
     #[arg(short = 'p', long = "parameter", value_name = "NAME=VALUE", value_parser = name_value)]
     pub(super) parameters: Vec<NameValue>,
-    /// Input artifact; GUEST_PATH may be omitted if the template declares the artifact; repeatable
+    /// Input artifact; with --template, the template must declare it, and GUEST_PATH may be omitted; repeatable
     #[arg(short = 'a', long = "artifact", value_name = "NAME=HOST_PATH:GUEST_PATH", value_parser = input)]
     pub(super) artifacts: Vec<NameValue>,
-    /// Output artifact; repeatable
+    /// Output artifact; with --template, the template must declare it; repeatable
     #[arg(short = 'o', long = "output", value_name = "NAME=GUEST_PATH", value_parser = output)]
     pub(super) outputs: Vec<NameValue>,
     /// Directory for output artifacts, each in a file with its name; without it, declared artifacts go to the current directory, and others are refused

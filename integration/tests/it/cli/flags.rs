@@ -24,7 +24,7 @@ fn help_lists_only_flags_that_have_an_effect() {
     for (command, expected) in [
         (
             "serve",
-            format!("{BASE} {RUNS} --bind --admin-bind --token-file --no-token"),
+            format!("{BASE} {RUNS} --bind --admin-bind --token-file --no-token --log-module-output"),
         ),
         (
             "run",
@@ -44,7 +44,7 @@ fn help_lists_only_flags_that_have_an_effect() {
         ("config check", format!("{BASE} {RUNS}")),
         (
             "manifest",
-            "--namespace --image --api-access --secret --read-only-root --config --env".to_owned(),
+            "--namespace --image --api-access --secret --read-only-root --config --env --cpu --memory --ephemeral-storage --workflow-account --workflow-namespace".to_owned(),
         ),
     ] {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
@@ -331,4 +331,33 @@ fn a_reference_without_a_registry_is_said_to_mean_docker_hub() {
         "{}",
         stderr(&output)
     );
+}
+
+/// Prints a traceback on standard error, as Python does, and exits with 1.
+const TRACEBACK: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "Traceback (most recent call last):\n  File \22a.py\22, line 1\nValueError: boom\n")
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 100))
+    (i32.store (i32.const 4) (i32.const 74))
+    (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $exit (i32.const 1))))"#;
+
+#[test]
+fn run_prints_a_traceback_once() {
+    let cli = Cli::new();
+    fs::write(cli.at("m.wasm"), wat::parse_str(TRACEBACK).unwrap()).unwrap();
+    let output = cli.run(&["run", "m.wasm"]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = stderr(&output);
+    assert_eq!(shown.matches("Traceback").count(), 1, "{shown}");
+    assert!(
+        shown.contains("\nFailed: exit code 1: ValueError: boom (module sha256:"),
+        "{shown}"
+    );
+    let output = cli.run(&["run", "m.wasm", "--json"]);
+    assert_eq!(stderr(&output), "", "Argo gets the whole message");
+    assert!(stdout(&output).contains("Traceback"), "{}", stdout(&output));
 }
