@@ -1,6 +1,6 @@
 //! The log of calls that were refused because of their token.
 //!
-//! A log line says nothing about the token. A flood of wrong tokens must not flood the log: after a
+//! A log line never contains the token. A flood of wrong tokens must not flood the log: after a
 //! line, the calls of the next ten seconds are counted, and share one line.
 
 use std::sync::Arc;

@@ -49,8 +49,8 @@ pub(super) struct Cache {
     cache_dir: Option<PathBuf>,
 }
 
-/// Flags of the commands that run steps. `Common` has all flags of this file: a command without some
-/// of them makes it with [`Common::of`].
+/// Flags of the commands that run steps. `Common` has all flags of this file: a command that lacks some
+/// of these flags makes its `Common` with [`Common::of`].
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Common {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Cancels executions that no node waits for any more.
+//! Cancels executions that the workflow does not need any more.
 //!
 //! Argo does not tell a plugin that a workflow was stopped or that a node timed out. With access
 //! to the Kubernetes API, the watcher reads each Workflow with running executions at an interval.

@@ -15,7 +15,8 @@ use super::entries::{Entry, Kind, walk};
 /// Files of this length or longer need the ZIP64 fields.
 const ZIP64_LENGTH: u64 = u32::MAX as u64;
 
-/// Permissions of the directories in a zip archive. Whoever unpacks the archive writes to them.
+/// Permissions of the directories in a zip archive. The program that unpacks the archive writes
+/// into these directories.
 const DIRECTORY_MODE: u32 = 0o755;
 
 /// Summary of an archive.

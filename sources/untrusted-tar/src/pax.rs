@@ -20,7 +20,7 @@ pub(crate) struct Pax {
 pub(crate) struct SparseRecords {
     pub(crate) major: Option<u64>,
     pub(crate) minor: Option<u64>,
-    /// Path of the file. The path of the entry is made up.
+    /// Path of the file. The header of the entry has an invented path.
     pub(crate) name: Option<Vec<u8>>,
     /// Length of the file.
     pub(crate) size: Option<u64>,

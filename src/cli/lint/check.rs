@@ -58,7 +58,7 @@ fn second_kind(template: &Value) -> Vec<Finding> {
         .filter(|kind| template.get(**kind).is_some_and(|value| !value.is_null()))
         .map(|kind| {
             Finding::error(format!(
-                "the template has `{kind}` beside `plugin`; a template has only one of both"
+                "the template has both `{kind}` and `plugin`; Argo allows only one of them"
             ))
         })
         .collect()

@@ -2,7 +2,7 @@
 //!
 //! A core module is run as `wasmtime run` does: `_initialize` first, then the export with the empty
 //! name or `_start`. Some compilers, such as Kotlin's, put the whole program into `_initialize` or
-//! into the start function. Such a module is run if it has no other function that could be meant.
+//! into the start function. Such a module is run if it exports no other function.
 
 use super::{Export, ExportKind, ImportKind, Inspection, Signature};
 use crate::runtime::kind::{Kind, is_run_of};

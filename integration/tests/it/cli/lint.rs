@@ -56,7 +56,7 @@ spec:
         "template `say`: error: `template.plugin.wasm.module`:",
         "template `say`: error: `template.plugin.wasm.env[0].valueFrom`:",
         "template `say`: warning: Argo ignores these fields for plugin templates: securityContext",
-        "template `both`: error: the template has `container` beside `plugin`",
+        "template `both`: error: the template has both `container` and `plugin`",
         "template `wrong`: error: the template has `plugin.wsm`; did you mean `plugin.wasm`?",
     ] {
         let count = found
