@@ -33,9 +33,27 @@ enum Placement {
     Form,
 }
 
-/// The placements that token servers accept, by URL. All HTTP stores of a process share them.
+impl Placement {
+    fn other(self) -> Self {
+        match self {
+            Self::Header => Self::Form,
+            Self::Form => Self::Header,
+        }
+    }
+}
+
+/// The placements that token servers accept. A token server can accept one placement from one
+/// client and the other placement from another client. All HTTP stores of a process share the
+/// placements.
 #[derive(Clone, Debug)]
-pub(crate) struct TokenServers(Cache<Url, Placement>);
+pub(crate) struct TokenServers(Cache<Registration, Placement>);
+
+/// A client at a token server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Registration {
+    server: Url,
+    client: String,
+}
 
 impl TokenServers {
     pub(crate) fn new() -> Self {
@@ -72,32 +90,25 @@ impl TokenServers {
             secret,
             http,
         };
-        let known = self.0.get(&client.url);
-        let first = known.unwrap_or(Placement::Header);
-        let answer = client.token(first).await?;
-        let answer = match answer {
-            Answer::Refused(refusal) if known.is_none() => {
-                match client.token(Placement::Form).await? {
-                    Answer::Token(token) => {
-                        self.0.insert(client.url.clone(), Placement::Form);
-                        Answer::Token(token)
-                    }
-                    // Servers that refuse both say why in the first answer.
-                    Answer::Refused(_) => Answer::Refused(refusal),
-                }
-            }
-            Answer::Token(token) => {
-                self.0.insert(client.url.clone(), first);
-                Answer::Token(token)
-            }
-            Answer::Refused(refusal) => {
-                self.0.invalidate(&client.url);
-                Answer::Refused(refusal)
-            }
+        let registration = Registration {
+            server: client.url.clone(),
+            client: client.id().to_owned(),
         };
-        match answer {
-            Answer::Token(token) => sensitive(&token).map(Some),
-            Answer::Refused(refusal) => Err(refusal),
+        let first = self.0.get(&registration).unwrap_or(Placement::Header);
+        let refusal = match client.token(first).await? {
+            Answer::Token(token) => {
+                self.0.insert(registration, first);
+                return sensitive(&token).map(Some);
+            }
+            Answer::Refused(refusal) => refusal,
+        };
+        match client.token(first.other()).await? {
+            Answer::Token(token) => {
+                self.0.insert(registration, first.other());
+                sensitive(&token).map(Some)
+            }
+            // Servers that refuse both say why in the first answer.
+            Answer::Refused(_) => Err(refusal),
         }
     }
 }

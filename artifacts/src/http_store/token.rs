@@ -114,7 +114,7 @@ async fn read(response: Response) -> Result<Vec<u8>, Error> {
 
 /// Reads JSON; or a form, as some old servers send it.
 fn parse(bytes: &[u8], media_type: &str) -> Option<Fields> {
-    if let Ok(fields) = serde_json::from_slice(bytes) {
+    if let Ok(fields) = go_json::from_slice(bytes) {
         return Some(fields);
     }
     if !matches!(

@@ -203,6 +203,11 @@ async fn fetch_below(
 ) -> Result<Below, Error> {
     share.take_entries(1)?;
     let below = object.key.strip_prefix(prefix).unwrap_or(&object.key);
+    // The files of other artifacts have the same parent.
+    if below.split('/').any(|part| matches!(part, "." | "..")) {
+        let message = format!("the key `{}` has a segment `.` or `..`", object.key);
+        return Err(Error::new(ErrorKind::Damaged, message));
+    }
     if object.key.ends_with('/') {
         return Ok(Below::Marker {
             path: below.trim_end_matches('/').to_owned(),

@@ -79,7 +79,8 @@ impl Hosts {
 
     /// Checks host, literal address and scheme of a URL. Names are checked when they are resolved.
     pub(crate) fn check(&self, url: &Url) -> Result<(), Error> {
-        let host = url.host_str().unwrap_or_default();
+        // A name with a dot at its end is the same name.
+        let host = url.host_str().unwrap_or_default().trim_end_matches('.');
         let authority = match url.port_or_known_default() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
@@ -192,6 +193,15 @@ mod tests {
                 .check(&"http://127.0.0.1/".parse().unwrap())
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn a_dot_behind_a_host_changes_nothing() {
+        let hosts = Hosts::new(["registry.local:5000".to_owned()]);
+        let check = |url: &str| hosts.check(&url.parse().unwrap());
+        assert!(check("http://registry.local.:5000/v2/").is_ok());
+        let other_port = check("https://registry.local.:8443/v2/").unwrap_err();
+        assert_eq!(other_port.kind(), ErrorKind::Denied);
     }
 
     #[test]

@@ -129,12 +129,15 @@ impl Keyring {
         let shown = self.shown.iter().filter(|_| !has_any);
         let elsewhere = shown.filter_map(|origin| {
             let entries = self.entries.iter();
-            let mut hosts: Vec<&str> = entries
+            let keys = entries
                 .filter(|entry| entry.candidate.origin == *origin)
-                .map(|entry| entry.key.as_str())
-                .take(MAX_HOSTS)
-                .collect();
-            hosts.dedup();
+                .map(|entry| entry.key.as_str());
+            let mut hosts: Vec<&str> = Vec::new();
+            for key in keys {
+                if hosts.len() < MAX_HOSTS && !hosts.contains(&key) {
+                    hosts.push(key);
+                }
+            }
             match hosts.as_slice() {
                 [] => {
                     let is_known = self

@@ -143,6 +143,7 @@ fn objects() -> Objects {
         ("both/x", plain(b"file")),
         ("both/x/", plain(b"")),
         ("outside/../../etc/", plain(b"")),
+        ("file-outside/../other/f", plain(b"one")),
         ("no-next/a.txt", plain(b"one")),
         ("circle/a.txt", plain(b"one")),
         ("empty-file", plain(b"")),
@@ -221,6 +222,7 @@ async fn a_key_that_ends_in_a_slash_is_a_directory() {
             "an archive was expected, but the key is a directory",
         ),
         ("outside/", &none, "has a segment `.` or `..`"),
+        ("file-outside/", &none, "has a segment `.` or `..`"),
         (
             "no-next/",
             &none,

@@ -102,7 +102,7 @@ fn request(
     }
     Request {
         authorization: candidate.and_then(basic),
-        refuse_redirects: true,
+        refuse_redirects: candidate.is_some(),
         ..Request::get(realm)
     }
 }
