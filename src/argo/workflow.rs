@@ -45,7 +45,7 @@ pub struct WorkflowSpec {
     pub active_deadline_seconds: Option<i64>,
     /// Name of the template with which the workflow starts.
     pub entrypoint: String,
-    /// Name of the template of the exit handler; empty if there is none.
+    /// Name of the template of the exit handler; empty if the Workflow has no exit handler.
     pub on_exit: String,
     /// Hooks of the workflow, by name, as Argo has them.
     pub hooks: BTreeMap<String, Value>,

@@ -21,7 +21,7 @@ pub enum LoadError {
     /// The module has no function to call.
     #[error("the module has no entry point: {reason}")]
     NoEntry {
-        /// What the module is, and what it exports.
+        /// The kind of the module, and its exports.
         reason: String,
         /// How to build the module instead.
         hint: &'static str,

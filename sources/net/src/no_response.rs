@@ -93,7 +93,7 @@ pub(crate) fn no_login(proxy: &Url) -> Error {
         .permanent()
 }
 
-/// What is wrong with a certificate.
+/// Why the client refuses a certificate.
 struct Explanation {
     /// The predicate of the sentence "the certificate of … …".
     problem: String,

@@ -52,7 +52,7 @@ pub struct DockerConfig {
 pub(super) struct LeftOut {
     /// Key of the entry. `None` if the part is not about one host.
     pub(super) key: Option<String>,
-    /// What is wrong with the part, without its content: "its entry `a` has …".
+    /// The defect of the part, without its content: "its entry `a` has …".
     pub(super) why: String,
 }
 

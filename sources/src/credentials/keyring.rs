@@ -38,7 +38,7 @@ pub struct Keyring {
 struct Omission {
     /// The key in normal form, if the part is about one host.
     key: Option<String>,
-    /// The origin, and what is wrong with the part.
+    /// The origin of the part, and its defect.
     why: String,
 }
 

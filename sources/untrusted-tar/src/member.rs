@@ -157,7 +157,7 @@ impl<'m, R: Read, B: Budget> Members<'m, R, B> {
         }
     }
 
-    /// Skips what is left before the next header.
+    /// Skips the rest of the member, up to the next header.
     pub(crate) fn finish(&mut self, after: &After) -> Result<(), Error> {
         let skipped = io::copy(
             &mut self.source.by_ref().take(after.unused),

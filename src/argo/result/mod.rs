@@ -10,7 +10,7 @@
 //! 1. in the Workflow, if the executor may read it
 //! 2. otherwise in the template's `id`, if it begins with the node's name
 //!
-//! [`ResultRequest::apply`] then decides what is sent.
+//! [`ResultRequest::apply`] then decides in which form the result is sent.
 
 mod lookup;
 mod node_name;
