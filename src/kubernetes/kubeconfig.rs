@@ -14,6 +14,25 @@ use rustls::pki_types::pem::PemObject;
 
 use super::error::KubernetesError;
 
+/// Why the content of a kubeconfig cannot be used. The text has no secrets.
+#[derive(Debug, thiserror::Error)]
+enum ContentError {
+    #[error("the current context `{0}` is not in the file")]
+    NoContext(String),
+    #[error("the cluster `{0}` is not in the file")]
+    NoCluster(String),
+    #[error("`server` of the cluster is not a URL")]
+    Server,
+    /// The URL of a proxy may contain a password.
+    #[error("the proxy is not a URL")]
+    Proxy,
+    #[error("`certificate-authority` is not a certificate in PEM")]
+    CertificateAuthority,
+    /// `certificate-authority` or its data cannot be read.
+    #[error(transparent)]
+    Cluster(#[from] KubeconfigError),
+}
+
 /// Reads the file. Its current context chooses cluster, user and namespace.
 ///
 /// # Errors
@@ -32,35 +51,31 @@ pub(super) fn read(file: &Path) -> Result<Config, KubernetesError> {
     let proxies =
         Proxies::from_env().map_err(|error| KubernetesError::Unusable(error.to_string()))?;
     config(&kubeconfig, &proxies)
-        .map_err(|why| KubernetesError::Unusable(format!("the kubeconfig `{shown}`: {why}")))
+        .map_err(|error| KubernetesError::Unusable(format!("the kubeconfig `{shown}`: {error}")))
 }
 
-/// The configuration of the client. The error is a text without secrets.
-fn config(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<Config, String> {
+/// The configuration of the client.
+fn config(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<Config, ContentError> {
     let name = kubeconfig.current_context.as_deref().unwrap_or_default();
     let mut contexts = kubeconfig.contexts.iter();
     let context = contexts
         .find(|entry| entry.name == name)
         .and_then(|entry| entry.context.as_ref())
-        .ok_or_else(|| format!("the current context `{name}` is not in the file"))?;
+        .ok_or_else(|| ContentError::NoContext(name.to_owned()))?;
     let name = context.cluster.as_str();
     let mut clusters = kubeconfig.clusters.iter();
     let cluster = clusters
         .find(|entry| entry.name == name)
         .and_then(|entry| entry.cluster.as_ref())
-        .ok_or_else(|| format!("the cluster `{name}` is not in the file"))?;
+        .ok_or_else(|| ContentError::NoCluster(name.to_owned()))?;
     let server = cluster.server.as_deref().unwrap_or_default();
-    let url: Url = server
-        .parse()
-        .map_err(|_| "`server` of the cluster is not a URL".to_owned())?;
-    let uri = server
-        .parse()
-        .map_err(|_| "`server` of the cluster is not a URL".to_owned())?;
+    let url: Url = server.parse().map_err(|_| ContentError::Server)?;
+    let uri = server.parse().map_err(|_| ContentError::Server)?;
     let mut config = Config::new(uri);
     config.proxy_url = proxy(cluster.proxy_url.as_deref(), &url, proxies)
         .map(|proxy| proxy.parse())
         .transpose()
-        .map_err(|_| "the proxy is not a URL".to_owned())?;
+        .map_err(|_| ContentError::Proxy)?;
     config.default_namespace = context
         .namespace
         .clone()
@@ -68,11 +83,10 @@ fn config(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<Config, String> 
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
     config.disable_compression = cluster.disable_compression.unwrap_or(false);
     config.tls_server_name.clone_from(&cluster.tls_server_name);
-    let for_exec = ExecAuthCluster::try_from(cluster).map_err(|error| error.to_string())?;
+    let for_exec = ExecAuthCluster::try_from(cluster)?;
     if let Some(pem) = &for_exec.certificate_authority_data {
         let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates
-            .map_err(|_| "`certificate-authority` is not a certificate in PEM".to_owned())?;
+        let certificates = certificates.map_err(|_| ContentError::CertificateAuthority)?;
         config.root_cert = Some(certificates.iter().map(|der| der.to_vec()).collect());
     }
     // As in client-go, a user that does not exist is no error.
@@ -104,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    fn read(cluster: &serde_json::Value) -> Result<Config, String> {
+    fn read(cluster: &serde_json::Value) -> Result<Config, ContentError> {
         let kubeconfig = json!({
             "current-context": "c",
             "contexts": [{"name": "c", "context": {"cluster": "k", "user": "nobody", "namespace": "argo"}}],
@@ -124,12 +138,16 @@ mod tests {
         assert_eq!(config.tls_server_name.as_deref(), Some("k"));
         assert!(config.proxy_url.is_none());
         assert_eq!(
-            read(&json!({"server": "https://"})).unwrap_err(),
+            read(&json!({"server": "https://"}))
+                .unwrap_err()
+                .to_string(),
             "`server` of the cluster is not a URL"
         );
         let empty = Kubeconfig::default();
         assert_eq!(
-            super::config(&empty, &Proxies::default()).unwrap_err(),
+            super::config(&empty, &Proxies::default())
+                .unwrap_err()
+                .to_string(),
             "the current context `` is not in the file"
         );
     }

@@ -1,6 +1,6 @@
 //! Validates the code of a binary, and names the proposal that the engine does not have.
 
-use wasmparser::{Validator, WasmFeatures};
+use wasmparser::{BinaryReaderError, Validator, WasmFeatures};
 
 use super::compile_error::CompileError;
 use super::features::{SUPPORTED, UNSUPPORTED};
@@ -22,12 +22,11 @@ pub fn validate(bytes: &[u8]) -> Result<(), CompileError> {
             feature: proposal.name,
             hint: proposal.hint,
         }),
-        None => CompileError::NotWasm(NotWasm::Invalid(invalid)),
+        None => CompileError::NotWasm(NotWasm::Invalid(invalid.to_string())),
     })
 }
 
-fn validate_with(bytes: &[u8], features: WasmFeatures) -> Result<(), String> {
+fn validate_with(bytes: &[u8], features: WasmFeatures) -> Result<(), BinaryReaderError> {
     let mut validator = Validator::new_with_features(features);
-    let validated = validator.validate_all(bytes);
-    validated.map(drop).map_err(|error| error.to_string())
+    validator.validate_all(bytes).map(drop)
 }

@@ -70,6 +70,20 @@ pub struct Helper {
 #[error("it is not a Docker configuration in JSON ({0})")]
 pub struct DockerConfigError(#[from] go_json::Error);
 
+/// Why an entry of `auths` cannot be used. The text follows "its entry `KEY`", and shows no content,
+/// which may be secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum EntryError {
+    #[error("is malformed: {0}")]
+    Malformed(#[from] go_json::Error),
+    #[error("has an `auth` that is not base64")]
+    NotBase64,
+    #[error("has an `auth` that is not base64 of UTF-8")]
+    NotUtf8,
+    #[error("has an `auth` without the `:` between user and password")]
+    NoColon,
+}
+
 /// The parts of the file. Each part is read on its own, so that a mistake in one part does not
 /// affect the others.
 #[derive(Deserialize)]
@@ -141,7 +155,7 @@ impl DockerConfig {
     fn add(&mut self, auths: BTreeMap<String, Value>) {
         for (key, value) in auths {
             let credential = go_json::from_value::<Entry>(&value)
-                .map_err(|error| format!("is malformed: {error}"))
+                .map_err(EntryError::from)
                 .and_then(Entry::credential);
             match credential {
                 Ok(Some(credential)) => self.credentials.push((key, credential)),
@@ -188,11 +202,7 @@ fn shown(key: &str) -> String {
 
 impl Entry {
     /// The credential of the entry. `None` if only the store has the credential.
-    ///
-    /// # Errors
-    ///
-    /// The end of a sentence about the entry.
-    fn credential(self) -> Result<Option<Credential>, String> {
+    fn credential(self) -> Result<Option<Credential>, EntryError> {
         if !self.identitytoken.is_empty() {
             return Ok(Some(Credential::Identity(self.identitytoken.into())));
         }
@@ -200,9 +210,7 @@ impl Entry {
             return Ok(Some(Credential::Bearer(self.registrytoken.into())));
         }
         if !self.auth.is_empty() {
-            return decode(&self.auth)
-                .map(Some)
-                .map_err(|why| format!("has an `auth` {why}"));
+            return decode(&self.auth).map(Some);
         }
         let credential = Credential::Basic {
             username: self.username,
@@ -215,14 +223,12 @@ impl Entry {
     }
 }
 
-/// Decodes `auth`, the base64 of `user:password`. The error is the end of a sentence about `auth`.
-fn decode(auth: &str) -> Result<Credential, &'static str> {
+/// Decodes `auth`, the base64 of `user:password`.
+fn decode(auth: &str) -> Result<Credential, EntryError> {
     let plain: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let bytes = BASE64.decode(plain).map_err(|_| "that is not base64")?;
-    let text = String::from_utf8(bytes).map_err(|_| "that is not base64 of UTF-8")?;
-    let (username, password) = text
-        .split_once(':')
-        .ok_or("without the `:` between user and password")?;
+    let bytes = BASE64.decode(plain).map_err(|_| EntryError::NotBase64)?;
+    let text = String::from_utf8(bytes).map_err(|_| EntryError::NotUtf8)?;
+    let (username, password) = text.split_once(':').ok_or(EntryError::NoColon)?;
     Ok(Credential::Basic {
         username: username.to_owned(),
         // Docker pads passwords with NUL.

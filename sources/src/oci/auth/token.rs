@@ -32,6 +32,19 @@ pub(super) struct Token {
     pub(super) lifetime: Duration,
 }
 
+/// Why the answer of a token server has no usable token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum AnswerError {
+    #[error("the answer is not JSON")]
+    NotJson,
+    #[error("the answer is not a JSON object")]
+    NotAnObject,
+    #[error("the token is not a text")]
+    NotAText,
+    #[error("the answer has no `token` and no `access_token`")]
+    NoToken,
+}
+
 /// Fetches an access token for the scopes from the token server at `realm`. `None` if the token
 /// server rejects the credential.
 pub(super) async fn fetch(
@@ -55,8 +68,8 @@ pub(super) async fn fetch(
     let bytes = answer
         .bytes(MAX_TOKEN_BYTES, "the answer of the token server")
         .await?;
-    parse(&bytes).map(Some).map_err(|why| {
-        let message = format!("the token server `{server}` sends no usable token: {why}");
+    parse(&bytes).map(Some).map_err(|error| {
+        let message = format!("the token server `{server}` sends no usable token: {error}");
         Error::new(ErrorKind::Protocol, message)
     })
 }
@@ -107,13 +120,11 @@ fn request(
     }
 }
 
-/// Reads the answer of a token server as leniently as Docker and skopeo. The error says what is
-/// wrong with the answer.
-fn parse(bytes: &[u8]) -> Result<Token, String> {
-    let answer: Value =
-        serde_json::from_slice(bytes).map_err(|_| "the answer is not JSON".to_owned())?;
+/// Reads the answer of a token server as leniently as Docker and skopeo.
+fn parse(bytes: &[u8]) -> Result<Token, AnswerError> {
+    let answer: Value = serde_json::from_slice(bytes).map_err(|_| AnswerError::NotJson)?;
     let Value::Object(fields) = answer else {
-        return Err("the answer is not a JSON object".to_owned());
+        return Err(AnswerError::NotAnObject);
     };
     // `access_token` is the name in OAuth 2. A server may send both fields, and leave one empty.
     let token = ["token", "access_token"]
@@ -122,8 +133,8 @@ fn parse(bytes: &[u8]) -> Result<Token, String> {
         .find(|value| !matches!(value, Value::Null) && value.as_str() != Some(""));
     let value = match token {
         Some(Value::String(value)) => value.clone(),
-        Some(_) => return Err("the token is not a text".to_owned()),
-        None => return Err("the answer has no `token` and no `access_token`".to_owned()),
+        Some(_) => return Err(AnswerError::NotAText),
+        None => return Err(AnswerError::NoToken),
     };
     // `issued_at` is ignored: the clock of the token server may differ from the own clock.
     let seconds = lifetime(fields.get("expires_in"));
@@ -183,18 +194,17 @@ mod tests {
     #[test]
     fn the_mistake_in_a_token_answer_is_named() {
         for (answer, expected) in [
-            ("", "is not JSON"),
-            ("<html>", "is not JSON"),
-            ("\"T\"", "is not a JSON object"),
-            ("{}", "has no `token` and no `access_token`"),
+            ("", AnswerError::NotJson),
+            ("<html>", AnswerError::NotJson),
+            ("\"T\"", AnswerError::NotAnObject),
+            ("{}", AnswerError::NoToken),
             (
                 r#"{"token": "", "access_token": null}"#,
-                "has no `token` and no `access_token`",
+                AnswerError::NoToken,
             ),
-            (r#"{"token": 5}"#, "is not a text"),
+            (r#"{"token": 5}"#, AnswerError::NotAText),
         ] {
-            let error = parse(answer.as_bytes()).unwrap_err();
-            assert!(error.contains(expected), "{answer}: {error}");
+            assert_eq!(parse(answer.as_bytes()), Err(expected), "{answer}");
         }
     }
 
