@@ -12,9 +12,10 @@ use crate::{Error, ErrorKind};
 const TAGS_IN_PAGE: usize = 1000;
 
 /// One page of the list.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Tags {
-    tags: Option<Vec<String>>,
+    tags: Vec<String>,
 }
 
 impl OciSource {
@@ -46,10 +47,11 @@ impl OciSource {
         };
         let mut tags = Vec::new();
         for page in pages? {
-            let page: Tags = serde_json::from_slice(&page).map_err(|error| {
-                Error::new(ErrorKind::Protocol, format!("the {what} is malformed")).caused_by(error)
+            let page: Tags = go_json::from_slice(&page).map_err(|error| {
+                let message = format!("the {what} is malformed: {error}");
+                Error::new(ErrorKind::Protocol, message).caused_by(error)
             })?;
-            tags.extend(page.tags.unwrap_or_default());
+            tags.extend(page.tags);
         }
         Ok(tags)
     }

@@ -27,6 +27,7 @@ async fn token_answers_are_read_as_docker_and_skopeo_read_them() {
         r#"{"access_token": "T", "expires_in": 0}"#,
         r#"{"token": "T", "expires_in": -5, "issued_at": "0001-01-01T00:00:00Z"}"#,
         r#"{"token": "T", "expires_in": "300", "issued_at": "yesterday"}"#,
+        r#"{"Token": "T", "Expires_in": 300}"#,
         r#"{"token": "T", "expires_in": 1, "issued_at": "1999-01-01T00:00:00Z", "scope": [1]}"#,
     ] {
         for content_type in ["application/json", "text/plain", "application/octet-stream"] {
@@ -49,12 +50,12 @@ async fn what_is_wrong_with_a_token_answer_is_named() {
         (
             200,
             "<html>log in</html>",
-            "sends no usable token: the answer is not JSON",
+            "sends no usable token: the answer is malformed: not JSON, at line 1 column 1",
         ),
         (
             200,
             "[]",
-            "sends no usable token: the answer is not a JSON object",
+            "sends no usable token: the answer is malformed: expected an object, found a list",
         ),
         (
             200,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use net::{Request, authority};
 use secrecy::ExposeSecret;
+use serde::Deserialize;
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
@@ -33,12 +34,10 @@ pub(super) struct Token {
 }
 
 /// Why the answer of a token server has no usable token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum AnswerError {
-    #[error("the answer is not JSON")]
-    NotJson,
-    #[error("the answer is not a JSON object")]
-    NotAnObject,
+    #[error("the answer is malformed: {0}")]
+    Malformed(#[from] go_json::Error),
     #[error("the token is not a text")]
     NotAText,
     #[error("the answer has no `token` and no `access_token`")]
@@ -120,24 +119,34 @@ fn request(
     }
 }
 
+/// The answer of a token server. Each field is read on its own, so that an odd `expires_in` does not
+/// affect the token.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    token: Value,
+    /// The name in OAuth 2.
+    access_token: Value,
+    expires_in: Value,
+}
+
 /// Reads the answer of a token server as leniently as Docker and skopeo.
 fn parse(bytes: &[u8]) -> Result<Token, AnswerError> {
-    let answer: Value = serde_json::from_slice(bytes).map_err(|_| AnswerError::NotJson)?;
-    let Value::Object(fields) = answer else {
-        return Err(AnswerError::NotAnObject);
-    };
-    // `access_token` is the name in OAuth 2. A server may send both fields, and leave one empty.
-    let token = ["token", "access_token"]
-        .into_iter()
-        .filter_map(|name| fields.get(name))
-        .find(|value| !matches!(value, Value::Null) && value.as_str() != Some(""));
+    let Answer {
+        token,
+        access_token,
+        expires_in,
+    } = go_json::from_slice(bytes)?;
+    // A server may send both fields, and leave one empty.
+    let mut tokens = [token, access_token].into_iter();
+    let token = tokens.find(|value| !matches!(value, Value::Null) && value.as_str() != Some(""));
     let value = match token {
-        Some(Value::String(value)) => value.clone(),
+        Some(Value::String(value)) => value,
         Some(_) => return Err(AnswerError::NotAText),
         None => return Err(AnswerError::NoToken),
     };
     // `issued_at` is ignored: the clock of the token server may differ from the own clock.
-    let seconds = lifetime(fields.get("expires_in"));
+    let seconds = lifetime(&expires_in);
     Ok(Token {
         value,
         lifetime: Duration::from_secs(seconds - MARGIN),
@@ -145,10 +154,10 @@ fn parse(bytes: &[u8]) -> Result<Token, AnswerError> {
 }
 
 /// The lifetime in seconds. A missing, malformed or too small value is [`MIN_LIFETIME`].
-fn lifetime(expires_in: Option<&Value>) -> u64 {
+fn lifetime(expires_in: &Value) -> u64 {
     let seconds = match expires_in {
-        Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => text.trim().parse().ok(),
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
         _ => None,
     };
     let seconds = Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default();
@@ -177,6 +186,8 @@ mod tests {
             (r#"{"token": "T", "expires_in": 300.5}"#, "T", 295),
             (r#"{"token": "T", "expires_in": 1e99}"#, "T", 55),
             (r#"{"token": "T", "expires_in": 864000}"#, "T", 3595),
+            (r#"{"Token": "T", "Expires_In": 300}"#, "T", 295),
+            (r#"{"ACCESS_TOKEN": "T"}"#, "T", 55),
             (
                 r#"{"token": "T", "issued_at": "yesterday", "refresh_token": 5, "x": {}}"#,
                 "T",
@@ -194,10 +205,8 @@ mod tests {
     #[test]
     fn the_mistake_in_a_token_answer_is_named() {
         for (answer, expected) in [
-            ("", AnswerError::NotJson),
-            ("<html>", AnswerError::NotJson),
-            ("\"T\"", AnswerError::NotAnObject),
             ("{}", AnswerError::NoToken),
+            ("null", AnswerError::NoToken),
             (
                 r#"{"token": "", "access_token": null}"#,
                 AnswerError::NoToken,
@@ -205,6 +214,10 @@ mod tests {
             (r#"{"token": 5}"#, AnswerError::NotAText),
         ] {
             assert_eq!(parse(answer.as_bytes()), Err(expected), "{answer}");
+        }
+        for answer in ["", "<html>", "\"T\"", "[]"] {
+            let error = parse(answer.as_bytes()).unwrap_err();
+            assert!(matches!(error, AnswerError::Malformed(_)), "{answer}");
         }
     }
 

@@ -1,4 +1,7 @@
 //! The formats of signatures, and their verification with the key of a signer.
+//!
+//! Documents around a signature are read as leniently as other JSON of registries. A signed payload
+//! is read strictly, so that another program cannot understand a different content.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,15 +41,15 @@ struct CriticalImage {
 }
 
 /// A Sigstore bundle. Only the fields that a verification with a public key needs.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Bundle {
     dsse_envelope: Option<Envelope>,
 }
 
 /// A DSSE envelope (<https://github.com/secure-systems-lab/dsse/blob/master/envelope.md>).
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Envelope {
     payload: String,
     payload_type: String,
@@ -69,7 +72,8 @@ impl Envelope {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct EnvelopeSignature {
     sig: String,
 }
@@ -122,7 +126,7 @@ pub(super) fn is_signed_simply(
 pub(super) fn is_signed_in_bundle(bytes: &Bytes, artifact: &Digest, signers: &[Signer]) -> bool {
     let Ok(Bundle {
         dsse_envelope: Some(envelope),
-    }) = serde_json::from_slice(bytes)
+    }) = go_json::from_slice(bytes)
     else {
         return false;
     };
@@ -244,7 +248,15 @@ mod tests {
         };
         let signed =
             |bundle: &Bytes| is_signed_in_bundle(bundle, &artifact, std::slice::from_ref(&public));
-        assert!(signed(&bundle(&artifact, SIGNED, IN_TOTO)));
+        let good = bundle(&artifact, SIGNED, IN_TOTO);
+        assert!(signed(&good));
+        let mut odd: serde_json::Value = serde_json::from_slice(&good).unwrap();
+        odd["messageSignature"] = json!(null);
+        let signatures = odd["dsseEnvelope"]["signatures"].as_array_mut().unwrap();
+        signatures.insert(0, json!(null));
+        signatures.insert(0, json!({"sig": null, "keyid": null}));
+        let odd = odd.to_string().replace("\"payload\"", "\"Payload\"");
+        assert!(signed(&odd.into()), "null and the case of keys, as in Go");
         assert!(!signed(&bundle(&Digest::of(b"another"), SIGNED, IN_TOTO)));
         assert!(
             !signed(&bundle(
