@@ -34,7 +34,8 @@ fn credentials(sources: &Sources) -> Result<(), DocumentError> {
             return Err(DocumentError::new(
                 format!("sources.credentials[{index}].host"),
                 format!(
-                    "`{}` must be a host, `host` or `host:port`, optionally followed by a path",
+                    "`{}` must be a host with an optional port and an optional path, such as \
+                     `registry.example.com:5000/team`",
                     entry.host
                 ),
             ));
@@ -130,11 +131,12 @@ fn host(at: &str, entry: &str) -> Result<(), DocumentError> {
     if is_host(entry) {
         return Ok(());
     }
-    let message = format!("`{entry}` must be a host, `host` or `host:port`");
     let message = match entry.parse::<Authority>() {
-        Ok(canonical) => format!("{message}, and must be written as `{canonical}`"),
-        Err(AuthorityError::Host) => message,
-        Err(reason) => format!("{message}: {reason}"),
+        Ok(canonical) => format!("`{entry}` must be written as `{canonical}`"),
+        Err(AuthorityError::Host) => format!(
+            "`{entry}` must be a host with an optional port, such as `registry.example.com:5000`"
+        ),
+        Err(reason) => format!("`{entry}` is not a host: {reason}"),
     };
     Err(DocumentError::new(at, message))
 }
@@ -148,8 +150,8 @@ fn mirror(at: &str, entry: &str) -> Result<(), DocumentError> {
     let fits = path.is_none_or(|path| path.split('/').all(is_repository_component));
     if !is_host(name) || !fits {
         let message = format!(
-            "`{entry}` must be a host, `host` or `host:port`, optionally followed by a path in \
-             lower case, such as `harbor.example.com/proxy`"
+            "`{entry}` must be a host with an optional port and an optional path in lower case, \
+             such as `harbor.example.com/proxy`"
         );
         return Err(DocumentError::new(at, message));
     }

@@ -178,7 +178,7 @@ mod tests {
             ),
             (
                 "sources: {insecure: ['http://h:1']}",
-                "`sources.insecure[0]`: `http://h:1` must be a host, `host` or `host:port`",
+                "`sources.insecure[0]`: `http://h:1` must be a host with an optional port",
             ),
             (
                 "sources: {mirrors: {'https://ghcr.io': [m]}}",
@@ -194,8 +194,7 @@ mod tests {
             ),
             (
                 "sources: {insecure: ['::1']}",
-                "`sources.insecure[0]`: `::1` must be a host, `host` or `host:port`: \
-                 an IPv6 address must be in brackets",
+                "`sources.insecure[0]`: `::1` is not a host: an IPv6 address must be in brackets",
             ),
             (
                 "sources: {insecure: ['[fe80::1%eth0]:5000']}",
@@ -219,8 +218,8 @@ mod tests {
             ),
             (
                 "sources: {mirrors: {ghcr.io: [m, m/path, m/Path]}}",
-                "`sources.mirrors.ghcr.io[2]`: `m/Path` must be a host, `host` or `host:port`, \
-                 optionally followed by a path in lower case",
+                "`sources.mirrors.ghcr.io[2]`: `m/Path` must be a host with an optional port and an \
+                 optional path in lower case",
             ),
             (
                 "sources: {mirrors: {ghcr.io: [m/../x]}}",

@@ -196,11 +196,11 @@ async fn the_error_of_a_refused_pull_names_what_was_not_used() {
         ),
         (
             r#"{"auths": {"HOST": {"auth": 5}}}"#,
-            at(": its entry `HOST` is malformed: `auth`: expected a string, found number"),
+            at(": its entry `HOST` is malformed: `auth`: expected a text, found a number"),
         ),
         (
             r#"{"auths": [], "credHelpers": 5}"#,
-            at(": its `auths` is malformed: expected a map, found list; "),
+            at(": its `auths` is malformed: expected a map, found a list; "),
         ),
         (
             r#"{"auths": "#,
@@ -363,7 +363,7 @@ async fn a_bad_pull_secret_does_not_affect_the_others_and_is_named() {
         ),
         (
             &["list"],
-            "Secret `list` of namespace `argo` cannot be parsed: `data`: expected a map, found list",
+            "Secret `list` of namespace `argo` cannot be parsed: `data`: expected a map, found a list",
         ),
         (
             &["missing", "broken"],

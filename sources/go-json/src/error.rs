@@ -60,18 +60,24 @@ impl de::Error for Error {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("expected {expected}, found {}", kind(found)))
+        Self::new(format!(
+            "expected {}, found {}",
+            plain(expected),
+            kind(found)
+        ))
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         Self::new(format!(
-            "expected {expected}, found another {}",
+            "expected {}, found {} that does not fit",
+            plain(expected),
             kind(found)
         ))
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("expected one of {}", expected.join(", ")))
+        let names: Vec<String> = expected.iter().map(|name| format!("`{name}`")).collect();
+        Self::new(format!("expected one of {}", names.join(", ")))
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -79,17 +85,33 @@ impl de::Error for Error {
     }
 }
 
+/// An expectation in plain words. serde names numbers, structs and enums by their Rust types.
+fn plain(expected: &dyn de::Expected) -> String {
+    let text = expected.to_string();
+    let words = match text.as_str() {
+        "a string" => "a text",
+        "a sequence" => "a list",
+        "f32" | "f64" => "a number",
+        "u8" | "u16" | "u32" | "u64" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" => "a whole number",
+        name if name.starts_with("struct ") => "a map",
+        name if name.starts_with("enum ") => "a text",
+        other => other,
+    };
+    words.to_owned()
+}
+
 /// The type of a value, without the value.
 fn kind(found: de::Unexpected<'_>) -> &'static str {
     match found {
-        de::Unexpected::Bool(_) => "boolean",
+        de::Unexpected::Bool(_) => "a boolean",
         de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => {
-            "number"
+            "a number"
         }
-        de::Unexpected::Str(_) | de::Unexpected::Char(_) => "text",
+        de::Unexpected::Str(_) | de::Unexpected::Char(_) => "a text",
         de::Unexpected::Unit | de::Unexpected::Option => "null",
-        de::Unexpected::Seq => "list",
-        de::Unexpected::Map => "map",
-        _ => "value",
+        de::Unexpected::Seq => "a list",
+        de::Unexpected::Map => "a map",
+        _ => "a value",
     }
 }

@@ -20,6 +20,15 @@ struct Outer {
     inners: Vec<Inner>,
     by_name: BTreeMap<String, Inner>,
     any: Value,
+    choice: Choice,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Choice {
+    #[default]
+    A,
+    B,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -45,7 +54,7 @@ fn error<T: serde::de::DeserializeOwned + std::fmt::Debug>(json: &str) -> String
 #[test]
 fn null_is_absence_for_every_type() {
     let nulls = r#"{"text": null, "flag": null, "count": null, "float": null, "maybe": null, "list": null,
-        "map": null, "inner": null, "inners": null, "byName": null, "any": null}"#;
+        "map": null, "inner": null, "inners": null, "byName": null, "any": null, "choice": null}"#;
     assert_eq!(outer(nulls), Outer::default());
     assert_eq!(outer("null"), Outer::default());
     assert_eq!(
@@ -97,24 +106,48 @@ fn bytes_that_are_not_utf_8_are_replaced() {
 #[test]
 fn errors_name_the_path_and_the_types_and_no_value() {
     for (json, expected) in [
-        (r#"{"text": 5}"#, "`text`: expected a string, found number"),
+        (r#"{"text": 5}"#, "`text`: expected a text, found a number"),
         (
             r#"{"inners": [{}, {"name": {"secret": 1}}]}"#,
-            "`inners[1].name`: expected a string, found map",
+            "`inners[1].name`: expected a text, found a map",
         ),
         (
             r#"{"count": "secret"}"#,
-            "`count`: expected u64, found text",
+            "`count`: expected a whole number, 0 or more, found a text",
         ),
         (
             r#"{"count": -1}"#,
-            "`count`: expected u64, found another number",
+            "`count`: expected a whole number, 0 or more, found a number that does not fit",
         ),
         (
             r#"{"list": "secret"}"#,
-            "`list`: expected a sequence, found text",
+            "`list`: expected a list, found a text",
         ),
-        (r#"["secret"]"#, "expected struct Outer, found list"),
+        (
+            r#"{"list": ["a", {"secret": 1}]}"#,
+            "`list[1]`: expected a text, found a map",
+        ),
+        (
+            r#"{"float": [1]}"#,
+            "`float`: expected a number, found a list",
+        ),
+        (
+            r#"{"flag": "secret"}"#,
+            "`flag`: expected a boolean, found a text",
+        ),
+        (
+            r#"{"maybe": true}"#,
+            "`maybe`: expected a whole number, found a boolean",
+        ),
+        (
+            r#"{"choice": ["secret"]}"#,
+            "`choice`: expected a text, found a list",
+        ),
+        (
+            r#"{"choice": "secret"}"#,
+            "`choice`: expected one of `a`, `b`",
+        ),
+        (r#"["secret"]"#, "expected a map, found a list"),
         (r#"{"text": secret"#, "not JSON, at line 1 column 10"),
         ("{} {}", "not JSON, at line 1 column 4"),
         ("", "not JSON, at line 1 column 0"),

@@ -18,7 +18,7 @@ pub struct Authority {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorityError {
     /// The text is not `host` or `host:port`.
-    #[error("it must be a host, `host` or `host:port`")]
+    #[error("it must be a host with an optional port, such as `registry.example.com:5000`")]
     Host,
     /// The port is not a number, or too large.
     #[error("its port must be a number up to 65535")]

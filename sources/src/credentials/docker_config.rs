@@ -335,11 +335,11 @@ mod tests {
                 "its entry `a` has an `auth` without the `:` between user and password",
                 "its entry `b` has an `auth` that is not base64",
                 "its entry `c` has an `auth` that is not base64 of UTF-8",
-                "its entry `d` is malformed: `auth`: expected a string, found number",
-                "its entry `e` is malformed: expected struct Entry, found text",
-                "its entry `f` is malformed: expected struct Entry, found list",
-                "its `credHelpers` for `g` is malformed: expected a string, found number",
-                "its `credsStore` is malformed: expected a string, found list",
+                "its entry `d` is malformed: `auth`: expected a text, found a number",
+                "its entry `e` is malformed: expected a map, found a text",
+                "its entry `f` is malformed: expected a map, found a list",
+                "its `credHelpers` for `g` is malformed: expected a text, found a number",
+                "its `credsStore` is malformed: expected a text, found a list",
             ]
         );
         let config = DockerConfig::parse(json.as_bytes()).unwrap();
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(config.helpers().len(), 1);
         assert_eq!(
             left_out(wrong_part),
-            ["its `auths` is malformed: expected a map, found list"]
+            ["its `auths` is malformed: expected a map, found a list"]
         );
     }
 
@@ -372,7 +372,7 @@ mod tests {
         );
         assert_eq!(
             error(r#"["secret"]"#),
-            "it is not a Docker configuration in JSON (expected struct File, found list)"
+            "it is not a Docker configuration in JSON (expected a map, found a list)"
         );
         let config = DockerConfig::parse(br#"{"auths": {"a": {"auth": "dTpzZWNyZXQ="}}}"#).unwrap();
         assert!(!format!("{config:?} {:?}", config.credentials).contains("secret"));

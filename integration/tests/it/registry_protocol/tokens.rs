@@ -55,7 +55,7 @@ async fn what_is_wrong_with_a_token_answer_is_named() {
         (
             200,
             "[]",
-            "sends no usable token: the answer is malformed: expected an object, found a list",
+            "sends no usable token: the answer is malformed: expected a map, found a list",
         ),
         (
             200,
