@@ -1,22 +1,16 @@
 //! Content codings (RFC 9110, 8.4). Requests never ask for a coding, but some servers use one
 //! anyway.
 
-use std::io::{self, Write};
+use std::io;
 
 use bytes::Bytes;
-use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 
-use crate::zstd::{self, ZstdDecoder};
+use crate::decoder::Decoder;
 use crate::{Body, Error, ErrorKind};
 
-/// The coded bytes that are decoded at once. Deflate expands at most 1032 times, so one slice
-/// yields at most about 4 MiB. The reader counts these bytes before the next slice is decoded.
-const SLICE: usize = 4 << 10;
-/// The slice of Zstandard: four bytes of it stand for at most 128 KiB.
-const ZSTD_SLICE: usize = 128;
 /// The number of bytes by which a coded body may be larger than its decoded content. The reader
 /// limits the decoded content.
 const OVERHEAD: u64 = 1 << 20;
@@ -28,6 +22,9 @@ const MAX_CODINGS: usize = 4;
 ///
 /// gzip, deflate and Zstandard are undone. Deflate may be in the format of zlib, as RFC 9110
 /// requires, or raw, as some servers send it. A body that ends too soon is a retryable error.
+///
+/// Zeros behind the coded content are padding, as in gzip files, and are ignored. Other bytes there
+/// are damage.
 ///
 /// # Errors
 ///
@@ -87,81 +84,6 @@ fn codings(headers: &HeaderMap) -> Vec<String> {
         )
     };
     named.filter(is_coding).collect()
-}
-
-/// A decoder for bytes as they arrive.
-enum Decoder {
-    Gzip(MultiGzDecoder<Vec<u8>>),
-    /// The first bytes of a deflate body, until there are enough to detect its format.
-    DeflateStart(Vec<u8>),
-    Zlib(ZlibDecoder<Vec<u8>>),
-    Raw(DeflateDecoder<Vec<u8>>),
-    Zstd(Box<ZstdDecoder>),
-}
-
-impl Decoder {
-    fn for_coding(coding: &str) -> Option<Self> {
-        match coding {
-            "gzip" | "x-gzip" => Some(Self::Gzip(MultiGzDecoder::new(Vec::new()))),
-            "deflate" => Some(Self::DeflateStart(Vec::new())),
-            "zstd" => Some(Self::Zstd(Box::new(ZstdDecoder::new()))),
-            _ => None,
-        }
-    }
-
-    /// The coded bytes that are decoded at once.
-    fn slice(&self) -> usize {
-        match self {
-            Self::Zstd(_) => ZSTD_SLICE,
-            _ => SLICE,
-        }
-    }
-
-    /// The decoded bytes that the decoder may keep.
-    fn kept(&self) -> u64 {
-        match self {
-            Self::Zstd(_) => zstd::MAX_WINDOW,
-            _ => 0,
-        }
-    }
-
-    fn write(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
-        let decoded = match self {
-            Self::Gzip(decoder) => decoder.write_all(chunk).map(|()| decoder.get_mut()),
-            Self::Zlib(decoder) => decoder.write_all(chunk).map(|()| decoder.get_mut()),
-            Self::Raw(decoder) => decoder.write_all(chunk).map(|()| decoder.get_mut()),
-            Self::Zstd(decoder) => return decoder.write(chunk),
-            Self::DeflateStart(start) => {
-                start.extend_from_slice(chunk);
-                let [first, second, ..] = start[..] else {
-                    return Ok(Vec::new());
-                };
-                let start = std::mem::take(start);
-                *self = match is_zlib(first, second) {
-                    true => Self::Zlib(ZlibDecoder::new(Vec::new())),
-                    false => Self::Raw(DeflateDecoder::new(Vec::new())),
-                };
-                return self.write(&start);
-            }
-        };
-        decoded.map(std::mem::take)
-    }
-
-    fn finish(self) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Gzip(decoder) => decoder.finish(),
-            Self::Zlib(decoder) => decoder.finish(),
-            Self::Raw(decoder) => decoder.finish(),
-            Self::Zstd(decoder) => decoder.finish(),
-            Self::DeflateStart(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
-
-/// Whether a deflate body begins with the header of zlib (RFC 1950, 2.2). A raw body never does: in
-/// its first byte, the bits that mark zlib would be padding, which encoders set to zero.
-fn is_zlib(first: u8, second: u8) -> bool {
-    first & 0x0f == 8 && (u16::from(first) << 8 | u16::from(second)).is_multiple_of(31)
 }
 
 /// The stream without one coding. `damaged` is the message for content that cannot be decoded.
@@ -271,11 +193,14 @@ fn explain(error: io::Error, damaged: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     use super::*;
+    use crate::decoder::SLICE;
 
     async fn decode(coding: &str, bytes: &[u8], chunk: usize) -> Result<Vec<u8>, ErrorKind> {
         let chunks: Vec<_> = bytes
@@ -397,6 +322,85 @@ mod tests {
         headers.append(CONTENT_ENCODING, "x-gzip".parse().unwrap());
         let body = decoded(body, &headers, "`https://a`").unwrap();
         assert_eq!(&body.bytes(10, "it").await.unwrap()[..], b"text");
+    }
+
+    /// The content in each coding, with the name of the coding.
+    fn in_each_coding(content: &[u8]) -> [(&'static str, Vec<u8>); 4] {
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(content).unwrap();
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::fast());
+        raw.write_all(content).unwrap();
+        [
+            ("gzip", gzip(content)),
+            ("deflate", zlib.finish().unwrap()),
+            ("deflate", raw.finish().unwrap()),
+            (
+                "zstd",
+                compress_to_vec(content, CompressionLevel::Fastest),
+            ),
+        ]
+    }
+
+    #[tokio::test]
+    async fn zeros_behind_the_content_are_padding_and_other_bytes_are_damage() {
+        let content: Vec<u8> = (0..10_000u32).flat_map(u32::to_le_bytes).collect();
+        for (coding, coded) in in_each_coding(&content) {
+            for chunk in [1, 7, 1 << 20] {
+                for zeros in [1, 3, 512, 10_000] {
+                    let padded = [&coded[..], &vec![0; zeros]].concat();
+                    let decoded = decode(coding, &padded, chunk).await;
+                    assert_eq!(decoded.unwrap(), content, "{coding}, {zeros} zeros");
+                }
+                for garbage in [&b"x"[..], b"\0x", b"0123456789"] {
+                    let followed = [&coded[..], garbage].concat();
+                    let decoded = decode(coding, &followed, chunk).await;
+                    assert_eq!(decoded, Err(ErrorKind::Protocol), "{coding}, {garbage:?}");
+                }
+            }
+            let double = format!("{coding}, gzip");
+            let padded = [gzip(&[&coded[..], &[0; 9]].concat()), vec![0; 9]].concat();
+            assert_eq!(decode(&double, &padded, 100).await.unwrap(), content);
+            let only_zeros = decode(coding, &[0; 100], 9).await;
+            // A raw deflate body may begin with zeros.
+            assert!(only_zeros.is_err() || coding == "deflate", "{coding}");
+        }
+        let (one, two) = (gzip(b"one "), gzip(b"two"));
+        let padded = [&one[..], &[0; 5], &two, &[0; 5]].concat();
+        assert_eq!(decode("gzip", &padded, 3).await.unwrap(), b"one two");
+        let frame = |text: &[u8]| compress_to_vec(text, CompressionLevel::Fastest);
+        let padded = [frame(b"one "), vec![0; 5], frame(b"two"), vec![0]].concat();
+        assert_eq!(decode("zstd", &padded, 3).await.unwrap(), b"one two");
+        // Too much padding is refused like other content that decodes to nothing.
+        let padded = [&one[..], &vec![0; 2 << 20]].concat();
+        assert_eq!(
+            decode("gzip", &padded, 1 << 20).await,
+            Err(ErrorKind::Protocol)
+        );
+    }
+
+    /// The cut may be in a header, in the content, or in the checksum.
+    #[tokio::test]
+    async fn a_body_that_is_cut_off_anywhere_is_retryable() {
+        for (coding, coded) in in_each_coding(b"some text, some text") {
+            for length in 1..coded.len() {
+                assert_eq!(
+                    decode(coding, &coded[..length], 9).await,
+                    Err(ErrorKind::Unavailable),
+                    "{coding}, {length} of {} bytes",
+                    coded.len()
+                );
+            }
+        }
+        let two = [gzip(b"one"), gzip(b"two")].concat();
+        let cut = decode("gzip", &two[..two.len() - 20], 9).await;
+        assert_eq!(cut, Err(ErrorKind::Unavailable));
+        let mut wrong = gzip(b"text");
+        let last = wrong.len() - 5;
+        wrong[last] ^= 1;
+        for rest in [&[][..], &[0]] {
+            let damaged = decode("gzip", &[&wrong[..], rest].concat(), 9).await;
+            assert_eq!(damaged, Err(ErrorKind::Protocol), "the checksum");
+        }
     }
 
     #[tokio::test]

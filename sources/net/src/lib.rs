@@ -54,6 +54,7 @@ mod caching;
 mod challenge;
 mod client;
 mod coding;
+mod decoder;
 mod error;
 mod field;
 mod guarded;

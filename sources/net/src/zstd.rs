@@ -4,6 +4,8 @@ use std::io;
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use crate::decoder::zeros;
+
 /// The largest window that a server may use for a content coding (RFC 9659).
 pub(crate) const MAX_WINDOW: u64 = 8 << 20;
 /// The largest content of a block, in bytes (RFC 8878, 3.1.1.2.3).
@@ -15,6 +17,8 @@ const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 /// The part of the format that comes next.
 enum Next {
     FrameHeader,
+    /// Behind a frame: padding, or the header of another frame.
+    Between,
     /// Bytes of a skippable frame.
     Skipped(usize),
     /// A block of a frame, which may end with a checksum.
@@ -45,17 +49,26 @@ impl ZstdDecoder {
     /// The content that `chunk` completes. Four bytes of a chunk can stand for 128 KiB.
     pub(crate) fn write(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
         self.buffer.extend_from_slice(chunk);
+        self.skip_padding();
         let mut decoded = Vec::new();
         while let Some(length) = self.next_length()? {
             let part: Vec<u8> = self.buffer.drain(..length).collect();
             self.decode(&part, &mut decoded)?;
+            self.skip_padding();
         }
         Ok(decoded)
     }
 
+    /// Skips zeros behind a frame. No frame begins with a zero.
+    fn skip_padding(&mut self) {
+        if matches!(self.next, Next::Between) {
+            self.buffer.drain(..zeros(&self.buffer));
+        }
+    }
+
     pub(crate) fn finish(self) -> io::Result<Vec<u8>> {
         match (self.next, self.buffer.is_empty()) {
-            (Next::FrameHeader, true) => Ok(Vec::new()),
+            (Next::FrameHeader | Next::Between, true) => Ok(Vec::new()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -63,7 +76,7 @@ impl ZstdDecoder {
     /// The length of the next part. `None` if the part is not complete.
     fn next_length(&self) -> io::Result<Option<usize>> {
         let length = match self.next {
-            Next::FrameHeader => frame_header_length(&self.buffer)?,
+            Next::FrameHeader | Next::Between => frame_header_length(&self.buffer)?,
             Next::Skipped(rest) => Some(rest.min(self.buffer.len()).max(1)),
             Next::Block { has_checksum } => block_length(&self.buffer, has_checksum)?,
         };
@@ -72,8 +85,8 @@ impl ZstdDecoder {
 
     fn decode(&mut self, part: &[u8], decoded: &mut Vec<u8>) -> io::Result<()> {
         self.next = match self.next {
-            Next::FrameHeader => match skipped_length(part) {
-                Some(0) => Next::FrameHeader,
+            Next::FrameHeader | Next::Between => match skipped_length(part) {
+                Some(0) => Next::Between,
                 Some(length) => Next::Skipped(length),
                 None => {
                     self.frame.reset(part).map_err(io::Error::other)?;
@@ -83,7 +96,7 @@ impl ZstdDecoder {
                 }
             },
             Next::Skipped(rest) if rest > part.len() => Next::Skipped(rest - part.len()),
-            Next::Skipped(_) => Next::FrameHeader,
+            Next::Skipped(_) => Next::Between,
             Next::Block { has_checksum } => {
                 let one = BlockDecodingStrategy::UptoBlocks(1);
                 let blocks = self.frame.decode_blocks(part, one);
@@ -92,7 +105,7 @@ impl ZstdDecoder {
                 match self.frame.is_finished() {
                     true => {
                         self.check()?;
-                        Next::FrameHeader
+                        Next::Between
                     }
                     false => Next::Block { has_checksum },
                 }
@@ -124,6 +137,10 @@ fn skipped_length(header: &[u8]) -> Option<usize> {
 
 /// The length of a frame's header (RFC 8878, 3.1.1.1). `None` if more bytes are needed.
 fn frame_header_length(bytes: &[u8]) -> io::Result<Option<usize>> {
+    // The first byte of the magic numbers, which are in little-endian order.
+    if !matches!(bytes.first(), None | Some(0x28 | 0x50..=0x5f)) {
+        return Err(io::Error::other("this is not Zstandard"));
+    }
     let (Some(magic), Some(descriptor)) = (magic(bytes), bytes.get(4)) else {
         return Ok(None);
     };
