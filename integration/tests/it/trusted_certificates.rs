@@ -43,9 +43,17 @@ for name in authority=CA:TRUE end-entity=CA:FALSE; do
   openssl req -x509 $key -days 2 -subj /CN=r -addext subjectAltName=IP:127.0.0.1 \
     -addext "basicConstraints=critical,${name#*=}" -config plain.cnf -keyout "${name%=*}.key" -out "${name%=*}.pem"
 done
+# The extended key usage of an authority, and of the certificate of a server.
+for name in any-use=CA:TRUE,anyExtendedKeyUsage server-use=CA:TRUE,clientAuth,serverAuth client-use=CA:TRUE,clientAuth \
+  any-leaf=CA:FALSE,anyExtendedKeyUsage client-leaf=CA:FALSE,clientAuth; do
+  value=${name#*=}
+  openssl req -x509 $key -days 2 -subj /CN=r -addext subjectAltName=IP:127.0.0.1 -addext "basicConstraints=critical,${value%%,*}" \
+    -addext "extendedKeyUsage=${value#*,}" -config plain.cnf -keyout "${name%=*}.key" -out "${name%=*}.pem"
+done
 # What this command makes without further options.
 openssl req -x509 $key -days 2 -subj /CN=r -addext subjectAltName=IP:127.0.0.1 -keyout default.key -out default.pem
 openssl req -x509 $key -days 2 -subj /CN=r -addext subjectAltName=IP:127.0.0.1 -config plain.cnf -keyout no-constraints.key -out no-constraints.pem
+openssl req -x509 $key -days 2 -subj /CN=machine -addext subjectAltName=IP:127.0.0.1 -keyout machine.key -out machine.pem
 openssl req -x509 $key -days 2 -subj /CN=127.0.0.1 -keyout no-names.key -out no-names.pem
 openssl req -x509 $key -days 2 -subj /CN=r -addext subjectAltName=DNS:other.example,IP:10.9.8.7 -keyout other-name.key -out other-name.pem
 # An authority that is not listed, and a certificate that it issued and that is listed.
@@ -109,6 +117,12 @@ const NAMES: &[&str] = &[
     "below-version-1",
     "expired",
     "early",
+    "any-use",
+    "server-use",
+    "client-use",
+    "any-leaf",
+    "client-leaf",
+    "machine",
 ];
 
 /// The names of the certificates that the operator lists.
@@ -123,6 +137,11 @@ const LISTED: &[&str] = &[
     "version-1",
     "expired",
     "early",
+    "any-use",
+    "server-use",
+    "client-use",
+    "any-leaf",
+    "client-leaf",
 ];
 
 struct Servers {
@@ -185,15 +204,23 @@ impl Drop for Servers {
 
 /// What the program prints for a module on the server with this certificate.
 fn run(servers: &Servers, config: &Path, name: &str) -> String {
-    let output = Command::new(program())
+    finish(&mut command(servers, config, name))
+}
+
+fn command(servers: &Servers, config: &Path, name: &str) -> Command {
+    let mut command = Command::new(program());
+    command
         .arg("run")
         .arg(format!("https://{}/module.wasm", servers.host(name)))
         .arg("--config")
         .arg(config)
         .arg("--cache-dir")
-        .arg(servers.home.path().join(format!("cache-{name}")))
-        .output()
-        .unwrap();
+        .arg(servers.home.path().join(format!("cache-{name}")));
+    command
+}
+
+fn finish(command: &mut Command) -> String {
+    let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     match output.status.success() {
         true => "runs".to_owned(),
@@ -213,6 +240,11 @@ fn a_listed_certificate_is_trusted_on_its_own_server_and_nothing_else_is() {
         ("no-constraints", "runs"),
         ("issued", "runs"),
         ("below-version-1", "runs"),
+        ("any-use", "runs"),
+        ("server-use", "runs"),
+        ("any-leaf", "runs"),
+        ("client-use", "is not a certificate for servers"),
+        ("client-leaf", "is not a certificate for servers"),
         (
             "sibling",
             "is not trusted: no trusted authority issued the certificate",
@@ -244,6 +276,27 @@ fn a_listed_certificate_is_trusted_on_its_own_server_and_nothing_else_is() {
         let seen = run(&servers, &config, name).to_lowercase();
         assert!(seen.contains(&hint.to_lowercase()), "{name}: {seen}");
     }
+}
+
+/// The machine's own store has authorities, and no certificates of servers.
+#[test]
+fn a_certificate_of_the_machines_store_is_only_an_authority() {
+    let servers = Servers::start();
+    let config = servers.home.path().join("config.yaml");
+    std::fs::write(&config, servers.config().to_string()).unwrap();
+    let store = servers.home.path().join("store.pem");
+    let certificates = servers.pem("machine") + &servers.pem("unlisted");
+    std::fs::write(&store, certificates).unwrap();
+    let seen = |name: &str| {
+        let mut command = command(&servers, &config, name);
+        finish(command.env("SSL_CERT_FILE", &store))
+    };
+    assert_eq!(seen("sibling"), "runs", "a store's authority issued it");
+    let refused = seen("machine");
+    assert!(
+        refused.contains("is an authority that is not on the list of trusted certificates"),
+        "{refused}"
+    );
 }
 
 /// The clients of artifacts use the same verifier.

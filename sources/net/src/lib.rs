@@ -56,6 +56,7 @@ mod client;
 mod coding;
 mod decoder;
 mod error;
+mod extended_key_usage;
 mod field;
 mod guarded;
 mod hosts;

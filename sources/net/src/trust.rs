@@ -12,12 +12,13 @@ use crate::{Error, ErrorKind};
 
 /// The certificates that a client trusts. Cheap to clone.
 ///
-/// A trusted certificate has two uses:
+/// A certificate of the machine is an authority: the client trusts the certificates that it issued. A
+/// listed certificate has two uses:
 ///
-/// - It is an authority: the client trusts the certificates that it issued.
-/// - A server may present the trusted certificate itself, also if the certificate is an authority
+/// - It is an authority, too.
+/// - A server may present the listed certificate itself, also if the certificate is an authority
 ///   (`CA:TRUE`), as `openssl req -x509` makes it. curl and Go accept such a certificate, too. Its
-///   names and its validity period are checked.
+///   names, its validity period and its extended key usage are checked.
 #[derive(Clone, Debug)]
 pub struct Trust {
     verifier: Arc<Verifier>,

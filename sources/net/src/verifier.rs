@@ -14,23 +14,26 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Accepts certificates that a trusted authority issued, and the trusted certificates themselves.
+use crate::extended_key_usage::allows_servers;
+
+/// Accepts certificates that a trusted authority issued, and the listed certificates themselves.
 ///
-/// webpki refuses a trusted certificate that a server presents itself in two cases: if the
+/// webpki refuses a listed certificate that a server presents itself in two cases: if the
 /// certificate is an authority, and if another authority issued it. In these cases, this verifier
-/// checks the certificate's names and its validity period. The signature of the certificate needs
-/// no check, because the operator listed exactly these bytes. The signature of the handshake is
-/// verified as usual: the server must have the private key.
+/// checks the certificate's names, its validity period and its extended key usage. The signature of
+/// the certificate needs no check, because the operator listed exactly these bytes. The signature of
+/// the handshake is verified as usual: the server must have the private key.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     /// `None` if there are no authorities.
     issued: Option<Arc<WebPkiServerVerifier>>,
-    trusted: HashSet<CertificateDer<'static>>,
+    listed: HashSet<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    /// A certificate of the machine that cannot be parsed is left out.
+    /// The certificates of the `machine` are only authorities. A certificate of the machine that
+    /// cannot be parsed is left out.
     ///
     /// # Errors
     ///
@@ -44,7 +47,7 @@ impl Verifier {
         for certificate in &listed {
             roots.add(certificate.clone())?;
         }
-        roots.add_parsable_certificates(machine.iter().cloned());
+        roots.add_parsable_certificates(machine);
         let issued = if roots.is_empty() {
             None
         } else {
@@ -55,13 +58,13 @@ impl Verifier {
         };
         Ok(Self {
             issued,
-            trusted: listed.into_iter().chain(machine).collect(),
+            listed: listed.into_iter().collect(),
             algorithms: provider.signature_verification_algorithms,
         })
     }
 
-    /// Checks the names and the validity period of a trusted certificate.
-    fn verify_trusted(
+    /// Checks the names, the validity period and the extended key usage of a listed certificate.
+    fn verify_listed(
         &self,
         certificate: &CertificateDer<'_>,
         name: &ServerName<'_>,
@@ -80,7 +83,13 @@ impl Verifier {
         );
         match verified {
             Ok(()) | Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
-            Err(error) if is_authority(&error) => {}
+            // webpki does not read the usage of an authority, and does not know that `any` includes
+            // servers.
+            Err(error) if is_authority(&error) || is_purpose(&error) => {
+                if !allows_servers(certificate) {
+                    return Err(CertificateError::InvalidPurpose.into());
+                }
+            }
             Err(error) => return Err(error),
         }
         verify_server_name(&parsed, name)
@@ -90,6 +99,15 @@ impl Verifier {
 /// Whether webpki refused the certificate of a server because the certificate is an authority.
 fn is_authority(error: &Error) -> bool {
     webpki_error(error) == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+/// Whether webpki refused the certificate of a server because of its extended key usage.
+fn is_purpose(error: &Error) -> bool {
+    use CertificateError::{InvalidPurpose, InvalidPurposeContext};
+    matches!(
+        error,
+        Error::InvalidCertificate(InvalidPurpose | InvalidPurposeContext { .. })
+    )
 }
 
 /// The error of webpki for which rustls has no name.
@@ -109,8 +127,8 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.trusted.contains(certificate) {
-            self.verify_trusted(certificate, name, now)?;
+        if self.listed.contains(certificate) {
+            self.verify_listed(certificate, name, now)?;
             return Ok(ServerCertVerified::assertion());
         }
         match &self.issued {
