@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use net::{Request, next_page};
+use net::{Request, Response, keeps_credentials, next_page};
 
 use super::repository::Repository;
 use super::{MAX_MANIFEST_BYTES, OciSource};
@@ -19,9 +19,9 @@ impl OciSource {
     /// Fetches all pages of a list. `path` is the path of the first page. `what` names the list in
     /// errors.
     ///
-    /// Only the path and the query of a link are used, as in skopeo. So every page comes from the
-    /// same server, and credentials are sent to that server only. Behind a proxy, many registries
-    /// name a scheme or a host in the link that only the proxy knows.
+    /// Only the path and the query of a link are used, as in skopeo: behind a proxy, many registries
+    /// name a scheme or a host in the link that only the proxy knows. So the next page comes from the
+    /// server that sent this page. After a redirect, that is another server. It gets no credentials.
     pub(super) async fn pages(
         &self,
         repository: &Repository,
@@ -29,13 +29,18 @@ impl OciSource {
         what: &str,
         context: &Context<'_>,
     ) -> Result<Vec<Bytes>, Error> {
-        let mut url = repository.url(path, context)?;
+        let first = repository.url(path, context)?;
+        let mut url = first.clone();
         let mut seen = HashSet::new();
         let mut pages = Vec::new();
         let mut size = 0;
         while seen.insert(url.clone()) {
             let request = Request::get(url.clone());
-            let answer = self.send(repository, &request, what, context).await?;
+            let answer = match keeps_credentials(&first, &url) {
+                true => self.send(repository, &request, what, context).await?,
+                false => send_without_credentials(&request, what, context).await?,
+            };
+            let sender = answer.url.clone();
             let next = next_page(&answer.headers, &answer.url)?;
             let page = answer.bytes(MAX_MANIFEST_BYTES, what).await?;
             size += page.len();
@@ -48,12 +53,30 @@ impl OciSource {
                 )
                 .with_hint("name a version or a digest in the reference"));
             }
+            // A server behind a redirect may name the registry itself.
+            url = match next.origin() == first.origin() {
+                true => first.clone(),
+                false => sender,
+            };
             url.set_path(next.path());
             url.set_query(next.query());
+            url.set_fragment(None);
         }
         Err(Error::new(
             ErrorKind::TooLarge,
             format!("the {what} has no end: a page links to an earlier page"),
         ))
+    }
+}
+
+async fn send_without_credentials(
+    request: &Request,
+    what: &str,
+    context: &Context<'_>,
+) -> Result<Response, Error> {
+    let answer = context.http.send(request).await?;
+    match answer.status.is_success() {
+        true => Ok(answer),
+        false => Err(answer.error(what).into()),
     }
 }

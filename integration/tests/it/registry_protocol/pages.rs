@@ -148,6 +148,125 @@ async fn credentials_are_not_sent_to_the_host_of_a_link() {
     );
 }
 
+/// RFC 3986, section 5.1.3: the base of a relative link is the URL of the answer, behind redirects.
+#[tokio::test]
+async fn a_relative_link_behind_a_redirect_leads_to_the_server_that_answered() {
+    let other = Server::start(|asked| {
+        assert_eq!(asked.authorization(), "");
+        let first = cursor(asked);
+        let links = match first {
+            0 => vec!["<more?cursor=2>; rel=next".to_owned()],
+            2 => vec!["<https://other.internal/v2/lists/tool/more?cursor=4>; rel=next".to_owned()],
+            _ => Vec::new(),
+        };
+        Some(page(first, &links))
+    })
+    .await;
+    let target = Arc::new(other.host.clone());
+    let registry = Server::start(move |asked| {
+        if asked.path().starts_with("/.well-known/") {
+            return None;
+        }
+        if asked.authorization() != basic("ada:s3cret") {
+            return Some(challenge(&["Basic".to_owned()]));
+        }
+        let location = format!("http://{target}/v2/lists/tool/first");
+        let is_list = asked.path().ends_with("/tags/list");
+        is_list.then(|| (StatusCode::TEMPORARY_REDIRECT, [("location", location)]).into_response())
+    })
+    .await;
+    let config = super::docker_config(&registry.host, "ada:s3cret");
+    let node = run(&registry.host, &[&other.host], &config).await;
+    assert_ran(&node, "three pages of the other server");
+    assert_eq!(
+        other.take_requests(),
+        [
+            "GET /v2/lists/tool/first",
+            "GET /v2/lists/tool/more?cursor=2",
+            "GET /v2/lists/tool/more?cursor=4"
+        ]
+    );
+    let requests = registry.take_requests();
+    assert!(
+        requests.iter().any(|one| one.ends_with(NEWEST)),
+        "{requests:?}"
+    );
+}
+
+/// The other server asks for credentials, or names the registry itself.
+#[tokio::test]
+async fn the_server_behind_a_redirect_gets_no_credentials_and_may_lead_back() {
+    for leads_back in [false, true] {
+        let back = Arc::new(std::sync::Mutex::new(String::new()));
+        let registry_host = Arc::clone(&back);
+        let other = Server::start(move |asked| {
+            assert_eq!(asked.authorization(), "");
+            let registry = registry_host.lock().unwrap();
+            match (leads_back, cursor(asked)) {
+                (true, _) => {
+                    let url = format!("http://{registry}/v2/acme/tool/tags/list?cursor=4");
+                    Some(page(0, &[format!("<{url}>; rel=next")]))
+                }
+                (false, 0) => Some(page(0, &["<?cursor=2>; rel=next".to_owned()])),
+                (false, _) => Some(challenge(&["Basic".to_owned()])),
+            }
+        })
+        .await;
+        let target = Arc::new(other.host.clone());
+        let registry = Server::start(move |asked| {
+            if asked.path().starts_with("/.well-known/") {
+                return None;
+            }
+            if asked.authorization() != basic("ada:s3cret") {
+                return Some(challenge(&["Basic".to_owned()]));
+            }
+            if !asked.path().ends_with("/tags/list") {
+                return None;
+            }
+            Some(match cursor(asked) {
+                0 => {
+                    let location = format!("http://{target}/list");
+                    (StatusCode::FOUND, [("location", location)]).into_response()
+                }
+                first => page(first, &[]),
+            })
+        })
+        .await;
+        back.lock().unwrap().clone_from(&registry.host);
+        let config = super::docker_config(&registry.host, "ada:s3cret");
+        let node = run(&registry.host, &[&other.host], &config).await;
+        match leads_back {
+            true => assert_ran(&node, "the registry has the last page"),
+            false => assert_error(&node, "refuses list of tags of `acme/tool` (401"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_tags_is_read_as_go_reads_it() {
+    let registry = Server::start(|asked| {
+        let is_list = asked.path().ends_with("/tags/list");
+        is_list.then(|| match cursor(asked) {
+            0 => {
+                let link = [("link", "<?cursor=2>; rel=next")];
+                (link, r#"{"name": null, "tags": null}"#).into_response()
+            }
+            _ => r#"{"Name": "x", "Tags": ["1.5.0", null]}"#.into_response(),
+        })
+    })
+    .await;
+    assert_ran(&run(&registry.host, &[], &json!({})).await, "1.5.0");
+    let malformed = Server::start(|asked| {
+        let is_list = asked.path().ends_with("/tags/list");
+        is_list.then(|| r#"{"tags": {"a": 1}}"#.into_response())
+    })
+    .await;
+    assert_error(
+        &run(&malformed.host, &[], &json!({})).await,
+        "the list of tags of `acme/tool` is malformed: `tags`: expected a list, found a map",
+    );
+}
+
 #[tokio::test]
 async fn pages_without_an_end_are_an_error() {
     let circle = Server::start(|asked| {
