@@ -108,7 +108,7 @@ impl ArtifactHost for Host {
                 )
             })
         });
-        let guarded = Guarded::new(self.hosts.clone(), builder(), &trust, identity.transpose()?)?;
+        let guarded = Guarded::new(self.hosts.clone(), builder, &trust, identity.transpose()?)?;
         Ok(Arc::new(GuardedClient(guarded)))
     }
 

@@ -117,17 +117,19 @@ impl Http {
 }
 
 fn guarded(hosts: &Hosts, trust: &Trust, timeout: Timeout) -> Result<Guarded, Error> {
-    let builder = reqwest::Client::builder()
-        .user_agent(concat!(
-            "wasm-workflow-executor/",
-            env!("CARGO_PKG_VERSION")
-        ))
-        .referer(false)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-    let builder = match timeout {
-        Timeout::Read => builder.read_timeout(READ_TIMEOUT),
-        Timeout::Upload => builder.timeout(UPLOAD_TIMEOUT),
+    let builder = || {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!(
+                "wasm-workflow-executor/",
+                env!("CARGO_PKG_VERSION")
+            ))
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+        match timeout {
+            Timeout::Read => builder.read_timeout(READ_TIMEOUT),
+            Timeout::Upload => builder.timeout(UPLOAD_TIMEOUT),
+        }
     };
     Guarded::new(hosts.clone(), builder, trust, None)
 }

@@ -71,7 +71,7 @@ impl Proxies {
         Self::of(|name| env::var(name).ok())
     }
 
-    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+    pub(crate) fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let either_case = |name: &str| {
             [name.to_owned(), name.to_ascii_lowercase()]
@@ -114,6 +114,11 @@ impl Proxies {
                 .iter()
                 .any(|entry| entry.matches(&host, port));
         (!direct).then_some(proxy)
+    }
+
+    /// Whether no request is sent through a proxy.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.http.is_none() && self.https.is_none()
     }
 
     /// Whether `host` is the host of one of the proxies.

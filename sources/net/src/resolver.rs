@@ -8,17 +8,26 @@ use crate::addresses::{Forbidden, classify};
 use crate::hosts::denied;
 use crate::{Hosts, Proxies};
 
-/// Resolves names and leaves out the addresses that no request may reach. The operator chooses the
-/// proxies, so each address of a proxy is allowed.
+/// Resolves names and leaves out the addresses that no request may reach.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     hosts: Hosts,
+    /// The hosts whose addresses are all allowed.
     proxies: Proxies,
 }
 
 impl Resolver {
-    pub(crate) fn new(hosts: Hosts, proxies: Proxies) -> Self {
-        Self { hosts, proxies }
+    pub(crate) fn new(hosts: Hosts) -> Self {
+        Self {
+            hosts,
+            proxies: Proxies::default(),
+        }
+    }
+
+    /// Allows each address of the proxies, which the operator chooses. Only for a client that sends
+    /// all its requests through them.
+    pub(crate) fn with_proxies(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
     }
 }
 
@@ -45,7 +54,7 @@ async fn lookup(name: &str) -> std::io::Result<Vec<SocketAddr>> {
 /// # Errors
 ///
 /// The name does not resolve, or all its addresses are forbidden.
-pub(crate) async fn allowed_addresses(
+async fn allowed_addresses(
     hosts: &Hosts,
     name: &str,
 ) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
@@ -75,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_for_this_machine_is_refused_unless_listed() {
-        let refused = Resolver::new(Hosts::default(), Proxies::default())
+        let refused = Resolver::new(Hosts::default())
             .resolve("localhost".parse().unwrap())
             .await;
         let error = refused.err().unwrap();
@@ -83,10 +92,7 @@ mod tests {
             error.downcast_ref::<Error>().unwrap().kind(),
             ErrorKind::Denied
         );
-        let listed = Resolver::new(
-            Hosts::new(["localhost:5000".to_owned()]),
-            Proxies::default(),
-        );
+        let listed = Resolver::new(Hosts::new(["localhost:5000".to_owned()]));
         assert!(listed.resolve("localhost".parse().unwrap()).await.is_ok());
     }
 }

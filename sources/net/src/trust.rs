@@ -108,7 +108,7 @@ impl Trust {
         Ok(builder.tls_backend_preconfigured(self.client_config(identity)?))
     }
 
-    fn client_config(&self, identity: Option<Identity>) -> Result<ClientConfig, Error> {
+    pub(crate) fn client_config(&self, identity: Option<Identity>) -> Result<ClientConfig, Error> {
         let unusable = |error: rustls::Error| {
             Error::new(ErrorKind::InvalidConfig, "TLS cannot be set up").caused_by(error)
         };
