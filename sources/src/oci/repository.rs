@@ -13,6 +13,8 @@ pub(super) struct Repository {
     pub(super) registry: String,
     /// The name of the repository, `library/alpine`.
     pub(super) name: String,
+    /// Whether the reference names no registry, so that the registry is Docker Hub.
+    pub(super) implied: bool,
 }
 
 impl Repository {
@@ -21,6 +23,7 @@ impl Repository {
         Self {
             registry: oci.registry().to_owned(),
             name: oci.repository().to_owned(),
+            implied: oci.implies_docker_hub(),
         }
     }
 
@@ -35,6 +38,7 @@ impl Repository {
         Self {
             registry: registry.to_owned(),
             name,
+            implied: false,
         }
     }
 

@@ -18,8 +18,6 @@ use crate::{Error, ErrorKind};
 /// How often one request is sent with one credential: without a token, with a token that expired,
 /// and with tokens for two different scopes.
 const MAX_ATTEMPTS: usize = 4;
-/// The host of Docker Hub's registry.
-const DOCKER_HUB: &str = "registry-1.docker.io";
 
 impl OciSource {
     /// Sends the request to each mirror in order, and then to the registry, until one succeeds.
@@ -90,7 +88,8 @@ impl OciSource {
 
     /// Sends the request with each matching credential in turn, until the registry accepts one.
     ///
-    /// The error of a refused request says which credentials were not used.
+    /// The error of a refused request says which credentials were not used, and that a reference
+    /// without a registry means Docker Hub.
     pub(super) async fn send(
         &self,
         repository: &Repository,
@@ -102,12 +101,13 @@ impl OciSource {
         let target = format!("{}/{}", repository.registry, repository.name);
         answer.map_err(|error| {
             let error = credentials::explain(error, context.keyrings, &target);
-            match repository.registry.as_str() {
-                DOCKER_HUB => error.followed_by(&format!(
+            let is_refused = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unauthorized);
+            match repository.implied && is_refused {
+                true => error.followed_by(&format!(
                     "this is docker.io/{}: a reference without a registry means Docker Hub",
                     repository.name
                 )),
-                _ => error,
+                false => error,
             }
         })
     }

@@ -1,6 +1,7 @@
 //! References to OCI registries: `oci://host/repository:tag@digest`
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use net::{Authority, AuthorityError};
 use oci_spec::distribution::{ParseError, Reference as OciName};
@@ -18,6 +19,26 @@ pub struct OciReference {
     name: OciName,
     digest: Option<Digest>,
     select: Option<Select>,
+    written: Written,
+}
+
+/// How the text of a reference was written. `alpine` and `docker.io/library/alpine` are equal.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    /// Whether the text names the registry.
+    with_registry: bool,
+}
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
+
+impl Hash for Written {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// The choice of one of several modules in an artifact.
@@ -187,10 +208,15 @@ impl OciReference {
             ),
             None => None,
         };
+        let registry = text.split_once('/').map(|(registry, _)| registry);
+        let written = Written {
+            with_registry: registry.is_some_and(is_registry),
+        };
         Ok(Self {
             name,
             digest,
             select,
+            written,
         })
     }
 
@@ -231,6 +257,11 @@ impl OciReference {
     /// The name of the registry: `docker.io` for Docker Hub.
     pub fn host(&self) -> &str {
         self.name.registry()
+    }
+
+    /// Whether the text of the reference names no registry. The registry is then Docker Hub.
+    pub(crate) fn implies_docker_hub(&self) -> bool {
+        !self.written.with_registry
     }
 
     /// The repository, without the registry.
@@ -308,8 +339,7 @@ fn check_pattern(pattern: &Pattern<'_>) -> Result<(), PatternError> {
         let rest = pattern.rest();
         return Err(pattern.error(format!("write this registry as `oci://{canonical}{rest}`")));
     }
-    let is_host = host.contains(['.', ':']) || host == "localhost";
-    if !is_host && (name.contains('/') || pattern.is_whole()) && !host.is_empty() {
+    if !is_registry(host) && (name.contains('/') || pattern.is_whole()) && !host.is_empty() {
         return Err(pattern.error("write references to Docker Hub as `oci://docker.io/…`"));
     }
     let last = name.rsplit('/').next().unwrap_or_default();
@@ -328,6 +358,12 @@ pub fn canonical_registry(registry: &str) -> String {
     name.trim_end_matches('/').to_owned()
 }
 
+/// Whether the text before the first slash of a reference is a registry, as in Docker. Another text
+/// is a part of a repository on Docker Hub.
+fn is_registry(text: &str) -> bool {
+    text.contains(['.', ':']) || text.eq_ignore_ascii_case("localhost")
+}
+
 /// The text with the canonical form of its host, so that rules and credentials apply to all
 /// spellings of a registry: lower case, IP addresses in their usual form, without the port of
 /// HTTPS, and `docker.io` for Docker Hub.
@@ -335,7 +371,7 @@ fn canonical_host(text: &str) -> String {
     let Some((host, rest)) = text.split_once('/') else {
         return text.to_owned();
     };
-    if !host.contains(['.', ':']) && !host.eq_ignore_ascii_case("localhost") {
+    if !is_registry(host) {
         return text.to_owned();
     }
     let Ok(authority) = host.parse::<Authority>() else {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 use wasm_workflow_integration::guests::guest;
 
@@ -313,24 +315,60 @@ fn null_is_absence_in_a_template() {
     assert!(stdout(&output).contains("env A=b"), "{}", stdout(&output));
 }
 
+/// A proxy that answers each request itself, in place of Docker Hub. No request leaves this machine.
+fn docker_hub(status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap() == 1 {
+                request.push(byte[0]);
+            }
+            let request = String::from_utf8_lossy(&request).into_owned();
+            let is_hub = request.contains(" http://registry-1.docker.io/v2/library/nu/manifests/2 ");
+            let status = if is_hub { status } else { "400 Bad Request" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            client.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    format!("http://{address}")
+}
+
 #[test]
-fn a_reference_without_a_registry_is_said_to_mean_docker_hub() {
-    let cli = Cli::new();
-    // The proxy does not exist, so no request leaves this machine.
-    let output = cli
-        .command(&["run", "nu:2"])
-        .env("HTTPS_PROXY", "http://127.0.0.1:9")
-        .env_remove("NO_PROXY")
-        .env_remove("no_proxy")
-        .output()
-        .unwrap();
-    assert!(
-        stderr(&output).contains(
-            "this is docker.io/library/nu: a reference without a registry means Docker Hub"
-        ),
-        "{}",
-        stderr(&output)
-    );
+fn a_reference_without_a_registry_is_said_to_mean_docker_hub_if_it_is_refused() {
+    const HINT: &str =
+        "this is docker.io/library/nu: a reference without a registry means Docker Hub";
+    let not_found = "has no tag `2` of `library/nu`";
+    for (reference, status, error, has_hint) in [
+        ("nu:2", "404 Not Found", not_found, true),
+        ("library/nu:2", "404 Not Found", not_found, true),
+        ("oci://nu:2", "401 Unauthorized", "refuses tag `2`", true),
+        ("nu:2", "403 Forbidden", "refuses tag `2`", true),
+        ("nu:2", "410 Gone", not_found, true),
+        ("docker.io/library/nu:2", "404 Not Found", not_found, false),
+        ("index.docker.io/library/nu:2", "401 Unauthorized", "refuses tag `2`", false),
+        ("nu:2", "400 Bad Request", "answered 400 Bad Request", false),
+        ("nu:2", "429 Too Many Requests", "limits requests", false),
+        ("nu:2", "", "cannot be reached", false),
+    ] {
+        let proxy = match status {
+            "" => "http://127.0.0.1:9".to_owned(),
+            status => docker_hub(status),
+        };
+        let cli = Cli::new();
+        let mut command = cli.command(&["run", reference]);
+        command.args(["--insecure-registry", "registry-1.docker.io"]);
+        for name in ["ALL_PROXY", "NO_PROXY", "http_proxy", "all_proxy", "no_proxy"] {
+            command.env_remove(name);
+        }
+        let output = command.env("HTTP_PROXY", proxy).output().unwrap();
+        let shown = stderr(&output);
+        assert!(shown.contains(error), "{reference}, {status}: {shown}");
+        assert_eq!(shown.contains(HINT), has_hint, "{reference}, {status}: {shown}");
+    }
 }
 
 /// Prints a traceback on standard error, as Python does, and exits with 1.

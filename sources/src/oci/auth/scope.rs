@@ -57,6 +57,7 @@ mod tests {
         let repository = Repository {
             registry: "r.example".to_owned(),
             name: "team/tool".to_owned(),
+            implied: false,
         };
         let challenge = Challenge::parse(&format!("Bearer realm=r, scope=\"{scope}\""));
         wanted(&challenge[0], &repository, actions)
