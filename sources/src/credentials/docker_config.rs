@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Credential;
+use super::{Credential, RefreshToken};
 
 /// Base64 with or without padding: Secrets have both.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -204,32 +204,58 @@ impl Entry {
     /// The credential of the entry. `None` if only the store has the credential.
     fn credential(self) -> Result<Option<Credential>, EntryError> {
         if !self.identitytoken.is_empty() {
-            return Ok(Some(Credential::Identity(self.identitytoken.into())));
+            return Ok(Some(Credential::Identity(self.refresh_token())));
         }
         if !self.registrytoken.is_empty() {
             return Ok(Some(Credential::Bearer(self.registrytoken.into())));
         }
-        if !self.auth.is_empty() {
-            return decode(&self.auth).map(Some);
+        let Login { username, password } = self.login()?;
+        let has_login = !self.auth.is_empty() || !username.is_empty();
+        Ok(has_login.then_some(Credential::Basic { username, password }))
+    }
+
+    /// Username and password. Both are empty if the entry has none.
+    fn login(&self) -> Result<Login, EntryError> {
+        match self.auth.as_str() {
+            "" => Ok(Login {
+                username: self.username.clone(),
+                password: self.password.as_str().into(),
+            }),
+            auth => decode(auth),
         }
-        let credential = Credential::Basic {
-            username: self.username,
-            password: self.password.into(),
-        };
-        Ok(match &credential {
-            Credential::Basic { username, .. } if username.is_empty() => None,
-            _ => Some(credential),
-        })
+    }
+
+    /// The refresh token. Its login is the login of the entry. An entry without a password uses the
+    /// refresh token as the password: so does Azure's registry.
+    fn refresh_token(&self) -> RefreshToken {
+        let token = RefreshToken::from(SecretString::from(self.identitytoken.as_str()));
+        match self.login() {
+            Ok(Login { username, password }) if password.expose_secret().is_empty() => {
+                RefreshToken { username, ..token }
+            }
+            Ok(Login { username, password }) => RefreshToken {
+                username,
+                password,
+                ..token
+            },
+            Err(_) => token,
+        }
     }
 }
 
+/// Username and password of an entry.
+struct Login {
+    username: String,
+    password: SecretString,
+}
+
 /// Decodes `auth`, the base64 of `user:password`.
-fn decode(auth: &str) -> Result<Credential, EntryError> {
+fn decode(auth: &str) -> Result<Login, EntryError> {
     let plain: String = auth.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let bytes = BASE64.decode(plain).map_err(|_| EntryError::NotBase64)?;
     let text = String::from_utf8(bytes).map_err(|_| EntryError::NotUtf8)?;
     let (username, password) = text.split_once(':').ok_or(EntryError::NoColon)?;
-    Ok(Credential::Basic {
+    Ok(Login {
         username: username.to_owned(),
         // Docker pads passwords with NUL.
         password: SecretString::from(password.trim_end_matches('\0')),
@@ -238,8 +264,6 @@ fn decode(auth: &str) -> Result<Credential, EntryError> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     fn shown(json: &str) -> Vec<String> {
@@ -247,7 +271,15 @@ mod tests {
             Credential::Basic { username, password } => {
                 format!("{host} {username}:{}", password.expose_secret())
             }
-            Credential::Identity(token) => format!("{host} identity {}", token.expose_secret()),
+            Credential::Identity(RefreshToken {
+                token,
+                username,
+                password,
+            }) => format!(
+                "{host} identity {} {username}:{}",
+                token.expose_secret(),
+                password.expose_secret()
+            ),
             Credential::Bearer(token) => format!("{host} bearer {}", token.expose_secret()),
             Credential::Headers(_) | Credential::Unobtainable(_) => {
                 unreachable!("a Docker configuration has no such credential")
@@ -276,7 +308,7 @@ mod tests {
                 "c u:p:w",
                 "d u:p",
                 "e u:p",
-                "f identity t",
+                "f identity t u:t",
                 "g bearer r",
                 "i u:p"
             ]
@@ -290,6 +322,25 @@ mod tests {
             config.helpers(),
             [named("gcr.io", "gcloud"), named("h", "desktop")]
         );
+    }
+
+    /// A token server without OAuth 2 gets the login.
+    #[test]
+    fn a_refresh_token_has_a_login() {
+        for (entry, login) in [
+            (r#"{"identitytoken": "t"}"#, ":t"),
+            (r#"{"identitytoken": "t", "auth": "dTpw"}"#, "u:p"),
+            (r#"{"identitytoken": "t", "auth": "dTo="}"#, "u:t"),
+            (r#"{"identitytoken": "t", "auth": "*"}"#, ":t"),
+            (r#"{"identitytoken": "t", "username": "u"}"#, "u:t"),
+            (
+                r#"{"identitytoken": "t", "username": "u", "password": "p"}"#,
+                "u:p",
+            ),
+        ] {
+            let config = format!(r#"{{"auths": {{"h": {entry}}}}}"#);
+            assert_eq!(shown(&config), [format!("h identity t {login}")], "{entry}");
+        }
     }
 
     /// The reasons for which parts of a configuration are left out.
@@ -319,7 +370,7 @@ mod tests {
     #[test]
     fn keys_match_in_any_case_as_in_go() {
         let json = r#"{"AUTHS": {"a": {"Auth": "dTpw"}, "b": {"identityToken": "t"}}}"#;
-        assert_eq!(shown(json), ["a u:p", "b identity t"]);
+        assert_eq!(shown(json), ["a u:p", "b identity t :t"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::Credential;
@@ -39,7 +40,7 @@ pub fn helper_credential(name: &str, host: &str) -> Option<Credential> {
     match run_helper(&format!("docker-credential-{name}"), host) {
         Ok(output) if output.status.success() => Some(match go_json::from_slice(&output.stdout) {
             Ok(HelperOutput { username, secret }) if username == "<token>" => {
-                Credential::Identity(secret.into())
+                Credential::Identity(SecretString::from(secret).into())
             }
             Ok(HelperOutput { username, secret }) => Credential::Basic {
                 username,

@@ -25,6 +25,28 @@ pub(crate) use omission::explain;
 
 use crate::{Digest, Error, ErrorKind};
 
+/// A refresh token, and the login for token servers that do not support OAuth 2.
+#[derive(Clone)]
+pub struct RefreshToken {
+    /// The refresh token.
+    pub token: SecretString,
+    /// The username of the login. May be empty.
+    pub username: String,
+    /// The password of the login.
+    pub password: SecretString,
+}
+
+impl From<SecretString> for RefreshToken {
+    /// The login is the refresh token as the password of the empty username, as in containerd.
+    fn from(token: SecretString) -> Self {
+        Self {
+            username: String::new(),
+            password: token.clone(),
+            token,
+        }
+    }
+}
+
 /// A credential for a server.
 #[derive(Clone)]
 pub enum Credential {
@@ -37,7 +59,7 @@ pub enum Credential {
     },
     /// A refresh token: `identitytoken` of a Docker configuration. The registry's token server
     /// exchanges it for an access token.
-    Identity(SecretString),
+    Identity(RefreshToken),
     /// A bearer token (RFC 6750). It is sent unchanged.
     Bearer(SecretString),
     /// Custom HTTP headers: names and values.
@@ -73,9 +95,12 @@ impl PartialEq for Credential {
                     password: y,
                 },
             ) => a == b && same(x, y),
-            (Self::Identity(a), Self::Identity(b)) | (Self::Bearer(a), Self::Bearer(b)) => {
-                same(a, b)
+            (Self::Identity(a), Self::Identity(b)) => {
+                same(&a.token, &b.token)
+                    && a.username == b.username
+                    && same(&a.password, &b.password)
             }
+            (Self::Bearer(a), Self::Bearer(b)) => same(a, b),
             (Self::Headers(a), Self::Headers(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|((m, x), (n, y))| m == n && same(x, y))
             }
@@ -92,7 +117,15 @@ impl Credential {
             Self::Basic { username, password } => {
                 format!("basic\0{username}\0{}", password.expose_secret())
             }
-            Self::Identity(token) => format!("identity\0\0{}", token.expose_secret()),
+            Self::Identity(RefreshToken {
+                token,
+                username,
+                password,
+            }) => format!(
+                "identity\0{username}\0{}\0{}",
+                token.expose_secret(),
+                password.expose_secret()
+            ),
             Self::Bearer(token) => format!("bearer\0\0{}", token.expose_secret()),
             Self::Headers(headers) => {
                 let headers = headers

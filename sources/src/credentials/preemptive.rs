@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use net::{Http, Request, Response, authority, sensitive};
 use reqwest::header::{HeaderName, HeaderValue};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{Candidate, Credential, Keyring, candidates, explain};
@@ -108,9 +108,14 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
 
 /// The value of `Authorization: Basic …` (RFC 7617). `None` for another kind of credential.
 pub(crate) fn basic(candidate: &Candidate) -> Option<HeaderValue> {
-    let Credential::Basic { username, password } = &candidate.credential else {
-        return None;
-    };
+    match &candidate.credential {
+        Credential::Basic { username, password } => basic_header(username, password),
+        _ => None,
+    }
+}
+
+/// The value of `Authorization: Basic …` (RFC 7617).
+pub(crate) fn basic_header(username: &str, password: &SecretString) -> Option<HeaderValue> {
     sensitive(&format!(
         "Basic {}",
         STANDARD.encode(format!("{username}:{}", password.expose_secret()))

@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
-use net::{Request, authority};
-use secrecy::ExposeSecret;
+use net::{Request, Response, authority};
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use crate::credentials::preemptive::basic;
-use crate::credentials::{Candidate, Credential};
+use crate::credentials::preemptive::{basic, basic_header};
+use crate::credentials::{Candidate, Credential, RefreshToken};
 use crate::source::Context;
 use crate::{Error, ErrorKind};
 
@@ -54,8 +55,7 @@ pub(super) async fn fetch(
     context: &Context<'_>,
 ) -> Result<Option<Token>, Error> {
     let server = authority(&realm);
-    let request = request(realm, service, scopes, candidate);
-    let answer = context.http.send(&request).await?;
+    let answer = ask(realm, service, scopes, candidate, context).await?;
     match answer.status.as_u16() {
         200..=299 => {}
         400 | 401 | 403 if candidate.is_some() => return Ok(None),
@@ -73,36 +73,73 @@ pub(super) async fn fetch(
     })
 }
 
-/// The request for an access token: `POST` with a refresh token, `GET` otherwise.
-fn request(
-    mut realm: Url,
+/// Asks the token server: with `POST` for a refresh token, with `GET` otherwise.
+///
+/// Old token servers do not support `POST`. As in containerd, `GET` with the login of the refresh
+/// token is then tried.
+async fn ask(
+    realm: Url,
     service: Option<&str>,
     scopes: &[String],
     candidate: Option<&Candidate>,
-) -> Request {
-    if let Some(Candidate {
-        credential: Credential::Identity(token),
-        ..
-    }) = candidate
-    {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "refresh_token")
-            .append_pair("refresh_token", token.expose_secret())
-            .append_pair("client_id", CLIENT_ID)
-            // OAuth 2 separates scopes with spaces (RFC 6749, section 3.3).
-            .append_pair("scope", &scopes.join(" "));
-        if let Some(service) = service {
-            form.append_pair("service", service);
-        }
-        return Request {
-            refuse_redirects: true,
-            ..Request::post(
-                realm,
-                "application/x-www-form-urlencoded",
-                form.finish().into(),
-            )
-        };
+    context: &Context<'_>,
+) -> Result<Response, Error> {
+    let credential = candidate.map(|candidate| &candidate.credential);
+    let Some(Credential::Identity(refresh_token)) = credential else {
+        let login = candidate.and_then(basic);
+        let request = get(realm, service, scopes, login);
+        return Ok(context.http.send(&request).await?);
+    };
+    let RefreshToken {
+        token,
+        username,
+        password,
+    } = refresh_token;
+    let request = post(realm.clone(), service, scopes, token);
+    let answer = context.http.send(&request).await?;
+    if !matches!(answer.status.as_u16(), 400 | 401 | 404 | 405) {
+        return Ok(answer);
     }
+    let server = authority(&realm);
+    let status = answer.status;
+    tracing::debug!(server, %status, "the token server refuses POST; GET is tried");
+    let request = get(realm, service, scopes, basic_header(username, password));
+    Ok(context.http.send(&request).await?)
+}
+
+/// The request for an access token with a refresh token.
+fn post(
+    realm: Url,
+    service: Option<&str>,
+    scopes: &[String],
+    refresh_token: &SecretString,
+) -> Request {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token")
+        .append_pair("refresh_token", refresh_token.expose_secret())
+        .append_pair("client_id", CLIENT_ID)
+        // OAuth 2 separates scopes with spaces (RFC 6749, section 3.3).
+        .append_pair("scope", &scopes.join(" "));
+    if let Some(service) = service {
+        form.append_pair("service", service);
+    }
+    Request {
+        refuse_redirects: true,
+        ..Request::post(
+            realm,
+            "application/x-www-form-urlencoded",
+            form.finish().into(),
+        )
+    }
+}
+
+/// The request for an access token with a login, or without.
+fn get(
+    mut realm: Url,
+    service: Option<&str>,
+    scopes: &[String],
+    login: Option<HeaderValue>,
+) -> Request {
     {
         let mut query = realm.query_pairs_mut();
         if let Some(service) = service {
@@ -113,8 +150,8 @@ fn request(
         }
     }
     Request {
-        authorization: candidate.and_then(basic),
-        refuse_redirects: candidate.is_some(),
+        refuse_redirects: login.is_some(),
+        authorization: login,
         ..Request::get(realm)
     }
 }
@@ -225,17 +262,13 @@ mod tests {
     fn each_scope_is_a_parameter_of_its_own() {
         let realm: Url = "https://r.example/token?account=a".parse().unwrap();
         let scopes = ["repository:a:pull".to_owned(), "aws".to_owned()];
-        let get = request(realm.clone(), Some("s p"), &scopes, None);
+        let by_get = get(realm.clone(), Some("s p"), &scopes, None);
         assert_eq!(
-            get.url.query(),
+            by_get.url.query(),
             Some("account=a&service=s+p&scope=repository%3Aa%3Apull&scope=aws")
         );
-        let candidate = Candidate {
-            credential: Credential::Identity("r".into()),
-            origin: "here".to_owned(),
-        };
-        let post = request(realm, None, &scopes, Some(&candidate));
-        let form = post.content.unwrap().bytes;
+        let by_post = post(realm, None, &scopes, &"r".into());
+        let form = by_post.content.unwrap().bytes;
         assert_eq!(
             form,
             "grant_type=refresh_token&refresh_token=r&client_id=wasm-workflow-executor&scope=repository%3Aa%3Apull+aws"
