@@ -97,7 +97,7 @@ impl ArtifactHost for Host {
 
     fn http_client(&self, tls: &TlsSettings) -> Result<Arc<dyn HttpClient>, Error> {
         let trust = match &tls.authority {
-            Some(pem) => Trust::only(pem, "`caSecret`")?,
+            Some(pem) => Trust::only_pem(pem, "`caSecret`")?,
             None => self.trust()?,
         };
         let identity = tls.identity.as_ref().map(|pem| {

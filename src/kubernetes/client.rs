@@ -15,6 +15,7 @@ use super::error::{KubernetesError, ObjectName};
 use super::kubeconfig;
 use super::names::is_dns_subdomain;
 use super::resource::Resource;
+use super::transport;
 
 /// Kubernetes stores no object over about 1.5 MB.
 const MAX_OBJECT_BYTES: u64 = 4 << 20;
@@ -60,10 +61,7 @@ impl Kubernetes {
         }
     }
 
-    fn new(mut config: Config) -> Result<Self, KubernetesError> {
-        // The client's default is fifteen retries over minutes, while a step waits.
-        config.default_retry = false;
-        config.connect_timeout = Some(TIMEOUT);
+    fn new(config: Config) -> Result<Self, KubernetesError> {
         let namespace = config.default_namespace.clone();
         let proxy = config.proxy_url.as_ref().map(|proxy| {
             let scheme = proxy.scheme_str().unwrap_or_default();
@@ -72,13 +70,8 @@ impl Kubernetes {
                 .map_or_else(String::new, |port| format!(":{port}"));
             format!("{scheme}://{}{port}", proxy.host().unwrap_or_default())
         });
-        let client = Client::try_from(config).map_err(|error| {
-            // These errors contain the URL of the proxy, and it may contain a password.
-            KubernetesError::Unusable(match &proxy {
-                Some(proxy) => format!("its client cannot be set up with the proxy `{proxy}`"),
-                None => error.to_string(),
-            })
-        })?;
+        let client = transport::client(&config, TIMEOUT)
+            .map_err(|error| KubernetesError::Unusable(error.to_string()))?;
         Ok(Self {
             client,
             namespace,

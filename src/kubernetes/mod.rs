@@ -10,6 +10,7 @@ mod kubeconfig;
 mod names;
 mod resource;
 mod secrets;
+mod transport;
 
 pub use client::Kubernetes;
 pub use config_map::ConfigMap;

@@ -79,14 +79,15 @@ cp expired.key early.key
 "#;
 
 /// Program in Python: one web server for each name in the arguments. It answers each `GET`, also
-/// those of S3.
+/// those of S3, and has a pull secret as the Kubernetes API has it.
 const SERVERS: &str = r#"
 import http.server, ssl, sys, threading
 module = open("module.wasm", "rb").read()
+secret = b'{"kind":"Secret","type":"kubernetes.io/dockerconfigjson","data":{".dockerconfigjson":"e30="}}'
 class Server(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        body = module if self.path.endswith(".wasm") else b"one two"
+        body = module if self.path.endswith(".wasm") else secret if self.path.startswith("/api/") else b"one two"
         self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
     def log_message(self, *_):
         pass
@@ -297,6 +298,62 @@ fn a_certificate_of_the_machines_store_is_only_an_authority() {
         refused.contains("is an authority that is not on the list of trusted certificates"),
         "{refused}"
     );
+}
+
+/// kubectl and Go accept a certificate that is its own authority, too.
+#[test]
+fn the_kubernetes_api_may_present_the_listed_certificate_authority_itself() {
+    let servers = Servers::start();
+    let at = |name: &str| servers.home.path().join(name);
+    std::fs::write(at("config.yaml"), servers.config().to_string()).unwrap();
+    let module = format!("https://{}/module.wasm", servers.host("default"));
+    let wasm = json!({"module": module, "pull": {"secrets": [{"name": "regcred"}]}});
+    let templates = json!([{"name": "t", "plugin": {"wasm": wasm}}]);
+    let workflow =
+        json!({"metadata": {"name": "w", "namespace": "argo"}, "spec": {"templates": templates}});
+    std::fs::write(at("w.yaml"), workflow.to_string()).unwrap();
+    for (name, listed, server_name, accepted) in [
+        ("default", "default", "", true),
+        ("authority", "authority", "", true),
+        ("end-entity", "end-entity", "", true),
+        ("sibling", "unlisted", "", true),
+        ("issued", "issued", "", true),
+        ("other-name", "other-name", "other.example", true),
+        ("other-name", "other-name", "", false),
+        ("no-names", "no-names", "", false),
+        ("default", "authority", "", false),
+        ("impostor", "default", "", false),
+        ("sibling", "issued", "", false),
+        ("expired", "expired", "", false),
+        ("client-use", "client-use", "", false),
+    ] {
+        let mut cluster = json!({
+            "server": format!("https://{}", servers.host(name)),
+            "certificate-authority-data": STANDARD.encode(servers.pem(listed)),
+        });
+        if !server_name.is_empty() {
+            cluster["tls-server-name"] = json!(server_name);
+        }
+        let kubeconfig = json!({
+            "current-context": "c", "users": [], "clusters": [{"name": "k", "cluster": cluster}],
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "argo"}}],
+        });
+        std::fs::write(at("kubeconfig"), kubeconfig.to_string()).unwrap();
+        let mut command = Command::new(program());
+        command.current_dir(servers.home.path()).args([
+            "run", "--template", "w.yaml", "--config", "config.yaml", "--kubeconfig", "kubeconfig",
+            "--cache-dir",
+        ]);
+        let cache = format!("cache-{name}-{listed}-{server_name}");
+        let seen = finish(command.arg(at(&cache)));
+        match accepted {
+            true => assert_eq!(seen, "runs", "{name}, {listed}"),
+            false => assert!(
+                seen.contains("Secret `regcred`") && seen.contains("certificate"),
+                "{name}, {listed}: {seen}"
+            ),
+        }
+    }
 }
 
 /// The clients of artifacts use the same verifier.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::client::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -65,8 +66,20 @@ impl Trust {
     /// # Errors
     ///
     /// The text contains no certificate, or one that cannot be parsed.
-    pub fn only(listed: &str, place: &'static str) -> Result<Self, Error> {
-        Self::new(certificates_in(listed, place)?, Vec::new(), place)
+    pub fn only_pem(listed: &str, place: &'static str) -> Result<Self, Error> {
+        Self::only(certificates_in(listed, place)?, place)
+    }
+
+    /// Trusts only the certificates in `listed`.
+    ///
+    /// # Errors
+    ///
+    /// A certificate cannot be parsed.
+    pub fn only(
+        listed: Vec<CertificateDer<'static>>,
+        place: &'static str,
+    ) -> Result<Self, Error> {
+        Self::new(listed, Vec::new(), place)
     }
 
     fn new(
@@ -88,6 +101,11 @@ impl Trust {
             provider,
             place,
         })
+    }
+
+    /// The verifier, for a client that has its own TLS configuration.
+    pub fn verifier(&self) -> Arc<dyn ServerCertVerifier> {
+        Arc::clone(&self.verifier) as _
     }
 
     /// The name of the configuration with the listed certificates.
@@ -116,7 +134,7 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&self.verifier) as _);
+            .with_custom_certificate_verifier(self.verifier());
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some(Identity { chain, key }) => {
