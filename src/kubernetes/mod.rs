@@ -3,6 +3,7 @@
 //! No step needs the API: each use has a fallback for an executor without access. This folder knows
 //! the client and the core objects. The types of Argo are in [`crate::argo::workflow`].
 
+mod authority_file;
 mod client;
 mod config_map;
 mod error;

@@ -5,6 +5,7 @@
 //! kubeconfig lists it as `certificate-authority`, and the verifier of [`Trust`] does so, too. `kube`
 //! takes no other verifier, so the connections are set up here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -20,8 +21,11 @@ use kube::{Client, Config};
 use net::Trust;
 use percent_encoding::percent_decode_str;
 use reqwest::header::HeaderValue;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
 use tower::{BoxError, Service, ServiceBuilder};
+
+use super::authority_file::AuthorityFile;
 
 /// Why the client cannot be set up. The text has no secrets.
 #[derive(Debug, thiserror::Error)]
@@ -75,15 +79,16 @@ where
 /// TLS over the connections of `connector`.
 fn https<C>(config: &Config, connector: C) -> Result<HttpsConnector<C>, TransportError> {
     let mut tls = config.rustls_client_config()?;
-    // In a pod, kube reads the file with the authorities again when it changes.
-    let reads_file = config.root_cert_file.is_some();
     if let Some(listed) = &config.root_cert
         && !config.accept_invalid_certs
-        && !reads_file
     {
         let listed = listed.iter().cloned().map(CertificateDer::from);
         let trust = Trust::only(listed.collect(), "`certificate-authority`")?;
-        tls.dangerous().set_certificate_verifier(trust.verifier());
+        let verifier: Arc<dyn ServerCertVerifier> = match &config.root_cert_file {
+            Some(file) => Arc::new(AuthorityFile::new(file.clone(), trust)),
+            None => trust.verifier(),
+        };
+        tls.dangerous().set_certificate_verifier(verifier);
     }
     let mut builder = HttpsConnectorBuilder::new()
         .with_tls_config(tls)

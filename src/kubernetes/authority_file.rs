@@ -1,0 +1,139 @@
+//! Verification with the certificate authority of a pod's service account.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use net::Trust;
+use parking_lot::Mutex;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+/// Accepts the certificates in a file, and those that they issued. The kubelet replaces the file when
+/// the authority changes, so each connection reads the file again. A file that cannot be read leaves
+/// the last authority in use.
+#[derive(Debug)]
+pub(super) struct AuthorityFile {
+    file: PathBuf,
+    last: Mutex<Trust>,
+}
+
+impl AuthorityFile {
+    /// `first` is used until the file can be read.
+    pub(super) fn new(file: PathBuf, first: Trust) -> Self {
+        Self {
+            file,
+            last: Mutex::new(first),
+        }
+    }
+
+    fn read(&self) -> Option<Trust> {
+        let pem = std::fs::read(&self.file).ok()?;
+        let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.ok().filter(|found| !found.is_empty())?;
+        Trust::only(certificates, "the authority of the service account").ok()
+    }
+
+    fn last(&self) -> Arc<dyn ServerCertVerifier> {
+        self.last.lock().verifier()
+    }
+}
+
+impl ServerCertVerifier for AuthorityFile {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.read() {
+            Some(trust) => *self.last.lock() = trust,
+            None => tracing::warn!(
+                file = %self.file.display(),
+                "the certificate authority of the Kubernetes API cannot be read again"
+            ),
+        }
+        self.last()
+            .verify_server_cert(certificate, intermediates, name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.last()
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.last()
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.last().supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Self-signed certificates (`CA:TRUE`) for `kubernetes.default.svc`, valid from 2026 to 2126.
+    const ONE: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIBljCCATygAwIBAgIUMvybgtWmSlMQhGgsMNQk5brVzGMwCgYIKoZIzj0EAwIw\n\
+DjEMMAoGA1UEAwwDb25lMCAXDTI2MTEzMDAxMjgwOFoYDzIxMjYxMTA2MDEyODA4\n\
+WjAOMQwwCgYDVQQDDANvbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQnhjCT\n\
+ZiuVpWB3ojK6/jJGtnz1rZbWVn9hEr671prwnSCa0UJ/IIzQTFP5DGOsxdDB5+Qk\n\
+s46Zx5LXtds2R5SCo3YwdDAdBgNVHQ4EFgQUa18a205bBtaNYtEw0gZX2JNWqlgw\n\
+HwYDVR0jBBgwFoAUa18a205bBtaNYtEw0gZX2JNWqlgwDwYDVR0TAQH/BAUwAwEB\n\
+/zAhBgNVHREEGjAYghZrdWJlcm5ldGVzLmRlZmF1bHQuc3ZjMAoGCCqGSM49BAMC\n\
+A0gAMEUCICKOZicrpDvRd2UdcSHx/L21ZVRG26hxkmRQctqC3zNRAiEA1axLFT+H\n\
+JGZkTu21j4AW+VRHzlN/LG+v/xIwNQhrSSw=\n\
+-----END CERTIFICATE-----";
+    const TWO: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIBlzCCATygAwIBAgIUbxy+nURvRgUMx83QAyKmGvVj+30wCgYIKoZIzj0EAwIw\n\
+DjEMMAoGA1UEAwwDdHdvMCAXDTI2MTEzMDAxMjgwOFoYDzIxMjYxMTA2MDEyODA4\n\
+WjAOMQwwCgYDVQQDDAN0d28wWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATBuHVn\n\
+msP3jgv/A591nWsE26qhfnWC1tuRa1Ge1bPa1IKx5jpYgzmpTBaNlOFzOXHtKOWO\n\
+y79R8GMs97u/kV0Ao3YwdDAdBgNVHQ4EFgQUz8TTYJc+l/cHykZVS9mNX02eL1ow\n\
+HwYDVR0jBBgwFoAUz8TTYJc+l/cHykZVS9mNX02eL1owDwYDVR0TAQH/BAUwAwEB\n\
+/zAhBgNVHREEGjAYghZrdWJlcm5ldGVzLmRlZmF1bHQuc3ZjMAoGCCqGSM49BAMC\n\
+A0kAMEYCIQC3yNNq5L18oIsB1mtnOhScdq86Luz4HmtxDIpr4VhBPgIhAO/vvaQi\n\
+CbzwQUeScxn1u5vOopNRYOIP+1Kpe6VeJxRm\n\
+-----END CERTIFICATE-----";
+
+    #[test]
+    fn the_file_is_read_again_for_each_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.crt");
+        let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let first = Trust::only(vec![der(ONE)], "the test").unwrap();
+        let verifier = AuthorityFile::new(file.clone(), first);
+        let accepts = |pem: &str| {
+            let name = "kubernetes.default.svc".try_into().unwrap();
+            let year_2050 = UnixTime::since_unix_epoch(Duration::from_secs(2_524_608_000));
+            let verified = verifier.verify_server_cert(&der(pem), &[], &name, &[], year_2050);
+            verified.is_ok()
+        };
+        assert!(accepts(ONE) && !accepts(TWO), "the file does not exist yet");
+        std::fs::write(&file, TWO).unwrap();
+        assert!(!accepts(ONE) && accepts(TWO));
+        std::fs::write(&file, [ONE, TWO].join("\n")).unwrap();
+        assert!(accepts(ONE) && accepts(TWO));
+        std::fs::write(&file, "-----BEGIN CERTIFICATE-----").unwrap();
+        assert!(accepts(ONE) && accepts(TWO), "the file is damaged");
+    }
+}
