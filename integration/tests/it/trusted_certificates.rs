@@ -341,7 +341,13 @@ fn the_kubernetes_api_may_present_the_listed_certificate_authority_itself() {
         std::fs::write(at("kubeconfig"), kubeconfig.to_string()).unwrap();
         let mut command = Command::new(program());
         command.current_dir(servers.home.path()).args([
-            "run", "--template", "w.yaml", "--config", "config.yaml", "--kubeconfig", "kubeconfig",
+            "run",
+            "--template",
+            "w.yaml",
+            "--config",
+            "config.yaml",
+            "--kubeconfig",
+            "kubeconfig",
             "--cache-dir",
         ]);
         let cache = format!("cache-{name}-{listed}-{server_name}");

@@ -334,10 +334,7 @@ mod tests {
             ("gzip", gzip(content)),
             ("deflate", zlib.finish().unwrap()),
             ("deflate", raw.finish().unwrap()),
-            (
-                "zstd",
-                compress_to_vec(content, CompressionLevel::Fastest),
-            ),
+            ("zstd", compress_to_vec(content, CompressionLevel::Fastest)),
         ]
     }
 

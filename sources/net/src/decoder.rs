@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
+use crate::padding::zeros;
 use crate::zstd::{self, ZstdDecoder};
 
 /// The coded bytes that are decoded at once. Deflate expands at most 1032 times, so one slice
@@ -133,12 +134,6 @@ impl Decoder {
             Self::DeflateStart(_) => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
-}
-
-/// The number of zeros at the beginning. They pad a coded body.
-pub(crate) fn zeros(bytes: &[u8]) -> usize {
-    let content = bytes.iter().position(|byte| *byte != 0);
-    content.unwrap_or(bytes.len())
 }
 
 /// Whether a deflate body begins with the header of zlib (RFC 1950, 2.2). A raw body never does: in

@@ -115,7 +115,10 @@ mod tests {
     fn extension(name: &[u8], value: &[u8]) -> Vec<u8> {
         let critical = [0x01, 0x01, 0xff];
         let name = element(OBJECT_IDENTIFIER, &[name]);
-        element(SEQUENCE, &[&name, &critical, &element(OCTET_STRING, &[value])])
+        element(
+            SEQUENCE,
+            &[&name, &critical, &element(OCTET_STRING, &[value])],
+        )
     }
 
     fn usage(purposes: &[&[u8]]) -> Vec<u8> {
@@ -137,7 +140,10 @@ mod tests {
             (vec![], true),
             (vec![constraints.clone()], true),
             (vec![constraints.clone(), usage(&[SERVER_AUTH])], true),
-            (vec![usage(&[CLIENT_AUTH, SERVER_AUTH]), constraints.clone()], true),
+            (
+                vec![usage(&[CLIENT_AUTH, SERVER_AUTH]), constraints.clone()],
+                true,
+            ),
             (vec![usage(&[ANY])], true),
             (vec![constraints, usage(&[CLIENT_AUTH])], false),
             (vec![usage(&[])], false),
@@ -153,7 +159,10 @@ mod tests {
         for length in 0..whole.len() {
             assert!(!allows_servers(&whole[..length]), "{length}");
         }
-        for malformed in [&[SEQUENCE, 0xff][..], &[SEQUENCE, 0x89, 1, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        for malformed in [
+            &[SEQUENCE, 0xff][..],
+            &[SEQUENCE, 0x89, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        ] {
             assert!(!allows_servers(malformed));
         }
     }

@@ -64,6 +64,7 @@ mod link;
 mod min_rate;
 mod min_rate_body;
 mod no_response;
+mod padding;
 mod pattern;
 mod proxies;
 mod redirect;

@@ -75,10 +75,7 @@ impl Trust {
     /// # Errors
     ///
     /// A certificate cannot be parsed.
-    pub fn only(
-        listed: Vec<CertificateDer<'static>>,
-        place: &'static str,
-    ) -> Result<Self, Error> {
+    pub fn only(listed: Vec<CertificateDer<'static>>, place: &'static str) -> Result<Self, Error> {
         Self::new(listed, Vec::new(), place)
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use crate::decoder::zeros;
+use crate::padding::zeros;
 
 /// The largest window that a server may use for a content coding (RFC 9659).
 pub(crate) const MAX_WINDOW: u64 = 8 << 20;

@@ -26,7 +26,7 @@ pub(crate) use omission::explain;
 use crate::{Digest, Error, ErrorKind};
 
 /// A refresh token, and the login for token servers that do not support OAuth 2.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RefreshToken {
     /// The refresh token.
     pub token: SecretString,

@@ -49,7 +49,7 @@ impl Repository {
 
     /// The URL of content in the repository.
     pub(super) fn url(&self, path: &str, context: &Context<'_>) -> Result<Url, Error> {
-        let Self { registry, name } = self;
+        let Self { registry, name, .. } = self;
         let scheme = context.http.scheme(registry);
         Url::parse(&format!("{scheme}://{registry}/v2/{name}/{path}")).map_err(|error| {
             Error::new(

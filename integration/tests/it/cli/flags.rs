@@ -328,9 +328,11 @@ fn docker_hub(status: &'static str) -> String {
                 request.push(byte[0]);
             }
             let request = String::from_utf8_lossy(&request).into_owned();
-            let is_hub = request.contains(" http://registry-1.docker.io/v2/library/nu/manifests/2 ");
+            let is_hub =
+                request.contains(" http://registry-1.docker.io/v2/library/nu/manifests/2 ");
             let status = if is_hub { status } else { "400 Bad Request" };
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             client.write_all(answer.as_bytes()).unwrap();
         }
     });
@@ -349,7 +351,12 @@ fn a_reference_without_a_registry_is_said_to_mean_docker_hub_if_it_is_refused() 
         ("nu:2", "403 Forbidden", "refuses tag `2`", true),
         ("nu:2", "410 Gone", not_found, true),
         ("docker.io/library/nu:2", "404 Not Found", not_found, false),
-        ("index.docker.io/library/nu:2", "401 Unauthorized", "refuses tag `2`", false),
+        (
+            "index.docker.io/library/nu:2",
+            "401 Unauthorized",
+            "refuses tag `2`",
+            false,
+        ),
         ("nu:2", "400 Bad Request", "answered 400 Bad Request", false),
         ("nu:2", "429 Too Many Requests", "limits requests", false),
         ("nu:2", "", "cannot be reached", false),
@@ -361,13 +368,23 @@ fn a_reference_without_a_registry_is_said_to_mean_docker_hub_if_it_is_refused() 
         let cli = Cli::new();
         let mut command = cli.command(&["run", reference]);
         command.args(["--insecure-registry", "registry-1.docker.io"]);
-        for name in ["ALL_PROXY", "NO_PROXY", "http_proxy", "all_proxy", "no_proxy"] {
+        for name in [
+            "ALL_PROXY",
+            "NO_PROXY",
+            "http_proxy",
+            "all_proxy",
+            "no_proxy",
+        ] {
             command.env_remove(name);
         }
         let output = command.env("HTTP_PROXY", proxy).output().unwrap();
         let shown = stderr(&output);
         assert!(shown.contains(error), "{reference}, {status}: {shown}");
-        assert_eq!(shown.contains(HINT), has_hint, "{reference}, {status}: {shown}");
+        assert_eq!(
+            shown.contains(HINT),
+            has_hint,
+            "{reference}, {status}: {shown}"
+        );
     }
 }
 

@@ -73,15 +73,26 @@ async fn a_token_server_that_refuses_the_post_of_a_refresh_token_is_asked_with_g
         (405, json!({"identitytoken": "r"}), ":r"),
         (401, json!({"identitytoken": "r"}), ":r"),
         (400, json!({"identitytoken": "r"}), ":r"),
-        (404, json!({"identitytoken": "r", "auth": "dXNlcjo="}), "user:r"),
-        (404, json!({"identitytoken": "r", "username": "u", "password": "p"}), "u:p"),
+        (
+            404,
+            json!({"identitytoken": "r", "auth": "dXNlcjo="}),
+            "user:r",
+        ),
+        (
+            404,
+            json!({"identitytoken": "r", "username": "u", "password": "p"}),
+            "u:p",
+        ),
     ] {
         let registry = start_without_oauth(status, login).await;
         let config = json!({"auths": {&registry.host: entry}});
         let node = registry.run_with(&config, "team/tool:1").await;
         assert_ran(&node, &format!("{status}, {login}"));
         let requests = registry.take_requests();
-        let tokens: Vec<_> = requests.iter().filter(|one| one.contains("/token")).collect();
+        let tokens: Vec<_> = requests
+            .iter()
+            .filter(|one| one.contains("/token"))
+            .collect();
         let get = "GET /token?service=s&scope=repository%3Ateam%2Ftool%3Apull";
         assert_eq!(tokens, ["POST /token", get], "{status}");
     }
