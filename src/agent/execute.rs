@@ -98,7 +98,7 @@ async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
 fn result(finished: Finished) -> CallResult {
     let reply = match &finished.template {
         Some(template) => Reply::outcome(finished.outcome, template),
-        None => Reply::error(finished.outcome.message),
+        None => Reply::not_started(finished.outcome.phase, finished.outcome.message),
     };
     CallResult {
         reply: serde_json::to_vec(&reply).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from),

@@ -296,6 +296,82 @@ async fn the_deadline_of_the_workflow_ends_its_steps() {
     );
 }
 
+/// An outcome that is known stays, although the workflow ends while the use of the result is looked
+/// up. The look-up takes more than a second, because no node has the step's inputs, and the workflow
+/// is read every 100 ms. A busy machine may still miss this time, so the test tries again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_the_workflow_does_not_replace_an_outcome_that_is_known() {
+    let kubernetes = Kubernetes::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let referred = [
+        "{{steps.one.outputs.result}}",
+        "{{steps.each.outputs.result}}",
+    ];
+    let mut on_time = workflow(&referred);
+    on_time["status"]["artifactRepositoryRef"] = json!({"default": true, "artifactRepository": {}});
+    let mut late = on_time.clone();
+    late["spec"]["activeDeadlineSeconds"] = json!(1);
+    late["status"]["startedAt"] = json!("2020-01-01T00:00:00Z");
+    let mut step = template("word-count");
+    step["name"] = json!("say");
+    step["inputs"] =
+        json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": "one two"}}]});
+    step["outputs"] = json!({"artifacts": [
+        {"name": "copy", "path": "/out/copy", "http": {"url": "http://169.254.169.254/copy"}},
+    ]});
+    step["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/copy"]);
+    for _ in 0..5 {
+        kubernetes.put("workflows/wf", on_time.clone());
+        let executor = with_workflow(&kubernetes, home.path());
+        let end_the_workflow = async {
+            let ended = async || executor.log().contains("step ended");
+            wasm_workflow_integration::eventually("the end of the step", ended).await;
+            kubernetes.put("workflows/wf", late.clone());
+        };
+        let (node, ()) = tokio::join!(executor.node(&step), end_the_workflow);
+        assert_eq!(node["phase"], "Error", "{node}");
+        let shown = message(&node);
+        assert!(shown.contains("(a link-local address)"), "{shown}");
+        if executor.log().contains("step cancelled") {
+            return;
+        }
+    }
+    panic!("the deadline never passed during the look-up");
+}
+
+/// The step has an artifact, so it waits for the workflow's repository before it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_the_deadline_ends_before_it_starts_has_failed() {
+    let kubernetes = Kubernetes::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let mut late = workflow(&[]);
+    late["spec"]["activeDeadlineSeconds"] = json!(1);
+    late["status"]["startedAt"] = json!("2020-01-01T00:00:00Z");
+    kubernetes.put("workflows/wf", late);
+    let executor = with_workflow(&kubernetes, home.path());
+    let mut step = template("spin");
+    step["name"] = json!("say");
+    step["inputs"] = json!({"artifacts": [{"name": "a", "path": "/a", "raw": {"data": "x"}}]});
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Failed", "{node}");
+    assert_eq!(
+        message(&node),
+        "the workflow's `activeDeadlineSeconds` ended the step"
+    );
+}
+
+/// An executor that reads the Workflow often.
+fn with_workflow(kubernetes: &Kubernetes, home: &std::path::Path) -> Executor {
+    let agent = json!({"workflowPollInterval": "100ms"});
+    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": agent});
+    let kubeconfig = kubernetes.kubeconfig(home).display().to_string();
+    Executor::start_with(executor::Options {
+        config: Some(config.to_string()),
+        flags: vec!["--kubeconfig".to_owned(), kubeconfig],
+        ..executor::Options::default()
+    })
+}
+
 /// The time now, as Kubernetes writes it.
 fn now_as_kubernetes_writes_it() -> String {
     let now = std::process::Command::new("date")
