@@ -16,7 +16,7 @@ use super::adoption::CallResult;
 use super::api::Api;
 use super::call_key::CallKey;
 use super::calls::{Answer, CallInfo, CallReply};
-use super::delivery::Delivery;
+use super::delivery::{Delivery, DeliveryBody};
 use crate::argo::{self, Call, Reply};
 use crate::executions::Finished;
 use crate::step::{Owner, Phase};
@@ -78,12 +78,15 @@ async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
     };
     let executions = Arc::clone(&api.executions);
     let start = |names, cancel| async move { result(executions.run(call, names, cancel).await) };
-    let Answer { reply, is_first } = api.calls.call(info, start).await;
+    let Answer { reply, running } = api.calls.call(info, start).await;
     // The agent writes a phase into the node even after the controller has ended the node. So the
-    // phase is reported only once.
-    let requeue = |delay| match ends_while_pending && is_first {
-        true => Json(Reply::running(delay)).into_response(),
-        false => Json(Reply::requeue(delay)).into_response(),
+    // phase is delivered only once.
+    let requeue = |delay| match running.filter(|_| ends_while_pending) {
+        Some(report) => respond(DeliveryBody::of_running(
+            json(&Reply::running(delay)),
+            report,
+        )),
+        None => Json(Reply::requeue(delay)).into_response(),
     };
     match reply {
         CallReply::Done(delivery) => {
@@ -101,9 +104,17 @@ fn result(finished: Finished) -> CallResult {
         None => Reply::not_started(finished.outcome.phase, finished.outcome.message),
     };
     CallResult {
-        reply: serde_json::to_vec(&reply).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from),
+        reply: json(&reply),
         timed_out: finished.timed_out,
     }
+}
+
+fn json(reply: &Reply) -> Bytes {
+    serde_json::to_vec(reply).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
+}
+
+fn respond(body: DeliveryBody) -> Response {
+    ([(CONTENT_TYPE, "application/json")], Body::new(body)).into_response()
 }
 
 /// Sends the reply.
@@ -121,10 +132,7 @@ fn deliver(
 ) -> Result<Response, Duration> {
     let bytes = delivery.reply().len();
     match api.patch_budget.spend(workflow, key, bytes, Instant::now()) {
-        Ok(()) => {
-            let body = Body::new(delivery.into_body());
-            Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
-        }
+        Ok(()) => Ok(respond(delivery.into_body())),
         Err(wait) => {
             let delay = Duration::from_secs(wait.as_secs() + 1);
             tracing::debug!(

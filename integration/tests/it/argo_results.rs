@@ -262,6 +262,27 @@ async fn a_step_with_a_pending_timeout_is_reported_as_running_once() {
     assert_eq!(reply(&spin).await, r#"{"node":{},"requeue":"1s"}"#);
 }
 
+/// The caller disconnects before the first reply. The `id` lets the second call find the execution
+/// also if the executor has not noticed this yet.
+#[tokio::test]
+async fn the_phase_running_is_reported_again_if_the_connection_broke() {
+    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "10s"}});
+    let executor = Executor::start_with(executor::Options {
+        config: Some(config.to_string()),
+        ..executor::Options::default()
+    });
+    let mut spin = template("spin");
+    spin["timeout"] = json!("1m");
+    spin["plugin"]["wasm"]["id"] = json!("wf.spin");
+    let body = executor::request(&spin).to_string();
+    let call = || executor.post(body.clone(), &executor.token);
+    let broken = tokio::time::timeout(Duration::from_millis(100), call()).await;
+    assert!(broken.is_err(), "the first reply takes a second");
+    let running = r#"{"node":{"phase":"Running"},"requeue":"1s"}"#;
+    assert_eq!(call().await.body, running);
+    assert_eq!(call().await.body, r#"{"node":{},"requeue":"1s"}"#);
+}
+
 /// The deadline of the workflow ends a step that the controller does not end, and the outcome is
 /// `Failed`, as for a container.
 #[tokio::test(flavor = "multi_thread")]
