@@ -19,7 +19,7 @@ use super::calls::{Answer, CallInfo, CallReply};
 use super::delivery::{Delivery, DeliveryBody};
 use crate::argo::{self, Call, Reply};
 use crate::executions::Finished;
-use crate::step::{Owner, Phase};
+use crate::step::{Owner, Phase, owner_event};
 
 /// Largest request body. Kubernetes stores no object over about 1.5 MB, so no template is larger.
 const MAX_BODY: usize = 4 << 20;
@@ -51,15 +51,7 @@ pub(super) async fn execute(
 
 /// The reply to a request that starts no execution.
 fn refused(message: String, owner: &Owner) -> Reply {
-    tracing::info!(
-        namespace = owner.namespace,
-        workflow = owner.workflow,
-        template = owner.template,
-        id = owner.id,
-        phase = %Phase::Error,
-        reason = message,
-        "request refused"
-    );
+    owner_event!(INFO, owner, phase = %Phase::Error, reason = message, "request refused");
     Reply::error(message)
 }
 
@@ -135,11 +127,9 @@ fn deliver(
         Ok(()) => Ok(respond(delivery.into_body())),
         Err(wait) => {
             let delay = Duration::from_secs(wait.as_secs() + 1);
-            tracing::debug!(
-                namespace = owner.namespace,
-                workflow = owner.workflow,
-                template = owner.template,
-                id = owner.id,
+            owner_event!(
+                DEBUG,
+                owner,
                 delay_seconds = delay.as_secs(),
                 "result postponed: the results of the workflow do not fit into one patch"
             );

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::argo::repository::Repositories;
-use crate::argo::result::{ResultUse, ResultUses};
+use crate::argo::result::{ResultRequest, ResultUse, ResultUses};
 use crate::argo::{ArtifactContext, Call, Conversion, Template};
 use crate::pipeline::{Executor, Tees};
 use crate::step::{Outcome, Phase, Stage, StepError, StepLimits, StepNames, step_event};
@@ -99,7 +99,9 @@ impl Executions {
                 ..ArtifactContext::default()
             },
         };
-        let result = call.result_request();
+        let format = call.wasm.result;
+        let workflow = call.workflow.clone();
+        let id = call.wasm.id.clone();
         let (step, template) = match call.into_step(&conversion) {
             Ok(converted) => converted,
             Err(error) => {
@@ -128,9 +130,15 @@ impl Executions {
         }
         let timed_out = timeout.is_some_and(|timeout| started.elapsed() >= timeout);
         if outcome.result.is_some() {
-            let find = Box::pin(self.result_uses.of(&result));
-            let used = token.run_until_cancelled(find);
-            result.apply(used.await.unwrap_or(ResultUse::Unknown), &mut outcome);
+            let used = match format.depends_on_use() {
+                true => {
+                    let request = ResultRequest::new(workflow, &template, id);
+                    let find = Box::pin(self.result_uses.of(&request));
+                    token.run_until_cancelled(find).await
+                }
+                false => None,
+            };
+            format.apply(used.unwrap_or(ResultUse::Unknown), &mut outcome);
         }
         Finished {
             outcome,
