@@ -29,6 +29,12 @@ fn agent(executor: &Executor) -> Agent {
     Agent::new(vec![plugin], options)
 }
 
+/// An executor with these settings of `agent`.
+fn with_agent(settings: Value, flags: Vec<String>) -> Executor {
+    let sources = json!({"fileRoot": guests::directory()});
+    Executor::with_config(&json!({"sources": sources, "agent": settings}), flags)
+}
+
 /// The template `say`, which prints plain text.
 fn say(text: &str) -> Value {
     let mut template = template("ferris-says");
@@ -149,15 +155,7 @@ async fn the_key_result_decides_about_the_result() {
 async fn the_workflow_decides_about_the_result() {
     let kubernetes = Kubernetes::start().await;
     let home = tempfile::tempdir().unwrap();
-    let start = || {
-        let config = json!({"sources": {"fileRoot": guests::directory()}}).to_string();
-        let kubeconfig = kubernetes.kubeconfig(home.path()).display().to_string();
-        Executor::start_with(executor::Options {
-            config: Some(config),
-            flags: vec!["--kubeconfig".to_owned(), kubeconfig],
-            ..executor::Options::default()
-        })
-    };
+    let start = || with_agent(json!({}), kubernetes.flags(home.path()));
     let one = "{{steps.one.outputs.result}}";
     let each = "{{steps.each.outputs.result}}";
     for (references, one_is_sent, each_is_sent) in [
@@ -193,13 +191,7 @@ async fn only_steps_with_artifacts_wait_for_the_artifact_repository() {
     let kubernetes = Kubernetes::start().await;
     let home = tempfile::tempdir().unwrap();
     kubernetes.put("workflows/wf", json!({"status": {"phase": "Running"}}));
-    let kubeconfig = kubernetes.kubeconfig(home.path()).display().to_string();
-    let config = json!({"sources": {"fileRoot": guests::directory()}}).to_string();
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config),
-        flags: vec!["--kubeconfig".to_owned(), kubeconfig],
-        ..executor::Options::default()
-    });
+    let executor = with_agent(json!({}), kubernetes.flags(home.path()));
     let reads = || {
         let requests = kubernetes.requests();
         requests
@@ -222,11 +214,7 @@ async fn only_steps_with_artifacts_wait_for_the_artifact_repository() {
 /// than two seconds before its own timeout, so a busy machine does not change the outcome.
 #[tokio::test]
 async fn the_executors_own_timeout_ends_a_step_with_a_timeout() {
-    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "200ms"}});
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config.to_string()),
-        ..executor::Options::default()
-    });
+    let executor = with_agent(json!({"wait": "200ms"}), Vec::new());
     let mut timed = template("spin");
     timed["timeout"] = json!("3s");
     let mut untimed = template("spin");
@@ -243,11 +231,7 @@ async fn the_executors_own_timeout_ends_a_step_with_a_timeout() {
 /// `pendingTimeout` limits the time before the step starts, as for containers.
 #[tokio::test]
 async fn a_step_with_a_pending_timeout_is_reported_as_running_once() {
-    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "200ms"}});
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config.to_string()),
-        ..executor::Options::default()
-    });
+    let executor = with_agent(json!({"wait": "200ms"}), Vec::new());
     let mut spin = template("spin");
     let reply = async |template: &Value| {
         let body = executor::request(template).to_string();
@@ -266,11 +250,7 @@ async fn a_step_with_a_pending_timeout_is_reported_as_running_once() {
 /// also if the executor has not noticed this yet.
 #[tokio::test]
 async fn the_phase_running_is_reported_again_if_the_connection_broke() {
-    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "10s"}});
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config.to_string()),
-        ..executor::Options::default()
-    });
+    let executor = with_agent(json!({"wait": "10s"}), Vec::new());
     let mut spin = template("spin");
     spin["timeout"] = json!("1m");
     spin["plugin"]["wasm"]["id"] = json!("wf.spin");
@@ -295,13 +275,8 @@ async fn the_deadline_of_the_workflow_ends_its_steps() {
         "workflows/wf",
         json!({"spec": {"activeDeadlineSeconds": 6}, "status": {"phase": "Running", "startedAt": started, "nodes": {"1": node}}}),
     );
-    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "500ms", "workflowPollInterval": "1s"}});
-    let kubeconfig = kubernetes.kubeconfig(home.path()).display().to_string();
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config.to_string()),
-        flags: vec!["--kubeconfig".to_owned(), kubeconfig],
-        ..executor::Options::default()
-    });
+    let agent = json!({"wait": "500ms", "workflowPollInterval": "1s"});
+    let executor = with_agent(agent, kubernetes.flags(home.path()));
     let mut spin = template("spin");
     spin["name"] = json!("spin");
     let node = executor.node(&spin).await;
@@ -343,7 +318,8 @@ async fn the_deadline_of_the_workflow_does_not_replace_an_outcome_that_is_known(
     step["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/copy"]);
     for _ in 0..5 {
         kubernetes.put("workflows/wf", on_time.clone());
-        let executor = with_workflow(&kubernetes, home.path());
+        let often = json!({"workflowPollInterval": "100ms"});
+        let executor = with_agent(often, kubernetes.flags(home.path()));
         let end_the_workflow = async {
             let ended = async || executor.log().contains("step ended");
             wasm_workflow_integration::eventually("the end of the step", ended).await;
@@ -369,7 +345,8 @@ async fn a_step_that_the_deadline_ends_before_it_starts_has_failed() {
     late["spec"]["activeDeadlineSeconds"] = json!(1);
     late["status"]["startedAt"] = json!("2020-01-01T00:00:00Z");
     kubernetes.put("workflows/wf", late);
-    let executor = with_workflow(&kubernetes, home.path());
+    let often = json!({"workflowPollInterval": "100ms"});
+    let executor = with_agent(often, kubernetes.flags(home.path()));
     let mut step = template("spin");
     step["name"] = json!("say");
     step["inputs"] = json!({"artifacts": [{"name": "a", "path": "/a", "raw": {"data": "x"}}]});
@@ -379,18 +356,6 @@ async fn a_step_that_the_deadline_ends_before_it_starts_has_failed() {
         message(&node),
         "the workflow's `activeDeadlineSeconds` ended the step"
     );
-}
-
-/// An executor that reads the Workflow often.
-fn with_workflow(kubernetes: &Kubernetes, home: &std::path::Path) -> Executor {
-    let agent = json!({"workflowPollInterval": "100ms"});
-    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": agent});
-    let kubeconfig = kubernetes.kubeconfig(home).display().to_string();
-    Executor::start_with(executor::Options {
-        config: Some(config.to_string()),
-        flags: vec!["--kubeconfig".to_owned(), kubeconfig],
-        ..executor::Options::default()
-    })
 }
 
 /// The time now, as Kubernetes writes it.
