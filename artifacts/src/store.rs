@@ -61,6 +61,9 @@ pub struct Body {
     pub at_most: Option<u64>,
     /// Whether the object has no content and marks a directory.
     pub marks_directory: bool,
+    /// Whether a content coding of HTTP was undone. Such a coding can be a part of the object's
+    /// format: many servers announce the gzip of a `.tgz` file as a coding.
+    pub was_coded: bool,
 }
 
 impl Body {
@@ -71,6 +74,7 @@ impl Body {
             length,
             at_most: None,
             marks_directory: false,
+            was_coded: false,
         }
     }
 }

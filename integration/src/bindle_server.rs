@@ -1,7 +1,7 @@
 //! The server of the original Bindle crate, on loopback. Tests write invoices and parcels directly
 //! into its directory, so that the server can serve invalid ones.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use sources::Digest;
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::ServerProcess;
 use crate::guests::program;
+use crate::other_programs::succeed;
 
 /// A running Bindle server. It is stopped when this value is dropped.
 #[derive(Debug)]
@@ -68,19 +69,7 @@ pub fn original(command: &str, invoice: &str) -> String {
     let directory = TempDir::new().expect("a directory");
     let file: PathBuf = directory.path().join("invoice.toml");
     std::fs::write(&file, invoice).expect("a file");
-    let output = run(command, &file);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let mut original = Command::new(program("bindle-server"));
+    let output = succeed(original.arg(command).arg(&file));
     String::from_utf8(output.stdout).expect("text")
-}
-
-fn run(command: &str, file: &Path) -> std::process::Output {
-    Command::new(program("bindle-server"))
-        .arg(command)
-        .arg(file)
-        .output()
-        .expect("bindle-server starts; integration/fetch-programs builds it")
 }

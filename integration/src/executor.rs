@@ -166,6 +166,15 @@ pub struct Options {
 }
 
 impl Executor {
+    /// Starts the program with this configuration and these flags.
+    pub fn with_config(config: &Value, flags: Vec<String>) -> Self {
+        Self::start_with(Options {
+            config: Some(config.to_string()),
+            flags,
+            ..Options::default()
+        })
+    }
+
     /// Starts the program with [`default_config`].
     pub fn start() -> Self {
         Self::start_with(Options::default())

@@ -38,11 +38,7 @@ impl Kubernetes {
             .route(&format!("/api/v1/{below}"), get(answer))
             .route(&format!("/apis/argoproj.io/v1alpha1/{below}"), get(answer))
             .with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let url = format!("http://{}", crate::serve(router).await);
         Self { url, shared }
     }
 
@@ -90,6 +86,12 @@ impl Kubernetes {
     /// The objects that were requested so far, as `NAMESPACE/RESOURCE/NAME`.
     pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().expect("the list").clone()
+    }
+
+    /// The flags of the executor for this server. The kubeconfig is written into `directory`.
+    pub fn flags(&self, directory: &Path) -> Vec<String> {
+        let file = self.kubeconfig(directory).display().to_string();
+        vec!["--kubeconfig".to_owned(), file]
     }
 
     /// Writes a kubeconfig for this server into `directory`, and returns its path.

@@ -13,6 +13,7 @@
 //! | [`kubernetes`] | a Kubernetes API server with RBAC |
 //! | [`token_server`] | the token server of a registry |
 //! | [`s3`] | an S3 server in this process, with faults on request |
+//! | [`other_programs`] | runs programs such as openssl, and makes certificates |
 //! | [`other_stores`] | S3 servers of other projects, as processes |
 //! | [`guests`] | the modules of `modules/`, built from source, and programs of other projects |
 #![allow(
@@ -27,6 +28,7 @@ pub mod bindle_server;
 pub mod executor;
 pub mod guests;
 pub mod kubernetes;
+pub mod other_programs;
 pub mod other_stores;
 pub mod registry;
 pub mod s3;
@@ -36,6 +38,8 @@ pub mod token_server;
 pub mod wasmer_registry;
 
 use std::time::{Duration, Instant};
+
+use axum::serve::ListenerExt;
 
 /// An HTTP client for tests: it uses no proxy, follows no redirects and does not retry.
 pub fn http() -> reqwest::Client {
@@ -47,6 +51,19 @@ pub fn http() -> reqwest::Client {
         .tls_certs_only([])
         .build()
         .expect("an HTTP client")
+}
+
+/// Serves the routes on loopback, until the runtime of the test ends. Returns the address,
+/// `127.0.0.1:PORT`.
+pub async fn serve(router: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let host = listener.local_addr().expect("an address").to_string();
+    // No Nagle's algorithm: it would delay small answers, whose head and body are sent apart.
+    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    host
 }
 
 /// Waits until `condition` is true. Panics with `what` after ten seconds.

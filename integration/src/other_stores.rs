@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::other_programs::{stdout_of, succeed};
 use crate::{ServerProcess, free_port, s3};
 
 const ACCESS_KEY: &str = "GK31c2f218a2e44f485b94239e";
@@ -49,18 +50,8 @@ impl OtherStore {
         );
         std::fs::write(&config, text).expect("a file");
         let garage = |arguments: &[&str]| {
-            let output = Command::new(program)
-                .arg("-c")
-                .arg(&config)
-                .args(arguments)
-                .output()
-                .expect("garage runs");
-            assert!(
-                output.status.success(),
-                "{arguments:?}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            String::from_utf8(output.stdout).expect("a text")
+            let mut garage = Command::new(program);
+            stdout_of(garage.arg("-c").arg(&config).args(arguments))
         };
         let mut server = Command::new(program);
         server.arg("-c").arg(&config).arg("server");
@@ -146,16 +137,7 @@ impl OtherStore {
             self.curl(),
             self.endpoint
         );
-        let output = Command::new("sh")
-            .args(["-c", &command])
-            .output()
-            .expect("a shell");
-        assert!(
-            output.status.success(),
-            "{key}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        output.stdout
+        succeed(Command::new("sh").args(["-c", &command])).stdout
     }
 
     /// Stores an object.

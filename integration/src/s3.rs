@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
 use axum::{Router, http};
 use futures::StreamExt;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -91,13 +90,7 @@ impl S3 {
             .fallback(answer)
             .with_state(Arc::clone(&shared));
         let router = router.layer(axum::extract::DefaultBodyLimit::disable());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let endpoint = listener.local_addr().expect("an address").to_string();
-        // No Nagle's algorithm: it would delay small answers, whose head and body are sent apart.
-        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let endpoint = crate::serve(router).await;
         Self {
             endpoint,
             root,

@@ -132,11 +132,7 @@ impl TaskSetServer {
             .route(SETS, get(watch_set))
             .route(&format!("{SETS}/{{name}}/status"), patch(patch_status))
             .with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let url = format!("http://{}", crate::serve(router).await);
         for (id, template) in nodes {
             if let Some(timeout) = template["timeout"].as_str() {
                 let timeout: Time = timeout.parse().expect("a Go duration");

@@ -3,7 +3,6 @@
 //! Source: <https://distribution.github.io/distribution/spec/auth/token/>.
 
 use std::collections::HashMap;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +16,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::other_programs::openssl;
 
 /// The only user of a registry, and of its token server.
 pub const USER: &str = "user";
@@ -52,16 +53,7 @@ impl TokenServer {
     /// Starts a token server on loopback, with a new key.
     pub async fn start() -> Self {
         let directory = TempDir::new().expect("a directory");
-        let openssl = |arguments: &str| {
-            let done = Command::new("openssl")
-                .args(arguments.split(' '))
-                .current_dir(directory.path())
-                .output();
-            assert!(
-                done.expect("openssl is missing").status.success(),
-                "{arguments}"
-            );
-        };
+        let openssl = |arguments: &str| openssl(directory.path(), arguments);
         openssl("ecparam -name prime256v1 -genkey -noout -out key.pem");
         openssl("pkcs8 -topk8 -nocrypt -in key.pem -outform DER -out key.der");
         openssl("req -x509 -new -key key.pem -subj /CN=test -days 2 -out certificate.pem");
@@ -82,17 +74,10 @@ impl TokenServer {
             directory,
             requests: Mutex::default(),
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let realm = format!(
-            "http://{}/token",
-            listener.local_addr().expect("an address")
-        );
         let router = Router::new()
             .route("/token", get(by_password).post(by_refresh_token))
             .with_state(Arc::clone(&shared));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let realm = format!("http://{}/token", crate::serve(router).await);
         Self { realm, shared }
     }
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::ServerProcess;
 use crate::guests::{program, repository};
+use crate::other_programs::succeed;
 
 /// A running registry. It is stopped when this value is dropped.
 #[derive(Debug)]
@@ -101,13 +102,6 @@ pub fn pack(version: &str, manifest: &Value, modules: &[(&str, &Path)]) -> Vec<u
     for (name, file) in modules {
         command.arg(format!("{name}={}", file.display()));
     }
-    let output = command
-        .output()
-        .expect("webc-pack starts; integration/fetch-programs builds it");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    succeed(&mut command);
     std::fs::read(out).expect("a file")
 }

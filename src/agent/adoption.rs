@@ -10,7 +10,7 @@
 //!   that comes earlier must be from another node with identical inputs, so it starts a new
 //!   execution.
 //! - The call *acknowledges* the execution when its reply is handed to the connection. The result
-//!   is then removed.
+//!   is then removed. The phase `Running` is acknowledged in the same way ([`RunningReport`]).
 //! - An execution that no call takes within the orphan timeout expires, and is cancelled.
 //!
 //! If the connection breaks before the reply is handed over, the execution is released without a
@@ -78,6 +78,7 @@ pub(super) struct Execution {
     pub(super) completed: watch::Receiver<Option<Completed>>,
     pub(super) cancel: CancelHandle,
     pub(super) started: Instant,
+    pub(super) running: RunningReport,
     names: StepNames,
     /// Whether a call has delivered the result.
     acknowledged: AtomicBool,
@@ -95,6 +96,7 @@ impl Execution {
             completed,
             cancel,
             started: Instant::now(),
+            running: RunningReport::default(),
             names,
             acknowledged: AtomicBool::new(false),
             _usage: usage,
@@ -106,6 +108,22 @@ impl Execution {
         completed
             .as_ref()
             .is_some_and(|completed| completed.result.timed_out)
+    }
+}
+
+/// Whether the agent was told that an execution runs. Clones belong to the same execution.
+#[derive(Clone, Debug, Default)]
+pub struct RunningReport(Arc<AtomicBool>);
+
+impl RunningReport {
+    /// Whether the report was handed to the connection.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the report was handed to the connection.
+    pub(super) fn acknowledge(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::adoption::Held;
+use super::adoption::{Held, RunningReport};
 
 /// A result for one call. Dropping it releases the execution for the next call.
 #[derive(Debug)]
@@ -36,16 +36,33 @@ impl Delivery {
     pub fn into_body(self) -> DeliveryBody {
         DeliveryBody {
             reply: Some(self.reply),
-            held: self.held,
+            news: News::Result(self.held),
         }
     }
 }
 
-/// A body of one frame that acknowledges the result when the frame is taken.
+/// A body of one frame that acknowledges its news when the frame is taken.
 #[derive(Debug)]
 pub struct DeliveryBody {
     reply: Option<Bytes>,
-    held: Held,
+    news: News,
+}
+
+/// What the agent learns from a reply.
+#[derive(Debug)]
+enum News {
+    Result(Held),
+    Running(RunningReport),
+}
+
+impl DeliveryBody {
+    /// The body of a reply with the phase `Running`.
+    pub fn of_running(reply: Bytes, report: RunningReport) -> Self {
+        Self {
+            reply: Some(reply),
+            news: News::Running(report),
+        }
+    }
 }
 
 impl Body for DeliveryBody {
@@ -59,7 +76,10 @@ impl Body for DeliveryBody {
         let Some(reply) = self.reply.take() else {
             return Poll::Ready(None);
         };
-        self.held.acknowledge();
+        match &self.news {
+            News::Result(held) => held.acknowledge(),
+            News::Running(report) => report.acknowledge(),
+        }
         Poll::Ready(Some(Ok(Frame::data(reply))))
     }
 

@@ -16,10 +16,10 @@ use super::adoption::CallResult;
 use super::api::Api;
 use super::call_key::CallKey;
 use super::calls::{Answer, CallInfo, CallReply};
-use super::delivery::Delivery;
+use super::delivery::{Delivery, DeliveryBody};
 use crate::argo::{self, Call, Reply};
 use crate::executions::Finished;
-use crate::step::{Owner, Phase};
+use crate::step::{Owner, Phase, owner_event};
 
 /// Largest request body. Kubernetes stores no object over about 1.5 MB, so no template is larger.
 const MAX_BODY: usize = 4 << 20;
@@ -51,15 +51,7 @@ pub(super) async fn execute(
 
 /// The reply to a request that starts no execution.
 fn refused(message: String, owner: &Owner) -> Reply {
-    tracing::info!(
-        namespace = owner.namespace,
-        workflow = owner.workflow,
-        template = owner.template,
-        id = owner.id,
-        phase = %Phase::Error,
-        reason = message,
-        "request refused"
-    );
+    owner_event!(INFO, owner, phase = %Phase::Error, reason = message, "request refused");
     Reply::error(message)
 }
 
@@ -78,12 +70,15 @@ async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
     };
     let executions = Arc::clone(&api.executions);
     let start = |names, cancel| async move { result(executions.run(call, names, cancel).await) };
-    let Answer { reply, is_first } = api.calls.call(info, start).await;
+    let Answer { reply, running } = api.calls.call(info, start).await;
     // The agent writes a phase into the node even after the controller has ended the node. So the
-    // phase is reported only once.
-    let requeue = |delay| match ends_while_pending && is_first {
-        true => Json(Reply::running(delay)).into_response(),
-        false => Json(Reply::requeue(delay)).into_response(),
+    // phase is delivered only once.
+    let requeue = |delay| match running.filter(|_| ends_while_pending) {
+        Some(report) => respond(DeliveryBody::of_running(
+            json(&Reply::running(delay)),
+            report,
+        )),
+        None => Json(Reply::requeue(delay)).into_response(),
     };
     match reply {
         CallReply::Done(delivery) => {
@@ -98,12 +93,20 @@ async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
 fn result(finished: Finished) -> CallResult {
     let reply = match &finished.template {
         Some(template) => Reply::outcome(finished.outcome, template),
-        None => Reply::error(finished.outcome.message),
+        None => Reply::not_started(finished.outcome.phase, finished.outcome.message),
     };
     CallResult {
-        reply: serde_json::to_vec(&reply).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from),
+        reply: json(&reply),
         timed_out: finished.timed_out,
     }
+}
+
+fn json(reply: &Reply) -> Bytes {
+    serde_json::to_vec(reply).map_or_else(|_| Bytes::from_static(b"{}"), Bytes::from)
+}
+
+fn respond(body: DeliveryBody) -> Response {
+    ([(CONTENT_TYPE, "application/json")], Body::new(body)).into_response()
 }
 
 /// Sends the reply.
@@ -121,17 +124,12 @@ fn deliver(
 ) -> Result<Response, Duration> {
     let bytes = delivery.reply().len();
     match api.patch_budget.spend(workflow, key, bytes, Instant::now()) {
-        Ok(()) => {
-            let body = Body::new(delivery.into_body());
-            Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
-        }
+        Ok(()) => Ok(respond(delivery.into_body())),
         Err(wait) => {
             let delay = Duration::from_secs(wait.as_secs() + 1);
-            tracing::debug!(
-                namespace = owner.namespace,
-                workflow = owner.workflow,
-                template = owner.template,
-                id = owner.id,
+            owner_event!(
+                DEBUG,
+                owner,
                 delay_seconds = delay.as_secs(),
                 "result postponed: the results of the workflow do not fit into one patch"
             );

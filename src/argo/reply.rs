@@ -135,12 +135,17 @@ impl Reply {
         }
     }
 
-    /// The step never started.
+    /// An error, and the step never started.
     pub fn error(message: impl Into<String>) -> Self {
+        Self::not_started(Phase::Error, message)
+    }
+
+    /// The step never started.
+    pub fn not_started(phase: Phase, message: impl Into<String>) -> Self {
         // The message can quote long texts of the template.
         let message = message.into().chars().take(MAX_ERROR_CHARS).collect();
         Self::node(NodeResult {
-            phase: Some(NodePhase::Error),
+            phase: Some(phase.into()),
             message,
             outputs: None,
         })

@@ -10,8 +10,9 @@
 //! - the Workflow's `activeDeadlineSeconds` has passed: the controller applies this deadline only
 //!   to nodes that are pending, and only when it processes the Workflow
 //!
-//! The executions of exit handlers continue, unless the Workflow was terminated. Without access,
-//! only its limits end a step, because the agent asks for the outcome as long as its pod runs.
+//! The executions of exit handlers continue, unless the Workflow was terminated. Without access to
+//! the API, only the limits of a step end the step: the agent asks for the outcome as long as the
+//! agent's pod runs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
@@ -209,7 +210,8 @@ fn cancel(execution: &Running, reason: Reason) {
         Reason::WorkflowEnded(_) => execution.cancel.abandon(),
         Reason::DeadlineExceeded => execution.cancel.fail(DEADLINE_EXCEEDED),
         Reason::Stopped => execution.cancel.fail(STOPPED),
-        // A later attempt can send the same request, so the next call must get an outcome.
+        // The next attempt of the node can send the same request. Its call must get an outcome, so
+        // the execution is not abandoned.
         Reason::NoNodeWaits => execution.cancel.cancel(),
     }
 }
@@ -226,7 +228,7 @@ struct Snapshot {
 /// Reason to cancel an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
-    /// No node of the Workflow can run any more. The text says why.
+    /// No node of the Workflow can run any more. The text is the cause.
     WorkflowEnded(&'static str),
     /// The Workflow runs, but none of its nodes waits for the template.
     NoNodeWaits,
@@ -254,7 +256,7 @@ impl Snapshot {
         Self { workflow, nodes }
     }
 
-    /// Why the execution is not needed any more; `None` if it may be needed.
+    /// The reason to cancel the execution. `None` if the execution may be needed.
     fn reason_to_cancel(&self, owner: &Owner) -> Option<Reason> {
         let Some(workflow) = &self.workflow else {
             return Some(Reason::WorkflowEnded(
@@ -286,8 +288,9 @@ impl Snapshot {
         let mut waiting = nodes.values().filter(waiting).peekable();
         let is_waiting = waiting.peek().is_some();
         let is_for_exit_handler = waiting.any(|node| node.is_part_of_exit_handler(nodes));
-        // The controller fails the other nodes then. But it sets a node to `Running` again if the
-        // task set has this phase.
+        // The controller fails the nodes of a stopped Workflow, except the nodes of exit handlers.
+        // But the controller sets a node to `Running` again if the task set has this phase. So the
+        // phase of a node does not show that the Workflow was stopped.
         match workflow.spec.shutdown.as_str() {
             "Terminate" => return Some(Reason::Stopped),
             "Stop" if !is_for_exit_handler => return Some(Reason::Stopped),

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::argo::repository::Repositories;
-use crate::argo::result::{ResultUse, ResultUses};
+use crate::argo::result::{ResultRequest, ResultUse, ResultUses};
 use crate::argo::{ArtifactContext, Call, Conversion, Template};
 use crate::pipeline::{Executor, Tees};
 use crate::step::{Outcome, Phase, Stage, StepError, StepLimits, StepNames, step_event};
@@ -71,14 +71,7 @@ impl Executions {
         let _registration = self.registry.register(names.clone(), cancel.clone());
         let span = names.span();
         let execution = pin!(self.execute(call, &names, &cancel));
-        let mut finished = execution.instrument(span).await;
-        if let Some(message) = cancel.failure()
-            && finished.outcome.phase == Phase::Error
-        {
-            finished.outcome.phase = Phase::Failed;
-            message.clone_into(&mut finished.outcome.message);
-        }
-        finished
+        execution.instrument(span).await
     }
 
     /// Whether the executor is set up.
@@ -97,7 +90,7 @@ impl Executions {
             cancel.token().run_until_cancelled(pin!(find)).await
         };
         let Some(destination) = destination else {
-            return Finished::before_the_step(names, cancelled(Stage::Parse));
+            return Finished::before_the_step(names, cancelled(Stage::Parse, cancel));
         };
         let conversion = Conversion {
             limits: self.limits,
@@ -106,7 +99,9 @@ impl Executions {
                 ..ArtifactContext::default()
             },
         };
-        let result = call.result_request();
+        let format = call.wasm.result;
+        let workflow = call.workflow.clone();
+        let id = call.wasm.id.clone();
         let (step, template) = match call.into_step(&conversion) {
             Ok(converted) => converted,
             Err(error) => {
@@ -116,7 +111,7 @@ impl Executions {
             }
         };
         let Some(executor) = cancel.token().run_until_cancelled(self.executor()).await else {
-            return Finished::before_the_step(names, cancelled(Stage::Queue));
+            return Finished::before_the_step(names, cancelled(Stage::Queue, cancel));
         };
         let Some(executor) = executor else {
             let message = "the executor could not be set up: see its log";
@@ -126,11 +121,24 @@ impl Executions {
         let token = cancel.token();
         let running = executor.execute(names.clone(), step, token.clone(), Tees::default());
         let mut outcome = running.await;
+        // From here on, a cancellation is too late to be the reason of the outcome.
+        if let Some(message) = cancel.failure()
+            && outcome.phase == Phase::Error
+        {
+            outcome.phase = Phase::Failed;
+            message.clone_into(&mut outcome.message);
+        }
         let timed_out = timeout.is_some_and(|timeout| started.elapsed() >= timeout);
         if outcome.result.is_some() {
-            let find = Box::pin(self.result_uses.of(&result));
-            let used = token.run_until_cancelled(find);
-            result.apply(used.await.unwrap_or(ResultUse::Unknown), &mut outcome);
+            let used = match format.depends_on_use() {
+                true => {
+                    let request = ResultRequest::new(workflow, &template, id);
+                    let find = Box::pin(self.result_uses.of(&request));
+                    token.run_until_cancelled(find).await
+                }
+                false => None,
+            };
+            format.apply(used.unwrap_or(ResultUse::Unknown), &mut outcome);
         }
         Finished {
             outcome,
@@ -147,6 +155,10 @@ impl Executions {
     }
 }
 
-fn cancelled(stage: Stage) -> StepError {
-    StepError::error(stage, "the step was cancelled")
+/// The error of a step that was cancelled before it started.
+fn cancelled(stage: Stage, cancel: &CancelHandle) -> StepError {
+    match cancel.failure() {
+        Some(message) => StepError::failed(stage, message),
+        None => StepError::error(stage, "the step was cancelled"),
+    }
 }

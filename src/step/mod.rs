@@ -26,5 +26,5 @@ pub use names::{is_artifact_name, is_parameter_name};
 pub use outcome::{Outcome, Phase, StoredOutput};
 pub use output::{ArtifactDestination, OutputArtifact, OutputParameter};
 pub use stage::Stage;
-pub(crate) use step_names::step_event;
 pub use step_names::{Owner, StepNames};
+pub(crate) use step_names::{owner_event, step_event};

@@ -74,12 +74,25 @@ impl StepNames {
 macro_rules! step_event {
     ($level:ident, $names:expr, $($field:tt)+) => {{
         let names: &$crate::step::StepNames = $names;
-        let owner = &*names.owner;
+        $crate::step::owner_event!(
+            $level,
+            &names.owner,
+            {execution = %names.execution,}
+            $($field)+
+        )
+    }};
+}
+
+/// Writes a log line of a request that has no execution, with the names of its Workflow and its
+/// template as fields: `owner_event!(INFO, owner, phase = %phase, "the message")`.
+macro_rules! owner_event {
+    ($level:ident, $owner:expr, {$($first:tt)*} $($field:tt)+) => {{
+        let owner: &$crate::step::Owner = $owner;
         // Without the span, whose names the line would have twice.
         ::tracing::event!(
             parent: None,
             ::tracing::Level::$level,
-            execution = %names.execution,
+            $($first)*
             namespace = owner.namespace,
             workflow = owner.workflow,
             template = owner.template,
@@ -87,9 +100,12 @@ macro_rules! step_event {
             $($field)+
         )
     }};
+    ($level:ident, $owner:expr, $($field:tt)+) => {
+        $crate::step::owner_event!($level, $owner, {} $($field)+)
+    };
 }
 
-pub(crate) use step_event;
+pub(crate) use {owner_event, step_event};
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,8 @@ use untrusted_tar::{leads_out, resolve_link};
 
 use super::invalid;
 
-/// The symbolic links of one archive.
+/// The symbolic links of one archive. The directory of each link is named without links, because a
+/// later entry may replace a link to the directory.
 #[derive(Default)]
 pub(super) struct Links {
     relative: Vec<PathBuf>,
@@ -37,15 +38,18 @@ impl Links {
     /// Creates a link that was checked. An absolute link is completed by [`Links::finish`]. Until
     /// then, `cap_std` does not follow the link, because it leads out of the directory.
     pub(super) fn add(&mut self, directory: &Dir, path: &str, target: &str) -> io::Result<()> {
-        if target.starts_with('/') {
-            self.absolute.push(AbsoluteLink {
-                path: path.to_owned(),
-                target: target.to_owned(),
-            });
-            return directory.symlink_contents(target, path);
+        let path = without_links(directory, path)?;
+        if !target.starts_with('/') {
+            directory.symlink(target, &path)?;
+            self.relative.push(path.into());
+            return Ok(());
         }
-        self.relative.push(path.into());
-        directory.symlink(target, path)
+        directory.symlink_contents(target, &path)?;
+        self.absolute.push(AbsoluteLink {
+            path,
+            target: target.to_owned(),
+        });
+        Ok(())
     }
 
     /// Replaces absolute links by relative links, and then checks all links.
@@ -61,15 +65,7 @@ impl Links {
         seen_at: &str,
         only: Option<&Path>,
     ) -> io::Result<()> {
-        for link in &self.absolute {
-            // A later entry may have replaced the link.
-            if directory
-                .read_link_contents(&link.path)
-                .is_ok_and(|target| target == Path::new(&link.target))
-            {
-                link.make_relative(directory, seen_at, only)?;
-            }
-        }
+        self.make_relative(directory, seen_at, only)?;
         let absolute = self.absolute.iter().map(|link| Path::new(&link.path));
         for path in self.relative.iter().map(PathBuf::as_path).chain(absolute) {
             match directory.metadata(path) {
@@ -87,37 +83,120 @@ impl Links {
     }
 }
 
-impl AbsoluteLink {
-    /// Replaces the link in `directory`.
+impl Links {
+    /// Replaces each absolute link by a relative link.
+    ///
+    /// The target of a link can be behind another absolute link. The target is found only after the
+    /// other link was replaced. So the links are replaced in rounds, and the result does not depend
+    /// on the order of the entries. `cap_std` follows at most 40 links in a path, so there are few
+    /// rounds.
     fn make_relative(&self, directory: &Dir, seen_at: &str, only: Option<&Path>) -> io::Result<()> {
-        let target = self
-            .inside(directory, seen_at, only)
-            .ok_or_else(|| outside(&self.path, &self.target))?;
-        directory.remove_file(&self.path)?;
-        directory.symlink(relative(&self.path, &target), &self.path)
+        let mut pending = Vec::new();
+        for link in &self.absolute {
+            if link.is_in(directory) {
+                pending.push(link.targets(seen_at, only)?);
+            }
+        }
+        while let Some(found) = next_round(&mut pending, directory) {
+            for Found { link, target } in found {
+                link.replace(directory, Some(&target))?;
+            }
+        }
+        // A link to a path below the artifact may lead to nothing.
+        for Targets { link, below, .. } in pending {
+            link.replace(directory, below.as_deref())?;
+        }
+        Ok(())
+    }
+}
+
+impl AbsoluteLink {
+    /// Whether the link is in the directory. A later entry may have replaced the link.
+    fn is_in(&self, directory: &Dir) -> bool {
+        let target = directory.read_link_contents(&self.path);
+        target.is_ok_and(|target| target == Path::new(&self.target))
     }
 
-    /// The path in `directory` that the link leads to. `None` if it leads out.
-    ///
-    /// The target is a path in the step's directory, below the artifact. Otherwise the target is a
-    /// path from the root of the archive, where something must exist.
-    fn inside(&self, directory: &Dir, seen_at: &str, only: Option<&Path>) -> Option<String> {
-        let target = resolve_link("", &self.target)?;
-        let exists = |path: &str| directory.symlink_metadata(path).is_ok();
-        let below = Path::new(&target)
+    fn targets(&self, seen_at: &str, only: Option<&Path>) -> io::Result<Targets<'_>> {
+        let from_root = resolve_link("", &self.target).ok_or_else(|| self.leads_out())?;
+        let below = Path::new(&from_root)
             .strip_prefix(seen_at.trim_matches('/'))
             .ok()
             .map(|below| only.unwrap_or(Path::new("")).join(below))
             .and_then(|path| {
                 path.to_str()
                     .map(|path| path.trim_end_matches('/').to_owned())
-            })
-            .filter(|path| !path.is_empty());
-        match below {
-            Some(below) if exists(&below) || !exists(&target) => Some(below),
-            _ => (!target.is_empty() && exists(&target)).then_some(target),
-        }
+            });
+        Ok(Targets {
+            link: self,
+            below: below.filter(|path| !path.is_empty()),
+            from_root: Some(from_root).filter(|path| !path.is_empty()),
+        })
     }
+
+    /// Replaces the link by a relative link to `target`. Without a target, the link leads out.
+    fn replace(&self, directory: &Dir, target: Option<&str>) -> io::Result<()> {
+        let target = target.ok_or_else(|| self.leads_out())?;
+        directory.remove_file(&self.path)?;
+        directory.symlink(relative(&self.path, target), &self.path)
+    }
+
+    fn leads_out(&self) -> io::Error {
+        outside(&self.path, &self.target)
+    }
+}
+
+/// The paths in the directory that an absolute link may lead to. The path below the artifact is
+/// used if something exists at both.
+struct Targets<'a> {
+    link: &'a AbsoluteLink,
+    /// The path in the step's directory, if it is below the artifact.
+    below: Option<String>,
+    /// The path from the root of the archive.
+    from_root: Option<String>,
+}
+
+/// A link, and the path in the directory that it leads to.
+struct Found<'a> {
+    link: &'a AbsoluteLink,
+    target: String,
+}
+
+/// Takes the links whose targets exist now. `None` if there are none.
+fn next_round<'a>(pending: &mut Vec<Targets<'a>>, directory: &Dir) -> Option<Vec<Found<'a>>> {
+    // A later round may find the path below the artifact. So the path from the root is the last
+    // choice for a link that has both.
+    let choices: [fn(&Targets<'_>) -> Option<String>; 3] = [
+        |targets| targets.below.clone(),
+        |targets| match targets.below {
+            Some(_) => None,
+            None => targets.from_root.clone(),
+        },
+        |targets| targets.from_root.clone(),
+    ];
+    choices.into_iter().find_map(|choose| {
+        let existing = |targets: &Targets<'_>| {
+            choose(targets).filter(|path| directory.symlink_metadata(path).is_ok())
+        };
+        let taken = pending.extract_if(.., |targets| existing(targets).is_some());
+        let found: Vec<_> = taken
+            .filter_map(|targets| {
+                let link = targets.link;
+                choose(&targets).map(|target| Found { link, target })
+            })
+            .collect();
+        (!found.is_empty()).then_some(found)
+    })
+}
+
+/// The path with a parent directory that has no links in its path.
+fn without_links(directory: &Dir, path: &str) -> io::Result<String> {
+    let Some((parent, name)) = path.rsplit_once('/') else {
+        return Ok(path.to_owned());
+    };
+    let path = directory.canonicalize(parent)?.join(name);
+    let path = path.into_os_string().into_string();
+    path.map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// The target of a relative link at `path` that leads to `target`. Both are plain paths. The target

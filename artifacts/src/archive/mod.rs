@@ -12,7 +12,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use read::{Place, is_tar_gz, untar, unzip};
+pub(crate) use read::{Place, is_tar, is_tar_gz, untar, unzip};
 pub(crate) use write::{Packed, tar_gz, zip};
 
 /// `archive` of an artifact (`ArchiveStrategy` in Argo's `workflow_types.go`). If several keys are
@@ -66,7 +66,8 @@ pub enum Unpack {
     Tar,
     /// A zip archive.
     Zip,
-    /// A gzipped tar archive if the content is one; otherwise no archive.
+    /// A gzipped tar archive if the content is one; otherwise no archive. The gzip may be a content
+    /// coding of HTTP that the store has undone.
     Detect,
 }
 

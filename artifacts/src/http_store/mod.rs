@@ -154,11 +154,15 @@ impl ArtifactStore for HttpStore {
             stream: stream.boxed(),
             length,
         };
-        let body = match self.undoes_codings() {
+        let was_coded = self.undoes_codings() && net::is_coded(&headers);
+        let body = match was_coded {
             true => net::decoded(body, &headers, &self.to_string())?,
             false => body,
         };
-        Ok(Body::new(body.stream, body.length))
+        Ok(Body {
+            was_coded,
+            ..Body::new(body.stream, body.length)
+        })
     }
 
     async fn put(&self, key: &str, content: &dyn Content) -> Result<(), Error> {

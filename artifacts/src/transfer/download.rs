@@ -82,7 +82,9 @@ async fn receive(
     share: &Arc<Share>,
 ) -> Result<(), Error> {
     let path = what.path;
-    let length = body.length;
+    let Body {
+        length, was_coded, ..
+    } = body;
     let stream = exact_length(body.stream, length);
     let place = || Place {
         path: path.to_owned(),
@@ -94,7 +96,9 @@ async fn receive(
         Unpack::Zip => unzip(stream, root, place(), share).await,
         Unpack::Detect => {
             let Peeked { head, stream } = peek(stream).await?;
-            match archive::is_tar_gz(&head) {
+            // The request asks for no coding. So a coded file is stored in its coded form: an
+            // archive that is plain now was compressed there.
+            match archive::is_tar_gz(&head) || was_coded && archive::is_tar(&head) {
                 true => untar(stream, root, place(), share).await,
                 false => write_object(stream, length, root, path, share).await,
             }

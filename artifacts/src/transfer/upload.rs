@@ -120,10 +120,8 @@ impl Content for Packed {
         // Content that cannot be compressed grows a little.
         let at_most = limit.saturating_add(limit / 100).saturating_add(1 << 20);
         Ok(Body {
-            stream,
-            length: None,
             at_most: Some(at_most),
-            marks_directory: false,
+            ..Body::new(stream, None)
         })
     }
 }

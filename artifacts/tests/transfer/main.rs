@@ -5,6 +5,7 @@
 
 mod hostile_archives;
 mod limits;
+mod links;
 mod odd_archives;
 mod other_programs;
 mod round_trips;

@@ -269,9 +269,7 @@ async fn the_test_agent_is_as_strict_as_argos_agent() {
     use axum::{Json, Router, http::StatusCode};
 
     let plugin = async |router: Router| {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let url = format!("http://{}", wasm_workflow_integration::serve(router).await);
         Plugin {
             url,
             token: String::new(),

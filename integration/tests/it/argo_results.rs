@@ -29,6 +29,12 @@ fn agent(executor: &Executor) -> Agent {
     Agent::new(vec![plugin], options)
 }
 
+/// An executor with these settings of `agent`.
+fn with_agent(settings: Value, flags: Vec<String>) -> Executor {
+    let sources = json!({"fileRoot": guests::directory()});
+    Executor::with_config(&json!({"sources": sources, "agent": settings}), flags)
+}
+
 /// The template `say`, which prints plain text.
 fn say(text: &str) -> Value {
     let mut template = template("ferris-says");
@@ -149,15 +155,7 @@ async fn the_key_result_decides_about_the_result() {
 async fn the_workflow_decides_about_the_result() {
     let kubernetes = Kubernetes::start().await;
     let home = tempfile::tempdir().unwrap();
-    let start = || {
-        let config = json!({"sources": {"fileRoot": guests::directory()}}).to_string();
-        let kubeconfig = kubernetes.kubeconfig(home.path()).display().to_string();
-        Executor::start_with(executor::Options {
-            config: Some(config),
-            flags: vec!["--kubeconfig".to_owned(), kubeconfig],
-            ..executor::Options::default()
-        })
-    };
+    let start = || with_agent(json!({}), kubernetes.flags(home.path()));
     let one = "{{steps.one.outputs.result}}";
     let each = "{{steps.each.outputs.result}}";
     for (references, one_is_sent, each_is_sent) in [
@@ -193,13 +191,7 @@ async fn only_steps_with_artifacts_wait_for_the_artifact_repository() {
     let kubernetes = Kubernetes::start().await;
     let home = tempfile::tempdir().unwrap();
     kubernetes.put("workflows/wf", json!({"status": {"phase": "Running"}}));
-    let kubeconfig = kubernetes.kubeconfig(home.path()).display().to_string();
-    let config = json!({"sources": {"fileRoot": guests::directory()}}).to_string();
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config),
-        flags: vec!["--kubeconfig".to_owned(), kubeconfig],
-        ..executor::Options::default()
-    });
+    let executor = with_agent(json!({}), kubernetes.flags(home.path()));
     let reads = || {
         let requests = kubernetes.requests();
         requests
@@ -222,11 +214,7 @@ async fn only_steps_with_artifacts_wait_for_the_artifact_repository() {
 /// than two seconds before its own timeout, so a busy machine does not change the outcome.
 #[tokio::test]
 async fn the_executors_own_timeout_ends_a_step_with_a_timeout() {
-    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "200ms"}});
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config.to_string()),
-        ..executor::Options::default()
-    });
+    let executor = with_agent(json!({"wait": "200ms"}), Vec::new());
     let mut timed = template("spin");
     timed["timeout"] = json!("3s");
     let mut untimed = template("spin");
@@ -243,11 +231,7 @@ async fn the_executors_own_timeout_ends_a_step_with_a_timeout() {
 /// `pendingTimeout` limits the time before the step starts, as for containers.
 #[tokio::test]
 async fn a_step_with_a_pending_timeout_is_reported_as_running_once() {
-    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "200ms"}});
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config.to_string()),
-        ..executor::Options::default()
-    });
+    let executor = with_agent(json!({"wait": "200ms"}), Vec::new());
     let mut spin = template("spin");
     let reply = async |template: &Value| {
         let body = executor::request(template).to_string();
@@ -262,6 +246,23 @@ async fn a_step_with_a_pending_timeout_is_reported_as_running_once() {
     assert_eq!(reply(&spin).await, r#"{"node":{},"requeue":"1s"}"#);
 }
 
+/// The caller disconnects before the first reply. The `id` lets the second call find the execution
+/// also if the executor has not noticed this yet.
+#[tokio::test]
+async fn the_phase_running_is_reported_again_if_the_connection_broke() {
+    let executor = with_agent(json!({"wait": "10s"}), Vec::new());
+    let mut spin = template("spin");
+    spin["timeout"] = json!("1m");
+    spin["plugin"]["wasm"]["id"] = json!("wf.spin");
+    let body = executor::request(&spin).to_string();
+    let call = || executor.post(body.clone(), &executor.token);
+    let broken = tokio::time::timeout(Duration::from_millis(100), call()).await;
+    assert!(broken.is_err(), "the first reply takes a second");
+    let running = r#"{"node":{"phase":"Running"},"requeue":"1s"}"#;
+    assert_eq!(call().await.body, running);
+    assert_eq!(call().await.body, r#"{"node":{},"requeue":"1s"}"#);
+}
+
 /// The deadline of the workflow ends a step that the controller does not end, and the outcome is
 /// `Failed`, as for a container.
 #[tokio::test(flavor = "multi_thread")]
@@ -274,13 +275,8 @@ async fn the_deadline_of_the_workflow_ends_its_steps() {
         "workflows/wf",
         json!({"spec": {"activeDeadlineSeconds": 6}, "status": {"phase": "Running", "startedAt": started, "nodes": {"1": node}}}),
     );
-    let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "500ms", "workflowPollInterval": "1s"}});
-    let kubeconfig = kubernetes.kubeconfig(home.path()).display().to_string();
-    let executor = Executor::start_with(executor::Options {
-        config: Some(config.to_string()),
-        flags: vec!["--kubeconfig".to_owned(), kubeconfig],
-        ..executor::Options::default()
-    });
+    let agent = json!({"wait": "500ms", "workflowPollInterval": "1s"});
+    let executor = with_agent(agent, kubernetes.flags(home.path()));
     let mut spin = template("spin");
     spin["name"] = json!("spin");
     let node = executor.node(&spin).await;
@@ -293,6 +289,72 @@ async fn the_deadline_of_the_workflow_ends_its_steps() {
         executor
             .log()
             .contains("`activeDeadlineSeconds` has passed")
+    );
+}
+
+/// An outcome that is known stays, although the workflow ends while the use of the result is looked
+/// up. The look-up takes more than a second, because no node has the step's inputs, and the workflow
+/// is read every 100 ms. A busy machine may still miss this time, so the test tries again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_the_workflow_does_not_replace_an_outcome_that_is_known() {
+    let kubernetes = Kubernetes::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let referred = [
+        "{{steps.one.outputs.result}}",
+        "{{steps.each.outputs.result}}",
+    ];
+    let mut on_time = workflow(&referred);
+    on_time["status"]["artifactRepositoryRef"] = json!({"default": true, "artifactRepository": {}});
+    let mut late = on_time.clone();
+    late["spec"]["activeDeadlineSeconds"] = json!(1);
+    late["status"]["startedAt"] = json!("2020-01-01T00:00:00Z");
+    let mut step = template("word-count");
+    step["name"] = json!("say");
+    step["inputs"] =
+        json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": "one two"}}]});
+    step["outputs"] = json!({"artifacts": [
+        {"name": "copy", "path": "/out/copy", "http": {"url": "http://169.254.169.254/copy"}},
+    ]});
+    step["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/copy"]);
+    for _ in 0..5 {
+        kubernetes.put("workflows/wf", on_time.clone());
+        let often = json!({"workflowPollInterval": "100ms"});
+        let executor = with_agent(often, kubernetes.flags(home.path()));
+        let end_the_workflow = async {
+            let ended = async || executor.log().contains("step ended");
+            wasm_workflow_integration::eventually("the end of the step", ended).await;
+            kubernetes.put("workflows/wf", late.clone());
+        };
+        let (node, ()) = tokio::join!(executor.node(&step), end_the_workflow);
+        assert_eq!(node["phase"], "Error", "{node}");
+        let shown = message(&node);
+        assert!(shown.contains("(a link-local address)"), "{shown}");
+        if executor.log().contains("step cancelled") {
+            return;
+        }
+    }
+    panic!("the deadline never passed during the look-up");
+}
+
+/// The step has an artifact, so it waits for the workflow's repository before it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_the_deadline_ends_before_it_starts_has_failed() {
+    let kubernetes = Kubernetes::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let mut late = workflow(&[]);
+    late["spec"]["activeDeadlineSeconds"] = json!(1);
+    late["status"]["startedAt"] = json!("2020-01-01T00:00:00Z");
+    kubernetes.put("workflows/wf", late);
+    let often = json!({"workflowPollInterval": "100ms"});
+    let executor = with_agent(often, kubernetes.flags(home.path()));
+    let mut step = template("spin");
+    step["name"] = json!("say");
+    step["inputs"] = json!({"artifacts": [{"name": "a", "path": "/a", "raw": {"data": "x"}}]});
+    let node = executor.node(&step).await;
+    assert_eq!(node["phase"], "Failed", "{node}");
+    assert_eq!(
+        message(&node),
+        "the workflow's `activeDeadlineSeconds` ended the step"
     );
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use wasm_workflow_executor::text::yaml;
 use wasm_workflow_integration::executor::{Executor, Options, template};
 use wasm_workflow_integration::guests;
+use wasm_workflow_integration::other_programs::stdout_of;
 use wasm_workflow_integration::s3::S3;
 
 use crate::message;
@@ -36,17 +37,8 @@ else:
 "#;
 
 fn python(arguments: &[&str]) -> String {
-    let output = Command::new("python3")
-        .args(["-c", ARCHIVES])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
+    let mut python = Command::new("python3");
+    stdout_of(python.args(["-c", ARCHIVES]).args(arguments))
 }
 
 /// The only key of a map, and its value.

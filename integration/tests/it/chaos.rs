@@ -281,10 +281,8 @@ async fn neighbour(seed: u64) -> Plugin {
             _ => axum::Json(json!({})).into_response(),
         }
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().route("/api/v1/template.execute", post(answer));
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let url = format!("http://{}", wasm_workflow_integration::serve(router).await);
     Plugin {
         url,
         token: String::new(),
@@ -395,14 +393,26 @@ async fn inject_faults(
     restarts
 }
 
-/// There are a thousand steps of a minute each. A short step after them ends soon.
+/// There are a thousand steps of a minute each. A short step after them ends soon: not much later
+/// than after a thousand short steps, which a busy machine delays as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_step_is_not_delayed_by_a_thousand_long_ones() {
-    let executor = executor();
     let mut long = template("spin");
     long["plugin"]["wasm"]["limits"] = json!({"time": "1m"});
+    let reference = time_of_a_short_step_after(&template("noop-command")).await;
+    let took = time_of_a_short_step_after(&long).await;
+    println!("the short step ended after {took:?}, and after {reference:?} behind short steps");
+    assert!(
+        took < Duration::from_secs(15).max(3 * reference),
+        "{took:?}, {reference:?}"
+    );
+}
+
+/// The time until a short step ends that comes after a thousand steps with another template.
+async fn time_of_a_short_step_after(other: &Value) -> Duration {
+    let executor = executor();
     let mut tasks: BTreeMap<String, Value> = (0..1000)
-        .map(|number| (format!("wf-{number:04}"), long.clone()))
+        .map(|number| (format!("wf-{number:04}"), other.clone()))
         .collect();
     let mut short = template("ferris-says");
     short["inputs"] = json!({"parameters": [{"name": "text", "value": "short"}]});
@@ -419,18 +429,19 @@ async fn a_short_step_is_not_delayed_by_a_thousand_long_ones() {
     let ended = async {
         while !server.outcome().nodes.contains_key("wf-short") {
             assert!(
-                began.elapsed() < Duration::from_mins(1),
+                began.elapsed() < Duration::from_mins(2),
                 "the short step does not end"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         began.elapsed()
     };
+    let mut ended = std::pin::pin!(ended);
     let took = tokio::select! {
-        took = ended => took,
-        _ = agent.work_on(&server, &workflow) => panic!("all steps ended before the short one"),
+        took = &mut ended => took,
+        // All steps have ended.
+        _ = agent.work_on(&server, &workflow) => ended.await,
     };
-    println!("the short step ended after {took:?}");
     assert_eq!(server.outcome().nodes["wf-short"]["phase"], "Succeeded");
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    took
 }

@@ -432,12 +432,9 @@ type Reply = (StatusCode, HeaderMap, String);
 
 /// Starts a server that answers every request with the same function. Returns its address.
 async fn serve(answer: impl Fn(HeaderMap) -> Reply + Clone + Send + Sync + 'static) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = listener.local_addr().unwrap().to_string();
     let router = Router::new().route(
         "/{*path}",
         any(async move |headers: HeaderMap| answer(headers)),
     );
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    host
+    wasm_workflow_integration::serve(router).await
 }

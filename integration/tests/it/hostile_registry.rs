@@ -45,12 +45,10 @@ pub(crate) struct Pushed {
 impl ScriptedRegistry {
     pub(crate) async fn start() -> Self {
         let shared = Arc::new(Shared::default());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
         let router = Router::new()
             .route("/{*path}", any(answer))
             .with_state(Arc::clone(&shared));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let host = wasm_workflow_integration::serve(router).await;
         Self { host, shared }
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sources::Digest;
 use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
+use wasm_workflow_integration::other_programs::{stdout_of, succeed};
 use wasm_workflow_integration::registry::Registry;
 
 use crate::{insecure, message, packed, template_of_module as of};
@@ -56,18 +57,7 @@ pub(crate) fn tool(home: &Path, program: &str) -> Command {
 
 /// Runs Buildah or skopeo, and returns its standard output.
 fn run_tool(home: &Path, program: &str, arguments: &[&str]) -> String {
-    let output = tool(home, program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("cannot start {program}: {error}; install it with apt-get or integration/test")
-        });
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    stdout_of(tool(home, program).args(arguments))
 }
 
 /// Images with an entry point and arguments, in each format and compression that Buildah can push.
@@ -188,18 +178,12 @@ async fn artifacts_of_oras_run() {
     ] {
         let target = format!("{}/o:{tag}", registry.host);
         let script = "import sys, oras.client; oras.client.OrasClient(insecure=True).push(target=sys.argv[1], files=[sys.argv[2]])";
-        let output = Command::new("python3")
-            .args(["-c", script, &target, file])
+        let mut oras = Command::new("python3");
+        oras.args(["-c", script, &target, file])
             .env("PYTHONPATH", guests::program("oras"))
             .env("HOME", home.path())
-            .current_dir(home.path())
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+            .current_dir(home.path());
+        succeed(&mut oras);
         run_show(&executor, json!({"oci": target})).await;
     }
     let config = registry.put_blob("o", EMPTY, b"{}").await;

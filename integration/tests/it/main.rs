@@ -49,7 +49,7 @@ mod tls;
 mod trusted_certificates;
 mod wasmer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Options};
@@ -80,11 +80,17 @@ fn insecure(host: &str) -> Executor {
     })
 }
 
+/// Compiles WebAssembly text to a file, and returns the path of the file.
+fn write_wat(directory: &Path, name: &str, wat: &str) -> PathBuf {
+    let module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let path = directory.join(format!("{name}.wasm"));
+    std::fs::write(&path, module).expect("a file");
+    path
+}
+
 /// Compiles WebAssembly text to a file, and returns a template that runs the file.
 fn template_of_wat(directory: &Path, name: &str, wat: &str) -> Value {
-    let path = directory.join(format!("{name}.wasm"));
-    std::fs::write(&path, wat::parse_str(wat).expect("WebAssembly text")).expect("a file");
-    template_of(&path)
+    template_of(&write_wat(directory, name, wat))
 }
 
 /// Gzipped tar archive with one file.

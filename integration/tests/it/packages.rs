@@ -25,14 +25,11 @@ fn noop() -> Vec<u8> {
 /// Starts a web server with one file. All other paths have the status `otherwise`. Returns its
 /// address.
 async fn serve(path: &'static str, body: Vec<u8>, otherwise: u16) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = listener.local_addr().unwrap().to_string();
     let otherwise = StatusCode::from_u16(otherwise).unwrap();
     let router = Router::new()
         .route(path, get(async move || body))
         .fallback(async move || otherwise);
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    host
+    wasm_workflow_integration::serve(router).await
 }
 
 #[tokio::test]

@@ -94,15 +94,18 @@ async fn socks_target(client: &mut TcpStream) -> std::io::Result<String> {
     Ok(format!("{}:{port}", String::from_utf8_lossy(&name)))
 }
 
-/// Runs the program in another thread: the proxy and the API server are tasks of this one.
+/// Runs the program with an empty cache, in another thread: the proxy and the API server are tasks of
+/// this thread. Several runs at the same time do not disturb each other.
 async fn run(cli: &Cli, arguments: &[&str], variables: &[(&str, &str)]) -> std::process::Output {
     let mut command = cli.command(arguments);
     for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
         command.env_remove(name).env_remove(name.to_lowercase());
     }
     command.envs(variables.iter().copied());
-    // The module of an earlier run would need no request.
-    let _ = std::fs::remove_dir_all(cli.at("cache"));
+    let home = tempfile::tempdir().unwrap();
+    command
+        .env("WASM_WORKFLOW_CACHE_DIR", home.path().join("cache"))
+        .env("WASM_WORKFLOW_SCRATCH_DIR", home.path().join("scratch"));
     tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap()
@@ -215,11 +218,11 @@ async fn the_kubernetes_api_is_reached_through_the_proxy_of_the_environment_or_t
     }
 }
 
-/// Modules and artifacts: both clients use the same proxy, and name the proxy in errors.
+/// Modules and artifacts: both clients use the same proxy, and name the proxy in errors. The program
+/// retries each request, so all runs are at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_client_uses_the_proxy_and_names_it_in_errors() {
     let cli = Cli::new();
-    let proxy = Proxy::start().await;
     let module = guest("noop-command");
     let key = json!({"name": "k", "key": "a"});
     let repository = json!({"s3": {"endpoint": "s3.example", "bucket": "b", "insecure": false,
@@ -228,16 +231,11 @@ async fn every_client_uses_the_proxy_and_names_it_in_errors() {
     let kubernetes = Kubernetes::start().await;
     kubernetes.put("secrets/k", json!({"data": {"a": "YQ=="}}));
     let kubeconfig = kubernetes.kubeconfig(&cli.at(""));
-    for (name, artifact) in [
-        (
-            "http",
-            json!({"name": "a", "path": "/in/a", "http": {"url": "https://files.example/a"}}),
-        ),
-        (
-            "s3",
-            json!({"name": "a", "path": "/in/a", "s3": {"key": "k"}}),
-        ),
+    for (name, location) in [
+        ("http", json!({"url": "https://files.example/a"})),
+        ("s3", json!({"key": "k"})),
     ] {
+        let artifact = json!({"name": "a", "path": "/in/a", name: location});
         let template = json!({"name": "t", "inputs": {"artifacts": [artifact]}, "plugin": {"wasm": {"module": "a/b:1"}}});
         let workflow = json!({"metadata": {"name": "w", "namespace": "argo"}, "spec": {"templates": [template]}});
         std::fs::write(cli.at(&format!("{name}.yaml")), workflow.to_string()).unwrap();
@@ -255,49 +253,53 @@ async fn every_client_uses_the_proxy_and_names_it_in_errors() {
     let in_bucket = [
         artifact("s3.yaml"),
         vec!["--artifact-repository", "repository.yaml"],
-    ];
-    let shown_proxy = format!("`http://{}`", proxy.address);
-    for (arguments, target) in [
-        (
-            vec!["run", "oci://registry.example/m:1"],
-            "registry.example:443",
-        ),
-        (
-            vec!["run", "https://files.example/m.wasm"],
-            "files.example:443",
-        ),
-        (artifact("http.yaml"), "files.example:443"),
-        (in_bucket.concat(), "s3.example:443"),
-    ] {
-        let refused = format!("http://user:hunter2@{}", proxy.address);
-        let output = run(&cli, &arguments, &[("HTTPS_PROXY", &refused)]).await;
-        let shown = stderr(&output);
-        let expected =
-            format!("the proxy {shown_proxy} demands a user and a password, or refuses them (407)");
-        assert!(shown.contains(&expected), "{target}: {shown}");
-        assert!(!shown.contains("hunter2"), "{shown}");
-        // The proxy accepts the request, and nothing listens on port 443 of this machine.
-        let accepted = format!("http://user:pass%20word@{}", proxy.address);
-        let output = run(&cli, &arguments, &[("ALL_PROXY", &accepted)]).await;
-        let shown = stderr(&output);
-        assert!(
-            proxy.has_seen(target),
-            "{target}: {:?} {shown}",
-            proxy.targets
-        );
-        assert!(
-            shown.contains(&format!("through the proxy {shown_proxy}")),
-            "{target}: {shown}"
-        );
-        let output = run(
+    ]
+    .concat();
+    let with_url = artifact("http.yaml");
+    let files = "files.example:443";
+    tokio::join!(
+        check_client(
             &cli,
-            &arguments,
-            &[("HTTPS_PROXY", &refused), ("NO_PROXY", ".example")],
-        )
-        .await;
-        let shown = stderr(&output);
-        assert!(!shown.contains("proxy"), "{target}: {shown}");
-    }
+            &["run", "oci://registry.example/m:1"],
+            "registry.example:443"
+        ),
+        check_client(&cli, &["run", "https://files.example/m.wasm"], files),
+        check_client(&cli, &with_url, files),
+        check_client(&cli, &in_bucket, "s3.example:443"),
+    );
+}
+
+/// Runs the program with a proxy that refuses the login, with a proxy that accepts the login, and
+/// without a proxy. Nothing listens on port 443 of this machine, so each run fails.
+async fn check_client(cli: &Cli, arguments: &[&str], target: &str) {
+    let proxy = Proxy::start().await;
+    let refused = format!("http://user:hunter2@{}", proxy.address);
+    let accepted = format!("http://user:pass%20word@{}", proxy.address);
+    let all = [("ALL_PROXY", accepted.as_str())];
+    let direct = [("HTTPS_PROXY", refused.as_str()), ("NO_PROXY", ".example")];
+    let (with_refused, with_accepted, without) = tokio::join!(
+        run(cli, arguments, &direct[..1]),
+        run(cli, arguments, &all),
+        run(cli, arguments, &direct),
+    );
+    let shown_proxy = format!("`http://{}`", proxy.address);
+    let shown = stderr(&with_refused);
+    let expected =
+        format!("the proxy {shown_proxy} demands a user and a password, or refuses them (407)");
+    assert!(shown.contains(&expected), "{target}: {shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let shown = stderr(&with_accepted);
+    assert!(
+        proxy.has_seen(target),
+        "{target}: {:?} {shown}",
+        proxy.targets
+    );
+    assert!(
+        shown.contains(&format!("through the proxy {shown_proxy}")),
+        "{target}: {shown}"
+    );
+    let shown = stderr(&without);
+    assert!(!shown.contains("proxy"), "{target}: {shown}");
 }
 
 /// The operator's proxy may be on this machine, under any name. A workflow may not name it.

@@ -9,7 +9,7 @@ use wasm_workflow_integration::guests::guest;
 use wasm_workflow_integration::registry::{Access, Registry};
 use wasm_workflow_integration::token_server::{PASSWORD, TokenServer, USER};
 
-use crate::cli::{Cli, stderr, stdout, text};
+use crate::cli::{Cli, assert_ended, stderr, stdout, text};
 
 /// Writes a Docker configuration, as `docker login` does.
 fn log_in(cli: &Cli, config: &Value) {
@@ -239,17 +239,7 @@ fn invalid_pushes_are_errors() {
         ("none.wasm", "oci://ghcr.io/a/b:1", 64, "`none.wasm`"),
     ] {
         let output = cli.run(&["push", file, reference]);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{reference}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(expected),
-            "{reference}: {}",
-            stderr(&output)
-        );
+        assert_ended(&output, code, expected, &reference);
     }
 }
 

@@ -95,15 +95,13 @@ fn call_in_background(executor: &Executor, template: &Value) -> tokio::task::Joi
 /// files are left.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_at_every_stage_requeues_and_leaves_no_files() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = listener.local_addr().unwrap().to_string();
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&requests);
     let silent = axum::Router::new().fallback(async move || {
         counted.fetch_add(1, Ordering::SeqCst);
         std::future::pending::<()>().await;
     });
-    tokio::spawn(async move { axum::serve(listener, silent).await });
+    let host = wasm_workflow_integration::serve(silent).await;
     let at = |path: &str| json!({"http": {"url": format!("http://{host}/{path}"), "digest": format!("sha256:{}", "0".repeat(64))}});
     let mut fetch = template("noop-command");
     fetch["plugin"]["wasm"]["module"] = at("module.wasm");
@@ -325,13 +323,8 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     let kubernetes = Kubernetes::start().await;
     let directory = tempfile::tempdir().unwrap();
     let config = json!({"sources": {"fileRoot": guests::directory()}, "agent": {"wait": "1s", "workflowPollInterval": "500ms"}});
-    let kubeconfig = kubernetes.kubeconfig(directory.path());
-    let flags = vec!["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
-    let executor = Executor::start_with(Options {
-        config: Some(config.to_string()),
-        flags,
-        ..Options::default()
-    });
+    let start = || Executor::with_config(&config, kubernetes.flags(directory.path()));
+    let executor = start();
     let request = |name: &str| {
         let mut template = template("spin");
         template["name"] = json!(name);
@@ -369,12 +362,7 @@ async fn steps_of_stopped_workflows_are_cancelled_except_exit_handlers() {
     );
     // A new executor with the permission.
     kubernetes.allow("workflows/wf");
-    let flags = vec!["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
-    let executor = Executor::start_with(Options {
-        config: Some(config.to_string()),
-        flags,
-        ..Options::default()
-    });
+    let executor = start();
     for name in ["main", "cleanup"] {
         executor.post(request(name), &executor.token).await;
     }

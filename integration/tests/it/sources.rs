@@ -207,8 +207,6 @@ struct WebServer {
 
 /// Starts a web server that answers every request alike.
 async fn web_server(status: u16, headers: HeaderMap, body: Vec<u8>) -> WebServer {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = listener.local_addr().unwrap().to_string();
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&requests);
     let handler = async move || {
@@ -219,10 +217,11 @@ async fn web_server(status: u16, headers: HeaderMap, body: Vec<u8>) -> WebServer
             body.clone(),
         )
     };
-    tokio::spawn(async move {
-        axum::serve(listener, Router::new().route("/{*path}", get(handler))).await
-    });
-    WebServer { host, requests }
+    let router = Router::new().route("/{*path}", get(handler));
+    WebServer {
+        host: wasm_workflow_integration::serve(router).await,
+        requests,
+    }
 }
 
 #[tokio::test]

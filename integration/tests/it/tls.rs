@@ -8,6 +8,7 @@ use std::process::Command;
 
 use wasm_workflow_integration::executor::program;
 use wasm_workflow_integration::guests::{guest, repository};
+use wasm_workflow_integration::other_programs::{openssl, write_certificates};
 
 /// Starts the registry and the proxy, and runs the program with them. At its end, the script stops
 /// both.
@@ -32,39 +33,10 @@ export HTTPS_PROXY=http://127.0.0.1:3128
 run through-proxy "$PROGRAM" run oci://10.1.2.3:5000/m:1 -p name=Ada --config ca.yaml --cache-dir four
 "#;
 
-/// Runs openssl with these arguments, which are separated by single spaces.
-fn openssl(directory: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
 #[test]
 fn registries_over_tls_use_the_configured_ca_and_proxy() {
     let directory = tempfile::tempdir().unwrap();
-    let openssl = |arguments: &str| openssl(directory.path(), arguments);
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!(
-        "req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"
-    ));
-    openssl(&format!(
-        "req {key} -subj /CN=registry -keyout key.pem -out request.pem"
-    ));
-    std::fs::write(
-        directory.path().join("names"),
-        "subjectAltName=IP:10.1.2.3\n",
-    )
-    .unwrap();
-    openssl(
-        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem",
-    );
+    write_certificates(directory.path(), "IP:10.1.2.3");
     push_and_run(directory.path());
 }
 

@@ -67,6 +67,11 @@ pub fn decoded<E: From<Error> + Send + 'static>(
     })
 }
 
+/// Whether the headers name a content coding that [`decoded`] undoes or refuses.
+pub fn is_coded(headers: &HeaderMap) -> bool {
+    !codings(headers).is_empty()
+}
+
 /// The codings in the order in which the server applied them.
 fn codings(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(CONTENT_ENCODING).iter();

@@ -85,7 +85,7 @@ pub use body::Body;
 pub use caching::Caching;
 pub use challenge::Challenge;
 pub use client::Http;
-pub use coding::decoded;
+pub use coding::{decoded, is_coded};
 pub use error::{Error, ErrorKind};
 pub use guarded::Guarded;
 pub use hosts::Hosts;

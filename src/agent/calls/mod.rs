@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::adoption::{self, CallResult, Completed, Execution, Held, Table};
+use super::adoption::{self, CallResult, Completed, Execution, Held, RunningReport, Table};
 use super::call_key::CallKey;
 use super::delivery::Delivery;
 use crate::config::AgentSettings;
@@ -80,13 +80,14 @@ pub enum CallReply {
     Abandoned,
 }
 
-/// A reply, and whether the call started the execution.
+/// A reply, and whether the agent must be told that the execution runs.
 #[derive(Debug)]
 pub struct Answer {
     /// The reply.
     pub reply: CallReply,
-    /// Whether the call started the execution. Later calls for the execution adopt it.
-    pub is_first: bool,
+    /// The report that the execution runs. `None` if no execution was started, or if an earlier
+    /// reply with this report was handed to the connection.
+    pub running: Option<RunningReport>,
 }
 
 /// Executions of the agent's calls. Cheap to clone.
@@ -156,7 +157,7 @@ impl Calls {
             };
             return Answer {
                 reply: CallReply::Requeue(delay),
-                is_first: false,
+                running: None,
             };
         };
         // From here on, dropping this future releases the execution for the next call.
@@ -165,9 +166,10 @@ impl Calls {
         if adopted.is_new {
             self.wait(held.execution(), call.answered_soon).await;
         }
+        let running = held.execution().running.clone();
         Answer {
+            running: (!running.is_delivered()).then_some(running),
             reply: self.reply(held),
-            is_first: adopted.is_new,
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use bytes::Bytes;
+
 use super::*;
+use crate::agent::delivery::DeliveryBody;
 use crate::executions::Registry;
 use crate::text::units::Time;
 
@@ -34,6 +37,10 @@ impl Fixture {
     }
 
     async fn call(&self, exclusive: bool) -> CallReply {
+        self.answer(exclusive).await.reply
+    }
+
+    async fn answer(&self, exclusive: bool) -> Answer {
         let call = CallInfo {
             key: CallKey::of(b"bytes"),
             exclusive,
@@ -56,7 +63,7 @@ impl Fixture {
                 timed_out,
             }
         };
-        self.calls.call(call, start).await.reply
+        self.calls.call(call, start).await
     }
 
     fn started(&self) -> usize {
@@ -77,12 +84,16 @@ fn deliver(reply: CallReply) -> Option<usize> {
         CallReply::Requeue(_) | CallReply::Abandoned => None,
         CallReply::Done(delivery) => {
             let number = std::str::from_utf8(delivery.reply()).unwrap().parse();
-            let mut body = delivery.into_body();
-            let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
-            let _ = http_body::Body::poll_frame(std::pin::Pin::new(&mut body), context);
+            take(delivery.into_body());
             Some(number.unwrap())
         }
     }
+}
+
+/// Takes the frame of a body, as a connection does.
+fn take(mut body: DeliveryBody) {
+    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    let _ = http_body::Body::poll_frame(std::pin::Pin::new(&mut body), context);
 }
 
 #[tokio::test]
@@ -189,6 +200,23 @@ async fn an_execution_outlives_a_caller_that_disconnects() {
     assert!(disconnected.is_err());
     f.open().await;
     assert_eq!((deliver(f.call(false).await), f.started()), (Some(0), 1));
+}
+
+/// The phase `Running` is due until a connection has taken a reply with this phase.
+#[tokio::test]
+async fn running_is_reported_until_the_report_is_delivered() {
+    for exclusive in [false, true] {
+        let f = Fixture::new(LONG);
+        let disconnected = tokio::time::timeout(Duration::from_millis(10), f.call(exclusive)).await;
+        assert!(disconnected.is_err());
+        let body = |report| DeliveryBody::of_running(Bytes::new(), report);
+        drop(body(f.answer(exclusive).await.running.unwrap()));
+        tokio::time::sleep(MIN_REQUEUE).await;
+        take(body(f.answer(exclusive).await.running.unwrap()));
+        tokio::time::sleep(MIN_REQUEUE).await;
+        assert!(f.answer(exclusive).await.running.is_none());
+        assert_eq!(f.started(), 1);
+    }
 }
 
 #[tokio::test]

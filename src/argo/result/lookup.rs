@@ -54,9 +54,6 @@ impl ResultUses {
 
     /// The use of the result of one step: from the Workflow, or else from the template's `id`.
     pub async fn of(&self, request: &ResultRequest) -> ResultUse {
-        if !request.needs_use() {
-            return ResultUse::Unknown;
-        }
         if let Some(found) = self.in_workflow(request).await {
             return found;
         }

@@ -10,7 +10,7 @@
 //! 1. in the Workflow, if the executor may read it
 //! 2. otherwise in the template's `id`, if it begins with the node's name
 //!
-//! [`ResultRequest::apply`] then decides in which form the result is sent.
+//! [`ResultFormat::apply`] then decides in which form the result is sent.
 
 mod lookup;
 mod node_name;
@@ -22,14 +22,14 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 
 use super::plugin::ResultFormat;
-use super::request::Call;
+use super::template::Template;
 use crate::step::{Outcome, Phase, Workflow};
 
 pub use lookup::ResultUses;
 
-/// Note in the message of a step whose result is not sent.
-const NO_RESULT: &str = "no `outputs.result`: it is not JSON, and the step may be in a loop; \
-                         set `plugin.wasm.result`";
+/// Note in the message of a step. The executor does not send the result of this step.
+const NO_RESULT: &str = "the step has no `outputs.result`: its output is not JSON, and the step \
+                         may be in a loop; set `plugin.wasm.result`";
 
 /// How a workflow uses the result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,9 @@ pub enum ResultUse {
     Unknown,
 }
 
-/// The parts of a call that decide about the step's result.
+/// The parts of a call that tell how the workflow uses the step's result.
 #[derive(Clone, Debug, Default)]
 pub struct ResultRequest {
-    format: ResultFormat,
     workflow: Workflow,
     template: String,
     /// The template's `id`; empty if it has none.
@@ -56,46 +55,45 @@ pub struct ResultRequest {
     parameters: BTreeMap<String, String>,
 }
 
-impl Call {
-    /// The parts of the call that decide about the step's result.
-    pub fn result_request(&self) -> ResultRequest {
-        let parameters = self.template.inputs.parameters.iter().map(|parameter| {
+impl ResultRequest {
+    /// The request for a step with this template. `id` is the template's `id`.
+    pub fn new(workflow: Workflow, template: &Template, id: Option<String>) -> Self {
+        let parameters = template.inputs.parameters.iter().map(|parameter| {
             let value = parameter.value.clone().or(parameter.default.clone());
             (parameter.name.clone(), value.unwrap_or_default())
         });
-        ResultRequest {
-            format: self.wasm.result,
-            workflow: self.workflow.clone(),
-            template: self.template.name.clone(),
-            id: self.wasm.id.clone().unwrap_or_default(),
+        Self {
+            workflow,
+            template: template.name.clone(),
+            id: id.unwrap_or_default(),
             parameters: parameters.collect(),
         }
     }
 }
 
-impl ResultRequest {
-    /// Whether the use of the result matters.
-    fn needs_use(&self) -> bool {
-        self.format == ResultFormat::Auto
+impl ResultFormat {
+    /// Whether the form of the result depends on its use.
+    pub fn depends_on_use(self) -> bool {
+        self == Self::Auto
     }
 
     /// Gives the result of an outcome the form that the template or the workflow needs, or removes
     /// the result.
-    pub fn apply(&self, used: ResultUse, outcome: &mut Outcome) {
+    pub fn apply(self, used: ResultUse, outcome: &mut Outcome) {
         let Some(text) = outcome.result.take() else {
             return;
         };
-        outcome.result = match (self.format, used) {
-            (ResultFormat::None, _) | (ResultFormat::Auto, ResultUse::Unused) => None,
-            (ResultFormat::Text, _) | (ResultFormat::Auto, ResultUse::Single) => Some(text),
-            (ResultFormat::Json, _) | (ResultFormat::Auto, ResultUse::Loop) => Some(to_json(text)),
+        outcome.result = match (self, used) {
+            (Self::None, _) | (Self::Auto, ResultUse::Unused) => None,
+            (Self::Text, _) | (Self::Auto, ResultUse::Single) => Some(text),
+            (Self::Json, _) | (Self::Auto, ResultUse::Loop) => Some(to_json(text)),
             // Argo reads only the results of iterations that succeeded.
-            (ResultFormat::Auto, ResultUse::Unknown)
+            (Self::Auto, ResultUse::Unknown)
                 if is_json(&text) || outcome.phase != Phase::Succeeded =>
             {
                 Some(text)
             }
-            (ResultFormat::Auto, ResultUse::Unknown) => {
+            (Self::Auto, ResultUse::Unknown) => {
                 if !text.is_empty() {
                     outcome.add_note(NO_RESULT);
                 }
@@ -124,10 +122,6 @@ mod tests {
     use super::*;
 
     fn sent(format: ResultFormat, used: ResultUse, phase: Phase, text: &str) -> Outcome {
-        let request = ResultRequest {
-            format,
-            ..ResultRequest::default()
-        };
         let mut outcome = Outcome {
             phase,
             message: "module sha256:1".to_owned(),
@@ -136,7 +130,7 @@ mod tests {
             parameters: Vec::new(),
             artifacts: Vec::new(),
         };
-        request.apply(used, &mut outcome);
+        format.apply(used, &mut outcome);
         outcome
     }
 

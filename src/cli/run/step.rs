@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::artifact_flags;
 use super::flags::RunStep;
 use super::template_edits::{self, Side};
+use crate::argo::plugin::ResultFormat;
 use crate::argo::repository::DestinationLookup;
-use crate::argo::result::ResultRequest;
 use crate::argo::{self, ArtifactContext, Call, Conversion, Template};
 use crate::cli::Failure;
 use crate::cli::arguments::unique;
@@ -24,7 +24,7 @@ use crate::step::{ArtifactDestination, Step, Workflow};
 pub(super) struct PreparedStep {
     pub(super) step: Step,
     pub(super) template: Template,
-    pub(super) result: ResultRequest,
+    pub(super) result: ResultFormat,
     /// Names of the parameters of the command line that nothing in the template refers to.
     pub(super) unread: Vec<String>,
 }
@@ -173,7 +173,7 @@ fn convert(
         limits: config.step_limits(),
         artifacts,
     };
-    let result = call.result_request();
+    let result = call.wasm.result;
     let (mut step, template) = call.into_step(&conversion)?;
     if refuse_undeclared {
         step.undeclared_artifacts = None;

@@ -1,6 +1,6 @@
 //! The command `config check`.
 
-use super::{Cli, stderr, stdout};
+use super::{Cli, assert_ended, stderr, stdout};
 
 #[test]
 fn config_check_prints_the_effective_configuration() {
@@ -123,17 +123,7 @@ fn config_check_reports_everything_that_prevents_a_start() {
     ] {
         std::fs::write(cli.at("c.yaml"), document).unwrap();
         let output = cli.run(&["config", "check", "--config", "c.yaml"]);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{document}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(expected),
-            "{document}: {}",
-            stderr(&output)
-        );
+        assert_ended(&output, code, expected, &document);
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 
 use wasm_workflow_integration::guests::guest;
 
-use super::{Cli, stderr, stdout, text};
+use super::{Cli, assert_ended, stderr, stdout, text};
 
 /// The configuration and the log: all commands that read the configuration.
 const BASE: &str = "--config --log-level --log-format";
@@ -142,17 +142,7 @@ fn values_that_cannot_be_meant_are_refused() {
         ),
     ] {
         let output = cli.run(&arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(64),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(expected),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
+        assert_ended(&output, 64, expected, &arguments);
     }
     assert_eq!(
         fs::read_dir(cli.at("dir")).unwrap().count(),

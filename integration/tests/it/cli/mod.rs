@@ -9,6 +9,7 @@ mod run;
 mod usage;
 mod wit;
 
+use std::fmt::Debug;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -56,6 +57,14 @@ impl Cli {
         command.env("WASM_WORKFLOW_SCRATCH_DIR", self.at("scratch"));
         command
     }
+}
+
+/// Asserts the exit code, and that standard error contains a text. `case` names the case.
+#[track_caller]
+pub(crate) fn assert_ended(output: &Output, code: i32, contains: &str, case: &dyn Debug) {
+    let shown = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{case:?}: {shown}");
+    assert!(shown.contains(contains), "{case:?}: {shown}");
 }
 
 pub(crate) fn stdout(output: &Output) -> &str {

@@ -5,7 +5,7 @@ use wasm_workflow_integration::executor::{Executor, template};
 use wasm_workflow_integration::guests::guest;
 use wasm_workflow_integration::registry::Registry;
 
-use super::{Cli, stderr, stdout, text};
+use super::{Cli, assert_ended, stderr, stdout, text};
 
 /// A module from a file, a module from a registry and a call of the agent have the same output.
 #[tokio::test]
@@ -180,17 +180,7 @@ fn run_validates_templates_like_serve() {
         );
         std::fs::write(cli.at("t.yaml"), template).unwrap();
         let output = cli.run(&["run", "--template", "t.yaml", text(&module)]);
-        assert_eq!(
-            output.status.code(),
-            Some(64),
-            "{outputs}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(expected),
-            "{outputs}: {}",
-            stderr(&output)
-        );
+        assert_ended(&output, 64, expected, &outputs);
     }
     let template = "name: t\nplugin: {other: 1, wasm: {module: 'a/b:1'}}\n";
     std::fs::write(cli.at("t.yaml"), template).unwrap();
@@ -216,16 +206,6 @@ fn run_validates_templates_like_serve() {
         )
         .unwrap();
         let output = cli.run(&["run", "--template", "t.yaml", text(&module)]);
-        assert_eq!(
-            output.status.code(),
-            Some(64),
-            "{wasm}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(expected),
-            "{wasm}: {}",
-            stderr(&output)
-        );
+        assert_ended(&output, 64, expected, &wasm);
     }
 }

@@ -2,7 +2,7 @@
 
 use wasm_workflow_integration::guests::guest;
 
-use super::{Cli, stderr, stdout, text};
+use super::{Cli, assert_ended, stderr, stdout, text};
 
 #[test]
 fn exit_codes_distinguish_failed_error_and_usage() {
@@ -159,17 +159,7 @@ fn exit_codes_distinguish_failed_error_and_usage() {
     ];
     for (arguments, code, expected) in cases {
         let output = cli.run(arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(expected),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
+        assert_ended(&output, code, expected, &arguments);
         assert_eq!(stdout(&output), "", "{arguments:?}");
     }
     assert_eq!(cli.run(&["--help"]).status.code(), Some(0));

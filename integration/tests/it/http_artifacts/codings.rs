@@ -1,11 +1,12 @@
 //! Content codings of HTTP artifacts.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::template;
@@ -31,6 +32,28 @@ fn raw_deflate(content: &[u8]) -> Vec<u8> {
     deflate.finish().unwrap()
 }
 
+/// A frame with one block that is not compressed (RFC 8878, 3.1.1).
+fn zstd(content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap();
+    let last_raw_block = length << 3 | 1;
+    [
+        b"\x28\xb5\x2f\xfd\xa0",
+        &length.to_le_bytes()[..],
+        &last_raw_block.to_le_bytes()[..3],
+        content,
+    ]
+    .concat()
+}
+
+/// A tar archive without compression.
+fn tar(content: &[u8]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    let packed = packed("text", content);
+    let mut gzip = GzDecoder::new(&packed[..]);
+    gzip.read_to_end(&mut tar).unwrap();
+    tar
+}
+
 fn coded(codings: &[&str], body: Vec<u8>) -> Response {
     let mut response = Response::builder();
     for coding in codings {
@@ -53,11 +76,15 @@ fn answer(request: &RecordedRequest) -> Response {
         "/empty" => coded(&["gzip"], Vec::new()),
         // An archive, and its name as a coding, as Apache sends it.
         "/tgz" => coded(&["gzip"], gzip(&packed("text", text))),
-        // A frame with one block that is not compressed.
-        "/zstd" => coded(
-            &["zstd"],
-            b"\x28\xb5\x2f\xfd\x20\x0d\x69\0\0one two three".to_vec(),
-        ),
+        // The gzip of the archive is the coding, as nginx and Apache can send a `.tgz` file.
+        "/tar/gzip" => coded(&["gzip"], packed("text", text)),
+        "/tar/x-gzip" => coded(&["x-gzip"], packed("text", text)),
+        "/tar/zlib" => coded(&["deflate"], zlib(&tar(text))),
+        "/tar/raw" => coded(&["deflate"], raw_deflate(&tar(text))),
+        "/tar/zstd" => coded(&["zstd"], zstd(&tar(text))),
+        "/tar/identity" => coded(&["identity"], tar(text)),
+        "/tar/plain" => coded(&[], tar(text)),
+        "/zstd" => coded(&["zstd"], zstd(text)),
         "/br" => coded(&["br"], text.to_vec()),
         "/mixed" => coded(&["gzip, br"], text.to_vec()),
         "/damaged" => coded(&["gzip"], b"this is not gzip".to_vec()),
@@ -105,6 +132,52 @@ async fn content_codings_of_artifacts_are_undone() {
     }
     for request in web.take_requests() {
         assert_eq!(request.header("accept-encoding"), "identity");
+    }
+}
+
+/// A coding can be the compression of the archive. Argo unpacks no archive without compression.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tar_archive_whose_coding_was_undone_is_unpacked() {
+    let text = b"one two three";
+    let web = ScriptedServer::start(answer).await;
+    let executor = executor(&[&web.host]);
+    let left_out = json!(null);
+    let tar_is_named = json!({"tar": {}});
+    let none = json!({"none": {}});
+    for (path, archive, headers, expected) in [
+        ("gzip", &left_out, json!([]), text.to_vec()),
+        ("x-gzip", &left_out, json!([]), text.to_vec()),
+        ("zlib", &left_out, json!([]), text.to_vec()),
+        ("raw", &left_out, json!([]), text.to_vec()),
+        ("zstd", &left_out, json!([]), text.to_vec()),
+        ("identity", &left_out, json!([]), tar(text)),
+        ("plain", &left_out, json!([]), tar(text)),
+        ("gzip", &tar_is_named, json!([]), text.to_vec()),
+        ("zstd", &tar_is_named, json!([]), text.to_vec()),
+        ("plain", &tar_is_named, json!([]), text.to_vec()),
+        ("gzip", &none, json!([]), tar(text)),
+        // The coding is not undone.
+        (
+            "gzip",
+            &left_out,
+            json!([{"name": "Accept-Encoding", "value": "gzip"}]),
+            text.to_vec(),
+        ),
+    ] {
+        let url = web.url(&format!("tar/{path}"));
+        let mut step = count(json!({"url": url, "headers": headers}));
+        step["inputs"]["artifacts"][0]["archive"] = archive.clone();
+        step["outputs"] = json!({"artifacts": [{
+            "name": "copy", "path": "/tmp/copy", "archive": {"none": {}}, "http": {"url": web.url("copy")},
+        }]});
+        let node = executor.node(&step).await;
+        assert_eq!(node["phase"], "Succeeded", "{path}, {archive}: {node}");
+        let put = web.take_requests().remove(1);
+        assert!(
+            put.body == expected,
+            "{path}, {archive}: {} bytes",
+            put.body.len()
+        );
     }
 }
 

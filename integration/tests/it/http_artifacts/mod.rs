@@ -8,31 +8,17 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options, template};
+use wasm_workflow_integration::executor::{Executor, template};
 use wasm_workflow_integration::kubernetes::Kubernetes;
 
 use crate::{message, packed};
 
-/// A web server that records its requests. It ends with the runtime of the test.
-struct WebServer {
-    /// Address of the server: `127.0.0.1:PORT`.
-    host: String,
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    requests: Mutex<Vec<RecordedRequest>>,
-    /// Location to which the path `/elsewhere` redirects.
-    redirect: Mutex<String>,
-}
-
+/// A request to a [`ScriptedServer`].
 struct RecordedRequest {
     method: Method,
     path: String,
@@ -77,12 +63,10 @@ impl ScriptedServer {
             recorded.lock().unwrap().push(request);
             async move { response }
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
         let router = Router::new()
             .fallback(handler)
             .layer(axum::extract::DefaultBodyLimit::disable());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let host = wasm_workflow_integration::serve(router).await;
         Self { host, requests }
     }
 
@@ -100,61 +84,28 @@ impl ScriptedServer {
 fn executor(hosts: &[&str]) -> Executor {
     let guests = wasm_workflow_integration::guests::directory();
     let config = json!({"sources": {"fileRoot": guests, "insecure": hosts}});
-    Executor::start_with(Options {
-        config: Some(config.to_string()),
-        ..Options::default()
-    })
+    Executor::with_config(&config, Vec::new())
 }
 
-impl WebServer {
-    async fn start() -> Self {
-        let shared: Arc<Shared> = Arc::default();
-        let router = Router::new()
-            .fallback(answer)
-            .with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { host, shared }
-    }
-
-    /// Value of a header in the last request for a path; empty if the request has no such header.
-    fn header(&self, path: &str, name: &str) -> String {
-        let requests = self.shared.requests.lock().unwrap();
-        let request = requests.iter().rev().find(|request| request.path == path);
-        request
-            .unwrap()
-            .headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
-            .to_owned()
-    }
-}
-
-async fn answer(
-    State(shared): State<Arc<Shared>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    shared.requests.lock().unwrap().push(RecordedRequest {
-        method: method.clone(),
-        path: uri.path().to_owned(),
-        headers,
-        body,
-    });
-    match (method.as_str(), uri.path()) {
+/// The answer to a request. `/elsewhere` redirects to `redirect`.
+fn answer(request: &RecordedRequest, redirect: &str) -> Response {
+    match (request.method.as_str(), request.path.as_str()) {
         ("PUT", _) => StatusCode::CREATED.into_response(),
         ("POST", "/token") => json!({"access_token": "t0ken", "token_type": "bearer"})
             .to_string()
             .into_response(),
         (_, "/text" | "/private") => "one two".into_response(),
         (_, "/tgz") => packed("text", b"one two three").into_response(),
-        (_, "/elsewhere") => Redirect::temporary(&shared.redirect.lock().unwrap()).into_response(),
+        (_, "/elsewhere") => Redirect::temporary(redirect).into_response(),
         (_, "/broken") => StatusCode::BAD_GATEWAY.into_response(),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// The last request for a path.
+fn last<'a>(requests: &'a [RecordedRequest], path: &str) -> &'a RecordedRequest {
+    let mut requests = requests.iter();
+    requests.rfind(|request| request.path == path).unwrap()
 }
 
 /// Template of `word-count` with an input at a URL and one output.
@@ -168,35 +119,25 @@ fn step(input: Value, output: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_artifacts_use_credentials_from_secrets() {
-    let web = WebServer::start().await;
-    let other = WebServer::start().await;
-    let host = web.host.clone();
+    let other = ScriptedServer::start(|request| answer(request, "")).await;
+    let elsewhere = other.url("text");
+    let web = ScriptedServer::start(move |request| answer(request, &elsewhere)).await;
+    let host = &web.host;
     let kubernetes = Kubernetes::start().await;
     let home = tempfile::tempdir().unwrap();
-    *web.shared.redirect.lock().unwrap() = format!("http://{}/text", other.host);
     let encode = |text: &str| STANDARD.encode(text);
-    let token_url = format!("http://{host}/token");
     kubernetes.put(
         "secrets/web",
-        json!({"data": {"user": encode("ada"), "password": encode("secret"), "url": encode(&token_url)}}),
+        json!({"data": {"user": encode("ada"), "password": encode("secret"), "url": encode(&web.url("token"))}}),
     );
     let guests = wasm_workflow_integration::guests::directory();
-    let config =
-        json!({"sources": {"fileRoot": guests, "insecure": [host, other.host]}}).to_string();
-    let flags = vec![
-        "--kubeconfig".to_owned(),
-        kubernetes.kubeconfig(home.path()).display().to_string(),
-    ];
-    let executor = Executor::start_with(Options {
-        config: Some(config),
-        flags,
-        ..Options::default()
-    });
+    let config = json!({"sources": {"fileRoot": guests, "insecure": [host, other.host]}});
+    let executor = Executor::with_config(&config, kubernetes.flags(home.path()));
     let select = |key: &str| json!({"name": "web", "key": key});
     let basic = json!({"basicAuth": {"usernameSecret": select("user"), "passwordSecret": select("password")}});
     let oauth = json!({"oauth2": {"clientIDSecret": select("user"), "clientSecretSecret": select("password"), "tokenURLSecret": select("url"), "scopes": ["read"]}});
-    let at = |path: &str| json!({"url": format!("http://{host}/{path}")});
-    let with = |path: &str, auth: &Value| json!({"url": format!("http://{host}/{path}"), "auth": auth, "headers": [{"name": "X-Own", "value": "mine"}]});
+    let at = |path: &str| json!({"url": web.url(path)});
+    let with = |path: &str, auth: &Value| json!({"url": web.url(path), "auth": auth, "headers": [{"name": "X-Own", "value": "mine"}]});
     let out = json!({"name": "copy", "path": "/out/copy", "archive": {"none": {}}, "http": with("result", &basic)});
     for (input, words) in [
         (at("text"), "2"),
@@ -212,39 +153,22 @@ async fn http_artifacts_use_credentials_from_secrets() {
             "{node}"
         );
     }
-    {
-        let requests = web.shared.requests.lock().unwrap();
-        let put = requests
-            .iter()
-            .rev()
-            .find(|request| request.method == Method::PUT)
-            .unwrap();
-        assert_eq!(
-            (put.path.as_str(), &put.body),
-            ("/result", &Bytes::from("one two"))
-        );
-    }
+    let requests = web.take_requests();
+    let put = last(&requests, "/result");
+    assert_eq!((put.method.as_str(), put.body()), ("PUT", "one two"));
+    let basic = format!("Basic {}", encode("ada:secret"));
+    assert_eq!(put.header("authorization"), basic);
+    assert_eq!(last(&requests, "/token").header("authorization"), basic);
+    let private = last(&requests, "/private");
     assert_eq!(
-        web.header("/result", "authorization"),
-        format!("Basic {}", encode("ada:secret"))
+        [private.header("authorization"), private.header("x-own")],
+        ["Bearer t0ken", "mine"]
     );
+    let requests = other.take_requests();
+    let elsewhere = last(&requests, "/text");
     assert_eq!(
-        (
-            web.header("/private", "authorization"),
-            web.header("/private", "x-own")
-        ),
-        ("Bearer t0ken".to_owned(), "mine".to_owned())
-    );
-    assert_eq!(
-        web.header("/token", "authorization"),
-        format!("Basic {}", encode("ada:secret"))
-    );
-    assert_eq!(
-        (
-            other.header("/text", "authorization"),
-            other.header("/text", "x-own")
-        ),
-        Default::default(),
+        [elsewhere.header("authorization"), elsewhere.header("x-own")],
+        ["", ""],
         "neither credentials nor headers are sent to another host"
     );
     for (path, expected) in [

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use url::form_urlencoded::parse;
-use wasm_workflow_integration::executor::{Executor, Options, template};
+use wasm_workflow_integration::executor::{Executor, template};
 use wasm_workflow_integration::kubernetes::Kubernetes;
 
 use super::{RecordedRequest, ScriptedServer};
@@ -143,12 +143,7 @@ impl Lab {
         kubernetes.put("secrets/client", json!({"data": data}));
         let guests = wasm_workflow_integration::guests::directory();
         let config = json!({"sources": {"fileRoot": guests, "insecure": [web.host]}});
-        let kubeconfig = kubernetes.kubeconfig(home.path()).display().to_string();
-        let executor = Executor::start_with(Options {
-            config: Some(config.to_string()),
-            flags: vec!["--kubeconfig".to_owned(), kubeconfig],
-            ..Options::default()
-        });
+        let executor = Executor::with_config(&config, kubernetes.flags(home.path()));
         Self {
             web,
             executor,

@@ -79,8 +79,6 @@ async fn answers_that_are_not_modules_are_errors() {
 /// `pull` shows the progress of a download on a terminal. The program `script` provides a terminal.
 #[tokio::test(flavor = "multi_thread")]
 async fn pull_shows_progress_on_a_terminal() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = listener.local_addr().unwrap().to_string();
     let slow = async || {
         let module = padding(3 << 20, 7);
         let chunks: Vec<_> = module.chunks(512 << 10).map(<[u8]>::to_vec).collect();
@@ -93,13 +91,8 @@ async fn pull_shows_progress_on_a_terminal() {
             axum::body::Body::from_stream(chunks),
         )
     };
-    tokio::spawn(async move {
-        axum::serve(
-            listener,
-            Router::new().route("/m.wasm", axum::routing::get(slow)),
-        )
-        .await
-    });
+    let router = Router::new().route("/m.wasm", axum::routing::get(slow));
+    let host = wasm_workflow_integration::serve(router).await;
     let cli = Cli::new();
     let pull = format!(
         "{} pull http://{host}/m.wasm --insecure-registry {host}",

@@ -13,10 +13,7 @@ use crate::message;
 
 /// Starts an executor that reads Secrets from `kubernetes`, and uses plain HTTP for `hosts`.
 fn in_cluster(kubernetes: &Kubernetes, directory: &Path, hosts: &[&str]) -> Executor {
-    let mut flags = vec![
-        "--kubeconfig".to_owned(),
-        kubernetes.kubeconfig(directory).display().to_string(),
-    ];
+    let mut flags = kubernetes.flags(directory);
     for host in hosts {
         flags.extend(["--insecure-registry".to_owned(), (*host).to_owned()]);
     }

@@ -46,12 +46,10 @@ impl WebServer {
     async fn start() -> Self {
         let shared = Arc::new(Shared::default());
         *shared.module.lock().unwrap() = std::fs::read(guest("noop-command")).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
         let router = Router::new()
             .route("/{*path}", any(answer))
             .with_state(Arc::clone(&shared));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let host = wasm_workflow_integration::serve(router).await;
         Self { host, shared }
     }
 

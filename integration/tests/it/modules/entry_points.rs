@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 use wasm_workflow_integration::guests::program;
 
-use super::{assert_node, core_module, write};
-use crate::{start_in, template_of};
+use super::{assert_node, core_module};
+use crate::{start_in, template_of, template_of_wat, write_wat};
 
 /// Exit code and standard output of `wasmtime run`.
 fn wasmtime_run(module: &Path) -> (Option<i32>, String) {
@@ -88,8 +88,7 @@ async fn entry_points_are_those_of_wasmtime_run() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start_in(directory.path());
     for (name, fields, printed) in PROGRAMS {
-        write(directory.path(), name, &core_module(fields));
-        let module = directory.path().join(format!("{name}.wasm"));
+        let module = write_wat(directory.path(), name, &core_module(fields));
         let reference = wasmtime_run(&module);
         assert_eq!(reference, (Some(0), (*printed).to_owned()), "{name}");
         let node = executor.node(&template_of(&module)).await;
@@ -130,8 +129,7 @@ async fn a_program_fails_where_it_fails_in_wasmtime_run() {
         ),
     ];
     for (name, fields, code) in cases {
-        write(directory.path(), name, &core_module(fields));
-        let module = directory.path().join(format!("{name}.wasm"));
+        let module = write_wat(directory.path(), name, &core_module(fields));
         let (reference, printed) = wasmtime_run(&module);
         assert_eq!(reference, Some(code.parse().unwrap()), "{name}");
         assert_eq!(printed, "", "{name}");
@@ -172,9 +170,8 @@ async fn a_function_that_cannot_be_called_without_arguments_is_no_entry_point() 
         ),
     ];
     for (name, fields, expected) in cases {
-        write(directory.path(), name, &core_module(fields));
-        let module = directory.path().join(format!("{name}.wasm"));
-        let node = executor.node(&template_of(&module)).await;
+        let template = template_of_wat(directory.path(), name, &core_module(fields));
+        let node = executor.node(&template).await;
         assert_node(
             &node,
             "Error",

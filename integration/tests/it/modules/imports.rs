@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{assert_node, command, core_module, write};
+use super::{assert_node, command, core_module};
 use crate::cli::{Cli, stdout};
-use crate::{start_in, template_of, template_of_wat};
+use crate::{start_in, template_of, template_of_wat, write_wat};
 
 /// Emscripten's notification, with a memory that grows, and that of TeaVM.
 #[tokio::test]
@@ -329,7 +329,7 @@ async fn inspect_lists_the_imports_that_trap() {
         r#"(import "env" "missing" (func)) (import "env" "emscripten_notify_memory_growth" (func (param i32)))
            (export "" (func $ran))"#,
     );
-    write(&directory, "core", &core);
+    write_wat(&directory, "core", &core);
     let (shown, text) = inspect("core");
     assert_eq!(shown["runs"], "command (WASI 0.1)", "{shown}");
     assert_eq!(shown["trapsWhenCalled"], json!(["env missing"]));
@@ -344,7 +344,7 @@ async fn inspect_lists_the_imports_that_trap() {
     ];
     for (name, trapping) in expected {
         let case = COMPONENTS.iter().find(|case| case.name == name).unwrap();
-        write(&directory, name, &command(case.imports, case.core_type, ""));
+        write_wat(&directory, name, &command(case.imports, case.core_type, ""));
         let (shown, text) = inspect(name);
         assert_eq!(shown["runs"], "command (WASI 0.2)", "{shown}");
         assert_eq!(shown["trapsWhenCalled"], json!([trapping]), "{shown}");

@@ -5,17 +5,9 @@ mod entry_points;
 mod imports;
 mod refused;
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::message;
-
-/// Writes a module in WebAssembly text to a file.
-fn write(directory: &Path, name: &str, wat: &str) {
-    let bytes = wat::parse_str(wat).unwrap_or_else(|error| panic!("{name}: {error}"));
-    std::fs::write(directory.join(format!("{name}.wasm")), bytes).unwrap();
-}
 
 /// A core module with the function `$say`, which prints `length` bytes from `pointer`. The memory
 /// has `initialize`, `default`, `start` and `it ran` at 16, 32, 48 and 64, each with a line break.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::assert_node;
 use crate::cli::{Cli, stdout};
-use crate::{start_in, template_of, template_of_wat};
+use crate::{start_in, template_of, template_of_wat, write_wat};
 
 struct Refused {
     name: &'static str,
@@ -175,7 +175,7 @@ async fn a_module_that_cannot_run_is_refused_with_its_kind_and_a_remedy() {
     let cli = Cli::new();
     let executor = start_in(&cli.at(""));
     for refused in REFUSED {
-        super::write(&cli.at(""), refused.name, refused.wat);
+        write_wat(&cli.at(""), refused.name, refused.wat);
         let file = format!("{}.wasm", refused.name);
         let node = executor.node(&template_of(&cli.at(&file))).await;
         assert_node(&node, "Error", refused.expected);

@@ -8,22 +8,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{program, request, template};
 use wasm_workflow_integration::guests::{guest, repository};
+use wasm_workflow_integration::other_programs::{stdout_of, succeed};
 
 use super::{documents, env};
 use crate::layouts::tool;
-
-/// Runs a command, and returns its standard output.
-fn stdout_of(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; integration/test installs it"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
 
 /// Shell script that starts a container without a container runtime. The image is the root
 /// directory, the script adds the mounts of the kubelet, and the user is the one of the manifest.
@@ -57,7 +45,8 @@ impl Drop for Container {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_runs_a_step_as_each_manifest_configures_it() {
     let home = tempfile::tempdir().unwrap();
-    let built = Command::new(repository().join("plugin/image/build"))
+    let mut build = Command::new(repository().join("plugin/image/build"));
+    build
         .args([
             "--program".as_ref(),
             program().as_os_str(),
@@ -68,14 +57,8 @@ async fn the_image_runs_a_step_as_each_manifest_configures_it() {
                 .get_envs()
                 .filter_map(|(name, value)| Some((name, value?))),
         )
-        .env("BUILDER", "buildah")
-        .output()
-        .unwrap();
-    assert!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
+        .env("BUILDER", "buildah");
+    succeed(&mut build);
     let container = stdout_of(tool(home.path(), "buildah").args([
         "from",
         "--pull-never",

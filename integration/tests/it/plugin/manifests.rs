@@ -110,57 +110,30 @@ fn readable_secrets(printed: &[Value]) -> &Value {
 /// Without `--config`, the number of steps and the memory of each step fit into the container.
 #[test]
 fn the_limits_of_the_container_decide_the_configuration() {
-    for (flags, cpu, memory, configuration) in [
-        (
-            vec![],
-            "2",
-            "2Gi",
-            "capacity: {steps: 16}\nlimits: {memory: 96Mi}",
-        ),
-        (
-            vec!["--cpu", "4", "--memory", "16Gi"],
-            "4",
-            "16Gi",
-            "capacity: {steps: 32}\nlimits: {memory: 384Mi}",
-        ),
-        (
-            vec!["--cpu", "500m"],
-            "500m",
-            "2Gi",
-            "capacity: {steps: 8}\nlimits: {memory: 192Mi}",
-        ),
-        (
-            vec!["--cpu", "2.5", "--memory", "512Mi"],
-            "2.5",
-            "512Mi",
-            "capacity: {steps: 16}\nlimits: {memory: 24Mi}",
-        ),
-        (
-            vec!["--cpu", "100"],
-            "100",
-            "2Gi",
-            "capacity: {steps: 64}\nlimits: {memory: 24Mi}",
-        ),
-        (
-            vec!["--read-only-root", "--memory", "4Gi"],
-            "2",
-            "4Gi",
-            "capacity: {steps: 16}\nlimits: {memory: 192Mi}",
-        ),
+    for (flags, cpu, memory, steps, step_memory) in [
+        ("", "2", "2Gi", 16, "96Mi"),
+        ("--cpu 4 --memory 16Gi", "4", "16Gi", 32, "384Mi"),
+        ("--cpu 500m", "500m", "2Gi", 8, "192Mi"),
+        ("--cpu 2.5 --memory 512Mi", "2.5", "512Mi", 16, "24Mi"),
+        ("--cpu 100", "100", "2Gi", 64, "24Mi"),
+        ("--read-only-root --memory 4Gi", "2", "4Gi", 16, "192Mi"),
     ] {
-        let container = container(&manifest(&flags).unwrap());
+        let arguments: Vec<&str> = flags.split_whitespace().collect();
+        let container = container(&manifest(&arguments).unwrap());
+        let configuration =
+            format!("capacity: {{steps: {steps}}}\nlimits: {{memory: {step_memory}}}");
         let limits = &container["resources"]["limits"];
         assert_eq!(
             (&limits["cpu"], &limits["memory"]),
             (&json!(cpu), &json!(memory)),
-            "{flags:?}"
+            "{flags}"
         );
         assert_eq!(
             env(&container),
-            [("WASM_WORKFLOW_CONFIG", configuration)],
-            "{flags:?}"
+            [("WASM_WORKFLOW_CONFIG", configuration.as_str())],
+            "{flags}"
         );
-        Config::from_text(configuration, "the manifest").unwrap();
+        Config::from_text(&configuration, "the manifest").unwrap();
     }
     let printed = manifest(&["--ephemeral-storage", "10Gi"]).unwrap();
     assert_eq!(

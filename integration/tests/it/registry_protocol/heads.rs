@@ -2,10 +2,9 @@
 
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use wasm_workflow_integration::guests::guest;
 
 use super::{Server, assert_error, assert_ran};
-use crate::cli::{Cli, stderr, text};
+use crate::cli::{Cli, stderr};
 
 /// How a registry answers `HEAD`.
 #[derive(Clone, Copy, Debug)]
@@ -91,19 +90,7 @@ async fn a_push_uploads_what_head_does_not_show() {
             _ => None,
         })
         .await;
-        let cli = Cli::new();
-        let host = registry.host.clone();
-        let reference = format!("{host}/acme/m:1");
-        let push = move || {
-            cli.run(&[
-                "push",
-                text(&guest("greeting")),
-                &reference,
-                "--insecure-registry",
-                &host,
-            ])
-        };
-        let pushed = tokio::task::spawn_blocking(push).await.unwrap();
+        let pushed = registry.push(Cli::new()).await;
         assert_eq!(
             pushed.status.code(),
             Some(0),

@@ -3,23 +3,14 @@
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options};
 
 use super::{Server, assert_ran, basic, challenge};
-use crate::template_of_module;
 
 /// Runs `docker.io/library/tool:1` with one mirror.
 async fn run(mirror: &str, host: &str, docker_config: &Value) -> Value {
     let config =
         json!({"sources": {"insecure": [host], "mirrors": {"docker.io": ["127.0.0.1:1", mirror]}}});
-    let executor = Executor::start_with(Options {
-        config: Some(config.to_string()),
-        env: vec![("DOCKER_AUTH_CONFIG".to_owned(), docker_config.to_string())],
-        ..Options::default()
-    });
-    executor
-        .node(&template_of_module(json!({"oci": "tool:1"})))
-        .await
+    super::run(&config, docker_config, json!({"oci": "tool:1"})).await
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod scopes;
 mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
+use std::process::Output;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -26,6 +27,7 @@ use sources::Digest;
 use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests::guest;
 
+use crate::cli::{Cli, text};
 use crate::{message, template_of_module};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -142,18 +144,28 @@ impl Server {
                 .collect(),
             requests: Mutex::default(),
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
         let router = Router::new()
             .route("/{*path}", any(answer))
             .with_state(Arc::clone(&shared));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let host = wasm_workflow_integration::serve(router).await;
         Self { host, shared }
     }
 
     /// The requests since the last call of this function: method, path and query.
     fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.requests.lock().unwrap())
+    }
+
+    /// Pushes a module to this registry, and returns the output of the command.
+    async fn push(&self, cli: Cli) -> Output {
+        let host = self.host.clone();
+        let push = move || {
+            let module = guest("greeting");
+            let reference = format!("{host}/acme/m:1");
+            let flags = ["--insecure-registry", &host];
+            cli.run(&[&["push", text(&module), &reference], &flags[..]].concat())
+        };
+        tokio::task::spawn_blocking(push).await.unwrap()
     }
 
     /// Runs a module of this registry in a new executor, and returns the node.
@@ -163,16 +175,20 @@ impl Server {
 
     /// Runs a module with the credentials of a Docker configuration.
     async fn run_with(&self, docker_config: &Value, repository: &str) -> Value {
-        let executor = Executor::start_with(Options {
-            flags: vec!["--insecure-registry".to_owned(), self.host.clone()],
-            env: vec![("DOCKER_AUTH_CONFIG".to_owned(), docker_config.to_string())],
-            ..Options::default()
-        });
-        let reference = format!("{}/{repository}", self.host);
-        executor
-            .node(&template_of_module(json!({"oci": reference})))
-            .await
+        let config = json!({"sources": {"insecure": [self.host]}});
+        let module = json!({"oci": format!("{}/{repository}", self.host)});
+        run(&config, docker_config, module).await
     }
+}
+
+/// Runs a module in a new executor with these configurations, and returns the node.
+async fn run(config: &Value, docker_config: &Value, module: Value) -> Value {
+    let executor = Executor::start_with(Options {
+        config: Some(config.to_string()),
+        env: vec![("DOCKER_AUTH_CONFIG".to_owned(), docker_config.to_string())],
+        ..Options::default()
+    });
+    executor.node(&template_of_module(module)).await
 }
 
 async fn answer(

@@ -5,23 +5,14 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options};
 
 use super::{Asked, Server, assert_error, assert_ran, basic, challenge};
-use crate::template_of_module;
 
 /// Runs the newest version of a package.
 async fn run(host: &str, others: &[&str], docker_config: &Value) -> Value {
     let insecure: Vec<&str> = [host].iter().chain(others).copied().collect();
     let config = json!({"sources": {"insecure": insecure, "wkg": {"default": host}}});
-    let executor = Executor::start_with(Options {
-        config: Some(config.to_string()),
-        env: vec![("DOCKER_AUTH_CONFIG".to_owned(), docker_config.to_string())],
-        ..Options::default()
-    });
-    executor
-        .node(&template_of_module(json!({"wkg": "acme:tool"})))
-        .await
+    super::run(&config, docker_config, json!({"wkg": "acme:tool"})).await
 }
 
 /// One page of the list of tags: the tags `1.FIRST.0` and the next one.
@@ -333,13 +324,7 @@ async fn all_pages_come_from_the_same_server() {
     .await;
     let host = registry.host.as_str();
     let config = json!({"sources": {"insecure": [host, mirror.host], "wkg": {"default": host}, "mirrors": {host: [mirror.host]}}});
-    let executor = Executor::start_with(Options {
-        config: Some(config.to_string()),
-        ..Options::default()
-    });
-    let node = executor
-        .node(&template_of_module(json!({"wkg": "acme:tool"})))
-        .await;
+    let node = super::run(&config, &json!({}), json!({"wkg": "acme:tool"})).await;
     assert_ran(&node, "the list of the registry");
     let requests = mirror.take_requests();
     assert!(

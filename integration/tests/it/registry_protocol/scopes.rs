@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
-use wasm_workflow_integration::guests::guest;
 
 use super::{Asked, Server, assert_error, assert_ran, challenge, docker_config};
-use crate::cli::{Cli, stderr, text};
+use crate::cli::{Cli, stderr};
 
 /// The values of the parameter `scope` in a query or form.
 fn scopes(encoded: &str) -> Vec<String> {
@@ -184,20 +183,9 @@ async fn a_push_follows_the_scope_of_each_challenge() {
     })
     .await;
     let cli = Cli::new();
-    let host = registry.host.clone();
     std::fs::create_dir_all(cli.at(".docker")).unwrap();
-    let config = docker_config(&host, "ada:s3cret").to_string();
+    let config = docker_config(&registry.host, "ada:s3cret").to_string();
     std::fs::write(cli.at(".docker/config.json"), config).unwrap();
-    let reference = format!("{host}/acme/m:1");
-    let push = move || {
-        cli.run(&[
-            "push",
-            text(&guest("greeting")),
-            &reference,
-            "--insecure-registry",
-            &host,
-        ])
-    };
-    let pushed = tokio::task::spawn_blocking(push).await.unwrap();
+    let pushed = registry.push(cli).await;
     assert_eq!(pushed.status.code(), Some(0), "{}", stderr(&pushed));
 }

@@ -5,17 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
+use wasm_workflow_integration::other_programs::succeed;
 use wasm_workflow_integration::s3::S3;
 
 use super::{copy, executor, key};
 
 fn run(home: &Path, program: &str, arguments: &[&str]) {
-    let status = Command::new(program)
-        .args(arguments)
-        .current_dir(home)
-        .status()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(status.success(), "{program} {arguments:?}");
+    succeed(Command::new(program).args(arguments).current_dir(home));
 }
 
 /// A gzipped archive from before POSIX: a directory is a name with a slash at its end, and its type

@@ -33,10 +33,7 @@ impl Bucket {
     /// Starts a server of the bucket.
     async fn serve(self: &Arc<Self>) -> String {
         let router = Router::new().fallback(answer).with_state(Arc::clone(self));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        endpoint
+        wasm_workflow_integration::serve(router).await
     }
 
     /// The content of the object `out`, which is an archive: `DIRECTORY/` and `FILE=CONTENT`,
@@ -255,21 +252,18 @@ async fn an_output_may_have_a_key_that_ends_in_a_slash() {
     });
     let executor = executor(&bucket.serve().await);
     let none = json!({"none": {}});
-    let mut step = read("content/", &none);
-    step["outputs"]["artifacts"][0]["s3"]["key"] = json!("stored/");
-    step["outputs"]["artifacts"][0]["archive"] = none.clone();
-    let node = executor.node(&step).await;
-    assert_eq!(node["phase"], "Succeeded", "{node}");
-    let node = executor.node(&read("stored/", &none)).await;
-    assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert_eq!(bucket.tree(), "=three four");
     // A directory becomes one object for each file.
-    let mut step = read("marked/", &none);
-    step["outputs"]["artifacts"][0]["s3"]["key"] = json!("copied/");
-    step["outputs"]["artifacts"][0]["archive"] = none.clone();
-    let node = executor.node(&step).await;
-    assert_eq!(node["phase"], "Succeeded", "{node}");
-    let node = executor.node(&read("copied/", &none)).await;
-    assert_eq!(node["phase"], "Succeeded", "{node}");
-    assert_eq!(bucket.tree(), "a.txt=one below/ below/b.txt=two");
+    for (from, to, expected) in [
+        ("content/", "stored/", "=three four"),
+        ("marked/", "copied/", "a.txt=one below/ below/b.txt=two"),
+    ] {
+        let mut step = read(from, &none);
+        step["outputs"]["artifacts"][0]["s3"]["key"] = json!(to);
+        step["outputs"]["artifacts"][0]["archive"] = none.clone();
+        for step in [step, read(to, &none)] {
+            let node = executor.node(&step).await;
+            assert_eq!(node["phase"], "Succeeded", "{from}: {node}");
+        }
+        assert_eq!(bucket.tree(), expected);
+    }
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 use wasm_workflow_integration::executor::template;
+use wasm_workflow_integration::other_programs::succeed;
 use wasm_workflow_integration::s3::S3;
 
 use super::{copy, executor, executor_with, key};
@@ -25,15 +26,11 @@ async fn inputs_with_links_cannot_write_outside_the_step() {
         target = target.display().to_string().trim_start_matches('/')
     );
     std::fs::create_dir(home.path().join("a")).unwrap();
-    let made = Command::new("sh")
-        .args(["-c", &script])
-        .current_dir(home.path().join("a"))
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
+    let mut shell = Command::new("sh");
+    succeed(
+        shell
+            .args(["-c", &script])
+            .current_dir(home.path().join("a")),
     );
     for file in ["evil.tgz", "link.tgz"] {
         s3.put(file, std::fs::read(home.path().join(file)).unwrap());

@@ -106,8 +106,6 @@ async fn answer(State(server): State<Arc<Server>>, headers: HeaderMap) -> Respon
 /// Runs a step that copies the object to a URL. Returns the copied content, or the node of a step
 /// that did not succeed.
 async fn copied(deviation: Deviation) -> Result<Vec<u8>, Value> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = listener.local_addr().unwrap().to_string();
     let copy_of_object = Arc::new(Mutex::new(Vec::new()));
     let stored = Arc::clone(&copy_of_object);
     let put = async move |body: Bytes| *stored.lock().unwrap() = body.to_vec();
@@ -119,7 +117,7 @@ async fn copied(deviation: Deviation) -> Result<Vec<u8>, Value> {
         .route("/put", axum::routing::put(put))
         .layer(DefaultBodyLimit::disable());
     let router = router.fallback(answer).with_state(server);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let endpoint = wasm_workflow_integration::serve(router).await;
     let config = json!({
         "sources": {"fileRoot": guests::directory(), "insecure": [endpoint]},
         "artifacts": {"repository": {"s3": {"endpoint": endpoint, "bucket": "artifacts", "insecure": true}}},

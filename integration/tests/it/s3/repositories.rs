@@ -1,9 +1,9 @@
 //! The artifact repository of a Workflow, of its namespace, of the controller, and of the command
 //! `run`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use wasm_workflow_integration::eventually;
-use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::executor::Executor;
 use wasm_workflow_integration::kubernetes::Kubernetes;
 use wasm_workflow_integration::s3::{ACCESS_KEY, S3, SECRET_KEY};
 
@@ -40,18 +40,8 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
         json!({"spec": {"arguments": {"parameters": [{"name": "env", "value": "prod"}, {"name": "count", "value": 3}]}}, "status": status}),
     );
     let guests = wasm_workflow_integration::guests::directory();
-    let config = json!({"sources": {"fileRoot": guests, "insecure": [s3.endpoint]}}).to_string();
-    let flags = vec![
-        "--kubeconfig".to_owned(),
-        kubernetes.kubeconfig(home.path()).display().to_string(),
-    ];
-    let start = || {
-        Executor::start_with(Options {
-            config: Some(config.clone()),
-            flags: flags.clone(),
-            ..Options::default()
-        })
-    };
+    let config = json!({"sources": {"fileRoot": guests, "insecure": [s3.endpoint]}});
+    let start = || Executor::with_config(&config, kubernetes.flags(home.path()));
     s3.put("in/text", "one two");
     let step = copy(&json!({"s3": {"key": "in/text"}}), &json!({}));
     let node = start().node(&step).await;
@@ -115,7 +105,7 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
     kubernetes.put("configmaps/artifact-repositories", json!({}));
     let node = start().node(&step).await;
     assert!(message(&node).contains("no artifact repository"), "{node}");
-    let mut config: Value = serde_json::from_str(&config).unwrap();
+    let mut config = config.clone();
     config["artifacts"] = json!({"controllerNamespace": "argo-system"});
     for data in [
         json!({"artifactRepository": bucket("of-controller").to_string()}),
@@ -126,12 +116,8 @@ async fn the_repository_of_the_workflow_is_used_with_its_secrets() {
             "configmaps/workflow-controller-configmap",
             json!({"data": data}),
         );
-        let options = Options {
-            config: Some(config.to_string()),
-            flags: flags.clone(),
-            ..Options::default()
-        };
-        let node = Executor::start_with(options).node(&step).await;
+        let executor = Executor::with_config(&config, kubernetes.flags(home.path()));
+        let node = executor.node(&step).await;
         assert!(
             key(&node).starts_with("of-controller/wf/wf-word-count-"),
             "{node}"

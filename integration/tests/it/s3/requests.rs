@@ -43,10 +43,7 @@ impl Recorder {
         let router = Router::new()
             .fallback(answer)
             .with_state(Arc::clone(&recorder));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        (endpoint, recorder)
+        (wasm_workflow_integration::serve(router).await, recorder)
     }
 
     /// The first request whose method and URI start with `start`.

@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, Options, template};
+use wasm_workflow_integration::executor::{Executor, template};
 use wasm_workflow_integration::kubernetes::Kubernetes;
+use wasm_workflow_integration::other_programs::write_certificates;
 
 use crate::message;
 
@@ -52,37 +53,6 @@ impl Drop for Server {
     }
 }
 
-/// Writes a certificate authority, and a certificate of the store, into a directory.
-fn write_certificates(directory: &Path) {
-    let openssl = |arguments: &str| {
-        let output = Command::new("openssl")
-            .args(arguments.split(' '))
-            .current_dir(directory)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!(
-        "req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"
-    ));
-    openssl(&format!(
-        "req {key} -subj /CN=store -keyout key.pem -out request.pem"
-    ));
-    std::fs::write(
-        directory.join("names"),
-        "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:*.localhost\n",
-    )
-    .unwrap();
-    openssl(
-        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem",
-    );
-}
-
 /// The recorded requests with a method. A request is its method, its path, and the headers that the
 /// server records.
 fn requests(directory: &Path, method: &str) -> Vec<Vec<String>> {
@@ -97,7 +67,7 @@ fn requests(directory: &Path, method: &str) -> Vec<Vec<String>> {
 async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
     let home = tempfile::tempdir().unwrap();
     let kubernetes = Kubernetes::start().await;
-    write_certificates(home.path());
+    write_certificates(home.path(), "IP:127.0.0.1,DNS:localhost,DNS:*.localhost");
     let mut child = Command::new("python3")
         .args(["-c", SERVER])
         .current_dir(home.path())
@@ -124,16 +94,8 @@ async fn stores_over_tls_use_ca_and_customer_keys_from_secrets() {
         "localhost".to_owned(),
         format!("bucket.localhost:{}", port.trim()),
     ];
-    let config = json!({"sources": {"fileRoot": guests, "insecure": insecure}}).to_string();
-    let flags = vec![
-        "--kubeconfig".to_owned(),
-        kubernetes.kubeconfig(home.path()).display().to_string(),
-    ];
-    let executor = Executor::start_with(Options {
-        config: Some(config),
-        flags,
-        ..Options::default()
-    });
+    let config = json!({"sources": {"fileRoot": guests, "insecure": insecure}});
+    let executor = Executor::with_config(&config, kubernetes.flags(home.path()));
     let select = |key: &str| json!({"name": "s3", "key": key});
     let location = |key: &str, more: &Value| {
         let mut s3 = json!({"endpoint": endpoint, "bucket": "bucket", "key": key, "accessKeySecret": select("access"), "secretKeySecret": select("secret")});
