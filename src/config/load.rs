@@ -46,11 +46,16 @@ pub enum ConfigError {
 impl Config {
     /// Reads the document in a file.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = Self::text_of(path)?;
+        Self::from_text(&text, &format!("`{}`", path.display()))
+    }
+
+    /// The text of a file. The file may be a pipe, which can be read only once.
+    pub fn text_of(path: &Path) -> Result<String, ConfigError> {
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
-        })?;
-        Self::from_text(&text, &format!("`{}`", path.display()))
+        })
     }
 
     /// Reads a document. Errors name `origin` as the place of the text.

@@ -84,14 +84,14 @@ impl Installation {
             return Err(Failure::usage(message));
         }
         let text = match &self.config {
-            Some(file) => {
-                // The error of a wrong document names the file.
-                Config::from_file(file).map_err(Failure::usage)?;
-                std::fs::read_to_string(file).map_err(Failure::error)?
-            }
+            Some(file) => Config::text_of(file).map_err(Failure::usage)?,
             None => self.resources.configuration(),
         };
-        let config = Config::from_text(&text, "--config").map_err(Failure::usage)?;
+        let origin = match &self.config {
+            Some(file) => format!("`{}`", file.display()),
+            None => "the manifest".to_owned(),
+        };
+        let config = Config::from_text(&text, &origin).map_err(Failure::usage)?;
         let mut objects = self.accounts(&config)?;
         objects.push(self.plugin(&text)?);
         let given = Given {
@@ -99,6 +99,7 @@ impl Installation {
             api_access: self.api_access,
             image: self.image.is_some(),
             capacity: self.resources.capacity(),
+            memory: self.resources.memory,
         };
         for warning in warnings(&config, &text, &given)? {
             output::eprint(&format!("warning: {warning}"));

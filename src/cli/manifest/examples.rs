@@ -12,22 +12,22 @@ const REGISTRY: &str = "oci://ghcr.io/wasm-workflow-executor/";
 struct Example {
     name: &'static str,
     text: &'static str,
-    /// Whether the example needs more than the modules of this repository: other servers, or a
-    /// variant of the plugin.
-    needs_more: bool,
+    /// Whether the example is printed only if the command names it. Such an example needs more than
+    /// the modules of this repository, or is for troubleshooting.
+    only_by_name: bool,
 }
 
 macro_rules! examples {
-    ($($name:literal $path:literal $needs_more:literal,)*) => {
+    ($($name:literal $path:literal $only_by_name:literal,)*) => {
         [$(Example {
             name: $name,
             text: include_str!(concat!("../../../plugin/", $path)),
-            needs_more: $needs_more,
+            only_by_name: $only_by_name,
         }),*]
     };
 }
 
-const EXAMPLES: [Example; 9] = examples! {
+const EXAMPLES: [Example; 10] = examples! {
     "word-count" "examples/word-count.yaml" false,
     "results" "examples/results.yaml" false,
     "artifacts" "examples/artifacts.yaml" false,
@@ -37,6 +37,7 @@ const EXAMPLES: [Example; 9] = examples! {
     "read-only-root" "read-only-root/workflow.yaml" true,
     "places" "examples/places.yaml" true,
     "sources" "examples/sources.yaml" true,
+    "agent-pod" "examples/agent-pod.yaml" true,
 };
 
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ pub(super) struct Examples {
 impl Examples {
     pub(super) fn run(&self) -> Exit {
         let chosen = EXAMPLES.iter().filter(|example| match &*self.names {
-            [] => !example.needs_more,
+            [] => !example.only_by_name,
             names => names.iter().any(|name| name == example.name),
         });
         let place = format!("oci://{}/", self.registry);

@@ -22,6 +22,7 @@ pub(super) struct Resources {
         long,
         value_name = "BYTES",
         default_value = "4Gi",
+        value_parser = disk,
         conflicts_with = "read_only_root"
     )]
     ephemeral_storage: ByteSize,
@@ -60,9 +61,21 @@ impl Resources {
 /// need the rest.
 const LEAST_MEMORY: ByteSize = ByteSize(256 << 20);
 
+/// The disk space that the manifests request, in bytes. Kubernetes refuses a container whose limit
+/// is lower than its request.
+const LEAST_DISK: ByteSize = ByteSize(256 << 20);
+
 fn memory(text: &str) -> Result<ByteSize, String> {
+    at_least(LEAST_MEMORY, text)
+}
+
+fn disk(text: &str) -> Result<ByteSize, String> {
+    at_least(LEAST_DISK, text)
+}
+
+fn at_least(least: ByteSize, text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>() {
-        Ok(size) if size < LEAST_MEMORY => Err(format!("it must be at least {LEAST_MEMORY}")),
+        Ok(size) if size < least => Err(format!("it must be at least {least}")),
         Ok(size) => Ok(size),
         Err(error) => Err(error.to_string()),
     }

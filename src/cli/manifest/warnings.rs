@@ -16,6 +16,8 @@ pub(super) struct Given<'a> {
     pub(super) image: bool,
     /// The default capacity in the container.
     pub(super) capacity: Capacity,
+    /// The memory limit of the container.
+    pub(super) memory: ByteSize,
 }
 
 /// One warning for each need that the command line does not answer. `text` is the text of the
@@ -48,16 +50,15 @@ pub(super) fn warnings(
                 .to_owned(),
         );
     }
-    warnings.extend(too_few_steps(config, text, given)?);
+    let capacity = capacity(config, text, given)?;
+    warnings.extend(too_few_steps(config, &capacity));
+    warnings.extend(too_much_memory(&capacity, given));
     Ok(warnings)
 }
 
-/// A warning if the memory for modules is too small for the number of steps.
-fn too_few_steps(
-    config: &Config,
-    text: &str,
-    given: &Given<'_>,
-) -> Result<Option<String>, Failure> {
+/// The capacity of the executor in the container: the values of the configuration, and otherwise the
+/// defaults in this container.
+fn capacity(config: &Config, text: &str, given: &Given<'_>) -> Result<Capacity, Failure> {
     // The defaults in `config` are those of this machine, not those of the container.
     let documents = documents(text)?;
     let written = |key: &str| {
@@ -72,16 +73,33 @@ fn too_few_steps(
     if written("memory").is_some() {
         capacity.memory = config.capacity.memory;
     }
-    let Capacity { steps, memory, .. } = capacity;
+    Ok(capacity)
+}
+
+/// A warning if the memory for modules is too small for the number of steps.
+fn too_few_steps(config: &Config, capacity: &Capacity) -> Option<String> {
+    let Capacity { steps, memory, .. } = *capacity;
     let ByteSize(each) = config.limits.memory;
     let fit = (memory.0 / each.max(1)).max(1);
-    Ok((fit < u64::from(steps)).then(|| {
+    (fit < u64::from(steps)).then(|| {
         format!(
             "only {fit} of {steps} steps fit into the memory for modules at once ({memory}, and \
              {} for each step): lower `limits.memory`, or raise --memory",
             config.limits.memory
         )
-    }))
+    })
+}
+
+/// A warning if modules may take more memory than the container has. Kubernetes would then end the
+/// container while steps run.
+fn too_much_memory(capacity: &Capacity, given: &Given<'_>) -> Option<String> {
+    (capacity.memory > given.memory).then(|| {
+        format!(
+            "`capacity.memory` ({}) is larger than the memory of the container ({}): lower it, or \
+             raise --memory",
+            capacity.memory, given.memory
+        )
+    })
 }
 
 fn missing_secret(secret: &SecretSource, given: &Given<'_>) -> Option<String> {

@@ -149,6 +149,7 @@ fn the_limits_of_the_container_decide_the_configuration() {
         (vec!["--cpu", "inf"], "a number of cores"),
         (vec!["--memory", "2 GB"], "write it like"),
         (vec!["--memory", "2"], "at least 256Mi"),
+        (vec!["--ephemeral-storage", "255Mi"], "at least 256Mi"),
         (
             vec!["--ephemeral-storage", "1Gi", "--read-only-root"],
             "cannot be used with",
@@ -185,6 +186,16 @@ fn a_configuration_that_does_not_fit_gets_a_warning() {
             "only 1 of 16 steps fit",
         ),
         ("", vec!["--memory", "16Gi"], ""),
+        (
+            "capacity: {steps: 1, memory: 3Gi}\n",
+            vec![],
+            "`capacity.memory` (3Gi) is larger than the memory of the container (2Gi)",
+        ),
+        (
+            "capacity: {steps: 1, memory: 3Gi}\n",
+            vec!["--memory", "3Gi"],
+            "",
+        ),
     ] {
         fs::write(&file, text).unwrap();
         let output = Command::new(program())
@@ -200,6 +211,20 @@ fn a_configuration_that_does_not_fit_gets_a_warning() {
             expected => assert!(warnings.contains(expected), "{text} {flags:?}: {warnings}"),
         }
     }
+}
+
+/// A pipe can be read only once: `--config <(…)` in bash, and `--config /dev/stdin`.
+#[test]
+fn the_configuration_may_be_a_pipe() {
+    let text = "capacity: {steps: 4}\nlimits: {memory: 64Mi}\n";
+    let output = Command::new("bash")
+        .args(["-c", "\"$0\" manifest --config <(printf %s \"$1\")"])
+        .arg(program())
+        .arg(text)
+        .output()
+        .unwrap();
+    let printed = yaml::documents(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    assert_eq!(env(&container(&printed)), [("WASM_WORKFLOW_CONFIG", text)]);
 }
 
 #[test]
