@@ -49,6 +49,7 @@
 
 mod addresses;
 mod authority;
+mod blocks;
 mod body;
 mod caching;
 mod challenge;
@@ -70,6 +71,9 @@ mod resolver;
 mod response;
 mod retry;
 mod single_flight;
+mod special_purpose;
+#[cfg(test)]
+mod special_purpose_tests;
 mod trust;
 mod verifier;
 mod zstd;
