@@ -67,8 +67,8 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] for a key that is too long, or has a segment `.` or `..`, and for
-    /// a header that a template must not set.
+    /// [`ErrorKind::InvalidConfig`] for a key that is too long, or has a segment `.` or `..`, and
+    /// for a header that a template must not set.
     pub fn check(&self) -> Result<(), Error> {
         if let Repository::Http(http) = &self.repository {
             http_store::check(http)?;

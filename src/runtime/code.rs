@@ -116,8 +116,8 @@ pub(super) struct CodeDirectory {
 }
 
 impl CodeDirectory {
-    /// Opens `<directory>/<fingerprint>`, and creates it if it does not exist. Fails if another user
-    /// can change or replace one of the two directories.
+    /// Opens `<directory>/<fingerprint>`, and creates it if it does not exist. Fails if another
+    /// user can change or replace one of the two directories.
     pub(super) fn open(directory: &Path, engine: &Engine) -> io::Result<Self> {
         let directory = PrivateDirectory::open(directory)?.subdirectory(&fingerprint(engine))?;
         directory.remove_stale_files()?;

@@ -1,8 +1,8 @@
 //! The fields of a line in the text format.
 //!
-//! Messages and fields can contain texts of modules, servers and workflows. So unprintable characters
-//! are escaped: no text can begin a new line, control the terminal of a reader, or change the order
-//! of the line.
+//! Messages and fields can contain texts of modules, servers and workflows. So unprintable
+//! characters are escaped: no text can begin a new line, control the terminal of a reader, or
+//! change the order of the line.
 
 use std::fmt::{self, Write};
 

@@ -4,8 +4,8 @@
 /// around it, or hide text.
 ///
 /// These are the control characters, the line and paragraph separators, and format characters of
-/// Unicode: marks for right-to-left text (UAX #9), zero-width and invisible characters, and tags. The
-/// joiners of emoji and of Persian words are not among them.
+/// Unicode: marks for right-to-left text (UAX #9), zero-width and invisible characters, and tags.
+/// The joiners of emoji and of Persian words are not among them.
 pub(crate) fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -340,7 +340,7 @@ async fn two_inputs_at_one_path_are_an_error() {
             {"name": "a", "path": first, "raw": {"data": "one"}},
             {"name": "b", "path": second, "raw": {"data": "one two"}},
         ]});
-        template["plugin"]["wasm"]["args"] = json!([first, "/out/copy"]);
+        template["plugin"]["wasm"]["args"] = json!([first, "/tmp/copy"]);
         template
     };
     for (first, second) in [

@@ -42,8 +42,8 @@ fn stored_files(code: &Path) -> Vec<PathBuf> {
     entries(code).flat_map(|path| entries(&path)).collect()
 }
 
-/// Renames the code directory and puts another one in its place, with the machine code of the module
-/// `evil` under the digest of the module `honest`.
+/// Renames the code directory and puts another one in its place, with the machine code of the
+/// module `evil` under the digest of the module `honest`.
 #[tokio::test]
 async fn machine_code_in_a_directory_that_replaces_the_code_directory_is_not_run() {
     let directory = tempfile::tempdir().unwrap();
@@ -81,8 +81,8 @@ async fn code_is_not_stored_below_a_directory_that_other_users_can_write() {
     let module = template_of_wat(directory.path(), "honest", &says("honst"));
     let parent = directory.path().join("parent");
     fs::create_dir_all(parent.join("middle")).unwrap();
-    // An `emptyDir` of Kubernetes, an `emptyDir` with `fsGroup`, a directory of a group, `/tmp`, and
-    // an ordinary directory.
+    // An `emptyDir` of Kubernetes, an `emptyDir` with `fsGroup`, a directory of a group, `/tmp`,
+    // and an ordinary directory.
     for (mode, is_safe) in [
         (0o777, false),
         (0o2777, false),

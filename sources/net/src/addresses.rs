@@ -103,12 +103,12 @@ pub(crate) fn classify(address: IpAddr) -> Option<Forbidden> {
 }
 
 fn classify_v4(address: Ipv4Addr) -> Option<Forbidden> {
-    if METADATA_V4.contains(&address) {
-        Some(Forbidden::Metadata)
-    } else if address.is_loopback() {
+    if address.is_loopback() {
         Some(Forbidden::ThisMachine)
     } else if address.is_link_local() {
         Some(Forbidden::LinkLocal)
+    } else if METADATA_V4.contains(&address) {
+        Some(Forbidden::Metadata)
     } else if address.octets()[0] == 0 {
         Some(Forbidden::Unspecified)
     } else if address.is_multicast() || address.is_broadcast() {
@@ -167,13 +167,14 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Whether the address is in `64:ff9b:1::/48`, which networks use for NAT64 of their own (RFC 8215).
+/// Whether the address is in `64:ff9b:1::/48`, which networks use for NAT64 of their own (RFC
+/// 8215).
 fn is_local_nat64(address: Ipv6Addr) -> bool {
     address.segments()[..3] == [0x64, 0xff9b, 1]
 }
 
-/// The network chooses the length of its prefix, so each IPv4 address that the address can contain is
-/// checked.
+/// The network chooses the length of its prefix, so each IPv4 address that the address can contain
+/// is checked.
 fn translated_locally(address: Ipv6Addr) -> Option<Forbidden> {
     let mut candidates = PREFIX_LENGTHS[2..]
         .iter()

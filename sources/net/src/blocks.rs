@@ -11,7 +11,8 @@ pub(crate) struct Block {
     pub(crate) length: u32,
     /// IANA's name of the block.
     pub(crate) name: &'static str,
-    /// Whether IANA's column "Globally Reachable" is `True`. It can also be `False`, `N/A` or empty.
+    /// Whether IANA's column "Globally Reachable" is `True`. It can also be `False`, `N/A` or
+    /// empty.
     pub(crate) reachable: bool,
 }
 

@@ -2,12 +2,13 @@
 
 use reqwest::header::HeaderName;
 
-/// The headers that decide where a request goes, where its content ends, and how long the connection
-/// lasts. A wrong value makes a server or a proxy read another request than this program sends.
+/// The headers that decide where a request goes, where its content ends, and how long the
+/// connection lasts. A wrong value makes a server or a proxy read another request than this program
+/// sends.
 ///
 /// These are `Host`, the headers of message framing (RFC 9112, section 6), `Expect`, and the
-/// hop-by-hop headers (RFC 9110, section 7.6.1). `Connection` can name further hop-by-hop headers, so
-/// it is in the list itself.
+/// hop-by-hop headers (RFC 9110, section 7.6.1). `Connection` can name further hop-by-hop headers,
+/// so it is in the list itself.
 const SET_BY_CLIENT: [&str; 13] = [
     "connection",
     "content-length",

@@ -1,6 +1,7 @@
 //! IANA's special-purpose addresses. Generated from `sources/net/iana/`; do not edit.
 //!
-//! The files there are copies of IANA's registries (RFC 6890), as IANA published them on 2026-07-18:
+//! The files there are copies of IANA's registries (RFC 6890), as IANA published them on
+//! 2026-07-18:
 //!
 //! - <https://www.iana.org/assignments/iana-ipv4-special-registry/iana-ipv4-special-registry-1.csv>
 //! - <https://www.iana.org/assignments/iana-ipv6-special-registry/iana-ipv6-special-registry-1.csv>

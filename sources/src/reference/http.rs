@@ -24,8 +24,8 @@ const SECRET: [&str; 8] = [
     "x-auth-token",
     "x-jfrog-art-api",
 ];
-/// Further headers that a module's request must not have: headers that the source of modules sets, and
-/// `cookie`, which can have secrets.
+/// Further headers that a module's request must not have: headers that the source of modules sets,
+/// and `cookie`, which can have secrets.
 const RESERVED: [&str; 9] = [
     "accept-encoding",
     "content-type",

@@ -9,8 +9,8 @@
 //!   checked in the same way.
 //! - The directory itself belongs to this user and has mode 0700.
 //!
-//! Afterwards the directory is used through its descriptor. So a directory that another user puts in
-//! its place later has no effect.
+//! Afterwards the directory is used through its descriptor. So a directory that another user puts
+//! in its place later has no effect.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -93,8 +93,8 @@ impl PrivateDirectory {
         }
     }
 
-    /// Creates an empty file in this directory. Only this process knows the name. The file is removed
-    /// when the value is dropped, unless [`TemporaryFile::rename`] gave it its name.
+    /// Creates an empty file in this directory. Only this process knows the name. The file is
+    /// removed when the value is dropped, unless [`TemporaryFile::rename`] gave it its name.
     pub(super) fn temporary_file(&self) -> io::Result<TemporaryFile> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -172,8 +172,8 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// Checks that no other user than root can replace the directory at `path`, a directory above it, or
-/// an entry in it. Other users may read the directory. A missing directory is created.
+/// Checks that no other user than root can replace the directory at `path`, a directory above it,
+/// or an entry in it. Other users may read the directory. A missing directory is created.
 pub fn check_trusted(path: &Path) -> io::Result<()> {
     Walk::new(path)?.last()?.require_trusted()
 }
@@ -245,13 +245,16 @@ impl Walk {
         Ok(walk)
     }
 
-    /// The last directory of the path. All directories before it can be trusted.
+    /// The last directory of the path. Fails if a directory before it cannot be trusted; missing
+    /// directories are created nevertheless, so that the operator sees where they would be.
     fn last(mut self) -> io::Result<Visited> {
+        let mut untrusted = None;
         while let Some(name) = self.rest.pop() {
-            self.directory.require_trusted()?;
+            let trusted = self.directory.require_trusted();
+            untrusted = untrusted.or(trusted.err());
             self.enter(&name)?;
         }
-        Ok(self.directory)
+        untrusted.map_or(Ok(self.directory), Err)
     }
 
     fn push(&mut self, path: &Path) {

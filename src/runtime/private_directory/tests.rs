@@ -85,11 +85,15 @@ fn a_parent_that_other_users_can_write_is_refused_unless_it_is_sticky() {
 }
 
 #[test]
-fn a_missing_directory_is_not_created_below_an_unsafe_parent() {
+fn a_missing_directory_below_an_unsafe_parent_is_created_private_and_refused() {
     let place = Place::new();
     let parent = place.directory("parent", 0o777);
-    refusal(&parent.join("a/code"));
-    assert!(!parent.join("a").exists());
+    assert!(refusal(&parent.join("a/code")).contains("parent`"));
+    let mode = fs::metadata(parent.join("a/code"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]
