@@ -63,12 +63,16 @@ pub struct Location {
 }
 
 impl Location {
-    /// Checks the key, without access to the store.
+    /// Checks the key and the headers, without access to the store.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidConfig`] for a key that is too long, or has a segment `.` or `..`.
+    /// [`ErrorKind::InvalidConfig`] for a key that is too long, or has a segment `.` or `..`, and
+    /// for a header that a template must not set.
     pub fn check(&self) -> Result<(), Error> {
+        if let Repository::Http(http) = &self.repository {
+            http_store::check(http)?;
+        }
         let message = if self.key.len() > LONGEST_KEY {
             format!("the key has more than {LONGEST_KEY} bytes")
         } else if self.key.split('/').any(|part| matches!(part, "." | "..")) {

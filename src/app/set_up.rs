@@ -9,7 +9,7 @@ use super::directories::Directories;
 use super::error::AppError;
 use crate::config::Config;
 use crate::pipeline::{Executor, Settings};
-use crate::runtime::Capacity;
+use crate::runtime::{Capacity, check_trusted};
 
 /// The variables in which the AWS SDK finds credentials or their source.
 const AWS_CREDENTIALS: [&str; 5] = [
@@ -63,6 +63,25 @@ fn warn_about_directories(executor: &Executor, config: &Config, directories: &Di
     if let Err(error) = directories.store(config).check() {
         let directory = directories.cache.display();
         tracing::warn!(%directory, %error, "modules cannot be fetched: the cache directory is not writable");
+    }
+    warn_about_other_users(directories);
+}
+
+/// Warns if other users can replace the files of steps, or the results of resolved references. The
+/// compiler checks the code directory itself.
+fn warn_about_other_users(directories: &Directories) {
+    let mut known = Vec::new();
+    for directory in [&directories.cache, &directories.scratch] {
+        let Err(error) = check_trusted(directory) else {
+            continue;
+        };
+        // Both directories are usually below the same directory, which the error names.
+        let error = error.to_string();
+        if !known.contains(&error) {
+            let directory = directory.display();
+            tracing::warn!(%directory, error, "other users can replace files of modules or steps");
+            known.push(error);
+        }
     }
 }
 

@@ -90,7 +90,7 @@ fn complete(s3: &S3Location) -> Option<Location> {
 pub(super) fn check_location(location: &Location, at: &str) -> Result<(), DocumentError> {
     location
         .check()
-        .map_err(|error| DocumentError::new(at, error.to_string()))
+        .map_err(|error| DocumentError::new(at, error.describe()))
 }
 
 impl ArchiveLocation {

@@ -1,5 +1,7 @@
 //! Inputs of a template, converted to those of a step.
 
+use std::collections::HashMap;
+
 use super::artifact::Artifact;
 use super::artifact_context::ArtifactContext;
 use super::declaration::{guest_path, unique_names};
@@ -48,10 +50,31 @@ pub(super) fn artifacts(
     let artifacts = &template.inputs.artifacts;
     let names = artifacts.iter().map(|artifact| artifact.name.as_str());
     unique_names(names, "template.inputs.artifacts", "artifact")?;
-    artifacts
+    let inputs: Vec<InputArtifact> = artifacts
         .iter()
         .map(|declared| artifact(declared, context))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    unique_paths(&inputs)?;
+    Ok(inputs)
+}
+
+/// Refuses two inputs at one path, as Argo does for container templates (`validateLeaf` in
+/// `workflow/validate/validate.go`). Unlike Argo, `/in/x` and `/in//x/` are one path. An input may
+/// be inside another input.
+fn unique_paths(inputs: &[InputArtifact]) -> Result<(), DocumentError> {
+    let mut seen = HashMap::new();
+    for input in inputs {
+        if let Some(other) = seen.insert(&input.path, &input.name) {
+            return Err(DocumentError::new(
+                format!("template.inputs.artifacts.{}.path", input.name),
+                format!(
+                    "the input artifact `{other}` has the same path {}",
+                    input.path
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn artifact(

@@ -8,8 +8,7 @@ use super::artifact::{Artifact, check_location};
 use super::artifact_context::ArtifactContext;
 use super::declaration::{guest_path, unique_names};
 use super::template::{OutputParameter as DeclaredParameter, Template};
-use crate::step::is_artifact_name;
-use crate::step::{OutputArtifact, OutputParameter};
+use crate::step::{LOG_ARTIFACT, OutputArtifact, OutputParameter, is_artifact_name};
 use crate::text::DocumentError;
 
 const ARCHIVE_LOCATION: &str = "template.archiveLocation";
@@ -125,6 +124,10 @@ fn artifact(
     let at = format!("template.outputs.artifacts.{}", declared.name);
     if !is_artifact_name(&declared.name) {
         return Err(DocumentError::new(at, "this cannot be an artifact's name"));
+    }
+    if declared.name == LOG_ARTIFACT {
+        let message = "this name is reserved for the log of the step; choose another name";
+        return Err(DocumentError::new(at, message));
     }
     let path = guest_path(&at, declared.path.as_deref())?;
     declared.check_output(&at)?;

@@ -13,10 +13,7 @@ use tokio::io::AsyncSeekExt;
 use tokio_util::io::ReaderStream;
 
 use crate::runtime::Tee;
-use crate::step::StoredOutput;
-
-/// Argo's name for the logs of a container step.
-const NAME: &str = "main-logs";
+use crate::step::{LOG_ARTIFACT, StoredOutput};
 
 /// A log that is being written: standard output and standard error in one file, in the order of the
 /// writes. The file has no name, so nothing is left when the process is killed.
@@ -83,7 +80,7 @@ impl FinishedLog {
         let store = stores.open(&self.location, namespace).await?;
         store.put(&self.location.key, &self).await?;
         Ok(StoredOutput {
-            name: NAME.to_owned(),
+            name: LOG_ARTIFACT.to_owned(),
             path: String::new(),
             location: self.location,
             links_left_out: 0,

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::messages::first_bytes;
 use crate::runtime::step_types;
 use crate::staging::StepDirectory;
-use crate::step::{GuestPath, Phase, Stage, StepError, is_artifact_name, is_parameter_name};
+use crate::step::{
+    GuestPath, LOG_ARTIFACT, Phase, Stage, StepError, is_artifact_name, is_parameter_name,
+};
 
 const RESULT_FILE: &str = "work/result.json";
 /// Largest size of `/work/result.json`, in bytes.
@@ -84,6 +86,11 @@ impl Reported {
             if !is_artifact_name(&name) {
                 let shown = first_bytes(&name, 80);
                 return Err(Malformed(format!("`{shown}` cannot be an artifact's name")));
+            }
+            if name == LOG_ARTIFACT {
+                return Err(Malformed(format!(
+                    "the artifact's name `{name}` is reserved for the log of the step; choose another name"
+                )));
             }
             let path = path
                 .parse()
@@ -169,5 +176,42 @@ impl ResultFile {
             ..Reported::default()
         };
         reported.with_outputs(parameters, artifacts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_artifact(name: &str) -> Result<Reported, Malformed> {
+        let artifact = (name.to_owned(), "/out/x".to_owned());
+        Reported::default().with_outputs(std::iter::empty(), std::iter::once(artifact))
+    }
+
+    #[test]
+    fn a_module_cannot_report_an_artifact_with_the_name_of_the_log() {
+        let error = with_artifact("main-logs").unwrap_err();
+        assert!(error.0.contains("is reserved for the log"), "{}", error.0);
+        for name in ["main-log", "Main-logs", "my-main-logs"] {
+            assert!(with_artifact(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_component_and_a_result_file_obey_the_same_rule() {
+        let artifact = step_types::Artifact {
+            name: "main-logs".to_owned(),
+            path: "/out/x".to_owned(),
+        };
+        let returned = step_types::Outcome {
+            message: None,
+            result: None,
+            parameters: Vec::new(),
+            artifacts: vec![artifact],
+        };
+        assert!(Reported::from_return(returned).is_err());
+        let file = r#"{"outputs":{"artifacts":[{"name":"main-logs","path":"/out/x"}]}}"#;
+        let file: ResultFile = serde_json::from_str(file).unwrap();
+        assert!(file.into_reported().is_err());
     }
 }

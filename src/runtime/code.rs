@@ -17,9 +17,10 @@
 //! not change while it is mapped. Both conditions hold:
 //!
 //! - Code in memory is a [`NewCode`]. Only [`NewCode::compile`] makes one.
-//! - Code on disk is in a directory that belongs to this user and has mode 0700. The code directory
-//!   and its subdirectory are checked when they are opened. No other user may be able to rename
-//!   them: the directories above must not be writable by others.
+//! - Code on disk is in a directory that belongs to this user and has mode 0700. When the directory
+//!   is opened, no other user can rename or replace it, or a directory above it. The directory is
+//!   then used through its descriptor (`private_directory/`).
+//! - A file is used only if its owner, mode, type and number of names show that this user wrote it.
 //! - This program never changes a file in place. It writes a temporary file and renames it.
 //! - Before a file is mapped, its length and checksum are compared with its `.sum` file. The file
 //!   stays open, and is mapped through its descriptor. So the mapped file is the file that was
@@ -38,17 +39,21 @@
     reason = "this is the only file that may deserialise compiled code"
 )]
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use tempfile::NamedTempFile;
 use twox_hash::xxhash3_128;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
+
+use super::private_directory::{PrivateDirectory, TemporaryFile};
+
+/// A `.sum` file is shorter than this, in bytes.
+const MAX_SUM_BYTES: u64 = 128;
 
 /// Compiled code that is loaded into an engine.
 pub(super) enum Code {
@@ -107,56 +112,99 @@ impl NewCode {
 #[derive(Debug)]
 pub(super) struct CodeDirectory {
     /// `<code-dir>/<engine fingerprint>`
-    path: PathBuf,
+    directory: PrivateDirectory,
 }
 
 impl CodeDirectory {
-    /// Opens `<directory>/<fingerprint>`, and creates it if it does not exist. Fails if one of the
-    /// two directories is not private to this user.
+    /// Opens `<directory>/<fingerprint>`, and creates it if it does not exist. Fails if another
+    /// user can change or replace one of the two directories.
     pub(super) fn open(directory: &Path, engine: &Engine) -> io::Result<Self> {
-        let mut hasher = Fingerprint(xxhash3_128::Hasher::new());
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        env!("CARGO_PKG_VERSION").hash(&mut hasher);
-        let path = directory.join(format!("{:032x}", hasher.0.finish_128()));
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)?;
-        require_private(directory)?;
-        require_private(&path)?;
-        Ok(Self { path })
+        let directory = PrivateDirectory::open(directory)?.subdirectory(&fingerprint(engine))?;
+        directory.remove_stale_files()?;
+        Ok(Self { directory })
+    }
+
+    /// Creates an empty file for the code of a module. [`CodeDirectory::publish`] stores the file.
+    pub(super) fn temporary_file(&self) -> io::Result<TemporaryFile> {
+        self.directory.temporary_file()
+    }
+
+    /// Stores a file of code under the module's digest, with its checksum. Replaces stored code of
+    /// the same module. The content must be the compiler's output. No other process may have the
+    /// file open.
+    pub(super) fn publish(&self, module_digest: &str, code: TemporaryFile) -> io::Result<()> {
+        let checksum = checksum(code.file())?;
+        code.rename(&file_name(module_digest, "cwasm"))?;
+        let sum = self.directory.temporary_file()?;
+        sum.file().write_all(checksum.as_bytes())?;
+        sum.rename(&file_name(module_digest, "sum"))
     }
 
     /// Stores the code of a module. Replaces stored code of the same module.
     pub(super) fn write(&self, module_digest: &str, code: &NewCode) -> io::Result<()> {
-        let mut file = NamedTempFile::new_in(&self.path)?;
-        file.write_all(&code.0)?;
-        file.persist(self.file(module_digest, "cwasm"))?;
-        let mut sum = NamedTempFile::new_in(&self.path)?;
-        let hash = xxhash3_128::Hasher::oneshot(&code.0);
-        sum.write_all(checksum_line(code.0.len() as u64, hash).as_bytes())?;
-        sum.persist(self.file(module_digest, "sum"))?;
-        Ok(())
+        let file = self.temporary_file()?;
+        file.file().write_all(&code.0)?;
+        self.publish(module_digest, file)
     }
 
-    /// Opens the stored code of a module. `None` if no code is stored or if its checksum is wrong.
+    /// Opens the stored code of a module. `None` if no code is stored, if its checksum is wrong, or
+    /// if another user may have written a file.
     pub(super) fn open_stored(&self, module_digest: &str) -> Option<StoredCode> {
-        let file = File::open(self.file(module_digest, "cwasm")).ok()?;
-        let expected = fs::read_to_string(self.file(module_digest, "sum")).ok()?;
-        if checksum(&file).ok()? != expected {
+        let opened = self.read(module_digest).unwrap_or_else(|error| {
+            tracing::warn!(
+                module = module_digest,
+                %error,
+                "the compiled code on disk cannot be read; the module is compiled again"
+            );
+            None
+        })?;
+        if opened.checksum != opened.expected {
             tracing::warn!(
                 module = module_digest,
                 "the compiled code on disk is damaged; the module is compiled again"
             );
             return None;
         }
-        Some(StoredCode { file })
+        Some(StoredCode { file: opened.file })
     }
 
-    fn file(&self, module_digest: &str, extension: &str) -> PathBuf {
-        self.path
-            .join(format!("{}.{extension}", module_digest.replace(':', "-")))
+    /// `None` if one of the two files does not exist.
+    fn read(&self, module_digest: &str) -> io::Result<Option<OpenedCode>> {
+        let code = self
+            .directory
+            .open_file(&file_name(module_digest, "cwasm"))?;
+        let sum = self.directory.open_file(&file_name(module_digest, "sum"))?;
+        let (Some(file), Some(sum)) = (code, sum) else {
+            return Ok(None);
+        };
+        Ok(Some(OpenedCode {
+            checksum: checksum(&file)?,
+            expected: io::read_to_string(sum.take(MAX_SUM_BYTES))?,
+            file,
+        }))
     }
+}
+
+/// The name of a module's file in the code directory.
+fn file_name(module_digest: &str, extension: &str) -> String {
+    format!("{}.{extension}", module_digest.replace(':', "-"))
+}
+
+/// The name of the directory for engines whose settings have the same effect on the code.
+fn fingerprint(engine: &Engine) -> String {
+    let mut hasher = Fingerprint(xxhash3_128::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    env!("CARGO_PKG_VERSION").hash(&mut hasher);
+    format!("{:032x}", hasher.0.finish_128())
+}
+
+/// The two files of a module before their checksums are compared.
+struct OpenedCode {
+    file: File,
+    /// The checksum of the content.
+    checksum: String,
+    /// The content of the `.sum` file.
+    expected: String,
 }
 
 /// An open file of stored code whose length and checksum are right.
@@ -185,37 +233,19 @@ impl StoredCode {
     }
 }
 
-/// The expected content of the `.sum` file for a file of code.
+/// The content of the `.sum` file for a file of code.
 fn checksum(file: &File) -> io::Result<String> {
-    let mut reader = BufReader::with_capacity(0, file);
     let mut hasher = xxhash3_128::Hasher::new();
     let mut length = 0;
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let count = reader.read(&mut buffer)?;
+        let count = file.read_at(&mut buffer, length)?;
         if count == 0 {
-            return Ok(checksum_line(length, hasher.finish_128()));
+            return Ok(format!("{length} {:032x}\n", hasher.finish_128()));
         }
         length += count as u64;
         hasher.write(&buffer[..count]);
     }
-}
-
-fn checksum_line(length: u64, hash: u128) -> String {
-    format!("{length} {hash:032x}\n")
-}
-
-fn require_private(directory: &Path) -> io::Result<()> {
-    let metadata = fs::metadata(directory)?;
-    let user = rustix::process::geteuid().as_raw();
-    if metadata.uid() != user || metadata.mode() & 0o077 != 0 {
-        let message = format!(
-            "`{}` must belong to this user and have mode 0700",
-            directory.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
-    }
-    Ok(())
 }
 
 /// Hashes a value of type `Hash` to 128 bits. Unlike std's hasher, it has the same result in every
@@ -235,11 +265,14 @@ impl Hasher for Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
 
     use super::*;
 
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const DIGEST: &str = "sha256:aa";
 
     fn private() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
@@ -247,51 +280,68 @@ mod tests {
         directory
     }
 
+    /// The `.cwasm` file of the module [`DIGEST`].
+    fn stored_file(directory: &Path, engine: &Engine) -> PathBuf {
+        let name = file_name(DIGEST, "cwasm");
+        directory.join(fingerprint(engine)).join(name)
+    }
+
+    fn store(code: &CodeDirectory, engine: &Engine) {
+        let new = NewCode::compile(engine, MODULE, false).unwrap();
+        code.write(DIGEST, &new).unwrap();
+    }
+
     #[test]
     fn stored_code_is_loaded_unless_it_was_changed() {
         let directory = private();
         let engine = Engine::default();
         let code = CodeDirectory::open(directory.path(), &engine).unwrap();
-        assert!(code.open_stored("sha256:aa").is_none());
-        code.write(
-            "sha256:aa",
-            &NewCode::compile(&engine, MODULE, false).unwrap(),
-        )
-        .unwrap();
+        assert!(code.open_stored(DIGEST).is_none());
+        store(&code, &engine);
         assert!(matches!(
-            code.open_stored("sha256:aa").unwrap().load(&engine),
+            code.open_stored(DIGEST).unwrap().load(&engine),
             Ok(Code::Module(_))
         ));
-        let file = code.file("sha256:aa", "cwasm");
+        let file = stored_file(directory.path(), &engine);
         let mut bytes = fs::read(&file).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&file, &bytes).unwrap();
-        assert!(
-            code.open_stored("sha256:aa").is_none(),
-            "one bit was changed"
-        );
+        assert!(code.open_stored(DIGEST).is_none(), "one bit was changed");
         fs::write(&file, &bytes[..100]).unwrap();
-        assert!(
-            code.open_stored("sha256:aa").is_none(),
-            "the file was cut short"
-        );
+        assert!(code.open_stored(DIGEST).is_none(), "the file was cut short");
     }
 
     #[test]
-    fn a_directory_that_other_users_can_enter_is_refused() {
+    fn stored_code_that_another_user_could_have_written_is_not_loaded() {
         let directory = private();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(CodeDirectory::open(directory.path(), &Engine::default()).is_err());
+        let engine = Engine::default();
+        let code = CodeDirectory::open(directory.path(), &engine).unwrap();
+        store(&code, &engine);
+        let file = stored_file(directory.path(), &engine);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(code.open_stored(DIGEST).is_none());
+        store(&code, &engine);
+        assert!(code.open_stored(DIGEST).is_some(), "the file is replaced");
+    }
+
+    #[test]
+    fn a_directory_that_replaces_the_code_directory_has_no_effect() {
+        let parent = private();
+        let engine = Engine::default();
+        let path = parent.path().join("code");
+        let code = CodeDirectory::open(&path, &engine).unwrap();
+        fs::rename(&path, parent.path().join("old")).unwrap();
+        let planted = CodeDirectory::open(&path, &engine).unwrap();
+        store(&planted, &engine);
+        assert!(code.open_stored(DIGEST).is_none());
     }
 
     #[test]
     fn engines_with_different_settings_have_different_directories() {
-        let directory = private();
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(true);
-        let plain = CodeDirectory::open(directory.path(), &Engine::default()).unwrap();
-        let other = CodeDirectory::open(directory.path(), &Engine::new(&config).unwrap()).unwrap();
-        assert_ne!(plain.path, other.path);
+        let other = Engine::new(&config).unwrap();
+        assert_ne!(fingerprint(&Engine::default()), fingerprint(&other));
     }
 }

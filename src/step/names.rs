@@ -3,6 +3,10 @@
 /// Longest name of a parameter or an artifact, in bytes.
 const LONGEST: usize = 128;
 
+/// The name of the artifact with the module's output. Argo gives this name to the log of a
+/// container step. Only the executor makes this artifact.
+pub const LOG_ARTIFACT: &str = "main-logs";
+
 /// Whether an output parameter can have this name: 1 to 128 ASCII letters, digits, `-` and `_`, as
 /// the full CRD of Argo's `WorkflowTaskSet` requires.
 pub fn is_parameter_name(name: &str) -> bool {

@@ -4,7 +4,7 @@
 //! on the same level, and so do the fields of its spans. So a program finds the names of a step at
 //! the same place in each line.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::text::is_unprintable;
 
 /// Formats events as JSON objects. The fields of spans must be formatted as JSON objects, too.
 pub(super) struct JsonLines;
@@ -63,8 +65,26 @@ where
             fields: fields.others,
         };
         let line = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
-        writeln!(writer, "{line}")
+        write_escaped(&mut writer, &line)?;
+        writeln!(writer)
     }
+}
+
+/// Writes a line of JSON with its unprintable characters as escapes of JSON. All of them are in
+/// strings. Some viewers and libraries take them for the end of a line.
+fn write_escaped(writer: &mut impl Write, mut json: &str) -> fmt::Result {
+    while let Some(at) = json.find(is_unprintable) {
+        let (before, from) = json.split_at(at);
+        writer.write_str(before)?;
+        let mut chars = from.chars();
+        let mut units = [0; 2];
+        let units = chars.next().map(|c| c.encode_utf16(&mut units));
+        for unit in units.into_iter().flatten() {
+            write!(writer, "\\u{unit:04x}")?;
+        }
+        json = chars.as_str();
+    }
+    writer.write_str(json)
 }
 
 /// The fields of an event.
@@ -119,5 +139,19 @@ impl Visit for Fields {
     /// `Duration::as_micros` has this type.
     fn record_u128(&mut self, field: &Field, value: u128) {
         self.insert(field, u64::try_from(value).unwrap_or(u64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_keep_the_value() {
+        let value = "a\u{7f}\u{85}\u{2028}\u{202e}\u{e0041}ä";
+        let mut line = String::new();
+        write_escaped(&mut line, &serde_json::to_string(value).unwrap()).unwrap();
+        assert_eq!(line, r#""a\u007f\u0085\u2028\u202e\udb40\udc41ä""#);
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), value);
     }
 }

@@ -1,10 +1,13 @@
-//! Texts that people write, and how the program reads them: YAML, sizes and durations.
+//! Texts that people write, and how the program reads them: YAML, sizes and durations. Characters
+//! that are not shown as they are.
 
 pub mod config_reader;
 mod document_error;
 pub mod tags;
 pub mod units;
+mod unprintable;
 pub mod yaml;
 
 pub use document_error::DocumentError;
 pub(crate) use document_error::nearest;
+pub(crate) use unprintable::is_unprintable;

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -61,12 +61,16 @@ pub(super) fn headers(configured: &[Header]) -> Result<HeaderMap, Error> {
     for Header { name, value } in configured {
         let parsed = HeaderName::try_from(name.as_str())
             .ok()
-            .filter(|name| *name != CONTENT_LENGTH)
             .zip(HeaderValue::from_str(value).ok());
         let (name, mut value) = parsed.ok_or_else(|| {
             let message = "one of `http.headers` is not a valid header";
             Error::new(ErrorKind::InvalidConfig, message)
         })?;
+        if net::is_set_by_client(&name) {
+            let message = format!("`http.headers` has the header `{name}`");
+            return Err(Error::new(ErrorKind::InvalidConfig, message)
+                .with_hint("remove this header: only this program sets it"));
+        }
         value.set_sensitive(true);
         headers.append(name, value);
     }

@@ -38,6 +38,11 @@ pub(crate) struct HttpStore {
     http: Arc<dyn HttpClient>,
 }
 
+/// Checks the headers of a location.
+pub(crate) fn check(location: &HttpLocation) -> Result<(), Error> {
+    auth::headers(&location.headers).map(drop)
+}
+
 /// Opens the store at a URL. Its credentials are Secrets of `namespace`.
 pub(crate) async fn open(
     location: &HttpLocation,

@@ -330,3 +330,88 @@ async fn a_template_timeout_ends_the_step() {
         "{node}"
     );
 }
+
+#[tokio::test]
+async fn two_inputs_at_one_path_are_an_error() {
+    let executor = Executor::start();
+    let with_paths = |first: &str, second: &str| {
+        let mut template = template("word-count");
+        template["inputs"] = json!({"artifacts": [
+            {"name": "a", "path": first, "raw": {"data": "one"}},
+            {"name": "b", "path": second, "raw": {"data": "one two"}},
+        ]});
+        template["plugin"]["wasm"]["args"] = json!([first, "/tmp/copy"]);
+        template
+    };
+    for (first, second) in [
+        ("/in/x", "/in/x"),
+        ("/in/x", "/in/x/"),
+        ("/in/x", "//in/./x"),
+        ("/in/x", "in/x"),
+    ] {
+        assert_error(
+            &executor.node(&with_paths(first, second)).await,
+            "`template.inputs.artifacts.b.path`: the input artifact `a` has the same path /in/x",
+        );
+    }
+    assert_error(
+        &executor.node(&with_paths("/in/x", "/in/y/../x")).await,
+        "is not a path of a file below `/`",
+    );
+    assert_error(
+        &executor
+            .node(&with_paths("/work//input.json", "/in/x"))
+            .await,
+        "is reserved for the executor",
+    );
+    let node = executor.node(&with_paths("/in/x", "/in/X")).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+}
+
+#[tokio::test]
+async fn a_template_cannot_declare_an_artifact_with_the_name_of_the_log() {
+    let executor = Executor::start();
+    let mut template = template("noop-command");
+    template["outputs"] = json!({"artifacts": [{"name": "main-logs", "path": "/out/x"}]});
+    assert_error(
+        &executor.node(&template).await,
+        "`template.outputs.artifacts.main-logs`: this name is reserved for the log of the step",
+    );
+}
+
+#[tokio::test]
+async fn headers_that_only_the_client_sets_are_errors_for_modules_and_artifacts() {
+    let executor = Executor::start();
+    for name in [
+        "Host",
+        "transfer-encoding",
+        "Content-Length",
+        "Expect",
+        "Connection",
+        "Keep-Alive",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "HTTP2-Settings",
+    ] {
+        let lower = name.to_ascii_lowercase();
+        let module = json!({"http": {"url": "https://h/m.wasm", "headers": {name: "x"}}});
+        let node = executor.node(&crate::template_of_module(module)).await;
+        assert_eq!(node["phase"], "Error", "{name}: {node}");
+        assert!(
+            message(&node).contains(&format!("the header `{lower}`")),
+            "{node}"
+        );
+        let http = json!({"url": "https://h/a", "headers": [{"name": name, "value": "x"}]});
+        let mut input = template("word-count");
+        input["inputs"] = json!({"artifacts": [{"name": "a", "path": "/in/a", "http": http}]});
+        let mut output = template("word-count");
+        output["outputs"] = json!({"artifacts": [{"name": "a", "path": "/out/a", "http": http}]});
+        for template in [input, output] {
+            let expected = format!("`http.headers` has the header `{lower}`");
+            assert_error(&executor.node(&template).await, &expected);
+        }
+    }
+}

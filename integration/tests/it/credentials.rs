@@ -37,6 +37,16 @@ fn with_docker_config(hosts: &[&str], config: &Value) -> Executor {
     })
 }
 
+/// An executor that trusts a token server on another port of the registry's host.
+fn with_token_server(registry: &str, realm: &str, config: &Value) -> Executor {
+    let sources = json!({"insecure": [registry, realm], "trustedRealms": [realm]});
+    Executor::start_with(Options {
+        config: Some(json!({"sources": sources}).to_string()),
+        env: vec![("DOCKER_AUTH_CONFIG".to_owned(), config.to_string())],
+        ..Options::default()
+    })
+}
+
 fn of(reference: &str) -> Value {
     template_of_module(json!({"oci": reference}))
 }
@@ -107,20 +117,20 @@ async fn tokens_are_obtained_with_passwords_and_refresh_tokens() {
         .strip_suffix("/token")
         .unwrap();
     let requests_before = server.requests().len();
-    let node = with_docker_config(&[host, realm], &json!({}))
+    let node = with_token_server(host, realm, &json!({}))
         .node(&of(&reference))
         .await;
     assert!(message(&node).contains("refuses"), "{node}");
     let right = docker_config(&[(host, &format!("{USER}:{PASSWORD}"))]);
     assert_eq!(
-        with_docker_config(&[host, realm], &right)
+        with_token_server(host, realm, &right)
             .node(&of(&reference))
             .await["phase"],
         "Succeeded"
     );
     let identity = json!({"auths": {host: {"identitytoken": REFRESH_TOKEN}}});
     assert_eq!(
-        with_docker_config(&[host, realm], &identity)
+        with_token_server(host, realm, &identity)
             .node(&of(&reference))
             .await["phase"],
         "Succeeded"
@@ -138,7 +148,7 @@ async fn tokens_are_obtained_with_passwords_and_refresh_tokens() {
         "one token for all three requests: {requests:?}"
     );
     let wrong = docker_config(&[(host, "user:hunter2")]);
-    let node = with_docker_config(&[host, realm], &wrong)
+    let node = with_token_server(host, realm, &wrong)
         .node(&of(&reference))
         .await;
     assert!(

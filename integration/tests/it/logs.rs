@@ -383,3 +383,63 @@ async fn steps_do_not_wait_for_a_reader_of_the_log_that_does_not_read() {
         assert_eq!(node.expect("the step ends")["phase"], "Succeeded");
     }
 }
+
+/// Names and texts of a workflow and of a module, in the log of a step that fails.
+#[tokio::test]
+async fn names_and_messages_of_strangers_cannot_forge_lines() {
+    let evil =
+        "x\n2026-01-01T00:00:00Z  INFO forged\r\u{85}\u{2028}forged\u{1b}[2J\u{9b}31m\u{202e}";
+    let directory = tempfile::tempdir().unwrap();
+    for format in ["text", "json"] {
+        let executor = start(
+            directory.path(),
+            &["--log-format", format, "--log-level", "debug"],
+        );
+        let mut templates = vec![template_of_wat(
+            directory.path(),
+            "prints",
+            &printing(evil.as_bytes(), evil.as_bytes(), "unreachable"),
+        )];
+        for path in ["/in/a".to_owned(), evil.to_owned()] {
+            let mut named = template("noop-command");
+            named["name"] = json!(evil);
+            named["id"] = json!(evil);
+            named["inputs"] =
+                json!({"artifacts": [{"name": evil, "path": path, "s3": {"key": evil}}]});
+            templates.push(named);
+        }
+        for module in [
+            format!("file:///{evil}"),
+            evil.to_owned(),
+            format!("https://h/{evil}"),
+        ] {
+            templates.push(crate::template_of_module(json!(module)));
+        }
+        let mut headers = template("noop-command");
+        headers["plugin"]["wasm"] =
+            json!({"module": {"http": {"url": "https://h/m", "headers": {evil: "x"}}}});
+        templates.push(headers);
+        for template in &templates {
+            let node = executor.node(template).await;
+            assert_ne!(node["phase"], "Succeeded", "{node}");
+        }
+        lines_with(&executor, "phase", templates.len()).await;
+        let log = executor.log();
+        let starts_line = |line: &&str| match format {
+            "json" => line.starts_with("{\"timestamp\":\"20"),
+            _ => line.starts_with("20") && !line.starts_with("2026-01-01T00:00:00Z"),
+        };
+        // Viewers split lines at these characters, too.
+        let lines = log.split([
+            '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
+        ]);
+        let forged: Vec<&str> = lines
+            .filter(|line| !line.is_empty() && !starts_line(line))
+            .collect();
+        assert!(forged.is_empty(), "{forged:?}");
+        let control = log
+            .chars()
+            .find(|c| *c != '\n' && (c.is_control() || *c == '\u{202e}'));
+        assert_eq!(control, None, "{log}");
+    }
+}

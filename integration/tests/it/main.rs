@@ -21,6 +21,7 @@ mod bad_input;
 mod bindle;
 mod chaos;
 mod cli;
+mod code_directory;
 mod credentials;
 mod docker_configs;
 mod hostile;

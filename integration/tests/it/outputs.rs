@@ -154,3 +154,15 @@ async fn a_missing_optional_input_is_not_announced_to_the_module() {
         "{node}"
     );
 }
+
+#[tokio::test]
+async fn a_module_cannot_report_an_artifact_with_the_name_of_the_log() {
+    let executor = Executor::start();
+    let result = json!({"outputs": {"artifacts": [{"name": "main-logs", "path": "/out/x"}]}});
+    let node = outputs(&executor, json!([]), &result).await;
+    assert_eq!(node["phase"], "Failed", "{node}");
+    assert!(
+        message(&node).contains("`main-logs` is reserved for the log of the step"),
+        "{node}"
+    );
+}

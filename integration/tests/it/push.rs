@@ -184,13 +184,12 @@ async fn push_requests_a_token_with_push_scope() {
         &cli,
         &json!({"auths": {&host: {"auth": STANDARD.encode(format!("{USER}:{PASSWORD}"))}}}),
     );
+    // The token server is on another port of the registry's host.
+    let sources = json!({"insecure": [host, realm], "trustedRealms": [realm]});
+    let config = cli.at("config.json");
+    std::fs::write(&config, json!({"sources": sources}).to_string()).unwrap();
     let run = move || {
-        push_and_run(
-            &cli,
-            "greeting",
-            &host,
-            &["--insecure-registry", &host, "--insecure-registry", &realm],
-        );
+        push_and_run(&cli, "greeting", &host, &["--config", text(&config)]);
     };
     tokio::task::spawn_blocking(run).await.unwrap();
     assert_eq!(

@@ -140,9 +140,10 @@ pub(crate) fn denied(host: &str, address: IpAddr, why: Forbidden) -> Error {
         "`{host}` has the address {address} ({why}), and requests to such addresses are refused"
     );
     let error = Error::new(ErrorKind::Denied, message);
-    // A developer's registry may be on this machine. A registry is never at another forbidden
-    // address.
-    match address.is_loopback() {
+    // A developer's registry may be on this machine. A registry in a test network may have a
+    // reserved address. A registry is never at another forbidden address.
+    let may_be_registry = address.is_loopback() || matches!(why, Forbidden::SpecialPurpose(_));
+    match may_be_registry {
         true => error.with_hint(format!(
             "ask the operator to allow this host under `sources.insecure` or with \
              --insecure-registry {host}"

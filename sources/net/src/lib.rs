@@ -49,6 +49,7 @@
 
 mod addresses;
 mod authority;
+mod blocks;
 mod body;
 mod caching;
 mod challenge;
@@ -69,10 +70,14 @@ mod pattern;
 mod proxies;
 mod redirect;
 mod request;
+mod request_headers;
 mod resolver;
 mod response;
 mod retry;
 mod single_flight;
+mod special_purpose;
+#[cfg(test)]
+mod special_purpose_tests;
 mod trust;
 mod verifier;
 mod zstd;
@@ -96,6 +101,7 @@ pub use pattern::matches;
 pub use proxies::{Proxies, shown as shown_proxy};
 pub use redirect::{MAX_REDIRECTS, keeps_credentials, redirect_target, too_many_redirects};
 pub use request::{Content, Request, sensitive};
+pub use request_headers::is_set_by_client;
 pub use response::Response;
 pub use single_flight::SingleFlight;
 pub use trust::{Identity, Trust};

@@ -65,9 +65,11 @@ async fn allowed_addresses(
     for address in lookup(name).await? {
         match classify(address.ip()) {
             None => allowed.push(address),
-            // A listed name may be on this machine. For other forbidden addresses the operator has
-            // to list the address itself.
-            Some(Forbidden::ThisMachine) if listed => allowed.push(address),
+            // A listed name may be on this machine, or in a test network with reserved addresses.
+            // For other forbidden addresses the operator has to list the address itself.
+            Some(Forbidden::ThisMachine | Forbidden::SpecialPurpose(_)) if listed => {
+                allowed.push(address);
+            }
             Some(why) => refused = Some(denied(&host, address.ip(), why)),
         }
     }

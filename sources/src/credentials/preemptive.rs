@@ -92,6 +92,10 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
         Credential::Headers(headers) => {
             for (name, value) in headers {
                 let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
+                if net::is_set_by_client(&name) {
+                    let why = format!("have the header `{name}`, which only this program sets");
+                    return Err(candidate.unusable(&why));
+                }
                 request
                     .headers
                     .insert(name, sensitive(value.expose_secret()).ok_or_else(unusable)?);

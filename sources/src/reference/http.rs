@@ -24,21 +24,17 @@ const SECRET: [&str; 8] = [
     "x-auth-token",
     "x-jfrog-art-api",
 ];
-/// Headers that only this program sets, and `cookie`, which can have secrets.
-const RESERVED: [&str; 14] = [
+/// Further headers that a module's request must not have: headers that the source of modules sets,
+/// and `cookie`, which can have secrets.
+const RESERVED: [&str; 9] = [
     "accept-encoding",
-    "connection",
-    "content-length",
     "content-type",
     "cookie",
-    "expect",
-    "host",
+    "if-match",
     "if-modified-since",
     "if-none-match",
+    "if-range",
     "range",
-    "te",
-    "transfer-encoding",
-    "upgrade",
     "user-agent",
 ];
 
@@ -122,18 +118,17 @@ impl HttpReference {
                     format!("the header `{name}` {why}"),
                 ))
             };
-            if HeaderName::from_bytes(name.as_bytes()).is_err()
-                || HeaderValue::from_str(value).is_err()
-            {
+            let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
+            let Some(parsed) = parsed.filter(|_| HeaderValue::from_str(value).is_ok()) else {
                 return refused("is not a valid HTTP header");
-            }
+            };
             if SECRET.contains(&name.as_str()) {
                 return refused(
                     "must not be in a template: put its value into a Secret, and name the Secret \
                      in `authSecret`",
                 );
             }
-            if RESERVED.contains(&name.as_str()) {
+            if net::is_set_by_client(&parsed) || RESERVED.contains(&name.as_str()) {
                 return refused("cannot be set in a template");
             }
             self.headers.insert(name, value.clone());
@@ -332,6 +327,10 @@ mod tests {
         for (name, value) in [
             ("Authorization", "x"),
             ("Host", "x"),
+            ("Keep-Alive", "x"),
+            ("Trailer", "x"),
+            ("Proxy-Connection", "x"),
+            ("If-Range", "x"),
             ("a b", "x"),
             ("x", "a\nb"),
             ("Range", "0"),

@@ -120,3 +120,45 @@ fn the_examples_have_no_mistakes() {
     let summary = stderr(&output);
     assert!(summary.ends_with("errors: 0, warnings: 0\n"), "{summary}");
 }
+
+#[test]
+fn inputs_at_one_path_the_name_of_the_log_and_headers_of_the_client_are_mistakes() {
+    let found = findings(
+        "
+name: t
+inputs:
+  artifacts:
+  - {name: a, path: /in/x, raw: {data: a}}
+  - {name: b, path: /in//x/, raw: {data: b}}
+plugin: {wasm: {module: 'ghcr.io/a/b:1'}}
+",
+    );
+    assert_eq!(
+        found,
+        [
+            "template `t`: error: `template.inputs.artifacts.b.path`: the input artifact `a` has the same path /in/x"
+        ]
+    );
+    let found = findings(
+        "
+name: t
+outputs: {artifacts: [{name: main-logs, path: /out/x}]}
+plugin: {wasm: {module: 'ghcr.io/a/b:1'}}
+",
+    );
+    assert!(
+        found[0].contains("reserved for the log of the step"),
+        "{found:?}"
+    );
+    let found = findings(
+        "
+name: t
+inputs: {artifacts: [{name: a, path: /in/a, http: {url: 'https://h/a', headers: [{name: Host, value: x}]}}]}
+plugin: {wasm: {module: 'ghcr.io/a/b:1'}}
+",
+    );
+    assert!(
+        found[0].contains("`http.headers` has the header `host`"),
+        "{found:?}"
+    );
+}

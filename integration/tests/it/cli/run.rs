@@ -209,3 +209,23 @@ fn run_validates_templates_like_serve() {
         assert_ended(&output, 64, expected, &wasm);
     }
 }
+
+#[test]
+fn two_inputs_at_one_path_are_an_error() {
+    let cli = Cli::new();
+    std::fs::write(cli.at("one"), "one").unwrap();
+    let output = cli.run(&[
+        "run",
+        text(&guest("word-count")),
+        "-a",
+        "a=one:/in/x",
+        "-a",
+        "b=one:/in/./x",
+    ]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the input artifact `a` has the same path /in/x"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -16,6 +16,8 @@ const KNOWN_REALMS: [(&str, &str); 3] = [
     ("index.docker.io", "auth.docker.io"),
     ("registry.gitlab.com", "gitlab.com"),
 ];
+const HTTPS_PORT: u16 = 443;
+const HTTP_PORT: u16 = 80;
 /// Number of characters of a realm that are shown in an error.
 const MAX_SHOWN: usize = 100;
 
@@ -74,16 +76,27 @@ pub(super) fn realm(
 /// The realm must use HTTPS, unless the registry itself is configured for plain HTTP. Its host must
 /// be one of these:
 ///
-/// - the host of the registry;
-/// - a subdomain or a parent domain of the registry's host;
-/// - the token server of the registry in [`KNOWN_REALMS`];
-/// - a host in the operator's `sources.trustedRealms`.
+/// - the host of the registry, or a subdomain or a parent domain of it. The port is the registry's
+///   own port, or the port 443 with HTTPS, as for a registry of GitLab. Another port can belong to
+///   another user of the machine.
+/// - the token server of the registry in [`KNOWN_REALMS`], with HTTPS and the port 443;
+/// - a host in the operator's `sources.trustedRealms`, with the port that is listed there. An entry
+///   without a port is for the default port of the realm's scheme.
 fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
     let host = realm.host_str().unwrap_or_default();
-    let registry_host = split_port(registry).0;
-    if realm.scheme() != "https" && !context.http.is_insecure(registry) {
+    let is_plain = context.http.is_insecure(registry);
+    let is_https = realm.scheme() == "https";
+    if !is_https && !is_plain {
         return false;
     }
+    let port = realm.port_or_known_default();
+    let on_https_port = is_https && port == Some(HTTPS_PORT);
+    let (registry_host, registry_port) = split_port(registry);
+    let registry_port = match (registry_port, is_plain) {
+        ("", true) => Some(HTTP_PORT),
+        ("", false) => Some(HTTPS_PORT),
+        (port, _) => port.parse().ok(),
+    };
     let below = |inner: &str, outer: &str| {
         inner
             .strip_suffix(outer)
@@ -91,13 +104,15 @@ fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
             && outer.contains('.')
     };
     let is_name = matches!(realm.host(), Some(Host::Domain(_)));
-    host == registry_host
-        || (is_name && (below(host, registry_host) || below(registry_host, host)))
-        || KNOWN_REALMS.contains(&(registry_host, host))
-        || context
-            .trusted_realms
-            .iter()
-            .any(|trusted| trusted == host || *trusted == authority(realm))
+    let is_related = host == registry_host
+        || (is_name && (below(host, registry_host) || below(registry_host, host)));
+    (is_related && (on_https_port || port == registry_port))
+        || (on_https_port && KNOWN_REALMS.contains(&(registry_host, host)))
+        || context.trusted_realms.iter().any(|trusted| {
+            let (trusted_host, trusted_port) = split_port(trusted);
+            let default = if is_https { HTTPS_PORT } else { HTTP_PORT };
+            trusted_host == host && port == Some(trusted_port.parse().unwrap_or(default))
+        })
 }
 
 #[cfg(test)]
@@ -108,7 +123,8 @@ mod tests {
 
     #[test]
     fn credentials_are_sent_to_trusted_realms_only() {
-        let http = Http::new(&Hosts::new(["plain:5000".to_owned()]), &[]).unwrap();
+        let insecure = ["plain:5000", "plain.example"].map(str::to_owned);
+        let http = Http::new(&Hosts::new(insecure), &[]).unwrap();
         let trusted_realms = [
             "sso.example.com".to_owned(),
             "sso.example.org:8443".to_owned(),
@@ -129,8 +145,15 @@ mod tests {
             ("r.acme.com:5000", "https://r.acme.com/token"),
             ("r.acme.com", "https://sso.example.com/token"),
             ("r.acme.com", "https://sso.example.org:8443/token"),
-            ("plain:5000", "http://plain:5001/token"),
+            ("r.acme.com", "https://sso.example.com:443/token"),
+            ("r.acme.com:5000", "https://r.acme.com:5000/token"),
+            ("r.acme.com:443", "https://r.acme.com/token"),
+            ("plain:5000", "http://plain:5000/token"),
+            ("plain:5000", "http://sso.example.com/token"),
+            ("plain.example", "http://plain.example/token"),
+            ("plain.example", "http://auth.plain.example:80/token"),
             ("[fd00::1]:5000", "https://[fd00::1]/token"),
+            ("[fd00::1]:5000", "https://[fd00::1]:5000/token"),
         ] {
             assert!(trusted(registry, realm), "{registry} {realm}");
         }
@@ -148,6 +171,19 @@ mod tests {
             ),
             ("ghcr.io", "https://169.254.169.254/token"),
             ("[fd00::1]:5000", "https://[fd00::2]/token"),
+            // Another port of a trusted host.
+            ("ghcr.io", "https://ghcr.io:8443/token"),
+            ("r.acme.com:5000", "https://r.acme.com:5001/token"),
+            ("acme.com", "https://auth.acme.com:8443/token"),
+            ("registry-1.docker.io", "https://auth.docker.io:8443/token"),
+            ("r.acme.com", "https://sso.example.com:8443/token"),
+            ("r.acme.com", "https://sso.example.org:443/token"),
+            ("plain:5000", "http://plain:5001/token"),
+            ("plain:5000", "http://plain/token"),
+            ("plain:5000", "http://plain:443/token"),
+            ("plain:5000", "http://sso.example.com:443/token"),
+            ("plain.example", "http://plain.example:8080/token"),
+            ("[fd00::1]:5000", "https://[fd00::1]:5001/token"),
         ] {
             assert!(!trusted(registry, realm), "{registry} {realm}");
         }
