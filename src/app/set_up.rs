@@ -27,6 +27,7 @@ pub fn executor_settings(config: &Config, directories: &Directories, steps: u32)
             steps,
             memory: config.capacity.memory.0,
         },
+        compile_memory: config.capacity.compile_memory.0,
         scratch: directories.scratch.clone(),
         code: Some(directories.code.clone()),
         min_free_disk: config.capacity.min_free_disk.0,

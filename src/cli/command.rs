@@ -3,8 +3,9 @@
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{Exit, output};
+use super::{Exit, Failure, output};
 use super::{cache, config, inspect, lint, manifest, pull, push, run, serve, wit};
+use crate::runtime;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -45,6 +46,9 @@ enum Command {
     /// Check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Compile the module on standard input; the executor runs this command itself
+    #[command(hide = true)]
+    CompileWorker,
 }
 
 /// Runs the command of the command line. A failure is printed to standard error.
@@ -64,6 +68,9 @@ pub fn main() -> Exit {
         Command::Manifest(manifest) => manifest.run(),
         Command::Cache(cache) => cache.run(),
         Command::Config(config) => config.run(),
+        Command::CompileWorker => runtime::compile_worker()
+            .map(|()| Exit::Succeeded)
+            .map_err(Failure::error),
     };
     result.unwrap_or_else(|failure| {
         output::eprint(&format!("error: {failure}"));

@@ -9,7 +9,7 @@ use sources::PullPolicy;
 use super::fetcher::{self, Fetched};
 use super::settings::{Base, Cache, Common, Registries};
 use super::{Exit, Failure, output};
-use crate::runtime::{self, CompileError, Inspection, Kind};
+use crate::runtime::{self, Inspection, Kind, ModuleError};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
@@ -57,7 +57,7 @@ impl Inspect {
 }
 
 /// How the executor runs a module, or why it does not.
-fn runs(inspection: &Inspection, bytes: &[u8]) -> Result<&'static str, CompileError> {
+fn runs(inspection: &Inspection, bytes: &[u8]) -> Result<&'static str, ModuleError> {
     let kind = inspection.kind()?;
     runtime::validate(bytes)?;
     Ok(runs_as(kind))
@@ -66,7 +66,7 @@ fn runs(inspection: &Inspection, bytes: &[u8]) -> Result<&'static str, CompileEr
 /// Everything that the command prints.
 struct Shown {
     kind: &'static str,
-    runs: Result<&'static str, CompileError>,
+    runs: Result<&'static str, ModuleError>,
     size: usize,
     digest: String,
     pinned: Option<String>,
@@ -82,7 +82,7 @@ impl Shown {
             "kind": self.kind,
             "runs": self.runs.as_ref().ok(),
             "refused": refused.map(ToString::to_string),
-            "hint": refused.map(CompileError::hint),
+            "hint": refused.map(ModuleError::hint),
             "size": self.size,
             "digest": self.digest,
             "pinned": self.pinned,

@@ -30,10 +30,16 @@ pub(super) fn default_slots(cores: usize) -> u32 {
     u32::try_from(slots).unwrap_or(u32::MAX)
 }
 
-/// Default memory for all running modules, in bytes: three quarters of the memory that the executor
-/// may use. The executor itself needs the rest.
+/// Default memory for all running modules, in bytes: five eighths of the memory that the executor
+/// may use. The compiler gets a quarter, and the executor itself the rest.
 pub(super) fn default_memory(available: u64) -> u64 {
-    available / 4 * 3
+    available / 8 * 5
+}
+
+/// Default memory for all processes that compile modules, in bytes: a quarter of the memory that
+/// the executor may use.
+pub(super) fn default_compile_memory(available: u64) -> u64 {
+    available / 4
 }
 
 /// The memory that this process may use, in bytes: the lowest limit of its control groups, or the

@@ -16,6 +16,8 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 const MAX_MEMORY: u64 = 4 << 30;
 /// Size of one page of linear memory.
 const MIN_MEMORY: u64 = 64 << 10;
+/// Memory with which the compiler can compile a small module, in bytes.
+const MIN_COMPILE_MEMORY: u64 = 64 << 20;
 const MAX_STEPS: u32 = 1024;
 const MIN_MESSAGE: u64 = 64;
 const MIN_ENTRIES: u64 = 16;
@@ -43,7 +45,7 @@ pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     }
 }
 
-fn capacity_rules(capacity: &Capacity) -> [Rule; 2] {
+fn capacity_rules(capacity: &Capacity) -> [Rule; 3] {
     [
         Rule {
             key: "capacity.steps",
@@ -55,10 +57,15 @@ fn capacity_rules(capacity: &Capacity) -> [Rule; 2] {
             valid: capacity.memory.0 >= MIN_MEMORY,
             message: "must be at least 64Ki, the least that a module can have",
         },
+        Rule {
+            key: "capacity.compileMemory",
+            valid: capacity.compile_memory.0 >= MIN_COMPILE_MEMORY,
+            message: "must be at least 64Mi, the least that the compiler needs",
+        },
     ]
 }
 
-fn limit_rules(limits: &Limits) -> [Rule; 5] {
+fn limit_rules(limits: &Limits) -> [Rule; 6] {
     [
         Rule {
             key: "limits.message",
@@ -83,6 +90,11 @@ fn limit_rules(limits: &Limits) -> [Rule; 5] {
         Rule {
             key: "limits.time",
             valid: !limits.time.0.is_zero(),
+            message: "must be more than 0",
+        },
+        Rule {
+            key: "limits.compile.time",
+            valid: !limits.compile.time.0.is_zero(),
             message: "must be more than 0",
         },
     ]

@@ -7,7 +7,7 @@ use super::artifact_stores::Artifacts;
 use super::limits::{Capacity, Limits};
 use super::log::Telemetry;
 use super::module_sources::Sources;
-use crate::step::StepLimits;
+use crate::step::{CompileLimits, StepLimits};
 
 /// The configuration document. Each section may be omitted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,14 @@ impl Config {
             entries: limits.entries,
             // The total time includes the running time, so it is not shorter.
             total: limits.total.0.max(limits.time.0),
+            compile: CompileLimits {
+                time: limits.compile.time.0,
+                memory: limits
+                    .compile
+                    .memory
+                    .0
+                    .min(self.capacity.max_compile_memory()),
+            },
         }
     }
 }

@@ -34,6 +34,27 @@ pub struct Limits {
     pub result: ByteSize,
     /// Size of one output parameter, and of all output parameters together.
     pub parameter: ByteSize,
+    /// Compiling the module.
+    pub compile: CompileLimits,
+}
+
+/// `limits.compile`: limits of the process that compiles a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CompileLimits {
+    /// Running time of the process.
+    pub time: Time,
+    /// Memory of the process. It gets at most three quarters of `capacity.compileMemory`.
+    pub memory: ByteSize,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self {
+            time: Time(Duration::from_mins(2)),
+            memory: ByteSize(1 << 30),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -48,6 +69,7 @@ impl Default for Limits {
             message: ByteSize(1 << 10),
             result: ByteSize(64 << 10),
             parameter: ByteSize(256 << 10),
+            compile: CompileLimits::default(),
         }
     }
 }
@@ -75,6 +97,8 @@ pub struct Capacity {
     /// Linear memory of all running modules together. Each step reserves its `limits.memory`, and
     /// waits in the queue until that much is free.
     pub memory: ByteSize,
+    /// Memory of all processes that compile modules together.
+    pub compile_memory: ByteSize,
     /// Disk space that must stay free in the scratch directory.
     pub min_free_disk: ByteSize,
 }
@@ -92,8 +116,17 @@ impl Capacity {
         Self {
             steps: cgroup::default_slots(cores),
             memory: ByteSize(cgroup::default_memory(memory.0)),
+            compile_memory: ByteSize(cgroup::default_compile_memory(memory.0)),
             min_free_disk: ByteSize(64 << 20),
         }
+    }
+}
+
+impl Capacity {
+    /// The memory that the compilation of one module may use, in bytes: three quarters of the
+    /// memory for all. The rest is for small modules, so that they need not wait for it.
+    pub fn max_compile_memory(&self) -> u64 {
+        self.compile_memory.0 / 4 * 3
     }
 }
 

@@ -32,9 +32,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::runtime::{CompiledModule, Compiler, Runners, SlotRequest};
+use crate::runtime::{CompiledModule, Compiler, CompilerSettings, Runners, SlotRequest};
 use crate::staging::{Cleaner, Scratch};
-use crate::step::{Outcome, Stage, Step, StepError, StepNames, step_event};
+use crate::step::{CompileLimits, Outcome, Stage, Step, StepError, StepNames, step_event};
 use prepare::{Modules, PreparedModule};
 use resources::Resources;
 use running::RunningStep;
@@ -92,7 +92,8 @@ impl Executor {
         context: StepContext,
         tees: Tees,
     ) -> Result<Outcome, StepError> {
-        let module = self.module(&step.request(), &context).await?;
+        let limits = step.limits.compile;
+        let module = self.module(&step.request(), limits, &context).await?;
         let queued = Instant::now();
         let slot = async { Ok(self.runners.acquire(slot_request(&step)).await) };
         let slot = context.while_queued().stage(Stage::Queue, slot).await?;
@@ -119,11 +120,12 @@ impl Executor {
     async fn module(
         &self,
         request: &Request,
+        limits: CompileLimits,
         context: &StepContext,
     ) -> Result<PreparedModule, StepError> {
         let resolving = pin!(self.modules.resolve(request));
         let resolved = context.stage(Stage::Resolve, resolving).await?;
-        let fetching = pin!(self.modules.fetch(&resolved, &request.requester));
+        let fetching = pin!(self.modules.fetch(&resolved, &request.requester, limits));
         let fetched = context.stage(Stage::Fetch, fetching).await?;
         context.stage(Stage::Compile, fetched.compiled()).await
     }
@@ -152,7 +154,12 @@ impl Executor {
     pub fn new(sources: Sources, stores: Stores, settings: Settings) -> wasmtime::Result<Self> {
         raise_open_files();
         let capacity = settings.capacity;
-        let compiler = Compiler::new(capacity.steps, settings.code.as_deref())?;
+        let compiler = Compiler::new(CompilerSettings {
+            steps: capacity.steps,
+            code_directory: settings.code,
+            program: CompilerSettings::this_program(),
+            memory: settings.compile_memory,
+        })?;
         let compiler = Arc::new(compiler);
         let handle = Handle::current();
         let runners = Runners::start(capacity, handle.metrics().num_workers())?;
@@ -179,10 +186,11 @@ impl Executor {
         self.resources.scratch.check()
     }
 
-    /// Prepares the module of a request without running it.
-    pub async fn prepare(&self, request: &Request) -> Result<Arc<CompiledModule>, StepError> {
+    /// Prepares the module of a step without running it.
+    pub async fn prepare(&self, step: &Step) -> Result<Arc<CompiledModule>, StepError> {
         let context = StepContext::unbounded();
-        let prepared = self.module(request, &context).await?;
+        let limits = step.limits.compile;
+        let prepared = self.module(&step.request(), limits, &context).await?;
         Ok(prepared.module)
     }
 

@@ -4,6 +4,9 @@
 //! The task is not a part of any step, so it continues when the step that started it is cancelled.
 //! A watch channel tells the waiting steps in which stage the task is. The cache of compiled
 //! modules keeps the results, not [`Preparations`].
+//!
+//! The task can find out that no step waits any more ([`Reporter::abandoned`]). The preparation is
+//! then removed, and the next step starts a new one.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -60,7 +63,7 @@ fn panicked(stage: Stage) -> StepError {
     )
 }
 
-type Running<K, T> = Arc<Mutex<HashMap<K, Preparation<T>>>>;
+type Running<K, T> = Arc<Mutex<HashMap<K, watch::Sender<Progress<T>>>>>;
 
 /// The preparations that run, by key.
 #[derive(Debug)]
@@ -82,45 +85,67 @@ where
     T: Clone + Send + Sync + 'static,
 {
     /// Joins the preparation for `key` that runs, or starts `work` as a new one. The work reports
-    /// its progress to the sender.
-    pub(super) fn join<F>(
-        &self,
-        key: K,
-        work: impl FnOnce(watch::Sender<Progress<T>>) -> F,
-    ) -> Preparation<T>
+    /// its progress.
+    pub(super) fn join<F>(&self, key: K, work: impl FnOnce(Reporter<K, T>) -> F) -> Preparation<T>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut running = self.running.lock();
-        if let Some(preparation) = running.get(&key) {
-            return preparation.clone();
+        if let Some(progress) = running.get(&key) {
+            return Preparation(progress.subscribe());
         }
         let (progress, receiver) = watch::channel(Progress::Fetching);
-        let preparation = Preparation(receiver);
-        running.insert(key.clone(), preparation.clone());
-        let entry = Entry {
+        running.insert(key.clone(), progress.clone());
+        let work = work(Reporter {
             running: Arc::clone(&self.running),
             key,
-        };
-        let work = work(progress);
-        let work = async move {
-            let _entry = entry;
-            work.await;
-        };
+            progress,
+        });
         tokio::spawn(work.in_current_span());
-        preparation
+        Preparation(receiver)
     }
 }
 
-/// Removes a preparation from the map when its task ends, also after a panic.
-struct Entry<K: Eq + Hash, T> {
+/// The task's handle to its preparation. Dropping it removes the preparation from the map, also
+/// after a panic.
+#[derive(Debug)]
+pub(super) struct Reporter<K: Eq + Hash, T> {
     running: Running<K, T>,
     key: K,
+    progress: watch::Sender<Progress<T>>,
 }
 
-impl<K: Eq + Hash, T> Drop for Entry<K, T> {
+impl<K: Eq + Hash, T> Reporter<K, T> {
+    /// Reports the progress to the waiting steps.
+    pub(super) fn report(&self, progress: Progress<T>) {
+        self.progress.send_replace(progress);
+    }
+
+    /// Waits until no step waits for the preparation, and removes the preparation.
+    pub(super) async fn abandoned(&self) {
+        loop {
+            self.progress.closed().await;
+            let mut running = self.running.lock();
+            // A step may have joined meanwhile. Steps join only while they hold the lock.
+            if self.progress.is_closed() {
+                self.remove(&mut running);
+                return;
+            }
+        }
+    }
+
+    /// Removes this preparation, and not a later one with the same key.
+    fn remove(&self, running: &mut HashMap<K, watch::Sender<Progress<T>>>) {
+        let own = running.get(&self.key);
+        if own.is_some_and(|progress| progress.same_channel(&self.progress)) {
+            running.remove(&self.key);
+        }
+    }
+}
+
+impl<K: Eq + Hash, T> Drop for Reporter<K, T> {
     fn drop(&mut self) {
-        self.running.lock().remove(&self.key);
+        self.remove(&mut self.running.lock());
     }
 }
 
@@ -145,9 +170,9 @@ mod tests {
             preparations.join("module", |progress| async move {
                 started.fetch_add(1, Ordering::SeqCst);
                 fetched.notified().await;
-                progress.send_replace(Progress::Compiling);
+                progress.report(Progress::Compiling);
                 compiled.notified().await;
-                progress.send_replace(Progress::Ended(Ok(7)));
+                progress.report(Progress::Ended(Ok(7)));
             })
         };
         let mut first = join();
@@ -175,13 +200,38 @@ mod tests {
         let join = |stage| {
             preparations.join(stage, move |progress| async move {
                 let error = StepError::error(stage, "broken");
-                progress.send_replace(Progress::Ended(Err(error)));
+                progress.report(Progress::Ended(Err(error)));
             })
         };
         assert!(join(Stage::Fetch).fetched().await.is_err());
         let mut compiling = join(Stage::Compile);
         compiling.fetched().await.unwrap();
         assert_eq!(compiling.ended().await.unwrap_err().stage(), Stage::Compile);
+    }
+
+    #[tokio::test]
+    async fn a_preparation_that_no_step_waits_for_is_abandoned_and_started_anew() {
+        let preparations = Preparations::<u8, u8>::default();
+        let abandoned = Arc::new(Notify::new());
+        let first = preparations.join(1, |progress| {
+            let abandoned = Arc::clone(&abandoned);
+            async move {
+                progress.abandoned().await;
+                abandoned.notify_one();
+                std::future::pending::<()>().await;
+            }
+        });
+        let second = preparations.join(1, |_| async { panic!("the first preparation runs") });
+        drop(first);
+        let waited =
+            tokio::time::timeout(std::time::Duration::from_millis(20), abandoned.notified());
+        assert!(waited.await.is_err(), "the second step still waits");
+        drop(second);
+        abandoned.notified().await;
+        let third = preparations.join(1, |progress| async move {
+            progress.report(Progress::Ended(Ok(3)));
+        });
+        assert_eq!(third.ended().await.unwrap(), 3);
     }
 
     #[tokio::test]

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sources::{Defaults, Digest, FetchedModule, Package, Request, Requester, Resolved, Sources};
-use tokio::sync::{Semaphore, watch};
 use tracing::Span;
 
-use super::preparations::{Preparation, Preparations, Progress};
+use super::preparations::{Preparation, Preparations, Progress, Reporter};
 use crate::runtime::{CompileError, CompiledModule, Compiler, Retain};
-use crate::step::{Stage, StepError};
+use crate::step::{CompileLimits, Stage, StepError};
 
 /// A compiled module, with the records that contain its digest and its defaults.
 #[derive(Clone, Debug)]
@@ -59,11 +58,14 @@ impl Fetched {
     }
 }
 
+/// Steps with equal keys share one preparation.
+type Key = (Digest, Requester, CompileLimits);
+
 /// The modules that steps run.
 #[derive(Debug)]
 pub(super) struct Modules {
     preparer: Preparer,
-    preparations: Preparations<(Digest, Requester), PreparedModule>,
+    preparations: Preparations<Key, PreparedModule>,
 }
 
 /// The services that a preparation uses. Cheap to clone.
@@ -71,18 +73,12 @@ pub(super) struct Modules {
 struct Preparer {
     sources: Sources,
     compiler: Arc<Compiler>,
-    /// One permit, because one compilation already uses all processors.
-    compiling: Arc<Semaphore>,
 }
 
 impl Modules {
     pub(super) fn new(sources: Sources, compiler: Arc<Compiler>) -> Self {
         Self {
-            preparer: Preparer {
-                sources,
-                compiler,
-                compiling: Arc::new(Semaphore::new(1)),
-            },
+            preparer: Preparer { sources, compiler },
             preparations: Preparations::default(),
         }
     }
@@ -101,19 +97,21 @@ impl Modules {
         &self,
         resolved: &Arc<Resolved>,
         requester: &Requester,
+        limits: CompileLimits,
     ) -> Result<Fetched, StepError> {
         if let Some(module) = self.preparer.find_in_memory(resolved).await {
             return Ok(Fetched::Ready(module));
         }
         // One artifact can contain several modules, so the key is the package key.
-        let key = (resolved.package_key(), requester.clone());
+        let key = (resolved.package_key(), requester.clone(), limits);
         let mut preparation = self.preparations.join(key, |progress| {
             let preparer = self.preparer.clone();
             let resolved = Arc::clone(resolved);
             let requester = requester.clone();
             async move {
-                let prepared = preparer.prepare(resolved, &requester, &progress).await;
-                progress.send_replace(Progress::Ended(prepared));
+                let preparing = preparer.prepare(resolved, &requester, limits, &progress);
+                let prepared = preparing.await;
+                progress.report(Progress::Ended(prepared));
             }
         });
         preparation.fetched().await?;
@@ -143,7 +141,8 @@ impl Preparer {
         &self,
         resolved: Arc<Resolved>,
         requester: &Requester,
-        progress: &watch::Sender<Progress<PreparedModule>>,
+        limits: CompileLimits,
+        progress: &Reporter<Key, PreparedModule>,
     ) -> Result<PreparedModule, StepError> {
         if let Some(loaded) = self.load(&resolved).await? {
             return Ok(loaded);
@@ -153,8 +152,15 @@ impl Preparer {
             .fetch(&resolved, requester)
             .await
             .map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
-        progress.send_replace(Progress::Compiling);
-        self.compile(resolved, fetched).await
+        progress.report(Progress::Compiling);
+        tokio::select! {
+            compiled = self.compile(resolved, fetched, limits) => compiled,
+            // The worker is killed when the other future is dropped.
+            () = progress.abandoned() => {
+                let message = "the module was not compiled, because no step waits for it any more";
+                Err(StepError::error(Stage::Compile, message))
+            }
+        }
     }
 
     /// Loads compiled code from disk. `None` when there is none.
@@ -186,12 +192,10 @@ impl Preparer {
         &self,
         resolved: Arc<Resolved>,
         fetched: FetchedModule,
+        limits: CompileLimits,
     ) -> Result<PreparedModule, StepError> {
-        let _permit = self.compiling.acquire().await;
         let started = Instant::now();
-        let compiler = Arc::clone(&self.compiler);
         let name = fetched.package.module.to_string();
-        let reference = resolved.reference.redacted();
         let retain = if resolved.caching.no_store {
             Retain::InMemory
         } else {
@@ -202,12 +206,9 @@ impl Preparer {
             bytes,
             permit,
         } = fetched;
-        let module = blocking(Stage::Compile, move || {
-            compiler
-                .compile(&name, &bytes, retain)
-                .map_err(|error| compile_error(&reference, error))
-        })
-        .await?;
+        let compiled = self.compiler.compile(&name, bytes, limits, retain).await;
+        let reference = resolved.reference.redacted();
+        let module = compiled.map_err(|error| compile_error(&reference, error))?;
         // The bytes are dropped by now.
         drop(permit);
         tracing::info!(
@@ -227,10 +228,12 @@ impl Preparer {
 }
 
 fn compile_error(reference: &str, error: CompileError) -> StepError {
-    let hint = error.hint();
-    StepError::error(Stage::Compile, format!("`{reference}`: {error}"))
-        .with_hint(hint)
-        .caused_by(error)
+    let message = format!("`{reference}`: {error}");
+    let failure = match error {
+        CompileError::Limit { .. } => StepError::failed(Stage::Compile, message),
+        _ => StepError::error(Stage::Compile, message),
+    };
+    failure.with_hint(error.hint()).caused_by(error)
 }
 
 async fn blocking<T: Send + 'static>(

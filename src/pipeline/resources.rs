@@ -15,6 +15,8 @@ use crate::step::OutputLimits;
 pub struct Settings {
     /// Number of steps that run at the same time, and their memory.
     pub capacity: Capacity,
+    /// Memory of all compile workers together, in bytes.
+    pub compile_memory: u64,
     /// The scratch directory, in which the directories of steps are made.
     pub scratch: PathBuf,
     /// Directory for compiled code. `None` to keep compiled code only in memory.

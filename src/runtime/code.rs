@@ -11,17 +11,19 @@
 //!
 //! # Why the unsafe code is sound
 //!
-//! This is the only file that turns bytes into machine code, and the only file with unsafe code.
+//! This is the only file that turns bytes into machine code.
 //! `deserialize` and `deserialize_file` of wasmtime are unsafe for two reasons. The bytes are
 //! executed, so they must be the unchanged output of wasmtime's compiler. And a mapped file must
 //! not change while it is mapped. Both conditions hold:
 //!
-//! - Code in memory is a [`NewCode`]. Only [`NewCode::compile`] makes one.
+//! - New code is a [`NewCode`]. Only a compile worker writes one: a process of this program, which
+//!   wrote its output into a pipe of this process.
 //! - Code on disk is in a directory that belongs to this user and has mode 0700. When the directory
 //!   is opened, no other user can rename or replace it, or a directory above it. The directory is
 //!   then used through its descriptor (`private_directory/`).
 //! - A file is used only if its owner, mode, type and number of names show that this user wrote it.
-//! - This program never changes a file in place. It writes a temporary file and renames it.
+//! - This program never changes a file in place. It writes a temporary file and renames it. Code
+//!   that must not be stored is in a file without a name, in memory.
 //! - Before a file is mapped, its length and checksum are compared with its `.sum` file. The file
 //!   stays open, and is mapped through its descriptor. So the mapped file is the file that was
 //!   checked.
@@ -29,7 +31,7 @@
 //!
 //! The checksum detects damage, such as a disk error. It does not detect an attack, and does not
 //! need to: only this user can write to the directory, and this user can execute any code anyway.
-//! Bytes from a registry or server are never given to `deserialize`. They are compiled.
+//! Bytes from a registry or server are never given to `deserialize`. A worker compiles them.
 #![allow(
     unsafe_code,
     reason = "maps compiled code; the header explains why this is sound"
@@ -41,14 +43,15 @@
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use twox_hash::xxhash3_128;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use wasmtime::{Engine, Module, Precompiled};
 
 use super::private_directory::{PrivateDirectory, TemporaryFile};
 
@@ -74,36 +77,27 @@ impl Code {
     }
 }
 
-/// Machine code that [`Engine::precompile_module`] or [`Engine::precompile_component`] returned to
-/// this process.
-pub(super) struct NewCode(Vec<u8>);
+/// A file for the machine code of one module, which a compile worker writes.
+#[derive(Debug)]
+pub(super) enum NewCode {
+    /// A temporary file in the code directory.
+    OnDisk(TemporaryFile),
+    /// A file in memory (`memfd_create(2)`).
+    InMemory(File),
+}
 
 impl NewCode {
-    /// Compiles a core module, or a component if `component` is true. Blocks for seconds if the
-    /// module is large.
-    pub(super) fn compile(
-        engine: &Engine,
-        bytes: &[u8],
-        component: bool,
-    ) -> wasmtime::Result<Self> {
-        let code = if component {
-            engine.precompile_component(bytes)?
-        } else {
-            engine.precompile_module(bytes)?
-        };
-        Ok(Self(code))
+    /// An empty file in memory.
+    pub(super) fn in_memory() -> io::Result<Self> {
+        let file = memfd_create("compiled code", MemfdFlags::CLOEXEC)?;
+        Ok(Self::InMemory(file.into()))
     }
 
-    /// Loads the code into an engine with the same settings. `component` is as for
-    /// [`NewCode::compile`].
-    pub(super) fn load(&self, engine: &Engine, component: bool) -> wasmtime::Result<Code> {
-        // SAFETY: the bytes are the output of the compiler, and have not left this process.
-        unsafe {
-            if component {
-                Component::deserialize(engine, &self.0).map(Code::Component)
-            } else {
-                Module::deserialize(engine, &self.0).map(Code::Module)
-            }
+    /// Another handle to the file.
+    pub(super) fn file(&self) -> io::Result<File> {
+        match self {
+            Self::OnDisk(file) => file.file().try_clone(),
+            Self::InMemory(file) => file.try_clone(),
         }
     }
 }
@@ -124,14 +118,13 @@ impl CodeDirectory {
         Ok(Self { directory })
     }
 
-    /// Creates an empty file for the code of a module. [`CodeDirectory::publish`] stores the file.
-    pub(super) fn temporary_file(&self) -> io::Result<TemporaryFile> {
-        self.directory.temporary_file()
+    /// Creates an empty file for the code of a module.
+    pub(super) fn create(&self) -> io::Result<NewCode> {
+        self.directory.temporary_file().map(NewCode::OnDisk)
     }
 
-    /// Stores a file of code under the module's digest, with its checksum. Replaces stored code of
-    /// the same module. The content must be the compiler's output. No other process may have the
-    /// file open.
+    /// Stores a temporary file under the module's digest, with its checksum. Replaces stored code of
+    /// the same module. A worker has written the file, and no other process has it open.
     pub(super) fn publish(&self, module_digest: &str, code: TemporaryFile) -> io::Result<()> {
         let checksum = checksum(code.file())?;
         code.rename(&file_name(module_digest, "cwasm"))?;
@@ -140,16 +133,9 @@ impl CodeDirectory {
         sum.rename(&file_name(module_digest, "sum"))
     }
 
-    /// Stores the code of a module. Replaces stored code of the same module.
-    pub(super) fn write(&self, module_digest: &str, code: &NewCode) -> io::Result<()> {
-        let file = self.temporary_file()?;
-        file.file().write_all(&code.0)?;
-        self.publish(module_digest, file)
-    }
-
     /// Opens the stored code of a module. `None` if no code is stored, if its checksum is wrong, or
     /// if another user may have written a file.
-    pub(super) fn open_stored(&self, module_digest: &str) -> Option<StoredCode> {
+    pub(super) fn open_stored(&self, module_digest: &str) -> Option<CodeFile> {
         let opened = self.read(module_digest).unwrap_or_else(|error| {
             tracing::warn!(
                 module = module_digest,
@@ -165,7 +151,7 @@ impl CodeDirectory {
             );
             return None;
         }
-        Some(StoredCode { file: opened.file })
+        Some(CodeFile(opened.file))
     }
 
     /// `None` if one of the two files does not exist.
@@ -207,30 +193,59 @@ struct OpenedCode {
     expected: String,
 }
 
-/// An open file of stored code whose length and checksum are right.
-pub(super) struct StoredCode {
-    file: File,
-}
+/// An open file of machine code: new code, or stored code whose length and checksum are right.
+#[derive(Debug)]
+pub(super) struct CodeFile(File);
 
-impl StoredCode {
-    /// Maps the code into an engine with the same settings.
-    pub(super) fn load(&self, engine: &Engine) -> wasmtime::Result<Code> {
+impl CodeFile {
+    /// The code that a worker has written.
+    pub(super) fn new(code: &NewCode) -> io::Result<Self> {
+        code.file().map(Self)
+    }
+
+    /// Maps the code into an engine with the same settings. When memory is short, the kernel can
+    /// drop mapped pages of a file.
+    pub(super) fn map(&self, engine: &Engine) -> wasmtime::Result<Code> {
         // The path of the descriptor: the file may have been replaced since its checksum was
         // computed.
-        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         match Engine::detect_precompiled_file(&path)? {
-            // SAFETY: this program wrote the file into a private directory, and the checksum is
-            // right. The header has the whole argument.
-            Some(wasmtime::Precompiled::Module) => unsafe {
+            // SAFETY: a worker of this program wrote the code. No other user can change the file.
+            // The header has the whole argument.
+            Some(Precompiled::Module) => unsafe {
                 Module::deserialize_file(engine, &path).map(Code::Module)
             },
             // SAFETY: as above.
-            Some(wasmtime::Precompiled::Component) => unsafe {
+            Some(Precompiled::Component) => unsafe {
                 Component::deserialize_file(engine, &path).map(Code::Component)
             },
-            None => Err(wasmtime::Error::msg("the file is not compiled code")),
+            None => Err(not_compiled_code()),
         }
     }
+
+    /// Reads the code into memory, for a file that cannot be mapped. For example, its file system
+    /// is mounted with `noexec`.
+    pub(super) fn read(&self, engine: &Engine) -> wasmtime::Result<Code> {
+        let mut bytes = Vec::new();
+        let mut file = &self.0;
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_end(&mut bytes)?;
+        match Engine::detect_precompiled(&bytes) {
+            // SAFETY: as in `map`.
+            Some(Precompiled::Module) => unsafe {
+                Module::deserialize(engine, &bytes).map(Code::Module)
+            },
+            // SAFETY: as in `map`.
+            Some(Precompiled::Component) => unsafe {
+                Component::deserialize(engine, &bytes).map(Code::Component)
+            },
+            None => Err(not_compiled_code()),
+        }
+    }
+}
+
+fn not_compiled_code() -> wasmtime::Error {
+    wasmtime::Error::msg("the file is not compiled code")
 }
 
 /// The content of the `.sum` file for a file of code.
@@ -287,8 +302,13 @@ mod tests {
     }
 
     fn store(code: &CodeDirectory, engine: &Engine) {
-        let new = NewCode::compile(engine, MODULE, false).unwrap();
-        code.write(DIGEST, &new).unwrap();
+        let compiled = engine.precompile_module(MODULE).unwrap();
+        let new = code.create().unwrap();
+        new.file().unwrap().write_all(&compiled).unwrap();
+        let NewCode::OnDisk(new) = new else {
+            panic!("the file is in the directory");
+        };
+        code.publish(DIGEST, new).unwrap();
     }
 
     #[test]
@@ -299,7 +319,11 @@ mod tests {
         assert!(code.open_stored(DIGEST).is_none());
         store(&code, &engine);
         assert!(matches!(
-            code.open_stored(DIGEST).unwrap().load(&engine),
+            code.open_stored(DIGEST).unwrap().map(&engine),
+            Ok(Code::Module(_))
+        ));
+        assert!(matches!(
+            code.open_stored(DIGEST).unwrap().read(&engine),
             Ok(Code::Module(_))
         ));
         let file = stored_file(directory.path(), &engine);

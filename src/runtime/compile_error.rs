@@ -1,11 +1,20 @@
 //! The reasons why bytes cannot be made into a module.
 
-use super::inspect::NotWasm;
-use super::load_error::LoadError;
+use serde::{Deserialize, Serialize};
 
-/// The reason why bytes could not be made into a module.
+use super::inspect::NotWasm;
+use super::load_error::{LoadError, clipped_to};
+use crate::step::CompileLimits;
+use crate::text::units::{ByteSize, Time};
+
+/// Maximum length of a refusal's message, in characters. Messages contain names of the module.
+const MAX_MESSAGE: usize = 4 << 10;
+
+const BUILD_AGAIN: &str = "build the module again, for WASI 0.1, 0.2 or 0.3";
+
+/// The reason why bytes are not a module that this executor runs.
 #[derive(Debug, thiserror::Error)]
-pub enum CompileError {
+pub enum ModuleError {
     /// The bytes are not WebAssembly, or are damaged.
     #[error(transparent)]
     NotWasm(#[from] NotWasm),
@@ -17,13 +26,115 @@ pub enum CompileError {
     Compile(String),
 }
 
-impl CompileError {
+impl ModuleError {
     /// What the author of the module, or of the template, can do.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotWasm(error) => error.hint(),
             Self::Load(error) => error.hint(),
-            Self::Compile(_) => "build the module again, for WASI 0.1, 0.2 or 0.3",
+            Self::Compile(_) => BUILD_AGAIN,
+        }
+    }
+}
+
+/// A [`ModuleError`] that a compile worker found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct Refusal {
+    message: String,
+    hint: String,
+}
+
+impl Refusal {
+    /// The refusal of a module whose nesting is too deep for the compiler.
+    pub(super) fn too_deep() -> Self {
+        Self {
+            message: "the module cannot be compiled: its code is nested too deeply".to_owned(),
+            hint: "split the largest functions of the module".to_owned(),
+        }
+    }
+}
+
+impl From<&ModuleError> for Refusal {
+    fn from(error: &ModuleError) -> Self {
+        Self {
+            message: clipped_to(&error.to_string(), MAX_MESSAGE),
+            hint: error.hint().to_owned(),
+        }
+    }
+}
+
+/// A limit of [`CompileLimits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompileLimit {
+    /// [`CompileLimits::time`].
+    Time,
+    /// [`CompileLimits::memory`].
+    Memory,
+}
+
+impl CompileLimit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// The reason why a module was not compiled.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The module cannot be run by this executor.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The compiled module cannot be linked or loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The module needs more than the limits allow.
+    #[error(
+        "the module cannot be compiled within {} and {} (`limits.compile`): it reached the {} limit",
+        Time(.limits.time), ByteSize(.limits.memory), .reached.name()
+    )]
+    Limit {
+        /// The limit that was reached.
+        reached: CompileLimit,
+        /// All limits.
+        limits: CompileLimits,
+    },
+    /// The compile worker could not do its work. The cause may be this machine.
+    #[error("the compile worker failed: {0}")]
+    Worker(String),
+}
+
+impl CompileError {
+    /// What the author of the module, or of the template, can do.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Refused(refusal) => &refusal.hint,
+            Self::Load(error) => error.hint(),
+            Self::Limit { .. } => {
+                "make the module smaller, or ask the operator to raise `limits.compile`"
+            }
+            Self::Worker(_) => {
+                "run the step again; if this error repeats, report it with the log of the executor"
+            }
+        }
+    }
+
+    /// Whether the same module fails in the same way with these limits.
+    pub(super) fn repeats_with(&self, limits: CompileLimits) -> bool {
+        match self {
+            Self::Refused(_) | Self::Load(_) => true,
+            Self::Limit {
+                reached: CompileLimit::Time,
+                limits: tried,
+            } => limits.time <= tried.time,
+            Self::Limit {
+                reached: CompileLimit::Memory,
+                limits: tried,
+            } => limits.memory <= tried.memory,
+            Self::Worker(_) => false,
         }
     }
 }

@@ -4,26 +4,36 @@
 //!
 //! 1. [`Compiler::cached`] returns a module from the cache in memory.
 //! 2. [`Compiler::load`] maps machine code from the code directory, in milliseconds.
-//! 3. [`Compiler::compile`] compiles the bytes, in seconds for large modules.
+//! 3. [`Compiler::compile`] compiles the bytes in a worker process, in seconds for large modules.
 //!
 //! The caller tries them in this order. Modules are identified by the digest of their bytes.
+//!
+//! A module that cannot be compiled is remembered for some minutes (negative cache). So the next
+//! step with this module fails at once.
 
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use moka::sync::Cache;
 
-use super::code::{CodeDirectory, NewCode};
-use super::compile_error::CompileError;
+use super::code::{CodeDirectory, CodeFile, NewCode};
+use super::compile_error::{CompileError, CompileLimit};
 use super::engine::Engines;
-use super::inspect::inspect;
 use super::load_error::LoadError;
 use super::module::CompiledModule;
-use super::validate::validate;
+use super::worker::{Failure, Workers};
+use crate::step::CompileLimits;
 
 /// Maximum size of the machine code of all modules in the memory cache, in bytes. Code from the
 /// code directory is mapped, so only its used pages need memory.
 const CACHE_BYTES: u64 = 1 << 30;
+/// Time for which a module is remembered that cannot be compiled.
+const REMEMBER_FAILURE: Duration = Duration::from_mins(10);
+/// Number of modules that are remembered because they cannot be compiled.
+const REMEMBERED_FAILURES: u64 = 10_000;
 
 /// Where compiled code may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,30 +44,61 @@ pub enum Retain {
     InMemory,
 }
 
+/// The settings of a [`Compiler`].
+#[derive(Clone, Debug)]
+pub struct CompilerSettings {
+    /// Maximum number of running steps.
+    pub steps: u32,
+    /// Directory for compiled code. `None` to keep compiled code only in memory.
+    pub code_directory: Option<PathBuf>,
+    /// The file of this program, which is started as a compile worker.
+    pub program: PathBuf,
+    /// Maximum memory of all compile workers together, in bytes.
+    pub memory: u64,
+}
+
+impl CompilerSettings {
+    /// The file of the program that runs (`proc_pid_exe(5)`). This path also works after a new
+    /// version replaced the file.
+    pub fn this_program() -> PathBuf {
+        "/proc/self/exe".into()
+    }
+}
+
 /// Compiles modules and caches the results.
 #[derive(Debug)]
 pub struct Compiler {
     engines: Arc<Engines>,
+    workers: Workers,
     cache: Cache<Arc<str>, Arc<CompiledModule>>,
-    disk: Option<CodeDirectory>,
+    /// Why modules were not compiled, by digest.
+    failures: Cache<Arc<str>, CompileError>,
+    disk: Option<Arc<CodeDirectory>>,
 }
 
 impl Compiler {
-    /// A compiler with engines for at most `steps` running steps. If `code_directory` cannot be
-    /// used, or is not private to this user, a warning is logged and code is cached only in memory.
-    pub fn new(steps: u32, code_directory: Option<&Path>) -> wasmtime::Result<Self> {
-        let engines = Arc::new(Engines::new(steps)?);
-        let disk = code_directory.and_then(|directory| open_directory(directory, &engines));
+    /// Makes the engines. If the code directory cannot be used, or is not private to this user, a
+    /// warning is logged and code is cached only in memory.
+    pub fn new(settings: CompilerSettings) -> wasmtime::Result<Self> {
+        let engines = Arc::new(Engines::new(settings.steps)?);
+        let directory = settings.code_directory;
+        let disk = directory.and_then(|directory| open_directory(&directory, &engines));
         let cache = Cache::builder()
             .weigher(|_, module: &Arc<CompiledModule>| {
                 u32::try_from(module.code_bytes()).unwrap_or(u32::MAX)
             })
             .max_capacity(CACHE_BYTES)
             .build();
+        let failures = Cache::builder()
+            .time_to_live(REMEMBER_FAILURE)
+            .max_capacity(REMEMBERED_FAILURES)
+            .build();
         Ok(Self {
             engines,
+            workers: Workers::new(settings.program, settings.memory),
             cache,
-            disk,
+            failures,
+            disk: disk.map(Arc::new),
         })
     }
 
@@ -74,7 +115,7 @@ impl Compiler {
     /// The module, if its code is in the code directory. Blocks for milliseconds.
     pub fn load(&self, digest: &str) -> Option<Arc<CompiledModule>> {
         let stored = self.disk.as_ref()?.open_stored(digest)?;
-        match CompiledModule::load(&self.engines, |engine| stored.load(engine)) {
+        match CompiledModule::load(&self.engines, |engine| stored.map(engine)) {
             Ok(module) => Some(self.insert(digest, module)),
             Err(error) => {
                 tracing::warn!(
@@ -87,65 +128,81 @@ impl Compiler {
         }
     }
 
-    /// Compiles the module. Blocks for seconds if the module is large, and uses all processors.
-    pub fn compile(
-        &self,
+    /// Compiles the module in a worker process, which uses all processors. The worker is killed
+    /// when the future is dropped.
+    pub async fn compile(
+        self: &Arc<Self>,
         digest: &str,
-        bytes: &[u8],
+        bytes: Bytes,
+        limits: CompileLimits,
         retain: Retain,
     ) -> Result<Arc<CompiledModule>, CompileError> {
-        // An inspection is fast. A module that cannot run is refused before it is compiled.
-        let inspection = inspect(bytes)?;
-        inspection.kind()?;
-        let component = inspection.component;
-        let code = match NewCode::compile(&self.engines.pooled.engine, bytes, component) {
-            Ok(code) => code,
-            Err(error) => {
-                validate(bytes)?;
-                return Err(CompileError::Compile(format!("{error:#}")));
-            }
-        };
-        let mapped = match retain {
-            Retain::OnDisk => self.store_and_map(digest, &code)?,
+        let limits = self.workers.effective(limits);
+        let failed = self.failures.get(digest);
+        if let Some(error) = failed.filter(|error| error.repeats_with(limits)) {
+            return Err(error);
+        }
+        let result = self.compile_anew(digest, bytes, limits, retain).await;
+        if let Err(error) = &result
+            && error.repeats_with(limits)
+        {
+            self.failures.insert(digest.into(), error.clone());
+        }
+        result
+    }
+
+    async fn compile_anew(
+        self: &Arc<Self>,
+        digest: &str,
+        bytes: Bytes,
+        limits: CompileLimits,
+        retain: Retain,
+    ) -> Result<Arc<CompiledModule>, CompileError> {
+        let disk = match retain {
+            Retain::OnDisk => self.disk.clone(),
             Retain::InMemory => None,
         };
-        let module = match mapped {
-            Some(module) => module,
-            None => CompiledModule::load(&self.engines, |engine| code.load(engine, component))?,
-        };
+        let workers = &self.workers;
+        let class = class(digest);
+        let compiled = workers.compile(class, &bytes, limits, disk.as_ref()).await;
+        let code = compiled.map_err(|failure| compile_error(failure, limits))?;
+        // The worker has the module, so its bytes are not needed any more.
+        drop(bytes);
+        let compiler = Arc::clone(self);
+        let digest = digest.to_owned();
+        let span = tracing::Span::current();
+        let load = move || span.in_scope(|| compiler.store_and_load(&digest, code));
+        let loaded = tokio::task::spawn_blocking(load).await;
+        loaded.map_err(|error| CompileError::Worker(error.to_string()))?
+    }
+
+    /// Stores new code in the code directory, and loads it. Blocks for milliseconds.
+    fn store_and_load(
+        &self,
+        digest: &str,
+        code: NewCode,
+    ) -> Result<Arc<CompiledModule>, CompileError> {
+        let file = CodeFile::new(&code).map_err(|error| CompileError::Worker(error.to_string()))?;
+        if let (Some(disk), NewCode::OnDisk(code)) = (&self.disk, code)
+            && let Err(error) = disk.publish(digest, code)
+        {
+            tracing::warn!(%error, "cannot store compiled code in the code directory");
+        }
+        let module = self.load_new(&file)?;
         Ok(self.insert(digest, module))
     }
 
-    /// Stores new code in the code directory and maps it from there. When memory is short, the
-    /// kernel can drop mapped pages of a file. It cannot drop code that was loaded from bytes.
-    ///
-    /// Returns `None` if the code cannot be stored or mapped. The caller then loads it from bytes.
-    fn store_and_map(
-        &self,
-        digest: &str,
-        code: &NewCode,
-    ) -> Result<Option<CompiledModule>, LoadError> {
-        let Some(disk) = &self.disk else {
-            return Ok(None);
-        };
-        if let Err(error) = disk.write(digest, code) {
-            tracing::warn!(%error, "cannot store compiled code in the code directory");
-            return Ok(None);
-        }
-        let Some(stored) = disk.open_stored(digest) else {
-            return Ok(None);
-        };
-        match CompiledModule::load(&self.engines, |engine| stored.load(engine)) {
-            Ok(module) => Ok(Some(module)),
+    fn load_new(&self, code: &CodeFile) -> Result<CompiledModule, LoadError> {
+        match CompiledModule::load(&self.engines, |engine| code.map(engine)) {
             // For example, the file system is mounted with `noexec`.
             Err(LoadError::Engine(error)) => {
                 tracing::warn!(
                     error,
-                    "the compiled code on disk cannot be mapped; the code in memory is used"
+                    "the compiled code cannot be mapped; it is read into memory"
                 );
-                Ok(None)
+                CompiledModule::load(&self.engines, |engine| code.read(engine))
             }
-            Err(error) => Err(error),
+            loaded => loaded,
         }
     }
 
@@ -169,4 +226,22 @@ fn open_directory(directory: &Path, engines: &Engines) -> Option<CodeDirectory> 
             None
         }
     }
+}
+
+/// The class of a module for the queue of the workers.
+fn class(digest: &str) -> u64 {
+    let mut class = DefaultHasher::new();
+    digest.hash(&mut class);
+    class.finish()
+}
+
+fn compile_error(failure: Failure, limits: CompileLimits) -> CompileError {
+    let reached = match failure {
+        Failure::Refused(refusal) => return refusal.into(),
+        Failure::Time => CompileLimit::Time,
+        Failure::Memory => CompileLimit::Memory,
+        Failure::Ended(how) => return CompileError::Worker(how),
+        Failure::Io(error) => return CompileError::Worker(error.to_string()),
+    };
+    CompileError::Limit { reached, limits }
 }

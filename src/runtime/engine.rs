@@ -85,14 +85,7 @@ impl Engines {
 impl LinkedEngine {
     /// An engine whose linkers have everything that the host offers.
     pub(super) fn new(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
-        let mut config = Config::new();
-        config
-            .allocation_strategy(strategy)
-            .epoch_interruption(true)
-            .wasm_component_model_async(true)
-            .max_wasm_stack(MAX_WASM_STACK)
-            .async_stack_size(ASYNC_STACK);
-        let engine = Engine::new(&config)?;
+        let engine = Engine::new(config().allocation_strategy(strategy))?;
         let mut core = Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut core, |state: &mut GuestState| {
             &mut state.wasi
@@ -114,6 +107,18 @@ impl LinkedEngine {
             component,
         })
     }
+}
+
+/// The settings that all engines share: those of this process, and those of the compile workers.
+/// Code runs only in an engine with the same settings.
+pub(super) fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .wasm_component_model_async(true)
+        .max_wasm_stack(MAX_WASM_STACK)
+        .async_stack_size(ASYNC_STACK);
+    config
 }
 
 fn pool(steps: u32) -> PoolingAllocationConfig {

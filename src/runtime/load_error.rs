@@ -8,7 +8,7 @@ const SHOWN_CHARS: usize = 100;
 const SHOWN_EXPORTS: usize = 8;
 
 /// The error for a module that cannot be run by this executor.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum LoadError {
     /// The module imports an item that the host does not offer, and that is not a function.
     #[error("the module imports {import}, which this executor does not offer")]
@@ -77,5 +77,10 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// The beginning of a name from a module. Modules are untrusted, and their names can be long.
 pub(super) fn clipped(name: &str) -> String {
-    name.chars().take(SHOWN_CHARS).collect()
+    clipped_to(name, SHOWN_CHARS)
+}
+
+/// The first characters of a text, at most `characters`.
+pub(super) fn clipped_to(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }

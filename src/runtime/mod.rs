@@ -13,7 +13,8 @@
 //!
 //! Two kinds of work block, and neither blocks the server's async threads:
 //!
-//! - Compiling and loading take up to seconds. Callers use blocking threads for both.
+//! - Compiling takes up to minutes. The `worker` processes compile. Loading takes milliseconds, on
+//!   blocking threads.
 //! - Guests may block in file calls. [`Runners`] runs guests on threads of their own.
 
 mod admission;
@@ -44,11 +45,12 @@ mod ticker;
 mod unoffered;
 mod validate;
 mod wasi_0_1;
+mod worker;
 
 pub use admission::{Capacity, SlotRequest};
 pub use bindings::wasm_workflow::step::types as step_types;
-pub use compile_error::CompileError;
-pub use compiler::{Compiler, Retain};
+pub use compile_error::{CompileError, CompileLimit, ModuleError, Refusal};
+pub use compiler::{Compiler, CompilerSettings, Retain};
 pub use engine::Engines;
 pub use imports::trapping_imports;
 pub use inspect::{Inspection, NotWasm, inspect};
@@ -63,3 +65,4 @@ pub use runners::Runners;
 pub use scheduler::Slot;
 pub use unoffered::UnofferedCall;
 pub use validate::validate;
+pub use worker::{COMMAND as COMPILE_WORKER, main as compile_worker};

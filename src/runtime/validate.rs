@@ -2,7 +2,7 @@
 
 use wasmparser::{BinaryReaderError, Validator, WasmFeatures};
 
-use super::compile_error::CompileError;
+use super::compile_error::ModuleError;
 use super::features::{SUPPORTED, UNSUPPORTED};
 use super::inspect::NotWasm;
 use super::load_error::LoadError;
@@ -10,7 +10,7 @@ use super::load_error::LoadError;
 /// Checks that a binary is valid for the engine.
 ///
 /// Reads the whole code. For a large module, this takes up to a second for each proposal.
-pub fn validate(bytes: &[u8]) -> Result<(), CompileError> {
+pub fn validate(bytes: &[u8]) -> Result<(), ModuleError> {
     let Err(invalid) = validate_with(bytes, SUPPORTED) else {
         return Ok(());
     };
@@ -18,11 +18,11 @@ pub fn validate(bytes: &[u8]) -> Result<(), CompileError> {
     let missing =
         proposals.find(|proposal| validate_with(bytes, SUPPORTED | proposal.feature).is_ok());
     Err(match missing {
-        Some(proposal) => CompileError::Load(LoadError::Feature {
+        Some(proposal) => ModuleError::Load(LoadError::Feature {
             feature: proposal.name,
             hint: proposal.hint,
         }),
-        None => CompileError::NotWasm(NotWasm::Invalid(invalid.to_string())),
+        None => ModuleError::NotWasm(NotWasm::Invalid(invalid.to_string())),
     })
 }
 

@@ -19,6 +19,17 @@ pub struct StepLimits {
     pub entries: u64,
     /// Wall-clock time of all stages together, without waiting for a slot. Always the operator's.
     pub total: Duration,
+    /// Limits of compiling the module, if it is not compiled yet.
+    pub compile: CompileLimits,
+}
+
+/// Limits of compiling one module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CompileLimits {
+    /// Wall-clock time of the compile worker, without waiting for its place in the queue.
+    pub time: Duration,
+    /// Memory of the compile worker, in bytes.
+    pub memory: u64,
 }
 
 /// Limits on what a step reports. One oversized result would turn every node in Argo's batch into

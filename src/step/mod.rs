@@ -21,7 +21,7 @@ pub use error::StepError;
 pub use execution_id::ExecutionId;
 pub use guest_path::{GuestPath, GuestPathError};
 pub use input::{Content, InputArtifact};
-pub use limits::{OutputLimits, StepLimits};
+pub use limits::{CompileLimits, OutputLimits, StepLimits};
 pub use names::{LOG_ARTIFACT, is_artifact_name, is_parameter_name};
 pub use outcome::{Outcome, Phase, StoredOutput};
 pub use output::{ArtifactDestination, OutputArtifact, OutputParameter};

@@ -15,14 +15,16 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sources::Digest;
 use tokio_util::sync::CancellationToken;
 use wasm_workflow_executor::runtime::{
-    self, CompiledModule, Compiler, Ending, GuestLimits, Invocation, Retain, Run,
+    self, CompiledModule, Compiler, CompilerSettings, Ending, GuestLimits, Invocation, Retain, Run,
 };
+use wasm_workflow_executor::step::CompileLimits;
 use wasm_workflow_integration::executor::{Executor, Options, request, template};
 use wasm_workflow_integration::guests;
 
@@ -359,15 +361,32 @@ fn run(
     started.elapsed()
 }
 
+/// Limits that no module of the benchmark reaches.
+const COMPILE_LIMITS: CompileLimits = CompileLimits {
+    time: Duration::from_mins(10),
+    memory: 1 << 30,
+};
+
+/// A compiler whose workers are processes of the measured program.
+fn compiler(code_directory: Option<&Path>) -> Arc<Compiler> {
+    let compiler = Compiler::new(CompilerSettings {
+        steps: 16,
+        code_directory: code_directory.map(Path::to_owned),
+        program: wasm_workflow_integration::executor::program(),
+        memory: 2 << 30,
+    });
+    Arc::new(compiler.unwrap())
+}
+
 fn in_process(name: &str, bytes: &[u8], budget: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let compiler = Compiler::new(16, None).unwrap();
-    let module = compiler
-        .compile("sha256:bench", bytes, Retain::OnDisk)
-        .unwrap();
+    let compiler = compiler(None);
+    let bytes = bytes.to_vec().into();
+    let compiling = compiler.compile("sha256:bench", bytes, COMPILE_LIMITS, Retain::OnDisk);
+    let module = runtime.block_on(compiling).unwrap();
     for _ in 0..1000 {
         run(&runtime, &compiler, &module, &[]);
     }
@@ -388,19 +407,20 @@ fn restart() {
     )
     .unwrap();
     let started = Instant::now();
-    drop(
-        Compiler::new(16, Some(code.path()))
-            .unwrap()
-            .compile(&digest, &bytes, Retain::OnDisk)
-            .unwrap(),
-    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let compiling = compiler(Some(code.path()));
+    let compiling = compiling.compile(&digest, bytes.into(), COMPILE_LIMITS, Retain::OnDisk);
+    runtime.block_on(compiling).unwrap();
     println!(
         "compile the 26 MB module                {:>9.0?}",
         started.elapsed()
     );
     let mut times: Vec<Duration> = (0..9)
         .map(|_| {
-            let compiler = Compiler::new(16, Some(code.path())).unwrap();
+            let compiler = compiler(Some(code.path()));
             let started = Instant::now();
             let module = compiler.load(&digest).expect("kept code");
             let runtime = tokio::runtime::Builder::new_current_thread()

@@ -22,6 +22,7 @@ mod bindle;
 mod chaos;
 mod cli;
 mod code_directory;
+mod compiling;
 mod credentials;
 mod docker_configs;
 mod hostile;

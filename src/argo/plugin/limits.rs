@@ -1,9 +1,11 @@
 //! The key `limits`: limits of the module, below those of the operator.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::step::StepLimits;
+use crate::step::{CompileLimits, StepLimits};
 use crate::text::units::{ByteSize, Time};
 
 /// `limits`. For a limit that is not set, the operator's limit applies.
@@ -18,6 +20,18 @@ pub(in crate::argo) struct RequestedLimits {
     output: Option<ByteSize>,
     /// Disk space of the step's directory.
     disk: Option<ByteSize>,
+    /// Compiling the module.
+    compile: RequestedCompileLimits,
+}
+
+/// `limits.compile`: limits of the process that compiles the module.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct RequestedCompileLimits {
+    /// Running time of the process.
+    time: Option<Time>,
+    /// Memory of the process.
+    memory: Option<ByteSize>,
 }
 
 /// The size of a page, the unit of linear memory
@@ -53,7 +67,9 @@ impl RequestedLimits {
     /// A limit that no module can run with, and its rule.
     pub(super) fn impossible(&self) -> Option<ImpossibleLimit> {
         let memory = self.memory.and_then(impossible_memory);
-        memory.or_else(|| self.time.and_then(impossible_time))
+        memory
+            .or_else(|| self.time.and_then(impossible_time))
+            .or_else(|| self.compile.impossible())
     }
 
     /// For each limit, the lower of the template's and the operator's.
@@ -61,14 +77,29 @@ impl RequestedLimits {
         let lower = |requested: Option<ByteSize>, limit: u64| {
             requested.map_or(limit, |requested| requested.0.min(limit))
         };
+        let shorter = |requested: Option<Time>, limit: Duration| {
+            requested.map_or(limit, |requested| requested.0.min(limit))
+        };
         StepLimits {
             memory: lower(self.memory, operator.memory),
-            time: self
-                .time
-                .map_or(operator.time, |time| time.0.min(operator.time)),
+            time: shorter(self.time, operator.time),
             output: lower(self.output, operator.output),
             disk: lower(self.disk, operator.disk),
+            compile: CompileLimits {
+                time: shorter(self.compile.time, operator.compile.time),
+                memory: lower(self.compile.memory, operator.compile.memory),
+            },
             ..*operator
         }
+    }
+}
+
+impl RequestedCompileLimits {
+    fn impossible(&self) -> Option<ImpossibleLimit> {
+        let limit = self.time.and_then(impossible_time)?;
+        Some(ImpossibleLimit {
+            key: "compile.time",
+            ..limit
+        })
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Resources {
     /// Processor limit of the executor's container; eight steps run at once for each core
     #[arg(long, value_name = "CORES", default_value = "2")]
     cpu: Cores,
-    /// Memory limit of the executor's container; three quarters are for modules
+    /// Memory limit of the executor's container; five eighths are for running modules
     #[arg(long, value_name = "BYTES", default_value = "2Gi", value_parser = memory)]
     pub(super) memory: ByteSize,
     /// Disk limit of the executor's container: modules, compiled code, and the files of steps

@@ -135,7 +135,7 @@ impl RunStep {
         // The step would prepare its module itself. Here the spinner shows the progress. An error
         // is not lost: the step meets the same error again.
         let request = step.request();
-        let module = executor.prepare(&request).await.ok();
+        let module = executor.prepare(&step).await.ok();
         let gets_parameters = match module {
             Some(module) if module.kind() != Kind::Step => names_input(&sources, &request).await,
             _ => true,

@@ -225,12 +225,12 @@ fn the_sizes_in_the_page_are_those_of_the_manifest() {
         .unwrap()["data"]["sidecar.container"]
         .to_string();
     assert!(
-        text.contains("{steps: 32}") && text.contains("{memory: 384Mi}"),
+        text.contains("{steps: 32}") && text.contains("{memory: 320Mi}"),
         "{text}"
     );
-    assert!(sizing.contains("With `--cpu 4 --memory 16Gi` these are 32 steps of 384 MiB each."));
+    assert!(sizing.contains("With `--cpu 4 --memory 16Gi` these are 32 steps of 320 MiB each."));
     let text = manifest(&[]).unwrap().last().unwrap()["data"]["sidecar.container"].to_string();
-    for default in ["capacity: {steps: 16}", "limits: {memory: 96Mi}"] {
+    for default in ["capacity: {steps: 16}", "limits: {memory: 80Mi}"] {
         assert!(
             sizing.contains(default) && text.contains(default),
             "{default}: {text}"

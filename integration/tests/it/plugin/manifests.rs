@@ -111,12 +111,12 @@ fn readable_secrets(printed: &[Value]) -> &Value {
 #[test]
 fn the_limits_of_the_container_decide_the_configuration() {
     for (flags, cpu, memory, steps, step_memory) in [
-        ("", "2", "2Gi", 16, "96Mi"),
-        ("--cpu 4 --memory 16Gi", "4", "16Gi", 32, "384Mi"),
-        ("--cpu 500m", "500m", "2Gi", 8, "192Mi"),
-        ("--cpu 2.5 --memory 512Mi", "2.5", "512Mi", 16, "24Mi"),
-        ("--cpu 100", "100", "2Gi", 64, "24Mi"),
-        ("--read-only-root --memory 4Gi", "2", "4Gi", 16, "192Mi"),
+        ("", "2", "2Gi", 16, "80Mi"),
+        ("--cpu 4 --memory 16Gi", "4", "16Gi", 32, "320Mi"),
+        ("--cpu 500m", "500m", "2Gi", 8, "160Mi"),
+        ("--cpu 2.5 --memory 512Mi", "2.5", "512Mi", 16, "20Mi"),
+        ("--cpu 100", "100", "2Gi", 64, "20Mi"),
+        ("--read-only-root --memory 4Gi", "2", "4Gi", 16, "160Mi"),
     ] {
         let arguments: Vec<&str> = flags.split_whitespace().collect();
         let container = container(&manifest(&arguments).unwrap());
@@ -173,9 +173,9 @@ fn a_configuration_that_does_not_fit_gets_a_warning() {
     let file = directory.path().join("config.yaml");
     for (text, flags, expected) in [
         ("agent: {wait: 1s}\n", vec![], "only 3 of 16 steps fit"),
-        ("limits: {memory: 96Mi}\n", vec![], ""),
+        ("limits: {memory: 80Mi}\n", vec![], ""),
         (
-            "limits: {memory: 96Mi}\n",
+            "limits: {memory: 80Mi}\n",
             vec!["--cpu", "4"],
             "only 16 of 32 steps fit",
         ),

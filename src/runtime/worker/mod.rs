@@ -1,0 +1,40 @@
+//! Compile workers: processes of this program that compile untrusted modules.
+//!
+//! A module of a few kilobytes can make the compiler use all memory of a machine, or run for days.
+//! A thread that compiles cannot be ended, and its memory cannot be limited. A process can. So this
+//! process never parses, validates or compiles the bytes of a module itself.
+//!
+//! ```text
+//! executor                                          worker (one for each compilation)
+//! queue: share of memory and cores
+//! start `/proc/self/exe compile-worker`  ─────────▶ sandbox: limits, no files, no network
+//! job and module                         ──stdin──▶ read, inspect, compile, validate
+//! store the code                         ◀─stdout── reply, machine code
+//! kill at the time limit, or when no step waits
+//! ```
+//!
+//! | file | process | contents |
+//! |---|---|---|
+//! | `protocol` | both | the messages on the pipes |
+//! | `process` | executor | starts one worker, talks to it, and finds out how it ended |
+//! | `queue` | executor | admits workers within the shares of memory and cores |
+//! | `child` | worker | its main function |
+//! | `sandbox`, `descriptors`, `system_calls` | worker | gives up every right that the compiler does not need |
+//!
+//! The worker is an isolation of resources. It is not a second sandbox around the compiler: the
+//! executor runs the machine code that the worker returns.
+
+mod child;
+mod descriptors;
+mod process;
+mod protocol;
+mod queue;
+mod sandbox;
+mod system_calls;
+
+pub use child::main;
+pub(super) use process::Failure;
+pub(super) use queue::Workers;
+
+/// The hidden command that runs a worker.
+pub const COMMAND: &str = "compile-worker";

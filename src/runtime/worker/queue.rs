@@ -1,0 +1,130 @@
+//! The queue of the compile workers: how many run at once, and with how much memory.
+//!
+//! Most modules need little memory, and some need much. The size of a module says little about the
+//! memory. So each module is tried with an estimate first. If the estimate was too low, the module
+//! is compiled again with the whole limit. So a slow module with few bytes takes a small part of
+//! the share, and other modules are compiled beside it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+
+use super::process::{self, Failure};
+use super::protocol::Job;
+use crate::runtime::admission::{Capacity, SlotRequest};
+use crate::runtime::code::{CodeDirectory, NewCode};
+use crate::runtime::scheduler::{Scheduler, Slot};
+use crate::step::CompileLimits;
+
+/// Memory that a worker needs for a small module, in bytes.
+const BASE_MEMORY: u64 = 48 << 20;
+/// Memory that the compiler usually needs at most for each byte of a module, in bytes.
+const MEMORY_PER_BYTE: u64 = 12;
+/// Workers for each core. A worker that waits for memory or for its pipe leaves its core to others.
+const WORKERS_PER_CORE: usize = 2;
+/// With fewer workers, two slow modules would delay all others.
+const MIN_WORKERS: usize = 4;
+
+/// Starts compile workers.
+#[derive(Debug)]
+pub(in crate::runtime) struct Workers {
+    program: PathBuf,
+    /// Shares the memory of all workers. It is fair between modules, and lets small modules start
+    /// before a large one that waits for memory.
+    scheduler: Arc<Scheduler>,
+    memory: u64,
+    threads: usize,
+}
+
+impl Workers {
+    /// `program` is this program's file. `memory` is the memory of all workers together, in bytes.
+    pub(in crate::runtime) fn new(program: PathBuf, memory: u64) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = (threads * WORKERS_PER_CORE).max(MIN_WORKERS);
+        let capacity = Capacity {
+            steps: u32::try_from(workers).unwrap_or(u32::MAX),
+            memory,
+        };
+        Self {
+            program,
+            scheduler: Scheduler::new(capacity),
+            memory,
+            threads,
+        }
+    }
+
+    /// The limits that a module really has: at most the memory of all workers.
+    pub(in crate::runtime) fn effective(&self, limits: CompileLimits) -> CompileLimits {
+        CompileLimits {
+            memory: limits.memory.min(self.memory),
+            ..limits
+        }
+    }
+
+    /// Waits for a place in the queue, and compiles the module. `class` identifies the module.
+    /// The machine code is written into a file in `directory`, or in memory if there is none.
+    pub(in crate::runtime) async fn compile(
+        &self,
+        class: u64,
+        module: &Bytes,
+        limits: CompileLimits,
+        directory: Option<&Arc<CodeDirectory>>,
+    ) -> Result<NewCode, Failure> {
+        let limits = self.effective(limits);
+        let estimate = estimate(module.len() as u64).min(limits.memory);
+        let first = self
+            .attempt(class, module, limits, estimate, directory)
+            .await;
+        match first {
+            Err(Failure::Memory) if estimate < limits.memory => {
+                let memory = limits.memory;
+                self.attempt(class, module, limits, memory, directory).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        class: u64,
+        module: &Bytes,
+        limits: CompileLimits,
+        memory: u64,
+        directory: Option<&Arc<CodeDirectory>>,
+    ) -> Result<NewCode, Failure> {
+        let _slot: Slot = self.scheduler.acquire(SlotRequest { class, memory }).await;
+        let job = Job {
+            module_bytes: module.len() as u64,
+            memory,
+            // Only a backstop for the time limit of the executor.
+            processor_seconds: (limits.time.as_secs() + 1).saturating_mul(self.threads as u64),
+            threads: self.threads,
+        };
+        let code = open(directory).await.map_err(Failure::Io)?;
+        let writer = code.file().map_err(Failure::Io)?;
+        let time = limits.time;
+        process::compile(&self.program, job, module.clone(), time, writer.into()).await?;
+        Ok(code)
+    }
+}
+
+/// An empty file for the machine code. A file that cannot be created in the directory is created in
+/// memory.
+async fn open(directory: Option<&Arc<CodeDirectory>>) -> io::Result<NewCode> {
+    let Some(directory) = directory.cloned() else {
+        return NewCode::in_memory();
+    };
+    let created = spawn_blocking(move || directory.create()).await?;
+    created.or_else(|error| {
+        tracing::warn!(%error, "cannot store compiled code in the code directory");
+        NewCode::in_memory()
+    })
+}
+
+/// The memory that a module of this many bytes usually needs, in bytes.
+fn estimate(module_bytes: u64) -> u64 {
+    BASE_MEMORY.saturating_add(module_bytes.saturating_mul(MEMORY_PER_BYTE))
+}

@@ -1,0 +1,108 @@
+//! Limits a compile worker before it reads a module.
+//!
+//! The worker needs processor time, memory and its three pipes, and nothing else. It gives up the
+//! rest with the means that an ordinary user has on Linux:
+//!
+//! - resource limits (getrlimit(2)): memory, processor time, no new descriptors, no files;
+//! - a low priority, so that steps run first;
+//! - `no_new_privs`, and no access by other processes of this user (prctl(2));
+//! - a network namespace without interfaces, where the user may create one (namespaces(7));
+//! - no file system (landlock(7));
+//! - only the system calls that the compiler needs (seccomp(2)).
+//!
+//! Old kernels and some container runtimes lack the last three. Each works without the others. If
+//! all that prevent network connections are missing, the worker does not start.
+
+use std::io;
+
+use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{UnshareFlags, set_no_new_privs};
+
+use super::protocol::Job;
+use super::{descriptors, system_calls};
+
+/// Address space beyond the memory limit, in bytes: this program, and space that allocators reserve
+/// without using it.
+const RESERVED: u64 = 4 << 30;
+/// How much lower the priority is than that of the executor (nice(2)).
+const NICE: i32 = 10;
+
+/// Gives up everything that compiling does not need. Call this before the first thread is started:
+/// later threads inherit the restrictions.
+pub(super) fn enter(job: &Job) -> io::Result<()> {
+    descriptors::close_inherited()?;
+    prefer_as_victim();
+    // Without more privileges, each process may lower its own priority.
+    let _ = rustix::process::nice(NICE);
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    set_no_new_privs(true)?;
+    let own_network = enter_own_network().is_ok();
+    // A ruleset of Landlock needs a descriptor, so it comes before the limit on descriptors.
+    let _ = give_up_files();
+    limit(job)?;
+    let filtered = system_calls::allow_only_those_of_the_compiler();
+    match (own_network, filtered) {
+        (false, Err(error)) => Err(io::Error::other(format!(
+            "this system offers neither network namespaces nor system call filters to an ordinary \
+             user: {error}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// If memory is short, the kernel ends this process before the executor
+/// (`proc_pid_oom_score_adj(5)`).
+fn prefer_as_victim() {
+    // The file is missing in some container runtimes. The resource limits are the main means.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
+/// Moves this process into a network namespace without interfaces.
+#[expect(
+    deprecated,
+    reason = "the function is unsafe only for other flags, which take descriptors from other threads"
+)]
+fn enter_own_network() -> rustix::io::Result<()> {
+    rustix::thread::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)
+}
+
+fn limit(job: &Job) -> io::Result<()> {
+    let limits = [
+        // Private memory that can be written: heaps and stacks. Memory that is only reserved is
+        // not included.
+        (Resource::Data, job.memory),
+        // For kernels that do not implement the limit above for mappings.
+        (Resource::As, job.memory.saturating_add(RESERVED)),
+        (Resource::Nofile, 0),
+        (Resource::Fsize, 0),
+        (Resource::Core, 0),
+    ];
+    for (resource, value) in limits {
+        let limit = Rlimit {
+            current: Some(value),
+            maximum: Some(value),
+        };
+        setrlimit(resource, limit)?;
+    }
+    // The signal at this limit is SIGXCPU. At the maximum it is SIGKILL, which does not name the
+    // limit.
+    let processor_time = Rlimit {
+        current: Some(job.processor_seconds),
+        maximum: Some(job.processor_seconds.saturating_add(1)),
+    };
+    setrlimit(Resource::Cpu, processor_time)?;
+    Ok(())
+}
+
+/// Gives up access to all files, and to TCP. The kernel enforces the part that it knows.
+fn give_up_files() -> Result<(), landlock::RulesetError> {
+    let abi = ABI::V5;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::from_all(abi))?
+        .create()?
+        .restrict_self()?;
+    Ok(())
+}

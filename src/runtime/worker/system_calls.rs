@@ -1,0 +1,103 @@
+//! The system calls that a compile worker may make.
+//!
+//! A system call that is not in the list fails with `EPERM`. The list has what the standard
+//! library, the memory allocator and the threads of the compiler use. Two calls are restricted:
+//!
+//! - `clone` may start a thread, and no process. A filter cannot read the flags of `clone3`, which
+//!   are in memory. So `clone3` fails with `ENOSYS`, and the C library then uses `clone`.
+//! - No memory may become executable.
+
+use std::collections::BTreeMap;
+
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
+
+/// System calls that are allowed with all arguments.
+const ALLOWED: &[c_long] = &[
+    // The pipes.
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    // Threads.
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_membarrier,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    // Signals: `abort`, and the message when a stack overflows.
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    // Clocks and random numbers, for hash tables.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_getrandom,
+    libc::SYS_nanosleep,
+];
+
+/// Restricts this thread and the threads that it starts. The thread must have `no_new_privs`.
+///
+/// # Errors
+///
+/// The kernel has no filters, or this process may not use them, or the processor's architecture is
+/// not supported.
+pub(super) fn allow_only_those_of_the_compiler() -> Result<(), seccompiler::Error> {
+    // The kernel asks all filters. The most restrictive answer is used.
+    let missing = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    apply(clone3.clone(), SeccompAction::Allow, missing)?;
+
+    let mut rules = clone3;
+    rules.extend(ALLOWED.iter().map(|call| (*call, Vec::new())));
+    let threads = bits(0, libc::CLONE_THREAD.cast_unsigned(), true)?;
+    rules.insert(libc::SYS_clone, vec![threads]);
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        let not_executable = bits(2, libc::PROT_EXEC.cast_unsigned(), false)?;
+        rules.insert(call, vec![not_executable]);
+    }
+    let denied = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    apply(rules, denied, SeccompAction::Allow)
+}
+
+/// A rule for the bits of an argument: whether all of them must be set, or none.
+fn bits(argument: u8, bits: u32, set: bool) -> Result<SeccompRule, seccompiler::BackendError> {
+    let bits = u64::from(bits);
+    let expected = if set { bits } else { 0 };
+    let condition = SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Qword,
+        SeccompCmpOp::MaskedEq(bits),
+        expected,
+    )?;
+    SeccompRule::new(vec![condition])
+}
+
+/// `others` is the action for the system calls without a rule.
+fn apply(
+    rules: BTreeMap<c_long, Vec<SeccompRule>>,
+    others: SeccompAction,
+    action: SeccompAction,
+) -> Result<(), seccompiler::Error> {
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(rules, others, action, architecture)?;
+    let program: BpfProgram = filter.try_into()?;
+    apply_filter(&program)
+}
