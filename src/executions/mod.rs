@@ -130,21 +130,31 @@ impl Executions {
         }
         let timed_out = timeout.is_some_and(|timeout| started.elapsed() >= timeout);
         if outcome.result.is_some() {
-            let used = match format.depends_on_use() {
-                true => {
-                    let request = ResultRequest::new(workflow, &template, id);
-                    let find = Box::pin(self.result_uses.of(&request));
-                    token.run_until_cancelled(find).await
-                }
-                false => None,
-            };
-            format.apply(used.unwrap_or(ResultUse::Unknown), &mut outcome);
+            let request = format
+                .depends_on_use()
+                .then(|| ResultRequest::new(workflow, &template, id));
+            format.apply(self.result_use(request, token).await, &mut outcome);
         }
         Finished {
             outcome,
             template: Some(template),
             timed_out,
         }
+    }
+
+    /// How the workflow uses the result of a step. Unknown without a request, and if the execution is
+    /// cancelled meanwhile.
+    async fn result_use(
+        &self,
+        request: Option<ResultRequest>,
+        cancel: &CancellationToken,
+    ) -> ResultUse {
+        let Some(request) = request else {
+            return ResultUse::Unknown;
+        };
+        let find = Box::pin(self.result_uses.of(&request));
+        let used = cancel.run_until_cancelled(find).await;
+        used.unwrap_or(ResultUse::Unknown)
     }
 
     /// Waits for the executor. `None` if it cannot be set up.

@@ -146,7 +146,8 @@ async fn docker_configurations_are_accepted_and_refused_as_by_skopeo() {
     let mut accepted = 0;
     for config in ALIKE {
         setup.write(config);
-        let (run, skopeo) = (setup.run(), setup.skopeo());
+        let run = setup.run();
+        let skopeo = setup.skopeo();
         assert_eq!(
             run.status.success(),
             skopeo.status.success(),
@@ -173,7 +174,8 @@ async fn docker_configurations_are_accepted_and_refused_as_by_skopeo() {
     );
     for config in MORE_THAN_SKOPEO {
         setup.write(config);
-        let (run, skopeo) = (setup.run(), setup.skopeo());
+        let run = setup.run();
+        let skopeo = setup.skopeo();
         assert!(run.status.success(), "{config}: {}", stderr(&run));
         assert!(!skopeo.status.success(), "skopeo accepts {config}, too");
     }

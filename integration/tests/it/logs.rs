@@ -27,8 +27,10 @@ fn printing(stdout: &[u8], stderr: &[u8], then: &str) -> String {
         let escaped: Vec<String> = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
         escaped.concat()
     };
-    let (out, err) = (64, 64 + stdout.len());
-    let (out_length, err_length) = (stdout.len(), stderr.len());
+    let out = 64;
+    let err = 64 + stdout.len();
+    let out_length = stdout.len();
+    let err_length = stderr.len();
     format!(
         r#"(module
           (import "wasi_snapshot_preview1" "fd_write"

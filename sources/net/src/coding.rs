@@ -366,7 +366,8 @@ mod tests {
             // A raw deflate body may begin with zeros.
             assert!(only_zeros.is_err() || coding == "deflate", "{coding}");
         }
-        let (one, two) = (gzip(b"one "), gzip(b"two"));
+        let one = gzip(b"one ");
+        let two = gzip(b"two");
         let padded = [&one[..], &[0; 5], &two, &[0; 5]].concat();
         assert_eq!(decode("gzip", &padded, 3).await.unwrap(), b"one two");
         let frame = |text: &[u8]| compress_to_vec(text, CompressionLevel::Fastest);

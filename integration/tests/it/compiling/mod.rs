@@ -116,7 +116,8 @@ async fn the_timeout_of_a_step_ends_its_compilation_unless_another_step_waits_fo
         template["timeout"] = json!(timeout);
         template
     };
-    let (short, long) = (step("2s"), step("4s"));
+    let short = step("2s");
+    let long = step("4s");
     let short = async {
         let node = executor.node(&short).await;
         assert!(
