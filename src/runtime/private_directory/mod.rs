@@ -31,7 +31,7 @@ const MAX_LINKS: u32 = 40;
 /// Prefix of the names of temporary files.
 const TEMPORARY: &str = ".tmp";
 /// A temporary file that is older than this was left by a process that was killed.
-const STALE: Duration = Duration::from_secs(60 * 60);
+const STALE: Duration = Duration::from_hours(1);
 
 /// An open directory that only this user can change.
 #[derive(Clone, Debug)]
@@ -279,7 +279,7 @@ impl Walk {
             opened => opened,
         };
         let path = self.directory.path.join(name);
-        let descriptor = descriptor.map_err(|error| in_path(error.into(), &path))?;
+        let descriptor = descriptor.map_err(|error| in_path(&error.into(), &path))?;
         let entry = Visited {
             status: rustix::fs::fstat(&descriptor)?,
             descriptor,
@@ -288,7 +288,7 @@ impl Walk {
         match entry.kind() {
             FileType::Directory => self.directory = entry,
             FileType::Symlink => self.follow(&entry)?,
-            _ => return Err(in_path(ErrorKind::NotADirectory.into(), &entry.path)),
+            _ => return Err(in_path(&ErrorKind::NotADirectory.into(), &entry.path)),
         }
         Ok(())
     }
@@ -297,7 +297,7 @@ impl Walk {
         link.require_trusted()?;
         self.links += 1;
         if self.links > MAX_LINKS {
-            return Err(in_path(Errno::LOOP.into(), &link.path));
+            return Err(in_path(&Errno::LOOP.into(), &link.path));
         }
         let target = rustix::fs::readlinkat(&link.descriptor, "", Vec::new())?;
         let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
@@ -348,7 +348,7 @@ fn unsafe_place(message: fmt::Arguments<'_>) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, message.to_string())
 }
 
-fn in_path(error: io::Error, path: &Path) -> io::Error {
+fn in_path(error: &io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
 
