@@ -16,7 +16,7 @@ pub(super) fn replacement(key: &str) -> Option<&'static str> {
             "write `limits.memory`, `limits.time` and `limits.disk`; a module has no requests"
         }
         "envFrom" => "list each variable under `env`",
-        "workingDir" => "the working directory is always `/work`",
+        "workingDir" => "the working directory is always `/`",
         "volumes" | "volumeMounts" | "volumeDevices" => {
             "a module has no volumes; declare files as artifacts under `inputs` and `outputs`"
         }

@@ -211,7 +211,10 @@ fn within<T: Copy + PartialOrd + fmt::Display>(
         Some(requested) if requested > allowed => Err(Failure::usage(format!(
             "--limit-{name} {requested} is above `limits.{name}` of the configuration, {allowed}"
         ))
-        .with_hint("`config check` prints the configuration in force")),
+        .with_hint(
+            "raise the limit in a file, and name the file with --config; `config check` prints the \
+             configuration in force",
+        )),
         requested => Ok(requested),
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<Value>, Failure> {
         .map_err(|error| Failure::usage(format!("`{shown}` cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|_| {
         Failure::usage(format!("`{shown}` is not a YAML file"))
-            .with_hint("to run a module, name it without --template")
+            .with_hint("to run a module, use `run MODULE` without --template")
     })?;
     yaml::documents(&text)
         .map_err(|error| Failure::usage(format!("`{shown}` is not YAML: {error}")))
