@@ -14,7 +14,7 @@ use crate::listener::{self, Bounds};
 
 /// Connections that wait in the operating system until the program accepts them. The operating
 /// system drops the first packet of a connection beyond them, which costs the caller a second.
-const BACKLOG: u32 = 1024;
+const BACKLOG: u32 = 512;
 
 /// The open ports. Connections wait in them until [`serve`](Self::serve) runs.
 #[derive(Debug)]

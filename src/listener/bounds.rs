@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 /// Most bytes of a request's head, and of the buffers of one connection.
-pub(super) const MAX_HEAD: usize = 32 << 10;
+pub(super) const MAX_HEAD: usize = 16 << 10;
 
 /// The most that one listener holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Bounds {
         Self::for_admin(open_files())
     }
 
-    /// Open sockets: also those of connections that were closed, and whose tasks have not ended yet.
+    /// Open sockets: also those of closed connections whose tasks have not ended yet.
     pub(super) fn sockets(&self) -> usize {
         self.connections + self.connections / 4
     }

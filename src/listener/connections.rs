@@ -5,12 +5,12 @@
 //! - A connection is *unverified* until it presents the token. If there are too many, the oldest
 //!   connection of the address with the most unverified connections is closed. So strangers replace
 //!   each other, and a caller from another address keeps its connection.
-//! - If there are too many verified connections, the connection that is idle for the longest time is
-//!   closed, then the connection that sends its body for the longest time.
+//! - If there are too many verified connections, the connection that is idle for the longest time
+//!   is closed, then the connection that sends its body for the longest time.
 //! - If the bodies that are being read are too large together, the connection that sends its body
 //!   for the longest time is closed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -35,7 +35,6 @@ pub(super) type ConnectionId = u64;
 
 #[derive(Debug)]
 struct Entry {
-    peer: IpAddr,
     verified: bool,
     phase: Phase,
     /// Start of the phase. For an unverified connection, the start of the connection.
@@ -56,20 +55,35 @@ pub(super) struct Connections {
 struct Open {
     next: ConnectionId,
     entries: HashMap<ConnectionId, Entry>,
+    /// The addresses of the unverified connections, in the order of their start.
+    unverified: BTreeMap<ConnectionId, IpAddr>,
+    /// Number of unverified connections of each address.
+    of_peer: HashMap<IpAddr, usize>,
     /// Bytes of all request bodies in memory.
     body_bytes: usize,
 }
 
 impl Open {
-    fn count(&self, verified: bool) -> usize {
-        self.entries
-            .values()
-            .filter(|entry| entry.verified == verified)
-            .count()
+    fn add_unverified(&mut self, id: ConnectionId, peer: IpAddr) {
+        self.unverified.insert(id, peer);
+        *self.of_peer.entry(peer).or_default() += 1;
+    }
+
+    fn remove_unverified(&mut self, id: ConnectionId) {
+        let Some(peer) = self.unverified.remove(&id) else {
+            return;
+        };
+        if let Some(number) = self.of_peer.get_mut(&peer) {
+            *number -= 1;
+            if *number == 0 {
+                self.of_peer.remove(&peer);
+            }
+        }
     }
 
     fn remove(&mut self, id: ConnectionId) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
+        self.remove_unverified(id);
         self.body_bytes -= entry.body_bytes;
         Some(entry)
     }
@@ -82,15 +96,10 @@ impl Open {
 
     /// The oldest unverified connection of the address with the most unverified connections.
     fn oldest_unverified(&self) -> Option<ConnectionId> {
-        let unverified = || self.entries.iter().filter(|(_, entry)| !entry.verified);
-        let mut of_peer: HashMap<IpAddr, usize> = HashMap::new();
-        for (_, entry) in unverified() {
-            *of_peer.entry(entry.peer).or_default() += 1;
-        }
-        let most = of_peer.values().copied().max()?;
-        unverified()
-            .filter(|(_, entry)| of_peer.get(&entry.peer) == Some(&most))
-            .min_by_key(|(_, entry)| entry.since)
+        let (crowded, _) = self.of_peer.iter().max_by_key(|(_, number)| **number)?;
+        self.unverified
+            .iter()
+            .find(|(_, peer)| *peer == crowded)
             .map(|(id, _)| *id)
     }
 
@@ -138,7 +147,7 @@ impl Connections {
     pub(super) fn admit(&self, peer: IpAddr) -> Admitted {
         let mut open = self.open.lock();
         let mut crowding = Crowding::Room;
-        if open.count(false) >= self.bounds.unverified
+        if open.unverified.len() >= self.bounds.unverified
             && let Some(oldest) = open.oldest_unverified()
         {
             open.close(oldest);
@@ -148,7 +157,6 @@ impl Connections {
         open.next += 1;
         let close = CancellationToken::new();
         let entry = Entry {
-            peer: peer.to_canonical(),
             verified: false,
             phase: Phase::Idle,
             since: Instant::now(),
@@ -156,6 +164,7 @@ impl Connections {
             close: close.clone(),
         };
         open.entries.insert(id, entry);
+        open.add_unverified(id, peer.to_canonical());
         Admitted {
             id,
             close,
@@ -179,7 +188,9 @@ impl Connections {
             return;
         }
         entry.since = Instant::now();
-        if open.count(true) > self.bounds.connections - self.bounds.unverified
+        open.remove_unverified(id);
+        let verified = open.entries.len() - open.unverified.len();
+        if verified > self.bounds.connections - self.bounds.unverified
             && let Some(first) = open.first_verified(id, |_| true)
         {
             open.close(first);

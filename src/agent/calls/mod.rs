@@ -101,8 +101,8 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Creates an empty table for executions that use `memory` bytes together. `shutdown` cancels all
-    /// executions. Call this on a tokio runtime.
+    /// Creates an empty table for executions that use `memory` bytes together. `shutdown` cancels
+    /// all executions. Call this on a tokio runtime.
     pub fn new(settings: AgentSettings, memory: usize, shutdown: CancellationToken) -> Self {
         let table = Arc::new(Table::default());
         let swept = Arc::downgrade(&table);
