@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use axum::Router;
+use futures::FutureExt;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -51,7 +52,7 @@ impl Listeners {
         let bounds = Bounds::of_agent();
         let agent = listener::serve(self.agent, agent, bounds, shutdown.clone());
         let admin = serve_on_own_thread(self.admin, admin, shutdown.clone());
-        tokio::spawn(async move { tokio::try_join!(async { Ok(agent.await) }, admin).map(drop) })
+        tokio::spawn(async move { tokio::try_join!(agent.map(Ok), admin).map(drop) })
     }
 }
 

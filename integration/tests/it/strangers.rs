@@ -203,7 +203,8 @@ async fn strangers_with_all_descriptors_delay_neither_calls_nor_probes() {
     assert_usable(&executor).await;
 }
 
-/// The program has hardly any descriptors beyond those that it needs to start.
+/// The program has twelve descriptors beyond those that it needs, and fewer than it may use for
+/// connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn ports_answer_when_the_process_has_no_free_descriptor() {
     let descriptors = |executor: &Executor| {
@@ -213,7 +214,8 @@ async fn ports_answer_when_the_process_has_no_free_descriptor() {
     let executor = with_descriptors(256);
     assert_usable(&executor).await;
     let needed = descriptors(&executor);
-    let executor = with_descriptors(needed + 2);
+    let executor = with_descriptors(needed + 12);
+    assert_usable(&executor).await;
     let held = flood(&executor.url, 100, BEGINNING.as_bytes().to_vec()).await;
     for _ in 0..5 {
         assert_usable(&executor).await;

@@ -142,13 +142,10 @@ impl Calls {
         let orphan_timeout = self.settings.orphan_timeout.0;
         let orphan_timeout = orphan_timeout.clamp(adoption::LATE, MAX_ORPHAN_TIMEOUT);
         // The room is only for new executions. Existing ones must be delivered to make room.
-        let room = match self.shutdown.is_cancelled() {
-            true => None,
-            false => {
-                let template = TemplateKey::of(&call.workflow, &call.owner.template);
-                self.room.take(template, call.memory)
-            }
-        };
+        let template = TemplateKey::of(&call.workflow, &call.owner.template);
+        let room = (!self.shutdown.is_cancelled())
+            .then(|| self.room.take(template, call.memory))
+            .flatten();
         let start = room.map(|usage| || self.start(&call, usage, start));
         let adopted = match call.exclusive {
             true => self.table.share_or(&call.key, orphan_timeout, start),
