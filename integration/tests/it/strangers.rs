@@ -106,6 +106,12 @@ async fn assert_usable(executor: &Executor) {
     assert!(usable.is_ok(), "{}", executor.log());
 }
 
+/// Header lines with values of `length` bytes.
+fn headers(number: usize, length: usize) -> String {
+    let line = |number| format!("X{number}: {}\r\n", "y".repeat(length));
+    (0..number).map(line).collect::<Vec<_>>().concat()
+}
+
 /// Megabytes of resident memory beyond `before`.
 fn growth(executor: &Executor, before: u64) -> u64 {
     executor.resident_kilobytes().saturating_sub(before) >> 10
@@ -161,10 +167,7 @@ async fn unfinished_heads_of_strangers_take_little_memory() {
     let executor = Executor::start();
     assert_usable(&executor).await;
     let before = executor.resident_kilobytes();
-    let mut head = BEGINNING.to_owned();
-    for number in 0..95 {
-        head.push_str(&format!("X{number}: {}\r\n", "y".repeat(4000)));
-    }
+    let head = format!("{BEGINNING}{}", headers(95, 4000));
     let held = flood(&executor.url, 1000, head.into_bytes()).await;
     let grown = growth(&executor, before);
     assert!(grown < 64, "{grown} MiB");
@@ -175,9 +178,7 @@ async fn unfinished_heads_of_strangers_take_little_memory() {
 #[tokio::test]
 async fn a_large_head_is_refused() {
     let executor = Executor::start();
-    let many: String = (0..200).map(|number| format!("X{number}: y\r\n")).collect();
-    let long = format!("X: {}\r\n", "y".repeat(64 << 10));
-    for headers in [many, long] {
+    for headers in [headers(200, 1), headers(1, 64 << 10)] {
         let mut stream = connect(&executor.url);
         let _ = stream.write_all(format!("{BEGINNING}{headers}\r\n").as_bytes());
         let answer = read_all(&mut stream);
@@ -215,11 +216,19 @@ async fn ports_answer_when_the_process_has_no_free_descriptor() {
     assert_usable(&executor).await;
     let needed = descriptors(&executor);
     let executor = with_descriptors(needed + 12);
-    assert_usable(&executor).await;
+    let ready = async || executor.probe("/readyz").await == 200;
+    eventually("readiness", ready).await;
     let held = flood(&executor.url, 100, BEGINNING.as_bytes().to_vec()).await;
-    for _ in 0..5 {
-        assert_usable(&executor).await;
-    }
+    // A step needs descriptors of its own, and a template of another plugin needs none.
+    let answers = async {
+        for _ in 0..5 {
+            let foreign = json!({"plugin": {"hello": {}}});
+            assert_eq!(executor.execute(&foreign).await, json!({}));
+            assert_eq!(executor.probe("/healthz").await, 200);
+        }
+    };
+    let answers = tokio::time::timeout(Duration::from_secs(30), answers).await;
+    assert!(answers.is_ok(), "{}", executor.log());
     drop(held);
 }
 
