@@ -26,6 +26,7 @@
 //! | [`runtime`], [`telemetry`] | wasmtime, and the scheduler of steps; the log |
 //! | [`config`] | the configuration document |
 //! | [`step`], [`kubernetes`] | values: step, outcome, errors; the client of the Kubernetes API |
+//! | [`listener`] | HTTP listeners with bounds on connections, times and bytes |
 //! | [`text`] | parsers: YAML, documents, units |
 
 pub mod admin;
@@ -36,6 +37,7 @@ pub mod cli;
 pub mod config;
 pub mod executions;
 pub mod kubernetes;
+pub mod listener;
 pub mod pipeline;
 pub mod runtime;
 pub mod staging;

@@ -23,7 +23,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::call_key::CallKey;
+use super::room::Usage;
 use crate::argo::Reply;
 use crate::executions::CancelHandle;
 use crate::step::{Stage, StepError, StepNames, step_event};
@@ -127,36 +128,6 @@ impl RunningReport {
     }
 }
 
-/// Adds one execution, and the bytes of its result, to the totals. Dropping the value subtracts
-/// both.
-#[derive(Debug)]
-pub(super) struct Usage {
-    totals: Arc<Totals>,
-    bytes: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Totals {
-    executions: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Usage {
-    /// Counts the bytes of the result.
-    pub(super) fn add_bytes(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.totals.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Usage {
-    fn drop(&mut self) {
-        let bytes = *self.bytes.get_mut();
-        self.totals.executions.fetch_sub(1, Ordering::Relaxed);
-        self.totals.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
 /// An execution that waits for the next call.
 #[derive(Debug)]
 struct Released {
@@ -182,30 +153,9 @@ pub(super) struct Adopted {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     released: Mutex<HashMap<CallKey, VecDeque<Released>>>,
-    /// Totals of all executions, also of those that calls hold.
-    totals: Arc<Totals>,
 }
 
 impl Table {
-    /// Number of executions.
-    pub(super) fn len(&self) -> usize {
-        self.totals.executions.load(Ordering::Relaxed)
-    }
-
-    /// The total size of the undelivered results, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.totals.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Counts a new execution.
-    pub(super) fn count(&self) -> Arc<Usage> {
-        self.totals.executions.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Usage {
-            totals: Arc::clone(&self.totals),
-            bytes: AtomicUsize::new(0),
-        })
-    }
-
     /// Takes the visible execution for `key`, or starts one. `None` if no execution is visible and
     /// `start` is `None`.
     pub(super) fn adopt_or(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::auth::Auth;
 use super::calls::Calls;
 use super::patch_budget::PatchBudget;
-use super::refused_calls::RefusedCalls;
 use crate::executions::Executions;
+use crate::listener::Occurrences;
 
 /// The front end for Argo's agent.
 #[derive(Debug)]
@@ -14,7 +14,9 @@ pub struct Api {
     /// Which callers are allowed.
     pub auth: Auth,
     /// Logs the calls that are not allowed.
-    pub refused_calls: RefusedCalls,
+    pub refused_calls: Occurrences,
+    /// Logs the calls whose bodies arrive too slowly.
+    pub slow_calls: Occurrences,
     /// Runs the templates of calls.
     pub executions: Arc<Executions>,
     /// Connects calls to executions, which outlive them.

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use tokio::time::timeout;
 
 use super::adoption::CallResult;
 use super::api::Api;
 use super::call_key::CallKey;
 use super::calls::{Answer, CallInfo, CallReply};
 use super::delivery::{Delivery, DeliveryBody};
+use super::room::memory_of_request;
 use crate::argo::{self, Call, Reply};
 use crate::executions::Finished;
+use crate::listener::Connection;
 use crate::step::{Owner, Phase, owner_event};
 
 /// Largest request body. Kubernetes stores no object over about 1.5 MB, so no template is larger.
@@ -26,9 +29,14 @@ const MAX_BODY: usize = 4 << 20;
 /// Most bytes that are read of a larger body. The answer comes after them, so that the caller sees
 /// the answer and not a broken connection.
 const MAX_DRAINED: usize = 64 << 20;
+/// Longest time for a request body. The agent is on the same machine, and ends a call after 30 s.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// Delay until the next call, if the body of a call did not arrive in time.
+const SLOW_REQUEUE: Duration = Duration::from_secs(1);
 
 pub(super) async fn execute(
     State(api): State<Arc<Api>>,
+    Extension(connection): Extension<Connection>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -36,16 +44,35 @@ pub(super) async fn execute(
         api.refused_calls.log();
         return (StatusCode::FORBIDDEN, "the token is missing or wrong\n").into_response();
     }
-    let body = match read(body).await {
-        Ok(body) => body,
-        Err(error) => {
+    connection.verify();
+    connection.begin_body();
+    let body = match timeout(BODY_TIME, read(body, &connection)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => {
             return Json(refused(error.to_string(), &Owner::default())).into_response();
         }
+        Err(_) => {
+            api.slow_calls.log();
+            connection.close_after_response();
+            return Json(Reply::requeue(SLOW_REQUEUE)).into_response();
+        }
     };
-    match argo::parse(&body) {
+    let key = CallKey::of(&body);
+    let memory = memory_of_request(&body);
+    let parsed = match argo::parse(&body) {
+        Ok(Some(_)) if memory > api.calls.largest() => {
+            let message = "the request has too many values; pass large values as artifacts";
+            Err(refused(message.to_owned(), &argo::owner(&body)))
+        }
+        Ok(call) => Ok(call),
+        Err(error) => Err(refused(error.to_string(), &argo::owner(&body))),
+    };
+    drop(body);
+    connection.end_body();
+    match parsed {
+        Ok(Some(call)) => answer(api, call, key, memory).await,
         Ok(None) => Json(Reply::not_mine()).into_response(),
-        Ok(Some(call)) => answer(api, call, &body).await,
-        Err(error) => Json(refused(error.to_string(), &argo::owner(&body))).into_response(),
+        Err(reply) => Json(reply).into_response(),
     }
 }
 
@@ -56,14 +83,14 @@ fn refused(message: String, owner: &Owner) -> Reply {
 }
 
 /// Answers a call with the result of its execution, or with the delay until the next call.
-async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
+async fn answer(api: Arc<Api>, call: Box<Call>, key: CallKey, memory: usize) -> Response {
     let workflow = call.workflow.scope();
     let owner = Arc::new(call.owner());
-    let key = CallKey::of(body);
     let ends_while_pending = call.template.ends_while_pending();
     let info = CallInfo {
         key: key.clone(),
         exclusive: owner.id.is_some(),
+        memory,
         workflow: workflow.clone(),
         owner: Arc::clone(&owner),
         answered_soon: ends_while_pending,
@@ -148,7 +175,8 @@ enum BodyError {
     TooLarge,
 }
 
-async fn read(body: Body) -> Result<Bytes, BodyError> {
+/// Reads a body. The connection may be closed meanwhile, if too many bodies are being read.
+async fn read(body: Body, connection: &Connection) -> Result<Bytes, BodyError> {
     let mut stream = body.into_data_stream();
     let mut bytes = BytesMut::new();
     let mut total = 0;
@@ -157,8 +185,12 @@ async fn read(body: Body) -> Result<Bytes, BodyError> {
         total += chunk.len();
         if total <= MAX_BODY {
             bytes.extend_from_slice(&chunk);
+            connection.hold(bytes.capacity());
         } else if total > MAX_DRAINED {
             break;
+        } else {
+            bytes = BytesMut::new();
+            connection.hold(0);
         }
     }
     match total > MAX_BODY {

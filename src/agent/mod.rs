@@ -12,7 +12,7 @@ mod calls;
 mod delivery;
 mod execute;
 mod patch_budget;
-mod refused_calls;
+mod room;
 
 use std::sync::Arc;
 
@@ -24,7 +24,6 @@ pub use api::Api;
 pub use auth::Auth;
 pub use calls::Calls;
 pub use patch_budget::PatchBudget;
-pub use refused_calls::RefusedCalls;
 
 /// The routes of the agent's port.
 pub fn router(api: Api) -> Router {

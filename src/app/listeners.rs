@@ -4,12 +4,18 @@ use std::io;
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
+use futures::FutureExt;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
+use crate::listener::{self, Bounds};
+
+/// Connections that wait in the operating system until the program accepts them. The operating
+/// system drops the first packet of a connection beyond them, which costs the caller a second.
+const BACKLOG: u32 = 512;
 
 /// The open ports. Connections wait in them until [`serve`](Self::serve) runs.
 #[derive(Debug)]
@@ -20,13 +26,14 @@ pub struct Listeners {
 
 impl Listeners {
     /// Opens the port for the agent and the port for probes, and logs their addresses. With port
-    /// 0, the operating system chooses a port.
+    /// 0, the operating system chooses a port. Needs a tokio runtime.
     ///
     /// Call this before anything slow: the agent gives up on a port that is closed for 15 s.
-    pub async fn bind(agent: SocketAddr, admin: SocketAddr) -> Result<Self, AppError> {
+    pub fn bind(agent: SocketAddr, admin: SocketAddr) -> Result<Self, AppError> {
+        let open = |address| listen(address).map_err(|source| AppError::Listen { address, source });
         let this = Self {
-            agent: bind(agent).await?,
-            admin: bind(admin).await?,
+            agent: open(agent)?,
+            admin: open(admin)?,
         };
         let address = this.agent.local_addr()?;
         let admin_address = this.admin.local_addr()?;
@@ -42,28 +49,48 @@ impl Listeners {
         admin: Router,
         shutdown: &CancellationToken,
     ) -> JoinHandle<io::Result<()>> {
-        let agent = serve(self.agent, agent, shutdown.clone());
-        let admin = serve(self.admin, admin, shutdown.clone());
-        tokio::spawn(async move { tokio::try_join!(agent, admin).map(drop) })
+        let bounds = Bounds::of_agent();
+        let agent = listener::serve(self.agent, agent, bounds, shutdown.clone());
+        let admin = serve_on_own_thread(self.admin, admin, shutdown.clone());
+        tokio::spawn(async move { tokio::try_join!(agent.map(Ok), admin).map(drop) })
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| AppError::Listen { address, source })
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A new process gets the port while connections of the old process are closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
-async fn serve(
+/// Serves the admin port on a thread of its own: the probes are answered while the other threads
+/// are busy.
+async fn serve_on_own_thread(
     listener: TcpListener,
     router: Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    // Replies are small and the agent waits for them, so they are sent without delay.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (end, ended) = oneshot::channel();
+    let serve = move || {
+        let served = runtime.block_on(async {
+            let listener = TcpListener::from_std(listener)?;
+            listener::serve(listener, router, Bounds::of_admin(), shutdown).await;
+            Ok(())
+        });
+        let _ = end.send(served);
+    };
+    std::thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(serve)?;
+    ended
         .await
+        .unwrap_or_else(|_| Err(io::Error::other("the thread of the admin port panicked")))
 }

@@ -17,12 +17,13 @@ use super::parts;
 use super::set_up::set_up;
 use super::signals::StopSignals;
 use crate::admin;
-use crate::agent::{self, Api, Auth, Calls, PatchBudget, RefusedCalls};
+use crate::agent::{self, Api, Auth, Calls, PatchBudget};
 use crate::argo::repository::Repositories;
 use crate::argo::result::ResultUses;
 use crate::config::Config;
 use crate::executions::{Executions, Registry, cancellation};
 use crate::kubernetes::Kubernetes;
+use crate::listener::Occurrences;
 use crate::pipeline::Executor;
 
 /// The parts of `serve`.
@@ -67,7 +68,7 @@ impl App {
             registry: Registry::default(),
         };
         Ok(Self {
-            calls: Calls::new(config.agent, shutdown.clone()),
+            calls: Calls::new(config.agent, config.call_memory(), shutdown.clone()),
             executions: Arc::new(executions),
             config,
             directories,
@@ -118,7 +119,14 @@ impl App {
         }
         let agent = agent::router(Api {
             auth: self.auth.clone(),
-            refused_calls: RefusedCalls::default(),
+            refused_calls: Occurrences::new(
+                "a call was refused: its token is missing or wrong",
+                "more calls were refused: their tokens are missing or wrong",
+            ),
+            slow_calls: Occurrences::new(
+                "a call was postponed: its body did not arrive within 10 s",
+                "more calls were postponed: their bodies did not arrive within 10 s",
+            ),
             executions: Arc::clone(&self.executions),
             calls: self.calls.clone(),
             patch_budget: PatchBudget::new(self.config.agent.patch_rate.0),
@@ -132,7 +140,11 @@ impl App {
         let stores = self.stores.clone();
         let config = self.config.clone();
         let directories = self.directories.clone();
-        tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories)).await?
+        let results_full = self.calls.results_full();
+        tokio::task::spawn_blocking(move || {
+            set_up(sources, stores, &config, &directories, results_full)
+        })
+        .await?
     }
 
     async fn drain(&self, mut server: JoinHandle<io::Result<()>>, executor: Arc<Executor>) {

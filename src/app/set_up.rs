@@ -4,6 +4,7 @@ use std::env;
 
 use artifacts::Stores;
 use sources::Sources;
+use tokio::sync::watch;
 
 use super::directories::Directories;
 use super::error::AppError;
@@ -33,19 +34,23 @@ pub fn executor_settings(config: &Config, directories: &Directories, steps: u32)
         min_free_disk: config.capacity.min_free_disk.0,
         outputs: config.limits.outputs(),
         log_module_output: false,
+        results_full: watch::channel(false).1,
     }
 }
 
-/// Sets up the executor of `serve`. Blocks for seconds; needs a tokio runtime.
+/// Sets up the executor of `serve`. Blocks for seconds; needs a tokio runtime. `results_full` says
+/// whether no further step may start to run.
 pub fn set_up(
     sources: Sources,
     stores: Stores,
     config: &Config,
     directories: &Directories,
+    results_full: watch::Receiver<bool>,
 ) -> Result<Executor, AppError> {
     let steps = config.capacity.steps;
     let settings = Settings {
         log_module_output: config.telemetry.log.module_output,
+        results_full,
         ..executor_settings(config, directories, steps)
     };
     let executor = Executor::new(sources, stores, settings)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::settings::{self, Common};
 use super::{Exit, Failure, output};
@@ -31,7 +32,8 @@ impl ConfigCommand {
             let kubernetes = common.kubernetes()?;
             let stores = Common::stores(&config, kubernetes.clone());
             let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
-            app::set_up(sources, stores, &config, &directories).map(drop)?;
+            let results_full = watch::channel(false).1;
+            app::set_up(sources, stores, &config, &directories, results_full).map(drop)?;
             Ok::<_, Failure>(())
         })?;
         let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;

@@ -66,7 +66,7 @@ impl Serve {
         let directories = common.directories(true)?;
         let admin_bind = SocketAddr::new(self.bind.ip(), ADMIN_PORT);
         let admin_bind = self.admin_bind.unwrap_or(admin_bind);
-        let listeners = Listeners::bind(self.bind, admin_bind).await?;
+        let listeners = Listeners::bind(self.bind, admin_bind)?;
         let signals = StopSignals::catch().map_err(AppError::from)?;
         let kubernetes = common.kubernetes()?;
         let app = App::build(config, directories, kubernetes, auth)

@@ -29,10 +29,11 @@ use std::time::Instant;
 use artifacts::Stores;
 use sources::{Request, Sources};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::runtime::{CompiledModule, Compiler, CompilerSettings, Runners, SlotRequest};
+use crate::runtime::{CompiledModule, Compiler, CompilerSettings, Runners, Slot, SlotRequest};
 use crate::staging::{Cleaner, Scratch};
 use crate::step::{CompileLimits, Outcome, Stage, Step, StepError, StepNames, step_event};
 use prepare::{Modules, PreparedModule};
@@ -47,6 +48,7 @@ pub use resources::{Settings, Tees};
 pub struct Executor {
     modules: Modules,
     runners: Runners,
+    results_full: watch::Receiver<bool>,
     resources: Arc<Resources>,
 }
 
@@ -95,7 +97,7 @@ impl Executor {
         let limits = step.limits.compile;
         let module = self.module(&step.request(), limits, &context).await?;
         let queued = Instant::now();
-        let slot = async { Ok(self.runners.acquire(slot_request(&step)).await) };
+        let slot = async { Ok(self.slot(&step).await) };
         let slot = context.while_queued().stage(Stage::Queue, slot).await?;
         let context = context.after_queue(queued);
         context.check(Stage::Queue)?;
@@ -114,6 +116,19 @@ impl Executor {
                 .unwrap_or_else(|| Err(StepError::panicked(Stage::Run)))
         };
         context.with_grace(ran).await
+    }
+
+    /// Waits for a slot, and until there is room for the result of the step.
+    async fn slot(&self, step: &Step) -> Slot {
+        let mut full = self.results_full.clone();
+        loop {
+            // Without a front end that keeps results, there is always room.
+            let _ = full.wait_for(|full| !full).await;
+            let slot = self.runners.acquire(slot_request(step)).await;
+            if !*full.borrow() {
+                return slot;
+            }
+        }
     }
 
     /// Runs the stages resolve, fetch and compile. Returns a module that is ready to run.
@@ -176,6 +191,7 @@ impl Executor {
         Ok(Self {
             modules: Modules::new(sources, compiler),
             runners,
+            results_full: settings.results_full,
             resources: Arc::new(resources),
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use artifacts::Stores;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::runtime::{Capacity, Compiler, Tee};
 use crate::staging::{Cleaner, Scratch};
@@ -27,6 +28,8 @@ pub struct Settings {
     pub outputs: OutputLimits,
     /// Whether the log has the output of modules.
     pub log_module_output: bool,
+    /// Whether no further step may start to run, because too many results wait for delivery.
+    pub results_full: watch::Receiver<bool>,
 }
 
 /// Receivers of the module's output while the module runs.

@@ -45,6 +45,7 @@ mod serve;
 mod signatures;
 mod sources;
 mod store;
+mod strangers;
 mod three_ways;
 mod tidy;
 mod tls;

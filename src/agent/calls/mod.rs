@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use super::adoption::{self, CallResult, Completed, Execution, Held, RunningReport, Table};
 use super::call_key::CallKey;
 use super::delivery::Delivery;
+use super::room::{Room, TemplateKey, Usage};
 use crate::config::AgentSettings;
 use crate::executions::CancelHandle;
 use crate::step::{ExecutionId, Owner, StepNames};
@@ -39,11 +40,6 @@ const MAX_WAITING: usize = 8;
 const SHORT_WAIT: Duration = Duration::from_millis(25);
 /// The longest wait of a call whose reply must reach the controller soon.
 const SOON: Duration = Duration::from_secs(1);
-/// The maximum number of executions. A new call beyond the limit gets a `requeue`.
-const MAX_EXECUTIONS: usize = 20_000;
-/// The maximum size of all undelivered results, in bytes. A new call beyond the limit gets a
-/// `requeue`.
-const MAX_RESULT_BYTES: usize = 256 << 20;
 /// Time between two searches for executions that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest orphan timeout.
@@ -59,6 +55,8 @@ pub struct CallInfo {
     pub key: CallKey,
     /// Whether the template has an `id`, so that the body names exactly one execution.
     pub exclusive: bool,
+    /// The memory of an execution for the call, in bytes.
+    pub memory: usize,
     /// Text that is unique to the workflow, such as its uid.
     pub workflow: String,
     /// Template and Workflow of the node.
@@ -95,6 +93,7 @@ pub struct Answer {
 pub struct Calls {
     settings: AgentSettings,
     table: Arc<Table>,
+    room: Room,
     waiting: Arc<Semaphore>,
     running: TaskTracker,
     shutdown: CancellationToken,
@@ -103,8 +102,9 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Creates an empty table. `shutdown` cancels all executions. Call this on a tokio runtime.
-    pub fn new(settings: AgentSettings, shutdown: CancellationToken) -> Self {
+    /// Creates an empty table for executions that use `memory` bytes together. `shutdown` cancels
+    /// all executions. Call this on a tokio runtime.
+    pub fn new(settings: AgentSettings, memory: usize, shutdown: CancellationToken) -> Self {
         let table = Arc::new(Table::default());
         let swept = Arc::downgrade(&table);
         let stop = shutdown.clone();
@@ -118,6 +118,7 @@ impl Calls {
         Self {
             settings,
             table,
+            room: Room::new(memory),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             running: TaskTracker::new(),
             shutdown,
@@ -141,11 +142,12 @@ impl Calls {
         // The next call can be late by up to `LATE`. So the orphan timeout is at least `LATE`.
         let orphan_timeout = self.settings.orphan_timeout.0;
         let orphan_timeout = orphan_timeout.clamp(adoption::LATE, MAX_ORPHAN_TIMEOUT);
-        // The limits stop only new executions. Existing ones must be delivered to free space.
-        let full = self.table.len() >= MAX_EXECUTIONS
-            || self.table.bytes() >= MAX_RESULT_BYTES
-            || self.shutdown.is_cancelled();
-        let start = (!full).then_some(|| self.start(&call, start));
+        // The room is only for new executions. Existing ones must be delivered to make room.
+        let template = TemplateKey::of(&call.workflow, &call.owner.template);
+        let room = (!self.shutdown.is_cancelled())
+            .then(|| self.room.take(template, call.memory))
+            .flatten();
+        let start = room.map(|usage| || self.start(&call, usage, start));
         let adopted = match call.exclusive {
             true => self.table.share_or(&call.key, orphan_timeout, start),
             false => self.table.adopt_or(&call.key, start),
@@ -194,6 +196,7 @@ impl Calls {
     fn start<F>(
         &self,
         call: &CallInfo,
+        usage: Usage,
         start: impl FnOnce(StepNames, CancelHandle) -> F,
     ) -> Arc<Execution>
     where
@@ -209,14 +212,14 @@ impl Calls {
         // The box keeps the future of a step in one place: a future is several KiB, and each move
         // would copy it.
         let work = Box::pin(start(names.clone(), cancel.clone()));
-        let usage = self.table.count();
+        let usage = Arc::new(usage);
         let counted = Arc::clone(&usage);
         let shutdown = self.shutdown.clone();
         let (publish, completed) = watch::channel(None);
         self.running.spawn(async move {
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = result.unwrap_or_else(|_| CallResult::of_panic());
-            counted.add_bytes(result.reply.len());
+            counted.end(result.reply.len());
             publish.send_replace(Some(Completed {
                 interrupted: shutdown.is_cancelled(),
                 result,
@@ -241,6 +244,16 @@ impl Calls {
         };
         held.release_after(delay);
         CallReply::Requeue(delay)
+    }
+
+    /// The largest memory of one execution, in bytes.
+    pub fn largest(&self) -> usize {
+        self.room.largest()
+    }
+
+    /// Whether no further step may start to run, because too many results wait for delivery.
+    pub fn results_full(&self) -> watch::Receiver<bool> {
+        self.room.results_full()
     }
 
     /// Waits until all executions have ended. Cancel the shutdown token first.

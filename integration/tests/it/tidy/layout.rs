@@ -9,7 +9,7 @@ use super::imports::{Imports, cycles};
 
 /// The layers of `src/`, from the bottom. A folder names only folders of lower layers.
 const LAYERS: &[&[&str]] = &[
-    &["text"],
+    &["text", "listener"],
     &["step", "kubernetes"],
     &["config"],
     &["runtime", "telemetry"],
