@@ -215,7 +215,8 @@ fn behind_prefix(address: Ipv6Addr, length: u32) -> Ipv4Addr {
         96 => bits,
         _ => without_gap >> shift,
     };
-    Ipv4Addr::from_bits((embedded & u128::from(u32::MAX)) as u32)
+    let [.., a, b, c, d] = embedded.to_be_bytes();
+    Ipv4Addr::new(a, b, c, d)
 }
 
 #[cfg(test)]

@@ -18,9 +18,8 @@ pub(crate) struct Block {
 
 /// A block of IPv4 addresses.
 pub(crate) const fn v4(octets: [u8; 4], length: u32, name: &'static str, reachable: bool) -> Block {
-    let [a, b, c, d] = octets;
     Block {
-        network: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        network: IpAddr::V4(Ipv4Addr::from_octets(octets)),
         length,
         name,
         reachable,
@@ -34,9 +33,8 @@ pub(crate) const fn v6(
     name: &'static str,
     reachable: bool,
 ) -> Block {
-    let [a, b, c, d, e, f, g, h] = segments;
     Block {
-        network: IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)),
+        network: IpAddr::V6(Ipv6Addr::from_segments(segments)),
         length,
         name,
         reachable,
