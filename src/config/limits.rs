@@ -15,7 +15,7 @@ pub(super) const STEPS_RANGE: &str = "must be between 1 and 1024";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Linear memory of the module.
+    /// Memory of the module, with its tables and the host's memory for its calls and handles.
     pub memory: ByteSize,
     /// Running time of the module.
     pub time: Time,
@@ -94,7 +94,7 @@ pub struct Capacity {
     /// Number of slots: steps that run at once.
     #[serde(deserialize_with = "steps")]
     pub steps: u32,
-    /// Linear memory of all running modules together. Each step reserves its `limits.memory`, and
+    /// Memory of all running modules together. Each step reserves its `limits.memory`, and
     /// waits in the queue until that much is free.
     pub memory: ByteSize,
     /// Memory of all processes that compile modules together.

@@ -49,7 +49,7 @@ pub(super) fn collect(
         _ => Reported::from_file(directory),
     };
     match (failure, reported) {
-        (None, Ok(reported)) => succeeded(step, outcome, &reported, directory, limits),
+        (None, Ok(reported)) => succeeded(step, outcome, reported, directory, limits),
         (None, Err(malformed)) => Collected::without_files(malformed.into_outcome_after(outcome)),
         (Some(failure), reported) => {
             let mut outcome = failure.into_outcome_after(outcome);
@@ -67,20 +67,21 @@ pub(super) fn collect(
 fn succeeded(
     step: &Step,
     mut outcome: Outcome,
-    reported: &Reported,
+    reported: Reported,
     directory: Option<&StepDirectory>,
     limits: &OutputLimits,
 ) -> Collected {
     outcome.phase = reported.phase.unwrap_or(Phase::Succeeded);
-    outcome.message = reported.message.clone().unwrap_or_default();
-    if let Some(result) = &reported.result {
-        outcome.result = Some(last_bytes(result, limits.result).to_owned());
+    outcome.message = reported.message.unwrap_or_default();
+    if let Some(result) = reported.result {
+        outcome.result = Some(last_bytes(&result, limits.result).to_owned());
     }
     if outcome.phase != Phase::Succeeded {
         return Collected::without_files(outcome);
     }
-    let outputs = outputs::parameters(step, reported, directory, limits).and_then(|parameters| {
-        let files = outputs::artifacts(step, reported, directory)?;
+    let parameters = outputs::parameters(step, reported.parameters, directory, limits);
+    let outputs = parameters.and_then(|parameters| {
+        let files = outputs::artifacts(step, reported.artifacts, directory)?;
         Ok((parameters, files))
     });
     match outputs {

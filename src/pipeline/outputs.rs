@@ -1,9 +1,10 @@
 //! The outputs of a module that succeeded: declared ones, and others that only the module reports.
 
+use std::collections::BTreeMap;
+
 use artifacts::Location;
 use artifacts::archive::Pack;
 
-use super::reported::Reported;
 use crate::staging::{OutputFile, StepDirectory};
 use crate::step::{
     GuestPath, OutputArtifact, OutputLimits, OutputParameter, Parameter, Stage, Step, StepError,
@@ -14,15 +15,15 @@ fn failed(message: String) -> StepError {
     StepError::failed(Stage::Collect, message)
 }
 
-/// The declared parameters, and then the parameters that only the module reports.
+/// The declared parameters, and then the parameters that only the module reports. `undeclared` has
+/// the reported values by the names of the parameters.
 pub(super) fn parameters(
     step: &Step,
-    reported: &Reported,
+    mut undeclared: BTreeMap<String, String>,
     directory: Option<&StepDirectory>,
     limits: &OutputLimits,
 ) -> Result<Vec<Parameter>, StepError> {
     let mut parameters = Vec::new();
-    let mut undeclared = reported.parameters.clone();
     for declared in &step.output_parameters {
         let reported = undeclared.remove(&declared.name);
         parameters.push(Parameter {
@@ -108,13 +109,13 @@ fn parameter_file(
 }
 
 /// The files of the declared artifacts, and then of the artifacts that only the module reports.
+/// `undeclared` has the reported paths by the names of the artifacts.
 pub(super) fn artifacts(
     step: &Step,
-    reported: &Reported,
+    mut undeclared: BTreeMap<String, GuestPath>,
     directory: Option<&StepDirectory>,
 ) -> Result<Vec<OutputFile>, StepError> {
     let mut files = Vec::new();
-    let mut undeclared = reported.artifacts.clone();
     for declared in &step.output_artifacts {
         let reported = undeclared.remove(&declared.name);
         files.extend(declared_artifact(declared, reported, directory)?);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::messages::first_bytes;
 use crate::runtime::step_types;
@@ -46,7 +46,7 @@ impl Reported {
         let Some(bytes) = file else {
             return Ok(Self::default());
         };
-        let file: ResultFile = serde_json::from_slice(&bytes).map_err(malformed_file)?;
+        let file: ResultFile<'_> = serde_json::from_slice(&bytes).map_err(malformed_file)?;
         file.into_reported()
             .map_err(|error| malformed_file(error.0))
     }
@@ -81,6 +81,7 @@ impl Reported {
                 return Err(Malformed(format!("`{shown}` cannot be a parameter's name")));
             }
             self.parameters.insert(name, value);
+            self.check_number()?;
         }
         for (name, path) in artifacts {
             if !is_artifact_name(&name) {
@@ -96,11 +97,16 @@ impl Reported {
                 .parse()
                 .map_err(|error| Malformed(format!("artifact `{name}`: {error}")))?;
             self.artifacts.insert(name, path);
+            self.check_number()?;
         }
+        Ok(self)
+    }
+
+    fn check_number(&self) -> Result<(), Malformed> {
         if self.parameters.len() + self.artifacts.len() > MAX_OUTPUTS {
             return Err(Malformed(format!("it has more than {MAX_OUTPUTS} outputs")));
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -118,24 +124,27 @@ fn malformed_file(error: impl Display) -> StepError {
 
 /// `/work/result.json`. Names and meaning of the fields are those of the original plugin.
 #[derive(Deserialize)]
-struct ResultFile {
+struct ResultFile<'a> {
     phase: Option<String>,
     message: Option<String>,
-    outputs: Option<ResultOutputs>,
+    #[serde(borrow)]
+    outputs: Option<ResultOutputs<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-struct ResultOutputs {
-    #[serde(default)]
-    parameters: Option<Vec<ResultParameter>>,
+struct ResultOutputs<'a> {
+    #[serde(borrow, default)]
+    parameters: Option<Vec<ResultParameter<'a>>>,
     #[serde(default)]
     artifacts: Option<Vec<ResultArtifact>>,
 }
 
+/// The value stays text. As a tree of values, it would need up to a hundred times the memory.
 #[derive(Deserialize)]
-struct ResultParameter {
+struct ResultParameter<'a> {
     name: String,
-    value: Value,
+    #[serde(borrow)]
+    value: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -144,7 +153,7 @@ struct ResultArtifact {
     path: String,
 }
 
-impl ResultFile {
+impl ResultFile<'_> {
     fn into_reported(self) -> Result<Reported, Malformed> {
         let phase = match self.phase.as_deref() {
             None | Some("") => None,
@@ -159,13 +168,9 @@ impl ResultFile {
         };
         let outputs = self.outputs.unwrap_or_default();
         let parameters = outputs.parameters.unwrap_or_default();
-        let parameters = parameters.into_iter().map(|parameter| {
-            let value = match parameter.value {
-                Value::String(text) => text,
-                other => other.to_string(),
-            };
-            (parameter.name, value)
-        });
+        let parameters = parameters
+            .into_iter()
+            .map(|parameter| (parameter.name, text_of(parameter.value)));
         let artifacts = outputs.artifacts.unwrap_or_default();
         let artifacts = artifacts
             .into_iter()
@@ -179,8 +184,33 @@ impl ResultFile {
     }
 }
 
+/// The value of a parameter: the content of a string, or the JSON of another value without spaces.
+fn text_of(value: &RawValue) -> String {
+    let json = value.get();
+    if let Ok(text) = serde_json::from_str(json) {
+        return text;
+    }
+    let mut in_string = false;
+    let mut is_escaped = false;
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if in_string {
+            in_string = is_escaped || character != '"';
+            is_escaped = !is_escaped && character == '\\';
+        } else if matches!(character, ' ' | '\n' | '\r' | '\t') {
+            continue;
+        } else {
+            in_string = character == '"';
+        }
+        text.push(character);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn with_artifact(name: &str) -> Result<Reported, Malformed> {
@@ -213,5 +243,27 @@ mod tests {
         let file = r#"{"outputs":{"artifacts":[{"name":"main-logs","path":"/out/x"}]}}"#;
         let file: ResultFile = serde_json::from_str(file).unwrap();
         assert!(file.into_reported().is_err());
+    }
+
+    #[test]
+    fn the_value_of_a_parameter_is_the_string_or_json_without_spaces() {
+        let cases = [
+            (r#" "a \" b" "#, r#"a " b"#),
+            (
+                r#" { "b c" : [ 1 , "\\" , " \" " ] } "#,
+                r#"{"b c":[1,"\\"," \" "]}"#,
+            ),
+            (" -1.5e3 ", "-1.5e3"),
+            ("null", "null"),
+        ];
+        for (json, expected) in cases {
+            let value: Box<RawValue> = serde_json::from_str(json).unwrap();
+            let text = text_of(&value);
+            assert_eq!(text, expected);
+            let parsed: Value = serde_json::from_str(json).unwrap();
+            if !parsed.is_string() {
+                assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), parsed);
+            }
+        }
     }
 }

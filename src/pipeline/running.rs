@@ -118,6 +118,7 @@ impl RunningStep {
                 disk: step.limits.disk,
                 entries: step.limits.entries,
                 min_free_disk: self.resources.min_free_disk,
+                outcome: self.resources.outputs.outcome(),
             },
             deadline: self.context.deadline(),
             cancel: self.context.cancellation().clone(),

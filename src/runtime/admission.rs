@@ -15,7 +15,8 @@ const SLOTS_PER_RESERVED_SLOT: u32 = 8;
 pub struct Capacity {
     /// Maximum number of steps that run at once.
     pub steps: u32,
-    /// Maximum of all running steps' linear memories together, in bytes.
+    /// Maximum of the memory of all running steps together, in bytes. `host_share` says what is
+    /// part of a step's memory.
     pub memory: u64,
 }
 
@@ -24,7 +25,7 @@ pub struct Capacity {
 pub struct SlotRequest {
     /// Class of the step. Slots are shared fairly between classes.
     pub class: u64,
-    /// Maximum of the step's linear memory, in bytes. A larger request is reduced to
+    /// Maximum of the step's memory, in bytes. A larger request is reduced to
     /// [`Capacity::memory`].
     pub memory: u64,
 }

@@ -23,18 +23,21 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::bindings::wasm_workflow::step::types;
+use super::file_calls::FileCalls;
+use super::host_share::HostShare;
 use super::limiter::Limiter;
 use super::limits::LimitGuard;
 use super::output::Output;
 
 /// Maximum number of files, streams and timers that one guest may hold open. The limit protects the
-/// file descriptors of this process.
-const HANDLES: usize = 1024;
+/// file descriptors of this process. The other handles of a component are limited by `host_share`.
+const OPEN_RESOURCES: usize = 1024;
 
 /// The data of a step's `Store`.
 pub(super) struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     pub(super) limiter: Limiter,
+    pub(super) guard: Arc<LimitGuard>,
 }
 
 /// Everything that the guest of one step can see.
@@ -49,6 +52,8 @@ pub(super) struct GuestInput<'a> {
     pub(super) guard: &'a Arc<LimitGuard>,
     pub(super) stdout: &'a Output,
     pub(super) stderr: &'a Output,
+    pub(super) share: HostShare,
+    pub(super) file_calls: FileCalls,
 }
 
 impl GuestState {
@@ -56,9 +61,9 @@ impl GuestState {
     pub(super) fn new(input: GuestInput<'_>) -> wasmtime::Result<Self> {
         let mut builder = WasiCtxBuilder::new();
         builder
-            // Guests run on threads that may block, so a file call needs no second thread. The file
-            // `wasi_0_1` handles a side effect of this setting.
-            .allow_blocking_current_thread(true)
+            // The folder `wasi_0_1` handles a side effect of this setting.
+            .allow_blocking_current_thread(input.file_calls == FileCalls::OnGuestThread)
+            .max_random_size(input.share.call_bytes as u64)
             .args(input.args)
             .envs(input.env)
             .stdin(MemoryInputPipe::new(input.stdin))
@@ -70,10 +75,11 @@ impl GuestState {
             builder.preopened_dir(directory, "/", FsPerms::ReadWrite)?;
         }
         let mut wasi = builder.build_p1();
-        wasi.ctx().table.set_max_capacity(HANDLES);
+        wasi.ctx().table.set_max_capacity(OPEN_RESOURCES);
         Ok(Self {
             wasi,
-            limiter: Limiter::new(Arc::clone(input.guard)),
+            limiter: Limiter::new(Arc::clone(input.guard), input.share.reserved()),
+            guard: Arc::clone(input.guard),
         })
     }
 }

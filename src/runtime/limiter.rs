@@ -1,4 +1,4 @@
-//! Limits the memories, tables and instances of one store.
+//! Limits the memories, tables and instances of one store. Tables are memory, too.
 
 use std::sync::Arc;
 
@@ -6,10 +6,13 @@ use wasmtime::ResourceLimiter;
 
 use super::limits::{LimitGuard, Stop};
 
-/// Maximum number of elements in all tables of a step together.
-const TABLE_ELEMENTS: usize = 10_000_000;
-/// Maximum number of instances, of tables and of memories of a step.
+/// Size of a table's element, in bytes: a pointer. Some references are smaller.
+const ELEMENT_BYTES: usize = size_of::<usize>();
+/// Maximum number of instances, and of tables, of a step.
 const INSTANCES: usize = 1_000;
+/// Maximum number of memories of a step. Each one reserves 4 GiB of addresses and several mappings,
+/// and both are limited for the whole process.
+const MEMORIES: usize = 100;
 
 /// The resource limiter of a step's store.
 ///
@@ -18,26 +21,26 @@ const INSTANCES: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Limiter {
     guard: Arc<LimitGuard>,
-    /// Size of all linear memories together, in bytes.
+    /// Size of all linear memories and tables together, in bytes, with the memory that is reserved
+    /// for the host.
     memory: u64,
-    /// Number of elements in all tables together.
-    table_elements: usize,
 }
 
 impl Limiter {
-    pub(super) fn new(guard: Arc<LimitGuard>) -> Self {
+    /// A limiter that reserves a part of the step's memory for the host, in bytes.
+    pub(super) fn new(guard: Arc<LimitGuard>, reserved: u64) -> Self {
         Self {
             guard,
-            memory: 0,
-            table_elements: 0,
+            memory: reserved,
         }
     }
-}
 
-impl ResourceLimiter for Limiter {
-    /// Returns `Ok(false)`, and so lets the instruction fail, beyond the maximum that the module
-    /// itself declares. Stops the guest beyond the step's limit.
-    fn memory_growing(
+    /// Counts a memory or table that grows. All sizes are in bytes. `maximum` is the maximum that
+    /// the module declares for it.
+    ///
+    /// Returns `Ok(false)`, and so lets the instruction fail, beyond the module's own maximum. Stops
+    /// the guest beyond the step's limit.
+    fn grow(
         &mut self,
         current: usize,
         desired: usize,
@@ -56,6 +59,17 @@ impl ResourceLimiter for Limiter {
         self.memory = wanted;
         Ok(true)
     }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.grow(current, desired, maximum)
+    }
 
     fn table_growing(
         &mut self,
@@ -63,18 +77,8 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let wanted = self
-            .table_elements
-            .saturating_sub(current)
-            .saturating_add(desired);
-        if wanted > TABLE_ELEMENTS {
-            return Err(self.guard.stop(Stop::Memory).into());
-        }
-        self.table_elements = wanted;
-        Ok(true)
+        let bytes = |elements: usize| elements.saturating_mul(ELEMENT_BYTES);
+        self.grow(bytes(current), bytes(desired), maximum.map(bytes))
     }
 
     fn instances(&self) -> usize {
@@ -86,7 +90,7 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memories(&self) -> usize {
-        INSTANCES
+        MEMORIES
     }
 }
 
@@ -95,9 +99,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn memories_tables_and_the_reserved_part_share_one_limit() {
+        let guard = Arc::new(LimitGuard::for_test(100));
+        let mut limiter = Limiter::new(Arc::clone(&guard), 10);
+        assert!(limiter.memory_growing(0, 10, None).unwrap());
+        assert!(limiter.table_growing(0, 5, None).unwrap());
+        assert!(limiter.table_growing(5, 10, None).unwrap());
+        assert!(
+            !limiter.table_growing(10, 20, Some(15)).unwrap(),
+            "beyond the table's own maximum, only the instruction fails"
+        );
+        assert!(limiter.table_growing(10, 11, None).is_err());
+        assert_eq!(guard.stopped(), Some(Stop::Memory));
+    }
+
+    #[test]
     fn all_memories_share_one_limit() {
         let guard = Arc::new(LimitGuard::for_test(100));
-        let mut limiter = Limiter::new(Arc::clone(&guard));
+        let mut limiter = Limiter::new(Arc::clone(&guard), 0);
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert!(limiter.memory_growing(40, 60, None).unwrap());

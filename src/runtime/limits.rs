@@ -2,20 +2,25 @@
 //!
 //! | limit | enforced by | precision |
 //! |---|---|---|
-//! | memory, tables, instances | `limiter`, when they grow | exact |
+//! | memory, with tables, and instances | `limiter`, when they grow | exact |
 //! | standard output and error | `output`, at each write | exact |
-//! | time and cancellation, in guest code | [`LimitGuard::check`] | 10 ms |
-//! | time and cancellation, in host calls | `run` | exact |
-//! | disk usage, free disk space | [`LimitGuard::check`], sampled | see below |
+//! | handles, bytes that one host call copies | wasmtime, from `host_share` | exact |
+//! | time and cancellation, in guest code and when a host call returns | [`LimitGuard::turn`] | 10 ms |
+//! | time and cancellation, in a host call that waits | `run` | exact |
+//! | disk usage, free disk space | [`LimitGuard::turn`], sampled | see below |
 //!
-//! **Epoch interruption.** Compiled code compares the engine's epoch with the store's deadline
-//! where a function or a loop begins. The `ticker` increments the epoch every 10 ms. After an
-//! increment, the guest's thread calls [`LimitGuard::check`] and continues, or ends the guest with
-//! a trap. A bulk instruction (`memory.fill`) is not interrupted. See
-//! `wasmtime::Config::epoch_interruption`.
+//! **Points at which a step can end.** The `ticker` increments the epoch of the engines every
+//! 10 ms. After an increment, the guest's thread calls [`LimitGuard::turn`] and continues, or ends
+//! the guest with a trap. There are two such points:
+//!
+//! - Compiled code compares the engine's epoch with the store's deadline where a function or a loop
+//!   begins, and in each part of a bulk instruction such as `memory.fill`. See
+//!   `wasmtime::Config::epoch_interruption`.
+//! - Every host function returns through `host_calls`, in every version of WASI. Host functions
+//!   with large buffers work in parts, with such a point after each part (`wasi_0_1`).
 //!
 //! **Disk quota.** A process without privileges cannot set a quota of the file system. So the
-//! guest's thread measures the step's directory every 50 ms while guest code runs. The guest can
+//! guest's thread measures the step's directory every 50 ms, at the points above. The guest can
 //! exceed the limit by the amount that it writes between two measurements.
 //!
 //! A large directory takes long to measure. So after each measurement, the guest runs for at least
@@ -23,17 +28,20 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::disk;
+use super::ticker::TickCount;
 
 /// Limits of one step. Every limit has a value: there is no "unlimited".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestLimits {
-    /// Maximum of all linear memories of the step together, in bytes.
+    /// Maximum memory that the step can make resident in this process, in bytes: its linear
+    /// memories, its tables, and the host's memory for its calls and handles. See `host_share`.
     pub memory: u64,
     /// Maximum wall-clock time of the module, guest code and host calls together.
     pub time: Duration,
@@ -46,6 +54,9 @@ pub struct GuestLimits {
     /// Space that must stay free on the file system of the step's directory, in bytes. Sampled like
     /// `disk`.
     pub min_free_disk: u64,
+    /// Size of the outcome that a module of the step world may return, in bytes. A larger outcome is
+    /// accepted if `memory` has room for it.
+    pub outcome: u64,
 }
 
 /// Interval between two measurements of the step's directory.
@@ -86,6 +97,16 @@ pub(super) struct Deadline {
     pub(super) kind: Stop,
 }
 
+/// How a guest continues at a point at which its step can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The guest continues at once.
+    Continue,
+    /// The guest yields first. A caller that polled the run on its own thread then moves the run to
+    /// another thread. Each run yields once, at its first tick.
+    Yield,
+}
+
 /// Enforces the limits of one run and records which limit ended it.
 #[derive(Debug)]
 pub(super) struct LimitGuard {
@@ -94,6 +115,10 @@ pub(super) struct LimitGuard {
     deadline_kind: Stop,
     cancel: CancellationToken,
     directory: Option<PathBuf>,
+    ticks: TickCount,
+    /// Tick of the last call of `turn` that checked the limits.
+    checked: AtomicU64,
+    has_yielded: AtomicBool,
     /// Time of the next measurement of the directory.
     next_sample: Mutex<Instant>,
     /// The first reason to stop the guest.
@@ -106,8 +131,12 @@ impl LimitGuard {
         deadline: Deadline,
         cancel: CancellationToken,
         directory: Option<PathBuf>,
+        ticks: TickCount,
     ) -> Self {
         Self {
+            checked: AtomicU64::new(ticks.now()),
+            ticks,
+            has_yielded: AtomicBool::new(false),
             limits,
             deadline: deadline.at,
             deadline_kind: deadline.kind,
@@ -145,12 +174,36 @@ impl LimitGuard {
         self.stopped.get().copied()
     }
 
-    /// Checks all limits that are not enforced elsewhere. The guest's thread calls this at each
-    /// tick of the epoch.
-    pub(super) fn check(&self) -> Result<(), Stop> {
+    /// Checks the limits, if this is the first call since the last tick. The guest's thread calls
+    /// this at each point at which the step can end.
+    pub(super) fn turn(&self) -> Result<Turn, Stop> {
         if let Some(stop) = self.stopped() {
             return Err(stop);
         }
+        let tick = self.ticks.now();
+        if self.checked.load(Ordering::Relaxed) == tick {
+            return Ok(Turn::Continue);
+        }
+        self.checked.store(tick, Ordering::Relaxed);
+        self.check()?;
+        if self.has_yielded.swap(true, Ordering::Relaxed) {
+            Ok(Turn::Continue)
+        } else {
+            Ok(Turn::Yield)
+        }
+    }
+
+    /// Does what [`LimitGuard::turn`] says. A host function that works in parts calls this after
+    /// each part.
+    pub(super) async fn pause(&self) -> Result<(), Stop> {
+        if self.turn()? == Turn::Yield {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Checks all limits that are not enforced elsewhere.
+    fn check(&self) -> Result<(), Stop> {
         if self.cancel.is_cancelled() {
             return Err(self.stop(Stop::Cancelled));
         }
@@ -192,12 +245,19 @@ impl LimitGuard {
             disk: 10,
             entries: 10,
             min_free_disk: 0,
+            outcome: 0,
         };
         let deadline = Deadline {
             at: Instant::now() + limits.time,
             kind: Stop::Time,
         };
-        Self::new(limits, deadline, CancellationToken::new(), None)
+        Self::new(
+            limits,
+            deadline,
+            CancellationToken::new(),
+            None,
+            TickCount::default(),
+        )
     }
 }
 
@@ -212,5 +272,18 @@ mod tests {
         guard.cancel.cancel();
         assert_eq!(guard.check(), Err(Stop::Cancelled));
         assert_eq!(guard.stop(Stop::Time), Stop::Cancelled);
+    }
+
+    #[test]
+    fn limits_are_checked_once_for_each_tick_and_the_guest_yields_at_the_first_tick() {
+        let guard = LimitGuard::for_test(1);
+        assert_eq!(guard.turn(), Ok(Turn::Continue), "before the first tick");
+        guard.ticks.advance();
+        assert_eq!(guard.turn(), Ok(Turn::Yield));
+        guard.cancel.cancel();
+        assert_eq!(guard.turn(), Ok(Turn::Continue), "in the same tick");
+        guard.ticks.advance();
+        assert_eq!(guard.turn(), Err(Stop::Cancelled));
+        assert_eq!(guard.turn(), Err(Stop::Cancelled), "a stop is for good");
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::code::Code;
 use super::engine::{Allocation, Engines};
 use super::entry::{Entry, imports_files};
+use super::file_calls::FileCalls;
 use super::kind::Kind;
 use super::load_error::LoadError;
 
@@ -24,6 +25,7 @@ pub struct CompiledModule {
     pub(super) entry: Entry,
     pub(super) allocation: Allocation,
     uses_file_system: bool,
+    file_calls: FileCalls,
     code_bytes: usize,
     last_step_was_short: AtomicBool,
     has_overrun: AtomicBool,
@@ -56,6 +58,7 @@ impl CompiledModule {
             entry: Entry::link(code, linked)?,
             allocation,
             uses_file_system: imports_files(code, linked),
+            file_calls: FileCalls::of(code, linked),
             code_bytes: code.machine_code_bytes(),
             last_step_was_short: AtomicBool::new(false),
             has_overrun: AtomicBool::new(false),
@@ -70,6 +73,10 @@ impl CompiledModule {
     /// Whether the module can reach files. If so, its steps need a directory.
     pub fn uses_file_system(&self) -> bool {
         self.uses_file_system
+    }
+
+    pub(super) fn file_calls(&self) -> FileCalls {
+        self.file_calls
     }
 
     /// Whether the module's instances are allocated from the pool.

@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::limits::{LimitGuard, Stop};
+use super::limits::{LimitGuard, Stop, Turn};
 use super::module_output::LineLog;
 
 /// Length of the end of a stream that is kept, in bytes. Argo keeps the same length of a
@@ -142,17 +142,28 @@ impl OutputStream for Output {
     }
 }
 
-/// For WASI 0.3. A write beyond the limit fails. The guest is stopped at the next tick of the
-/// epoch.
+/// For WASI 0.3. A write beyond a limit fails, and the guest is stopped when the call returns.
+///
+/// The host may copy a stream to the output without the guest. So each write is a point at which the
+/// step can end, and a long buffer is written in parts.
 impl AsyncWrite for Output {
     fn poll_write(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        match self.guard.turn() {
+            Ok(Turn::Continue) => {}
+            Ok(Turn::Yield) => {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Err(stop) => return Poll::Ready(Err(std::io::Error::other(stop))),
+        }
+        let part = &bytes[..bytes.len().min(WRITE_BYTES)];
         Poll::Ready(
-            self.push(bytes)
-                .map(|()| bytes.len())
+            self.push(part)
+                .map(|()| part.len())
                 .map_err(std::io::Error::other),
         )
     }

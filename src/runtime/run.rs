@@ -4,13 +4,15 @@
 //! made elsewhere. A run makes a `Store` with its host state, instantiates the module, and calls
 //! the entry point.
 //!
-//! Two mechanisms end a run early, because a guest can be in one of two places:
+//! Three mechanisms end a run early, because a guest can be in one of three places:
 //!
 //! - In guest code, the epoch interrupts it (see `limits`).
-//! - In a host call, such as a sleep, [`run`] drops the future of the call.
+//! - When a host call returns, `host_calls` looks at the limits.
+//! - In a host call that waits, such as a sleep, [`run`] drops the future of the call.
 //!
-//! At its first tick of the epoch, a guest always yields once. A caller that polled the run on its
-//! own thread then gets `Pending`, and can move a long run to another thread (see `runners`).
+//! At the first tick of the epoch, a guest always yields once, in guest code or when a host call
+//! returns. A caller that polled the run on its own thread then gets `Pending`, and can move a long
+//! run to another thread (see `runners`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +28,9 @@ use super::bindings::wasm_workflow::step::types;
 use super::engine::Engines;
 use super::entry::Entry;
 use super::guest_state::{GuestInput, GuestState};
-use super::limits::{Deadline, GuestLimits, LimitGuard, Stop};
+use super::host_calls::HostCallHook;
+use super::host_share::HostShare;
+use super::limits::{Deadline, GuestLimits, LimitGuard, Stop, Turn};
 use super::module::CompiledModule;
 use super::module_output::{LineLog, Stream};
 use super::output::{Captured, Output, Tee};
@@ -117,7 +121,9 @@ pub async fn run(
         deadline(&run),
         run.cancel.clone(),
         run.directory.map(Path::to_owned),
+        engines.ticker.count(),
     ));
+    let share = HostShare::of(&run.limits, module.kind());
     let log = |stream| run.log.and_then(|names| LineLog::new(names, stream));
     let log_stdout = log(Stream::Stdout);
     let log_stderr = log(Stream::Stderr);
@@ -131,8 +137,11 @@ pub async fn run(
         guard: &guard,
         stdout: &stdout,
         stderr: &stderr,
+        share,
+        file_calls: module.file_calls(),
     })?;
-    let mut store = new_store(&engines.linked(module.allocation).engine, state, &guard);
+    let engine = &engines.linked(module.allocation).engine;
+    let mut store = new_store(engine, state, &guard, share);
 
     let ticking = engines.ticker.tick();
     let result = tokio::select! {
@@ -149,7 +158,7 @@ pub async fn run(
         (Some(stop), _) => Ending::Stopped(stop),
         (None, Ok(ending)) => ending,
         (None, Err(error)) if error.is::<PoolConcurrencyLimitError>() => return Err(error),
-        (None, Err(error)) => ending_of(&error),
+        (None, Err(error)) => ending_of(&error, share),
     };
     Ok(Report {
         ending,
@@ -178,20 +187,19 @@ fn new_store(
     engine: &wasmtime::Engine,
     state: GuestState,
     guard: &Arc<LimitGuard>,
+    share: HostShare,
 ) -> Store<GuestState> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(share.call_bytes);
+    store.set_max_component_handles(share.handles);
+    store.call_hook_async(HostCallHook::new(guard));
     store.set_epoch_deadline(1);
     let guard = Arc::clone(guard);
-    let mut is_first_tick = true;
-    store.epoch_deadline_callback(move |_| {
-        if std::mem::take(&mut is_first_tick) {
-            return Ok(UpdateDeadline::Yield(1));
-        }
-        guard
-            .check()
-            .map(|()| UpdateDeadline::Continue(1))
-            .map_err(Into::into)
+    store.epoch_deadline_callback(move |_| match guard.turn() {
+        Ok(Turn::Continue) => Ok(UpdateDeadline::Continue(1)),
+        Ok(Turn::Yield) => Ok(UpdateDeadline::Yield(1)),
+        Err(stop) => Err(stop.into()),
     });
     store
 }
@@ -231,7 +239,7 @@ async fn call(
 }
 
 /// The ending for an error of the guest. WASI reports an exit as an error too.
-fn ending_of(error: &wasmtime::Error) -> Ending {
+fn ending_of(error: &wasmtime::Error, share: HostShare) -> Ending {
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
         return Ending::Exited(*code);
     }
@@ -244,7 +252,8 @@ fn ending_of(error: &wasmtime::Error) -> Ending {
     } else if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         "it has too many open files, streams and other handles".to_owned()
     } else {
-        error.root_cause().to_string()
+        let reason = error.root_cause().to_string();
+        share.explain(&reason).unwrap_or(reason)
     };
     Ending::Trapped(reason.trim_start_matches("wasm trap: ").to_owned())
 }

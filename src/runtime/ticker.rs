@@ -1,11 +1,14 @@
 //! Increments the epoch of the engines every 10 ms, so that running guests are interrupted.
 //!
+//! The ticks are counted, too. A host call that returns compares two counts, which is much cheaper
+//! than to read a clock (see `host_calls`).
+//!
 //! The work is done by one thread. The thread sleeps while no guest runs. It continues to tick for
 //! a second after the last run, because a wake-up costs time at the start of a run. So a busy
 //! server does not wake the thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -29,6 +32,23 @@ struct Shared {
     running: AtomicUsize,
     asleep: AtomicBool,
     shutdown: AtomicBool,
+    ticks: AtomicU64,
+}
+
+/// Counts the ticks of a [`Ticker`]. The count stands still while no guest runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TickCount(Arc<Shared>);
+
+impl TickCount {
+    pub(super) fn now(&self) -> u64 {
+        self.0.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Counts one tick, as the thread does.
+    #[cfg(test)]
+    pub(super) fn advance(&self) {
+        self.0.ticks.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The epoch is incremented while at least one of these exists.
@@ -48,6 +68,10 @@ impl Ticker {
             shared,
             thread: handle.thread().clone(),
         })
+    }
+
+    pub(super) fn count(&self) -> TickCount {
+        TickCount(Arc::clone(&self.shared))
     }
 
     /// Ticks until the guard is dropped.
@@ -88,6 +112,7 @@ fn increment_epochs(shared: &Shared, engines: &[Engine]) {
         for engine in engines {
             engine.increment_epoch();
         }
+        shared.ticks.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Limits of one step: for each of them, the lower of the template's value and the operator's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepLimits {
-    /// Linear memory of the module, in bytes.
+    /// Memory that the module can make resident, in bytes: linear memories, tables, and the host's
+    /// memory for its calls and handles.
     pub memory: u64,
     /// Wall-clock time in the module, host calls included.
     pub time: Duration,
@@ -44,4 +45,17 @@ pub struct OutputLimits {
     pub parameter: usize,
     /// The values of all parameters together, in bytes. Larger values fail the step.
     pub parameters: usize,
+}
+
+/// Room for the names, paths and lengths of the outputs in an outcome, in bytes.
+const NAMES: u64 = 128 << 10;
+
+impl OutputLimits {
+    /// Size of an outcome that uses all of these limits, in bytes.
+    pub fn outcome(&self) -> u64 {
+        let values = [self.message, self.result, self.parameters];
+        values
+            .into_iter()
+            .fold(NAMES, |sum, value| sum.saturating_add(value as u64))
+    }
 }

@@ -315,6 +315,7 @@ fn limits() -> GuestLimits {
         disk: large,
         entries: large,
         min_free_disk: 0,
+        outcome: 1 << 20,
     }
 }
 

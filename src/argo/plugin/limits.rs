@@ -12,7 +12,7 @@ use crate::text::units::{ByteSize, Time};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(in crate::argo) struct RequestedLimits {
-    /// Linear memory of the module.
+    /// Memory of the module, with its tables and the host's memory for its calls and handles.
     memory: Option<ByteSize>,
     /// Running time of the module.
     time: Option<Time>,

@@ -1,27 +1,21 @@
-//! Two functions of WASI 0.1 that replace those of wasmtime-wasi.
-//!
-//! **`proc_exit`** accepts every exit code, as operating systems do. wasmtime-wasi traps on codes
-//! from 126.
-//!
 //! **`poll_oneoff`** must be cancellable while the guest sleeps. wasmtime-wasi handles one case
 //! with `std::thread::sleep`: a single subscription to a clock with a relative timeout, if
-//! `allow_blocking_current_thread` is set. `host` sets it, so that file calls block their thread.
-//! But a deadline or a cancellation cannot end `std::thread::sleep`. So the function here handles
-//! this case with a sleep of tokio. `run` can drop that sleep. All other cases are passed on to
-//! wasmtime-wasi.
+//! `allow_blocking_current_thread` is set. `guest_state` sets it, so that file calls block their
+//! thread. But a deadline or a cancellation cannot end `std::thread::sleep`. So the function here
+//! handles this case with a sleep of tokio. `run` can drop that sleep. All other cases are passed
+//! on to wasmtime-wasi.
 //!
-//! Both functions exist in two versions: `wasi_snapshot_preview1` and the older `wasi_unstable`.
-//! The versions differ in the layout of a subscription.
+//! The versions of WASI 0.1 differ in the layout of a subscription.
 
 use std::time::Duration;
 
-use wasmtime::{Caller, Extern, Linker};
-use wasmtime_wasi::I32Exit;
+use wasmtime::{Caller, Linker};
 use wasmtime_wasi::p0::wasi_unstable::{self, WasiUnstable};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 use wiggle::GuestMemory;
 
-use super::guest_state::GuestState;
+use super::{FAULT, SUCCESS, memory, offset, range};
+use crate::runtime::guest_state::GuestState;
 
 /// Maximum that one call of wasmtime-wasi may allocate for the guest, in bytes.
 const FUEL: usize = 1 << 20;
@@ -35,10 +29,6 @@ const TAG: usize = USERDATA_BYTES;
 const CLOCK: u8 = 0;
 /// `subclockflags::subscription_clock_abstime`.
 const ABSOLUTE: u8 = 1;
-/// `errno::success`.
-const SUCCESS: i32 = 0;
-/// `errno::fault`: a pointer outside the guest's memory.
-const FAULT: i32 = 21;
 
 /// Offsets in a `subscription` to a clock, in bytes
 /// (<https://github.com/WebAssembly/WASI/tree/wasi-0.1/phases>).
@@ -116,14 +106,8 @@ macro_rules! replace_poll {
     };
 }
 
-/// Replaces the functions of wasmtime-wasi in the linker.
+/// Replaces `poll_oneoff` of wasmtime-wasi in the linker.
 pub(super) fn replace(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    for version in ["wasi_snapshot_preview1", "wasi_unstable"] {
-        linker.func_wrap(version, "proc_exit", |code: i32| -> wasmtime::Result<()> {
-            Err(I32Exit(code).into())
-        })?;
-    }
     replace_poll!(
         linker,
         wasi_snapshot_preview1,
@@ -131,15 +115,7 @@ pub(super) fn replace(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         SNAPSHOT_1
     );
     replace_poll!(linker, wasi_unstable, WasiUnstable, SNAPSHOT_0);
-    linker.allow_shadowing(false);
     Ok(())
-}
-
-fn memory(caller: &mut Caller<'_, GuestState>) -> wasmtime::Result<wasmtime::Memory> {
-    match caller.get_export("memory") {
-        Some(Extern::Memory(memory)) => Ok(memory),
-        _ => Err(wasmtime::Error::msg("the module exports no memory")),
-    }
 }
 
 /// Sleeps, if the call has one subscription, to a clock, with a relative timeout. Returns the
@@ -182,14 +158,4 @@ async fn sleep(
     memory.write(&mut *caller, event, &clock_event)?;
     memory.write(&mut *caller, written, &1u32.to_le_bytes())?;
     Ok(Some(SUCCESS))
-}
-
-/// A pointer of the guest as an offset in its memory. Pointers are unsigned.
-fn offset(pointer: i32) -> usize {
-    usize::try_from(pointer.cast_unsigned()).unwrap_or(usize::MAX)
-}
-
-/// The bytes at an offset. `None` if they are not all inside the memory.
-fn range(bytes: &[u8], start: usize, length: usize) -> Option<&[u8]> {
-    bytes.get(start..start.checked_add(length)?)
 }

@@ -1,6 +1,10 @@
 //! Hostile guests. Each ends within its limits, and does not delay another step in the same
 //! process.
 
+mod components;
+mod host_calls;
+mod host_memory;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};

@@ -1,0 +1,340 @@
+//! Components in WebAssembly text, for calls of WASI 0.2 and 0.3 and for the step world.
+
+/// Cases of `error-code` of `wasi:filesystem/types@0.3.0`, without the last one.
+const FILE_ERRORS: &[&str] = &[
+    "access",
+    "already",
+    "bad-descriptor",
+    "busy",
+    "deadlock",
+    "quota",
+    "exist",
+    "file-too-large",
+    "illegal-byte-sequence",
+    "in-progress",
+    "interrupted",
+    "invalid",
+    "io",
+    "is-directory",
+    "loop",
+    "too-many-links",
+    "message-size",
+    "name-too-long",
+    "no-device",
+    "no-entry",
+    "no-lock",
+    "insufficient-memory",
+    "insufficient-space",
+    "not-directory",
+    "not-empty",
+    "not-recoverable",
+    "unsupported",
+    "no-tty",
+    "no-such-device",
+    "overflow",
+    "not-permitted",
+    "pipe",
+    "read-only",
+    "invalid-seek",
+    "text-file-busy",
+    "cross-device",
+];
+
+/// A command that calls functions of the host. The core function `run` has this body.
+#[derive(Default)]
+pub(super) struct Command<'a> {
+    /// Version of WASI: `0.2.0` or `0.3.0`.
+    pub(super) version: &'a str,
+    /// Imports and definitions of the component.
+    pub(super) component: &'a str,
+    /// Core functions for the core module: names, and the definitions with `core func`.
+    pub(super) functions: &'a [(&'a str, &'a str)],
+    /// Fields of the core module: imports from `host`, and data.
+    pub(super) core: &'a str,
+    /// Body of the core function `run`, without its result.
+    pub(super) body: &'a str,
+}
+
+impl Command<'_> {
+    /// The component as text. Its memory has 16 MiB. The host's values are between the first page and
+    /// the eighth megabyte. The guest overwrites them again and again.
+    pub(super) fn text(&self) -> String {
+        let Self {
+            version,
+            component,
+            functions,
+            core,
+            body,
+        } = self;
+        let names = functions.iter();
+        let exports: String = names
+            .map(|(name, _)| format!("(export \"{name}\" (func ${name}))"))
+            .collect();
+        let functions: String = functions
+            .iter()
+            .map(|(name, definition)| format!("(core func ${name} {definition})"))
+            .collect();
+        let is_async = if version.starts_with("0.3") {
+            "async"
+        } else {
+            ""
+        };
+        format!(
+            r#"(component {component}
+                (core module $allocator
+                    (memory (export "memory") 256)
+                    (global $next (mut i32) (i32.const 65536))
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $new i32)
+                        (if (i32.gt_u (i32.add (global.get $next) (local.get 3)) (i32.const 8388608))
+                            (then (global.set $next (i32.const 65536))))
+                        (local.set $new (global.get $next))
+                        (global.set $next (i32.and (i32.const -8)
+                            (i32.add (i32.const 7) (i32.add (local.get $new) (local.get 3)))))
+                        (local.get $new)))
+                (core instance $allocator (instantiate $allocator))
+                {functions}
+                (core module $main
+                    (import "host" "memory" (memory 256))
+                    {core}
+                    (func (export "run") (result i32) (local $a i32) (local $b i32) {body} (i32.const 0)))
+                (core instance $host
+                    (export "memory" (memory $allocator "memory"))
+                    {exports})
+                (core instance $main (instantiate $main (with "host" (instance $host))))
+                (func $run {is_async} (result (result)) (canon lift (core func $main "run")))
+                (instance $exported (export "run" (func $run)))
+                (export "wasi:cli/run@{version}" (instance $exported)))"#
+        )
+    }
+}
+
+/// A command that calls `get-random-bytes` often, in a straight line.
+pub(super) fn random(version: &str, length: usize, calls: usize) -> String {
+    let parameter = if version.starts_with("0.3") {
+        "max-len"
+    } else {
+        "len"
+    };
+    Command {
+        version,
+        component: &format!(
+            r#"(import "wasi:random/random@{version}" (instance $random
+                (export "get-random-bytes" (func (param "{parameter}" u64) (result (list u8))))))"#
+        ),
+        functions: &[(
+            "bytes",
+            r#"(canon lower (func $random "get-random-bytes")
+                (memory (core memory $allocator "memory")) (realloc (core func $allocator "realloc")))"#,
+        )],
+        core: r#"(import "host" "bytes" (func $bytes (param i64 i32)))"#,
+        body: &format!("(call $bytes (i64.const {length}) (i32.const 0))").repeat(calls),
+    }
+    .text()
+}
+
+/// A command that reads the clock often, in a straight line.
+pub(super) fn clock(version: &str, calls: usize) -> String {
+    Command {
+        version,
+        component: &format!(
+            r#"(import "wasi:clocks/monotonic-clock@{version}" (instance $clock
+                (export "now" (func (result u64)))))"#
+        ),
+        functions: &[("now", r#"(canon lower (func $clock "now"))"#)],
+        core: r#"(import "host" "now" (func $now (result i64)))"#,
+        body: &"(drop (call $now))".repeat(calls),
+    }
+    .text()
+}
+
+/// A WASI 0.3 command that starts sleeps of an hour, and waits for none of them.
+pub(super) fn sleeps(count: usize) -> String {
+    Command {
+        version: "0.3.0",
+        component: r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
+            (export "wait-for" (func async (param "how-long" u64)))))"#,
+        functions: &[(
+            "wait-for",
+            r#"(canon lower (func $clock "wait-for") async (memory (core memory $allocator "memory")))"#,
+        )],
+        core: r#"(import "host" "wait-for" (func $wait (param i64) (result i32)))"#,
+        body: &format!(
+            "(loop $next
+                (drop (call $wait (i64.const 3600000000000)))
+                (local.set $a (i32.add (local.get $a) (i32.const 1)))
+                (br_if $next (i32.lt_u (local.get $a) (i32.const {count}))))"
+        ),
+    }
+    .text()
+}
+
+/// A command that makes handles of a resource of its own.
+pub(super) fn resources(count: usize) -> String {
+    Command {
+        version: "0.2.0",
+        component: "(type $mine (resource (rep i32)))",
+        functions: &[("new", "(canon resource.new $mine)")],
+        core: r#"(import "host" "new" (func $new (param i32) (result i32)))"#,
+        body: &format!(
+            "(loop $next
+                (drop (call $new (local.get $a)))
+                (local.set $a (i32.add (local.get $a) (i32.const 1)))
+                (br_if $next (i32.lt_u (local.get $a) (i32.const {count}))))"
+        ),
+    }
+    .text()
+}
+
+/// A WASI 0.3 command that makes streams.
+pub(super) fn streams(count: usize) -> String {
+    Command {
+        version: "0.3.0",
+        component: "(type $bytes (stream u8))",
+        functions: &[("new", "(canon stream.new $bytes)")],
+        core: r#"(import "host" "new" (func $new (result i64)))"#,
+        body: &format!(
+            "(loop $next
+                (drop (call $new))
+                (local.set $a (i32.add (local.get $a) (i32.const 1)))
+                (br_if $next (i32.lt_u (local.get $a) (i32.const {count}))))"
+        ),
+    }
+    .text()
+}
+
+/// A WASI 0.3 command that connects a file with itself: the host reads the file and appends what it
+/// read, while the guest waits.
+pub(super) fn file_that_grows() -> String {
+    let errors: String = FILE_ERRORS
+        .iter()
+        .map(|name| format!("(case \"{name}\")"))
+        .collect();
+    let component = format!(
+        r#"(import "wasi:filesystem/types@0.3.0" (instance $types
+            (export "descriptor" (type $descriptor (sub resource)))
+            (type $error-cases (variant {errors} (case "other" (option string))))
+            (export "error-code" (type $error (eq $error-cases)))
+            (type $path-bits (flags "symlink-follow"))
+            (export "path-flags" (type $path-flags (eq $path-bits)))
+            (type $open-bits (flags "create" "directory" "exclusive" "truncate"))
+            (export "open-flags" (type $open-flags (eq $open-bits)))
+            (type $bits (flags "read" "write" "file-integrity-sync" "data-integrity-sync"
+                "requested-write-sync" "mutate-directory"))
+            (export "descriptor-flags" (type $flags (eq $bits)))
+            (export "[method]descriptor.open-at" (func async
+                (param "self" (borrow $descriptor)) (param "path-flags" $path-flags)
+                (param "path" string) (param "open-flags" $open-flags) (param "flags" $flags)
+                (result (result (own $descriptor) (error $error)))))
+            (export "[method]descriptor.set-size" (func async
+                (param "self" (borrow $descriptor)) (param "size" u64)
+                (result (result (error $error)))))
+            (export "[method]descriptor.read-via-stream" (func
+                (param "self" (borrow $descriptor)) (param "offset" u64)
+                (result (tuple (stream u8) (future (result (error $error)))))))
+            (export "[method]descriptor.append-via-stream" (func
+                (param "self" (borrow $descriptor)) (param "data" (stream u8))
+                (result (future (result (error $error))))))))
+        (alias export $types "descriptor" (type $descriptor))
+        (import "wasi:filesystem/preopens@0.3.0" (instance $preopens
+            (alias outer 1 $descriptor (type $outer))
+            (export "descriptor" (type $descriptor (eq $outer)))
+            (export "get-directories"
+                (func (result (list (tuple (own $descriptor) string)))))))
+        (import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
+            (export "wait-for" (func async (param "how-long" u64)))))"#
+    );
+    Command {
+        version: "0.3.0",
+        component: &component,
+        functions: &[
+            (
+                "directories",
+                r#"(canon lower (func $preopens "get-directories")
+                    (memory (core memory $allocator "memory")) (realloc (core func $allocator "realloc")))"#,
+            ),
+            (
+                "open-at",
+                r#"(canon lower (func $types "[method]descriptor.open-at")
+                    (memory (core memory $allocator "memory")) (realloc (core func $allocator "realloc")))"#,
+            ),
+            (
+                "set-size",
+                r#"(canon lower (func $types "[method]descriptor.set-size")
+                    (memory (core memory $allocator "memory")) (realloc (core func $allocator "realloc")))"#,
+            ),
+            (
+                "read",
+                r#"(canon lower (func $types "[method]descriptor.read-via-stream")
+                    (memory (core memory $allocator "memory")) (realloc (core func $allocator "realloc")))"#,
+            ),
+            (
+                "append",
+                r#"(canon lower (func $types "[method]descriptor.append-via-stream")
+                    (memory (core memory $allocator "memory")) (realloc (core func $allocator "realloc")))"#,
+            ),
+            ("wait-for", r#"(canon lower (func $clock "wait-for"))"#),
+        ],
+        core: r#"(import "host" "directories" (func $directories (param i32)))
+            (import "host" "open-at" (func $open (param i32 i32 i32 i32 i32 i32 i32)))
+            (import "host" "set-size" (func $set-size (param i32 i64 i32)))
+            (import "host" "read" (func $read (param i32 i64 i32)))
+            (import "host" "append" (func $append (param i32 i32) (result i32)))
+            (import "host" "wait-for" (func $wait (param i64)))
+            (data (i32.const 512) "tmp/f")"#,
+        // Open flags: create. Descriptor flags: read and write.
+        body: "(call $directories (i32.const 0))
+            (local.set $a (i32.load (i32.load (i32.const 0))))
+            (call $open (local.get $a) (i32.const 0) (i32.const 512) (i32.const 5)
+                (i32.const 1) (i32.const 3) (i32.const 16))
+            (if (i32.load8_u (i32.const 16)) (then unreachable))
+            (local.set $b (i32.load (i32.const 20)))
+            (call $set-size (local.get $b) (i64.const 1048576) (i32.const 32))
+            (call $read (local.get $b) (i64.const 0) (i32.const 64))
+            (drop (call $append (local.get $b) (i32.load (i32.const 64))))
+            (call $wait (i64.const 3600000000000))",
+    }
+    .text()
+}
+
+/// The types of the step world.
+const STEP_TYPES: &str = r#"(import "wasm-workflow:step/types@0.1.0" (instance $types
+    (type $parameter-fields (record (field "name" string) (field "value" string)))
+    (export "parameter" (type $parameter (eq $parameter-fields)))
+    (type $artifact-fields (record (field "name" string) (field "path" string)))
+    (export "artifact" (type $artifact (eq $artifact-fields)))
+    (type $invocation-fields (record
+        (field "workflow-name" string) (field "workflow-namespace" string)
+        (field "workflow-uid" string) (field "template" string)
+        (field "parameters" (list $parameter)) (field "inputs" (list $artifact))
+        (field "outputs" (list $artifact)) (field "options" string)))
+    (export "invocation" (type $invocation (eq $invocation-fields)))
+    (type $outcome-fields (record
+        (field "message" (option string)) (field "result" (option string))
+        (field "parameters" (list $parameter)) (field "artifacts" (list $artifact))))
+    (export "outcome" (type $outcome (eq $outcome-fields)))))
+    (alias export $types "invocation" (type $invocation))
+    (alias export $types "outcome" (type $outcome))"#;
+
+/// A component of the step world. `body` fills the returned value at the address 16: the tag of the
+/// result, and at 20 the outcome, with two optional strings of 12 bytes and two lists of 8 bytes.
+/// Its memory has `pages` pages of 64 KiB, filled with the letter `a` from the second page on.
+pub(super) fn step(pages: usize, body: &str) -> String {
+    format!(
+        r#"(component {STEP_TYPES}
+            (core module $main
+                (memory (export "memory") {pages})
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 32768))
+                (func (export "run")
+                    (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)
+                    (result i32) (local $i i32)
+                    (memory.fill (i32.const 65536) (i32.const 97)
+                        (i32.sub (i32.mul (memory.size) (i32.const 65536)) (i32.const 65536)))
+                    {body}
+                    (i32.const 16)))
+            (core instance $main (instantiate $main))
+            (func $run (param "invocation" $invocation) (result (result $outcome (error string)))
+                (canon lift (core func $main "run")
+                    (memory (core memory $main "memory")) (realloc (core func $main "realloc"))))
+            (export "run" (func $run)))"#
+    )
+}

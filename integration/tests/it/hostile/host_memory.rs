@@ -1,0 +1,176 @@
+//! Memory of the host that a guest makes it use. It belongs to the guest's limit, and is returned to
+//! the system when the step ends.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wasm_workflow_integration::executor::Executor;
+
+use super::components;
+use crate::{message, start_in, template_of_wat};
+
+fn limited(mut template: Value, memory: &str) -> Value {
+    template["plugin"]["wasm"]["limits"] = json!({"memory": memory, "time": "30s"});
+    template
+}
+
+/// Returns 120 parameters of 1 MiB. Their values are at one place of the guest's memory.
+const OVERLAPPING_PARAMETERS: &str = "
+    (i32.store (i32.const 44) (i32.const 1024)) (i32.store (i32.const 48) (i32.const 120))
+    (loop $next
+        (i32.store (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 16))) (i32.const 65536))
+        (i32.store (i32.add (i32.const 1028) (i32.mul (local.get $i) (i32.const 16))) (i32.const 1))
+        (i32.store (i32.add (i32.const 1032) (i32.mul (local.get $i) (i32.const 16))) (i32.const 65536))
+        (i32.store (i32.add (i32.const 1036) (i32.mul (local.get $i) (i32.const 16))) (i32.const 1048576))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $next (i32.lt_u (local.get $i) (i32.const 120))))";
+
+/// Returns a list of very many empty parameters.
+const EMPTY_PARAMETERS: &str = "
+    (memory.fill (i32.const 65536) (i32.const 0) (i32.const 16000000))
+    (i32.store (i32.const 44) (i32.const 65536)) (i32.store (i32.const 48) (i32.const 1000000))";
+
+/// Returns one result of 28 MiB.
+const LONG_RESULT: &str = "
+    (i32.store (i32.const 32) (i32.const 1)) (i32.store (i32.const 36) (i32.const 65536))
+    (i32.store (i32.const 40) (i32.const 29360128))";
+
+/// Returns one error message of 28 MiB.
+const LONG_ERROR: &str = "
+    (i32.store (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 65536))
+    (i32.store (i32.const 24) (i32.const 29360128))";
+
+#[tokio::test]
+async fn a_returned_value_is_bounded_before_the_host_copies_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in(directory.path());
+    for (name, body) in [
+        ("overlapping-parameters", OVERLAPPING_PARAMETERS),
+        ("empty-parameters", EMPTY_PARAMETERS),
+        ("long-result", LONG_RESULT),
+        ("long-error", LONG_ERROR),
+    ] {
+        let template = template_of_wat(directory.path(), name, &components::step(500, body));
+        let node = executor.node(&limited(template, "32Mi")).await;
+        assert_eq!(node["phase"], "Failed", "{name}: {node}");
+        assert!(
+            message(&node).contains("it passed more than 1048576 bytes to the host at once"),
+            "{name}: {node}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_within_the_limits_is_returned() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in(directory.path());
+    let body =
+        "(i32.store (i32.const 32) (i32.const 1)) (i32.store (i32.const 36) (i32.const 65536))
+        (i32.store (i32.const 40) (i32.const 60000))";
+    let template = template_of_wat(directory.path(), "result", &components::step(40, body));
+    let node = executor.node(&limited(template, "32Mi")).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    let result = node["outputs"]["result"].as_str().unwrap_or_default();
+    assert_eq!(result.len(), 60_000);
+}
+
+#[tokio::test]
+async fn tables_are_memory_of_the_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in(directory.path());
+    let many = "(table 100000 funcref)".repeat(99);
+    let cases = [
+        (
+            "many-tables",
+            format!(r#"(module (memory 1) {many} (func (export "_start")))"#),
+        ),
+        (
+            "one-table",
+            r#"(module (memory 1) (table 6000000 funcref) (func (export "_start")))"#.to_owned(),
+        ),
+        (
+            "growing-table",
+            r#"(module (memory 1) (table $t 30000 externref) (func (export "_start")
+                (drop (table.grow $t (ref.null extern) (i32.const 6000000)))))"#
+                .to_owned(),
+        ),
+        (
+            "table-beside-a-memory",
+            r#"(module (memory 500) (table 100000 funcref) (func (export "_start")))"#.to_owned(),
+        ),
+    ];
+    for (name, wat) in cases {
+        let template = template_of_wat(directory.path(), name, &wat);
+        let node = executor.node(&limited(template, "32Mi")).await;
+        assert_eq!(node["outputs"]["exitCode"], "137", "{name}: {node}");
+        assert!(
+            message(&node).starts_with("memory limit of 32Mi exceeded"),
+            "{name}: {node}"
+        );
+    }
+    let small = r#"(module (memory 400) (table 100000 funcref) (func (export "_start")))"#;
+    let template = template_of_wat(directory.path(), "small-table", small);
+    let node = executor.node(&limited(template, "32Mi")).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+}
+
+#[tokio::test]
+async fn the_handles_of_a_step_are_limited_by_its_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in(directory.path());
+    for (name, wat) in [
+        ("resources", components::resources(100_000)),
+        ("sleeps", components::sleeps(100_000)),
+        ("streams", components::streams(100_000)),
+    ] {
+        let template = template_of_wat(directory.path(), name, &wat);
+        let node = executor.node(&limited(template, "32Mi")).await;
+        assert_eq!(node["phase"], "Failed", "{name}: {node}");
+        assert!(
+            message(&node).contains("it has more than 1024 handles"),
+            "{name}: {node}"
+        );
+    }
+    let template = template_of_wat(
+        directory.path(),
+        "few-resources",
+        &components::resources(1000),
+    );
+    let node = executor.node(&limited(template, "32Mi")).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+}
+
+/// Kilobytes that the process uses ten seconds after its last step.
+async fn resident_when_idle(executor: &Executor) -> u64 {
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    executor.resident_kilobytes()
+}
+
+#[tokio::test]
+async fn memory_that_guests_made_the_host_use_is_returned_to_the_system() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in(directory.path());
+    let guests = [
+        ("overlapping", components::step(500, OVERLAPPING_PARAMETERS)),
+        ("sleeps", components::sleeps(100_000)),
+        ("streams", components::streams(100_000)),
+        ("random", components::random("0.2.0", 1 << 20, 20)),
+    ];
+    let templates = guests.map(|(name, wat)| {
+        let template = template_of_wat(directory.path(), name, &wat);
+        limited(template, "64Mi")
+    });
+    for template in &templates {
+        executor.node(template).await;
+    }
+    let before = resident_when_idle(&executor).await;
+    for template in &templates {
+        let steps = (0..28).map(|_| executor.node(template));
+        futures::future::join_all(steps).await;
+    }
+    let after = resident_when_idle(&executor).await;
+    assert!(
+        after < before + (64 << 10),
+        "{before} kB before the attacks, {after} kB after them"
+    );
+}

@@ -1,0 +1,136 @@
+//! The memory that one step can make resident in this process, outside its linear memories and
+//! tables.
+//!
+//! A guest makes the host allocate: arguments of host calls, values that the guest returns, and
+//! handles of resources, streams, futures and tasks. This file is the only place that says how much.
+//! For a step with the limit `memory`:
+//!
+//! ```text
+//! call bytes = memory / 64, between 1 MiB and 8 MiB; or the largest outcome, if that is more
+//! handles    = memory / 32 / 1 KiB, between 1,024 and 100,000
+//! share      = 2 × call bytes + handles × 1 KiB
+//!
+//! linear memories + tables + (share - smallest share) ≤ memory
+//! ```
+//!
+//! - wasmtime charges the bytes that a guest passes to the host against the *call bytes*, for each
+//!   call. There are two copies at a time: the value that wasmtime made, and the value that the host
+//!   makes of it.
+//! - A host function returns at most the call bytes, too. Buffers of files and of standard output
+//!   are handled in parts of 256 KiB.
+//! - wasmtime counts *handles* over all instances of the step. 1 KiB is more than the most expensive
+//!   handle needs, a task of the host with a timer.
+//!
+//! The *smallest share* is 3 MiB. Each step may use it besides its limit, together with a stack of
+//! 1 MiB and the ends of its output, 512 KiB. So a small limit is not used up by the host's part.
+//! The memory outside `capacity.memory` has room for these 5 MiB for each slot.
+//!
+//! Core modules have no handles and return nothing, so they have the smallest share.
+
+use super::kind::Kind;
+use super::limits::GuestLimits;
+
+const MIN_CALL_BYTES: u64 = 1 << 20;
+const MAX_CALL_BYTES: u64 = 8 << 20;
+const CALL_PART_OF_MEMORY: u64 = 64;
+/// Copies of the bytes of one call that exist at the same time.
+const COPIES: u64 = 2;
+
+const HANDLE_BYTES: u64 = 1 << 10;
+const MIN_HANDLES: u64 = 1 << 10;
+/// wasmtime's own default.
+const MAX_HANDLES: u64 = 100_000;
+const HANDLES_PART_OF_MEMORY: u64 = 32;
+
+/// The host's part of a step's memory. See the file's header for the formula.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HostShare {
+    /// Maximum that one host call, or the returned value, may copy between guest and host, in bytes.
+    pub(super) call_bytes: usize,
+    /// Maximum number of live handles of a component.
+    pub(super) handles: usize,
+}
+
+impl HostShare {
+    /// The share of a step with these limits that runs a module of this kind.
+    pub(super) fn of(limits: &GuestLimits, kind: Kind) -> Self {
+        let memory = match kind {
+            Kind::CoreCommand => 0,
+            Kind::Command | Kind::CommandP3 | Kind::Step => limits.memory,
+        };
+        let call_bytes = (memory / CALL_PART_OF_MEMORY).clamp(MIN_CALL_BYTES, MAX_CALL_BYTES);
+        let handles =
+            (memory / HANDLES_PART_OF_MEMORY / HANDLE_BYTES).clamp(MIN_HANDLES, MAX_HANDLES);
+        let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        Self {
+            call_bytes: number(call_bytes.max(limits.outcome)),
+            handles: number(handles),
+        }
+    }
+
+    /// The part that is taken from the step's memory, in bytes.
+    pub(super) fn reserved(self) -> u64 {
+        let smallest = Self::bytes(MIN_CALL_BYTES, MIN_HANDLES);
+        Self::bytes(self.call_bytes as u64, self.handles as u64).saturating_sub(smallest)
+    }
+
+    fn bytes(call_bytes: u64, handles: u64) -> u64 {
+        call_bytes
+            .saturating_mul(COPIES)
+            .saturating_add(handles.saturating_mul(HANDLE_BYTES))
+    }
+
+    /// The reason for the end of a guest that exceeded its share, with the value of the limit.
+    /// `None` if the reason is another. wasmtime's errors have no public type.
+    pub(super) fn explain(self, reason: &str) -> Option<String> {
+        if reason.contains("fuel allocated for hostcalls has been exhausted") {
+            let limit = self.call_bytes;
+            Some(format!(
+                "it passed more than {limit} bytes to the host at once"
+            ))
+        } else if reason.contains("handle limit exceeded") {
+            let limit = self.handles;
+            Some(format!(
+                "it has more than {limit} handles of resources, streams, futures and tasks"
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::LimitGuard;
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn share(memory: u64, outcome: u64, kind: Kind) -> HostShare {
+        let guard = LimitGuard::for_test(memory);
+        let limits = GuestLimits {
+            outcome,
+            ..guard.limits().clone()
+        };
+        HostShare::of(&limits, kind)
+    }
+
+    #[test]
+    fn the_share_grows_with_the_memory_of_a_component() {
+        let small = share(32 * MIB, 0, Kind::Step);
+        assert_eq!((small.call_bytes, small.handles), (1 << 20, 1024));
+        assert_eq!(small.reserved(), 0);
+        let large = share(512 * MIB, 0, Kind::Step);
+        assert_eq!((large.call_bytes, large.handles), (8 << 20, 16_384));
+        assert_eq!(large.reserved(), 29 * MIB);
+        let core = share(512 * MIB, 0, Kind::CoreCommand);
+        assert_eq!(core, small, "a core module has no handles");
+    }
+
+    #[test]
+    fn the_largest_outcome_can_always_be_returned() {
+        let share = share(32 * MIB, 4 * MIB, Kind::Step);
+        assert_eq!(share.call_bytes, 4 << 20);
+        assert_eq!(share.reserved(), 6 * MIB);
+    }
+}
