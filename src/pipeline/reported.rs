@@ -241,7 +241,7 @@ mod tests {
         };
         assert!(Reported::from_return(returned).is_err());
         let file = r#"{"outputs":{"artifacts":[{"name":"main-logs","path":"/out/x"}]}}"#;
-        let file: ResultFile = serde_json::from_str(file).unwrap();
+        let file: ResultFile<'_> = serde_json::from_str(file).unwrap();
         assert!(file.into_reported().is_err());
     }
 
