@@ -17,8 +17,7 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// Runs a command as [`succeed`] does, and returns its standard output without the line break at the
-/// end.
+/// Runs a command as [`succeed`] does. Returns its standard output without the last line break.
 pub fn stdout_of(command: &mut Command) -> String {
     let stdout = succeed(command).stdout;
     String::from_utf8(stdout).expect("a text").trim().to_owned()

@@ -10,9 +10,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-/// Accepts the certificates in a file, and those that they issued. The kubelet replaces the file when
-/// the authority changes, so each connection reads the file again. A file that cannot be read leaves
-/// the last authority in use.
+/// Accepts the certificates in a file, and those that they issued. The kubelet replaces the file
+/// when the authority changes, so each connection reads the file again. A file that cannot be read
+/// leaves the last authority in use.
 #[derive(Debug)]
 pub(super) struct AuthorityFile {
     file: PathBuf,
@@ -49,12 +49,11 @@ impl ServerCertVerifier for AuthorityFile {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.read() {
-            Some(trust) => *self.last.lock() = trust,
-            None => tracing::warn!(
-                file = %self.file.display(),
-                "the certificate authority of the Kubernetes API cannot be read again"
-            ),
+        if let Some(trust) = self.read() {
+            *self.last.lock() = trust;
+        } else {
+            let file = self.file.display();
+            tracing::warn!(%file, "the certificate authority of the Kubernetes API cannot be read again");
         }
         self.last()
             .verify_server_cert(certificate, intermediates, name, ocsp_response, now)
@@ -124,7 +123,7 @@ CbzwQUeScxn1u5vOopNRYOIP+1Kpe6VeJxRm\n\
         let verifier = AuthorityFile::new(file.clone(), first);
         let accepts = |pem: &str| {
             let name = "kubernetes.default.svc".try_into().unwrap();
-            let year_2050 = UnixTime::since_unix_epoch(Duration::from_secs(2_524_608_000));
+            let year_2050 = UnixTime::since_unix_epoch(Duration::from_hours(80 * 365 * 24));
             let verified = verifier.verify_server_cert(&der(pem), &[], &name, &[], year_2050);
             verified.is_ok()
         };

@@ -43,7 +43,7 @@ impl Kubernetes {
     /// Makes a client from a kubeconfig file. The file may name a login program, which is run. The
     /// server is reached through the proxy of the environment, or of the file.
     pub fn from_kubeconfig(file: &Path) -> Result<Self, KubernetesError> {
-        Self::new(kubeconfig::read(file)?)
+        Self::new(&kubeconfig::read(file)?)
     }
 
     /// Makes a client with the pod's service account. `None` outside a cluster, and in a pod
@@ -53,7 +53,7 @@ impl Kubernetes {
             return Ok(None);
         }
         match Config::incluster() {
-            Ok(config) => Self::new(config).map(Some),
+            Ok(config) => Self::new(&config).map(Some),
             Err(error) => {
                 tracing::info!(%error, "no access to the Kubernetes API: Secrets and pull secrets are not read");
                 Ok(None)
@@ -61,7 +61,7 @@ impl Kubernetes {
         }
     }
 
-    fn new(config: Config) -> Result<Self, KubernetesError> {
+    fn new(config: &Config) -> Result<Self, KubernetesError> {
         let namespace = config.default_namespace.clone();
         let proxy = config.proxy_url.as_ref().map(|proxy| {
             let scheme = proxy.scheme_str().unwrap_or_default();
@@ -70,7 +70,7 @@ impl Kubernetes {
                 .map_or_else(String::new, |port| format!(":{port}"));
             format!("{scheme}://{}{port}", proxy.host().unwrap_or_default())
         });
-        let client = transport::client(&config, TIMEOUT)
+        let client = transport::client(config, TIMEOUT)
             .map_err(|error| KubernetesError::Unusable(error.to_string()))?;
         Ok(Self {
             client,

@@ -1,9 +1,9 @@
 //! The connections to the API server.
 //!
 //! `kube` verifies certificates with webpki alone. webpki refuses a self-signed certificate that is
-//! an authority (`CA:TRUE`) as the certificate of a server. kubectl accepts such a certificate if the
-//! kubeconfig lists it as `certificate-authority`, and the verifier of [`Trust`] does so, too. `kube`
-//! takes no other verifier, so the connections are set up here.
+//! an authority (`CA:TRUE`) as the certificate of a server. kubectl accepts such a certificate if
+//! the kubeconfig lists it as `certificate-authority`, and the verifier of [`Trust`] does so, too.
+//! `kube` takes no other verifier, so the connections are set up here.
 
 use std::sync::Arc;
 use std::time::Duration;

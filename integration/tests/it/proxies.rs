@@ -94,8 +94,8 @@ async fn socks_target(client: &mut TcpStream) -> std::io::Result<String> {
     Ok(format!("{}:{port}", String::from_utf8_lossy(&name)))
 }
 
-/// Runs the program with an empty cache, in another thread: the proxy and the API server are tasks of
-/// this thread. Several runs at the same time do not disturb each other.
+/// Runs the program with an empty cache, in another thread: the proxy and the API server are tasks
+/// of this thread. Several runs at the same time do not disturb each other.
 async fn run(cli: &Cli, arguments: &[&str], variables: &[(&str, &str)]) -> std::process::Output {
     let mut command = cli.command(arguments);
     for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
@@ -218,8 +218,8 @@ async fn the_kubernetes_api_is_reached_through_the_proxy_of_the_environment_or_t
     }
 }
 
-/// Modules and artifacts: both clients use the same proxy, and name the proxy in errors. The program
-/// retries each request, so all runs are at the same time.
+/// Modules and artifacts: both clients use the same proxy, and name the proxy in errors. The
+/// program retries each request, so all runs are at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_client_uses_the_proxy_and_names_it_in_errors() {
     let cli = Cli::new();

@@ -229,9 +229,10 @@ async fn a_step_continues_after_its_call_ends() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let HttpReply { status, body } = executor.post(body, &executor.token).await;
+    // No earlier reply told the agent that the step runs.
     assert_eq!(
         (status, body.as_str()),
-        (200, r#"{"node":{},"requeue":"1s"}"#)
+        (200, r#"{"node":{"phase":"Running"},"requeue":"1s"}"#)
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
     let node = executor.node(&template).await;

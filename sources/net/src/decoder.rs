@@ -121,8 +121,8 @@ impl Decoder {
 
     pub(crate) fn finish(self) -> io::Result<Vec<u8>> {
         match self {
-            // Behind the checksum, the decoder reads nothing. Its own error does not say whether the
-            // checksum is wrong or cut off.
+            // Behind the checksum, the decoder reads nothing. Its own error does not say whether
+            // the checksum is wrong or cut off.
             Self::Gzip(mut decoder) => match decoder.write(&[0]) {
                 Ok(0) => decoder.finish(),
                 _ => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -16,8 +16,8 @@ const SERVER_AUTH: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x01";
 const ANY: &[u8] = b"\x55\x1d\x25\x00";
 
 /// Whether a server may use the certificate: its extended key usage has `serverAuth` or
-/// `anyExtendedKeyUsage`, or the certificate does not limit its use. `false` also if the certificate
-/// is malformed.
+/// `anyExtendedKeyUsage`, or the certificate does not limit its use. `false` also if the
+/// certificate is malformed.
 pub(crate) fn allows_servers(certificate: &[u8]) -> bool {
     read(certificate).is_some_and(|usage| match usage {
         Usage::Unlimited => true,
@@ -70,14 +70,13 @@ impl<'a> Iterator for Elements<'a> {
     fn next(&mut self) -> Option<Element<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (&length, rest) = rest.split_first()?;
-        // Bit 7 says that the other bits are the number of the bytes of the length.
-        let (length, rest) = match length {
-            0..0x80 => (usize::from(length), rest),
-            _ => {
-                let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-                let add = |sum: usize, byte: &u8| sum.checked_mul(256)?.checked_add((*byte).into());
-                (bytes.iter().try_fold(0, add)?, rest)
-            }
+        let (length, rest) = if length < 0x80 {
+            (usize::from(length), rest)
+        } else {
+            // The other bits are the number of the bytes that have the length.
+            let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
+            let add = |sum: usize, byte: &u8| sum.checked_mul(256)?.checked_add((*byte).into());
+            (bytes.iter().try_fold(0, add)?, rest)
         };
         let (content, rest) = rest.split_at_checked(length)?;
         self.0 = rest;

@@ -60,14 +60,13 @@ impl Guarded {
             })
         };
         let direct = build(builder().no_proxy(), Resolver::new(hosts.clone()))?;
-        let proxied = match proxies.is_empty() {
-            true => None,
-            false => {
-                let chosen = proxies.clone();
-                let proxy = reqwest::Proxy::custom(move |url| chosen.proxy(url).cloned());
-                let resolver = Resolver::new(hosts.clone()).with_proxies(proxies.clone());
-                Some(build(builder().proxy(proxy), resolver)?)
-            }
+        let proxied = if proxies.is_empty() {
+            None
+        } else {
+            let chosen = proxies.clone();
+            let proxy = reqwest::Proxy::custom(move |url| chosen.proxy(url).cloned());
+            let resolver = Resolver::new(hosts.clone()).with_proxies(proxies.clone());
+            Some(build(builder().proxy(proxy), resolver)?)
         };
         Ok(Self {
             direct,

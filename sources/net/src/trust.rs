@@ -13,8 +13,8 @@ use crate::{Error, ErrorKind};
 
 /// The certificates that a client trusts. Cheap to clone.
 ///
-/// A certificate of the machine is an authority: the client trusts the certificates that it issued. A
-/// listed certificate has two uses:
+/// A certificate of the machine is an authority: the client trusts the certificates that it issued.
+/// A listed certificate has two uses:
 ///
 /// - It is an authority, too.
 /// - A server may present the listed certificate itself, also if the certificate is an authority

@@ -21,8 +21,8 @@ use crate::extended_key_usage::allows_servers;
 /// webpki refuses a listed certificate that a server presents itself in two cases: if the
 /// certificate is an authority, and if another authority issued it. In these cases, this verifier
 /// checks the certificate's names, its validity period and its extended key usage. The signature of
-/// the certificate needs no check, because the operator listed exactly these bytes. The signature of
-/// the handshake is verified as usual: the server must have the private key.
+/// the certificate needs no check, because the operator listed exactly these bytes. The signature
+/// of the handshake is verified as usual: the server must have the private key.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     /// `None` if there are no authorities.

@@ -70,8 +70,8 @@ pub struct Helper {
 #[error("it is not a Docker configuration in JSON ({0})")]
 pub struct DockerConfigError(#[from] go_json::Error);
 
-/// Why an entry of `auths` cannot be used. The text follows "its entry `KEY`", and shows no content,
-/// which may be secret.
+/// Why an entry of `auths` cannot be used. The text follows "its entry `KEY`", and shows no
+/// content, which may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum EntryError {
     #[error("is malformed: {0}")]

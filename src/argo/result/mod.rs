@@ -28,8 +28,9 @@ use crate::step::{Outcome, Phase, Workflow};
 pub use lookup::ResultUses;
 
 /// Note in the message of a step. The executor does not send the result of this step.
-const NO_RESULT: &str = "the step has no `outputs.result`: its output is not JSON, and the step \
-                         may be in a loop; set `plugin.wasm.result`";
+const NO_RESULT: &str = "the step has no `outputs.result`: \
+                         its output is not JSON, and the step may be in a loop; \
+                         set `plugin.wasm.result`";
 
 /// How a workflow uses the result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use sources::reference::FileReference;
 
 use super::flags::RunStep;
 use crate::cli::{Failure, settings};
@@ -106,9 +107,14 @@ pub(super) fn apply(flags: &RunStep, template: &mut Value) -> Result<(), Failure
     else {
         return Ok(());
     };
-    if let Some(reference) = &flags.reference {
-        let reference = settings::reference(reference)?.to_string();
-        wasm.insert("module".to_owned(), reference.into());
+    if let Some(text) = &flags.reference {
+        let reference = settings::reference(text)?;
+        // Other references stay as they are written, because errors depend on the text.
+        let written = match reference.as_kind::<FileReference>() {
+            Some(_) => reference.to_string(),
+            None => text.clone(),
+        };
+        wasm.insert("module".to_owned(), written.into());
     }
     if !flags.args.is_empty() {
         wasm.insert("args".to_owned(), json!(flags.args));

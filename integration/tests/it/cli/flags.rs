@@ -305,7 +305,8 @@ fn null_is_absence_in_a_template() {
     assert!(stdout(&output).contains("env A=b"), "{}", stdout(&output));
 }
 
-/// A proxy that answers each request itself, in place of Docker Hub. No request leaves this machine.
+/// A proxy that answers each request itself, in place of Docker Hub. No request leaves this
+/// machine.
 fn docker_hub(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -156,8 +156,8 @@ fn get(
     }
 }
 
-/// The answer of a token server. Each field is read on its own, so that an odd `expires_in` does not
-/// affect the token.
+/// The answer of a token server. Each field is read on its own, so that an odd `expires_in` does
+/// not affect the token.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Answer {
