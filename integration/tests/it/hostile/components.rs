@@ -67,13 +67,15 @@ impl Command<'_> {
             body,
         } = self;
         let names = functions.iter();
-        let exports: String = names
+        let exports: Vec<String> = names
             .map(|(name, _)| format!("(export \"{name}\" (func ${name}))"))
             .collect();
-        let functions: String = functions
+        let functions: Vec<String> = functions
             .iter()
             .map(|(name, definition)| format!("(core func ${name} {definition})"))
             .collect();
+        let exports = exports.concat();
+        let functions = functions.concat();
         let is_async = if version.starts_with("0.3") {
             "async"
         } else {
@@ -205,10 +207,11 @@ pub(super) fn streams(count: usize) -> String {
 /// A WASI 0.3 command that connects a file with itself: the host reads the file and appends what it
 /// read, while the guest waits.
 pub(super) fn file_that_grows() -> String {
-    let errors: String = FILE_ERRORS
+    let errors: Vec<String> = FILE_ERRORS
         .iter()
         .map(|name| format!("(case \"{name}\")"))
         .collect();
+    let errors = errors.concat();
     let component = format!(
         r#"(import "wasi:filesystem/types@0.3.0" (instance $types
             (export "descriptor" (type $descriptor (sub resource)))

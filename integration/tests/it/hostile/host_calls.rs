@@ -219,7 +219,7 @@ async fn the_timeout_ends_a_straight_line_of_host_calls_of_a_module_that_was_fas
 async fn a_limit_ends_a_straight_line_of_writes() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start_in(directory.path());
-    let writes: String = (0..40)
+    let writes: Vec<String> = (0..40)
         .map(|number| {
             let offset = number * (100_u64 << 20);
             format!(
@@ -232,7 +232,7 @@ async fn a_limit_ends_a_straight_line_of_writes() {
         "{IMPORT_OPEN} {}",
         import("fd_pwrite", "i32 i32 i32 i64 i32")
     );
-    let wat = straight_line(&imports, OPEN, &writes, 1);
+    let wat = straight_line(&imports, OPEN, &writes.concat(), 1);
     let template = template_of_wat(directory.path(), "pwrite", &wat);
     let limits = json!({"disk": "16Mi", "time": "60s", "memory": "256Mi"});
     let node = node_in_time(&executor, &with_limits(template, limits)).await;
