@@ -257,25 +257,36 @@ fn a_listed_certificate_is_trusted_on_its_own_server_and_nothing_else_is() {
     }
 }
 
-/// The machine's own store has authorities, and no certificates of servers.
+/// curl and Go accept a certificate that is its own authority from the machine's store, too.
 #[test]
-fn a_certificate_of_the_machines_store_is_only_an_authority() {
+fn a_certificate_of_the_machines_store_is_trusted_on_its_own_server() {
     let servers = Servers::start();
     let config = servers.home.path().join("config.yaml");
-    std::fs::write(&config, servers.config().to_string()).unwrap();
+    let mut without_list = servers.config();
+    without_list["sources"]["ca"] = json!([]);
+    std::fs::write(&config, without_list.to_string()).unwrap();
     let store = servers.home.path().join("store.pem");
-    let certificates = servers.pem("machine") + &servers.pem("unlisted");
+    let stored = ["machine", "unlisted", "end-entity", "client-use", "expired"];
+    let certificates: String = stored.map(|name| servers.pem(name)).concat();
     std::fs::write(&store, certificates).unwrap();
     let seen = |name: &str| {
         let mut command = command(&servers, &config, name);
         finish(command.env("SSL_CERT_FILE", &store))
     };
-    assert_eq!(seen("sibling"), "runs", "a store's authority issued it");
-    let refused = seen("machine");
-    assert!(
-        refused.contains("is an authority that is not on the list of trusted certificates"),
-        "{refused}"
-    );
+    for (name, expected) in [
+        ("sibling", "runs"),
+        ("machine", "runs"),
+        ("end-entity", "runs"),
+        ("client-use", "is not a certificate for servers"),
+        ("expired", "has expired"),
+        (
+            "default",
+            "is an authority that is not on the list of trusted certificates",
+        ),
+    ] {
+        let seen = seen(name);
+        assert!(seen.contains(expected), "{name}: {seen}");
+    }
 }
 
 /// kubectl and Go accept a certificate that is its own authority, too.

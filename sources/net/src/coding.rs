@@ -353,7 +353,14 @@ mod tests {
                     let decoded = decode(coding, &padded, chunk).await;
                     assert_eq!(decoded.unwrap(), content, "{coding}, {zeros} zeros");
                 }
-                for garbage in [&b"x"[..], b"\0x", b"0123456789"] {
+                for garbage in [
+                    &b"x"[..],
+                    b"\0x",
+                    b"0123456789",
+                    b"\x1f",
+                    b"\0\x1f",
+                    b"\x1f0123",
+                ] {
                     let followed = [&coded[..], garbage].concat();
                     let decoded = decode(coding, &followed, chunk).await;
                     assert_eq!(decoded, Err(ErrorKind::Protocol), "{coding}, {garbage:?}");

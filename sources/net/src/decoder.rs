@@ -12,14 +12,16 @@ use crate::zstd::{self, ZstdDecoder};
 pub(crate) const SLICE: usize = 4 << 10;
 /// The slice of Zstandard: four bytes of it stand for at most 128 KiB.
 const ZSTD_SLICE: usize = 128;
-/// The first byte of a member of gzip (RFC 1952, 2.3.1).
-const GZIP_MAGIC: u8 = 0x1f;
+/// The first bytes of a member of gzip (RFC 1952, 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A decoder for bytes as they arrive.
 pub(crate) enum Decoder {
     Gzip(GzDecoder<Vec<u8>>),
     /// Behind a member of a gzip body.
     GzipEnd,
+    /// Behind a member of a gzip body and the first byte of [`GZIP_MAGIC`].
+    GzipMagic,
     /// The first bytes of a deflate body, until there are enough to detect its format.
     DeflateStart(Vec<u8>),
     Zlib(ZlibDecoder<Vec<u8>>),
@@ -99,12 +101,19 @@ impl Decoder {
                 }
                 return Ok(chunk.len());
             }
-            Self::GzipEnd if chunk.starts_with(&[GZIP_MAGIC]) => {
-                *self = Self::Gzip(GzDecoder::new(Vec::new()));
-                return Ok(0);
+            Self::GzipEnd if chunk.first() == Some(&GZIP_MAGIC[0]) => {
+                *self = Self::GzipMagic;
+                return Ok(1);
             }
+            Self::GzipMagic if chunk.first() == Some(&GZIP_MAGIC[1]) => {
+                let mut decoder = GzDecoder::new(Vec::new());
+                decoder.write_all(&GZIP_MAGIC)?;
+                *self = Self::Gzip(decoder);
+                return Ok(1);
+            }
+            Self::GzipMagic => return Err(other_bytes()),
             Self::GzipEnd | Self::DeflateEnd => match zeros(chunk) {
-                0 => return Err(io::Error::other("other bytes follow the coded content")),
+                0 => return Err(other_bytes()),
                 count => return Ok(count),
             },
         };
@@ -131,9 +140,14 @@ impl Decoder {
             Self::Raw(decoder) => decoder.finish(),
             Self::Zstd(decoder) => decoder.finish(),
             Self::GzipEnd | Self::DeflateEnd => Ok(Vec::new()),
+            Self::GzipMagic => Err(other_bytes()),
             Self::DeflateStart(_) => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
+}
+
+fn other_bytes() -> io::Error {
+    io::Error::other("other bytes follow the coded content")
 }
 
 /// Whether a deflate body begins with the header of zlib (RFC 1950, 2.2). A raw body never does: in

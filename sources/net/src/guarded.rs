@@ -1,7 +1,11 @@
 //! The HTTP library with the address guard in front of it.
 
+use std::sync::Arc;
+
+use reqwest::dns::Resolve;
+
 use crate::no_response::{no_login, no_response};
-use crate::resolver::Resolver;
+use crate::resolver::{OfMachine, Resolver};
 use crate::{Error, ErrorKind, Hosts, Identity, Proxies, Trust};
 
 const PROXY_AUTHENTICATION_REQUIRED: reqwest::StatusCode =
@@ -36,15 +40,24 @@ impl Guarded {
         trust: &Trust,
         identity: Option<Identity>,
     ) -> Result<Self, Error> {
-        Self::with_proxies(hosts, builder, trust, identity, Proxies::from_env()?)
+        let lookup = Arc::new(OfMachine);
+        Self::with_lookup(
+            hosts,
+            builder,
+            trust,
+            identity,
+            Proxies::from_env()?,
+            lookup,
+        )
     }
 
-    fn with_proxies(
+    fn with_lookup(
         hosts: Hosts,
         builder: impl Fn() -> reqwest::ClientBuilder,
         trust: &Trust,
         identity: Option<Identity>,
         proxies: Proxies,
+        lookup: Arc<dyn Resolve>,
     ) -> Result<Self, Error> {
         let tls = trust.client_config(identity)?;
         let build = |builder: reqwest::ClientBuilder, resolver: Resolver| {
@@ -59,13 +72,14 @@ impl Guarded {
                     .permanent()
             })
         };
-        let direct = build(builder().no_proxy(), Resolver::new(hosts.clone()))?;
+        let resolver = || Resolver::new(Arc::clone(&lookup), hosts.clone());
+        let direct = build(builder().no_proxy(), resolver())?;
         let proxied = if proxies.is_empty() {
             None
         } else {
             let chosen = proxies.clone();
             let proxy = reqwest::Proxy::custom(move |url| chosen.proxy(url).cloned());
-            let resolver = Resolver::new(hosts.clone()).with_proxies(proxies.clone());
+            let resolver = resolver().with_proxies(proxies.clone());
             Some(build(builder().proxy(proxy), resolver)?)
         };
         Ok(Self {
@@ -105,9 +119,13 @@ impl Guarded {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::collections::VecDeque;
+    use std::net::{IpAddr, SocketAddr};
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
+    use parking_lot::Mutex;
+    use reqwest::dns::{Addrs, Name, Resolving};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -115,7 +133,7 @@ mod tests {
 
     /// A server that answers each connection with 418, and counts the connections.
     async fn server() -> (u16, Arc<AtomicUsize>) {
-        let listener = TcpListener::bind("localhost:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
@@ -130,29 +148,66 @@ mod tests {
         (port, connections)
     }
 
-    /// A name can have another address for each connection (DNS rebinding). So the addresses of a
-    /// direct connection are checked even if the name is the host of a proxy.
-    #[tokio::test]
-    async fn the_host_of_a_proxy_is_allowed_as_the_proxy_only() {
-        let (port, connections) = server().await;
-        // Requests to `localhost` are never sent through a proxy.
-        let proxies = Proxies::of(|name| {
-            let is_proxy = matches!(name, "HTTP_PROXY" | "HTTPS_PROXY");
-            is_proxy.then(|| format!("http://localhost:{port}"))
+    /// Gives each look-up of any name the next address.
+    struct Addresses(Mutex<VecDeque<IpAddr>>);
+
+    impl Resolve for Addresses {
+        fn resolve(&self, _: Name) -> Resolving {
+            let address = self.0.lock().pop_front().unwrap();
+            let addresses = std::iter::once(SocketAddr::new(address, 0));
+            Box::pin(std::future::ready(Ok(Box::new(addresses) as Addrs)))
+        }
+    }
+
+    /// A client that uses this proxy, except for the host of the proxy.
+    fn behind_proxy(port: u16, addresses: &[&str]) -> Guarded {
+        let proxies = Proxies::of(|name| match name {
+            "HTTP_PROXY" | "HTTPS_PROXY" => Some(format!("http://p.example:{port}")),
+            "NO_PROXY" => Some("p.example".to_owned()),
+            _ => None,
         });
-        let hosts = Hosts::new(["r.example".to_owned()]);
-        let trust = Trust::machine_and([""; 0], "`sources.ca`").unwrap();
-        let builder = reqwest::Client::builder;
-        let guarded =
-            Guarded::with_proxies(hosts, builder, &trust, None, proxies.unwrap()).unwrap();
-        let send = async |url: &str| {
-            let request = reqwest::Request::new(reqwest::Method::GET, url.parse().unwrap());
-            guarded.execute(request).await
-        };
-        let denied = send(&format!("https://localhost:{port}/")).await;
+        let addresses = addresses.iter().map(|address| address.parse().unwrap());
+        let lookup = Addresses(Mutex::new(addresses.collect()));
+        let builder = || reqwest::Client::builder().connect_timeout(Duration::from_millis(50));
+        Guarded::with_lookup(
+            Hosts::new(["r.example".to_owned()]),
+            builder,
+            &Trust::machine_and([""; 0], "`sources.ca`").unwrap(),
+            None,
+            proxies.unwrap(),
+            Arc::new(lookup),
+        )
+        .unwrap()
+    }
+
+    async fn send(guarded: &Guarded, url: &str) -> Result<reqwest::Response, Error> {
+        let request = reqwest::Request::new(reqwest::Method::GET, url.parse().unwrap());
+        guarded.execute(request).await
+    }
+
+    /// A name can have another address for each look-up (DNS rebinding). So the addresses are checked
+    /// in the look-up of the connection.
+    #[tokio::test]
+    async fn the_checked_address_is_the_address_of_the_connection() {
+        let (port, connections) = server().await;
+        let guarded = behind_proxy(port, &["10.255.255.1", "127.0.0.1"]);
+        let url = format!("https://p.example:{port}/");
+        let no_answer = send(&guarded, &url).await.unwrap_err();
+        assert_ne!(no_answer.kind(), ErrorKind::Denied, "10.255.255.1");
+        assert_eq!(connections.load(Ordering::Relaxed), 0, "127.0.0.1");
+        let denied = send(&guarded, &url).await.unwrap_err();
+        assert_eq!(denied.kind(), ErrorKind::Denied);
+        assert_eq!(connections.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn the_host_of_a_proxy_may_have_any_address_as_the_proxy_only() {
+        let (port, connections) = server().await;
+        let guarded = behind_proxy(port, &["127.0.0.1"; 2]);
+        let denied = send(&guarded, &format!("https://p.example:{port}/")).await;
         assert_eq!(denied.unwrap_err().kind(), ErrorKind::Denied);
         assert_eq!(connections.load(Ordering::Relaxed), 0);
-        let answer = send("http://r.example/").await.unwrap();
+        let answer = send(&guarded, "http://r.example/").await.unwrap();
         assert_eq!(answer.status(), 418, "the proxy answers");
         assert_eq!(connections.load(Ordering::Relaxed), 1);
     }

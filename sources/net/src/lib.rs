@@ -104,4 +104,4 @@ pub use request::{Content, Request, sensitive};
 pub use request_headers::is_set_by_client;
 pub use response::Response;
 pub use single_flight::SingleFlight;
-pub use trust::{Identity, Trust};
+pub use trust::{Identity, Trust, certificates_in_pem};

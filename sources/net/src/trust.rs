@@ -13,11 +13,10 @@ use crate::{Error, ErrorKind};
 
 /// The certificates that a client trusts. Cheap to clone.
 ///
-/// A certificate of the machine is an authority: the client trusts the certificates that it issued.
-/// A listed certificate has two uses:
+/// A trusted certificate, of the machine or of a list, has two uses:
 ///
-/// - It is an authority, too.
-/// - A server may present the listed certificate itself, also if the certificate is an authority
+/// - It is an authority: the client trusts the certificates that it issued.
+/// - A server may present the trusted certificate itself, also if the certificate is an authority
 ///   (`CA:TRUE`), as `openssl req -x509` makes it. curl and Go accept such a certificate, too. Its
 ///   names, its validity period and its extended key usage are checked.
 #[derive(Clone, Debug)]
@@ -48,7 +47,7 @@ impl Trust {
     ) -> Result<Self, Error> {
         let mut certificates = Vec::new();
         for pem in listed {
-            certificates.extend(certificates_in(pem.as_ref(), place)?);
+            certificates.extend(certificates_in_pem(pem.as_ref().as_bytes(), place)?);
         }
         let machine = rustls_native_certs::load_native_certs();
         for error in machine.errors {
@@ -67,15 +66,18 @@ impl Trust {
     ///
     /// The text contains no certificate, or one that cannot be parsed.
     pub fn only_pem(listed: &str, place: &'static str) -> Result<Self, Error> {
-        Self::only(certificates_in(listed, place)?, place)
+        Self::only(certificates_in_pem(listed.as_bytes(), place)?, place)
     }
 
     /// Trusts only the certificates in `listed`.
     ///
     /// # Errors
     ///
-    /// A certificate cannot be parsed.
+    /// The list is empty, or a certificate cannot be parsed.
     pub fn only(listed: Vec<CertificateDer<'static>>, place: &'static str) -> Result<Self, Error> {
+        if listed.is_empty() {
+            return Err(no_certificates(place));
+        }
         Self::new(listed, Vec::new(), place)
     }
 
@@ -150,21 +152,87 @@ impl Identity {
     /// Reads a certificate chain and its private key from one text in PEM. `None` if one of them is
     /// missing.
     pub fn from_pem(pem: &str) -> Option<Self> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         Some(Self {
-            chain: chain.ok().filter(|chain| !chain.is_empty())?,
+            chain: certificates_in_pem(pem.as_bytes(), "the client certificate").ok()?,
             key: PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?,
         })
     }
 }
 
-fn certificates_in(pem: &str, place: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+/// Reads certificates in PEM. `place` names the configuration of the certificates in errors, such as
+/// `` `sources.ca` ``.
+///
+/// # Errors
+///
+/// The text contains no certificate, or malformed PEM.
+pub fn certificates_in_pem(pem: &[u8], place: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     certificates
         .ok()
         .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| {
-            let message = format!("{place} contains no certificates in PEM");
-            Error::new(ErrorKind::InvalidConfig, message)
-        })
+        .ok_or_else(|| no_certificates(place))
+}
+
+fn no_certificates(place: &str) -> Error {
+    let message = format!("{place} contains no certificates in PEM");
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::{ServerName, UnixTime};
+
+    use super::*;
+
+    /// A self-signed certificate (`CA:TRUE`) for `kubernetes.default.svc`, valid from 2026 to 2126.
+    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIBljCCATygAwIBAgIUMvybgtWmSlMQhGgsMNQk5brVzGMwCgYIKoZIzj0EAwIw\n\
+DjEMMAoGA1UEAwwDb25lMCAXDTI2MTEzMDAxMjgwOFoYDzIxMjYxMTA2MDEyODA4\n\
+WjAOMQwwCgYDVQQDDANvbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQnhjCT\n\
+ZiuVpWB3ojK6/jJGtnz1rZbWVn9hEr671prwnSCa0UJ/IIzQTFP5DGOsxdDB5+Qk\n\
+s46Zx5LXtds2R5SCo3YwdDAdBgNVHQ4EFgQUa18a205bBtaNYtEw0gZX2JNWqlgw\n\
+HwYDVR0jBBgwFoAUa18a205bBtaNYtEw0gZX2JNWqlgwDwYDVR0TAQH/BAUwAwEB\n\
+/zAhBgNVHREEGjAYghZrdWJlcm5ldGVzLmRlZmF1bHQuc3ZjMAoGCCqGSM49BAMC\n\
+A0gAMEUCICKOZicrpDvRd2UdcSHx/L21ZVRG26hxkmRQctqC3zNRAiEA1axLFT+H\n\
+JGZkTu21j4AW+VRHzlN/LG+v/xIwNQhrSSw=\n\
+-----END CERTIFICATE-----";
+
+    #[test]
+    fn a_certificate_of_the_machine_is_trusted_on_its_own_server() {
+        let certificate = CertificateDer::from_pem_slice(AUTHORITY.as_bytes()).unwrap();
+        let accepts = |listed: &[CertificateDer<'static>],
+                       machine: &[CertificateDer<'static>],
+                       name: &'static str,
+                       seconds: u64| {
+            let trust = Trust::new(listed.to_vec(), machine.to_vec(), "the test").unwrap();
+            let name = ServerName::try_from(name).unwrap();
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            let verifier = trust.verifier();
+            let verified = verifier.verify_server_cert(&certificate, &[], &name, &[], now);
+            verified.is_ok()
+        };
+        let known = std::slice::from_ref(&certificate);
+        let name = "kubernetes.default.svc";
+        let year_2050 = 2_524_608_000;
+        for [listed, machine] in [[known, &[]], [&[], known], [known, known]] {
+            assert!(accepts(listed, machine, name, year_2050));
+            assert!(!accepts(listed, machine, "other.example", year_2050));
+            assert!(!accepts(listed, machine, name, 0), "not valid yet");
+        }
+        assert!(!accepts(&[], &[], name, year_2050));
+    }
+
+    #[test]
+    fn a_text_without_certificates_is_an_error() {
+        let read = |pem: &str| certificates_in_pem(pem.as_bytes(), "`ca`");
+        assert_eq!(read(&[AUTHORITY, AUTHORITY].join("\n")).unwrap().len(), 2);
+        let key = AUTHORITY.replace("CERTIFICATE", "PUBLIC KEY");
+        for wrong in ["", "MIIBljCCATygAwIBAgI", &key, &AUTHORITY[..200]] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert_eq!(error, "`ca` contains no certificates in PEM", "{wrong}");
+        }
+        assert!(Trust::only(Vec::new(), "`ca`").is_err());
+    }
 }

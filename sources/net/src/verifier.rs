@@ -16,24 +16,24 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 
 use crate::extended_key_usage::allows_servers;
 
-/// Accepts certificates that a trusted authority issued, and the listed certificates themselves.
+/// Accepts certificates that a trusted authority issued, and the trusted certificates themselves.
 ///
-/// webpki refuses a listed certificate that a server presents itself in two cases: if the
+/// webpki refuses a trusted certificate that a server presents itself in two cases: if the
 /// certificate is an authority, and if another authority issued it. In these cases, this verifier
 /// checks the certificate's names, its validity period and its extended key usage. The signature of
-/// the certificate needs no check, because the operator listed exactly these bytes. The signature
-/// of the handshake is verified as usual: the server must have the private key.
+/// the certificate needs no check, because exactly these bytes are trusted. The signature of the
+/// handshake is verified as usual: the server must have the private key.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     /// `None` if there are no authorities.
     issued: Option<Arc<WebPkiServerVerifier>>,
-    listed: HashSet<CertificateDer<'static>>,
+    trusted: HashSet<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    /// The certificates of the `machine` are only authorities. A certificate of the machine that
-    /// cannot be parsed is left out.
+    /// Trusts the `listed` certificates and those of the `machine`. A certificate of the machine
+    /// that cannot be parsed is not used as an authority.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Verifier {
         for certificate in &listed {
             roots.add(certificate.clone())?;
         }
-        roots.add_parsable_certificates(machine);
+        roots.add_parsable_certificates(machine.iter().cloned());
         let issued = if roots.is_empty() {
             None
         } else {
@@ -58,13 +58,13 @@ impl Verifier {
         };
         Ok(Self {
             issued,
-            listed: listed.into_iter().collect(),
+            trusted: listed.into_iter().chain(machine).collect(),
             algorithms: provider.signature_verification_algorithms,
         })
     }
 
-    /// Checks the names, the validity period and the extended key usage of a listed certificate.
-    fn verify_listed(
+    /// Checks the names, the validity period and the extended key usage of a trusted certificate.
+    fn verify_trusted(
         &self,
         certificate: &CertificateDer<'_>,
         name: &ServerName<'_>,
@@ -127,8 +127,8 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.listed.contains(certificate) {
-            self.verify_listed(certificate, name, now)?;
+        if self.trusted.contains(certificate) {
+            self.verify_trusted(certificate, name, now)?;
             return Ok(ServerCertVerified::assertion());
         }
         match &self.issued {

@@ -13,10 +13,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use net::matches;
 use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
-use sigstore_verify::types::{Bundle, Sha256Hash};
+use sigstore_verify::types::bundle::SignatureContent;
+use sigstore_verify::types::{Bundle, DsseEnvelope, Sha256Hash};
 use sigstore_verify::{VerificationPolicy, Verifier};
 
 use crate::policy::Identity;
@@ -24,7 +24,7 @@ use crate::{Digest, Error, ErrorKind};
 
 /// The reason why a signature is rejected.
 #[derive(Debug, thiserror::Error)]
-enum Rejection {
+pub(crate) enum Rejection {
     #[error("{0}")]
     Invalid(String),
     #[error("the signature is of `{0}`")]
@@ -36,6 +36,28 @@ enum Rejection {
 impl Rejection {
     fn invalid(error: impl fmt::Display) -> Self {
         Self::Invalid(error.to_string())
+    }
+}
+
+/// A bundle that is parsed once. So the caller reads the payload that [`Signer::signed`] verifies,
+/// also if keys occur twice in the JSON.
+#[derive(Debug)]
+pub(crate) struct SignedBundle(Bundle);
+
+impl SignedBundle {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, Rejection> {
+        let json = std::str::from_utf8(json).map_err(Rejection::invalid)?;
+        Bundle::from_json(json)
+            .map(Self)
+            .map_err(Rejection::invalid)
+    }
+
+    /// The envelope of the payload. `None` if the bundle signs a message without an envelope.
+    pub(crate) fn envelope(&self) -> Option<&DsseEnvelope> {
+        match &self.0.content {
+            SignatureContent::DsseEnvelope(envelope) => Some(envelope),
+            _ => None,
+        }
     }
 }
 
@@ -80,21 +102,19 @@ impl Signer {
 
     /// Whether the bundle is a valid statement of this identity about the manifest `artifact`.
     ///
-    /// The caller checks the predicate type: the bundle may be an attestation.
-    pub(crate) fn signed(&self, bundle: &Bytes, artifact: &Digest) -> bool {
+    /// The caller checks the payload of the same bundle: the bundle may be an attestation.
+    pub(crate) fn signed(&self, bundle: &SignedBundle, artifact: &Digest) -> bool {
         self.verify(bundle, artifact)
             .map_err(|reason| tracing::info!(%artifact, %reason, "a signature is not accepted"))
             .is_ok()
     }
 
-    fn verify(&self, bundle: &Bytes, artifact: &Digest) -> Result<(), Rejection> {
-        let bundle = std::str::from_utf8(bundle).map_err(Rejection::invalid)?;
-        let bundle = Bundle::from_json(bundle).map_err(Rejection::invalid)?;
+    fn verify(&self, bundle: &SignedBundle, artifact: &Digest) -> Result<(), Rejection> {
         let artifact = Sha256Hash::from_hex(artifact.hex()).map_err(Rejection::invalid)?;
         let policy = VerificationPolicy::any_identity().require_issuer(&self.identity.issuer);
         let result = self
             .verifier
-            .verify(artifact, &bundle, &policy)
+            .verify(artifact, &bundle.0, &policy)
             .map_err(Rejection::invalid)?;
         match result.identity() {
             Some(signer) if matches(&self.identity.subject, signer.as_str()) => Ok(()),
@@ -123,12 +143,12 @@ mod tests {
         };
         change(&mut identity);
         let signer = Signer::new(&identity).unwrap();
-        let bundle = Bytes::from(bundle.to_owned());
-        assert_eq!(
-            signer.signed(&bundle, &manifest.parse().unwrap()),
-            signer.verify(&bundle, &manifest.parse().unwrap()).is_ok()
-        );
-        let verified = signer.verify(&bundle, &manifest.parse().unwrap());
+        let artifact = manifest.parse().unwrap();
+        let verified = SignedBundle::parse(bundle.as_bytes()).and_then(|bundle| {
+            let verified = signer.verify(&bundle, &artifact);
+            assert_eq!(signer.signed(&bundle, &artifact), verified.is_ok());
+            verified
+        });
         verified.map_err(|rejection| rejection.to_string())
     }
 

@@ -10,6 +10,8 @@ use serde::Deserialize;
 
 use crate::Digest;
 use crate::oci::manifest::Descriptor;
+#[cfg(feature = "keyless")]
+use crate::signer::keyless::SignedBundle;
 use crate::signer::{PublicKey, Signer};
 
 /// The media type of a payload of the older layout.
@@ -57,6 +59,14 @@ struct Envelope {
 }
 
 impl Envelope {
+    /// Whether the envelope has a signature of `artifact` with this key.
+    fn signs(&self, artifact: &Digest, key: &PublicKey) -> bool {
+        STANDARD.decode(&self.payload).is_ok_and(|payload| {
+            is_signature_of(artifact, &self.payload_type, &payload)
+                && self.is_signed_with(key, &payload)
+        })
+    }
+
     fn is_signed_with(&self, key: &PublicKey, payload: &[u8]) -> bool {
         let kind = &self.payload_type;
         let message = [
@@ -123,28 +133,38 @@ pub(super) fn is_signed_simply(
 }
 
 /// Whether one of the signers signed `artifact` with this bundle.
+///
+/// Each kind of signer has its own parser, and parsers differ if a key occurs twice. So the payload
+/// is always checked in the document of the parser whose signature is verified.
 pub(super) fn is_signed_in_bundle(bytes: &Bytes, artifact: &Digest, signers: &[Signer]) -> bool {
-    let Ok(Bundle {
-        dsse_envelope: Some(envelope),
-    }) = go_json::from_slice(bytes)
-    else {
-        return false;
-    };
-    let Ok(payload) = STANDARD.decode(&envelope.payload) else {
-        return false;
-    };
-    let Ok(statement) = serde_json::from_slice::<Statement>(&payload) else {
+    signers.iter().any(|signer| match signer {
+        Signer::Key(key) => go_json::from_slice::<Bundle>(bytes)
+            .ok()
+            .and_then(|bundle| bundle.dsse_envelope)
+            .is_some_and(|envelope| envelope.signs(artifact, key)),
+        #[cfg(feature = "keyless")]
+        Signer::Keyless(signer) => SignedBundle::parse(bytes).is_ok_and(|bundle| {
+            let is_signature = bundle.envelope().is_some_and(|envelope| {
+                is_signature_of(
+                    artifact,
+                    &envelope.payload_type,
+                    envelope.payload.as_bytes(),
+                )
+            });
+            is_signature && signer.signed(&bundle, artifact)
+        }),
+    })
+}
+
+/// Whether the payload says that its signer signed `artifact`. An attestation does not.
+fn is_signature_of(artifact: &Digest, payload_type: &str, payload: &[u8]) -> bool {
+    let Ok(statement) = serde_json::from_slice::<Statement>(payload) else {
         return false;
     };
     let is_subject = |subject: &Subject| subject.digest.sha256.as_deref() == Some(artifact.hex());
-    envelope.payload_type == IN_TOTO
+    payload_type == IN_TOTO
         && statement.predicate_type == SIGNED
         && statement.subject.iter().any(is_subject)
-        && signers.iter().any(|signer| match signer {
-            Signer::Key(key) => envelope.is_signed_with(key, &payload),
-            #[cfg(feature = "keyless")]
-            Signer::Keyless(signer) => signer.signed(bytes, artifact),
-        })
 }
 
 #[cfg(test)]
@@ -274,5 +294,54 @@ mod tests {
             &artifact,
             &[other]
         ));
+    }
+
+    /// Two parsers can choose different values of a key that occurs twice.
+    #[cfg(feature = "keyless")]
+    #[test]
+    fn an_attestation_with_a_second_envelope_is_not_a_signature() {
+        use crate::policy::Identity;
+        use crate::signer::keyless;
+
+        let genuine = include_str!("../../../tests/fixtures/oci-attestation.sigstore.json");
+        let root = include_str!("../../../tests/fixtures/trusted_root_pgi.json");
+        let digest = "sha256:732112270d7e59418a8c080b134b24cabd67d250d0d0147a97ed95ba5c280aa4";
+        let artifact: Digest = digest.parse().unwrap();
+        let signer = keyless::Signer::new(&Identity {
+            issuer: "https://github.com/login/oauth".to_owned(),
+            subject: "cody@soyland.com".to_owned(),
+            trusted_root: Some(root.to_owned()),
+        });
+        let signer = signer.unwrap();
+        let bundle = SignedBundle::parse(genuine.as_bytes()).unwrap();
+        assert!(signer.signed(&bundle, &artifact), "a valid attestation");
+
+        let statement = json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": SIGNED,
+            "subject": [{"digest": {"sha256": artifact.hex()}}]});
+        let payload = STANDARD.encode(statement.to_string());
+        let envelope = json!({"payload": payload, "payloadType": IN_TOTO,
+            "signatures": [{"sig": STANDARD.encode("forged")}]});
+        let content = genuine.trim().strip_prefix('{').unwrap();
+        let content = content.strip_suffix('}').unwrap();
+        let signers = [Signer::Keyless(signer)];
+        for forged in [
+            genuine.to_owned(),
+            format!(r#"{{{content},"dsseEnvelope":{envelope}}}"#),
+            format!(r#"{{"dsseEnvelope":{envelope},{content}}}"#),
+            format!(r#"{{{content},"DSSEENVELOPE":{envelope}}}"#),
+            genuine.replacen(
+                r#""payload":"#,
+                &format!(r#""payload":"{payload}","payload":"#),
+                1,
+            ),
+            genuine.replacen(
+                r#""payload":"#,
+                &format!(r#""Payload":"{payload}","payload":"#),
+                1,
+            ),
+        ] {
+            let signed = is_signed_in_bundle(&forged.clone().into(), &artifact, &signers);
+            assert!(!signed, "{forged}");
+        }
     }
 }
