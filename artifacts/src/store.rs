@@ -4,7 +4,8 @@ use std::fmt::{self, Debug, Display};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 
 use crate::Error;
 
@@ -61,9 +62,10 @@ pub struct Body {
     pub at_most: Option<u64>,
     /// Whether the object has no content and marks a directory.
     pub marks_directory: bool,
-    /// Whether a content coding of HTTP was undone. Such a coding can be a part of the object's
-    /// format: many servers announce the gzip of a `.tgz` file as a coding.
-    pub was_coded: bool,
+    /// Whether the content was a gzipped tar archive for Argo, before a content coding of HTTP was
+    /// undone. Many servers announce the gzip of a `.tgz` file as a coding, and Go's HTTP client
+    /// undoes only some codings.
+    pub was_tar_gz: bool,
 }
 
 impl Body {
@@ -74,7 +76,7 @@ impl Body {
             length,
             at_most: None,
             marks_directory: false,
-            was_coded: false,
+            was_tar_gz: false,
         }
     }
 }
@@ -85,4 +87,30 @@ impl Debug for Body {
             .field("length", &self.length)
             .finish_non_exhaustive()
     }
+}
+
+/// Bytes that are enough to detect an archive.
+const HEAD_BYTES: usize = 64 << 10;
+
+/// A stream with its first bytes.
+pub(crate) struct Peeked {
+    /// First bytes of the stream.
+    pub(crate) head: Vec<u8>,
+    /// The whole stream, with the first bytes.
+    pub(crate) stream: ByteStream,
+}
+
+/// Reads the first bytes of a stream.
+pub(crate) async fn peek(mut stream: ByteStream) -> Result<Peeked, Error> {
+    let mut head = Vec::new();
+    let mut chunks = Vec::new();
+    while head.len() < HEAD_BYTES {
+        let Some(chunk) = stream.next().await.transpose()? else {
+            break;
+        };
+        head.extend_from_slice(&chunk);
+        chunks.push(Ok(chunk));
+    }
+    let stream = stream::iter(chunks).chain(stream).boxed();
+    Ok(Peeked { head, stream })
 }

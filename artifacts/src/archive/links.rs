@@ -81,9 +81,7 @@ impl Links {
         }
         Ok(())
     }
-}
 
-impl Links {
     /// Replaces each absolute link by a relative link.
     ///
     /// The target of a link can be behind another absolute link. The target is found only after the
@@ -194,8 +192,10 @@ fn without_links(directory: &Dir, path: &str) -> io::Result<String> {
     let Some((parent, name)) = path.rsplit_once('/') else {
         return Ok(path.to_owned());
     };
-    let path = directory.canonicalize(parent)?.join(name);
-    let path = path.into_os_string().into_string();
+    let parent = directory.canonicalize(parent)?;
+    // The directory itself is `.`, which is no part of a plain path.
+    let parent = parent.strip_prefix(".").unwrap_or(&parent);
+    let path = parent.join(name).into_os_string().into_string();
     path.map_err(|_| io::ErrorKind::InvalidData.into())
 }
 

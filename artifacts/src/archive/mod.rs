@@ -12,7 +12,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use read::{Place, is_tar, is_tar_gz, untar, unzip};
+pub(crate) use read::{Place, is_tar_gz, untar, unzip};
 pub(crate) use write::{Packed, tar_gz, zip};
 
 /// `archive` of an artifact (`ArchiveStrategy` in Argo's `workflow_types.go`). If several keys are

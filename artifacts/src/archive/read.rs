@@ -69,11 +69,6 @@ fn expansion(packed: ByteCount) -> ExpansionLimit {
     }
 }
 
-/// Whether the bytes are the beginning of a tar archive without compression.
-pub(crate) fn is_tar(head: &[u8]) -> bool {
-    head.first_chunk().is_some_and(is_header)
-}
-
 /// Whether the bytes are the beginning of a gzipped tar archive. Argo checks the first header too.
 pub(crate) fn is_tar_gz(head: &[u8]) -> bool {
     let mut block = [0; 512];

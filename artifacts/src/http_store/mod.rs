@@ -14,7 +14,8 @@ use backon::Retryable;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName,
+    HeaderValue, RANGE,
 };
 use reqwest::{Method, Request, Response};
 use url::Url;
@@ -26,8 +27,10 @@ pub use config::{
 use auth::Secrets;
 pub(crate) use oauth2::TokenServers;
 
+use crate::archive;
 use crate::host::{ArtifactHost, HttpClient, TlsSettings};
 use crate::retry::{REQUEST_ATTEMPTS, backoff};
+use crate::store::{Peeked, peek};
 use crate::{ArtifactStore, Body, Content, Error, ErrorKind, Object};
 
 /// The object at a URL.
@@ -128,6 +131,14 @@ fn about_content(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
+/// Whether Go's HTTP client undoes the coding of a response, if the caller asked for none. Then
+/// Argo sees the content without the coding (`transport.go` in Go's `net/http`).
+fn go_undoes(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"gzip"))
+}
+
 fn check_status(response: Response) -> Result<Response, Error> {
     let status = response.status();
     let kind = match status.as_u16() {
@@ -159,13 +170,15 @@ impl ArtifactStore for HttpStore {
             stream: stream.boxed(),
             length,
         };
-        let was_coded = self.undoes_codings() && net::is_coded(&headers);
-        let body = match was_coded {
-            true => net::decoded(body, &headers, &self.to_string())?,
-            false => body,
-        };
+        if !self.undoes_codings() || !net::is_coded(&headers) {
+            return Ok(Body::new(body.stream, body.length));
+        }
+        let Peeked { head, stream } = peek(body.stream).await?;
+        let was_tar_gz = !go_undoes(&headers) && archive::is_tar_gz(&head);
+        let body = net::Body { stream, ..body };
+        let body = net::decoded(body, &headers, &self.to_string())?;
         Ok(Body {
-            was_coded,
+            was_tar_gz,
             ..Body::new(body.stream, body.length)
         })
     }

@@ -8,11 +8,11 @@ use futures::TryStreamExt;
 use super::PARALLEL_OBJECTS;
 use super::disk::{add_directories, blocking, check_length, remove, write_file};
 use super::permissions::{Mode, set_permissions};
-use super::unpack::{Peeked, exact_length, peek, untar, unzip};
+use super::unpack::{exact_length, untar, unzip};
 use crate::archive::{self, Place, Unpack};
 use crate::quota::{Quota, Share};
 use crate::retry::retry;
-use crate::store::ByteStream;
+use crate::store::{ByteStream, Peeked, peek};
 use crate::{ArtifactStore, Body, Error, ErrorKind, Object};
 
 /// An artifact to download.
@@ -83,7 +83,7 @@ async fn receive(
 ) -> Result<(), Error> {
     let path = what.path;
     let Body {
-        length, was_coded, ..
+        length, was_tar_gz, ..
     } = body;
     let stream = exact_length(body.stream, length);
     let place = || Place {
@@ -96,9 +96,7 @@ async fn receive(
         Unpack::Zip => unzip(stream, root, place(), share).await,
         Unpack::Detect => {
             let Peeked { head, stream } = peek(stream).await?;
-            // The request asks for no coding. So a coded file is stored in its coded form: an
-            // archive that is plain now was compressed there.
-            match archive::is_tar_gz(&head) || was_coded && archive::is_tar(&head) {
+            match archive::is_tar_gz(&head) || was_tar_gz {
                 true => untar(stream, root, place(), share).await,
                 false => write_object(stream, length, root, path, share).await,
             }

@@ -15,9 +15,6 @@ use crate::quota::Share;
 use crate::store::ByteStream;
 use crate::{Error, ErrorKind};
 
-/// Bytes that are enough to detect an archive.
-const HEAD_BYTES: usize = 64 << 10;
-
 /// Adds an error to the end of a stream if the stream is not as long as announced.
 pub(super) fn exact_length(stream: ByteStream, length: Option<u64>) -> ByteStream {
     let Some(length) = length else { return stream };
@@ -36,29 +33,6 @@ pub(super) fn exact_length(stream: ByteStream, length: Option<u64>) -> ByteStrea
         }
     });
     stream.chain(end).boxed()
-}
-
-/// A stream with its first bytes.
-pub(super) struct Peeked {
-    /// First bytes of the stream.
-    pub(super) head: Vec<u8>,
-    /// The whole stream, with the first bytes.
-    pub(super) stream: ByteStream,
-}
-
-/// Reads the first bytes of a stream.
-pub(super) async fn peek(mut stream: ByteStream) -> Result<Peeked, Error> {
-    let mut head = Vec::new();
-    let mut chunks = Vec::new();
-    while head.len() < HEAD_BYTES {
-        let Some(chunk) = stream.next().await.transpose()? else {
-            break;
-        };
-        head.extend_from_slice(&chunk);
-        chunks.push(Ok(chunk));
-    }
-    let stream = stream::iter(chunks).chain(stream).boxed();
-    Ok(Peeked { head, stream })
 }
 
 /// Unpacks a tar archive, gzipped or not, while it is downloaded.

@@ -182,6 +182,21 @@ async fn a_link_behind_a_link_to_its_directory_is_relative_to_the_directory() {
     ];
     f.fetch(&tar_gz(&entries), Unpack::Tar).await.unwrap();
     assert_eq!(fs::read_link(f.at("in/x/y/l")).unwrap(), PathBuf::from("f"));
+    // The directory can be the root of the archive.
+    for (target, expected) in [("/f", "f"), ("/z/c/x", "z/c/x"), ("/work/in/f", "f")] {
+        let f = Fixture::new().await;
+        let entries = [
+            ("z/c/x", FILE, "x"),
+            ("f", FILE, "x"),
+            ("a/b", LINK, "../z"),
+            ("a/up", LINK, "b/c/../.."),
+            ("a/up/l", LINK, target),
+        ];
+        f.fetch(&tar_gz(&entries), Unpack::Tar).await.unwrap();
+        let link = f.at("in/l");
+        assert_eq!(fs::read_link(&link).unwrap(), PathBuf::from(expected));
+        assert_eq!(fs::read_to_string(&link).unwrap(), "x", "{target}");
+    }
     // A later entry replaces the link to the directory.
     for link in [
         ("a/b/z/l", LINK, "/etc/passwd"),
