@@ -26,7 +26,7 @@ use super::{descriptors, system_calls};
 /// without using it.
 const RESERVED: u64 = 4 << 30;
 /// How much lower the priority is than that of the executor (nice(2)).
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 
 /// Gives up everything that compiling does not need. Call this before the first thread is started:
 /// later threads inherit the restrictions.
