@@ -40,14 +40,14 @@ impl Guarded {
         trust: &Trust,
         identity: Option<Identity>,
     ) -> Result<Self, Error> {
-        let lookup = Arc::new(OfMachine);
+        let lookup: Arc<dyn Resolve> = Arc::new(OfMachine);
         Self::with_lookup(
             hosts,
             builder,
             trust,
             identity,
             Proxies::from_env()?,
-            lookup,
+            &lookup,
         )
     }
 
@@ -57,7 +57,7 @@ impl Guarded {
         trust: &Trust,
         identity: Option<Identity>,
         proxies: Proxies,
-        lookup: Arc<dyn Resolve>,
+        lookup: &Arc<dyn Resolve>,
     ) -> Result<Self, Error> {
         let tls = trust.client_config(identity)?;
         let build = |builder: reqwest::ClientBuilder, resolver: Resolver| {
@@ -72,7 +72,7 @@ impl Guarded {
                     .permanent()
             })
         };
-        let resolver = || Resolver::new(Arc::clone(&lookup), hosts.clone());
+        let resolver = || Resolver::new(Arc::clone(lookup), hosts.clone());
         let direct = build(builder().no_proxy(), resolver())?;
         let proxied = if proxies.is_empty() {
             None
@@ -168,6 +168,7 @@ mod tests {
         });
         let addresses = addresses.iter().map(|address| address.parse().unwrap());
         let lookup = Addresses(Mutex::new(addresses.collect()));
+        let lookup: Arc<dyn Resolve> = Arc::new(lookup);
         let builder = || reqwest::Client::builder().connect_timeout(Duration::from_millis(50));
         Guarded::with_lookup(
             Hosts::new(["r.example".to_owned()]),
@@ -175,7 +176,7 @@ mod tests {
             &Trust::machine_and([""; 0], "`sources.ca`").unwrap(),
             None,
             proxies.unwrap(),
-            Arc::new(lookup),
+            &lookup,
         )
         .unwrap()
     }
