@@ -60,20 +60,19 @@ async fn answer(api: Arc<Api>, call: Box<Call>, body: &[u8]) -> Response {
     let workflow = call.workflow.scope();
     let owner = Arc::new(call.owner());
     let key = CallKey::of(body);
-    let ends_while_pending = call.template.ends_while_pending();
     let info = CallInfo {
         key: key.clone(),
         exclusive: owner.id.is_some(),
         workflow: workflow.clone(),
         owner: Arc::clone(&owner),
-        answered_soon: ends_while_pending,
+        pending_limit: call.template.pending_limit(),
     };
     let executions = Arc::clone(&api.executions);
     let start = |names, cancel| async move { result(executions.run(call, names, cancel).await) };
     let Answer { reply, running } = api.calls.call(info, start).await;
     // The agent writes a phase into the node even after the controller has ended the node. So the
     // phase is delivered only once.
-    let requeue = |delay| match running.filter(|_| ends_while_pending) {
+    let requeue = |delay| match running {
         Some(report) => respond(DeliveryBody::of_running(
             json(&Reply::running(delay)),
             report,
