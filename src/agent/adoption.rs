@@ -79,7 +79,7 @@ pub(super) struct Execution {
     pub(super) completed: watch::Receiver<Option<Completed>>,
     pub(super) cancel: CancelHandle,
     pub(super) started: Instant,
-    pub(super) running: RunningReport,
+    running: RunningReport,
     names: StepNames,
     /// Whether a call has delivered the result.
     acknowledged: AtomicBool,
@@ -104,6 +104,16 @@ impl Execution {
         }
     }
 
+    /// The report that the execution runs, if the agent still needs it. The controller ends a node
+    /// that is `Pending` for longer than `pending_limit`, and the agent would replace the phase of
+    /// such a node.
+    pub(super) fn report(&self, pending_limit: Duration) -> Option<RunningReport> {
+        let needed = !self.running.is_delivered()
+            && self.started.elapsed() < pending_limit
+            && self.completed.borrow().is_none();
+        needed.then(|| self.running.clone())
+    }
+
     fn has_timed_out(&self) -> bool {
         let completed = self.completed.borrow();
         completed
@@ -118,7 +128,7 @@ pub struct RunningReport(Arc<AtomicBool>);
 
 impl RunningReport {
     /// Whether the report was handed to the connection.
-    pub(super) fn is_delivered(&self) -> bool {
+    fn is_delivered(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 

@@ -86,21 +86,20 @@ fn refused(message: String, owner: &Owner) -> Reply {
 async fn answer(api: Arc<Api>, call: Box<Call>, key: CallKey, memory: usize) -> Response {
     let workflow = call.workflow.scope();
     let owner = Arc::new(call.owner());
-    let ends_while_pending = call.template.ends_while_pending();
     let info = CallInfo {
         key: key.clone(),
         exclusive: owner.id.is_some(),
         memory,
         workflow: workflow.clone(),
         owner: Arc::clone(&owner),
-        answered_soon: ends_while_pending,
+        pending_limit: call.template.pending_limit(),
     };
     let executions = Arc::clone(&api.executions);
     let start = |names, cancel| async move { result(executions.run(call, names, cancel).await) };
     let Answer { reply, running } = api.calls.call(info, start).await;
     // The agent writes a phase into the node even after the controller has ended the node. So the
     // phase is delivered only once.
-    let requeue = |delay| match running.filter(|_| ends_while_pending) {
+    let requeue = |delay| match running {
         Some(report) => respond(DeliveryBody::of_running(
             json(&Reply::running(delay)),
             report,

@@ -1,6 +1,8 @@
 //! The parts of an Argo template that concern a plugin. Other fields are ignored, as Argo ignores
 //! them for plugins.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -156,10 +158,17 @@ impl Template {
         stores_logs || !self.inputs.artifacts.is_empty() || !self.outputs.artifacts.is_empty()
     }
 
-    /// Whether Argo's controller ends the node after a time, unless the node is `Running`
-    /// (`checkTemplateTimeouts` in `workflow/controller/operator.go`).
-    pub fn ends_while_pending(&self) -> bool {
-        self.timeout.is_some() || self.pending_timeout.is_some()
+    /// The time after which Argo's controller ends the node, if the node is still `Pending`
+    /// (`checkTemplateTimeouts` in `workflow/controller/operator.go`). A `pendingTimeout` that is no
+    /// time is ignored.
+    pub fn pending_limit(&self) -> Option<Duration> {
+        let pending = self.pending_timeout.as_ref().and_then(Value::as_str);
+        let pending = pending.and_then(|text| text.parse::<Time>().ok());
+        self.timeout
+            .into_iter()
+            .chain(pending)
+            .map(|time| time.0)
+            .min()
     }
 
     /// The fields of the template that Argo ignores for plugins.

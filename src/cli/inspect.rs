@@ -57,7 +57,7 @@ impl Inspect {
 }
 
 /// How the executor runs a module, or why it does not.
-fn runs(inspection: &Inspection, bytes: &[u8]) -> Result<&'static str, ModuleError> {
+pub(super) fn runs(inspection: &Inspection, bytes: &[u8]) -> Result<&'static str, ModuleError> {
     let kind = inspection.kind()?;
     runtime::validate(bytes)?;
     Ok(runs_as(kind))

@@ -1,6 +1,7 @@
 //! `push`
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use sources::reference::OciReference;
 use sources::{Reference, Requester};
 
 use super::arguments::{NameValue, name_value, unique};
+use super::inspect;
 use super::settings::{self, Base, Cache, Common, Registries};
 use super::{Exit, Failure, output};
 use crate::runtime;
@@ -113,8 +115,18 @@ impl Push {
         let module = std::fs::read(&self.file)
             .map_err(|error| Failure::usage(format!("`{file}`: {error}")))?;
         let inspection = runtime::inspect(&module).map_err(|error| {
-            Failure::error(format!("`{file}`: {error}")).with_hint(error.hint())
+            let hint = match is_packed(&self.file, &module) {
+                true => "unpack it first: `push` reads a `.wasm` file",
+                false => error.hint(),
+            };
+            Failure::error(format!("`{file}`: {error}")).with_hint(hint)
         })?;
+        if let Err(error) = inspect::runs(&inspection, &module) {
+            output::eprint(&format!(
+                "warning: the executor cannot run `{file}`: {error}\nhint: {}",
+                error.hint()
+            ));
+        }
         let interfaces = Interfaces {
             exports: inspection.export_names(),
             imports: inspection.import_names(),
@@ -126,4 +138,22 @@ impl Push {
             annotations: unique("--annotation", &self.annotations)?,
         })
     }
+}
+
+/// Whether a file is an archive or is compressed, by its name or its first bytes.
+fn is_packed(file: &Path, content: &[u8]) -> bool {
+    const EXTENSIONS: [&str; 6] = ["gz", "tgz", "tar", "zip", "zst", "xz"];
+    const GZIP: &[u8] = b"\x1f\x8b";
+    const ZIP: &[u8] = b"PK\x03\x04";
+    const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+    let extension = file.extension().and_then(OsStr::to_str);
+    let by_name = extension.is_some_and(|extension| {
+        EXTENSIONS
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(extension))
+    });
+    by_name
+        || [GZIP, ZIP, ZSTD]
+            .iter()
+            .any(|magic| content.starts_with(magic))
 }

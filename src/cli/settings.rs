@@ -3,7 +3,7 @@
 //! Precedence: flag, environment variable, configuration document, default.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use artifacts::{ArtifactRepository, Stores};
 use clap::Args;
@@ -250,6 +250,13 @@ pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
         let path = std::path::absolute(text)
             .map_err(|error| Failure::usage(format!("`{text}`: {error}")))?;
         check_file(text, &path)?;
+        // A reference to a file contains no `..`.
+        let path = match path.components().any(|part| part == Component::ParentDir) {
+            true => path
+                .canonicalize()
+                .map_err(|error| Failure::usage(format!("`{text}`: {error}")))?,
+            false => path,
+        };
         return Ok(FileReference::new(path).into());
     }
     let registry = text

@@ -8,6 +8,7 @@ use super::check_sources;
 use super::document::Config;
 use super::limits::{Capacity, Limits, STEPS_RANGE};
 use crate::config::AgentSettings;
+use crate::step::CompileLimits;
 use crate::text::DocumentError;
 
 /// The agent ends a call after 30 s, so the executor must answer well before that.
@@ -16,8 +17,6 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 const MAX_MEMORY: u64 = 4 << 30;
 /// Size of one page of linear memory.
 const MIN_MEMORY: u64 = 64 << 10;
-/// Memory with which the compiler can compile a small module, in bytes.
-const MIN_COMPILE_MEMORY: u64 = 64 << 20;
 const MAX_STEPS: u32 = 1024;
 const MIN_MESSAGE: u64 = 64;
 const MIN_ENTRIES: u64 = 16;
@@ -59,13 +58,13 @@ fn capacity_rules(capacity: &Capacity) -> [Rule; 3] {
         },
         Rule {
             key: "capacity.compileMemory",
-            valid: capacity.compile_memory.0 >= MIN_COMPILE_MEMORY,
+            valid: capacity.compile_memory.0 >= CompileLimits::MIN_MEMORY,
             message: "must be at least 64Mi, the least that the compiler needs",
         },
     ]
 }
 
-fn limit_rules(limits: &Limits) -> [Rule; 6] {
+fn limit_rules(limits: &Limits) -> [Rule; 7] {
     [
         Rule {
             key: "limits.message",
@@ -96,6 +95,11 @@ fn limit_rules(limits: &Limits) -> [Rule; 6] {
             key: "limits.compile.time",
             valid: !limits.compile.time.0.is_zero(),
             message: "must be more than 0",
+        },
+        Rule {
+            key: "limits.compile.memory",
+            valid: limits.compile.memory.0 >= CompileLimits::MIN_MEMORY,
+            message: "must be at least 64Mi, the least that the compiler needs",
         },
     ]
 }

@@ -171,6 +171,14 @@ mod tests {
                 "limits: {memory: 100}",
                 "`limits.memory`: must be at least 64Ki",
             ),
+            (
+                "limits: {compile: {memory: 63Mi}}",
+                "`limits.compile.memory`: must be at least 64Mi, the least that the compiler needs",
+            ),
+            (
+                "capacity: {compileMemory: 63Mi}",
+                "`capacity.compileMemory`: must be at least 64Mi, the least that the compiler needs",
+            ),
             ("limits: {time: 0}", "`limits.time`: must be more than 0"),
             ("agent: {wait: 21s}", "`agent.wait`: must be at most 20s"),
             (

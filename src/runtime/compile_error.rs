@@ -114,7 +114,8 @@ impl CompileError {
             Self::Refused(refusal) => &refusal.hint,
             Self::Load(error) => error.hint(),
             Self::Limit { .. } => {
-                "make the module smaller, or ask the operator to raise `limits.compile`"
+                "make the module smaller, or raise `limits.compile` (the template's own, or the \
+                 operator's)"
             }
             Self::Worker(_) => {
                 "run the step again; if this error repeats, report it with the log of the executor"
@@ -136,5 +137,29 @@ impl CompileError {
             } => limits.memory <= tried.memory,
             Self::Worker(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The template can have set the lower limit itself.
+    #[test]
+    fn the_hint_for_a_limit_names_the_limits_of_the_template_and_of_the_operator() {
+        let error = CompileError::Limit {
+            reached: CompileLimit::Time,
+            limits: CompileLimits {
+                time: Duration::from_millis(100),
+                memory: CompileLimits::MIN_MEMORY,
+            },
+        };
+        assert_eq!(
+            error.hint(),
+            "make the module smaller, or raise `limits.compile` (the template's own, or the \
+             operator's)"
+        );
     }
 }

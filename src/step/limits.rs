@@ -33,6 +33,11 @@ pub struct CompileLimits {
     pub memory: u64,
 }
 
+impl CompileLimits {
+    /// Memory with which the compiler can compile a small module, in bytes.
+    pub const MIN_MEMORY: u64 = 64 << 20;
+}
+
 /// Limits on what a step reports. One oversized result would turn every node in Argo's batch into
 /// an error, because the agent writes the batch into one Kubernetes object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,6 +31,12 @@ impl DocumentError {
         self
     }
 
+    /// The same error at another path.
+    #[must_use]
+    pub fn with_path(self, path: String) -> Self {
+        Self { path, ..self }
+    }
+
     /// The hint, if the error has one.
     pub fn hint(&self) -> Option<&str> {
         self.hint

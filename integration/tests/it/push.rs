@@ -273,3 +273,38 @@ async fn repeated_pushes_have_the_same_digest() {
         stderr(&invalid)
     );
 }
+
+#[test]
+fn push_of_a_packed_module_says_to_unpack_it() {
+    let cli = Cli::new();
+    for (name, content) in [
+        ("m.wasm.gz", &b"\x1f\x8b\x08rest"[..]),
+        ("m.tgz", b"\x1f\x8b\x08rest"),
+        ("m.wasm", b"\x1f\x8b\x08rest"),
+        ("m.zip", b"PK\x03\x04rest"),
+        ("m.tar", b"m.wasm"),
+    ] {
+        std::fs::write(cli.at(name), content).unwrap();
+        let output = cli.run(&["push", name, "oci://ghcr.io/a/b:1"]);
+        let expected = "hint: unpack it first: `push` reads a `.wasm` file";
+        assert_ended(&output, 2, expected, &name);
+    }
+}
+
+#[tokio::test]
+async fn push_of_a_module_that_cannot_run_warns_with_the_reason_of_inspect() {
+    let cli = Cli::new();
+    let registry = Registry::start();
+    std::fs::write(cli.at("empty.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let shown = cli.run(&["inspect", "empty.wasm"]);
+    let (_, reason) = stdout(&shown).split_once("nothing, because ").unwrap();
+    let reason = reason.lines().next().unwrap();
+    let reference = format!("oci://{}/acme/empty:1", registry.host);
+    let flags = ["--insecure-registry", &registry.host];
+    let pushed = cli.run(&[&["push", "empty.wasm", &reference], &flags[..]].concat());
+    let expected = format!("warning: the executor cannot run `empty.wasm`: {reason}\nhint: ");
+    assert_ended(&pushed, 0, &expected, &"empty");
+    let greeting = guest("greeting");
+    let pushed = cli.run(&[&["push", text(&greeting), &reference], &flags[..]].concat());
+    assert!(!stderr(&pushed).contains("warning"), "{}", stderr(&pushed));
+}

@@ -61,9 +61,9 @@ pub struct CallInfo {
     pub workflow: String,
     /// Template and Workflow of the node.
     pub owner: Arc<Owner>,
-    /// Whether the call is answered after a second at most, because the controller ends the node if
-    /// it does not learn soon that the step runs.
-    pub answered_soon: bool,
+    /// Time after which the controller ends the node, if the node is still `Pending`. The call is
+    /// then answered after a second at most, so that the controller learns soon that the step runs.
+    pub pending_limit: Option<Duration>,
 }
 
 /// Answer to a call.
@@ -83,8 +83,8 @@ pub enum CallReply {
 pub struct Answer {
     /// The reply.
     pub reply: CallReply,
-    /// The report that the execution runs. `None` if no execution was started, or if an earlier
-    /// reply with this report was handed to the connection.
+    /// The report that the execution runs. `None` if the report is not needed, was delivered, or
+    /// could come after the controller has ended the node.
     pub running: Option<RunningReport>,
 }
 
@@ -166,11 +166,13 @@ impl Calls {
         let table = Arc::clone(&self.table);
         let held = Held::new(table, call.key, adopted.execution, orphan_timeout);
         if adopted.is_new {
-            self.wait(held.execution(), call.answered_soon).await;
+            self.wait(held.execution(), call.pending_limit.is_some())
+                .await;
         }
-        let running = held.execution().running.clone();
         Answer {
-            running: (!running.is_delivered()).then_some(running),
+            running: call
+                .pending_limit
+                .and_then(|limit| held.execution().report(limit)),
             reply: self.reply(held),
         }
     }

@@ -17,6 +17,7 @@ struct Fixture {
     started: Arc<AtomicUsize>,
     gate: watch::Sender<bool>,
     shutdown: CancellationToken,
+    pending_limit: Option<Duration>,
 }
 
 impl Fixture {
@@ -33,6 +34,7 @@ impl Fixture {
             started: Arc::default(),
             gate: watch::channel(false).0,
             shutdown,
+            pending_limit: None,
         }
     }
 
@@ -47,7 +49,7 @@ impl Fixture {
             memory: MEMORY,
             workflow: "uid".to_owned(),
             owner: Arc::default(),
-            answered_soon: false,
+            pending_limit: self.pending_limit,
         };
         let number = Arc::clone(&self.started);
         let registry = self.registry.clone();
@@ -210,7 +212,10 @@ async fn an_execution_outlives_a_caller_that_disconnects() {
 #[tokio::test]
 async fn running_is_reported_until_the_report_is_delivered() {
     for exclusive in [false, true] {
-        let f = Fixture::new(LONG);
+        let f = Fixture {
+            pending_limit: Some(LONG),
+            ..Fixture::new(LONG)
+        };
         let disconnected = tokio::time::timeout(Duration::from_millis(10), f.call(exclusive)).await;
         assert!(disconnected.is_err());
         let body = |report| DeliveryBody::of_running(Bytes::new(), report);
@@ -219,6 +224,35 @@ async fn running_is_reported_until_the_report_is_delivered() {
         take(body(f.answer(exclusive).await.running.unwrap()));
         tokio::time::sleep(MIN_REQUEUE).await;
         assert!(f.answer(exclusive).await.running.is_none());
+        assert_eq!(f.started(), 1);
+    }
+}
+
+/// The agent writes a phase into the node even after the controller has ended the node.
+#[tokio::test]
+async fn running_is_not_reported_after_the_pending_limit_or_the_end_of_the_execution() {
+    for (pending_limit, ends) in [
+        (None, false),
+        (Some(Duration::from_millis(900)), false),
+        (Some(LONG), true),
+    ] {
+        let f = Fixture {
+            pending_limit,
+            ..Fixture::new(LONG)
+        };
+        // The first reply is not delivered.
+        let first = f.answer(true).await.running;
+        assert_eq!(first.is_some(), pending_limit.is_some());
+        drop(first);
+        assert_eq!(
+            f.answer(true).await.running.is_some(),
+            pending_limit.is_some()
+        );
+        match ends {
+            true => f.open().await,
+            false => tokio::time::sleep(MIN_REQUEUE).await,
+        }
+        assert!(f.answer(true).await.running.is_none(), "{pending_limit:?}");
         assert_eq!(f.started(), 1);
     }
 }
@@ -344,7 +378,7 @@ async fn a_panic_is_an_error_and_not_a_requeue() {
         memory: MEMORY,
         workflow: "uid".to_owned(),
         owner: Arc::default(),
-        answered_soon: false,
+        pending_limit: None,
     };
     let reply = f
         .calls

@@ -96,10 +96,18 @@ impl RequestedLimits {
 
 impl RequestedCompileLimits {
     fn impossible(&self) -> Option<ImpossibleLimit> {
-        let limit = self.time.and_then(impossible_time)?;
-        Some(ImpossibleLimit {
+        let time = self.time.and_then(impossible_time);
+        let time = time.map(|limit| ImpossibleLimit {
             key: "compile.time",
             ..limit
+        });
+        let too_little = |memory: ByteSize| memory.0 < CompileLimits::MIN_MEMORY;
+        let memory = self.memory.filter(|memory| too_little(*memory));
+        time.or_else(|| {
+            memory.map(|_| ImpossibleLimit {
+                key: "compile.memory",
+                rule: "must be at least 64Mi, the least that the compiler needs",
+            })
         })
     }
 }

@@ -78,6 +78,12 @@ fn explain(wasm: &Value, error: DocumentError) -> DocumentError {
         "module" if wasm.pointer("/module/file").is_some() => {
             error.with_hint("a module in a file is `module: file:///ABSOLUTE/PATH`")
         }
+        "module.http.authSecret" if error.unknown_key().is_none() => {
+            error.with_hint("write it like `authSecret: {name: SECRET}`")
+        }
+        key if key.starts_with("pull.secrets") && error.unknown_key().is_none() => {
+            error.with_hint("write it like `secrets: [{name: SECRET}]`")
+        }
         "args" => error.with_hint("write it like `args: [first, second]`"),
         "env" => error.with_hint("write it like `env: [{name: NAME, value: VALUE}]`"),
         _ => error,

@@ -1,9 +1,12 @@
 //! The mistakes of one template.
 
+use std::path::Path;
+
 use artifacts::Repository;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::finding::Finding;
+use super::location::{Location, Removed};
 use super::variables;
 use crate::argo::repository::DestinationLookup;
 use crate::argo::{self, ArtifactContext, Conversion, Template};
@@ -34,6 +37,7 @@ pub(super) fn check(found: &FoundTemplate) -> Vec<Finding> {
     findings.extend(misspelt_plugin(&found.template));
     if found.is_wasm() {
         findings.extend(second_kind(&found.template));
+        findings.extend(file_as_module(&found.template));
         let mut template = found.with_known_values();
         findings.extend(convert(found, &mut template));
     }
@@ -64,14 +68,15 @@ fn second_kind(template: &Value) -> Vec<Finding> {
         .collect()
 }
 
-/// Converts the template to a step. A key with a mistake is removed, so that the next mistake is
+/// Converts the template to a step. A value with a mistake is removed, so that the next mistake is
 /// found too.
 fn convert(found: &FoundTemplate, template: &mut Value) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut removed = Removed::default();
     for _ in 0..MAX_ERRORS {
         let error = match converted(found, template) {
-            Ok(template) => {
-                findings.extend(ignored(&template));
+            Ok(converted) => {
+                findings.extend(converted.as_ref().and_then(ignored));
                 break;
             }
             Err(error) => error,
@@ -81,18 +86,20 @@ fn convert(found: &FoundTemplate, template: &mut Value) -> Vec<Finding> {
             .value(template)
             .is_some_and(variables::contains_tag);
         if !depends_on_variable {
-            findings.push(Finding::error(error.to_string()));
+            findings.push(Finding::error(removed.original(error).to_string()));
         }
-        if !location.remove(template) {
+        if !location.remove(template, &mut removed) {
             break;
         }
     }
     findings
 }
 
-fn converted(found: &FoundTemplate, template: &Value) -> Result<Template, DocumentError> {
-    let call = argo::from_template(found.workflow.clone(), template)?
-        .ok_or_else(|| DocumentError::new("template", "the template has no `plugin.wasm`"))?;
+/// `None` if the template is not for this plugin.
+fn converted(found: &FoundTemplate, template: &Value) -> Result<Option<Template>, DocumentError> {
+    let Some(call) = argo::from_template(found.workflow.clone(), template)? else {
+        return Ok(None);
+    };
     // The repository of the workflow is known in the cluster only.
     let destination = ArtifactDestination {
         repository: Repository::directory("/"),
@@ -107,7 +114,25 @@ fn converted(found: &FoundTemplate, template: &Value) -> Result<Template, Docume
             ..ArtifactContext::default()
         },
     };
-    call.into_step(&conversion).map(|(_, template)| template)
+    let (_, template) = call.into_step(&conversion)?;
+    Ok(Some(template))
+}
+
+/// A module that has the name of a file, and that the executor would take from Docker Hub.
+fn file_as_module(template: &Value) -> Option<Finding> {
+    let module = template.pointer("/plugin/wasm/module")?.as_str()?;
+    let is_file = Path::new(module)
+        .extension()
+        .is_some_and(|extension| extension == "wasm");
+    let names_registry = module
+        .split_once('/')
+        .is_some_and(|(host, _)| host.contains('.') || host == "localhost");
+    (is_file && !module.contains(':') && !names_registry).then(|| {
+        Finding::warning(format!(
+            "`module: {module}` names no registry, so the executor asks Docker Hub; a module in a \
+             registry is `HOST/REPOSITORY:TAG`, and a file is `file:///ABSOLUTE/PATH`"
+        ))
+    })
 }
 
 fn ignored(template: &Template) -> Option<Finding> {
@@ -118,56 +143,4 @@ fn ignored(template: &Template) -> Option<Finding> {
             fields.join(", ")
         ))
     })
-}
-
-/// The location of a mistake in a template.
-#[derive(Debug)]
-struct Location {
-    /// Keys and indexes, from the template to the value.
-    segments: Vec<String>,
-}
-
-impl Location {
-    fn of(error: &DocumentError) -> Self {
-        let path = error.path().replace('[', ".").replace(']', "");
-        let keys = path.split('.').skip(1).map(str::to_owned);
-        let unknown = error.unknown_key().map(str::to_owned);
-        Self {
-            segments: keys.chain(unknown).collect(),
-        }
-    }
-
-    fn value<'a>(&self, template: &'a Value) -> Option<&'a Value> {
-        self.segments.iter().try_fold(template, child)
-    }
-
-    /// Removes the value. A module is replaced, because a template needs one. Returns whether the
-    /// template is different now.
-    fn remove(&self, template: &mut Value) -> bool {
-        let Some((last, parents)) = self.segments.split_last() else {
-            return false;
-        };
-        let parents = parents
-            .iter()
-            .fold(String::new(), |path, key| path + "/" + key);
-        let Some(Value::Object(map)) = template.pointer_mut(&parents) else {
-            return false;
-        };
-        let module = json!("oci://registry.example/module:1");
-        match last.as_str() {
-            "module" if map.get(last) != Some(&module) => {
-                map.insert(last.clone(), module);
-                true
-            }
-            _ => map.remove(last).is_some(),
-        }
-    }
-}
-
-fn child<'a>(value: &'a Value, key: &String) -> Option<&'a Value> {
-    match value {
-        Value::Object(map) => map.get(key),
-        Value::Array(list) => list.get(key.parse::<usize>().ok()?),
-        _ => None,
-    }
 }

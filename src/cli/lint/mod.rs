@@ -1,10 +1,11 @@
 //! `lint`: checks the templates of files without running them.
 //!
-//! `check` finds the mistakes of one template, and `variables` those in its variables. Each mistake
-//! is a `finding`.
+//! `check` finds the mistakes of one template at their `location`, and `variables` those in its
+//! variables. Each mistake is a `finding`.
 
 mod check;
 mod finding;
+mod location;
 mod variables;
 
 use std::path::PathBuf;
@@ -36,7 +37,14 @@ impl Lint {
         let mut totals = Totals::default();
         for file in &self.files {
             let shown = file.display().to_string();
-            for found in template::find_all(file)? {
+            let templates = template::find_all(file)?;
+            if !templates.iter().any(FoundTemplate::is_wasm) {
+                totals.warnings += 1;
+                output::data(&format!(
+                    "warning: `{shown}` has no template with `plugin.wasm`; write `plugin: {{wasm: …}}`\n"
+                ));
+            }
+            for found in templates {
                 totals.templates += usize::from(found.is_wasm());
                 for finding in check::check(&found) {
                     totals.add(&finding);

@@ -61,6 +61,12 @@ impl Resources {
 /// need the rest.
 const LEAST_MEMORY: ByteSize = ByteSize(256 << 20);
 
+/// The memory that the executor itself needs in a container with this memory limit. The default
+/// capacity leaves an eighth of a small container to the executor.
+pub(super) fn own_memory(limit: ByteSize) -> ByteSize {
+    ByteSize(LEAST_MEMORY.0.min(limit.0 / 8))
+}
+
 /// The disk space that the manifests request, in bytes. Kubernetes refuses a container whose limit
 /// is lower than its request.
 const LEAST_DISK: ByteSize = ByteSize(256 << 20);

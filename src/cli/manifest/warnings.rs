@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::documents;
+use super::resources::own_memory;
 use crate::cli::Failure;
 use crate::config::{Capacity, Config, SecretSource};
 use crate::text::units::ByteSize;
@@ -50,54 +53,78 @@ pub(super) fn warnings(
                 .to_owned(),
         );
     }
-    let capacity = capacity(config, text, given)?;
-    warnings.extend(too_few_steps(config, &capacity));
+    let written = written_capacity(text)?;
+    let capacity = capacity(config, &written, given);
+    let to_raise = match written["memory"].is_null() {
+        true => "--memory",
+        false => "`capacity.memory`",
+    };
+    warnings.extend(too_few_steps(config, &capacity, to_raise));
     warnings.extend(too_much_memory(&capacity, given));
     Ok(warnings)
 }
 
-/// The capacity of the executor in the container: the values of the configuration, and otherwise the
-/// defaults in this container.
-fn capacity(config: &Config, text: &str, given: &Given<'_>) -> Result<Capacity, Failure> {
-    // The defaults in `config` are those of this machine, not those of the container.
+/// The section `capacity` of the configuration, as it is written. Null if there is none.
+fn written_capacity(text: &str) -> Result<Value, Failure> {
     let documents = documents(text)?;
-    let written = |key: &str| {
-        documents
-            .first()
-            .and_then(|document| document["capacity"].get(key))
-    };
-    let mut capacity = given.capacity;
-    if written("steps").is_some() {
-        capacity.steps = config.capacity.steps;
-    }
-    if written("memory").is_some() {
-        capacity.memory = config.capacity.memory;
-    }
-    Ok(capacity)
+    let section = documents
+        .first()
+        .and_then(|document| document.get("capacity"));
+    Ok(section.cloned().unwrap_or_default())
 }
 
-/// A warning if the memory for modules is too small for the number of steps.
-fn too_few_steps(config: &Config, capacity: &Capacity) -> Option<String> {
+/// The capacity of the executor in the container: the values of the configuration, and otherwise the
+/// defaults in this container.
+fn capacity(config: &Config, written: &Value, given: &Given<'_>) -> Capacity {
+    // The defaults in `config` are those of this machine, not those of the container.
+    let is_written = |key: &str| !written[key].is_null();
+    let mut capacity = given.capacity;
+    if is_written("steps") {
+        capacity.steps = config.capacity.steps;
+    }
+    if is_written("memory") {
+        capacity.memory = config.capacity.memory;
+    }
+    if is_written("compileMemory") {
+        capacity.compile_memory = config.capacity.compile_memory;
+    }
+    capacity
+}
+
+/// A warning if the memory for modules is too small for the number of steps. `to_raise` is the
+/// setting that decides the memory for modules.
+fn too_few_steps(config: &Config, capacity: &Capacity, to_raise: &str) -> Option<String> {
     let Capacity { steps, memory, .. } = *capacity;
     let ByteSize(each) = config.limits.memory;
     let fit = (memory.0 / each.max(1)).max(1);
     (fit < u64::from(steps)).then(|| {
         format!(
             "only {fit} of {steps} steps fit into the memory for modules at once ({memory}, and \
-             {} for each step): lower `limits.memory`, or raise --memory",
+             {} for each step): lower `limits.memory`, or raise {to_raise}",
             config.limits.memory
         )
     })
 }
 
-/// A warning if modules may take more memory than the container has. Kubernetes would then end the
-/// container while steps run.
+/// A warning if modules and the compiler may take more memory than the executor can leave to them.
+/// Kubernetes would then end the container while steps run.
 fn too_much_memory(capacity: &Capacity, given: &Given<'_>) -> Option<String> {
-    (capacity.memory > given.memory).then(|| {
+    let Capacity {
+        memory,
+        compile_memory,
+        ..
+    } = *capacity;
+    let own = own_memory(given.memory);
+    let needed = memory
+        .0
+        .saturating_add(compile_memory.0)
+        .saturating_add(own.0);
+    (needed > given.memory.0).then(|| {
         format!(
-            "`capacity.memory` ({}) is larger than the memory of the container ({}): lower it, or \
-             raise --memory",
-            capacity.memory, given.memory
+            "`capacity.memory` ({memory}), `capacity.compileMemory` ({compile_memory}) and the \
+             executor itself ({own}) need more than the memory of the container ({}): lower \
+             `capacity`, or raise --memory",
+            given.memory
         )
     })
 }

@@ -77,8 +77,25 @@ pub(super) fn read(file: &Path) -> Result<Vec<Value>, Failure> {
         Failure::usage(format!("`{shown}` is not a YAML file"))
             .with_hint("to run a module, use `run MODULE` without --template")
     })?;
-    yaml::documents(&text)
-        .map_err(|error| Failure::usage(format!("`{shown}` is not YAML: {error}")))
+    yaml::documents(&text).map_err(|error| {
+        let failure = Failure::usage(format!("`{shown}` is not YAML: {error}"));
+        match has_unquoted_tag(&text) {
+            true => failure
+                .with_hint("put quotes around a value that begins with `{{`: '{{workflow.name}}'"),
+            false => failure,
+        }
+    })
+}
+
+/// Whether a value of a YAML text begins with `{{` and has no quotes. For YAML, such a value is a
+/// map.
+fn has_unquoted_tag(text: &str) -> bool {
+    text.lines().any(|line| {
+        line.match_indices("{{").any(|(at, _)| {
+            let before = line[..at].trim_end();
+            before.is_empty() || before.ends_with([':', '-', '[', ','])
+        })
+    })
 }
 
 /// The templates of this plugin in a YAML document.

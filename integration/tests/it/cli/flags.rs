@@ -158,6 +158,20 @@ fn values_that_cannot_be_meant_are_refused() {
             "limits: {time: 0s}",
             "`template.plugin.wasm.limits.time`: must be more than 0",
         ),
+        (
+            "limits: {compile: {memory: 63Mi}}",
+            "`template.plugin.wasm.limits.compile.memory`: must be at least 64Mi, the least that the \
+             compiler needs",
+        ),
+        (
+            "pull: {secrets: [regcred]}",
+            "`template.plugin.wasm.pull.secrets[0]`: expected a map, found a text (write it like \
+             `secrets: [{name: SECRET}]`)",
+        ),
+        (
+            "pull: {secrets: {name: regcred}}",
+            "(write it like `secrets: [{name: SECRET}]`)",
+        ),
     ] {
         fs::write(
             cli.at("l.yaml"),

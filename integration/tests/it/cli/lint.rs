@@ -68,6 +68,109 @@ spec:
     assert_eq!(found.len(), 9, "{found:#?}");
 }
 
+/// Each message names the index that the entry has in the file.
+#[test]
+fn mistakes_in_the_entries_of_lists_are_all_reported() {
+    let found = findings(
+        "
+name: t
+inputs:
+  artifacts:
+  - {name: a, path: /in/a, mode: 99999, raw: {data: a}}
+  - {name: b, path: relative, raw: {data: b}}
+  - {name: c, path: /in/c, raw: {data: c}}
+outputs:
+  parameters: [{name: p, valueFrom: {jqFilter: x}}]
+plugin:
+  wasm:
+    module: ghcr.io/a/b:1
+    args: [[x], fine, {a: b}]
+    env: [{name: A, value: x}, wrong, {name: B, value: y}, {nmae: C}]
+    pull: {secrets: [regcred]}
+    limits: {compile: {memory: 8Mi}}
+",
+    );
+    let expected = [
+        "template.plugin.wasm.args[0]",
+        "template.plugin.wasm.args[2]",
+        "template.plugin.wasm.env[1]",
+        "template.plugin.wasm.env[3]",
+        "template.plugin.wasm.pull.secrets[0]`: expected a map, found a text (write it like `secrets: [{name: SECRET}]`)",
+        "template.plugin.wasm.limits.compile.memory`: must be at least 64Mi, the least that the compiler needs",
+        "template.inputs.artifacts.a.mode",
+        "template.inputs.artifacts.b.path",
+        "template.outputs.parameters.p",
+    ];
+    for expected in expected {
+        let expected = format!("template `t`: error: `{expected}");
+        assert!(
+            found.iter().any(|line| line.starts_with(&expected)),
+            "{expected}: {found:#?}"
+        );
+    }
+    // `nmae` is an unknown key, and `name` is missing.
+    assert_eq!(found.len(), expected.len() + 1, "{found:#?}");
+}
+
+#[test]
+fn a_mistake_in_the_plugin_block_is_one_finding() {
+    for (plugin, expected) in [
+        (
+            "{wasm: {module: 'a.io/b:1'}, other: {}}",
+            "unknown key `other` beside `wasm`",
+        ),
+        ("{wasm: 3}", "expected a map"),
+        ("{wasm: {args: [x]}}", "the key `module` is missing"),
+    ] {
+        let found = findings(&format!("name: t\nplugin: {plugin}\n"));
+        assert_eq!(found.len(), 1, "{plugin}: {found:#?}");
+        assert!(found[0].contains(expected), "{plugin}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_file_without_a_template_for_this_plugin_gets_a_warning() {
+    let output = lint("name: t\ncontainer: {image: alpine}\n");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stdout(&output),
+        "warning: `workflow.yaml` has no template with `plugin.wasm`; write `plugin: {wasm: …}`\n"
+    );
+}
+
+#[test]
+fn a_module_that_looks_like_a_file_gets_a_warning() {
+    for (module, warns) in [
+        ("hello.wasm", true),
+        ("dist/hello.wasm", true),
+        ("ghcr.io/a/hello.wasm", false),
+        ("localhost/hello.wasm", false),
+        ("file:///hello.wasm", false),
+        ("https://h.example/hello.wasm", false),
+    ] {
+        let found = findings(&format!(
+            "name: t\nplugin: {{wasm: {{module: '{module}'}}}}\n"
+        ));
+        let warned = found
+            .iter()
+            .any(|line| line.contains("names no registry, so the executor asks Docker Hub"));
+        assert_eq!(warned, warns, "{module}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_variable_without_quotes_gets_a_hint() {
+    for args in ["[{{workflow.name}}]", "[a, {{workflow.name}}-b]", "{{x.y}}"] {
+        let output = lint(&format!(
+            "name: t\nplugin: {{wasm: {{module: 'a.io/b:1', args: {args}}}}}\n"
+        ));
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(64), "{message}");
+        assert!(message.contains("hint: put quotes around"), "{message}");
+    }
+    assert!(!stderr(&lint("a: ['{{x}}'\n")).contains("quotes around a value"));
+}
+
 #[test]
 fn values_that_only_argo_knows_are_not_checked() {
     let text = "

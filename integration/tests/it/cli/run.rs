@@ -229,3 +229,43 @@ fn two_inputs_at_one_path_are_an_error() {
         stderr(&output)
     );
 }
+
+/// As for `inspect`, the path of a module may lead up.
+#[test]
+fn a_module_in_a_parent_directory_runs_with_and_without_a_template() {
+    let cli = Cli::new();
+    std::fs::copy(guest("ferris-says"), cli.at("hello.wasm")).unwrap();
+    std::fs::write(
+        cli.at("t.yaml"),
+        "name: t\ninputs: {parameters: [{name: text}]}\nplugin: {wasm: {module: 'a.io/b:1'}}\n",
+    )
+    .unwrap();
+    let below = cli.at("below");
+    std::fs::create_dir(&below).unwrap();
+    for arguments in [
+        &["run", "../hello.wasm", "-p", "text=Hello"][..],
+        &[
+            "run",
+            "--template",
+            "../t.yaml",
+            "../below/../hello.wasm",
+            "-p",
+            "text=Hello",
+        ],
+        &["inspect", "../hello.wasm"],
+    ] {
+        let output = cli.command(arguments).current_dir(&below).output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+    let missing = cli
+        .command(&["run", "../none.wasm"])
+        .current_dir(&below)
+        .output()
+        .unwrap();
+    assert_ended(&missing, 64, "there is no file `../none.wasm`", &"missing");
+}

@@ -183,17 +183,41 @@ fn a_configuration_that_does_not_fit_gets_a_warning() {
         (
             "capacity: {memory: 512Mi}\n",
             vec![],
-            "only 1 of 16 steps fit",
+            "only 1 of 16 steps fit into the memory for modules at once (512Mi, and 512Mi for each \
+             step): lower `limits.memory`, or raise `capacity.memory`",
+        ),
+        (
+            "agent: {wait: 1s}\n",
+            vec!["--cpu", "1"],
+            "lower `limits.memory`, or raise --memory",
         ),
         ("", vec!["--memory", "16Gi"], ""),
         (
             "capacity: {steps: 1, memory: 3Gi}\n",
             vec![],
-            "`capacity.memory` (3Gi) is larger than the memory of the container (2Gi)",
+            "`capacity.memory` (3Gi), `capacity.compileMemory` (512Mi) and the executor itself \
+             (256Mi) need more than the memory of the container (2Gi): lower `capacity`, or raise \
+             --memory",
         ),
         (
-            "capacity: {steps: 1, memory: 3Gi}\n",
+            "capacity: {steps: 1, memory: 3Gi, compileMemory: 512Mi}\n",
             vec!["--memory", "3Gi"],
+            "need more than the memory of the container (3Gi)",
+        ),
+        (
+            "capacity: {steps: 1, memory: 3Gi, compileMemory: 768Mi}\n",
+            vec!["--memory", "4Gi"],
+            "",
+        ),
+        (
+            "capacity: {steps: 1, memory: 1Gi, compileMemory: 1Gi}\n",
+            vec![],
+            "`capacity.compileMemory` (1Gi)",
+        ),
+        // The default capacity fits a small container.
+        (
+            "capacity: {steps: 1}\nlimits: {memory: 64Mi}\n",
+            vec!["--memory", "256Mi"],
             "",
         ),
     ] {
