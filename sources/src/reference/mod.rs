@@ -244,6 +244,21 @@ mod tests {
     }
 
     #[test]
+    fn references_to_docker_hub_are_equal_with_and_without_its_name() {
+        let written = ["alpine", "docker.io/library/alpine", "oci://alpine:latest"].map(oci);
+        let hashes =
+            |reference: &OciReference| std::collections::HashSet::from([reference.clone()]);
+        for reference in &written {
+            assert_eq!(*reference, written[0]);
+            assert_eq!(hashes(reference), hashes(&written[0]));
+        }
+        assert!(written[0].implies_docker_hub() && !written[1].implies_docker_hub());
+        for other in ["alpine:3", "ghcr.io/library/alpine", "alpine#path=a"] {
+            assert_ne!(oci(other), written[0], "{other}");
+        }
+    }
+
+    #[test]
     fn oci_references_follow_dockers_defaults() {
         let cases = [
             (

@@ -13,32 +13,30 @@ use super::{Reference, invalid, invalid_digest};
 use crate::digest::ParseDigestError;
 use crate::{Digest, Error, PullPolicy};
 
-/// A module in an OCI registry.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A module in an OCI registry. `alpine` and `docker.io/library/alpine` are equal.
+#[derive(Clone, Debug)]
 pub struct OciReference {
     name: OciName,
     digest: Option<Digest>,
     select: Option<Select>,
-    written: Written,
+    /// Whether the text of the reference names the registry. Not compared.
+    names_registry: bool,
 }
 
-/// How the text of a reference was written. `alpine` and `docker.io/library/alpine` are equal.
-#[derive(Clone, Copy, Debug)]
-struct Written {
-    /// Whether the text names the registry.
-    with_registry: bool,
-}
-
-impl PartialEq for Written {
-    fn eq(&self, _: &Self) -> bool {
-        true
+impl PartialEq for OciReference {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.digest == other.digest && self.select == other.select
     }
 }
 
-impl Eq for Written {}
+impl Eq for OciReference {}
 
-impl Hash for Written {
-    fn hash<H: Hasher>(&self, _: &mut H) {}
+impl Hash for OciReference {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+        self.digest.hash(state);
+        self.select.hash(state);
+    }
 }
 
 /// The choice of one of several modules in an artifact.
@@ -209,14 +207,11 @@ impl OciReference {
             None => None,
         };
         let registry = text.split_once('/').map(|(registry, _)| registry);
-        let written = Written {
-            with_registry: registry.is_some_and(is_registry),
-        };
         Ok(Self {
             name,
             digest,
             select,
-            written,
+            names_registry: registry.is_some_and(is_registry),
         })
     }
 
@@ -261,7 +256,7 @@ impl OciReference {
 
     /// Whether the text of the reference names no registry. The registry is then Docker Hub.
     pub(crate) fn implies_docker_hub(&self) -> bool {
-        !self.written.with_registry
+        !self.names_registry
     }
 
     /// The repository, without the registry.
