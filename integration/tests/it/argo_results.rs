@@ -292,68 +292,6 @@ async fn the_deadline_of_the_workflow_ends_its_steps() {
     );
 }
 
-/// An outcome that is known stays, although the workflow's deadline passes while the use of the
-/// result is looked up. The look-up takes a second and more: no node has the step's inputs. The
-/// Workflow is read every 100 ms. A busy machine may miss this time, so the test tries again.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_deadline_of_the_workflow_does_not_replace_an_outcome_that_is_known() {
-    let kubernetes = Kubernetes::start().await;
-    let home = tempfile::tempdir().unwrap();
-    let referred = [
-        "{{steps.one.outputs.result}}",
-        "{{steps.each.outputs.result}}",
-    ];
-    let mut on_time = workflow(&referred);
-    on_time["metadata"] = json!({});
-    on_time["status"]["artifactRepositoryRef"] = json!({"default": true, "artifactRepository": {}});
-    let mut late = on_time.clone();
-    late["spec"]["activeDeadlineSeconds"] = json!(1);
-    late["status"]["startedAt"] = json!("2020-01-01T00:00:00Z");
-    let mut step = template("word-count");
-    step["name"] = json!("say");
-    step["inputs"] =
-        json!({"artifacts": [{"name": "text", "path": "/in/text", "raw": {"data": "one two"}}]});
-    step["outputs"] = json!({"artifacts": [
-        {"name": "copy", "path": "/out/copy", "http": {"url": "http://169.254.169.254/copy"}},
-    ]});
-    step["plugin"]["wasm"]["args"] = json!(["/in/text", "/out/copy"]);
-    let mut log = String::new();
-    for _ in 0..5 {
-        kubernetes.put("workflows/wf", on_time.clone());
-        let often = json!({"workflowPollInterval": "100ms"});
-        let executor = with_agent(often, kubernetes.flags(home.path()));
-        let end_the_workflow = async {
-            let ended = async || executor.log().contains("step ended");
-            wasm_workflow_integration::eventually("the end of the step", ended).await;
-            kubernetes.put("workflows/wf", late.clone());
-        };
-        let began = std::time::Instant::now();
-        let (node, ()) = tokio::join!(
-            async {
-                let n = executor.node(&step).await;
-                println!("NODE after {:?}", began.elapsed());
-                n
-            },
-            end_the_workflow
-        );
-        println!(
-            "ALL after {:?} {node} {:?}",
-            began.elapsed(),
-            kubernetes.requests()
-        );
-        assert_eq!(node["phase"], "Error", "{node}");
-        let shown = message(&node);
-        assert!(shown.contains("(a link-local address)"), "{shown}");
-        // A reply may arrive earlier than the log lines about it.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        log = executor.log();
-        if log.contains("step cancelled") {
-            return;
-        }
-    }
-    panic!("the deadline never passed during the look-up: {log}");
-}
-
 /// The step has an artifact, so it waits for the workflow's repository before it starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_the_deadline_ends_before_it_starts_has_failed() {
