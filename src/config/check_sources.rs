@@ -28,17 +28,13 @@ pub(super) fn check(sources: &Sources) -> Result<(), DocumentError> {
 
 fn credentials(sources: &Sources) -> Result<(), DocumentError> {
     for (index, entry) in sources.credentials.iter().enumerate() {
-        let name = entry.host.split('/').next().unwrap_or_default();
         // `*` and `?` match parts of a host name.
-        if !is_host(&name.replace(['*', '?'], "x")) {
-            return Err(DocumentError::new(
-                format!("sources.credentials[{index}].host"),
-                format!(
-                    "`{}` must be a host with an optional port and an optional path, such as \
-                     `registry.example.com:5000/team`",
-                    entry.host
-                ),
-            ));
+        let name = name_of(&entry.host).replace(['*', '?'], "x");
+        let form = "a host with an optional port and an optional path, such as \
+                    `registry.example.com:5000/team`";
+        if let Some(reason) = not_a_host(&entry.host, &name, form) {
+            let at = format!("sources.credentials[{index}].host");
+            return Err(DocumentError::new(at, reason));
         }
     }
     Ok(())
@@ -63,11 +59,10 @@ fn registries(sources: &Sources) -> Result<(), DocumentError> {
 
 fn policy(policy: &Policy) -> Result<(), DocumentError> {
     for (index, entry) in policy.hosts.iter().enumerate() {
-        if !is_host(&entry.replace('*', "x")) {
-            return Err(DocumentError::new(
-                format!("sources.policy.hosts[{index}]"),
-                format!("`{entry}` must be a host; `*` in it matches any text"),
-            ));
+        let form = "a host; `*` in it matches any text";
+        if let Some(reason) = not_a_host(entry, &entry.replace('*', "x"), form) {
+            let at = format!("sources.policy.hosts[{index}]");
+            return Err(DocumentError::new(at, reason));
         }
     }
     let signed: Vec<String> = policy
@@ -128,32 +123,50 @@ fn hosts(at: &str, entries: &[String]) -> Result<(), DocumentError> {
 }
 
 fn host(at: &str, entry: &str) -> Result<(), DocumentError> {
-    if is_host(entry) {
-        return Ok(());
+    let form = "a host with an optional port, such as `registry.example.com:5000`";
+    match not_a_host(entry, entry, form) {
+        Some(reason) => Err(DocumentError::new(at, reason)),
+        None => Ok(()),
     }
-    let message = match entry.parse::<Authority>() {
-        Ok(canonical) => format!("`{entry}` must be written as `{canonical}`"),
-        Err(AuthorityError::Host) => format!(
-            "`{entry}` must be a host with an optional port, such as `registry.example.com:5000`"
-        ),
+}
+
+/// The text before the path of an entry. A URL has no such part.
+fn name_of(entry: &str) -> &str {
+    match entry.split_once('/') {
+        Some((name, _)) if !entry.contains("://") => name,
+        _ => entry,
+    }
+}
+
+/// The reason why `name`, the host of an entry, is not a host. `None` if it is a host.
+///
+/// - `name`: `x` replaces the wildcards of the entry.
+/// - `form`: what the entry must be.
+fn not_a_host(entry: &str, name: &str, form: &str) -> Option<String> {
+    if is_host(name) {
+        return None;
+    }
+    Some(match name.parse::<Authority>() {
+        Ok(canonical) if entry.starts_with(name) => {
+            let rest = &entry[name.len()..];
+            format!("`{entry}` must be written as `{canonical}{rest}`")
+        }
+        Ok(_) | Err(AuthorityError::Host) => format!("`{entry}` must be {form}"),
         Err(reason) => format!("`{entry}` is not a host: {reason}"),
-    };
-    Err(DocumentError::new(at, message))
+    })
 }
 
 /// Checks a mirror: a host, and optionally the path that comes before the names of repositories.
 fn mirror(at: &str, entry: &str) -> Result<(), DocumentError> {
-    let (name, path) = match entry.split_once('/') {
-        Some((name, path)) => (name, Some(path)),
-        None => (entry, None),
-    };
-    let fits = path.is_none_or(|path| path.split('/').all(is_repository_component));
-    if !is_host(name) || !fits {
-        let message = format!(
-            "`{entry}` must be a host with an optional port and an optional path in lower case, \
-             such as `harbor.example.com/proxy`"
-        );
-        return Err(DocumentError::new(at, message));
+    let form = "a host with an optional port and an optional path in lower case, such as \
+                `harbor.example.com/proxy`";
+    let name = name_of(entry);
+    if let Some(reason) = not_a_host(entry, name, form) {
+        return Err(DocumentError::new(at, reason));
+    }
+    let path = entry[name.len()..].strip_prefix('/');
+    if path.is_some_and(|path| !path.split('/').all(is_repository_component)) {
+        return Err(DocumentError::new(at, format!("`{entry}` must be {form}")));
     }
     if path.is_some_and(|path| path.split('/').next() == Some("v2")) {
         let message = format!("`{entry}` must not name `v2`: the executor adds it to the path");

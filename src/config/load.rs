@@ -210,6 +210,36 @@ mod tests {
                 "`sources.insecure[0]`: `::1` is not a host: an IPv6 address must be in brackets",
             ),
             (
+                "sources: {mirrors: {ghcr.io: ['::1']}}",
+                "`sources.mirrors.ghcr.io[0]`: `::1` is not a host: an IPv6 address must be in \
+                 brackets",
+            ),
+            (
+                "sources: {mirrors: {ghcr.io: ['https://m']}}",
+                "`sources.mirrors.ghcr.io[0]`: `https://m` must be a host",
+            ),
+            (
+                "sources: {mirrors: {ghcr.io: ['Harbor.example/a']}}",
+                "`Harbor.example/a` must be written as `harbor.example/a`",
+            ),
+            (
+                "sources: {credentials: [{host: '::1/a', username: u, passwordFrom: {env: HOME}}]}",
+                "`sources.credentials[0].host`: `::1/a` is not a host: an IPv6 address must be in \
+                 brackets",
+            ),
+            (
+                "sources: {credentials: [{host: 'h:99999', username: u, passwordFrom: {env: HOME}}]}",
+                "`h:99999` is not a host: its port must be a number up to 65535",
+            ),
+            (
+                "sources: {credentials: [{host: 'https://h', username: u, passwordFrom: {env: HOME}}]}",
+                "`https://h` must be a host with an optional port and an optional path",
+            ),
+            (
+                "sources: {policy: {hosts: ['::1']}}",
+                "`sources.policy.hosts[0]`: `::1` is not a host: an IPv6 address must be in brackets",
+            ),
+            (
                 "sources: {insecure: ['[fe80::1%eth0]:5000']}",
                 "an IPv6 address must not have a zone",
             ),

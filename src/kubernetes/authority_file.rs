@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use net::Trust;
+use net::{Trust, certificates_in_pem};
 use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+/// The name of the file's content in errors.
+pub(super) const AUTHORITY: &str = "`ca.crt` of the service account";
 
 /// Accepts the certificates in a file, and those that they issued. The kubelet replaces the file
 /// when the authority changes, so each connection reads the file again. A file that cannot be read
@@ -30,9 +32,8 @@ impl AuthorityFile {
 
     fn read(&self) -> Option<Trust> {
         let pem = std::fs::read(&self.file).ok()?;
-        let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.ok().filter(|found| !found.is_empty())?;
-        Trust::only(certificates, "the authority of the service account").ok()
+        let certificates = certificates_in_pem(&pem, AUTHORITY).ok()?;
+        Trust::only(certificates, AUTHORITY).ok()
     }
 
     fn last(&self) -> Arc<dyn ServerCertVerifier> {
@@ -87,6 +88,8 @@ impl ServerCertVerifier for AuthorityFile {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use rustls::pki_types::pem::PemObject;
 
     use super::*;
 

@@ -11,11 +11,12 @@ use std::time::Duration;
 use futures::AsyncReadExt;
 use kube::{Client, Config};
 
+use super::authority_file::AUTHORITY;
 use super::error::{KubernetesError, ObjectName};
 use super::kubeconfig;
 use super::names::is_dns_subdomain;
 use super::resource::Resource;
-use super::transport;
+use super::transport::{self, ApiServer};
 
 /// Kubernetes stores no object over about 1.5 MB.
 const MAX_OBJECT_BYTES: u64 = 4 << 20;
@@ -53,7 +54,10 @@ impl Kubernetes {
             return Ok(None);
         }
         match Config::incluster() {
-            Ok(config) => Self::new(&config).map(Some),
+            Ok(config) => {
+                let authority = AUTHORITY;
+                Self::new(&ApiServer { config, authority }).map(Some)
+            }
             Err(error) => {
                 tracing::info!(%error, "no access to the Kubernetes API: Secrets and pull secrets are not read");
                 Ok(None)
@@ -61,7 +65,8 @@ impl Kubernetes {
         }
     }
 
-    fn new(config: &Config) -> Result<Self, KubernetesError> {
+    fn new(server: &ApiServer) -> Result<Self, KubernetesError> {
+        let config = &server.config;
         let namespace = config.default_namespace.clone();
         let proxy = config.proxy_url.as_ref().map(|proxy| {
             let scheme = proxy.scheme_str().unwrap_or_default();
@@ -70,7 +75,7 @@ impl Kubernetes {
                 .map_or_else(String::new, |port| format!(":{port}"));
             format!("{scheme}://{}{port}", proxy.host().unwrap_or_default())
         });
-        let client = transport::client(config, TIMEOUT)
+        let client = transport::client(server, TIMEOUT)
             .map_err(|error| KubernetesError::Unusable(error.to_string()))?;
         Ok(Self {
             client,

@@ -7,12 +7,11 @@ use std::path::Path;
 
 use kube::Config;
 use kube::config::{ExecAuthCluster, Kubeconfig, KubeconfigError};
-use net::Proxies;
+use net::{Proxies, certificates_in_pem};
 use reqwest::Url;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::error::KubernetesError;
+use super::transport::ApiServer;
 
 /// Why the content of a kubeconfig cannot be used. The text has no secrets.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +25,9 @@ enum ContentError {
     /// The URL of a proxy may contain a password.
     #[error("the proxy is not a URL")]
     Proxy,
-    #[error("`certificate-authority` is not a certificate in PEM")]
-    CertificateAuthority,
+    /// The certificate authority is not PEM.
+    #[error("{0}")]
+    Certificates(#[from] net::Error),
     /// `certificate-authority` or its data cannot be read.
     #[error(transparent)]
     Cluster(#[from] KubeconfigError),
@@ -38,7 +38,7 @@ enum ContentError {
 /// # Errors
 ///
 /// The file cannot be used, or a proxy in the environment is malformed.
-pub(super) fn read(file: &Path) -> Result<Config, KubernetesError> {
+pub(super) fn read(file: &Path) -> Result<ApiServer, KubernetesError> {
     let shown = file.display();
     let kubeconfig = Kubeconfig::read_from(file).map_err(|error| {
         KubernetesError::Unusable(match error {
@@ -50,12 +50,12 @@ pub(super) fn read(file: &Path) -> Result<Config, KubernetesError> {
     })?;
     let proxies =
         Proxies::from_env().map_err(|error| KubernetesError::Unusable(error.to_string()))?;
-    config(&kubeconfig, &proxies)
+    api_server(&kubeconfig, &proxies)
         .map_err(|error| KubernetesError::Unusable(format!("the kubeconfig `{shown}`: {error}")))
 }
 
-/// The configuration of the client.
-fn config(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<Config, ContentError> {
+/// The API server of the current context.
+fn api_server(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<ApiServer, ContentError> {
     let name = kubeconfig.current_context.as_deref().unwrap_or_default();
     let mut contexts = kubeconfig.contexts.iter();
     let context = contexts
@@ -64,10 +64,17 @@ fn config(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<Config, ContentE
         .ok_or_else(|| ContentError::NoContext(name.to_owned()))?;
     let name = context.cluster.as_str();
     let mut clusters = kubeconfig.clusters.iter();
-    let cluster = clusters
+    let mut cluster = clusters
         .find(|entry| entry.name == name)
-        .and_then(|entry| entry.cluster.as_ref())
+        .and_then(|entry| entry.cluster.clone())
         .ok_or_else(|| ContentError::NoCluster(name.to_owned()))?;
+    // As in client-go, an empty text is no data.
+    let data = &mut cluster.certificate_authority_data;
+    data.take_if(|data| data.is_empty());
+    let authority = match data {
+        Some(_) => "`certificate-authority-data`",
+        None => "`certificate-authority`",
+    };
     let server = cluster.server.as_deref().unwrap_or_default();
     let url: Url = server.parse().map_err(|_| ContentError::Server)?;
     let uri = server.parse().map_err(|_| ContentError::Server)?;
@@ -83,10 +90,9 @@ fn config(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<Config, ContentE
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
     config.disable_compression = cluster.disable_compression.unwrap_or(false);
     config.tls_server_name.clone_from(&cluster.tls_server_name);
-    let for_exec = ExecAuthCluster::try_from(cluster)?;
+    let for_exec = ExecAuthCluster::try_from(&cluster)?;
     if let Some(pem) = &for_exec.certificate_authority_data {
-        let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.map_err(|_| ContentError::CertificateAuthority)?;
+        let certificates = certificates_in_pem(pem, authority)?;
         config.root_cert = Some(certificates.iter().map(|der| der.to_vec()).collect());
     }
     // As in client-go, a user that does not exist is no error.
@@ -100,7 +106,7 @@ fn config(kubeconfig: &Kubeconfig, proxies: &Proxies) -> Result<Config, ContentE
     {
         exec.cluster = Some(for_exec);
     }
-    Ok(config)
+    Ok(ApiServer { config, authority })
 }
 
 /// The proxy for the server. `proxy-url` of the cluster is used for every address, as in Go's
@@ -114,6 +120,8 @@ fn proxy(of_cluster: Option<&str>, server: &Url, proxies: &Proxies) -> Option<St
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use serde_json::json;
 
     use super::*;
@@ -126,7 +134,39 @@ mod tests {
             "users": [],
         });
         let kubeconfig = serde_json::from_value(kubeconfig).unwrap();
-        config(&kubeconfig, &Proxies::default())
+        api_server(&kubeconfig, &Proxies::default()).map(|server| server.config)
+    }
+
+    #[test]
+    fn a_certificate_authority_that_is_not_pem_is_an_error_with_its_key() {
+        let not_pem = tempfile::NamedTempFile::new().unwrap();
+        let file = not_pem.path().to_str().unwrap();
+        let data = STANDARD.encode("MIIBljCCATygAwIBAgI");
+        for (cluster, key) in [
+            (
+                json!({"certificate-authority-data": data}),
+                "`certificate-authority-data`",
+            ),
+            (
+                json!({"certificate-authority": file}),
+                "`certificate-authority`",
+            ),
+            (
+                json!({"certificate-authority-data": data, "certificate-authority": file}),
+                "`certificate-authority-data`",
+            ),
+            (
+                json!({"certificate-authority-data": "", "certificate-authority": file}),
+                "`certificate-authority`",
+            ),
+        ] {
+            let mut server = cluster;
+            server["server"] = json!("https://localhost");
+            let error = read(&server).unwrap_err().to_string();
+            assert_eq!(error, format!("{key} contains no certificates in PEM"));
+        }
+        let empty = json!({"server": "https://localhost", "certificate-authority-data": ""});
+        assert!(read(&empty).unwrap().root_cert.is_none());
     }
 
     #[test]
@@ -145,8 +185,9 @@ mod tests {
         );
         let empty = Kubeconfig::default();
         assert_eq!(
-            super::config(&empty, &Proxies::default())
-                .unwrap_err()
+            super::api_server(&empty, &Proxies::default())
+                .err()
+                .unwrap()
                 .to_string(),
             "the current context `` is not in the file"
         );
