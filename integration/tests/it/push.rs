@@ -279,10 +279,10 @@ fn push_of_a_packed_module_says_to_unpack_it() {
     let cli = Cli::new();
     for (name, content) in [
         ("m.wasm.gz", &b"\x1f\x8b\x08rest"[..]),
-        ("m.tgz", b"\x1f\x8b\x08rest"),
-        ("m.wasm", b"\x1f\x8b\x08rest"),
-        ("m.zip", b"PK\x03\x04rest"),
-        ("m.tar", b"m.wasm"),
+        ("m.tgz", &b"\x1f\x8b\x08rest"[..]),
+        ("m.wasm", &b"\x1f\x8b\x08rest"[..]),
+        ("m.zip", &b"PK\x03\x04rest"[..]),
+        ("m.tar", &b"m.wasm"[..]),
     ] {
         std::fs::write(cli.at(name), content).unwrap();
         let output = cli.run(&["push", name, "oci://ghcr.io/a/b:1"]);

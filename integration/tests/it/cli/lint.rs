@@ -77,7 +77,7 @@ name: t
 inputs:
   artifacts:
   - {name: a, path: /in/a, mode: 99999, raw: {data: a}}
-  - {name: b, path: relative, raw: {data: b}}
+  - {name: b, raw: {data: b}}
   - {name: c, path: /in/c, raw: {data: c}}
 outputs:
   parameters: [{name: p, valueFrom: {jqFilter: x}}]
@@ -98,7 +98,7 @@ plugin:
         "template.plugin.wasm.pull.secrets[0]`: expected a map, found a text (write it like `secrets: [{name: SECRET}]`)",
         "template.plugin.wasm.limits.compile.memory`: must be at least 64Mi, the least that the compiler needs",
         "template.inputs.artifacts.a.mode",
-        "template.inputs.artifacts.b.path",
+        "template.inputs.artifacts.b`: the key `path` is missing",
         "template.outputs.parameters.p",
     ];
     for expected in expected {
