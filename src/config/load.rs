@@ -156,9 +156,16 @@ mod tests {
         );
     }
 
+    fn assert_unusable(cases: &[(&str, &str)]) {
+        for (text, expected) in cases {
+            let message = message(text);
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
     #[test]
     fn unusable_values_are_errors() {
-        let cases = [
+        assert_unusable(&[
             (
                 "capacity: {steps: 0}",
                 "`capacity.steps`: must be between 1 and 1024",
@@ -189,6 +196,36 @@ mod tests {
                 "agent: {patchRate: 0}",
                 "`agent.patchRate`: must be more than 0",
             ),
+            (
+                "sources: {policy: {allow: [ghcr.io/*]}}",
+                "`sources.policy.allow[0]`: `ghcr.io/*` matches no reference",
+            ),
+            (
+                "sources: {wkg: {default: 'https://wasi.dev'}}",
+                "`sources.wkg.default`: `https://wasi.dev` must be a host",
+            ),
+            (
+                "sources: {fileRoot: modules}",
+                "`sources.fileRoot`: must be an absolute path",
+            ),
+            (
+                "sources: {maxStoreSize: 1Gi, maxModuleSize: 1Gi}",
+                "`sources.maxStoreSize`: must be at least four times `sources.maxModuleSize`",
+            ),
+            (
+                "artifacts: {repository: {directory: {path: a}}}",
+                "`artifacts.repository.directory.path`: must be an absolute path",
+            ),
+            (
+                "telemetry: {log: {level: loud}}",
+                "`telemetry.log.level`: `loud` is not a log level",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn unusable_hosts_are_errors() {
+        assert_unusable(&[
             (
                 "sources: {insecure: ['http://h:1']}",
                 "`sources.insecure[0]`: `http://h:1` must be a host with an optional port",
@@ -284,38 +321,7 @@ mod tests {
                 "sources: {policy: {hosts: ['https://*']}}",
                 "`sources.policy.hosts[0]`: `https://*` must be a host",
             ),
-            (
-                "sources: {policy: {allow: [ghcr.io/*]}}",
-                "`sources.policy.allow[0]`: `ghcr.io/*` matches no reference",
-            ),
-            (
-                "sources: {wkg: {default: 'https://wasi.dev'}}",
-                "`sources.wkg.default`: `https://wasi.dev` must be a host",
-            ),
-            (
-                "sources: {fileRoot: modules}",
-                "`sources.fileRoot`: must be an absolute path",
-            ),
-            (
-                "sources: {maxStoreSize: 1Gi, maxModuleSize: 1Gi}",
-                "`sources.maxStoreSize`: must be at least four times `sources.maxModuleSize`",
-            ),
-            (
-                "artifacts: {repository: {directory: {path: a}}}",
-                "`artifacts.repository.directory.path`: must be an absolute path",
-            ),
-            (
-                "telemetry: {log: {level: loud}}",
-                "`telemetry.log.level`: `loud` is not a log level",
-            ),
-        ];
-        for (text, expected) in cases {
-            assert!(
-                message(text).contains(expected),
-                "{text}: {}",
-                message(text)
-            );
-        }
+        ]);
     }
 
     #[test]
