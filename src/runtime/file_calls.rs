@@ -1,8 +1,5 @@
 //! Where the file calls of a module run.
 
-use super::code::Code;
-use super::engine::LinkedEngine;
-
 /// The thread that executes the file calls of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileCalls {
@@ -12,23 +9,8 @@ pub(super) enum FileCalls {
     /// Another thread, in parts of at most 64 KiB. The guest's thread waits, and the wait can be
     /// ended.
     ///
-    /// WASI 0.3 needs this. There, a guest can connect two files with a stream. The host then copies
-    /// one file to the other without the guest. On the guest's own thread, this copy would not end
-    /// before the file does, and a file without blocks can have any length.
+    /// WASI 0.3 needs this. There, a guest can connect two files with a stream. The host then
+    /// copies one file to the other without the guest. On the guest's own thread, this copy would
+    /// not end before the file does, and a file without blocks can have any length.
     OnAnotherThread,
-}
-
-impl FileCalls {
-    pub(super) fn of(code: &Code, linked: &LinkedEngine) -> Self {
-        let Code::Component(component) = code else {
-            return Self::OnGuestThread;
-        };
-        let ty = component.component_type();
-        let mut imports = ty.imports(&linked.engine);
-        if imports.any(|(name, _)| name.starts_with("wasi:filesystem/types@0.3.")) {
-            Self::OnAnotherThread
-        } else {
-            Self::OnGuestThread
-        }
-    }
 }

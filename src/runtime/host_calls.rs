@@ -1,12 +1,12 @@
 //! Makes the return of every host call a point at which the step can end.
 //!
-//! Compiled code looks at the epoch where a function or a loop begins. A straight line of host calls
-//! has neither. So wasmtime calls the hook of this file when a host function returns. wasmtime calls
-//! the hook for every host function: in core modules and components, in every version of WASI, and
-//! for functions that are added later.
+//! Compiled code looks at the epoch where a function or a loop begins. A straight line of host
+//! calls has neither. So wasmtime calls the hook of this file when a host function returns.
+//! wasmtime calls the hook for every host function: in core modules and components, in every
+//! version of WASI, and for functions that are added later.
 //!
-//! The hook only compares two numbers until a tick has passed. The futures that it then returns have
-//! no size, so they need no allocation.
+//! The hook only compares two numbers until a tick has passed. The futures that it then returns
+//! have no size, so they need no allocation.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //! tables.
 //!
 //! A guest makes the host allocate: arguments of host calls, values that the guest returns, and
-//! handles of resources, streams, futures and tasks. This file is the only place that says how much.
-//! For a step with the limit `memory`:
+//! handles of resources, streams, futures and tasks. This file is the only place that says how
+//! much. For a step with the limit `memory`:
 //!
 //! ```text
 //! call bytes = memory / 64, between 1 MiB and 8 MiB; or the largest outcome, if that is more
@@ -14,12 +14,12 @@
 //! ```
 //!
 //! - wasmtime charges the bytes that a guest passes to the host against the *call bytes*, for each
-//!   call. There are two copies at a time: the value that wasmtime made, and the value that the host
-//!   makes of it.
+//!   call. There are two copies at a time: the value that wasmtime made, and the value that the
+//!   host makes of it.
 //! - A host function returns at most the call bytes, too. Buffers of files and of standard output
 //!   are handled in parts of 256 KiB.
-//! - wasmtime counts *handles* over all instances of the step. 1 KiB is more than the most expensive
-//!   handle needs, a task of the host with a timer.
+//! - wasmtime counts *handles* over all instances of the step. 1 KiB for each
+//!   handle is an estimate with a reserve: a task of the host with a timer needs about 250 bytes.
 //!
 //! The *smallest share* is 3 MiB. Each step may use it besides its limit, together with a stack of
 //! 1 MiB and the ends of its output, 512 KiB. So a small limit is not used up by the host's part.
@@ -45,7 +45,8 @@ const HANDLES_PART_OF_MEMORY: u64 = 32;
 /// The host's part of a step's memory. See the file's header for the formula.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostShare {
-    /// Maximum that one host call, or the returned value, may copy between guest and host, in bytes.
+    /// Maximum that one host call, or the returned value, may copy between guest and host, in
+    /// bytes.
     pub(super) call_bytes: usize,
     /// Maximum number of live handles of a component.
     pub(super) handles: usize,

@@ -38,8 +38,8 @@ impl Limiter {
     /// Counts a memory or table that grows. All sizes are in bytes. `maximum` is the maximum that
     /// the module declares for it.
     ///
-    /// Returns `Ok(false)`, and so lets the instruction fail, beyond the module's own maximum. Stops
-    /// the guest beyond the step's limit.
+    /// Returns `Ok(false)`, and so lets the instruction fail, beyond the module's own maximum.
+    /// Stops the guest beyond the step's limit.
     fn grow(
         &mut self,
         current: usize,

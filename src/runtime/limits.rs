@@ -54,8 +54,8 @@ pub struct GuestLimits {
     /// Space that must stay free on the file system of the step's directory, in bytes. Sampled like
     /// `disk`.
     pub min_free_disk: u64,
-    /// Size of the outcome that a module of the step world may return, in bytes. A larger outcome is
-    /// accepted if `memory` has room for it.
+    /// Size of the outcome that a module of the step world may return, in bytes. A larger outcome
+    /// is accepted if `memory` has room for it.
     pub outcome: u64,
 }
 

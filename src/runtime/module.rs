@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::code::Code;
 use super::engine::{Allocation, Engines};
-use super::entry::{Entry, imports_files};
+use super::entry::{Entry, file_calls, imports_files};
 use super::file_calls::FileCalls;
 use super::kind::Kind;
 use super::load_error::LoadError;
@@ -58,7 +58,7 @@ impl CompiledModule {
             entry: Entry::link(code, linked)?,
             allocation,
             uses_file_system: imports_files(code, linked),
-            file_calls: FileCalls::of(code, linked),
+            file_calls: file_calls(code, linked),
             code_bytes: code.machine_code_bytes(),
             last_step_was_short: AtomicBool::new(false),
             has_overrun: AtomicBool::new(false),

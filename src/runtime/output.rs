@@ -144,8 +144,8 @@ impl OutputStream for Output {
 
 /// For WASI 0.3. A write beyond a limit fails, and the guest is stopped when the call returns.
 ///
-/// The host may copy a stream to the output without the guest. So each write is a point at which the
-/// step can end, and a long buffer is written in parts.
+/// The host may copy a stream to the output without the guest. So each write is a point at which
+/// the step can end, and a long buffer is written in parts.
 impl AsyncWrite for Output {
     fn poll_write(
         self: Pin<&mut Self>,

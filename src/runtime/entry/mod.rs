@@ -10,6 +10,7 @@ use self::core::CoreEntry;
 use super::bindings::StepPre;
 use super::code::Code;
 use super::engine::LinkedEngine;
+use super::file_calls::FileCalls;
 use super::guest_state::GuestState;
 use super::imports::link_component;
 use super::kind::{Kind, is_run_of};
@@ -90,5 +91,19 @@ pub(super) fn imports_files(code: &Code, linked: &LinkedEngine) -> bool {
             .component_type()
             .imports(&linked.engine)
             .any(|(name, _)| name.starts_with("wasi:filesystem/preopens@")),
+    }
+}
+
+/// Where the file calls of the code run.
+pub(super) fn file_calls(code: &Code, linked: &LinkedEngine) -> FileCalls {
+    let Code::Component(component) = code else {
+        return FileCalls::OnGuestThread;
+    };
+    let ty = component.component_type();
+    let mut imports = ty.imports(&linked.engine);
+    if imports.any(|(name, _)| name.starts_with("wasi:filesystem/types@0.3.")) {
+        FileCalls::OnAnotherThread
+    } else {
+        FileCalls::OnGuestThread
     }
 }

@@ -11,21 +11,15 @@
 //! wasmtime-wasi generates the two versions from two descriptions, so their functions have equal
 //! shapes and different types. Macros define both.
 
+mod guest_memory;
 mod poll;
 mod random;
 mod transfer;
 
-use wasmtime::{Caller, Extern, Linker};
+use wasmtime::Linker;
 use wasmtime_wasi::I32Exit;
 
 use super::guest_state::GuestState;
-
-/// `errno::success`.
-const SUCCESS: i32 = 0;
-/// `errno::fault`: a pointer outside the guest's memory.
-const FAULT: i32 = 21;
-/// Size of a part of a large buffer, in bytes. A step can end after each part.
-const PART: usize = 256 << 10;
 
 /// Replaces the functions of wasmtime-wasi in the linker.
 pub(super) fn replace(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -40,29 +34,4 @@ pub(super) fn replace(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     transfer::replace(linker)?;
     linker.allow_shadowing(false);
     Ok(())
-}
-
-fn memory(caller: &mut Caller<'_, GuestState>) -> wasmtime::Result<wasmtime::Memory> {
-    match caller.get_export("memory") {
-        Some(Extern::Memory(memory)) => Ok(memory),
-        _ => Err(wasmtime::Error::msg("the module exports no memory")),
-    }
-}
-
-/// A pointer or a size of the guest as a number. Both are unsigned.
-fn offset(pointer: i32) -> usize {
-    usize::try_from(pointer.cast_unsigned()).unwrap_or(usize::MAX)
-}
-
-/// The bytes at an offset. `None` if they are not all inside the memory.
-fn range(bytes: &[u8], start: usize, length: usize) -> Option<&[u8]> {
-    bytes.get(start..start.checked_add(length)?)
-}
-
-/// The `u32` at an offset. `None` if it is not inside the memory.
-fn number(bytes: &[u8], start: usize) -> Option<usize> {
-    let number = range(bytes, start, size_of::<u32>())?
-        .first_chunk()
-        .copied()?;
-    usize::try_from(u32::from_le_bytes(number)).ok()
 }

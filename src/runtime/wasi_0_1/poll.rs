@@ -14,7 +14,7 @@ use wasmtime_wasi::p0::wasi_unstable::{self, WasiUnstable};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 use wiggle::GuestMemory;
 
-use super::{FAULT, SUCCESS, memory, offset, range};
+use super::guest_memory::{FAULT, SUCCESS, memory, offset, range};
 use crate::runtime::guest_state::GuestState;
 
 /// Maximum that one call of wasmtime-wasi may allocate for the guest, in bytes.

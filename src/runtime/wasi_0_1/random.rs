@@ -8,7 +8,7 @@ use wasmtime_wasi::p0::wasi_unstable;
 use wasmtime_wasi::p1::wasi_snapshot_preview1;
 use wiggle::GuestMemory;
 
-use super::{PART, SUCCESS, memory, offset, range};
+use super::guest_memory::{PART, SUCCESS, memory, offset, range};
 use crate::runtime::guest_state::GuestState;
 
 macro_rules! replace_random {

@@ -1,12 +1,12 @@
 //! Reads and writes of large buffers, in parts.
 //!
-//! wasmtime-wasi transfers the first buffer that is not empty, in one system call. During this call,
-//! no limit can end the step, and the step's disk usage is not measured. So the functions here pass
-//! a large buffer on in parts of 256 KiB, each with its own call of wasmtime-wasi. The guest sees
-//! one transfer, as before.
+//! wasmtime-wasi transfers the first buffer that is not empty, in one system call. During this
+//! call, no limit can end the step, and the step's disk usage is not measured. So the functions
+//! here pass a large buffer on in parts of 256 KiB, each with its own call of wasmtime-wasi. The
+//! guest sees one transfer, as before.
 //!
-//! Each part has a memory of its own, a *window*, with one vector and its buffer. So the guest's own
-//! vectors do not change, even if a buffer overlaps them.
+//! Each part has a memory of its own, a *window*, with one vector and its buffer. So the guest's
+//! own vectors do not change, even if a buffer overlaps them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use wasmtime_wasi::p0::wasi_unstable::{self, WasiUnstable};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 use wiggle::GuestMemory;
 
-use super::{PART, SUCCESS, memory, number, offset, range};
+use super::guest_memory::{PART, SUCCESS, memory, number, offset, range};
 use crate::runtime::guest_state::GuestState;
 
 /// Size of a vector: pointer and length of a buffer.
@@ -55,8 +55,8 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// A transfer of the first buffer that is not empty. `None` if wasmtime-wasi can handle the call
-    /// at once: the buffer is small, or a pointer is wrong.
+    /// A transfer of the first buffer that is not empty. `None` if wasmtime-wasi can handle the
+    /// call at once: the buffer is small, or a pointer is wrong.
     ///
     /// `fuel` is the largest number of bytes that wasmtime-wasi accepts.
     fn of_large_buffer(

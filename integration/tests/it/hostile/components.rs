@@ -56,8 +56,8 @@ pub(super) struct Command<'a> {
 }
 
 impl Command<'_> {
-    /// The component as text. Its memory has 16 MiB. The host's values are between the first page and
-    /// the eighth megabyte. The guest overwrites them again and again.
+    /// The component as text. Its memory has 16 MiB. The host's values are between the first page
+    /// and the eighth megabyte. The guest overwrites them again and again.
     pub(super) fn text(&self) -> String {
         let Self {
             version,

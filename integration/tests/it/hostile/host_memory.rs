@@ -1,5 +1,5 @@
-//! Memory of the host that a guest makes it use. It belongs to the guest's limit, and is returned to
-//! the system when the step ends.
+//! Memory of the host that a guest makes it use. It belongs to the guest's limit, and is returned
+//! to the system when the step ends.
 
 use std::time::Duration;
 
