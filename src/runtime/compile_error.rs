@@ -126,6 +126,8 @@ impl CompileError {
     /// Whether the same module fails in the same way with these limits.
     pub(super) fn repeats_with(&self, limits: CompileLimits) -> bool {
         match self {
+            // An error of the engine may be a lack of memory in this process.
+            Self::Load(LoadError::Engine(_)) | Self::Worker(_) => false,
             Self::Refused(_) | Self::Load(_) => true,
             Self::Limit {
                 reached: CompileLimit::Time,
@@ -135,7 +137,6 @@ impl CompileError {
                 reached: CompileLimit::Memory,
                 limits: tried,
             } => limits.memory <= tried.memory,
-            Self::Worker(_) => false,
         }
     }
 }

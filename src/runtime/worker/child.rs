@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use wasmtime::Engine;
 
-use super::protocol::{Job, MAX_LINE, Reply};
+use super::protocol::{Job, MAX_LINE, Reply, STACK_BYTES};
 use super::sandbox;
 use crate::runtime::compile_error::{ModuleError, Refusal};
 use crate::runtime::engine;
@@ -20,8 +20,13 @@ pub fn main() -> io::Result<()> {
     let job: Job = serde_json::from_slice(&line)?;
     // Nothing before this line depends on the module.
     sandbox::enter(&job)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(job.threads);
-    pool.build_global().map_err(io::Error::other)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(job.threads)
+        .stack_size(STACK_BYTES);
+    if pool.build_global().is_err() {
+        // The stacks do not fit into the memory.
+        return write_reply(&Reply::OutOfMemory, &[]);
+    }
     let engine = Engine::new(&engine::config()).map_err(io::Error::other)?;
 
     let mut module = Vec::new();
@@ -84,10 +89,12 @@ fn compile(engine: &Engine, module: &[u8]) -> Result<Vec<u8>, Failed> {
 
 /// Whether the kernel refused memory. Most allocations end the process instead.
 fn is_out_of_memory(error: &wasmtime::Error) -> bool {
-    error.chain().any(|cause| {
-        let cause = cause.downcast_ref::<io::Error>();
-        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::OutOfMemory)
-    })
+    let of_wasmtime = error.is::<wasmtime::OutOfMemory>();
+    of_wasmtime
+        || error.chain().any(|cause| {
+            let cause = cause.downcast_ref::<io::Error>();
+            cause.is_some_and(|cause| cause.kind() == io::ErrorKind::OutOfMemory)
+        })
 }
 
 fn write_reply(reply: &Reply, code: &[u8]) -> io::Result<()> {

@@ -178,8 +178,11 @@ fn failure(status: ExitStatus, messages: &str) -> Failure {
     tracing::debug!(%status, messages, "a compile worker ended early");
     match status.signal() {
         Some(libc::SIGXCPU) => Failure::Time,
-        // The worker's priority as a victim is the highest, so the kernel ends it first.
-        Some(libc::SIGKILL) => Failure::Memory,
+        // If memory is short, the kernel ends the worker before the executor. This says nothing
+        // about the module.
+        Some(libc::SIGKILL) => Failure::Ended(
+            "the system killed it, probably because the container has too little memory".to_owned(),
+        ),
         Some(libc::SIGABRT) if messages.contains(ALLOCATION_FAILED) => Failure::Memory,
         Some(libc::SIGABRT) if messages.contains(STACK_OVERFLOW) => {
             Failure::Refused(Refusal::too_deep())

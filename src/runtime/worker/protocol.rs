@@ -14,6 +14,10 @@ use crate::runtime::compile_error::Refusal;
 /// Maximum length of the line of a message, in bytes.
 pub(super) const MAX_LINE: u64 = 64 << 10;
 
+/// Size of the stack of a thread that compiles, in bytes. The memory limit of a worker includes the
+/// stacks.
+pub(super) const STACK_BYTES: usize = 2 << 20;
+
 /// What the worker has to do, and with which limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Job {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use super::process::{self, Failure};
-use super::protocol::Job;
+use super::protocol::{Job, STACK_BYTES};
 use crate::runtime::admission::{Capacity, SlotRequest};
 use crate::runtime::code::{CodeDirectory, NewCode};
 use crate::runtime::scheduler::{Scheduler, Slot};
@@ -23,6 +23,8 @@ use crate::step::CompileLimits;
 const BASE_MEMORY: u64 = 48 << 20;
 /// Memory that the compiler usually needs at most for each byte of a module, in bytes.
 const MEMORY_PER_BYTE: u64 = 12;
+/// Maximum number of threads of one worker. Each thread needs memory for its stack and its heap.
+const MAX_THREADS: usize = 8;
 /// Workers for each core. A worker that waits for memory or for its pipe leaves its core to others.
 const WORKERS_PER_CORE: usize = 2;
 /// With fewer workers, two slow modules would delay all others.
@@ -42,8 +44,8 @@ pub(in crate::runtime) struct Workers {
 impl Workers {
     /// `program` is this program's file. `memory` is the memory of all workers together, in bytes.
     pub(in crate::runtime) fn new(program: PathBuf, memory: u64) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = (threads * WORKERS_PER_CORE).max(MIN_WORKERS);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = (cores * WORKERS_PER_CORE).max(MIN_WORKERS);
         let capacity = Capacity {
             steps: u32::try_from(workers).unwrap_or(u32::MAX),
             memory,
@@ -52,7 +54,7 @@ impl Workers {
             program,
             scheduler: Scheduler::new(capacity),
             memory,
-            threads,
+            threads: cores.min(MAX_THREADS),
         }
     }
 
@@ -74,7 +76,7 @@ impl Workers {
         directory: Option<&Arc<CodeDirectory>>,
     ) -> Result<NewCode, Failure> {
         let limits = self.effective(limits);
-        let estimate = estimate(module.len() as u64).min(limits.memory);
+        let estimate = self.estimate(module.len() as u64).min(limits.memory);
         let first = self
             .attempt(class, module, limits, estimate, directory)
             .await;
@@ -85,6 +87,13 @@ impl Workers {
             }
             ended => ended,
         }
+    }
+
+    /// The memory that a module of this many bytes usually needs, in bytes.
+    fn estimate(&self, module_bytes: u64) -> u64 {
+        let stacks = self.threads as u64 * STACK_BYTES as u64;
+        let base = BASE_MEMORY.saturating_add(stacks);
+        base.saturating_add(module_bytes.saturating_mul(MEMORY_PER_BYTE))
     }
 
     async fn attempt(
@@ -122,9 +131,4 @@ async fn open(directory: Option<&Arc<CodeDirectory>>) -> io::Result<NewCode> {
         tracing::warn!(%error, "cannot store compiled code in the code directory");
         NewCode::in_memory()
     })
-}
-
-/// The memory that a module of this many bytes usually needs, in bytes.
-fn estimate(module_bytes: u64) -> u64 {
-    BASE_MEMORY.saturating_add(module_bytes.saturating_mul(MEMORY_PER_BYTE))
 }
