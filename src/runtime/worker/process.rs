@@ -55,7 +55,7 @@ pub(super) async fn compile(
         Ok(answered) => answered.result(),
         Err(_) => Err(Failure::Time),
     };
-    // The memory of the worker is free when the worker has ended.
+    // The memory of the worker is free only when the worker has ended.
     let killed = worker.kill().await;
     result.and(killed.map_err(Failure::Io))
 }
@@ -129,7 +129,7 @@ async fn receive(
     }
     let reply: Reply = serde_json::from_slice(&line)?;
     if let Reply::Compiled { code_bytes } = reply {
-        // The machine code was in the worker's memory.
+        // The machine code was in the worker's memory, so it cannot be larger than that.
         if code_bytes > max_code {
             return Err(io::Error::other(
                 "the reply announces too much machine code",
@@ -178,7 +178,7 @@ fn failure(status: ExitStatus, messages: &str) -> Failure {
     tracing::debug!(%status, messages, "a compile worker ended early");
     match status.signal() {
         Some(libc::SIGXCPU) => Failure::Time,
-        // The worker's priority as a victim is the highest, so the kernel ends it first.
+        // If memory is short, the kernel ends a worker before any other process.
         Some(libc::SIGKILL) => Failure::Memory,
         Some(libc::SIGABRT) if messages.contains(ALLOCATION_FAILED) => Failure::Memory,
         Some(libc::SIGABRT) if messages.contains(STACK_OVERFLOW) => {
