@@ -105,8 +105,8 @@ impl Execution {
     }
 
     /// The report that the execution runs, if the agent still needs it. The controller ends a node
-    /// that is `Pending` for longer than `pending_limit`, and the agent would replace the phase of
-    /// such a node.
+    /// that is `Pending` for longer than `pending_limit`. After that, this report would replace the
+    /// phase of the node.
     pub(super) fn report(&self, pending_limit: Duration) -> Option<RunningReport> {
         let needed = !self.running.is_delivered()
             && self.started.elapsed() < pending_limit

@@ -1,8 +1,9 @@
 //! The memory of executions: of requests that wait or run, and of results that wait for delivery.
 //!
-//! A call for which there is no room gets a `requeue`. Two rules keep the room usable:
+//! If there is no room for a call, the call gets a `requeue`. Two rules keep the room usable:
 //!
-//! - A template of a workflow that has more than an eighth of the room leaves an eighth to others.
+//! - If a template of a workflow uses more than an eighth of the room, it leaves an eighth to
+//!   others.
 //! - If results use half of the room, no further step starts to run. Running steps continue.
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// The room that is left to other templates is this part of the whole room.
+/// One template leaves one part in `SHARE` of the room to other templates.
 const SHARE: usize = 8;
 /// Memory of an execution, without its request, in bytes. Measured: 37 KiB.
 const EXECUTION: usize = 40 << 10;

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::error::AppError;
 use crate::listener::{self, Bounds};
 
-/// Connections that wait in the operating system until the program accepts them. The operating
-/// system drops the first packet of a connection beyond them, which costs the caller a second.
+/// Maximum number of connections that wait until the program accepts them. If there are more, the
+/// operating system drops their first packets. This costs each caller a second.
 const BACKLOG: u32 = 512;
 
 /// The open ports. Connections wait in them until [`serve`](Self::serve) runs.

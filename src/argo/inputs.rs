@@ -59,8 +59,8 @@ pub(super) fn artifacts(
 }
 
 /// Refuses two inputs at one path, as Argo does for container templates (`validateLeaf` in
-/// `workflow/validate/validate.go`). Unlike Argo, `/in/x` and `/in//x/` are one path. An input may
-/// be inside another input.
+/// `workflow/validate/validate.go`). Unlike in Argo, `/in/x` and `/in//x/` are the same path. An
+/// input may be inside another input.
 fn unique_paths(inputs: &[InputArtifact]) -> Result<(), DocumentError> {
     let mut seen = HashMap::new();
     for input in inputs {

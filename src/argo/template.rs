@@ -159,8 +159,8 @@ impl Template {
     }
 
     /// The time after which Argo's controller ends the node, if the node is still `Pending`
-    /// (`checkTemplateTimeouts` in `workflow/controller/operator.go`). A `pendingTimeout` that is no
-    /// time is ignored.
+    /// (`checkTemplateTimeouts` in `workflow/controller/operator.go`). A malformed `pendingTimeout`
+    /// is ignored.
     pub fn pending_limit(&self) -> Option<Duration> {
         let pending = self.pending_timeout.as_ref().and_then(Value::as_str);
         let pending = pending.and_then(|text| text.parse::<Time>().ok());

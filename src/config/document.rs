@@ -52,8 +52,8 @@ impl Config {
         }
     }
 
-    /// The memory of waiting requests and of results that wait for delivery, in bytes: one part in
-    /// 32 of the container's memory, of which `capacity.memory` is three quarters by default.
+    /// The memory of waiting requests and of results that wait for delivery, in bytes:
+    /// `capacity.memory` / 24, between 32 MiB and 256 MiB.
     pub fn call_memory(&self) -> usize {
         let bytes = (self.capacity.memory.0 / 24).clamp(32 << 20, 256 << 20);
         usize::try_from(bytes).unwrap_or(usize::MAX)

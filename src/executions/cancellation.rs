@@ -11,8 +11,8 @@
 //!   to nodes that are pending, and only when it processes the Workflow
 //!
 //! The executions of exit handlers continue, unless the Workflow was terminated. Without access to
-//! the API, only the limits of a step end the step: the agent asks for the outcome as long as the
-//! agent's pod runs.
+//! the API, only the step's limits end the step. The agent asks for the outcome as long as its pod
+//! runs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};

@@ -143,8 +143,8 @@ impl Executions {
         }
     }
 
-    /// How the workflow uses the result of a step. Unknown without a request, and if the execution is
-    /// cancelled meanwhile.
+    /// How the workflow uses the result of a step. Unknown without a request, and if the execution
+    /// is cancelled meanwhile.
     async fn result_use(
         &self,
         request: Option<ResultRequest>,

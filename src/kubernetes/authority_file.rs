@@ -12,9 +12,9 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 /// The name of the file's content in errors.
 pub(super) const AUTHORITY: &str = "`ca.crt` of the service account";
 
-/// Accepts the certificates in a file, and those that they issued. The kubelet replaces the file
-/// when the authority changes, so each connection reads the file again. A file that cannot be read
-/// leaves the last authority in use.
+/// Accepts the certificates in a file, and certificates that these authorities issued. The kubelet
+/// replaces the file when the authority changes, so each connection reads the file again. If the
+/// file cannot be read, the last authority stays in use.
 #[derive(Debug)]
 pub(super) struct AuthorityFile {
     file: PathBuf,

@@ -2,8 +2,8 @@
 //!
 //! `kube` verifies certificates with webpki alone. webpki refuses a self-signed certificate that is
 //! an authority (`CA:TRUE`) as the certificate of a server. kubectl accepts such a certificate if
-//! the kubeconfig lists it as `certificate-authority`, and the verifier of [`Trust`] does so, too.
-//! `kube` takes no other verifier, so the connections are set up here.
+//! the kubeconfig lists it as `certificate-authority`. The verifier of [`Trust`] accepts it, too.
+//! `kube` cannot use another verifier, so this file sets up the connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,8 +113,8 @@ fn https<C>(server: &ApiServer, connector: C) -> Result<HttpsConnector<C>, Trans
     Ok(builder.enable_http1().wrap_connector(connector))
 }
 
-/// Trusts the certificate authority of the configuration. Without one, trusts the certificates of the
-/// machine, as client-go does.
+/// Trusts the certificate authority of the configuration. Without one, trusts the certificates of
+/// the machine, as client-go does.
 fn verifier(server: &ApiServer) -> Result<Arc<dyn ServerCertVerifier>, TransportError> {
     let config = &server.config;
     let Some(listed) = &config.root_cert else {

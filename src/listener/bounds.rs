@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
-/// Most bytes of a request's head, and of the buffers of one connection.
+/// Maximum size of a request's head, and of the buffers of one connection, in bytes.
 pub(super) const MAX_HEAD: usize = 16 << 10;
 
 /// The most that one listener holds.
@@ -14,10 +14,9 @@ pub struct Bounds {
     pub(super) connections: usize,
     /// Open connections that have not presented the token.
     pub(super) unverified: usize,
-    /// Time from the start of a connection to the end of its first request, if that request
-    /// presents no token.
+    /// Longest time from the start of a connection until it presents the token.
     pub(super) unverified_time: Duration,
-    /// Time between two requests on a connection that has presented the token.
+    /// Longest time between two requests on a connection that has presented the token.
     pub(super) idle_time: Duration,
     /// Bytes of all request bodies that are being read.
     pub(super) body_bytes: usize,
@@ -27,7 +26,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// The bounds of the agent's listener: a quarter of the descriptors, and at most 512
-    /// connections. Half of them need the token.
+    /// connections. Half of them are only for callers with the token.
     pub fn of_agent() -> Self {
         Self::for_agent(open_files())
     }
@@ -38,7 +37,8 @@ impl Bounds {
         Self::for_admin(open_files())
     }
 
-    /// Open sockets: also those of closed connections whose tasks have not ended yet.
+    /// Maximum number of open sockets. A closed connection keeps its socket until its task has
+    /// ended.
     pub(super) fn sockets(&self) -> usize {
         self.connections + self.connections / 4
     }
@@ -49,8 +49,8 @@ impl Bounds {
             connections,
             unverified: connections / 2,
             unverified_time: Duration::from_secs(10),
-            // Argo's agent closes its idle connections after 90 s. The agent must be first: a
-            // request on a connection that the executor closes is lost.
+            // Argo's agent closes its idle connections after 90 s. The agent must close them first:
+            // a request on a connection that the executor closes is lost.
             idle_time: Duration::from_mins(2),
             body_bytes: 64 << 20,
             spare_descriptors: 8,

@@ -20,7 +20,7 @@ pub struct Connection(Arc<Inner>);
 struct Inner {
     table: Arc<Connections>,
     id: ConnectionId,
-    /// Whether the present request may be followed by another one.
+    /// Whether another request may follow the present one.
     keeps_alive: AtomicBool,
 }
 

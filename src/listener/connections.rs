@@ -1,14 +1,14 @@
 //! The table of a listener's open connections.
 //!
-//! The table decides which connection is closed when there are too many:
+//! If there are too many connections, the table decides which one to close:
 //!
-//! - A connection is *unverified* until it presents the token. If there are too many, the oldest
-//!   connection of the address with the most unverified connections is closed. So strangers replace
-//!   each other, and a caller from another address keeps its connection.
-//! - If there are too many verified connections, the connection that is idle for the longest time
-//!   is closed, then the connection that sends its body for the longest time.
-//! - If the bodies that are being read are too large together, the connection that sends its body
-//!   for the longest time is closed.
+//! - A connection is *unverified* until it presents the token. If there are too many of these, the
+//!   table takes the address with the most unverified connections, and closes its oldest one. So
+//!   strangers replace each other. A caller from another address keeps its connection.
+//! - If there are too many verified connections, the table closes the one that is idle for the
+//!   longest time. If none is idle, the table closes the one whose body takes the longest.
+//! - If the bodies that are being read are too large together, the table closes the connection
+//!   whose body takes the longest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
-//! An HTTP listener for strangers: it bounds connections, times and bytes before a caller has
-//! presented the token.
+//! An HTTP listener that strangers can reach. It limits connections, times and bytes, also before a
+//! caller has presented the token.
 //!
 //! | file | contents |
 //! |---|---|

@@ -1,7 +1,8 @@
 //! Log lines about repeated events.
 //!
-//! Strangers can cause an event as often as they like, and must not flood the log: after a line,
-//! the events of the next ten seconds are counted, and share one line.
+//! Strangers can cause an event as often as they like, but must not flood the log. So the first
+//! event gets a line of its own. The events of the next ten seconds are counted, and share one
+//! line.
 
 use std::sync::Arc;
 use std::time::Duration;

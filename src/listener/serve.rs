@@ -171,14 +171,14 @@ async fn serve_connection(
             _ = serving.as_mut() => return,
             () = shutdown.cancelled() => serving.as_mut().graceful_shutdown(),
         }
-        // The error of a connection is the caller's.
+        // An error ends only this connection.
         let _ = serving.await;
     };
     close.run_until_cancelled(ended).await;
 }
 
 /// Whether the error is about the connection that should be accepted, and not about the listener.
-/// accept(2) says that these errors are not reasons to wait.
+/// After these errors, a program should retry at once: see accept(2).
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

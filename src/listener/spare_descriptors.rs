@@ -1,7 +1,7 @@
 //! Descriptors that a listener keeps for new connections.
 //!
 //! Guests and transfers can use all descriptors of the process. Then the listener closes one of its
-//! spare descriptors before it accepts a connection, and gets the spare descriptor back when a
+//! spare descriptors, and can accept a connection. It opens the spare descriptor again when a
 //! connection ends.
 
 use std::fs::File;
@@ -32,7 +32,7 @@ impl SpareDescriptors {
         self.open.lock().pop().is_some()
     }
 
-    /// Opens the descriptors that were closed, as far as the process has descriptors.
+    /// Opens the closed spare descriptors again, as many as the process can open.
     pub(super) fn refill(&self) {
         let mut open = self.open.lock();
         while open.len() < self.number {

@@ -16,8 +16,8 @@
 //! executed, so they must be the unchanged output of wasmtime's compiler. And a mapped file must
 //! not change while it is mapped. Both conditions hold:
 //!
-//! - New code is a [`NewCode`]. Only a compile worker writes one: a process of this program, which
-//!   wrote its output into a pipe of this process.
+//! - New code is a [`NewCode`]. Only a compile worker makes this code. The worker is a process of
+//!   this program, and writes to a pipe of this process.
 //! - Code on disk is in a directory that belongs to this user and has mode 0700. When the directory
 //!   is opened, no other user can rename or replace it, or a directory above it. The directory is
 //!   then used through its descriptor (`private_directory/`).
@@ -77,7 +77,7 @@ impl Code {
     }
 }
 
-/// A file for the machine code of one module, which a compile worker writes.
+/// A file for the machine code of one module. A compile worker makes the code.
 #[derive(Debug)]
 pub(super) enum NewCode {
     /// A temporary file in the code directory.
@@ -123,8 +123,8 @@ impl CodeDirectory {
         self.directory.temporary_file().map(NewCode::OnDisk)
     }
 
-    /// Stores a temporary file under the module's digest, with its checksum. Replaces stored code of
-    /// the same module. A worker has written the file, and no other process has it open.
+    /// Stores a temporary file under the module's digest, with its checksum. Replaces stored code
+    /// of the same module. A worker has written the file, and no other process has it open.
     pub(super) fn publish(&self, module_digest: &str, code: TemporaryFile) -> io::Result<()> {
         let checksum = checksum(code.file())?;
         code.rename(&file_name(module_digest, "cwasm"))?;

@@ -12,7 +12,7 @@ const MAX_MESSAGE: usize = 4 << 10;
 
 const BUILD_AGAIN: &str = "build the module again, for WASI 0.1, 0.2 or 0.3";
 
-/// The reason why bytes are not a module that this executor runs.
+/// The reason why this executor cannot run the bytes as a module.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     /// The bytes are not WebAssembly, or are damaged.

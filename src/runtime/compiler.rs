@@ -8,8 +8,8 @@
 //!
 //! The caller tries them in this order. Modules are identified by the digest of their bytes.
 //!
-//! A module that cannot be compiled is remembered for some minutes (negative cache). So the next
-//! step with this module fails at once.
+//! The compiler remembers for ten minutes that a module cannot be compiled (negative cache). So the
+//! next step with this module fails at once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -30,9 +30,9 @@ use crate::step::CompileLimits;
 /// Maximum size of the machine code of all modules in the memory cache, in bytes. Code from the
 /// code directory is mapped, so only its used pages need memory.
 const CACHE_BYTES: u64 = 1 << 30;
-/// Time for which a module is remembered that cannot be compiled.
+/// The compiler remembers for this time that a module cannot be compiled.
 const REMEMBER_FAILURE: Duration = Duration::from_mins(10);
-/// Number of modules that are remembered because they cannot be compiled.
+/// Maximum number of modules in the negative cache.
 const REMEMBERED_FAILURES: u64 = 10_000;
 
 /// Where compiled code may be stored.

@@ -109,8 +109,8 @@ impl LinkedEngine {
     }
 }
 
-/// The settings that all engines share: those of this process, and those of the compile workers.
-/// Code runs only in an engine with the same settings.
+/// The settings of all engines, in this process and in the compile workers. Code runs only in an
+/// engine with the same settings.
 pub(super) fn config() -> Config {
     let mut config = Config::new();
     config

@@ -6,11 +6,11 @@ pub(super) enum FileCalls {
     /// The guest's own thread. Guests run on threads that may block, so a file call needs no second
     /// thread.
     OnGuestThread,
-    /// Another thread, in parts of at most 64 KiB. The guest's thread waits, and the wait can be
-    /// ended.
+    /// Another thread, in parts of at most 64 KiB. The guest's thread waits, and a limit can end
+    /// this wait.
     ///
     /// WASI 0.3 needs this. There, a guest can connect two files with a stream. The host then
     /// copies one file to the other without the guest. On the guest's own thread, this copy would
-    /// not end before the file does, and a file without blocks can have any length.
+    /// continue to the end of the file. A file without blocks can have any length.
     OnAnotherThread,
 }

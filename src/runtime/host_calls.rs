@@ -1,12 +1,12 @@
-//! Makes the return of every host call a point at which the step can end.
+//! Lets a step end whenever a host call returns.
 //!
-//! Compiled code looks at the epoch where a function or a loop begins. A straight line of host
-//! calls has neither. So wasmtime calls the hook of this file when a host function returns.
-//! wasmtime calls the hook for every host function: in core modules and components, in every
-//! version of WASI, and for functions that are added later.
+//! Compiled code compares the epoch only where a function or a loop begins. A straight line of host
+//! calls contains no such place. So wasmtime calls the hook of this file when a host function
+//! returns. wasmtime calls the hook for every host function: in core modules and components, in
+//! every version of WASI, and for functions that are added later.
 //!
-//! The hook only compares two numbers until a tick has passed. The futures that it then returns
-//! have no size, so they need no allocation.
+//! Until the next tick, the hook only compares two numbers. In this case, the hook returns a future
+//! without a size, which needs no allocation.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The memory that one step can make resident in this process, outside its linear memories and
 //! tables.
 //!
-//! A guest makes the host allocate: arguments of host calls, values that the guest returns, and
-//! handles of resources, streams, futures and tasks. This file is the only place that says how
-//! much. For a step with the limit `memory`:
+//! The host allocates memory for a guest: for arguments of host calls, for values that the guest
+//! returns, and for handles of resources, streams, futures and tasks. Only this file has the
+//! formula. For a step with the limit `memory`:
 //!
 //! ```text
 //! call bytes = memory / 64, between 1 MiB and 8 MiB; or the largest outcome, if that is more
@@ -14,16 +14,16 @@
 //! ```
 //!
 //! - wasmtime charges the bytes that a guest passes to the host against the *call bytes*, for each
-//!   call. There are two copies at a time: the value that wasmtime made, and the value that the
-//!   host makes of it.
+//!   call. Two copies exist at the same time: the value that wasmtime made, and the value that the
+//!   host makes from it.
 //! - A host function returns at most the call bytes, too. Buffers of files and of standard output
 //!   are handled in parts of 256 KiB.
-//! - wasmtime counts *handles* over all instances of the step. 1 KiB for each
-//!   handle is an estimate with a reserve: a task of the host with a timer needs about 250 bytes.
+//! - wasmtime counts *handles* over all instances of the step. 1 KiB for each handle is an estimate
+//!   with a reserve: a task of the host with a timer needs about 250 bytes.
 //!
-//! The *smallest share* is 3 MiB. Each step may use it besides its limit, together with a stack of
-//! 1 MiB and the ends of its output, 512 KiB. So a small limit is not used up by the host's part.
-//! The memory outside `capacity.memory` has room for these 5 MiB for each slot.
+//! The *smallest share* is 3 MiB. Each step may use this share in addition to its limit. It may
+//! also use 1 MiB for a stack, and 512 KiB for the ends of its output. So the host does not use up
+//! a small limit. Outside `capacity.memory`, there are 5 MiB for each slot.
 //!
 //! Core modules have no handles and return nothing, so they have the smallest share.
 
@@ -81,8 +81,9 @@ impl HostShare {
             .saturating_add(handles.saturating_mul(HANDLE_BYTES))
     }
 
-    /// The reason for the end of a guest that exceeded its share, with the value of the limit.
-    /// `None` if the reason is another. wasmtime's errors have no public type.
+    /// The message for a guest that exceeded its share, with the value of the limit. `None` if the
+    /// guest was ended for another reason. wasmtime's errors have no public type, so this function
+    /// searches their text.
     pub(super) fn explain(self, reason: &str) -> Option<String> {
         if reason.contains("fuel allocated for hostcalls has been exhausted") {
             let limit = self.call_bytes;

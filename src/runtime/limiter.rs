@@ -1,4 +1,4 @@
-//! Limits the memories, tables and instances of one store. Tables are memory, too.
+//! Limits the memories, tables and instances of one store. Tables need memory, too.
 
 use std::sync::Arc;
 
@@ -35,11 +35,11 @@ impl Limiter {
         }
     }
 
-    /// Counts a memory or table that grows. All sizes are in bytes. `maximum` is the maximum that
-    /// the module declares for it.
+    /// Adds the growth of a memory or table to the step's memory. All sizes are in bytes. `maximum`
+    /// is the maximum that the module declares for it.
     ///
-    /// Returns `Ok(false)`, and so lets the instruction fail, beyond the module's own maximum.
-    /// Stops the guest beyond the step's limit.
+    /// Beyond the module's own maximum, returns `Ok(false)`: only the instruction fails. Beyond the
+    /// step's limit, stops the guest.
     fn grow(
         &mut self,
         current: usize,

@@ -10,8 +10,8 @@
 //! | disk usage, free disk space | [`LimitGuard::turn`], sampled | see below |
 //!
 //! **Points at which a step can end.** The `ticker` increments the epoch of the engines every
-//! 10 ms. After an increment, the guest's thread calls [`LimitGuard::turn`] and continues, or ends
-//! the guest with a trap. There are two such points:
+//! 10 ms. At the next point after an increment, the guest's thread calls [`LimitGuard::turn`]. The
+//! guest then continues, or ends with a trap. There are two kinds of points:
 //!
 //! - Compiled code compares the engine's epoch with the store's deadline where a function or a loop
 //!   begins, and in each part of a bulk instruction such as `memory.fill`. See

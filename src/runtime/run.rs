@@ -6,8 +6,8 @@
 //!
 //! Three mechanisms end a run early, because a guest can be in one of three places:
 //!
-//! - In guest code, the epoch interrupts it (see `limits`).
-//! - When a host call returns, `host_calls` looks at the limits.
+//! - In guest code, the epoch interrupts the guest (see `limits`).
+//! - When a host call returns, `host_calls` checks the limits.
 //! - In a host call that waits, such as a sleep, [`run`] drops the future of the call.
 //!
 //! At the first tick of the epoch, a guest always yields once, in guest code or when a host call

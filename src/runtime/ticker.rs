@@ -1,7 +1,7 @@
 //! Increments the epoch of the engines every 10 ms, so that running guests are interrupted.
 //!
-//! The ticks are counted, too. A host call that returns compares two counts, which is much cheaper
-//! than to read a clock (see `host_calls`).
+//! The ticks are counted, too. When a host call returns, it compares two counts. This is much
+//! cheaper than reading a clock (see `host_calls`).
 //!
 //! The work is done by one thread. The thread sleeps while no guest runs. It continues to tick for
 //! a second after the last run, because a wake-up costs time at the start of a run. So a busy

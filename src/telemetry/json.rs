@@ -70,8 +70,8 @@ where
     }
 }
 
-/// Writes a line of JSON with its unprintable characters as escapes of JSON. All of them are in
-/// strings. Some viewers and libraries take them for the end of a line.
+/// Writes a line of JSON with its unprintable characters as escapes of JSON. All unprintable
+/// characters are in strings. Some viewers and libraries treat them as the end of a line.
 fn write_escaped(writer: &mut impl Write, mut json: &str) -> fmt::Result {
     while let Some(at) = json.find(is_unprintable) {
         let (before, from) = json.split_at(at);

@@ -1,5 +1,5 @@
-//! Texts that people write, and how the program reads them: YAML, sizes and durations. Characters
-//! that are not shown as they are.
+//! Texts that people write, and how the program reads them: YAML, sizes and durations. This folder
+//! also defines which characters are unprintable.
 
 pub mod config_reader;
 mod document_error;

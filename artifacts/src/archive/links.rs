@@ -13,8 +13,8 @@ use untrusted_tar::{leads_out, resolve_link};
 
 use super::invalid;
 
-/// The symbolic links of one archive. The directory of each link is named without links, because a
-/// later entry may replace a link to the directory.
+/// The symbolic links of one archive. The path of each link's directory contains no links, because
+/// a later entry may replace such a link.
 #[derive(Default)]
 pub(super) struct Links {
     relative: Vec<PathBuf>,
@@ -84,9 +84,9 @@ impl Links {
 
     /// Replaces each absolute link by a relative link.
     ///
-    /// The target of a link can be behind another absolute link. The target is found only after the
-    /// other link was replaced. So the links are replaced in rounds, and the result does not depend
-    /// on the order of the entries. `cap_std` follows at most 40 links in a path, so there are few
+    /// The path to a target can lead through another absolute link. Then the target is found only
+    /// after that link was replaced. So the links are replaced in rounds, and the order of the
+    /// entries does not matter. `cap_std` follows at most 40 links in a path, so there are few
     /// rounds.
     fn make_relative(&self, directory: &Dir, seen_at: &str, only: Option<&Path>) -> io::Result<()> {
         let mut pending = Vec::new();

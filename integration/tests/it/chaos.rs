@@ -393,8 +393,8 @@ async fn inject_faults(
     restarts
 }
 
-/// There are a thousand steps of a minute each. A short step after them ends soon: not much later
-/// than after a thousand short steps, which a busy machine delays as well.
+/// A short step comes after a thousand steps of a minute each, and ends soon. The test compares it
+/// with a short step after a thousand short steps, because a busy machine delays both.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_step_is_not_delayed_by_a_thousand_long_ones() {
     let mut long = template("spin");
@@ -408,7 +408,7 @@ async fn a_short_step_is_not_delayed_by_a_thousand_long_ones() {
     );
 }
 
-/// The time until a short step ends that comes after a thousand steps with another template.
+/// The time of a short step that comes after a thousand steps with another template.
 async fn time_of_a_short_step_after(other: &Value) -> Duration {
     let executor = executor();
     let mut tasks: BTreeMap<String, Value> = (0..1000)

@@ -401,7 +401,7 @@ async fn results_that_no_call_fetches_hold_back_further_steps() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let ran = executor.steps_run();
     assert!((10..110).contains(&ran), "{ran} steps ran");
-    // An earlier call than the reply asks for would start another execution.
+    // A call before the end of the delay would start another execution.
     let fetch = async |call: String| {
         loop {
             let reply = executor.post(call.clone(), &executor.token).await;

@@ -1,7 +1,8 @@
 //! JSON of other programs, read as Go's `encoding/json` reads it.
 //!
 //! Docker, registries, Kubernetes and Argo are written in Go. Their documents follow the rules of
-//! <https://pkg.go.dev/encoding/json#Unmarshal>, and so do the documents that people write for them:
+//! <https://pkg.go.dev/encoding/json#Unmarshal>, and so do the documents that people write for
+//! them:
 //!
 //! - `null` is absence: a field with `null` has its default. `null` in a list or as the value of a
 //!   map is the zero value of its type, such as an empty text.

@@ -8,7 +8,8 @@
 //! - this machine, link-local and multicast addresses
 //! - metadata services of clouds
 //! - every other block in IANA's special-purpose registries that is not globally reachable
-//!   (`special_purpose.rs`), except private networks: the registries of clusters are there
+//!   (`special_purpose.rs`), except private networks, because registries of clusters have such
+//!   addresses
 //! - IPv6 addresses that a translator or a tunnel delivers to a blocked IPv4 address
 
 use std::fmt;

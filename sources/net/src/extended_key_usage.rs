@@ -1,7 +1,7 @@
 //! The extended key usage of a certificate (RFC 5280, 4.2.1.12).
 //!
-//! webpki reads this extension only behind its check that the certificate is no authority, and has
-//! no function that returns it.
+//! webpki refuses authorities before it reads this extension, and has no function that returns the
+//! extension.
 
 /// Tags of DER (X.690).
 const OBJECT_IDENTIFIER: u8 = 0x06;

@@ -186,8 +186,8 @@ mod tests {
         guarded.execute(request).await
     }
 
-    /// A name can have another address for each look-up (DNS rebinding). So the addresses are checked
-    /// in the look-up of the connection.
+    /// A name can have another address for each look-up (DNS rebinding). So the addresses are
+    /// checked in the look-up of the connection.
     #[tokio::test]
     async fn the_checked_address_is_the_address_of_the_connection() {
         let (port, connections) = server().await;

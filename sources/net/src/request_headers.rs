@@ -3,8 +3,7 @@
 use reqwest::header::HeaderName;
 
 /// The headers that decide where a request goes, where its content ends, and how long the
-/// connection lasts. A wrong value makes a server or a proxy read another request than this program
-/// sends.
+/// connection lasts. With a wrong value, a server or a proxy would read a different request.
 ///
 /// These are `Host`, the headers of message framing (RFC 9112, section 6), `Expect`, and the
 /// hop-by-hop headers (RFC 9110, section 7.6.1). `Connection` can name further hop-by-hop headers,

@@ -159,8 +159,8 @@ impl Identity {
     }
 }
 
-/// Reads certificates in PEM. `place` names the configuration of the certificates in errors, such as
-/// `` `sources.ca` ``.
+/// Reads certificates in PEM. `place` names the configuration of the certificates in errors, such
+/// as `` `sources.ca` ``.
 ///
 /// # Errors
 ///

@@ -225,8 +225,8 @@ impl Entry {
         }
     }
 
-    /// The refresh token. Its login is the login of the entry. An entry without a password uses the
-    /// refresh token as the password: so does Azure's registry.
+    /// The refresh token. Its login is the login of the entry. If the entry has no password, the
+    /// refresh token is the password, as Azure's registry expects.
     fn refresh_token(&self) -> RefreshToken {
         let token = RefreshToken::from(SecretString::from(self.identitytoken.as_str()));
         match self.login() {

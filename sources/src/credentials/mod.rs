@@ -37,7 +37,7 @@ pub struct RefreshToken {
 }
 
 impl From<SecretString> for RefreshToken {
-    /// The login is the refresh token as the password of the empty username, as in containerd.
+    /// The login has an empty username, and the refresh token as the password, as in containerd.
     fn from(token: SecretString) -> Self {
         Self {
             username: String::new(),

@@ -19,10 +19,10 @@ impl OciSource {
     /// Fetches all pages of a list. `path` is the path of the first page. `what` names the list in
     /// errors.
     ///
-    /// Only the path and the query of a link are used, as in skopeo: behind a proxy, many
-    /// registries name a scheme or a host in the link that only the proxy knows. So the next page
-    /// comes from the server that sent this page. After a redirect, that is another server. It gets
-    /// no credentials.
+    /// Only the path and the query of a link are used, as in skopeo. Many registries behind a proxy
+    /// write a scheme or a host that only the proxy knows. So the next page comes from the server
+    /// that sent this page. After a redirect, this server is not the registry, and gets no
+    /// credentials.
     pub(super) async fn pages(
         &self,
         repository: &Repository,

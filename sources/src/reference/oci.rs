@@ -353,8 +353,8 @@ pub fn canonical_registry(registry: &str) -> String {
     name.trim_end_matches('/').to_owned()
 }
 
-/// Whether the text before the first slash of a reference is a registry, as in Docker. Another text
-/// is a part of a repository on Docker Hub.
+/// Whether the text before the first slash of a reference is a registry, as in Docker. Any other
+/// text is a part of a repository on Docker Hub.
 fn is_registry(text: &str) -> bool {
     text.contains(['.', ':']) || text.eq_ignore_ascii_case("localhost")
 }

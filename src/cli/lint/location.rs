@@ -11,7 +11,7 @@ use crate::text::DocumentError;
 pub(super) struct Location {
     /// Keys, indexes, and names of list entries, from the template to the value.
     segments: Vec<String>,
-    /// Whether the mistake is a key that the map around it may not have.
+    /// Whether the mistake is an unknown key.
     is_unknown_key: bool,
 }
 

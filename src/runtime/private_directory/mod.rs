@@ -1,6 +1,7 @@
 //! A directory that only this user can change.
 //!
-//! A private directory is opened component by component, as OpenSSH checks the files of a user:
+//! A private directory is opened component by component. These conditions must be true, as in
+//! OpenSSH for the files of a user:
 //!
 //! - Every directory on the way belongs to root or to this user.
 //! - Group and others cannot write to a directory on the way, unless the directory is sticky. In a
@@ -74,8 +75,8 @@ impl PrivateDirectory {
     ///
     /// # Errors
     ///
-    /// `PermissionDenied` if the entry is not a regular file of this user with one name that only
-    /// this user can write.
+    /// `PermissionDenied` unless the entry is a regular file with only one name, belongs to this
+    /// user, and can be written only by this user.
     pub(super) fn open_file(&self, name: &str) -> io::Result<Option<File>> {
         // Opening a FIFO must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -245,8 +246,8 @@ impl Walk {
         Ok(walk)
     }
 
-    /// The last directory of the path. Fails if a directory before it cannot be trusted; missing
-    /// directories are created nevertheless, so that the operator sees where they would be.
+    /// The last directory of the path. Fails if a directory before it cannot be trusted. Missing
+    /// directories are created even then, so that the operator sees where they would be.
     fn last(mut self) -> io::Result<Visited> {
         let mut untrusted = None;
         while let Some(name) = self.rest.pop() {
@@ -326,7 +327,8 @@ fn make_directory(parent: impl AsFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Whether the file is a regular file of `user` with one name that only `user` can write.
+/// Whether the file is a regular file with only one name, belongs to `user`, and can be written
+/// only by `user`.
 fn is_own_file(status: &Stat, user: u32) -> bool {
     FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
         && status.st_uid == user

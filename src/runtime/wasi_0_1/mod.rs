@@ -5,11 +5,11 @@
 //! | here | `proc_exit` | accepts every exit code, as operating systems do; wasmtime-wasi traps on codes from 126 |
 //! | `poll` | `poll_oneoff` | a limit must end a sleep |
 //! | `transfer` | `fd_read`, `fd_pread`, `fd_write`, `fd_pwrite` | a limit must end the transfer of a large buffer |
-//! | `random` | `random_get` | the same |
+//! | `random` | `random_get` | a limit must end the filling of a large buffer |
 //!
 //! Each function exists in two versions: `wasi_snapshot_preview1` and the older `wasi_unstable`.
-//! wasmtime-wasi generates the two versions from two descriptions, so their functions have equal
-//! shapes and different types. Macros define both.
+//! wasmtime-wasi generates the two versions from two descriptions, so their functions have the same
+//! parameters, but different types. Macros define both.
 
 mod guest_memory;
 mod poll;

@@ -1,5 +1,5 @@
-//! `random_get` in parts. wasmtime-wasi would make all bytes first, in memory of the host, and a
-//! guest can request as many bytes as its memory has.
+//! `random_get` in parts. wasmtime-wasi would first make all bytes in the host's memory. A guest
+//! can request as many bytes as its own memory has.
 
 use std::sync::Arc;
 

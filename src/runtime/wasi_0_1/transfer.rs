@@ -156,8 +156,8 @@ macro_rules! replace_transfer {
                         )
                         .await?;
                         if errno != SUCCESS {
-                            // As with POSIX, an error after the first part is reported by the next
-                            // call.
+                            // As in POSIX, the next call reports an error that occurs after the
+                            // first part.
                             if transfer.moved == 0 {
                                 return Ok(errno);
                             }

@@ -1,8 +1,9 @@
 //! Compile workers: processes of this program that compile untrusted modules.
 //!
 //! A module of a few kilobytes can make the compiler use all memory of a machine, or run for days.
-//! A thread that compiles cannot be ended, and its memory cannot be limited. A process can. So this
-//! process never parses, validates or compiles the bytes of a module itself.
+//! The executor cannot end a thread that compiles, and cannot limit its memory. With a process, the
+//! executor can do both. So this process never parses, validates or compiles the bytes of a module
+//! itself.
 //!
 //! ```text
 //! executor                                          worker (one for each compilation)
@@ -21,8 +22,8 @@
 //! | `child` | worker | its main function |
 //! | `sandbox`, `descriptors`, `system_calls` | worker | gives up every right that the compiler does not need |
 //!
-//! The worker is an isolation of resources. It is not a second sandbox around the compiler: the
-//! executor runs the machine code that the worker returns.
+//! A worker limits resources. It is not a sandbox for the compiler: the executor runs the machine
+//! code that the worker returns.
 
 mod child;
 mod descriptors;

@@ -55,7 +55,7 @@ pub(super) async fn compile(
         Ok(answered) => answered.result(),
         Err(_) => Err(Failure::Time),
     };
-    // The memory of the worker is free when the worker has ended.
+    // The memory of the worker is free only when the worker has ended.
     let killed = worker.kill().await;
     result.and(killed.map_err(Failure::Io))
 }
@@ -129,7 +129,7 @@ async fn receive(
     }
     let reply: Reply = serde_json::from_slice(&line)?;
     if let Reply::Compiled { code_bytes } = reply {
-        // The machine code was in the worker's memory.
+        // The machine code was in the worker's memory, so it cannot be larger than that.
         if code_bytes > max_code {
             return Err(io::Error::other(
                 "the reply announces too much machine code",

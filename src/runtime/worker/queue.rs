@@ -1,9 +1,9 @@
 //! The queue of the compile workers: how many run at once, and with how much memory.
 //!
 //! Most modules need little memory, and some need much. The size of a module says little about the
-//! memory. So each module is tried with an estimate first. If the estimate was too low, the module
-//! is compiled again with the whole limit. So a slow module with few bytes takes a small part of
-//! the share, and other modules are compiled beside it.
+//! memory. So the first attempt gets an estimate of the memory. If the estimate was too low, a
+//! second attempt gets the whole limit. So a slow module with few bytes uses a small part of the
+//! memory, and other modules are compiled at the same time.
 
 use std::io;
 use std::path::PathBuf;
@@ -108,7 +108,7 @@ impl Workers {
         let job = Job {
             module_bytes: module.len() as u64,
             memory,
-            // Only a backstop for the time limit of the executor.
+            // The executor's own time limit usually ends the worker first.
             processor_seconds: (limits.time.as_secs() + 1).saturating_mul(self.threads as u64),
             threads: self.threads,
         };
@@ -120,8 +120,8 @@ impl Workers {
     }
 }
 
-/// An empty file for the machine code. A file that cannot be created in the directory is created in
-/// memory.
+/// An empty file for the machine code. If the file cannot be created in the directory, it is
+/// created in memory.
 async fn open(directory: Option<&Arc<CodeDirectory>>) -> io::Result<NewCode> {
     let Some(directory) = directory.cloned() else {
         return NewCode::in_memory();

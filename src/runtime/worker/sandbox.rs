@@ -10,8 +10,8 @@
 //! - no file system (landlock(7));
 //! - only the system calls that the compiler needs (seccomp(2)).
 //!
-//! Old kernels and some container runtimes lack the last three. Each works without the others. If
-//! all that prevent network connections are missing, the worker does not start.
+//! Old kernels and some container runtimes lack the last three. Each works without the others. A
+//! worker needs the network namespace or the list of system calls. Without both, it does not start.
 
 use std::io;
 
@@ -95,7 +95,7 @@ fn limit(job: &Job) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives up access to all files, and to TCP. The kernel enforces the part that it knows.
+/// Gives up access to all files, and to TCP. An old kernel enforces only the rights that it knows.
 fn give_up_files() -> Result<(), landlock::RulesetError> {
     let abi = ABI::V5;
     Ruleset::default()

@@ -1,11 +1,12 @@
 //! The system calls that a compile worker may make.
 //!
-//! A system call that is not in the list fails with `EPERM`. The list has what the standard
-//! library, the memory allocator and the threads of the compiler use. Two calls are restricted:
+//! A system call that is not in the list fails with `EPERM`. The list contains the calls of the
+//! standard library, the memory allocator and the compiler's threads. Some of these calls are
+//! restricted:
 //!
 //! - `clone` may start a thread, and no process. A filter cannot read the flags of `clone3`, which
 //!   are in memory. So `clone3` fails with `ENOSYS`, and the C library then uses `clone`.
-//! - No memory may become executable.
+//! - `mmap` and `mprotect` may not make memory executable.
 
 use std::collections::BTreeMap;
 

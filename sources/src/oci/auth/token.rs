@@ -73,10 +73,11 @@ pub(super) async fn fetch(
     })
 }
 
-/// Asks the token server: with `POST` for a refresh token, with `GET` otherwise.
+/// Asks the token server for an access token: with `POST` if there is a refresh token, otherwise
+/// with `GET`.
 ///
-/// Old token servers do not support `POST`. As in containerd, `GET` with the login of the refresh
-/// token is then tried.
+/// Old token servers do not support `POST`. Then this function tries `GET` with the login of the
+/// refresh token, as containerd does.
 async fn ask(
     realm: Url,
     service: Option<&str>,

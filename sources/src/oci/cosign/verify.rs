@@ -1,7 +1,7 @@
 //! The formats of signatures, and their verification with the key of a signer.
 //!
 //! Documents around a signature are read as leniently as other JSON of registries. A signed payload
-//! is read strictly, so that another program cannot understand a different content.
+//! is read strictly. Otherwise, another program could read something else in the same payload.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
