@@ -188,8 +188,8 @@ fn failure(status: ExitStatus, messages: &str) -> Failure {
             Failure::Refused(Refusal::too_deep())
         }
         Some(signal) => Failure::Ended(format!("signal {signal} ended it")),
-        None => Failure::Ended(match messages.lines().next_back() {
-            Some(last) => last.to_owned(),
+        None => Failure::Ended(match messages.lines().find(|line| !line.is_empty()) {
+            Some(first) => first.to_owned(),
             None => status.to_string(),
         }),
     }

@@ -81,7 +81,8 @@ impl Workers {
             .attempt(class, module, limits, estimate, directory)
             .await;
         match first {
-            Err(Failure::Memory) if estimate < limits.memory => {
+            // A library may handle a lack of memory with a panic.
+            Err(Failure::Memory | Failure::Ended(_)) if estimate < limits.memory => {
                 let memory = limits.memory;
                 self.attempt(class, module, limits, memory, directory).await
             }

@@ -129,8 +129,8 @@ async fn a_time_limit_ends_a_straight_line_of_host_calls_in_every_version_of_was
             "get-random-bytes of 0.3",
             components::random("0.3.0", 1 << 20, 2000),
         ),
-        ("now of 0.2", components::clock("0.2.0", 100_000)),
-        ("now of 0.3", components::clock("0.3.0", 100_000)),
+        ("now of 0.2", components::clock("0.2.0", 300_000)),
+        ("now of 0.3", components::clock("0.3.0", 300_000)),
     ];
     for (name, wat) in guests {
         let template = template_of_wat(directory.path(), &name.replace(' ', "-"), &wat);

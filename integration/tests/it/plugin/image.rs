@@ -24,7 +24,7 @@ mount -t proc proc proc || mount --rbind /proc proc
 mount --bind "$TOKEN" var/run/argo
 mount --bind "$MODULES" modules
 if [ "$READ_ONLY" = true ]; then
-  mount -t tmpfs -o mode=0777,size=64m tmpfs tmp
+  mount -t tmpfs -o mode=0777,size=128m tmpfs tmp
   mount -o remount,bind,ro "$ROOT"
 fi
 exec env -i PATH="$PATH" WASM_WORKFLOW_CONFIG="$CONFIG" chroot --userspec="$RUN_AS:0" --groups= "$ROOT" /wasm-workflow-executor "$@"

@@ -172,14 +172,14 @@ fn a_configuration_that_does_not_fit_gets_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.yaml");
     for (text, flags, expected) in [
-        ("agent: {wait: 1s}\n", vec![], "only 3 of 16 steps fit"),
+        ("agent: {wait: 1s}\n", vec![], "only 2 of 16 steps fit"),
         ("limits: {memory: 80Mi}\n", vec![], ""),
         (
             "limits: {memory: 80Mi}\n",
             vec!["--cpu", "4"],
             "only 16 of 32 steps fit",
         ),
-        ("capacity: {steps: 3}\n", vec![], ""),
+        ("capacity: {steps: 2}\n", vec![], ""),
         (
             "capacity: {memory: 512Mi}\n",
             vec![],
