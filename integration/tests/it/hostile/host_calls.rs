@@ -75,7 +75,7 @@ async fn a_time_limit_ends_a_straight_line_of_host_calls_in_every_version_of_was
         let before = format!(
             "{OPEN} (drop (call $set-size (i32.load (i32.const 32)) (i64.const 1099511627776)))"
         );
-        straight_line(&format!("{imports} {set_size}"), &before, call, 4000)
+        straight_line(&format!("{imports} {set_size}"), &before, call, 40_000)
     };
     let guests = [
         (
