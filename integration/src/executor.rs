@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::container::Container;
 use crate::guests;
 
 /// Path of the built program. `integration/test` builds the program before the tests.
@@ -38,6 +39,7 @@ pub struct Executor {
     directory: TempDir,
     client: reqwest::Client,
     options: Options,
+    container: Option<Container>,
 }
 
 /// Answer of the server to one request.
@@ -163,6 +165,19 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Command that starts the program: a wrapper such as `unshare`, and its arguments.
     pub wrapper: Vec<String>,
+    /// Memory limit of the container in which the program runs, in bytes. Without the permission to
+    /// create control groups, there is no limit.
+    pub memory: Option<u64>,
+}
+
+impl Options {
+    /// The program runs in a container with 2 GiB of memory.
+    pub fn in_container() -> Self {
+        Self {
+            memory: Some(2 << 30),
+            ..Self::default()
+        }
+    }
 }
 
 impl Executor {
@@ -181,7 +196,11 @@ impl Executor {
     }
 
     /// Starts the program with these options.
-    pub fn start_with(options: Options) -> Self {
+    pub fn start_with(mut options: Options) -> Self {
+        let container = options.memory.and_then(Container::new);
+        if let Some(container) = &container {
+            options.wrapper = [container.wrapper(), options.wrapper].concat();
+        }
         let directory = TempDir::new().expect("a directory");
         let token = "0123456789abcdef0123456789abcdef".to_owned();
         // Argo's token file has no newline at its end. A file written by a person often has one.
@@ -198,7 +217,13 @@ impl Executor {
             directory,
             client,
             options,
+            container,
         }
+    }
+
+    /// The container in which the program runs.
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
     }
 
     /// Kills the process, and starts a new one with the same address and directories.

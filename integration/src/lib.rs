@@ -4,6 +4,8 @@
 //! | module | content |
 //! |---|---|
 //! | [`executor`] | the program under test, as a process |
+//! | [`container`] | a control group with a memory limit, for that process |
+//! | [`hostile`] | attacks: modules that exceed limits, and callers whose requests never end |
 //! | [`agent`] | a test double of Argo's agent, as strict as the real agent |
 //! | [`task_set_server`] | the API server of the agent, and the part of Argo's controller that fills task sets |
 //! | [`task_set_schema`] | the checks with which that API server refuses a patch |
@@ -25,8 +27,10 @@
 
 pub mod agent;
 pub mod bindle_server;
+pub mod container;
 pub mod executor;
 pub mod guests;
+pub mod hostile;
 pub mod kubernetes;
 pub mod other_programs;
 pub mod other_stores;

@@ -8,6 +8,7 @@ mod credentials;
 mod directories;
 mod drain;
 mod error;
+mod heap;
 mod listeners;
 mod parts;
 mod server;
@@ -16,6 +17,7 @@ mod signals;
 
 pub use directories::{ChosenDirectories, Directories};
 pub use error::AppError;
+pub use heap::configure as configure_heap;
 pub use listeners::Listeners;
 pub use parts::{kubernetes, sources, stores};
 pub use server::App;

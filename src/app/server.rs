@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::directories::Directories;
 use super::drain;
 use super::error::AppError;
+use super::heap;
 use super::listeners::Listeners;
 use super::parts;
 use super::set_up::set_up;
@@ -107,8 +108,9 @@ impl App {
         Ok(())
     }
 
-    /// Starts the ports, and the checks of Workflows.
+    /// Starts the ports, the checks of Workflows, and the return of freed memory.
     fn start(&self, listeners: Listeners) -> JoinHandle<io::Result<()>> {
+        tokio::spawn(heap::return_freed_memory(self.shutdown.clone()));
         if let Some(kubernetes) = self.kubernetes.clone() {
             tokio::spawn(cancellation::watch(
                 kubernetes,

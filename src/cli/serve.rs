@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 use super::settings::Common;
 use super::{Exit, Failure};
 use crate::agent::Auth;
-use crate::app::{App, AppError, Listeners, StopSignals};
+use crate::app::{App, AppError, Listeners, StopSignals, configure_heap};
 use crate::config::Config;
 use crate::telemetry;
 
@@ -43,6 +43,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        configure_heap();
         let mut config = self.common.load()?;
         if let Some(log) = self.log_module_output {
             config.telemetry.log.module_output = log;

@@ -73,6 +73,7 @@ fn main() {
         &std::fs::read(guests::guest("noop-step")).unwrap(),
         "<= 30 µs",
     );
+    cold();
     restart();
     idle();
 }
@@ -397,28 +398,57 @@ fn in_process(name: &str, bytes: &[u8], budget: &str) {
     println!("  {name:<34} {:>9.1?} {:>31}", median(&mut times), budget);
 }
 
+/// A directory that only this user may use.
+fn code_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(directory.path(), private).unwrap();
+    directory
+}
+
+/// Compiles a module in a worker, and returns the time.
+fn compile_into(code: &tempfile::TempDir, bytes: Vec<u8>) -> Duration {
+    let digest = Digest::of(&bytes).to_string();
+    let compiler = compiler(Some(code.path()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let started = Instant::now();
+    let compiling = compiler.compile(&digest, bytes.into(), COMPILE_LIMITS, Retain::OnDisk);
+    runtime.block_on(compiling).unwrap();
+    started.elapsed()
+}
+
+/// Compares a compile worker with `wasmtime compile`, in turns.
+fn cold() {
+    println!("compile                              wasmtime     worker     ratio   budget");
+    for module in [guests::guest("word-count"), guests::program("python.wasm")] {
+        let mut times = Vec::new();
+        let mut worker_times = Vec::new();
+        for _ in 0..5 {
+            let code = code_directory();
+            let started = Instant::now();
+            let status = Command::new(guests::program("wasmtime"))
+                .args(["compile", "-o"])
+                .arg(code.path().join("compiled"))
+                .arg(&module)
+                .status();
+            assert!(status.unwrap().success());
+            times.push(started.elapsed());
+            let bytes = std::fs::read(&module).unwrap();
+            worker_times.push(compile_into(&code_directory(), bytes));
+        }
+        let (time, worker) = (median(&mut times), median(&mut worker_times));
+        let ratio = worker.as_secs_f64() / time.as_secs_f64();
+        let name = module.file_name().unwrap().to_string_lossy();
+        println!("  {name:<34} {time:>9.1?} {worker:>10.1?} {ratio:>8.2}x   <= 1.10x");
+    }
+}
+
 /// Measures the first step of a new process. An earlier process has compiled its 26 MB module.
 fn restart() {
     let bytes = std::fs::read(guests::program("python.wasm")).unwrap();
     let digest = Digest::of(&bytes).to_string();
-    let code = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(
-        code.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o700),
-    )
-    .unwrap();
-    let started = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let compiling = compiler(Some(code.path()));
-    let compiling = compiling.compile(&digest, bytes.into(), COMPILE_LIMITS, Retain::OnDisk);
-    runtime.block_on(compiling).unwrap();
-    println!(
-        "compile the 26 MB module                {:>9.0?}",
-        started.elapsed()
-    );
+    let code = code_directory();
+    compile_into(&code, bytes);
     let mut times: Vec<Duration> = (0..9)
         .map(|_| {
             let compiler = compiler(Some(code.path()));

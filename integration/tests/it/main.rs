@@ -65,6 +65,14 @@ fn start_in(directory: &Path) -> Executor {
     })
 }
 
+/// Starts an executor like [`start_in`], in a container.
+fn start_in_container(directory: &Path) -> Executor {
+    Executor::start_with(Options {
+        config: Some(json!({"sources": {"fileRoot": directory}}).to_string()),
+        ..Options::in_container()
+    })
+}
+
 /// Template that runs the module in a file.
 fn template_of(path: &Path) -> Value {
     template_of_module(json!(format!("file://{}", path.display())))

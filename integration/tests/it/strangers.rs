@@ -3,19 +3,15 @@
 //! The agent's calls and the probes must be answered meanwhile, and the memory must stay bounded.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
-use std::sync::Once;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Exit, Options, request, template};
+use wasm_workflow_integration::hostile::strangers::{BEGINNING, connect, flood, headers};
 use wasm_workflow_integration::{eventually, guests};
 
 use crate::template_of_wat;
-
-/// A request that has only just begun.
-const BEGINNING: &str = "POST /api/v1/template.execute HTTP/1.1\r\nHost: x\r\n";
 
 /// Time after which the executor must have closed a connection that gets no further. The executor
 /// allows ten seconds. The rest is for a busy machine.
@@ -25,47 +21,8 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(40);
 fn with_descriptors(number: usize) -> Executor {
     Executor::start_with(Options {
         wrapper: vec!["prlimit".to_owned(), format!("--nofile={number}:{number}")],
-        ..Options::default()
+        ..Options::in_container()
     })
-}
-
-fn address(url: &str) -> SocketAddr {
-    url.trim_start_matches("http://").parse().unwrap()
-}
-
-fn connect(url: &str) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address(url), Duration::from_secs(10)).unwrap();
-    let times = Some(Duration::from_secs(2));
-    stream.set_write_timeout(times).unwrap();
-    stream.set_read_timeout(times).unwrap();
-    stream
-}
-
-/// Opens `number` connections that send `bytes`, and keeps them open. A connection may break while
-/// it sends.
-async fn flood(url: &str, number: usize, bytes: Vec<u8>) -> Vec<TcpStream> {
-    raise_own_limit();
-    let url = url.to_owned();
-    let opened = move || {
-        let one = |_| {
-            let mut stream = connect(&url);
-            let _ = stream.write_all(&bytes);
-            stream
-        };
-        (0..number).map(one).collect()
-    };
-    tokio::task::spawn_blocking(opened).await.unwrap()
-}
-
-/// The test itself needs a descriptor for each connection.
-fn raise_own_limit() {
-    static RAISED: Once = Once::new();
-    RAISED.call_once(|| {
-        let raised = Command::new("prlimit")
-            .args(["--pid", &std::process::id().to_string(), "--nofile=8192:"])
-            .status();
-        assert!(raised.unwrap().success());
-    });
 }
 
 /// Whether the server has closed the connection.
@@ -106,12 +63,6 @@ async fn assert_usable(executor: &Executor) {
     assert!(usable.is_ok(), "{}", executor.log());
 }
 
-/// Header lines with values of `length` bytes.
-fn headers(number: usize, length: usize) -> String {
-    let line = |number| format!("X{number}: {}\r\n", "y".repeat(length));
-    (0..number).map(line).collect::<Vec<_>>().concat()
-}
-
 /// Megabytes of resident memory beyond `before`.
 fn growth(executor: &Executor, before: u64) -> u64 {
     executor.resident_kilobytes().saturating_sub(before) >> 10
@@ -119,7 +70,7 @@ fn growth(executor: &Executor, before: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_without_a_complete_head_are_closed() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     assert_usable(&executor).await;
     let start = Instant::now();
     let mut silent = connect(&executor.url);
@@ -147,7 +98,7 @@ async fn connections_without_a_complete_head_are_closed() {
 
 #[tokio::test]
 async fn a_connection_with_the_token_may_be_idle_for_longer() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     let mut agent = connect(&executor.url);
     let body = request(&template("noop-command")).to_string();
     let call = format!(
@@ -164,7 +115,7 @@ async fn a_connection_with_the_token_may_be_idle_for_longer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_heads_of_strangers_take_little_memory() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     assert_usable(&executor).await;
     let before = executor.resident_kilobytes();
     let head = format!("{BEGINNING}{}", headers(95, 4000));
@@ -177,7 +128,7 @@ async fn unfinished_heads_of_strangers_take_little_memory() {
 
 #[tokio::test]
 async fn a_large_head_is_refused() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     for headers in [headers(200, 1), headers(1, 64 << 10)] {
         let mut stream = connect(&executor.url);
         let _ = stream.write_all(format!("{BEGINNING}{headers}\r\n").as_bytes());
@@ -234,7 +185,7 @@ async fn ports_answer_when_the_process_has_no_free_descriptor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_bodies_take_little_memory_and_delay_no_call() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     assert_usable(&executor).await;
     let before = executor.resident_kilobytes();
     let mut call = format!(
@@ -253,7 +204,7 @@ async fn unfinished_bodies_take_little_memory_and_delay_no_call() {
 /// Argo's agent must never see 404 or 5xx.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_never_ends_gets_a_requeue() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     let authorised = format!("{BEGINNING}Authorization: Bearer {}\r\n", executor.token);
     let chunked = format!("{authorised}Transfer-Encoding: chunked\r\n\r\n");
     let sized = format!("{authorised}Content-Length: 1000\r\n\r\n");
@@ -280,7 +231,7 @@ async fn a_body_that_never_ends_gets_a_requeue() {
 
 #[tokio::test]
 async fn a_caller_without_the_token_gets_one_answer() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     let mut stream = connect(&executor.url);
     let call = format!("{BEGINNING}Content-Length: 2\r\n\r\n{{}}");
     let _ = stream.write_all(call.repeat(100).as_bytes());
@@ -291,7 +242,7 @@ async fn a_caller_without_the_token_gets_one_answer() {
 
 #[tokio::test]
 async fn http_2_is_off() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     for url in [&executor.url, &executor.admin_url] {
         let mut stream = connect(url);
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -307,7 +258,7 @@ async fn http_2_is_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_do_not_delay_the_end_of_the_process() {
-    let mut executor = Executor::start();
+    let mut executor = Executor::start_with(Options::in_container());
     assert_usable(&executor).await;
     let held = flood(&executor.url, 50, BEGINNING.as_bytes().to_vec()).await;
     let Exit { code, took } = tokio::task::spawn_blocking(move || executor.terminate())
@@ -336,7 +287,7 @@ async fn waiting_requests_take_bounded_memory_and_leave_room_for_other_templates
     });
     let executor = Executor::start_with(Options {
         config: Some(config.to_string()),
-        ..Options::default()
+        ..Options::in_container()
     });
     assert_usable(&executor).await;
     let before = executor.resident_kilobytes();
@@ -384,7 +335,7 @@ async fn results_that_no_call_fetches_hold_back_further_steps() {
     });
     let executor = Executor::start_with(Options {
         config: Some(config.to_string()),
-        ..Options::default()
+        ..Options::in_container()
     });
     eventually("readiness", async || executor.probe("/readyz").await == 200).await;
     let calls: Vec<_> = (0..150)

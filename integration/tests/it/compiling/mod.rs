@@ -1,6 +1,5 @@
 //! Modules are compiled in worker processes with limits, and beside other modules.
 
-mod bombs;
 mod workers;
 
 use std::path::Path;
@@ -8,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::hostile::bombs::{self, Bomb};
 
 use crate::{message, template_of, template_of_wat};
-use bombs::Bomb;
 use workers::workers_of;
 
 /// Memory that the executor may have in addition, after a module was not compiled.
@@ -24,7 +23,7 @@ fn start(directory: &Path, compile: &Value) -> Executor {
     });
     Executor::start_with(Options {
         config: Some(config.to_string()),
-        ..Options::default()
+        ..Options::in_container()
     })
 }
 

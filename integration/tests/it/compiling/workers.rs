@@ -4,8 +4,9 @@ use std::fs;
 
 use serde_json::json;
 use wasm_workflow_integration::executor::Executor;
+use wasm_workflow_integration::hostile::bombs;
 
-use super::{bombs, start};
+use super::start;
 use crate::template_of;
 
 /// Ids of the compile workers of an executor.

@@ -1,47 +1,31 @@
 //! Host calls without a loop. A step ends when one of them returns, and a long one is cut.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::Executor;
+use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::hostile::commands::{IMPORT_OPEN, OPEN, import, straight_line};
+use wasm_workflow_integration::hostile::components;
 
-use super::components;
-use crate::{message, start_in, template_of_wat};
+use crate::{message, template_of_wat};
 
 /// Time limit of the guests, and the time after which the test fails. A busy machine may delay the
 /// end of a step. Without an end in the straight line, each guest would run for a minute or more.
 const LIMIT: &str = "100ms";
 const LATEST: Duration = Duration::from_secs(15);
 
-/// A WASI 0.1 command. `repeated` is called in a straight line, if the guest has an argument. The
-/// guest's memory has 200 MiB.
-fn straight_line(imports: &str, before: &str, repeated: &str, calls: usize) -> String {
-    let repeated = repeated.repeat(calls);
-    format!(
-        r#"(module {imports}
-            (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
-            (memory (export "memory") 3200)
-            (data (i32.const 0) "tmp/f")
-            ;; A buffer of 100 MiB at 65536.
-            (data (i32.const 16) "\00\00\01\00\00\00\40\06")
-            (func $long {repeated})
-            (func (export "_start")
-                (drop (call $sizes (i32.const 64) (i32.const 68)))
-                (if (i32.gt_u (i32.load (i32.const 64)) (i32.const 1))
-                    (then {before} (call $long)))))"#
-    )
-}
-
-/// Opens `/tmp/f` for reading and writing. Its descriptor is at the address 32.
-const OPEN: &str = "(drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 5)
-    (i32.const 1) (i64.const 0x1fffffff) (i64.const 0) (i32.const 0) (i32.const 32)))";
-const IMPORT_OPEN: &str = r#"(import "wasi_snapshot_preview1" "path_open"
-    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))"#;
-
-fn import(name: &str, parameters: &str) -> String {
-    format!(
-        r#"(import "wasi_snapshot_preview1" "{name}" (func $call (param {parameters}) (result i32)))"#
-    )
+/// A long straight line needs more memory to compile than a container of this size offers.
+fn start(directory: &Path) -> Executor {
+    let config = json!({
+        "sources": {"fileRoot": directory},
+        "capacity": {"memory": "768Mi", "compileMemory": "1Gi"},
+        "limits": {"compile": {"memory": "1Gi"}},
+    });
+    Executor::start_with(Options {
+        config: Some(config.to_string()),
+        ..Options::in_container()
+    })
 }
 
 /// Runs a guest that must end within [`LATEST`].
@@ -66,7 +50,7 @@ fn with_limits(mut template: Value, limits: Value) -> Value {
 #[tokio::test]
 async fn a_time_limit_ends_a_straight_line_of_host_calls_in_every_version_of_wasi() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start(directory.path());
     let file = |name: &str, parameters: &str, call: &str| {
         let imports = format!("{IMPORT_OPEN} {}", import(name, parameters));
         // The file has 1 TiB and no blocks, so that reads are long.
@@ -147,7 +131,7 @@ async fn a_time_limit_ends_a_straight_line_of_host_calls_in_every_version_of_was
 #[tokio::test]
 async fn bulk_instructions_in_a_straight_line_meet_the_time_limit() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start(directory.path());
     for (name, fields, instruction) in [
         (
             "memory.fill",
@@ -183,7 +167,7 @@ async fn bulk_instructions_in_a_straight_line_meet_the_time_limit() {
 #[tokio::test]
 async fn the_timeout_ends_a_straight_line_of_host_calls_of_a_module_that_was_fast_before() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start(directory.path());
     let wat = straight_line(
         &import("random_get", "i32 i32"),
         "",
@@ -218,7 +202,7 @@ async fn the_timeout_ends_a_straight_line_of_host_calls_of_a_module_that_was_fas
 #[tokio::test]
 async fn a_limit_ends_a_straight_line_of_writes() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start(directory.path());
     let writes: Vec<String> = (0..40)
         .map(|number| {
             let offset = number * (100_u64 << 20);
@@ -254,7 +238,7 @@ async fn a_limit_ends_a_straight_line_of_writes() {
 #[tokio::test]
 async fn a_limit_ends_a_copy_that_the_host_makes_for_the_guest() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start(directory.path());
     let wat = components::file_that_grows();
     let template = template_of_wat(directory.path(), "file-that-grows", &wat);
     let limits = json!({"disk": "512Mi", "time": LIMIT});
@@ -267,7 +251,7 @@ async fn a_limit_ends_a_copy_that_the_host_makes_for_the_guest() {
 #[tokio::test]
 async fn large_buffers_are_read_and_written_completely() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start(directory.path());
     // Fills 10 MiB + 3 bytes with a pattern, writes and reads them, and compares each byte.
     let wat = r#"(module
         (import "wasi_snapshot_preview1" "path_open"

@@ -5,45 +5,22 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::Executor;
+use wasm_workflow_integration::hostile::components;
+use wasm_workflow_integration::hostile::outcomes::{
+    EMPTY_PARAMETERS, LONG_ERROR, LONG_RESULT, OVERLAPPING_PARAMETERS,
+};
 
-use super::components;
-use crate::{message, start_in, template_of_wat};
+use crate::{message, start_in_container, template_of_wat};
 
 fn limited(mut template: Value, memory: &str) -> Value {
     template["plugin"]["wasm"]["limits"] = json!({"memory": memory, "time": "30s"});
     template
 }
 
-/// Returns 120 parameters of 1 MiB. Their values are at one place of the guest's memory.
-const OVERLAPPING_PARAMETERS: &str = "
-    (i32.store (i32.const 44) (i32.const 1024)) (i32.store (i32.const 48) (i32.const 120))
-    (loop $next
-        (i32.store (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 16))) (i32.const 65536))
-        (i32.store (i32.add (i32.const 1028) (i32.mul (local.get $i) (i32.const 16))) (i32.const 1))
-        (i32.store (i32.add (i32.const 1032) (i32.mul (local.get $i) (i32.const 16))) (i32.const 65536))
-        (i32.store (i32.add (i32.const 1036) (i32.mul (local.get $i) (i32.const 16))) (i32.const 1048576))
-        (local.set $i (i32.add (local.get $i) (i32.const 1)))
-        (br_if $next (i32.lt_u (local.get $i) (i32.const 120))))";
-
-/// Returns a list of very many empty parameters.
-const EMPTY_PARAMETERS: &str = "
-    (memory.fill (i32.const 65536) (i32.const 0) (i32.const 16000000))
-    (i32.store (i32.const 44) (i32.const 65536)) (i32.store (i32.const 48) (i32.const 1000000))";
-
-/// Returns one result of 28 MiB.
-const LONG_RESULT: &str = "
-    (i32.store (i32.const 32) (i32.const 1)) (i32.store (i32.const 36) (i32.const 65536))
-    (i32.store (i32.const 40) (i32.const 29360128))";
-
-/// Returns one error message of 28 MiB.
-const LONG_ERROR: &str = "
-    (i32.store (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 65536))
-    (i32.store (i32.const 24) (i32.const 29360128))";
-
 #[tokio::test]
 async fn a_returned_value_is_bounded_before_the_host_copies_it() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start_in_container(directory.path());
     for (name, body) in [
         ("overlapping-parameters", OVERLAPPING_PARAMETERS),
         ("empty-parameters", EMPTY_PARAMETERS),
@@ -63,7 +40,7 @@ async fn a_returned_value_is_bounded_before_the_host_copies_it() {
 #[tokio::test]
 async fn an_outcome_within_the_limits_is_returned() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start_in_container(directory.path());
     let body =
         "(i32.store (i32.const 32) (i32.const 1)) (i32.store (i32.const 36) (i32.const 65536))
         (i32.store (i32.const 40) (i32.const 60000))";
@@ -77,7 +54,7 @@ async fn an_outcome_within_the_limits_is_returned() {
 #[tokio::test]
 async fn tables_are_memory_of_the_step() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start_in_container(directory.path());
     let many = "(table 100000 funcref)".repeat(99);
     let cases = [
         (
@@ -117,7 +94,7 @@ async fn tables_are_memory_of_the_step() {
 #[tokio::test]
 async fn the_handles_of_a_step_are_limited_by_its_memory() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start_in_container(directory.path());
     for (name, wat) in [
         ("resources", components::resources(100_000)),
         ("sleeps", components::sleeps(100_000)),
@@ -149,7 +126,7 @@ async fn resident_when_idle(executor: &Executor) -> u64 {
 #[tokio::test]
 async fn memory_that_guests_made_the_host_use_is_returned_to_the_system() {
     let directory = tempfile::tempdir().unwrap();
-    let executor = start_in(directory.path());
+    let executor = start_in_container(directory.path());
     let guests = [
         ("overlapping", components::step(500, OVERLAPPING_PARAMETERS)),
         ("sleeps", components::sleeps(100_000)),
@@ -158,7 +135,7 @@ async fn memory_that_guests_made_the_host_use_is_returned_to_the_system() {
     ];
     let templates = guests.map(|(name, wat)| {
         let template = template_of_wat(directory.path(), name, &wat);
-        limited(template, "64Mi")
+        limited(template, "512Mi")
     });
     for template in &templates {
         executor.node(template).await;

@@ -1,14 +1,13 @@
 //! Hostile guests. Each ends within its limits, and does not delay another step in the same
 //! process.
 
-mod components;
 mod host_calls;
 mod host_memory;
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wasm_workflow_integration::executor::{Executor, template};
+use wasm_workflow_integration::executor::{Executor, Options, template};
 
 use crate::{message, wait_until_no_step_directory_is_left};
 
@@ -54,7 +53,7 @@ fn limited(guest: &str, limits: &Value, args: &Value) -> Value {
 
 #[tokio::test]
 async fn hostile_guests_end_and_do_not_delay_other_steps() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     let cases = [
         (
             "spin",
@@ -159,7 +158,7 @@ async fn empty_files_count_towards_the_entry_limit() {
             json!({"sources": {"fileRoot": wasm_workflow_integration::guests::directory()}, "limits": {"entries": 1000}})
                 .to_string(),
         ),
-        ..Default::default()
+        ..wasm_workflow_integration::executor::Options::in_container()
     });
     let node = executor
         .node(&limited(
@@ -176,7 +175,7 @@ async fn empty_files_count_towards_the_entry_limit() {
 
 #[tokio::test]
 async fn paths_and_links_do_not_reach_the_host() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     let mut template = template("climb");
     template["outputs"] =
         json!({"artifacts": [{"name": "secret", "path": "/out/secret", "archive": {"none": {}}}]});
@@ -197,7 +196,7 @@ async fn paths_and_links_do_not_reach_the_host() {
 
 #[tokio::test]
 async fn a_step_runs_beside_sixteen_spinning_guests() {
-    let executor = Executor::start();
+    let executor = Executor::start_with(Options::in_container());
     let spin = limited("spin", &json!({"time": "1s"}), &json!([]));
     let spinning = futures::future::join_all((0..16).map(|_| executor.node(&spin)));
     let neighbour = template("noop-step");
@@ -237,7 +236,7 @@ async fn a_sleeping_guest_that_was_fast_before_meets_its_time_limit() {
     let valid = "(i32.const 2048)";
     let out_of_bounds = "(i32.const 0xfffffff0)";
     let directory = tempfile::tempdir().unwrap();
-    let executor = crate::start_in(directory.path());
+    let executor = crate::start_in_container(directory.path());
     for (name, events, written, code) in [
         ("events", out_of_bounds, valid, "21"),
         ("written", valid, out_of_bounds, "21"),

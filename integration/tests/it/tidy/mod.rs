@@ -34,8 +34,12 @@ fn all_rust_files() -> Vec<PathBuf> {
 }
 
 #[test]
-fn unsafe_code_is_in_two_files() {
-    const FILES: [&str; 2] = ["src/runtime/code.rs", "src/runtime/worker/descriptors.rs"];
+fn unsafe_code_is_in_three_files() {
+    const FILES: [&str; 3] = [
+        "src/app/heap.rs",
+        "src/runtime/code.rs",
+        "src/runtime/worker/descriptors.rs",
+    ];
     for file in all_rust_files() {
         let text = fs::read_to_string(&file).unwrap();
         let code: String = text.split_whitespace().collect();

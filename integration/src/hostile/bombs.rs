@@ -1,9 +1,12 @@
 //! Modules that are slow or large to compile. They are small, and most are valid.
 
-/// A module, its name, and the limit that it reaches.
-pub(super) struct Bomb {
-    pub(super) name: &'static str,
-    pub(super) bytes: Vec<u8>,
+/// A module that reaches a limit of the compiler.
+#[derive(Debug)]
+pub struct Bomb {
+    /// Name of the module, without an extension.
+    pub name: &'static str,
+    /// The module.
+    pub bytes: Vec<u8>,
 }
 
 const NO_PARAMETERS: &[u8] = b"\x60\0\0";
@@ -54,7 +57,7 @@ fn functions(bodies: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Each component contains two instances of the previous component. The compiler unrolls them.
-pub(super) fn doubling_components(levels: usize) -> Vec<u8> {
+pub fn doubling_components(levels: usize) -> Vec<u8> {
     use std::fmt::Write;
     let mut text = String::from(
         "(component (component $c0 (core module $m) (core instance (instantiate $m)))",
@@ -81,7 +84,7 @@ pub(super) fn doubling_components(levels: usize) -> Vec<u8> {
 }
 
 /// One function with loops in loops, each of which changes many locals.
-pub(super) fn nested_loops(depth: usize) -> Vec<u8> {
+pub fn nested_loops(depth: usize) -> Vec<u8> {
     let mut code = b"\x03\x40".repeat(depth);
     for index in 0..depth * 20 {
         code.push(0x20);
@@ -134,7 +137,7 @@ fn many_types(count: usize) -> Vec<u8> {
 }
 
 /// Modules that reach the memory limit.
-pub(super) fn of_memory() -> Vec<Bomb> {
+pub fn of_memory() -> Vec<Bomb> {
     let bomb = |name, bytes| Bomb { name, bytes };
     vec![
         bomb("doubling-components", doubling_components(40)),
@@ -145,7 +148,7 @@ pub(super) fn of_memory() -> Vec<Bomb> {
 }
 
 /// Modules that reach the time limit.
-pub(super) fn of_time() -> Vec<Bomb> {
+pub fn of_time() -> Vec<Bomb> {
     let bomb = |name, bytes| Bomb { name, bytes };
     vec![
         bomb("nested-loops", nested_loops(2000)),

@@ -41,24 +41,24 @@ const FILE_ERRORS: &[&str] = &[
 ];
 
 /// A command that calls functions of the host. The core function `run` has this body.
-#[derive(Default)]
-pub(super) struct Command<'a> {
+#[derive(Debug, Default)]
+pub struct Command<'a> {
     /// Version of WASI: `0.2.0` or `0.3.0`.
-    pub(super) version: &'a str,
+    pub version: &'a str,
     /// Imports and definitions of the component.
-    pub(super) component: &'a str,
+    pub component: &'a str,
     /// Core functions for the core module: names, and the definitions with `core func`.
-    pub(super) functions: &'a [(&'a str, &'a str)],
+    pub functions: &'a [(&'a str, &'a str)],
     /// Fields of the core module: imports from `host`, and data.
-    pub(super) core: &'a str,
+    pub core: &'a str,
     /// Body of the core function `run`, without its result.
-    pub(super) body: &'a str,
+    pub body: &'a str,
 }
 
 impl Command<'_> {
     /// The component as text. Its memory has 16 MiB. The host's values are between the first page
     /// and the eighth megabyte. The guest overwrites them again and again.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let Self {
             version,
             component,
@@ -111,7 +111,7 @@ impl Command<'_> {
 }
 
 /// A command that calls `get-random-bytes` often, in a straight line.
-pub(super) fn random(version: &str, length: usize, calls: usize) -> String {
+pub fn random(version: &str, length: usize, calls: usize) -> String {
     let parameter = if version.starts_with("0.3") {
         "max-len"
     } else {
@@ -135,7 +135,7 @@ pub(super) fn random(version: &str, length: usize, calls: usize) -> String {
 }
 
 /// A command that reads the clock often, in a straight line.
-pub(super) fn clock(version: &str, calls: usize) -> String {
+pub fn clock(version: &str, calls: usize) -> String {
     Command {
         version,
         component: &format!(
@@ -150,7 +150,7 @@ pub(super) fn clock(version: &str, calls: usize) -> String {
 }
 
 /// A WASI 0.3 command that starts sleeps of an hour, and waits for none of them.
-pub(super) fn sleeps(count: usize) -> String {
+pub fn sleeps(count: usize) -> String {
     Command {
         version: "0.3.0",
         component: r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
@@ -171,7 +171,7 @@ pub(super) fn sleeps(count: usize) -> String {
 }
 
 /// A command that makes handles of a resource of its own.
-pub(super) fn resources(count: usize) -> String {
+pub fn resources(count: usize) -> String {
     Command {
         version: "0.2.0",
         component: "(type $mine (resource (rep i32)))",
@@ -188,7 +188,7 @@ pub(super) fn resources(count: usize) -> String {
 }
 
 /// A WASI 0.3 command that makes streams.
-pub(super) fn streams(count: usize) -> String {
+pub fn streams(count: usize) -> String {
     Command {
         version: "0.3.0",
         component: "(type $bytes (stream u8))",
@@ -206,7 +206,7 @@ pub(super) fn streams(count: usize) -> String {
 
 /// A WASI 0.3 command that connects a file with itself: the host reads the file and appends what it
 /// read, while the guest waits.
-pub(super) fn file_that_grows() -> String {
+pub fn file_that_grows() -> String {
     let errors: Vec<String> = FILE_ERRORS
         .iter()
         .map(|name| format!("(case \"{name}\")"))
@@ -321,7 +321,7 @@ const STEP_TYPES: &str = r#"(import "wasm-workflow:step/types@0.1.0" (instance $
 /// A component of the step world. `body` fills the returned value at the address 16: the tag of the
 /// result, and at 20 the outcome, with two optional strings of 12 bytes and two lists of 8 bytes.
 /// Its memory has `pages` pages of 64 KiB, filled with the letter `a` from the second page on.
-pub(super) fn step(pages: usize, body: &str) -> String {
+pub fn step(pages: usize, body: &str) -> String {
     format!(
         r#"(component {STEP_TYPES}
             (core module $main

@@ -1,0 +1,129 @@
+//! Honest steps, which the attacks must not delay.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use wasm_workflow_integration::executor::Executor;
+
+/// An honest step that takes longer is lost.
+const LOST: Duration = Duration::from_mins(1);
+
+/// An honest step: a template, and the time between two steps.
+#[derive(Debug)]
+pub(super) struct Honest {
+    pub(super) name: &'static str,
+    template: Value,
+    pause: Duration,
+}
+
+impl Honest {
+    /// A step of `module`, a file in the directory, every `pause`.
+    pub(super) fn new(directory: &Path, name: &'static str, pause: Duration) -> Self {
+        let template = template(directory, &format!("{name}.wasm"));
+        Self {
+            name,
+            template,
+            pause,
+        }
+    }
+
+    /// Runs the step once, so that its module is compiled.
+    pub(super) async fn warm_up(&self, executor: &Executor) {
+        let record = Mutex::new(Record::default());
+        run(executor, &self.template, &record).await;
+        let failures = record.into_inner().failures;
+        assert!(failures.is_empty(), "{failures:?}");
+    }
+}
+
+fn template(directory: &Path, module: &str) -> Value {
+    let module = format!("file://{}", directory.join(module).display());
+    // With a small limit, the step finds memory beside sixteen attacks.
+    let limits = json!({"memory": "64Mi"});
+    json!({"name": "honest", "plugin": {"wasm": {"module": module, "limits": limits}}})
+}
+
+/// What honest steps took, and which of them failed.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    times: Vec<Duration>,
+    pub(super) failures: Vec<String>,
+}
+
+impl Record {
+    fn percentile(&self, percent: usize) -> Duration {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+        times.get(index).copied().unwrap_or_default()
+    }
+
+    pub(super) fn summary(&self) -> String {
+        format!(
+            "{:>6} steps  p50 {:>6.1} ms  p99 {:>6.1} ms  max {:>7.1} ms  failed {}",
+            self.times.len(),
+            milliseconds(self.percentile(50)),
+            milliseconds(self.percentile(99)),
+            milliseconds(self.percentile(100)),
+            self.failures.len(),
+        )
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Runs one honest step, and records it.
+async fn run(executor: &Executor, template: &Value, record: &Mutex<Record>) {
+    let started = Instant::now();
+    let node = tokio::time::timeout(LOST, executor.node(template)).await;
+    let took = started.elapsed();
+    let mut record = record.lock().await;
+    record.times.push(took);
+    match node {
+        Ok(node) if node["phase"] == "Succeeded" => {}
+        Ok(node) => record.failures.push(node.to_string()),
+        Err(_) => record
+            .failures
+            .push(format!("no result after {} s", LOST.as_secs())),
+    }
+}
+
+/// Runs honest steps until `ended` is set.
+pub(super) async fn keep_running(
+    executor: &Executor,
+    honest: &Honest,
+    record: &Mutex<Record>,
+    ended: &AtomicBool,
+) {
+    while !ended.load(Ordering::Relaxed) {
+        let next = tokio::time::Instant::now() + honest.pause;
+        run(executor, &honest.template, record).await;
+        tokio::time::sleep_until(next).await;
+    }
+}
+
+/// Runs modules that no step has compiled before.
+pub(super) async fn keep_compiling(
+    executor: &Executor,
+    directory: &Path,
+    record: &Mutex<Record>,
+    ended: &AtomicBool,
+) {
+    for number in 0.. {
+        if ended.load(Ordering::Relaxed) {
+            return;
+        }
+        let text = format!(
+            r#"(module (memory (export "memory") 1) (func (export "_start") (drop (i32.const {number}))))"#
+        );
+        let path = directory.join("new.wasm");
+        std::fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
+        run(executor, &template(directory, "new.wasm"), record).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

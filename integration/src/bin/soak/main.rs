@@ -1,0 +1,74 @@
+//! Attacks the executor, and runs honest steps beside the attacks.
+//!
+//! `integration/soak` builds everything optimised, and starts this program:
+//!
+//! - `soak table [NAME]` runs each attack alone, then sixteen at a time. It prints how the attack
+//!   ended, the latency of honest steps beside the attack, and the memory.
+//! - `soak MINUTES` runs random attacks for this time. It fails if an honest step fails, if the
+//!   executor ends, or if the executor keeps too much memory.
+//!
+//! The executor runs in a control group with 2 GiB of memory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "an unexpected value ends the program, and its result is printed"
+)]
+
+mod honest;
+mod random;
+mod table;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use wasm_workflow_integration::executor::{Executor, Options};
+use wasm_workflow_integration::guests;
+use wasm_workflow_integration::hostile::attacks;
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let name = arguments.next();
+    let directory = tempfile::tempdir().unwrap();
+    let attacks = attacks::all();
+    let executor = start(directory.path());
+    if command == "table" {
+        let chosen = attacks
+            .iter()
+            .filter(|attack| name.as_ref().is_none_or(|name| attack.name == name));
+        let chosen: Vec<_> = chosen.collect();
+        table::run(&executor, directory.path(), &chosen).await;
+    } else {
+        let minutes = command.parse().expect("`table`, or a number of minutes");
+        let time = Duration::from_mins(minutes);
+        random::run(&executor, directory.path(), &attacks, time).await;
+    }
+}
+
+fn start(directory: &Path) -> Executor {
+    for guest in ["noop-step", "noop-work"] {
+        std::fs::copy(
+            guests::guest(guest),
+            directory.join(format!("{guest}.wasm")),
+        )
+        .unwrap();
+    }
+    let executor = Executor::start_with(Options {
+        config: Some(
+            json!({"sources": {"fileRoot": directory}, "agent": {"patchRate": "1ms"}}).to_string(),
+        ),
+        flags: vec![
+            "--log-level".into(),
+            "warn,wasm_workflow_executor::app=info".into(),
+        ],
+        ..Options::in_container()
+    });
+    assert!(
+        executor.container().is_some(),
+        "cannot create a control group with a memory limit: run this program as root"
+    );
+    executor
+}

@@ -1,0 +1,106 @@
+//! Random attacks beside honest steps, for a long time.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tokio::sync::Mutex;
+use wasm_workflow_integration::executor::Executor;
+use wasm_workflow_integration::hostile::attacks::Attack;
+
+use super::honest::{Honest, Record, keep_compiling, keep_running};
+
+/// Memory that the executor may keep after the attacks, in KiB.
+const KEPT: u64 = 64 << 10;
+/// Attacks at the same time.
+const ATTACKERS: usize = 4;
+
+/// One run of random attacks.
+#[derive(Debug)]
+struct Soak<'a> {
+    executor: &'a Executor,
+    directory: &'a Path,
+    attacks: &'a [Attack],
+    until: Instant,
+    run: AtomicUsize,
+    ended: AtomicBool,
+}
+
+impl Soak<'_> {
+    /// Runs one random attack after the other.
+    async fn attack(&self, seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        while Instant::now() < self.until {
+            let attack = &self.attacks[random.usize(..self.attacks.len())];
+            attack.run(self.executor, self.directory).await;
+            self.run.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn attack_all(&self, seed: u64) {
+        let attackers = (0..ATTACKERS).map(|number| self.attack(seed + number as u64));
+        join_all(attackers).await;
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    async fn report(&self) {
+        while !self.ended.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            let run = self.run.load(Ordering::Relaxed);
+            let resident = self.executor.resident_kilobytes() >> 10;
+            println!("{run} attacks, resident {resident} MiB");
+        }
+    }
+}
+
+/// Runs random attacks for this time. Panics if an honest step fails, or if the executor keeps too
+/// much memory.
+pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[Attack], time: Duration) {
+    let warm = Honest::new(directory, "noop-step", Duration::from_millis(20));
+    let with_files = Honest::new(directory, "noop-work", Duration::from_millis(100));
+    warm.warm_up(executor).await;
+    with_files.warm_up(executor).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let idle = executor.resident_kilobytes();
+    let seed = fastrand::u64(..1 << 32);
+    println!("seed {seed}, idle {} MiB", idle >> 10);
+    let soak = Soak {
+        executor,
+        directory,
+        attacks,
+        until: Instant::now() + time,
+        run: AtomicUsize::new(0),
+        ended: AtomicBool::new(false),
+    };
+    let records: [Mutex<Record>; 3] = Default::default();
+    tokio::join!(
+        soak.attack_all(seed),
+        soak.report(),
+        keep_running(executor, &warm, &records[0], &soak.ended),
+        keep_running(executor, &with_files, &records[1], &soak.ended),
+        keep_compiling(executor, directory, &records[2], &soak.ended),
+    );
+    let names = [warm.name, with_files.name, "new modules"];
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let kept = executor.resident_kilobytes().saturating_sub(idle);
+    println!(
+        "{} attacks in {} min; kept {} MiB; the kernel killed {} processes of the container",
+        soak.run.into_inner(),
+        time.as_secs() / 60,
+        kept >> 10,
+        executor.container().expect("a container").killed(),
+    );
+    let mut failures = 0;
+    for (name, record) in names.iter().zip(records) {
+        let record = record.into_inner();
+        println!("{name:<12} {}", record.summary());
+        for failure in record.failures.iter().take(5) {
+            println!("    {failure}");
+        }
+        failures += record.failures.len();
+    }
+    assert_eq!(failures, 0, "honest steps failed");
+    assert!(kept <= KEPT, "the executor keeps {} MiB", kept >> 10);
+    assert_eq!(executor.probe("/healthz").await, 200);
+}

@@ -1,0 +1,73 @@
+//! Each attack alone, and sixteen times at once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use wasm_workflow_integration::executor::Executor;
+use wasm_workflow_integration::hostile::attacks::Attack;
+
+use super::honest::{Honest, Record, keep_running};
+
+/// Runs the attacks one after the other, and prints a line for each.
+pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[&Attack]) {
+    let neighbour = Honest::new(directory, "noop-step", Duration::from_millis(20));
+    neighbour.warm_up(executor).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle = executor.resident_kilobytes();
+    println!("idle: {} MiB", idle >> 10);
+    for attack in attacks {
+        for at_once in [1, 16] {
+            let container = executor.container().expect("a container");
+            container.reset_peak();
+            let (record, ends) = beside(executor, directory, &neighbour, attack, at_once).await;
+            let peak = container.peak().unwrap_or_default() >> 20;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let kept = executor.resident_kilobytes().saturating_sub(idle) >> 10;
+            println!(
+                "{:<24} x{at_once:<2} {}  peak {peak:>5} MiB  kept {kept:>4} MiB  killed {}",
+                attack.name,
+                record.summary(),
+                container.killed(),
+            );
+            for (end, times) in ends {
+                println!("    {times:>5} x {end}");
+            }
+            for failure in record.failures.iter().take(3) {
+                println!("    failed: {failure}");
+            }
+            assert_eq!(executor.probe("/healthz").await, 200);
+        }
+    }
+}
+
+/// Repeats an attack for at least eight seconds, `at_once` at a time, with a neighbour beside it.
+async fn beside(
+    executor: &Executor,
+    directory: &Path,
+    neighbour: &Honest,
+    attack: &Attack,
+    at_once: usize,
+) -> (Record, BTreeMap<String, usize>) {
+    let record = Mutex::new(Record::default());
+    let ends = Mutex::new(BTreeMap::new());
+    let ended = AtomicBool::new(false);
+    let until = Instant::now() + Duration::from_secs(8);
+    let attackers = (0..at_once).map(|_| async {
+        while Instant::now() < until {
+            let end = attack.run(executor, directory).await;
+            *ends.lock().await.entry(end).or_default() += 1;
+        }
+    });
+    let attacking = async {
+        futures::future::join_all(attackers).await;
+        ended.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(
+        attacking,
+        keep_running(executor, neighbour, &record, &ended)
+    );
+    (record.into_inner(), ends.into_inner())
+}

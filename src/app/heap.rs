@@ -1,0 +1,87 @@
+//! Returns freed memory of the heap to the system.
+//!
+//! The allocator of glibc keeps most freed memory for later allocations. After a step that made the
+//! host allocate much, the process would stay large. Other processes of the container, such as the
+//! compile workers, would lack this memory. There are three kinds of freed memory (`mallopt(3)`,
+//! `malloc_trim(3)`):
+//!
+//! - A large block has a mapping of its own. glibc returns it at once. But glibc raises the size of
+//!   a large block with each block that the program frees, up to 32 MiB. [`configure`] fixes the
+//!   size.
+//! - The end of a heap is returned when it is large enough. glibc also raises this size, up to
+//!   64 MiB for each heap. [`configure`] fixes it, too.
+//! - Free pages between used ones are returned by [`return_freed_memory`].
+#![allow(unsafe_code, reason = "a function of glibc has no safe wrapper")]
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Time between two checks. Memory must be back ten seconds after a step at the latest.
+const INTERVAL: Duration = Duration::from_secs(4);
+/// Memory that the process may keep, beyond the least that it ever used, in bytes.
+const KEPT: u64 = 16 << 20;
+
+/// Size from which a block has its own mapping, and from which the end of a heap is returned, in
+/// bytes.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 4 << 20;
+/// Minimum number of heaps. glibc would allow eight for each core.
+#[cfg(target_env = "gnu")]
+const MIN_HEAPS: usize = 4;
+
+/// Configures the allocator. The caller has not started threads yet.
+#[cfg(target_env = "gnu")]
+pub fn configure() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let heaps = libc::c_int::try_from(cores.max(MIN_HEAPS)).unwrap_or(libc::c_int::MAX);
+    for (parameter, value) in [
+        (libc::M_MMAP_THRESHOLD, LARGE),
+        (libc::M_TRIM_THRESHOLD, LARGE),
+        (libc::M_ARENA_MAX, heaps),
+    ] {
+        // SAFETY: the function takes no pointer, and sets one number under a lock. It refuses
+        // wrong values, and then nothing changes.
+        let _ = unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// Other C libraries return freed memory by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub fn configure() {}
+
+/// Returns freed memory regularly, until the token is cancelled.
+pub(super) async fn return_freed_memory(shutdown: CancellationToken) {
+    let work = async {
+        let mut least = u64::MAX;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            if anonymous_memory().is_some_and(|memory| memory > least.saturating_add(KEPT)) {
+                let _ = tokio::task::spawn_blocking(trim).await;
+            }
+            least = least.min(anonymous_memory().unwrap_or(u64::MAX));
+        }
+    };
+    shutdown.run_until_cancelled(work).await;
+}
+
+/// Resident memory of this process without the pages of files, in bytes. `None` if the system does
+/// not say (`proc_pid_statm(5)`).
+fn anonymous_memory() -> Option<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = pages.split_whitespace().skip(1);
+    let mut next = || pages.next()?.parse::<u64>().ok();
+    let (resident, of_files) = (next()?, next()?);
+    let page_bytes = rustix::param::page_size() as u64;
+    Some(resident.saturating_sub(of_files) * page_bytes)
+}
+
+/// Returns all free pages of all heaps to the system (`malloc_trim(3)`).
+#[cfg(target_env = "gnu")]
+fn trim() {
+    // SAFETY: the function takes no pointer. It locks each heap while it works on the heap.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
