@@ -219,8 +219,8 @@ impl Executor {
     }
 }
 
-/// The class of a step for the compile workers. Steps of one template of one workflow are one class,
-/// also if the template runs many modules.
+/// The class of a step for the compile workers. Steps of one template of one workflow are one
+/// class, also if the template runs many modules.
 fn template_class(step: &Step) -> DefaultHasher {
     let mut class = DefaultHasher::new();
     step.workflow.namespace.hash(&mut class);

@@ -8,15 +8,18 @@
 //! - **Classes.** A class has the modules of one template. Workers are shared fairly between
 //!   classes, and a part is reserved for classes without a worker. So one template with many slow
 //!   modules delays no other template.
-//! - **Whole limits.** Second attempts run one at a time, and leave a quarter of the memory to first
-//!   attempts.
+//! - **Whole limits.** Second attempts run one at a time, in turns between classes. They leave a
+//!   quarter of the memory to first attempts.
 //! - **Bytes.** The bytes of a module are read when its worker may start. Until then, the module
 //!   uses no memory. The request for memory includes the bytes.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
 use super::process::{self, Failure};
@@ -55,8 +58,7 @@ pub(in crate::runtime) struct Workers {
     program: PathBuf,
     /// Shares the memory of all workers.
     scheduler: Arc<Scheduler>,
-    /// Admits one second attempt at a time.
-    whole_limits: Arc<Scheduler>,
+    whole_limits: WholeLimits,
     resources: WorkerResources,
     threads: usize,
 }
@@ -72,7 +74,39 @@ enum Attempt {
 #[derive(Debug)]
 struct Admitted {
     _worker: Slot,
-    _whole_limit: Option<Slot>,
+    _whole_limit: Option<WholeLimit>,
+}
+
+/// Admits one second attempt at a time, in turns between classes: each class has at most one
+/// attempt in the queue of all classes.
+#[derive(Debug, Default)]
+struct WholeLimits {
+    all: Arc<AsyncMutex<()>>,
+    classes: Mutex<HashMap<u64, Arc<AsyncMutex<()>>>>,
+}
+
+/// The right to run a second attempt.
+#[derive(Debug)]
+struct WholeLimit {
+    _all: OwnedMutexGuard<()>,
+    _class: OwnedMutexGuard<()>,
+}
+
+impl WholeLimits {
+    async fn acquire(&self, class: u64) -> WholeLimit {
+        let of_class = self.of_class(class).lock_owned().await;
+        WholeLimit {
+            _all: Arc::clone(&self.all).lock_owned().await,
+            _class: of_class,
+        }
+    }
+
+    fn of_class(&self, class: u64) -> Arc<AsyncMutex<()>> {
+        let mut classes = self.classes.lock();
+        // A guard and a waiter hold a reference to their lock. A lock without both is removed.
+        classes.retain(|other, lock| *other == class || Arc::strong_count(lock) > 1);
+        Arc::clone(classes.entry(class).or_default())
+    }
 }
 
 /// One module in the queue.
@@ -93,14 +127,10 @@ impl Workers {
             steps: u32::try_from(workers).unwrap_or(u32::MAX),
             memory: resources.memory,
         };
-        let one = Capacity {
-            steps: 1,
-            memory: 0,
-        };
         Self {
             program,
             scheduler: Scheduler::new(capacity),
-            whole_limits: Scheduler::new(one),
+            whole_limits: WholeLimits::default(),
             resources,
             threads: resources.cores.clamp(1, MAX_THREADS),
         }
@@ -143,10 +173,7 @@ impl Workers {
         let whole_limit = match attempt {
             Attempt::First => None,
             // While the attempt waits here, it reserves no memory.
-            Attempt::Second => {
-                let request = SlotRequest { class, memory: 0 };
-                Some(self.whole_limits.acquire(request).await)
-            }
+            Attempt::Second => Some(self.whole_limits.acquire(class).await),
         };
         let request = SlotRequest { class, memory };
         Admitted {
@@ -295,8 +322,9 @@ mod tests {
         let mut other = Box::pin(workers.admit(2, Attempt::Second, 300 * MIB));
         assert!(futures::poll!(&mut other).is_pending());
         drop(whole);
-        let started = futures::poll!(&mut other).is_ready();
-        assert!(started || futures::poll!(&mut queued[0]).is_ready());
+        // The next attempt of the first template is behind the other template's.
+        assert!(futures::poll!(&mut queued[0]).is_pending());
+        assert!(futures::poll!(&mut other).is_ready());
     }
 
     #[tokio::test]
