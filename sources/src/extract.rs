@@ -21,13 +21,14 @@ impl Inner {
         &self,
         resolved: &Resolved,
     ) -> Result<Option<FetchedModule>, Error> {
-        let permit = self.memory_permit().await?;
+        let permit = self.unpack_permit().await?;
         let store = self.store.clone();
         let resolved = resolved.clone();
         let limits = unpack::Limits {
             module: self.max_module_size,
         };
         blocking(move || {
+            let _permit = permit;
             let mut gone = false;
             let mut part = |number: usize| {
                 let part: &Part = &resolved.parts[number];
@@ -39,7 +40,7 @@ impl Inner {
                     )
                 })
             };
-            let module = match unpack(&resolved, &mut part, limits, permit) {
+            let module = match unpack(&resolved, &mut part, limits) {
                 Err(_) if gone => return Ok(None),
                 unpacked => unpacked?,
             };
@@ -55,13 +56,14 @@ impl Inner {
         ephemeral: &Ephemeral,
         resolved: &Resolved,
     ) -> Result<FetchedModule, Error> {
-        let permit = self.memory_permit().await?;
+        let permit = self.unpack_permit().await?;
         let ephemeral = ephemeral.clone();
         let resolved = resolved.clone();
         let limits = unpack::Limits {
             module: self.max_module_size,
         };
         blocking(move || {
+            let _permit = permit;
             let gone = |error| {
                 let message = "the temporary file of the download cannot be read";
                 Error::new(ErrorKind::Store, message).caused_by(error)
@@ -70,7 +72,6 @@ impl Inner {
                 &resolved,
                 &mut |_| ephemeral.open().map(Content::File).map_err(gone),
                 limits,
-                permit,
             )
         })
         .await
@@ -85,18 +86,22 @@ impl Inner {
         let [part] = resolved.parts.as_slice() else {
             return Err(Error::task_ended("reading"));
         };
-        let permit = self.memory_permit().await?;
+        let permit = self.unpack_permit().await?;
         let bytes = self.read_local(source, resolved, part).await?;
         let resolved = resolved.clone();
         let limits = unpack::Limits {
             module: self.max_module_size,
         };
-        blocking(move || unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits, permit)).await
+        blocking(move || {
+            let _permit = permit;
+            unpack(&resolved, &mut |_| Ok(bytes.clone().into()), limits)
+        })
+        .await
     }
 
-    /// Waits for the permit to hold a module in memory.
-    async fn memory_permit(&self) -> Result<OwnedSemaphorePermit, Error> {
-        Arc::clone(&self.in_memory)
+    /// Waits for the permit to unpack a module.
+    async fn unpack_permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.unpacking)
             .acquire_owned()
             .await
             .map_err(|_| Error::task_ended("unpacking"))
@@ -132,7 +137,6 @@ fn unpack(
     resolved: &Resolved,
     part: &mut dyn FnMut(usize) -> Result<Content, Error>,
     limits: unpack::Limits,
-    permit: OwnedSemaphorePermit,
 ) -> Result<FetchedModule, Error> {
     let plain = |module| Unpacked {
         module,
@@ -164,6 +168,5 @@ fn unpack(
     Ok(FetchedModule {
         package: Arc::new(package),
         bytes,
-        permit: Arc::new(permit),
     })
 }

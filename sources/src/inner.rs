@@ -23,8 +23,14 @@ use crate::{
 
 /// A resolved reference is removed from memory when it was not used for this time.
 const REMEMBER: Duration = Duration::from_hours(6);
-/// The most modules in memory at once. A module is in memory until it is compiled.
-const MODULES_IN_MEMORY: usize = 4;
+/// The most resolved references in memory.
+const REMEMBERED: u64 = 10_000;
+/// Content that must not be stored is in a file that a resolved reference holds. So many bytes of
+/// content have the weight of one more reference. All such files together have at most 640 MiB.
+const EPHEMERAL_BYTES_PER_WEIGHT: u64 = 64 << 10;
+/// The most modules that are unpacked at once. No caller waits for a compiler or for the network
+/// while it has a permit.
+const MODULES_UNPACKING: usize = 4;
 
 /// The key of a resolved reference in memory.
 ///
@@ -65,8 +71,8 @@ pub(crate) struct Inner {
     pub(crate) fetching: SingleFlight<FetchKey, Result<FetchedModule, Error>>,
     /// Limits the disk space of unfinished downloads: each may have the largest allowed size.
     pub(crate) downloads: DownloadLimiter,
-    /// Limits the memory of modules: each may have the largest allowed size.
-    pub(crate) in_memory: Arc<Semaphore>,
+    /// Limits the memory for unpacking: each module may have the largest allowed size.
+    pub(crate) unpacking: Arc<Semaphore>,
 }
 
 /// Fails with [`ErrorKind::Unavailable`] if `work` takes longer than `limit`. Without the limit, a
@@ -81,6 +87,15 @@ pub(crate) async fn in_time<T>(
             format!("took longer than {} s", limit.as_secs()),
         ))
     })
+}
+
+/// The weight of a resolved reference in the cache.
+fn weight(resolved: &Resolved) -> u32 {
+    if resolved.ephemeral.is_none() {
+        return 1;
+    }
+    let bytes: u64 = resolved.parts.iter().filter_map(|part| part.size).sum();
+    u32::try_from(1 + bytes / EPHEMERAL_BYTES_PER_WEIGHT).unwrap_or(u32::MAX)
 }
 
 impl Inner {
@@ -105,14 +120,15 @@ impl Inner {
             max_module_size: config.max_module_size,
             progress,
             resolved: Cache::builder()
-                .max_capacity(10_000)
+                .weigher(|_, resolved: &Arc<Resolved>| weight(resolved))
+                .max_capacity(REMEMBERED)
                 .time_to_idle(REMEMBER)
                 .build(),
             packages: Cache::new(10_000),
             resolving: SingleFlight::default(),
             fetching: SingleFlight::default(),
             downloads: DownloadLimiter::new(),
-            in_memory: Arc::new(Semaphore::new(MODULES_IN_MEMORY)),
+            unpacking: Arc::new(Semaphore::new(MODULES_UNPACKING)),
         })
     }
 

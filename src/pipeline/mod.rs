@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use artifacts::Stores;
-use sources::{Request, Sources};
+use sources::Sources;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -35,8 +35,8 @@ use tracing::Instrument;
 
 use crate::runtime::{CompiledModule, Compiler, CompilerSettings, Runners, Slot, SlotRequest};
 use crate::staging::{Cleaner, Scratch};
-use crate::step::{CompileLimits, Outcome, Stage, Step, StepError, StepNames, step_event};
-use prepare::{Modules, PreparedModule};
+use crate::step::{Outcome, Stage, Step, StepError, StepNames, step_event};
+use prepare::{CompileSettings, Modules, PreparedModule};
 use resources::Resources;
 use running::RunningStep;
 use stage::StepContext;
@@ -94,8 +94,7 @@ impl Executor {
         context: StepContext,
         tees: Tees,
     ) -> Result<Outcome, StepError> {
-        let limits = step.limits.compile;
-        let module = self.module(&step.request(), limits, &context).await?;
+        let module = self.module(&step, &context).await?;
         let queued = Instant::now();
         let slot = async { Ok(self.slot(&step).await) };
         let slot = context.while_queued().stage(Stage::Queue, slot).await?;
@@ -134,15 +133,20 @@ impl Executor {
     /// Runs the stages resolve, fetch and compile. Returns a module that is ready to run.
     async fn module(
         &self,
-        request: &Request,
-        limits: CompileLimits,
+        step: &Step,
         context: &StepContext,
     ) -> Result<PreparedModule, StepError> {
-        let resolving = pin!(self.modules.resolve(request));
+        let request = step.request();
+        let settings = CompileSettings {
+            class: template_class(step).finish(),
+            limits: step.limits.compile,
+        };
+        let resolving = pin!(self.modules.resolve(&request));
         let resolved = context.stage(Stage::Resolve, resolving).await?;
-        let fetching = pin!(self.modules.fetch(&resolved, &request.requester, limits));
+        let fetching = pin!(self.modules.fetch(&resolved, &request.requester));
         let fetched = context.stage(Stage::Fetch, fetching).await?;
-        context.stage(Stage::Compile, fetched.compiled()).await
+        let compiling = pin!(self.modules.compile(fetched, settings));
+        context.stage(Stage::Compile, compiling).await
     }
 }
 
@@ -205,8 +209,7 @@ impl Executor {
     /// Prepares the module of a step without running it.
     pub async fn prepare(&self, step: &Step) -> Result<Arc<CompiledModule>, StepError> {
         let context = StepContext::unbounded();
-        let limits = step.limits.compile;
-        let prepared = self.module(&step.request(), limits, &context).await?;
+        let prepared = self.module(step, &context).await?;
         Ok(prepared.module)
     }
 
@@ -216,13 +219,20 @@ impl Executor {
     }
 }
 
-/// The request for a slot. Steps of one template of one workflow with one module are one class.
-fn slot_request(step: &Step) -> SlotRequest {
+/// The class of a step for the compile workers. Steps of one template of one workflow are one
+/// class, also if the template runs many modules.
+fn template_class(step: &Step) -> DefaultHasher {
     let mut class = DefaultHasher::new();
     step.workflow.namespace.hash(&mut class);
     step.workflow.name.hash(&mut class);
     step.workflow.uid.hash(&mut class);
     step.template.hash(&mut class);
+    class
+}
+
+/// The request for a slot. Steps of one template of one workflow with one module are one class.
+fn slot_request(step: &Step) -> SlotRequest {
+    let mut class = template_class(step);
     step.module.hash(&mut class);
     SlotRequest {
         class: class.finish(),

@@ -1,9 +1,9 @@
-//! Single flight for preparing modules: many steps wait for one module, one task prepares it, and
+//! Single flight for compiling modules: many steps wait for one module, one task compiles it, and
 //! all steps get the result.
 //!
 //! The task is not a part of any step, so it continues when the step that started it is cancelled.
-//! A watch channel tells the waiting steps in which stage the task is. The cache of compiled
-//! modules keeps the results, not [`Preparations`].
+//! A watch channel tells the waiting steps what the task does. The cache of compiled modules keeps
+//! the results, not [`Preparations`].
 //!
 //! The task can find out that no step waits any more ([`Reporter::abandoned`]). The preparation is
 //! then removed, and the next step starts a new one.
@@ -12,55 +12,63 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::step::{Stage, StepError};
-
 /// Progress of a preparation.
 #[derive(Clone, Debug)]
 pub(super) enum Progress<T> {
-    /// The module is being fetched.
-    Fetching,
-    /// The module is being compiled, or waits for another compilation to end.
-    Compiling,
+    /// The module waits for a compile worker.
+    Queued,
+    /// The module is being compiled, with this time limit.
+    Compiling(Duration),
     /// The preparation ended.
-    Ended(Result<T, StepError>),
+    Ended(T),
 }
 
 /// A running preparation, as a handle for the steps that wait for it.
 #[derive(Clone, Debug)]
-pub(super) struct Preparation<T>(watch::Receiver<Progress<T>>);
-
-impl<T: Clone> Preparation<T> {
-    /// Waits until the module is fetched. Fails when it cannot be fetched.
-    pub(super) async fn fetched(&mut self) -> Result<(), StepError> {
-        let fetched = |progress: &Progress<T>| !matches!(progress, Progress::Fetching);
-        match self.0.wait_for(fetched).await.as_deref() {
-            Ok(Progress::Ended(Err(error))) if error.stage() == Stage::Fetch => Err(error.clone()),
-            Ok(_) => Ok(()),
-            Err(_) => Err(panicked(Stage::Fetch)),
-        }
-    }
-
-    /// Waits until the module is prepared.
-    pub(super) async fn ended(mut self) -> Result<T, StepError> {
-        let ended = |progress: &Progress<T>| matches!(progress, Progress::Ended(_));
-        match self.0.wait_for(ended).await.as_deref() {
-            Ok(Progress::Ended(result)) => result.clone(),
-            _ => Err(panicked(Stage::Compile)),
-        }
-    }
+pub(super) struct Preparation<T> {
+    progress: watch::Receiver<Progress<T>>,
+    /// Whether this handle's step started the preparation.
+    pub(super) is_own: bool,
 }
 
-/// The error for a preparation whose task panicked.
-fn panicked(stage: Stage) -> StepError {
-    StepError::error(
-        stage,
-        "preparing the module panicked; this is a defect of this program",
-    )
+/// How the wait for a preparation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Waited<T> {
+    /// The preparation ended.
+    Ended(T),
+    /// The step's own time limit is shorter than the limit of the preparation, and was reached.
+    TimedOut,
+    /// The task panicked.
+    Panicked,
+}
+
+impl<T: Clone> Preparation<T> {
+    /// Waits until the preparation ends, or until the module was compiled for the time `limit`. The
+    /// limit has no effect if the preparation has the same limit or a shorter one.
+    pub(super) async fn ended(mut self, limit: Duration) -> Waited<T> {
+        loop {
+            let progress = self.progress.borrow_and_update().clone();
+            let changed = match progress {
+                Progress::Ended(result) => return Waited::Ended(result),
+                Progress::Compiling(longer) if longer > limit => {
+                    match tokio::time::timeout(limit, self.progress.changed()).await {
+                        Ok(changed) => changed,
+                        Err(_) => return Waited::TimedOut,
+                    }
+                }
+                Progress::Queued | Progress::Compiling(_) => self.progress.changed().await,
+            };
+            if changed.is_err() {
+                return Waited::Panicked;
+            }
+        }
+    }
 }
 
 type Running<K, T> = Arc<Mutex<HashMap<K, watch::Sender<Progress<T>>>>>;
@@ -92,9 +100,12 @@ where
     {
         let mut running = self.running.lock();
         if let Some(progress) = running.get(&key) {
-            return Preparation(progress.subscribe());
+            return Preparation {
+                progress: progress.subscribe(),
+                is_own: false,
+            };
         }
-        let (progress, receiver) = watch::channel(Progress::Fetching);
+        let (progress, receiver) = watch::channel(Progress::Queued);
         running.insert(key.clone(), progress.clone());
         let work = work(Reporter {
             running: Arc::clone(&self.running),
@@ -102,7 +113,10 @@ where
             progress,
         });
         tokio::spawn(work.in_current_span());
-        Preparation(receiver)
+        Preparation {
+            progress: receiver,
+            is_own: true,
+        }
     }
 }
 
@@ -119,6 +133,12 @@ impl<K: Eq + Hash, T> Reporter<K, T> {
     /// Reports the progress to the waiting steps.
     pub(super) fn report(&self, progress: Progress<T>) {
         self.progress.send_replace(progress);
+    }
+
+    /// Reports the end. A step that joins later starts a new preparation.
+    pub(super) fn end(self, result: T) {
+        self.remove(&mut self.running.lock());
+        self.report(Progress::Ended(result));
     }
 
     /// Waits until no step waits for the preparation, and removes the preparation.
@@ -157,56 +177,64 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: Duration = Duration::from_mins(1);
+
     #[tokio::test]
     async fn steps_that_want_one_module_share_one_preparation() {
         let preparations = Preparations::<&str, usize>::default();
         let started = Arc::new(AtomicUsize::new(0));
-        let fetched = Arc::new(Notify::new());
         let compiled = Arc::new(Notify::new());
         let join = || {
             let started = Arc::clone(&started);
-            let fetched = Arc::clone(&fetched);
             let compiled = Arc::clone(&compiled);
             preparations.join("module", |progress| async move {
                 started.fetch_add(1, Ordering::SeqCst);
-                fetched.notified().await;
-                progress.report(Progress::Compiling);
+                progress.report(Progress::Compiling(LIMIT));
                 compiled.notified().await;
-                progress.report(Progress::Ended(Ok(7)));
+                progress.end(7);
             })
         };
-        let mut first = join();
-        let mut second = join();
-        assert!(futures::poll!(Box::pin(first.fetched())).is_pending());
+        let first = join();
+        let second = join();
+        assert!(first.is_own && !second.is_own);
         drop(first);
-        fetched.notify_one();
-        second.fetched().await.unwrap();
+        tokio::task::yield_now().await;
         let third = join();
         compiled.notify_one();
-        assert_eq!(second.ended().await.unwrap(), 7);
+        assert_eq!(second.ended(LIMIT).await, Waited::Ended(7));
         assert_eq!(
-            third.ended().await.unwrap(),
-            7,
+            third.ended(LIMIT).await,
+            Waited::Ended(7),
             "a step can join while the module is compiled"
         );
         assert_eq!(started.load(Ordering::SeqCst), 1);
-        tokio::task::yield_now().await;
         assert!(preparations.running.lock().is_empty());
     }
 
     #[tokio::test]
-    async fn a_fetch_error_ends_the_stage_fetch_and_another_error_does_not() {
-        let preparations = Preparations::<Stage, ()>::default();
-        let join = |stage| {
-            preparations.join(stage, move |progress| async move {
-                let error = StepError::error(stage, "broken");
-                progress.report(Progress::Ended(Err(error)));
-            })
-        };
-        assert!(join(Stage::Fetch).fetched().await.is_err());
-        let mut compiling = join(Stage::Compile);
-        compiling.fetched().await.unwrap();
-        assert_eq!(compiling.ended().await.unwrap_err().stage(), Stage::Compile);
+    async fn a_step_with_a_shorter_limit_stops_waiting_and_time_in_the_queue_is_free() {
+        let preparations = Preparations::<u8, u8>::default();
+        let start = Arc::new(Notify::new());
+        let compiled = Arc::new(Notify::new());
+        let long = preparations.join(1, |progress| {
+            let start = Arc::clone(&start);
+            let compiled = Arc::clone(&compiled);
+            async move {
+                start.notified().await;
+                progress.report(Progress::Compiling(LIMIT));
+                compiled.notified().await;
+                progress.end(3);
+            }
+        });
+        let short = preparations.join(1, |_| async { panic!("the first preparation runs") });
+        let limit = Duration::from_millis(20);
+        let mut short = Box::pin(short.ended(limit));
+        let queued = tokio::time::timeout(limit * 3, &mut short).await;
+        assert!(queued.is_err(), "the module is in the queue");
+        start.notify_one();
+        assert_eq!(short.await, Waited::TimedOut);
+        compiled.notify_one();
+        assert_eq!(long.ended(LIMIT).await, Waited::Ended(3));
     }
 
     #[tokio::test]
@@ -223,25 +251,23 @@ mod tests {
         });
         let second = preparations.join(1, |_| async { panic!("the first preparation runs") });
         drop(first);
-        let waited =
-            tokio::time::timeout(std::time::Duration::from_millis(20), abandoned.notified());
+        let waited = tokio::time::timeout(Duration::from_millis(20), abandoned.notified());
         assert!(waited.await.is_err(), "the second step still waits");
         drop(second);
         abandoned.notified().await;
         let third = preparations.join(1, |progress| async move {
-            progress.report(Progress::Ended(Ok(3)));
+            progress.end(3);
         });
-        assert_eq!(third.ended().await.unwrap(), 3);
+        assert_eq!(third.ended(LIMIT).await, Waited::Ended(3));
     }
 
     #[tokio::test]
     async fn a_panic_is_an_error_for_the_steps_that_wait() {
         let preparations = Preparations::<u8, ()>::default();
-        let mut preparation = preparations.join(1, |progress| async move {
+        let preparation = preparations.join(1, |progress| async move {
             let _progress = progress;
             panic!("on purpose")
         });
-        let error = preparation.fetched().await.unwrap_err();
-        assert!(error.to_string().contains("this is a defect"));
+        assert_eq!(preparation.ended(LIMIT).await, Waited::Panicked);
     }
 }

@@ -1,16 +1,30 @@
 //! From a reference to a module that is ready to run.
 //!
 //! A compiled module is taken from memory, or else from disk. If neither memory nor disk has the
-//! module, a task fetches and compiles the module.
+//! module, the module is fetched and compiled:
+//!
+//! - **Fetch:** steps with the same reference, content and requester share one download. The bytes
+//!   are then dropped.
+//! - **Compile:** steps with the same module share one compilation, also if their limits differ.
+//!   The bytes are read again when a compile worker is free. If the compilation reached a limit of
+//!   another step, a step with a higher limit starts its own compilation.
+//!
+//! Both end when no step waits any more.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use sources::{Defaults, Digest, FetchedModule, Package, Request, Requester, Resolved, Sources};
+use async_trait::async_trait;
+use bytes::Bytes;
+use net::SingleFlight;
+use sources::{Defaults, Digest, Package, Reference, Request, Requester, Resolved, Sources};
 use tracing::Span;
 
-use super::preparations::{Preparation, Preparations, Progress, Reporter};
-use crate::runtime::{CompileError, CompiledModule, Compiler, Retain};
+use super::preparations::{Preparations, Progress, Reporter, Waited};
+use crate::runtime::{
+    CompileError, CompileLimit, CompileRequest, CompiledModule, Compiler, ModuleSource, ReadError,
+    Retain,
+};
 use crate::step::{CompileLimits, Stage, StepError};
 
 /// A compiled module, with the records that contain its digest and its defaults.
@@ -44,28 +58,61 @@ impl PreparedModule {
 pub(super) enum Fetched {
     /// The module was compiled before.
     Ready(PreparedModule),
-    /// The module is fetched, and a task compiles it.
-    Compiling(Preparation<PreparedModule>),
+    /// The module is in the store, and is not compiled.
+    Uncompiled(Uncompiled),
 }
 
-impl Fetched {
-    /// Waits until the module is compiled.
-    pub(super) async fn compiled(self) -> Result<PreparedModule, StepError> {
-        match self {
-            Self::Ready(module) => Ok(module),
-            Self::Compiling(preparation) => preparation.ended().await,
-        }
-    }
+/// A module that was fetched. Its bytes are not in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Uncompiled {
+    package: Arc<Package>,
+    size: u64,
+    resolved: Arc<Resolved>,
+    requester: Requester,
 }
 
-/// Steps with equal keys share one preparation.
-type Key = (Digest, Requester, CompileLimits);
+/// The class and the limits with which a step compiles its module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CompileSettings {
+    /// Class of the step's template.
+    pub(super) class: u64,
+    pub(super) limits: CompileLimits,
+}
+
+/// Steps with equal keys share one fetch. A failure of one origin must not fail a step whose
+/// reference has another origin.
+type FetchKey = (Reference, Digest, Requester);
+
+/// The result of a fetch, which several steps share.
+#[derive(Clone, Debug)]
+enum SharedFetch {
+    /// Compiled code was on disk.
+    Loaded {
+        module: Arc<CompiledModule>,
+        package: Option<Arc<Package>>,
+    },
+    Stored {
+        package: Arc<Package>,
+        size: u64,
+    },
+}
+
+/// The result of a compilation, which several steps share.
+type Compiled = Result<Arc<CompiledModule>, CompileFailure>;
+
+#[derive(Clone, Debug)]
+struct CompileFailure {
+    error: CompileError,
+    /// The module as the step that started the compilation has fetched it.
+    of: Arc<Uncompiled>,
+}
 
 /// The modules that steps run.
 #[derive(Debug)]
 pub(super) struct Modules {
     preparer: Preparer,
-    preparations: Preparations<Key, PreparedModule>,
+    fetching: SingleFlight<FetchKey, Result<SharedFetch, StepError>>,
+    compiling: Preparations<Digest, Compiled>,
 }
 
 /// The services that a preparation uses. Cheap to clone.
@@ -79,7 +126,8 @@ impl Modules {
     pub(super) fn new(sources: Sources, compiler: Arc<Compiler>) -> Self {
         Self {
             preparer: Preparer { sources, compiler },
-            preparations: Preparations::default(),
+            fetching: SingleFlight::default(),
+            compiling: Preparations::default(),
         }
     }
 
@@ -92,30 +140,108 @@ impl Modules {
             .map_err(|error| StepError::from_source(Stage::Resolve, &error))
     }
 
-    /// Waits until the module is fetched, or finds it compiled in memory.
+    /// Fetches the module, or finds it compiled in memory or on disk.
     pub(super) async fn fetch(
         &self,
         resolved: &Arc<Resolved>,
         requester: &Requester,
-        limits: CompileLimits,
     ) -> Result<Fetched, StepError> {
         if let Some(module) = self.preparer.find_in_memory(resolved).await {
             return Ok(Fetched::Ready(module));
         }
-        // One artifact can contain several modules, so the key is the package key.
-        let key = (resolved.package_key(), requester.clone(), limits);
-        let mut preparation = self.preparations.join(key, |progress| {
+        // One artifact can contain several modules, so the key contains the package key.
+        let reference = resolved.reference.clone();
+        let key = (reference, resolved.package_key(), requester.clone());
+        let fetching = self.fetching.join(key, || {
             let preparer = self.preparer.clone();
             let resolved = Arc::clone(resolved);
             let requester = requester.clone();
-            async move {
-                let preparing = preparer.prepare(resolved, &requester, limits, &progress);
-                let prepared = preparing.await;
-                progress.report(Progress::Ended(prepared));
-            }
+            async move { preparer.load_or_fetch(&resolved, &requester).await }
         });
-        preparation.fetched().await?;
-        Ok(Fetched::Compiling(preparation))
+        let fetched = fetching.await;
+        let resolved = Arc::clone(resolved);
+        match fetched.unwrap_or_else(|| Err(panicked(Stage::Fetch)))? {
+            SharedFetch::Loaded { module, package } => Ok(Fetched::Ready(PreparedModule {
+                module,
+                package,
+                resolved,
+            })),
+            SharedFetch::Stored { package, size } => Ok(Fetched::Uncompiled(Uncompiled {
+                package,
+                size,
+                resolved,
+                requester: requester.clone(),
+            })),
+        }
+    }
+
+    /// Waits until the module is compiled.
+    pub(super) async fn compile(
+        &self,
+        fetched: Fetched,
+        settings: CompileSettings,
+    ) -> Result<PreparedModule, StepError> {
+        let uncompiled = match fetched {
+            Fetched::Ready(module) => return Ok(module),
+            Fetched::Uncompiled(uncompiled) => Arc::new(uncompiled),
+        };
+        let compiled = self.compile_within(&uncompiled, settings).await?;
+        Ok(PreparedModule {
+            module: compiled,
+            package: Some(Arc::clone(&uncompiled.package)),
+            resolved: Arc::clone(&uncompiled.resolved),
+        })
+    }
+
+    async fn compile_within(
+        &self,
+        uncompiled: &Arc<Uncompiled>,
+        settings: CompileSettings,
+    ) -> Result<Arc<CompiledModule>, StepError> {
+        let reference = uncompiled.resolved.reference.redacted();
+        let compiler = &self.preparer.compiler;
+        let limits = compiler.effective(settings.limits);
+        let name = uncompiled.package.module.to_string();
+        loop {
+            if let Some(module) = compiler.cached(&name) {
+                return Ok(module);
+            }
+            let digest = uncompiled.package.module.clone();
+            let compiling = self.compiling.join(digest, |reporter| {
+                let preparer = self.preparer.clone();
+                let uncompiled = Arc::clone(uncompiled);
+                async move { preparer.compile(uncompiled, settings, reporter).await }
+            });
+            let is_own = compiling.is_own;
+            let error = match compiling.ended(limits.time).await {
+                Waited::Ended(Ok(module)) => return Ok(module),
+                // With the limits or the origin of another step. The next attempt can be different.
+                Waited::Ended(Err(failed)) if !is_own && !failed.applies_to(uncompiled, limits) => {
+                    continue;
+                }
+                Waited::Ended(Err(failed)) => failed.error,
+                Waited::TimedOut => CompileError::Limit {
+                    reached: CompileLimit::Time,
+                    limits,
+                },
+                Waited::Panicked => return Err(panicked(Stage::Compile)),
+            };
+            return Err(compile_error(&reference, error));
+        }
+    }
+}
+
+impl CompileFailure {
+    /// Whether a step with this module and these limits fails in the same way.
+    fn applies_to(&self, uncompiled: &Uncompiled, limits: CompileLimits) -> bool {
+        match &self.error {
+            CompileError::Limit { .. } => self.error.repeats_with(limits),
+            CompileError::Unreadable(_) => {
+                self.of.requester == uncompiled.requester
+                    && self.of.resolved.reference == uncompiled.resolved.reference
+            }
+            _ => true,
+        }
     }
 }
 
@@ -137,34 +263,25 @@ impl Preparer {
         Some(prepared(module, Some(package)))
     }
 
-    async fn prepare(
+    async fn load_or_fetch(
         &self,
-        resolved: Arc<Resolved>,
+        resolved: &Arc<Resolved>,
         requester: &Requester,
-        limits: CompileLimits,
-        progress: &Reporter<Key, PreparedModule>,
-    ) -> Result<PreparedModule, StepError> {
-        if let Some(loaded) = self.load(&resolved).await? {
+    ) -> Result<SharedFetch, StepError> {
+        if let Some(loaded) = self.load(resolved).await? {
             return Ok(loaded);
         }
-        let fetched = self
-            .sources
-            .fetch(&resolved, requester)
-            .await
-            .map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
-        progress.report(Progress::Compiling);
-        tokio::select! {
-            compiled = self.compile(resolved, fetched, limits) => compiled,
-            // The worker is killed when the other future is dropped.
-            () = progress.abandoned() => {
-                let message = "the module was not compiled, because no step waits for it any more";
-                Err(StepError::error(Stage::Compile, message))
-            }
-        }
+        let fetched = self.sources.fetch(resolved, requester).await;
+        let fetched = fetched.map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
+        // The bytes are dropped. A step may wait for a compile worker for a long time.
+        Ok(SharedFetch::Stored {
+            package: fetched.package,
+            size: fetched.bytes.len() as u64,
+        })
     }
 
     /// Loads compiled code from disk. `None` when there is none.
-    async fn load(&self, resolved: &Arc<Resolved>) -> Result<Option<PreparedModule>, StepError> {
+    async fn load(&self, resolved: &Resolved) -> Result<Option<SharedFetch>, StepError> {
         let package = self.sources.package(resolved).await;
         let digest = package
             .as_ref()
@@ -180,54 +297,98 @@ impl Preparer {
         .await?;
         Ok(loaded.map(|(module, name)| {
             tracing::info!(module = name, "loaded compiled code");
-            PreparedModule {
-                module,
-                package,
-                resolved: Arc::clone(resolved),
-            }
+            SharedFetch::Loaded { module, package }
         }))
     }
 
+    /// Compiles the module, and reports the result, unless no step waits any more.
     async fn compile(
         &self,
-        resolved: Arc<Resolved>,
-        fetched: FetchedModule,
-        limits: CompileLimits,
-    ) -> Result<PreparedModule, StepError> {
+        uncompiled: Arc<Uncompiled>,
+        settings: CompileSettings,
+        reporter: Reporter<Digest, Compiled>,
+    ) {
         let started = Instant::now();
-        let name = fetched.package.module.to_string();
-        let retain = if resolved.caching.no_store {
+        let name = uncompiled.package.module.to_string();
+        let retain = if uncompiled.resolved.caching.no_store {
             Retain::InMemory
         } else {
             Retain::OnDisk
         };
-        let FetchedModule {
+        let request = CompileRequest {
+            class: settings.class,
+            limits: settings.limits,
+            retain,
+        };
+        let source = StoredModule {
+            sources: &self.sources,
+            uncompiled: &uncompiled,
+            settings,
+            reporter: &reporter,
+        };
+        let compiled = tokio::select! {
+            compiled = self.compiler.compile(&name, &source, request) => compiled,
+            // The worker is killed when the other future is dropped.
+            () = reporter.abandoned() => return,
+        };
+        if let Ok(module) = &compiled {
+            tracing::info!(
+                module = name,
+                milliseconds = started.elapsed().as_millis(),
+                code_bytes = module.code_bytes(),
+                pooled = module.pooled(),
+                kind = ?module.kind(),
+                "compiled"
+            );
+        }
+        let of = Arc::clone(&uncompiled);
+        reporter.end(compiled.map_err(|error| CompileFailure { error, of }));
+    }
+}
+
+/// Reads the bytes of a module from the store when a compile worker is free.
+struct StoredModule<'a> {
+    sources: &'a Sources,
+    uncompiled: &'a Uncompiled,
+    settings: CompileSettings,
+    reporter: &'a Reporter<Digest, Compiled>,
+}
+
+#[async_trait]
+impl ModuleSource for StoredModule<'_> {
+    fn size(&self) -> u64 {
+        self.uncompiled.size
+    }
+
+    async fn read(&self) -> Result<Bytes, ReadError> {
+        let Uncompiled {
             package,
-            bytes,
-            permit,
-        } = fetched;
-        let compiled = self.compiler.compile(&name, bytes, limits, retain).await;
-        let reference = resolved.reference.redacted();
-        let module = compiled.map_err(|error| compile_error(&reference, error))?;
-        // The bytes are dropped by now.
-        drop(permit);
-        tracing::info!(
-            module = %package.module,
-            milliseconds = started.elapsed().as_millis(),
-            code_bytes = module.code_bytes(),
-            pooled = module.pooled(),
-            kind = ?module.kind(),
-            "compiled"
-        );
-        Ok(PreparedModule {
-            module,
-            package: Some(package),
             resolved,
-        })
+            requester,
+            ..
+        } = self.uncompiled;
+        let fetched = self.sources.fetch(resolved, requester).await;
+        let fetched = fetched.map_err(|error| -> ReadError { Arc::new(error) })?;
+        if fetched.package.module != package.module {
+            let message = "its bytes have changed since the module was fetched";
+            return Err(Arc::new(std::io::Error::other(message)));
+        }
+        let limit = self.settings.limits.time;
+        self.reporter.report(Progress::Compiling(limit));
+        Ok(fetched.bytes)
+    }
+
+    fn queued(&self) {
+        self.reporter.report(Progress::Queued);
     }
 }
 
 fn compile_error(reference: &str, error: CompileError) -> StepError {
+    if let CompileError::Unreadable(cause) = &error
+        && let Some(error) = cause.downcast_ref::<sources::Error>()
+    {
+        return StepError::from_source(Stage::Compile, error);
+    }
     let message = format!("`{reference}`: {error}");
     let failure = match error {
         CompileError::Limit { .. } => StepError::failed(Stage::Compile, message),
@@ -243,8 +404,13 @@ async fn blocking<T: Send + 'static>(
     let span = Span::current();
     let work = move || span.in_scope(work);
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| {
-        let message = "preparing the module panicked; this is a defect of this program";
-        Err(StepError::error(stage, message).caused_by(error))
-    })
+    done.unwrap_or_else(|error| Err(panicked(stage).caused_by(error)))
+}
+
+/// The error for a preparation whose task panicked.
+fn panicked(stage: Stage) -> StepError {
+    StepError::error(
+        stage,
+        "preparing the module panicked; this is a defect of this program",
+    )
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inspect::NotWasm;
 use super::load_error::{LoadError, clipped_to};
+use super::module_source::ReadError;
 use crate::step::CompileLimits;
 use crate::text::units::{ByteSize, Time};
 
@@ -102,6 +103,9 @@ pub enum CompileError {
         /// All limits.
         limits: CompileLimits,
     },
+    /// The bytes of the module cannot be read again.
+    #[error("the module cannot be read: {0}")]
+    Unreadable(ReadError),
     /// The compile worker could not do its work. The cause may be this machine.
     #[error("the compile worker failed: {0}")]
     Worker(String),
@@ -117,17 +121,17 @@ impl CompileError {
                 "make the module smaller, or raise `limits.compile` (the template's own, or the \
                  operator's)"
             }
-            Self::Worker(_) => {
+            Self::Unreadable(_) | Self::Worker(_) => {
                 "run the step again; if this error repeats, report it with the log of the executor"
             }
         }
     }
 
     /// Whether the same module fails in the same way with these limits.
-    pub(super) fn repeats_with(&self, limits: CompileLimits) -> bool {
+    pub fn repeats_with(&self, limits: CompileLimits) -> bool {
         match self {
             // An error of the engine may be a lack of memory in this process.
-            Self::Load(LoadError::Engine(_)) | Self::Worker(_) => false,
+            Self::Load(LoadError::Engine(_)) | Self::Unreadable(_) | Self::Worker(_) => false,
             Self::Refused(_) | Self::Load(_) => true,
             Self::Limit {
                 reached: CompileLimit::Time,

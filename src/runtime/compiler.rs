@@ -11,12 +11,10 @@
 //! The compiler remembers for ten minutes that a module cannot be compiled (negative cache). So the
 //! next step with this module fails at once.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use moka::sync::Cache;
 
 use super::code::{CodeDirectory, CodeFile, NewCode};
@@ -24,12 +22,16 @@ use super::compile_error::{CompileError, CompileLimit};
 use super::engine::Engines;
 use super::load_error::LoadError;
 use super::module::CompiledModule;
-use super::worker::{Failure, Workers};
+use super::module_source::ModuleSource;
+use super::worker::{Failure, Request, WorkerResources, Workers};
 use crate::step::CompileLimits;
 
-/// Maximum size of the machine code of all modules in the memory cache, in bytes. Code from the
-/// code directory is mapped, so only its used pages need memory.
-const CACHE_BYTES: u64 = 1 << 30;
+/// Maximum size of the mapped machine code of all modules in the cache, in bytes. The files are in
+/// the code directory, so the kernel can drop the pages when memory is short.
+const MAPPED_BYTES: u64 = 1 << 30;
+/// Machine code that is not in the code directory uses at most this part of the memory of the
+/// compile workers, in addition to that memory.
+const CODE_PART: u64 = 4;
 /// The compiler remembers for this time that a module cannot be compiled.
 const REMEMBER_FAILURE: Duration = Duration::from_mins(10);
 /// Maximum number of modules in the negative cache.
@@ -65,12 +67,28 @@ impl CompilerSettings {
     }
 }
 
+/// How a module is compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileRequest {
+    /// Class of the module: its template. Compile workers are shared fairly between classes.
+    pub class: u64,
+    /// Limits of the compile worker.
+    pub limits: CompileLimits,
+    /// Where the compiled code may be stored.
+    pub retain: Retain,
+}
+
+type Modules = Cache<Arc<str>, Arc<CompiledModule>>;
+
 /// Compiles modules and caches the results.
 #[derive(Debug)]
 pub struct Compiler {
     engines: Arc<Engines>,
     workers: Workers,
-    cache: Cache<Arc<str>, Arc<CompiledModule>>,
+    /// Modules whose code is mapped from the code directory.
+    mapped: Modules,
+    /// Modules whose code is in memory.
+    in_memory: Modules,
     /// Why modules were not compiled, by digest.
     failures: Cache<Arc<str>, CompileError>,
     disk: Option<Arc<CodeDirectory>>,
@@ -83,20 +101,21 @@ impl Compiler {
         let engines = Arc::new(Engines::new(settings.steps)?);
         let directory = settings.code_directory;
         let disk = directory.and_then(|directory| open_directory(&directory, &engines));
-        let cache = Cache::builder()
-            .weigher(|_, module: &Arc<CompiledModule>| {
-                u32::try_from(module.code_bytes()).unwrap_or(u32::MAX)
-            })
-            .max_capacity(CACHE_BYTES)
-            .build();
+        let code_in_memory = settings.memory / CODE_PART;
+        let resources = WorkerResources {
+            memory: settings.memory,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            code_in_memory,
+        };
         let failures = Cache::builder()
             .time_to_live(REMEMBER_FAILURE)
             .max_capacity(REMEMBERED_FAILURES)
             .build();
         Ok(Self {
             engines,
-            workers: Workers::new(settings.program, settings.memory),
-            cache,
+            workers: Workers::new(settings.program, resources),
+            mapped: cache(MAPPED_BYTES),
+            in_memory: cache(code_in_memory),
             failures,
             disk: disk.map(Arc::new),
         })
@@ -109,14 +128,15 @@ impl Compiler {
 
     /// The module, if it is in the memory cache. Does not block.
     pub fn cached(&self, digest: &str) -> Option<Arc<CompiledModule>> {
-        self.cache.get(digest)
+        let mapped = self.mapped.get(digest);
+        mapped.or_else(|| self.in_memory.get(digest))
     }
 
     /// The module, if its code is in the code directory. Blocks for milliseconds.
     pub fn load(&self, digest: &str) -> Option<Arc<CompiledModule>> {
         let stored = self.disk.as_ref()?.open_stored(digest)?;
         match CompiledModule::load(&self.engines, |engine| stored.map(engine)) {
-            Ok(module) => Some(self.insert(digest, module)),
+            Ok(module) => Some(insert(&self.mapped, digest, module)),
             Err(error) => {
                 tracing::warn!(
                     module = digest,
@@ -128,21 +148,32 @@ impl Compiler {
         }
     }
 
+    /// The limits that a module really has. See `limits.compile.memory`.
+    pub fn effective(&self, limits: CompileLimits) -> CompileLimits {
+        self.workers.effective(limits)
+    }
+
+    /// The remembered reason why the module cannot be compiled within these limits.
+    fn failure(&self, digest: &str, limits: CompileLimits) -> Option<CompileError> {
+        let limits = self.workers.effective(limits);
+        let failed = self.failures.get(digest);
+        failed.filter(|error| error.repeats_with(limits))
+    }
+
     /// Compiles the module in a worker process, which uses all processors. The worker is killed
     /// when the future is dropped.
     pub async fn compile(
         self: &Arc<Self>,
         digest: &str,
-        bytes: Bytes,
-        limits: CompileLimits,
-        retain: Retain,
+        module: &dyn ModuleSource,
+        request: CompileRequest,
     ) -> Result<Arc<CompiledModule>, CompileError> {
-        let limits = self.workers.effective(limits);
-        let failed = self.failures.get(digest);
-        if let Some(error) = failed.filter(|error| error.repeats_with(limits)) {
+        let limits = self.workers.effective(request.limits);
+        if let Some(error) = self.failure(digest, limits) {
             return Err(error);
         }
-        let result = self.compile_anew(digest, bytes, limits, retain).await;
+        let request = CompileRequest { limits, ..request };
+        let result = self.compile_anew(digest, module, request).await;
         if let Err(error) = &result
             && error.repeats_with(limits)
         {
@@ -154,20 +185,22 @@ impl Compiler {
     async fn compile_anew(
         self: &Arc<Self>,
         digest: &str,
-        bytes: Bytes,
-        limits: CompileLimits,
-        retain: Retain,
+        module: &dyn ModuleSource,
+        request: CompileRequest,
     ) -> Result<Arc<CompiledModule>, CompileError> {
-        let disk = match retain {
+        let limits = request.limits;
+        let disk = match request.retain {
             Retain::OnDisk => self.disk.clone(),
             Retain::InMemory => None,
         };
-        let workers = &self.workers;
-        let class = class(digest);
-        let compiled = workers.compile(class, &bytes, limits, disk.as_ref()).await;
+        let request = Request {
+            class: request.class,
+            module,
+            limits,
+            directory: disk.as_ref(),
+        };
+        let compiled = self.workers.compile(&request).await;
         let code = compiled.map_err(|failure| compile_error(failure, limits))?;
-        // The worker has the module, so its bytes are not needed any more.
-        drop(bytes);
         let compiler = Arc::clone(self);
         let digest = digest.to_owned();
         let span = tracing::Span::current();
@@ -183,34 +216,42 @@ impl Compiler {
         code: NewCode,
     ) -> Result<Arc<CompiledModule>, CompileError> {
         let file = CodeFile::new(&code).map_err(|error| CompileError::Worker(error.to_string()))?;
-        if let (Some(disk), NewCode::OnDisk(code)) = (&self.disk, code)
-            && let Err(error) = disk.publish(digest, code)
-        {
-            tracing::warn!(%error, "cannot store compiled code in the code directory");
+        let mut modules = &self.in_memory;
+        if let (Some(disk), NewCode::OnDisk(code)) = (&self.disk, code) {
+            modules = &self.mapped;
+            if let Err(error) = disk.publish(digest, code) {
+                tracing::warn!(%error, "cannot store compiled code in the code directory");
+            }
         }
-        let module = self.load_new(&file)?;
-        Ok(self.insert(digest, module))
-    }
-
-    fn load_new(&self, code: &CodeFile) -> Result<CompiledModule, LoadError> {
-        match CompiledModule::load(&self.engines, |engine| code.map(engine)) {
+        match CompiledModule::load(&self.engines, |engine| file.map(engine)) {
             // For example, the file system is mounted with `noexec`.
             Err(LoadError::Engine(error)) => {
                 tracing::warn!(
                     error,
                     "the compiled code cannot be mapped; it is read into memory"
                 );
-                CompiledModule::load(&self.engines, |engine| code.read(engine))
+                let module = CompiledModule::load(&self.engines, |engine| file.read(engine))?;
+                Ok(insert(&self.in_memory, digest, module))
             }
-            loaded => loaded,
+            loaded => Ok(insert(modules, digest, loaded?)),
         }
     }
+}
 
-    fn insert(&self, digest: &str, module: CompiledModule) -> Arc<CompiledModule> {
-        let module = Arc::new(module);
-        self.cache.insert(digest.into(), Arc::clone(&module));
-        module
-    }
+/// A cache of modules with at most so many bytes of machine code.
+fn cache(max_code_bytes: u64) -> Modules {
+    Cache::builder()
+        .weigher(|_, module: &Arc<CompiledModule>| {
+            u32::try_from(module.code_bytes()).unwrap_or(u32::MAX)
+        })
+        .max_capacity(max_code_bytes)
+        .build()
+}
+
+fn insert(modules: &Modules, digest: &str, module: CompiledModule) -> Arc<CompiledModule> {
+    let module = Arc::new(module);
+    modules.insert(digest.into(), Arc::clone(&module));
+    module
 }
 
 /// The code directory. `None`, with a warning, if it cannot be used.
@@ -228,18 +269,12 @@ fn open_directory(directory: &Path, engines: &Engines) -> Option<CodeDirectory> 
     }
 }
 
-/// The class of a module for the queue of the workers.
-fn class(digest: &str) -> u64 {
-    let mut class = DefaultHasher::new();
-    digest.hash(&mut class);
-    class.finish()
-}
-
 fn compile_error(failure: Failure, limits: CompileLimits) -> CompileError {
     let reached = match failure {
         Failure::Refused(refusal) => return refusal.into(),
         Failure::Time => CompileLimit::Time,
         Failure::Memory => CompileLimit::Memory,
+        Failure::Unreadable(error) => return CompileError::Unreadable(error),
         Failure::Ended(how) => return CompileError::Worker(how),
         Failure::Io(error) => return CompileError::Worker(error.to_string()),
     };

@@ -18,11 +18,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use sources::Digest;
 use tokio_util::sync::CancellationToken;
 use wasm_workflow_executor::runtime::{
-    self, CompiledModule, Compiler, CompilerSettings, Ending, GuestLimits, Invocation, Retain, Run,
+    self, CompileRequest, CompiledModule, Compiler, CompilerSettings, Ending, GuestLimits,
+    Invocation, Retain, Run,
 };
 use wasm_workflow_executor::step::CompileLimits;
 use wasm_workflow_integration::executor::{Executor, Options, request, template};
@@ -363,10 +365,14 @@ fn run(
     started.elapsed()
 }
 
-/// Limits that no module of the benchmark reaches.
-const COMPILE_LIMITS: CompileLimits = CompileLimits {
-    time: Duration::from_mins(10),
-    memory: 1 << 30,
+/// The limits are so high that no module of the benchmark reaches them.
+const COMPILE_REQUEST: CompileRequest = CompileRequest {
+    class: 0,
+    limits: CompileLimits {
+        time: Duration::from_mins(10),
+        memory: 1 << 30,
+    },
+    retain: Retain::OnDisk,
 };
 
 /// A compiler whose workers are processes of the measured program.
@@ -386,8 +392,8 @@ fn in_process(name: &str, bytes: &[u8], budget: &str) {
         .build()
         .unwrap();
     let compiler = compiler(None);
-    let bytes = bytes.to_vec().into();
-    let compiling = compiler.compile("sha256:bench", bytes, COMPILE_LIMITS, Retain::OnDisk);
+    let bytes = Bytes::from(bytes.to_vec());
+    let compiling = compiler.compile("sha256:bench", &bytes, COMPILE_REQUEST);
     let module = runtime.block_on(compiling).unwrap();
     for _ in 0..1000 {
         run(&runtime, &compiler, &module, &[]);
@@ -412,7 +418,8 @@ fn compile_into(code: &tempfile::TempDir, bytes: Vec<u8>) -> Duration {
     let compiler = compiler(Some(code.path()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let started = Instant::now();
-    let compiling = compiler.compile(&digest, bytes.into(), COMPILE_LIMITS, Retain::OnDisk);
+    let bytes = Bytes::from(bytes);
+    let compiling = compiler.compile(&digest, &bytes, COMPILE_REQUEST);
     runtime.block_on(compiling).unwrap();
     started.elapsed()
 }

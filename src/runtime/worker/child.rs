@@ -41,6 +41,7 @@ pub fn main() -> io::Result<()> {
     end_with_the_executor(input)?;
 
     match compile(&engine, &module) {
+        Ok(code) if code.len() as u64 > job.max_code_bytes => write_reply(&Reply::OutOfMemory, &[]),
         Ok(code) => {
             let code_bytes = code.len() as u64;
             write_reply(&Reply::Compiled { code_bytes }, &code)

@@ -35,7 +35,7 @@ mod system_calls;
 
 pub use child::main;
 pub(super) use process::Failure;
-pub(super) use queue::Workers;
+pub(super) use queue::{Request, WorkerResources, Workers};
 
 /// The hidden command that runs a worker.
 pub const COMMAND: &str = "compile-worker";

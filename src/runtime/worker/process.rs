@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::COMMAND;
 use super::protocol::{Job, MAX_LINE, Reply};
 use crate::runtime::compile_error::Refusal;
+use crate::runtime::module_source::ReadError;
 
 /// Size of the buffer for machine code, in bytes. A pipe of Linux has this size by default.
 const BUFFER: usize = 64 << 10;
@@ -35,6 +36,8 @@ pub(in crate::runtime) enum Failure {
     Memory,
     /// The worker ended in another way. The text says how.
     Ended(String),
+    /// The bytes of the module could not be read.
+    Unreadable(ReadError),
     /// The worker could not be started, or its code could not be stored.
     Io(io::Error),
 }
@@ -86,7 +89,7 @@ async fn talk(worker: &mut Child, job: Job, module: Bytes, code: &mut File) -> A
     let stderr = worker.stderr.take();
     let (stdin, reply, messages) = tokio::join!(
         feed(stdin, job, module),
-        receive(stdout, job.memory, code),
+        receive(stdout, job.max_code_bytes, code),
         read_messages(stderr),
     );
     // The worker ends when this end of its pipe is closed. By now, it has closed its own ends.
@@ -129,7 +132,6 @@ async fn receive(
     }
     let reply: Reply = serde_json::from_slice(&line)?;
     if let Reply::Compiled { code_bytes } = reply {
-        // The machine code was in the worker's memory, so it cannot be larger than that.
         if code_bytes > max_code {
             return Err(io::Error::other(
                 "the reply announces too much machine code",

@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) processor_seconds: u64,
     /// Number of threads that compile.
     pub(super) threads: usize,
+    /// Maximum length of the machine code, in bytes.
+    pub(super) max_code_bytes: u64,
 }
 
 /// The result of a job.

@@ -4,18 +4,29 @@
 //! memory. So the first attempt gets an estimate of the memory. If the estimate was too low, a
 //! second attempt gets the whole limit. So a slow module with few bytes uses a small part of the
 //! memory, and other modules are compiled at the same time.
+//!
+//! - **Classes.** A class has the modules of one template. Workers are shared fairly between
+//!   classes, and a part is reserved for classes without a worker. So one template with many slow
+//!   modules delays no other template.
+//! - **Whole limits.** Second attempts run one at a time, in turns between classes. They leave a
+//!   quarter of the memory to first attempts.
+//! - **Bytes.** The bytes of a module are read when its worker may start. Until then, the module
+//!   uses no memory. The request for memory includes the bytes.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
 use super::process::{self, Failure};
 use super::protocol::{Job, STACK_BYTES};
 use crate::runtime::admission::{Capacity, SlotRequest};
 use crate::runtime::code::{CodeDirectory, NewCode};
+use crate::runtime::module_source::ModuleSource;
 use crate::runtime::scheduler::{Scheduler, Slot};
 use crate::step::CompileLimits;
 
@@ -30,61 +41,121 @@ const WORKERS_PER_CORE: usize = 2;
 /// With fewer workers, two slow modules would delay all others.
 const MIN_WORKERS: usize = 4;
 
+/// The machine that the workers share.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::runtime) struct WorkerResources {
+    /// Memory of all workers together, in bytes.
+    pub(in crate::runtime) memory: u64,
+    /// Number of processors.
+    pub(in crate::runtime) cores: usize,
+    /// Maximum size of the machine code of a module that is kept in memory, in bytes.
+    pub(in crate::runtime) code_in_memory: u64,
+}
+
 /// Starts compile workers.
 #[derive(Debug)]
 pub(in crate::runtime) struct Workers {
     program: PathBuf,
-    /// Shares the memory of all workers. It is fair between modules, and lets small modules start
-    /// before a large one that waits for memory.
+    /// Shares the memory of all workers.
     scheduler: Arc<Scheduler>,
-    memory: u64,
+    whole_limits: WholeLimits,
+    resources: WorkerResources,
     threads: usize,
 }
 
+/// Whether an attempt has the estimated memory, or the whole limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Second,
+}
+
+/// The right to run one worker. Dropping it releases the worker's share.
+#[derive(Debug)]
+struct Admitted {
+    _worker: Slot,
+    _whole_limit: Option<WholeLimit>,
+}
+
+/// Admits one second attempt at a time, in turns between classes: each class has at most one
+/// attempt in the queue of all classes.
+#[derive(Debug, Default)]
+struct WholeLimits {
+    all: Arc<AsyncMutex<()>>,
+    classes: Mutex<HashMap<u64, Arc<AsyncMutex<()>>>>,
+}
+
+/// The right to run a second attempt.
+#[derive(Debug)]
+struct WholeLimit {
+    _all: OwnedMutexGuard<()>,
+    _class: OwnedMutexGuard<()>,
+}
+
+impl WholeLimits {
+    async fn acquire(&self, class: u64) -> WholeLimit {
+        let of_class = self.of_class(class).lock_owned().await;
+        WholeLimit {
+            _all: Arc::clone(&self.all).lock_owned().await,
+            _class: of_class,
+        }
+    }
+
+    fn of_class(&self, class: u64) -> Arc<AsyncMutex<()>> {
+        let mut classes = self.classes.lock();
+        // A guard and a waiter hold a reference to their lock. A lock without both is removed.
+        classes.retain(|other, lock| *other == class || Arc::strong_count(lock) > 1);
+        Arc::clone(classes.entry(class).or_default())
+    }
+}
+
+/// One module in the queue.
+pub(in crate::runtime) struct Request<'a> {
+    /// Class of the module: its template.
+    pub(in crate::runtime) class: u64,
+    pub(in crate::runtime) module: &'a dyn ModuleSource,
+    pub(in crate::runtime) limits: CompileLimits,
+    /// Directory for the machine code. Without a directory, the code is written into memory.
+    pub(in crate::runtime) directory: Option<&'a Arc<CodeDirectory>>,
+}
+
 impl Workers {
-    /// `program` is this program's file. `memory` is the memory of all workers together, in bytes.
-    pub(in crate::runtime) fn new(program: PathBuf, memory: u64) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = (cores * WORKERS_PER_CORE).max(MIN_WORKERS);
+    /// `program` is this program's file.
+    pub(in crate::runtime) fn new(program: PathBuf, resources: WorkerResources) -> Self {
+        let workers = (resources.cores * WORKERS_PER_CORE).max(MIN_WORKERS);
         let capacity = Capacity {
             steps: u32::try_from(workers).unwrap_or(u32::MAX),
-            memory,
+            memory: resources.memory,
         };
         Self {
             program,
             scheduler: Scheduler::new(capacity),
-            memory,
-            threads: cores.min(MAX_THREADS),
+            whole_limits: WholeLimits::default(),
+            resources,
+            threads: resources.cores.clamp(1, MAX_THREADS),
         }
     }
 
-    /// The limits that a module really has: at most the memory of all workers.
+    /// The limits that a module really has: at most three quarters of the memory of all workers.
     pub(in crate::runtime) fn effective(&self, limits: CompileLimits) -> CompileLimits {
+        let memory = self.resources.memory / 4 * 3;
         CompileLimits {
-            memory: limits.memory.min(self.memory),
+            memory: limits.memory.min(memory),
             ..limits
         }
     }
 
-    /// Waits for a place in the queue, and compiles the module. `class` identifies the module.
-    /// The machine code is written into a file in `directory`, or in memory if there is none.
+    /// Waits for a place in the queue, reads the module, and compiles the module.
     pub(in crate::runtime) async fn compile(
         &self,
-        class: u64,
-        module: &Bytes,
-        limits: CompileLimits,
-        directory: Option<&Arc<CodeDirectory>>,
+        request: &Request<'_>,
     ) -> Result<NewCode, Failure> {
-        let limits = self.effective(limits);
-        let estimate = self.estimate(module.len() as u64).min(limits.memory);
-        let first = self
-            .attempt(class, module, limits, estimate, directory)
-            .await;
-        match first {
+        let limit = self.effective(request.limits).memory;
+        let estimate = self.estimate(request.module.size()).min(limit);
+        match self.attempt(request, Attempt::First, estimate).await {
             // A library may handle a lack of memory with a panic.
-            Err(Failure::Memory | Failure::Ended(_)) if estimate < limits.memory => {
-                let memory = limits.memory;
-                self.attempt(class, module, limits, memory, directory).await
+            Err(Failure::Memory | Failure::Ended(_)) if estimate < limit => {
+                self.attempt(request, Attempt::Second, limit).await
             }
             ended => ended,
         }
@@ -97,26 +168,51 @@ impl Workers {
         base.saturating_add(module_bytes.saturating_mul(MEMORY_PER_BYTE))
     }
 
+    /// Waits until a worker with so much memory may run.
+    async fn admit(&self, class: u64, attempt: Attempt, memory: u64) -> Admitted {
+        let whole_limit = match attempt {
+            Attempt::First => None,
+            // While the attempt waits here, it reserves no memory.
+            Attempt::Second => Some(self.whole_limits.acquire(class).await),
+        };
+        let request = SlotRequest { class, memory };
+        Admitted {
+            _worker: self.scheduler.acquire(request).await,
+            _whole_limit: whole_limit,
+        }
+    }
+
     async fn attempt(
         &self,
-        class: u64,
-        module: &Bytes,
-        limits: CompileLimits,
+        request: &Request<'_>,
+        attempt: Attempt,
         memory: u64,
-        directory: Option<&Arc<CodeDirectory>>,
     ) -> Result<NewCode, Failure> {
-        let _slot: Slot = self.scheduler.acquire(SlotRequest { class, memory }).await;
+        request.module.queued();
+        // The bytes are in the memory of this process until the worker has read them.
+        let with_bytes = memory.saturating_add(request.module.size());
+        let _admitted = self.admit(request.class, attempt, with_bytes).await;
+        let time = request.limits.time;
+        // A module that was removed from the store is downloaded again, from a server that may be
+        // slow.
+        let reading = tokio::time::timeout(time, request.module.read()).await;
+        let read = reading.unwrap_or_else(|elapsed| Err(Arc::new(elapsed)));
+        let module = read.map_err(Failure::Unreadable)?;
+        let code = open(request.directory).await.map_err(Failure::Io)?;
+        let max_code_bytes = match code {
+            NewCode::OnDisk(_) => memory,
+            NewCode::InMemory(_) => memory.min(self.resources.code_in_memory),
+        };
         let job = Job {
             module_bytes: module.len() as u64,
             memory,
             // The executor's own time limit usually ends the worker first.
-            processor_seconds: (limits.time.as_secs() + 1).saturating_mul(self.threads as u64),
+            processor_seconds: (time.as_secs() + 1).saturating_mul(self.threads as u64),
             threads: self.threads,
+            max_code_bytes,
         };
-        let code = open(directory).await.map_err(Failure::Io)?;
         let writer = code.file().map_err(Failure::Io)?;
-        let time = limits.time;
-        process::compile(&self.program, job, module.clone(), time, writer.into()).await?;
+        process::compile(&self.program, job, module, time, writer.into()).await?;
         Ok(code)
     }
 }
@@ -132,4 +228,111 @@ async fn open(directory: Option<&Arc<CodeDirectory>>) -> io::Result<NewCode> {
         tracing::warn!(%error, "cannot store compiled code in the code directory");
         NewCode::in_memory()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const MEMORY: u64 = 512 * MIB;
+
+    fn workers(cores: usize) -> Workers {
+        let resources = WorkerResources {
+            memory: MEMORY,
+            cores,
+            code_in_memory: MIB,
+        };
+        Workers::new("/nonexistent".into(), resources)
+    }
+
+    fn admitted(workers: &Workers, class: u64, attempt: Attempt, memory: u64) -> Option<Admitted> {
+        workers.admit(class, attempt, memory).now_or_never()
+    }
+
+    fn first(workers: &Workers, class: u64) -> Option<Admitted> {
+        admitted(workers, class, Attempt::First, workers.estimate(0))
+    }
+
+    #[test]
+    fn the_estimate_has_a_stack_for_each_core_up_to_the_maximum() {
+        let estimates = [1, 2, 8, 64].map(|cores| workers(cores).estimate(10) - 120);
+        assert_eq!(estimates, [50, 52, 64, 64].map(|mib| mib * MIB));
+    }
+
+    #[test]
+    fn one_module_may_use_at_most_three_quarters_of_the_memory() {
+        let limits = CompileLimits {
+            time: Duration::from_secs(1),
+            memory: u64::MAX,
+        };
+        assert_eq!(workers(2).effective(limits).memory, 384 * MIB);
+    }
+
+    #[tokio::test]
+    async fn a_template_with_many_modules_leaves_a_worker_to_each_other_template() {
+        for (cores, expected) in [(1, 3), (2, 3), (4, 7)] {
+            let workers = workers(cores);
+            let held: Vec<_> = (0..20).map_while(|_| first(&workers, 1)).collect();
+            assert_eq!(held.len(), expected, "{cores} cores");
+            let mut waiting: Vec<_> = (0..20)
+                .map(|_| Box::pin(workers.admit(1, Attempt::First, 50 * MIB)))
+                .collect();
+            for waiter in &mut waiting {
+                assert!(futures::poll!(waiter).is_pending());
+            }
+            assert!(first(&workers, 2).is_some(), "{cores} cores");
+        }
+    }
+
+    #[tokio::test]
+    async fn second_attempts_run_one_at_a_time_and_first_attempts_run_beside_them() {
+        let workers = workers(8);
+        let limit = 384 * MIB;
+        let whole = admitted(&workers, 1, Attempt::Second, limit).unwrap();
+        let mut other = Box::pin(workers.admit(2, Attempt::Second, 50 * MIB));
+        assert!(futures::poll!(&mut other).is_pending());
+        for _ in 0..10 {
+            assert!(first(&workers, 3).is_some());
+        }
+        let mut same = Box::pin(workers.admit(1, Attempt::Second, limit));
+        assert!(futures::poll!(&mut same).is_pending());
+        drop(whole);
+        assert!(futures::poll!(&mut other).is_ready());
+        assert!(
+            futures::poll!(&mut same).is_ready(),
+            "the other attempt has ended"
+        );
+    }
+
+    #[tokio::test]
+    async fn second_attempts_of_one_template_do_not_delay_those_of_another() {
+        let workers = workers(2);
+        let whole = admitted(&workers, 1, Attempt::Second, 300 * MIB).unwrap();
+        let mut queued: Vec<_> = (0..8)
+            .map(|_| Box::pin(workers.admit(1, Attempt::Second, 300 * MIB)))
+            .collect();
+        for waiter in &mut queued {
+            assert!(futures::poll!(waiter).is_pending());
+        }
+        let mut other = Box::pin(workers.admit(2, Attempt::Second, 300 * MIB));
+        assert!(futures::poll!(&mut other).is_pending());
+        drop(whole);
+        // The next attempt of the first template is behind the other template's.
+        assert!(futures::poll!(&mut queued[0]).is_pending());
+        assert!(futures::poll!(&mut other).is_ready());
+    }
+
+    #[tokio::test]
+    async fn second_attempts_wait_for_memory_without_delaying_small_first_attempts() {
+        let workers = workers(8);
+        let _large = admitted(&workers, 1, Attempt::First, 200 * MIB).unwrap();
+        let mut whole = Box::pin(workers.admit(2, Attempt::Second, 384 * MIB));
+        assert!(futures::poll!(&mut whole).is_pending());
+        assert!(first(&workers, 3).is_some());
+    }
 }

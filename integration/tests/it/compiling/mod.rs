@@ -1,5 +1,6 @@
 //! Modules are compiled in worker processes with limits, and beside other modules.
 
+mod neighbours;
 mod workers;
 
 use std::path::Path;
