@@ -12,11 +12,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use super::process::{self, Failure};
+use super::process::{Attempt, Failure, Used};
 use super::protocol::{Job, STACK_BYTES};
 use crate::runtime::admission::{Capacity, SlotRequest};
 use crate::runtime::code::{CodeDirectory, NewCode};
-use crate::runtime::scheduler::{Scheduler, Slot};
+use crate::runtime::scheduler::Scheduler;
 use crate::step::CompileLimits;
 
 /// Memory that a worker needs for a small module, in bytes.
@@ -27,6 +27,11 @@ const MEMORY_PER_BYTE: u64 = 12;
 const MAX_THREADS: usize = 8;
 /// Workers for each core. A worker that waits for memory or for its pipe leaves its core to others.
 const WORKERS_PER_CORE: usize = 2;
+/// A compilation that reached its time limit is starved if it used less processor time than the time
+/// limit divided by this number. The limit is counted for one core, because most of a hostile module
+/// can be one function, which one thread compiles. So a module that needs less than half of the time
+/// limit on one core is never remembered as too slow, however busy the machine is.
+const STARVED_BELOW: u32 = 2;
 /// With fewer workers, two slow modules would delay all others.
 const MIN_WORKERS: usize = 4;
 
@@ -77,14 +82,22 @@ impl Workers {
     ) -> Result<NewCode, Failure> {
         let limits = self.effective(limits);
         let estimate = self.estimate(module.len() as u64).min(limits.memory);
+        let mut used = Used::default();
         let first = self
-            .attempt(class, module, limits, estimate, directory)
+            .attempt(class, module, limits, estimate, directory, &mut used)
             .await;
-        match first {
-            // A library may handle a lack of memory with a panic.
-            Err(Failure::Memory | Failure::Ended(_)) if estimate < limits.memory => {
+        let ended = match first {
+            Err(failure) if failure.may_be_a_lack_of_memory() && estimate < limits.memory => {
                 let memory = limits.memory;
-                self.attempt(class, module, limits, memory, directory).await
+                self.attempt(class, module, limits, memory, directory, &mut used)
+                    .await
+            }
+            ended => ended,
+        };
+        match ended {
+            Err(Failure::Time) if used.processor < limits.time / STARVED_BELOW => {
+                let processor = used.processor;
+                Err(Failure::Starved { processor })
             }
             ended => ended,
         }
@@ -104,20 +117,32 @@ impl Workers {
         limits: CompileLimits,
         memory: u64,
         directory: Option<&Arc<CodeDirectory>>,
+        used: &mut Used,
     ) -> Result<NewCode, Failure> {
-        let _slot: Slot = self.scheduler.acquire(SlotRequest { class, memory }).await;
+        let slot = self.scheduler.acquire(SlotRequest { class, memory }).await;
+        // Both attempts together have the time limit. Waiting for a slot is not included.
+        let time = limits.time.saturating_sub(used.time);
         let job = Job {
             module_bytes: module.len() as u64,
             memory,
             // The executor's own time limit usually ends the worker first.
-            processor_seconds: (limits.time.as_secs() + 1).saturating_mul(self.threads as u64),
+            processor_seconds: (time.as_secs() + 1).saturating_mul(self.threads as u64),
             threads: self.threads,
         };
         let code = open(directory).await.map_err(Failure::Io)?;
         let writer = code.file().map_err(Failure::Io)?;
-        let time = limits.time;
-        process::compile(&self.program, job, module.clone(), time, writer.into()).await?;
-        Ok(code)
+        let attempt = Attempt {
+            program: self.program.clone(),
+            job,
+            module: module.clone(),
+            time,
+            code: writer.into(),
+            slot,
+        };
+        let ended = attempt.run().await;
+        used.time += ended.used.time;
+        used.processor += ended.used.processor;
+        ended.result.map(|()| code)
     }
 }
 
