@@ -1,5 +1,8 @@
 //! Verification with the certificate authority of a pod's service account.
 
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,12 +16,41 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 pub(super) const AUTHORITY: &str = "`ca.crt` of the service account";
 
 /// Accepts the certificates in a file, and certificates that these authorities issued. The kubelet
-/// replaces the file when the authority changes, so each connection reads the file again. If the
-/// file cannot be read, the last authority stays in use.
+/// replaces the file when the authority changes, so each connection looks at the file's metadata, and
+/// reads the file if it changed. If the file cannot be read, the last authority stays in use.
 #[derive(Debug)]
 pub(super) struct AuthorityFile {
     file: PathBuf,
-    last: Mutex<Trust>,
+    last: Mutex<Last>,
+}
+
+/// The authority that is in use.
+#[derive(Debug)]
+struct Last {
+    trust: Trust,
+    /// The version of the file with this authority. `None` if the authority is not from the file.
+    version: Option<Version>,
+}
+
+/// What changes when a file is replaced or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds of the last change (`ctime` in inode(7)). Programs cannot set it.
+    changed: [i64; 2],
+}
+
+impl From<Metadata> for Version {
+    fn from(file: Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.size(),
+            changed: [file.ctime(), file.ctime_nsec()],
+        }
+    }
 }
 
 impl AuthorityFile {
@@ -26,18 +58,30 @@ impl AuthorityFile {
     pub(super) fn new(file: PathBuf, first: Trust) -> Self {
         Self {
             file,
-            last: Mutex::new(first),
+            last: Mutex::new(Last {
+                trust: first,
+                version: None,
+            }),
         }
     }
 
-    fn read(&self) -> Option<Trust> {
-        let pem = std::fs::read(&self.file).ok()?;
-        let certificates = certificates_in_pem(&pem, AUTHORITY).ok()?;
-        Trust::only(certificates, AUTHORITY).ok()
+    /// Reads the file, if it changed since it was read. A file that changes while it is read is read
+    /// again by the next connection, because its version is taken first.
+    fn read_if_changed(&self) -> io::Result<()> {
+        let version = Version::from(std::fs::metadata(&self.file)?);
+        let mut last = self.last.lock();
+        if last.version == Some(version) {
+            return Ok(());
+        }
+        let pem = std::fs::read(&self.file)?;
+        let certificates = certificates_in_pem(&pem, AUTHORITY).map_err(io::Error::other)?;
+        last.trust = Trust::only(certificates, AUTHORITY).map_err(io::Error::other)?;
+        last.version = Some(version);
+        Ok(())
     }
 
     fn last(&self) -> Arc<dyn ServerCertVerifier> {
-        self.last.lock().verifier()
+        self.last.lock().trust.verifier()
     }
 }
 
@@ -50,11 +94,9 @@ impl ServerCertVerifier for AuthorityFile {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(trust) = self.read() {
-            *self.last.lock() = trust;
-        } else {
+        if let Err(error) = self.read_if_changed() {
             let file = self.file.display();
-            tracing::warn!(%file, "the certificate authority of the Kubernetes API cannot be read again");
+            tracing::warn!(%file, %error, "the certificate authority of the Kubernetes API cannot be read again");
         }
         self.last()
             .verify_server_cert(certificate, intermediates, name, ocsp_response, now)
@@ -118,7 +160,7 @@ CbzwQUeScxn1u5vOopNRYOIP+1Kpe6VeJxRm\n\
 -----END CERTIFICATE-----";
 
     #[test]
-    fn the_file_is_read_again_for_each_connection() {
+    fn the_file_is_read_again_when_it_changed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.crt");
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
@@ -132,6 +174,15 @@ CbzwQUeScxn1u5vOopNRYOIP+1Kpe6VeJxRm\n\
         };
         assert!(accepts(ONE) && !accepts(TWO), "the file does not exist yet");
         std::fs::write(&file, TWO).unwrap();
+        assert!(!accepts(ONE) && accepts(TWO));
+        let version = verifier.last.lock().version;
+        assert!(version.is_some());
+        verifier.last.lock().trust = Trust::only(vec![der(ONE)], "the test").unwrap();
+        assert!(accepts(ONE), "a file that did not change is not read again");
+        // As the kubelet does: another file gets the name.
+        let next = directory.path().join("next");
+        std::fs::write(&next, TWO).unwrap();
+        std::fs::rename(&next, &file).unwrap();
         assert!(!accepts(ONE) && accepts(TWO));
         std::fs::write(&file, [ONE, TWO].join("\n")).unwrap();
         assert!(accepts(ONE) && accepts(TWO));

@@ -144,7 +144,7 @@ fn stop_code(stop: Stop) -> Option<i32> {
         Stop::Memory => Some(137),
         Stop::Time | Stop::Deadline => Some(124),
         Stop::Output | Stop::Disk => Some(153),
-        Stop::Cancelled | Stop::DiskFree => None,
+        Stop::Cancelled | Stop::DiskFree | Stop::Unmeasured(_) => None,
     }
 }
 
@@ -155,6 +155,12 @@ fn stopped(stop: Stop, limits: &StepLimits, context: &StepContext) -> StepError 
             let message = "the executor's disk is nearly full: \
                            less than `capacity.minFreeDisk` is free";
             return StepError::error(Stage::Run, message);
+        }
+        Stop::Unmeasured(_) => {
+            return StepError::error(Stage::Run, stop.to_string()).with_hint(
+                "run the step again; if the executor has too many open files, raise the \
+                 container's limit on open files (`nofile`), or lower `capacity.steps`",
+            );
         }
         Stop::Memory => format!("memory limit of {} exceeded", ByteSize(limits.memory)),
         Stop::Time => format!("time limit of {} exceeded", Time(limits.time)),

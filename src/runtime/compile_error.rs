@@ -1,5 +1,7 @@
 //! The reasons why bytes cannot be made into a module.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::inspect::NotWasm;
@@ -106,6 +108,34 @@ pub enum CompileError {
     /// The bytes of the module cannot be read again.
     #[error("the module cannot be read: {0}")]
     Unreadable(ReadError),
+    /// The compiler reported an error for a valid module.
+    #[error("{refusal}")]
+    Compiler {
+        /// The compiler's error.
+        refusal: Refusal,
+        /// Memory of the compiler, in bytes.
+        memory: u64,
+    },
+    /// The compiler crashed while it compiled the module.
+    #[error("the module cannot be compiled: the compiler crashed ({how})")]
+    Crashed {
+        /// The panic's message, or the signal.
+        how: String,
+        /// Memory of the compiler, in bytes.
+        memory: u64,
+    },
+    /// The compiler reached its time limit, but this machine gave it little processor time.
+    #[error(
+        "the module was not compiled within {} (`limits.compile.time`): this machine is busy, and \
+         the compiler got only {} of processor time",
+        Time(*.time), Time(*.processor)
+    )]
+    Starved {
+        /// The time limit.
+        time: Duration,
+        /// Processor time of the compiler.
+        processor: Duration,
+    },
     /// The compile worker could not do its work. The cause may be this machine.
     #[error("the compile worker failed: {0}")]
     Worker(String),
@@ -115,11 +145,19 @@ impl CompileError {
     /// What the author of the module, or of the template, can do.
     pub fn hint(&self) -> &str {
         match self {
-            Self::Refused(refusal) => &refusal.hint,
+            Self::Refused(refusal) | Self::Compiler { refusal, .. } => &refusal.hint,
             Self::Load(error) => error.hint(),
             Self::Limit { .. } => {
                 "make the module smaller, or raise `limits.compile` (the template's own, or the \
                  operator's)"
+            }
+            Self::Crashed { .. } => {
+                "report this message and the module; a build of the module with another compiler, or \
+                 other optimisations, may compile"
+            }
+            Self::Starved { .. } => {
+                "run the step again; if this error repeats, give the executor more processor time, or \
+                 raise `limits.compile.time`"
             }
             Self::Unreadable(_) | Self::Worker(_) => {
                 "run the step again; if this error repeats, report it with the log of the executor"
@@ -127,12 +165,19 @@ impl CompileError {
         }
     }
 
-    /// Whether the same module fails in the same way with these limits.
+    /// Whether the same module fails in the same way with these limits. The header of
+    /// [`super::compiler`] has the rule as a table.
     pub fn repeats_with(&self, limits: CompileLimits) -> bool {
         match self {
             // An error of the engine may be a lack of memory in this process.
-            Self::Load(LoadError::Engine(_)) | Self::Unreadable(_) | Self::Worker(_) => false,
+            Self::Load(LoadError::Engine(_))
+            | Self::Unreadable(_)
+            | Self::Worker(_)
+            | Self::Starved { .. } => false,
             Self::Refused(_) | Self::Load(_) => true,
+            Self::Compiler { memory, .. } | Self::Crashed { memory, .. } => {
+                limits.memory <= *memory
+            }
             Self::Limit {
                 reached: CompileLimit::Time,
                 limits: tried,
@@ -150,6 +195,43 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const LIMITS: CompileLimits = CompileLimits {
+        time: Duration::from_secs(10),
+        memory: 100 << 20,
+    };
+
+    #[test]
+    fn an_error_that_more_memory_may_avoid_is_remembered_only_for_the_same_memory_or_less() {
+        let memory = LIMITS.memory;
+        let refusal = Refusal::from(&ModuleError::Compile("unknown".to_owned()));
+        let how = "signal 11 ended it".to_owned();
+        for error in [
+            CompileError::Compiler { refusal, memory },
+            CompileError::Crashed { how, memory },
+            CompileError::Limit {
+                reached: CompileLimit::Memory,
+                limits: LIMITS,
+            },
+        ] {
+            let with = |memory| error.repeats_with(CompileLimits { memory, ..LIMITS });
+            assert!(with(memory) && with(memory - 1), "{error}");
+            assert!(!with(memory + 1), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_busy_machine_is_not_remembered() {
+        let time = Duration::from_secs(3);
+        let processor = Duration::from_millis(400);
+        let error = CompileError::Starved { time, processor };
+        assert!(!error.repeats_with(LIMITS));
+        assert_eq!(
+            error.to_string(),
+            "the module was not compiled within 3s (`limits.compile.time`): this machine is busy, and \
+             the compiler got only 400ms of processor time"
+        );
+    }
 
     /// The template can have set the lower limit itself.
     #[test]

@@ -9,7 +9,20 @@
 //! The caller tries them in this order. Modules are identified by the digest of their bytes.
 //!
 //! The compiler remembers for ten minutes that a module cannot be compiled (negative cache). So the
-//! next step with this module fails at once.
+//! next step with this module fails at once. The first attempt to compile a module may have less
+//! memory than the limit. The last attempt has the whole limit. Only the end of the last attempt is
+//! remembered:
+//!
+//! | end of the last attempt | remembered for steps with |
+//! |---|---|
+//! | the module is not valid, or this executor cannot run it | any limits |
+//! | memory limit | at most this memory limit |
+//! | the compiler reported an error for a valid module | at most this memory limit |
+//! | the compiler crashed: a panic, `SIGSEGV`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGILL`, `SIGTRAP` | at most this memory limit |
+//! | time limit; the attempts used at least half of it as processor time | at most this time limit |
+//! | time limit; they used less processor time, because the machine was busy | not remembered |
+//! | another signal, for example `SIGKILL` when the container has too little memory | not remembered |
+//! | the worker did not start, or its code could not be stored or loaded | not remembered |
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -272,6 +285,18 @@ fn open_directory(directory: &Path, engines: &Engines) -> Option<CodeDirectory> 
 fn compile_error(failure: Failure, limits: CompileLimits) -> CompileError {
     let reached = match failure {
         Failure::Refused(refusal) => return refusal.into(),
+        Failure::Compiler(refusal) => {
+            let memory = limits.memory;
+            return CompileError::Compiler { refusal, memory };
+        }
+        Failure::Crashed(how) => {
+            let memory = limits.memory;
+            return CompileError::Crashed { how, memory };
+        }
+        Failure::Starved { processor } => {
+            let time = limits.time;
+            return CompileError::Starved { time, processor };
+        }
         Failure::Time => CompileLimit::Time,
         Failure::Memory => CompileLimit::Memory,
         Failure::Unreadable(error) => return CompileError::Unreadable(error),

@@ -25,20 +25,22 @@ pub(super) struct Usage {
 
 /// Measures everything below `directory`. Stops soon after `max_entries` entries.
 ///
-/// An entry that disappears meanwhile is not counted. A directory that cannot be opened (too deep,
-/// too many open files) is reported as too many entries. Otherwise a guest could hide files in it.
-pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
-    let mut usage = Usage::default();
-    let Ok(root) = fs::open(
-        directory,
-        OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) else {
-        return usage;
+/// An entry that disappears meanwhile is not counted. A directory below that cannot be opened, for
+/// example because it is too deep, is reported as too many entries. Otherwise a guest could hide
+/// files in it.
+///
+/// # Errors
+///
+/// `directory` or its file system cannot be read, or this process has no free descriptor or no
+/// memory.
+pub(super) fn usage(directory: &Path, max_entries: u64) -> Result<Usage, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = fs::open(directory, flags, Mode::empty())?;
+    let statvfs = fs::fstatvfs(&root)?;
+    let mut usage = Usage {
+        free: statvfs.f_bavail.saturating_mul(statvfs.f_frsize),
+        ..Usage::default()
     };
-    usage.free = fs::fstatvfs(&root).map_or(u64::MAX, |statvfs| {
-        statvfs.f_bavail.saturating_mul(statvfs.f_frsize)
-    });
     // Only one directory is open at a time, because a guest can make more directories than this
     // process may open.
     let mut pending = vec![PathBuf::from(".")];
@@ -46,14 +48,19 @@ pub(super) fn usage(directory: &Path, max_entries: u64) -> Usage {
         if usage.entries > max_entries {
             break;
         }
-        match open_below(&root, &below) {
-            Ok(opened) => count(&opened, &below, &mut usage, max_entries, &mut pending),
+        let opened = open_below(&root, &below);
+        match opened
+            .and_then(|opened| count(&opened, &below, &mut usage, max_entries, &mut pending))
+        {
+            Ok(()) => {}
             // The directory was removed or replaced meanwhile.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {}
+            // The cause is this process or this machine, and not the guest's directory.
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => return Err(error),
             Err(_) => usage.entries = u64::MAX,
         }
     }
-    usage
+    Ok(usage)
 }
 
 /// Opens a directory below `root`. Fails if a component of the path is a symbolic link: the
@@ -81,18 +88,16 @@ fn count(
     usage: &mut Usage,
     max_entries: u64,
     pending: &mut Vec<PathBuf>,
-) {
-    let Ok(entries) = Dir::read_from(directory) else {
-        return;
-    };
-    for entry in entries.flatten() {
+) -> Result<(), Errno> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
         usage.entries += 1;
         if usage.entries > max_entries {
-            return;
+            return Ok(());
         }
         let Ok(stat) = fs::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) else {
             continue;
@@ -106,6 +111,7 @@ fn count(
             pending.push(path.join(OsStr::from_bytes(name.to_bytes())));
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -118,14 +124,21 @@ mod tests {
         std::fs::create_dir_all(directory.path().join("a/b")).unwrap();
         std::fs::write(directory.path().join("a/b/file"), vec![1; 100_000]).unwrap();
         std::os::unix::fs::symlink("/", directory.path().join("a/link")).unwrap();
-        let counted = usage(directory.path(), 100);
+        let counted = usage(directory.path(), 100).unwrap();
         assert_eq!(counted.entries, 4);
         assert!((100_000..400_000).contains(&counted.bytes), "{counted:?}");
         assert!(counted.free > 0);
         assert_eq!(
-            usage(directory.path(), 2).entries,
+            usage(directory.path(), 2).unwrap().entries,
             3,
             "the count stops soon after the limit"
         );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_opened_is_an_error_and_not_a_full_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing");
+        assert_eq!(usage(&missing, 100), Err(Errno::NOENT));
     }
 }

@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::disk;
@@ -84,6 +85,10 @@ pub enum Stop {
     /// other programs may have filled it.
     #[error("the disk has too little free space")]
     DiskFree,
+    /// The step's directory cannot be measured, for example because this process has no free
+    /// descriptor.
+    #[error("the step's directory cannot be measured: {0}")]
+    Unmeasured(Errno),
     /// The caller cancelled the run.
     #[error("cancelled")]
     Cancelled,
@@ -224,6 +229,7 @@ impl LimitGuard {
         }
         let usage = disk::usage(directory, self.limits.entries);
         *next_sample = Instant::now() + SAMPLE_INTERVAL.max(now.elapsed() * 4);
+        let usage = usage.map_err(|error| self.stop(Stop::Unmeasured(error)))?;
         if usage.bytes > self.limits.disk || usage.entries > self.limits.entries {
             return Err(self.stop(Stop::Disk));
         }

@@ -23,10 +23,11 @@ pub fn main() -> io::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(job.threads)
         .stack_size(STACK_BYTES);
-    if pool.build_global().is_err() {
-        // The stacks do not fit into the memory.
-        return write_reply(&Reply::OutOfMemory, &[]);
-    }
+    // The module is not read yet, so it is not the cause of an error here. For example, the container
+    // may have too many processes.
+    pool.build_global().map_err(|error| {
+        io::Error::other(format!("cannot start the compiler's threads: {error}"))
+    })?;
     let engine = Engine::new(&engine::config()).map_err(io::Error::other)?;
 
     let mut module = Vec::new();
@@ -47,6 +48,9 @@ pub fn main() -> io::Result<()> {
             write_reply(&Reply::Compiled { code_bytes }, &code)
         }
         Err(Failed::Refused(error)) => write_reply(&Reply::Refused(Refusal::from(&error)), &[]),
+        Err(Failed::Compiler(error)) => {
+            write_reply(&Reply::CompilerError(Refusal::from(&error)), &[])
+        }
         Err(Failed::OutOfMemory) => write_reply(&Reply::OutOfMemory, &[]),
     }
 }
@@ -65,6 +69,7 @@ fn end_with_the_executor(mut input: BufReader<io::Stdin>) -> io::Result<()> {
 
 enum Failed {
     Refused(ModuleError),
+    Compiler(ModuleError),
     OutOfMemory,
 }
 
@@ -83,7 +88,8 @@ fn compile(engine: &Engine, module: &[u8]) -> Result<Vec<u8>, Failed> {
         Err(error) if is_out_of_memory(&error) => Err(Failed::OutOfMemory),
         Err(error) => {
             validate(module).map_err(refused)?;
-            Err(refused(ModuleError::Compile(format!("{error:#}"))))
+            let error = ModuleError::Compile(format!("{error:#}"));
+            Err(Failed::Compiler(error))
         }
     }
 }

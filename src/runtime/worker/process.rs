@@ -2,14 +2,16 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::COMMAND;
 use super::protocol::{Job, MAX_LINE, Reply};
@@ -24,14 +26,29 @@ const MAX_MESSAGES: u64 = 4 << 10;
 const ALLOCATION_FAILED: &str = "memory allocation of ";
 /// Rust writes this when a stack overflows, and then aborts the process.
 const STACK_OVERFLOW: &str = "has overflowed its stack";
+/// The exit code of a Rust program that panicked.
+const PANICKED: i32 = 101;
+/// Ticks per second in `proc_pid_stat(5)`: `USER_HZ`, which is 100 on all architectures of Linux that
+/// this program supports.
+const TICKS_PER_SECOND: u64 = 100;
 
 /// The reason why a worker returned no machine code.
 #[derive(Debug)]
 pub(in crate::runtime) enum Failure {
     /// The module cannot be compiled.
     Refused(Refusal),
+    /// The compiler reported an error for a valid module. The cause may be a lack of memory.
+    Compiler(Refusal),
+    /// The compiler crashed while it compiled the module. The text says how. The cause may be a lack
+    /// of memory.
+    Crashed(String),
     /// The worker reached its time limit.
     Time,
+    /// The worker reached its time limit, but this machine gave it little processor time.
+    Starved {
+        /// Processor time of all attempts.
+        processor: Duration,
+    },
     /// The worker reached its memory limit.
     Memory,
     /// The worker ended in another way. The text says how.
@@ -42,29 +59,100 @@ pub(in crate::runtime) enum Failure {
     Io(io::Error),
 }
 
-/// Compiles a module in a worker. Writes the machine code to `code`.
-///
-/// The worker is killed when it reaches the time limit, and when the future is dropped.
-pub(super) async fn compile(
-    program: &Path,
-    job: Job,
-    module: Bytes,
-    time: Duration,
-    mut code: File,
-) -> Result<(), Failure> {
-    let mut worker = start(program).map_err(Failure::Io)?;
-    let answered = tokio::time::timeout(time, talk(&mut worker, job, module, &mut code)).await;
-    let result = match answered {
-        Ok(answered) => answered.result(),
-        Err(_) => Err(Failure::Time),
-    };
-    // The memory of the worker is free only when the worker has ended.
-    let killed = worker.kill().await;
-    result.and(killed.map_err(Failure::Io))
+impl Failure {
+    /// Whether another attempt with more memory may succeed. A library may handle a lack of memory
+    /// with an error, a panic or a crash.
+    pub(super) fn may_be_a_lack_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::Memory | Self::Compiler(_) | Self::Crashed(_) | Self::Ended(_)
+        )
+    }
+}
+
+/// A worker for one module.
+pub(super) struct Worker<Admitted> {
+    /// The file of this program.
+    pub(super) program: PathBuf,
+    pub(super) job: Job,
+    pub(super) module: Bytes,
+    /// The worker is killed after this time.
+    pub(super) time: Duration,
+    /// The machine code is written to this file.
+    pub(super) code: File,
+    /// The right to run a worker with this memory. It is dropped after the worker has ended.
+    pub(super) admitted: Admitted,
+}
+
+/// The end of a worker.
+pub(super) struct Ended {
+    pub(super) result: Result<(), Failure>,
+    pub(super) used: Used,
+}
+
+/// What the workers of a module used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// Time from the start of the worker to its end.
+    pub(super) time: Duration,
+    /// Processor time of all threads of the worker.
+    pub(super) processor: Duration,
+}
+
+impl<Admitted: Send + 'static> Worker<Admitted> {
+    /// Runs the worker. The worker is killed when it reaches the time limit, and when the future is
+    /// dropped.
+    ///
+    /// A task of its own owns the process. So other workers are admitted only after the process has
+    /// ended, also when the future is dropped.
+    pub(super) async fn run(self) -> Ended {
+        let cancelled = CancellationToken::new();
+        let _cancel_when_dropped = cancelled.clone().drop_guard();
+        let task = tokio::spawn(self.run_until(cancelled).in_current_span());
+        task.await
+            .unwrap_or_else(|error| Ended::not_started(io::Error::other(error)))
+    }
+
+    async fn run_until(mut self, cancelled: CancellationToken) -> Ended {
+        let started = Instant::now();
+        let mut worker = match start(&self.program) {
+            Ok(worker) => worker,
+            Err(error) => return Ended::not_started(error),
+        };
+        let answered = tokio::select! {
+            answered = talk(&mut worker, self.job, self.module, &mut self.code) => Some(answered),
+            () = tokio::time::sleep(self.time) => None,
+            () = cancelled.cancelled() => None,
+        };
+        let processor = match &answered {
+            Some(answered) => answered.processor,
+            None => processor_time(&worker),
+        };
+        // The memory of the worker is free only when the worker has ended.
+        let killed = worker.kill().await;
+        drop(self.admitted);
+        let result = answered.map_or(Err(Failure::Time), Answered::result);
+        Ended {
+            result: result.and(killed.map_err(Failure::Io)),
+            used: Used {
+                time: started.elapsed(),
+                processor,
+            },
+        }
+    }
+}
+
+impl Ended {
+    fn not_started(error: io::Error) -> Self {
+        Self {
+            result: Err(Failure::Io(error)),
+            used: Used::default(),
+        }
+    }
 }
 
 fn start(program: &Path) -> io::Result<Child> {
-    Command::new(program)
+    let started = Command::new(program)
         .arg(COMMAND)
         .env_clear()
         .current_dir("/")
@@ -72,13 +160,47 @@ fn start(program: &Path) -> io::Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn()
+        .spawn();
+    started.map_err(|error| {
+        let program = program.display();
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => " (is `/proc` mounted in the container?)",
+            _ => "",
+        };
+        io::Error::new(
+            error.kind(),
+            format!("cannot start `{program}`: {error}{advice}"),
+        )
+    })
+}
+
+/// The processor time that a worker has used until now. Zero if it is unknown.
+fn processor_time(worker: &Child) -> Duration {
+    let stat = worker
+        .id()
+        .and_then(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).ok());
+    stat.and_then(|stat| processor_time_in(&stat))
+        .unwrap_or_default()
+}
+
+/// The sum of `utime` and `stime` in the text of `proc_pid_stat(5)`.
+fn processor_time_in(stat: &str) -> Option<Duration> {
+    // The second field, the name of the program, can contain spaces and parentheses.
+    let (_, from_third) = stat.rsplit_once(") ")?;
+    let mut times = from_third.split(' ').skip(14 - 3);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    let ticks = user.saturating_add(system);
+    Some(Duration::from_millis(
+        ticks.saturating_mul(1000 / TICKS_PER_SECOND),
+    ))
 }
 
 /// Everything that a worker did.
 struct Answered {
     reply: io::Result<Option<Reply>>,
     messages: String,
+    processor: Duration,
     status: io::Result<ExitStatus>,
 }
 
@@ -97,6 +219,8 @@ async fn talk(worker: &mut Child, job: Job, module: Bytes, code: &mut File) -> A
     Answered {
         reply,
         messages,
+        // The kernel forgets the time of a process when its parent has waited for it.
+        processor: processor_time(worker),
         status: worker.wait().await,
     }
 }
@@ -169,6 +293,7 @@ impl Answered {
         match self.reply.map_err(Failure::Io)? {
             Some(Reply::Compiled { .. }) => Ok(()),
             Some(Reply::Refused(refusal)) => Err(Failure::Refused(refusal)),
+            Some(Reply::CompilerError(refusal)) => Err(Failure::Compiler(refusal)),
             Some(Reply::OutOfMemory) => Err(Failure::Memory),
             None => Err(Failure::Ended("it ended without a reply".to_owned())),
         }
@@ -189,10 +314,81 @@ fn failure(status: ExitStatus, messages: &str) -> Failure {
         Some(libc::SIGABRT) if messages.contains(STACK_OVERFLOW) => {
             Failure::Refused(Refusal::too_deep())
         }
-        Some(signal) => Failure::Ended(format!("signal {signal} ended it")),
-        None => Failure::Ended(match messages.lines().find(|line| !line.is_empty()) {
-            Some(first) => first.to_owned(),
-            None => status.to_string(),
-        }),
+        Some(signal) => {
+            let how = format!("signal {signal} ended it");
+            match signal {
+                libc::SIGABRT
+                | libc::SIGBUS
+                | libc::SIGFPE
+                | libc::SIGILL
+                | libc::SIGSEGV
+                | libc::SIGTRAP => Failure::Crashed(how),
+                _ => Failure::Ended(how),
+            }
+        }
+        None if status.code() == Some(PANICKED) => Failure::Crashed(first_lines(messages, 2)),
+        None if messages.is_empty() => Failure::Ended(status.to_string()),
+        None => Failure::Ended(first_lines(messages, 1)),
+    }
+}
+
+/// The first lines that are not empty, as one line.
+fn first_lines(messages: &str, number: usize) -> String {
+    let lines = messages.lines().filter(|line| !line.is_empty());
+    lines.take(number).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status of a process that a signal ended.
+    fn killed_by(signal: i32) -> ExitStatus {
+        ExitStatus::from_raw(signal)
+    }
+
+    fn exited(code: i32) -> ExitStatus {
+        ExitStatus::from_raw(code << 8)
+    }
+
+    #[test]
+    fn a_crash_of_the_compiler_differs_from_a_worker_that_others_ended() {
+        for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGBUS, libc::SIGILL] {
+            let failure = failure(killed_by(signal), "");
+            assert!(matches!(failure, Failure::Crashed(_)), "{failure:?}");
+        }
+        let panic = "\nthread 'main' panicked at compiler.rs:1:2:\nindex out of bounds\nnote: run";
+        let Failure::Crashed(how) = failure(exited(101), panic) else {
+            panic!("a panic is a crash");
+        };
+        assert_eq!(
+            how,
+            "thread 'main' panicked at compiler.rs:1:2: index out of bounds"
+        );
+        for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP] {
+            let failure = failure(killed_by(signal), "");
+            assert!(matches!(failure, Failure::Ended(_)), "{failure:?}");
+        }
+        let failure = failure(exited(1), "Error: no filters\nmore");
+        assert!(matches!(failure, Failure::Ended(how) if how == "Error: no filters"));
+    }
+
+    #[test]
+    fn the_processor_time_is_the_sum_of_user_and_system_time_whatever_the_name_of_the_program() {
+        let stat = "7 (a) R 9 (b) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20";
+        assert_eq!(processor_time_in(stat), Some(Duration::from_millis(1750)));
+        assert_eq!(processor_time_in("7 (a) S 1"), None);
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap();
+        assert!(processor_time_in(&own).is_some(), "{own}");
+    }
+
+    #[test]
+    fn the_error_for_a_program_that_does_not_exist_names_proc() {
+        let error = start(Path::new("/proc/none/exe")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot start `/proc/none/exe`: "),
+            "{error}"
+        );
+        assert!(error.contains("is `/proc` mounted"), "{error}");
     }
 }

@@ -18,6 +18,9 @@ pub(super) const MAX_LINE: u64 = 64 << 10;
 /// stacks.
 pub(super) const STACK_BYTES: usize = 2 << 20;
 
+/// Maximum size of the stack of the main thread, in bytes: the default of Linux.
+pub(super) const MAIN_STACK_BYTES: u64 = 8 << 20;
+
 /// What the worker has to do, and with which limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Job {
@@ -43,6 +46,8 @@ pub(super) enum Reply {
     },
     /// The module cannot be compiled.
     Refused(Refusal),
+    /// The module is valid, but the compiler reported an error. The cause may be a lack of memory.
+    CompilerError(Refusal),
     /// The compiler was refused memory, and reported this as an error.
     OutOfMemory,
 }

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
-use super::process::{self, Failure};
+use super::process::{Failure, Used, Worker};
 use super::protocol::{Job, STACK_BYTES};
 use crate::runtime::admission::{Capacity, SlotRequest};
 use crate::runtime::code::{CodeDirectory, NewCode};
@@ -38,6 +38,11 @@ const MEMORY_PER_BYTE: u64 = 12;
 const MAX_THREADS: usize = 8;
 /// Workers for each core. A worker that waits for memory or for its pipe leaves its core to others.
 const WORKERS_PER_CORE: usize = 2;
+/// A compilation that reached its time limit is starved if it used less processor time than the time
+/// limit divided by this number. The limit is counted for one core, because most of a hostile module
+/// can be one function, which one thread compiles. So a module that needs less than half of the time
+/// limit on one core is never remembered as too slow, however busy the machine is.
+const STARVED_BELOW: u32 = 2;
 /// With fewer workers, two slow modules would delay all others.
 const MIN_WORKERS: usize = 4;
 
@@ -150,12 +155,23 @@ impl Workers {
         &self,
         request: &Request<'_>,
     ) -> Result<NewCode, Failure> {
-        let limit = self.effective(request.limits).memory;
-        let estimate = self.estimate(request.module.size()).min(limit);
-        match self.attempt(request, Attempt::First, estimate).await {
-            // A library may handle a lack of memory with a panic.
-            Err(Failure::Memory | Failure::Ended(_)) if estimate < limit => {
-                self.attempt(request, Attempt::Second, limit).await
+        let limits = self.effective(request.limits);
+        let estimate = self.estimate(request.module.size()).min(limits.memory);
+        let mut used = Used::default();
+        let first = self
+            .attempt(request, Attempt::First, estimate, &mut used)
+            .await;
+        let ended = match first {
+            Err(failure) if failure.may_be_a_lack_of_memory() && estimate < limits.memory => {
+                let second = self.attempt(request, Attempt::Second, limits.memory, &mut used);
+                second.await
+            }
+            ended => ended,
+        };
+        match ended {
+            Err(Failure::Time) if used.processor < limits.time / STARVED_BELOW => {
+                let processor = used.processor;
+                Err(Failure::Starved { processor })
             }
             ended => ended,
         }
@@ -187,12 +203,14 @@ impl Workers {
         request: &Request<'_>,
         attempt: Attempt,
         memory: u64,
+        used: &mut Used,
     ) -> Result<NewCode, Failure> {
         request.module.queued();
         // The bytes are in the memory of this process until the worker has read them.
         let with_bytes = memory.saturating_add(request.module.size());
-        let _admitted = self.admit(request.class, attempt, with_bytes).await;
-        let time = request.limits.time;
+        let admitted = self.admit(request.class, attempt, with_bytes).await;
+        // Both attempts together have the time limit. Waiting in the queue is not included.
+        let time = request.limits.time.saturating_sub(used.time);
         // A module that was removed from the store is downloaded again, from a server that may be
         // slow.
         let reading = tokio::time::timeout(time, request.module.read()).await;
@@ -212,8 +230,18 @@ impl Workers {
             max_code_bytes,
         };
         let writer = code.file().map_err(Failure::Io)?;
-        process::compile(&self.program, job, module, time, writer.into()).await?;
-        Ok(code)
+        let worker = Worker {
+            program: self.program.clone(),
+            job,
+            module,
+            time,
+            code: writer.into(),
+            admitted,
+        };
+        let ended = worker.run().await;
+        used.time += ended.used.time;
+        used.processor += ended.used.processor;
+        ended.result.map(|()| code)
     }
 }
 

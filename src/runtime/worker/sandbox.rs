@@ -5,6 +5,7 @@
 //!
 //! - resource limits (getrlimit(2)): memory, processor time, no new descriptors, no files;
 //! - a low priority, so that steps run first;
+//! - all capabilities (capabilities(7));
 //! - `no_new_privs`, and no access by other processes of this user (prctl(2));
 //! - a network namespace without interfaces, where the user may create one (namespaces(7));
 //! - no file system (landlock(7));
@@ -16,10 +17,14 @@
 use std::io;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr};
+use rustix::process::getrlimit;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use rustix::thread::{UnshareFlags, set_no_new_privs};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
 
-use super::protocol::Job;
+use super::protocol::{Job, MAIN_STACK_BYTES};
 use super::{descriptors, system_calls};
 
 /// Address space beyond the memory limit, in bytes: this program, and space that allocators reserve
@@ -38,6 +43,7 @@ pub(super) fn enter(job: &Job) -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_no_new_privs(true)?;
     let own_network = enter_own_network().is_ok();
+    give_up_capabilities()?;
     // A ruleset of Landlock needs a descriptor, so it comes before the limit on descriptors.
     let _ = give_up_files();
     limit(job)?;
@@ -67,11 +73,32 @@ fn enter_own_network() -> rustix::io::Result<()> {
     rustix::thread::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)
 }
 
+/// Gives up all capabilities. A new user namespace gives the process all capabilities in it.
+fn give_up_capabilities() -> io::Result<()> {
+    for capability in CapabilitySet::all().iter() {
+        // This needs a capability itself, which the process has in its own user namespace only. An
+        // old kernel does not have all of them.
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+    let _ = clear_ambient_capability_set();
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        },
+    )?;
+    Ok(())
+}
+
 fn limit(job: &Job) -> io::Result<()> {
     let limits = [
         // Private memory that can be written: heaps and stacks. Memory that is only reserved is
         // not included.
         (Resource::Data, job.memory),
+        // The limit above does not include stacks that grow.
+        (Resource::Stack, MAIN_STACK_BYTES),
         // For kernels that do not implement the limit above for mappings.
         (Resource::As, job.memory.saturating_add(RESERVED)),
         (Resource::Nofile, 0),
@@ -79,19 +106,22 @@ fn limit(job: &Job) -> io::Result<()> {
         (Resource::Core, 0),
     ];
     for (resource, value) in limits {
-        let limit = Rlimit {
-            current: Some(value),
-            maximum: Some(value),
-        };
-        setrlimit(resource, limit)?;
+        lower(resource, value, value)?;
     }
     // The signal at this limit is SIGXCPU. At the maximum it is SIGKILL, which does not name the
     // limit.
-    let processor_time = Rlimit {
-        current: Some(job.processor_seconds),
-        maximum: Some(job.processor_seconds.saturating_add(1)),
+    let processor_seconds = job.processor_seconds;
+    lower(Resource::Cpu, processor_seconds, processor_seconds + 1)
+}
+
+/// Lowers a limit. A limit that is lower already stays: an ordinary user may not raise it.
+fn lower(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
+    let inherited = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limit = Rlimit {
+        current: Some(current.min(inherited)),
+        maximum: Some(maximum.min(inherited)),
     };
-    setrlimit(Resource::Cpu, processor_time)?;
+    setrlimit(resource, limit)?;
     Ok(())
 }
 

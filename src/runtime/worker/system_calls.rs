@@ -7,13 +7,17 @@
 //! - `clone` may start a thread, and no process. A filter cannot read the flags of `clone3`, which
 //!   are in memory. So `clone3` fails with `ENOSYS`, and the C library then uses `clone`.
 //! - `mmap` and `mprotect` may not make memory executable.
+//! - `mmap` may make only private memory that does not grow by itself. `RLIMIT_DATA` does not include
+//!   shared memory and stacks.
+//! - `tgkill` and `tkill` are for `abort`. `tgkill` reaches only this process. `tkill`, which musl
+//!   uses, may send only `SIGABRT`.
 
 use std::collections::BTreeMap;
 
 use libc::c_long;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter,
 };
 
 /// System calls that are allowed with all arguments.
@@ -46,7 +50,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
     // Clocks and random numbers, for hash tables.
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
@@ -68,27 +71,39 @@ pub(super) fn allow_only_those_of_the_compiler() -> Result<(), seccompiler::Erro
 
     let mut rules = clone3;
     rules.extend(ALLOWED.iter().map(|call| (*call, Vec::new())));
-    let threads = bits(0, libc::CLONE_THREAD.cast_unsigned(), true)?;
-    rules.insert(libc::SYS_clone, vec![threads]);
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        let not_executable = bits(2, libc::PROT_EXEC.cast_unsigned(), false)?;
-        rules.insert(call, vec![not_executable]);
-    }
+    let thread = libc::CLONE_THREAD.cast_unsigned().into();
+    rules.insert(libc::SYS_clone, rule(vec![bits(0, thread, thread)?])?);
+    let not_executable = bits(2, libc::PROT_EXEC.cast_unsigned().into(), 0)?;
+    rules.insert(libc::SYS_mprotect, rule(vec![not_executable.clone()])?);
+    let kinds = (libc::MAP_TYPE | libc::MAP_GROWSDOWN)
+        .cast_unsigned()
+        .into();
+    let private = bits(3, kinds, libc::MAP_PRIVATE.cast_unsigned().into())?;
+    rules.insert(libc::SYS_mmap, rule(vec![not_executable, private])?);
+    let own = u64::from(std::process::id());
+    rules.insert(
+        libc::SYS_tgkill,
+        rule(vec![bits(0, u32::MAX.into(), own)?])?,
+    );
+    let abort = bits(1, u32::MAX.into(), libc::SIGABRT.cast_unsigned().into())?;
+    rules.insert(libc::SYS_tkill, rule(vec![abort])?);
     let denied = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     apply(rules, denied, SeccompAction::Allow)
 }
 
-/// A rule for the bits of an argument: whether all of them must be set, or none.
-fn bits(argument: u8, bits: u32, set: bool) -> Result<SeccompRule, seccompiler::BackendError> {
-    let bits = u64::from(bits);
-    let expected = if set { bits } else { 0 };
-    let condition = SeccompCondition::new(
+/// The condition that the bits of an argument in `mask` are `expected`.
+fn bits(argument: u8, mask: u64, expected: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(
         argument,
         SeccompCmpArgLen::Qword,
-        SeccompCmpOp::MaskedEq(bits),
+        SeccompCmpOp::MaskedEq(mask),
         expected,
-    )?;
-    SeccompRule::new(vec![condition])
+    )
+}
+
+/// All conditions must be true.
+fn rule(conditions: Vec<SeccompCondition>) -> Result<Vec<SeccompRule>, BackendError> {
+    Ok(vec![SeccompRule::new(conditions)?])
 }
 
 /// `others` is the action for the system calls without a rule.

@@ -1,6 +1,7 @@
 //! Modules are compiled in worker processes with limits, and beside other modules.
 
 mod neighbours;
+mod remembered;
 mod workers;
 
 use std::path::Path;

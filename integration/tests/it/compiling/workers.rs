@@ -52,6 +52,11 @@ async fn a_compile_worker_has_limits_its_pipes_and_no_other_access() {
         let id = workers_of(&executor)[0];
         let status = status_of(id);
         assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            let empty = format!("{set}:\t0000000000000000");
+            assert!(status.contains(&empty), "{status}");
+        }
+        assert_eq!(limit_of(id, "Max stack size"), (8 << 20).to_string());
         assert_eq!(limit_of(id, "Max open files"), "0");
         assert_eq!(limit_of(id, "Max file size"), "0");
         assert_ne!(limit_of(id, "Max cpu time"), "unlimited");
