@@ -23,6 +23,7 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::bindings::wasm_workflow::step::types;
+use super::directory_lists::OpenLists;
 use super::file_calls::FileCalls;
 use super::host_share::HostShare;
 use super::limiter::Limiter;
@@ -38,6 +39,7 @@ pub(super) struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     pub(super) limiter: Limiter,
     pub(super) guard: Arc<LimitGuard>,
+    pub(super) open_lists: OpenLists,
 }
 
 /// Everything that the guest of one step can see.
@@ -80,6 +82,7 @@ impl GuestState {
             wasi,
             limiter: Limiter::new(Arc::clone(input.guard), input.share.reserved()),
             guard: Arc::clone(input.guard),
+            open_lists: OpenLists::default(),
         })
     }
 }
