@@ -1,8 +1,8 @@
 //! Limits the open lists of directories in WASI 0.2.
 //!
 //! `read-directory` of wasmtime-wasi collects the names of all entries, and keeps them until the
-//! guest drops the stream. These names are not charged to the step's memory. So this file limits the
-//! number of streams that a guest may have at once.
+//! guest drops the stream. These names are not charged to the step's memory. So this file limits
+//! the number of streams that a guest may have at once.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -17,10 +17,6 @@ use super::guest_state::GuestState;
 const MAX_LISTS: usize = 16;
 /// The interface, with the version of wasmtime-wasi. wasmtime links older versions to it, too.
 const INTERFACE: &str = "wasi:filesystem/types@0.2.12";
-
-/// The streams of directory entries that a guest has opened. Some may be dropped already.
-#[derive(Debug, Default)]
-pub(super) struct OpenLists(Vec<u32>);
 
 /// A guest has too many lists open.
 #[derive(Debug, thiserror::Error)]
@@ -46,18 +42,18 @@ async fn read_directory(
 ) -> wasmtime::Result<Result<Resource<ReaddirIterator>, ErrorCode>> {
     let table = state.wasi.ctx().table;
     // A number can be used again for another stream.
-    state.open_lists.0.retain(|number| {
+    state.open_lists.retain(|number| {
         let list = Resource::<ReaddirIterator>::new_borrow(*number);
         table.get(&list).is_ok()
     });
-    if state.open_lists.0.len() >= MAX_LISTS {
+    if state.open_lists.len() >= MAX_LISTS {
         return Err(TooManyLists.into());
     }
     let mut filesystem = state.filesystem();
     match filesystem.read_directory(directory).await {
         Ok(list) => {
-            if !state.open_lists.0.contains(&list.rep()) {
-                state.open_lists.0.push(list.rep());
+            if !state.open_lists.contains(&list.rep()) {
+                state.open_lists.push(list.rep());
             }
             Ok(Ok(list))
         }

@@ -23,7 +23,6 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::bindings::wasm_workflow::step::types;
-use super::directory_lists::OpenLists;
 use super::file_calls::FileCalls;
 use super::host_share::HostShare;
 use super::limiter::Limiter;
@@ -39,7 +38,8 @@ pub(super) struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     pub(super) limiter: Limiter,
     pub(super) guard: Arc<LimitGuard>,
-    pub(super) open_lists: OpenLists,
+    /// Numbers of the directory lists that the guest has opened. Some may be dropped already.
+    pub(super) open_lists: Vec<u32>,
 }
 
 /// Everything that the guest of one step can see.
@@ -82,7 +82,7 @@ impl GuestState {
             wasi,
             limiter: Limiter::new(Arc::clone(input.guard), input.share.reserved()),
             guard: Arc::clone(input.guard),
-            open_lists: OpenLists::default(),
+            open_lists: Vec::new(),
         })
     }
 }

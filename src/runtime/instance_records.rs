@@ -2,8 +2,9 @@
 //!
 //! wasmtime allocates a record for each core instance (`VMContext`): 16 bytes for each global, 32
 //! bytes for each function that can be a reference, and space for imports, tables, memories, tags
-//! and data segments. Passive element segments are copied into each instance, with 16 bytes for each
-//! element. So a module of a few megabytes can need gigabytes if a component instantiates it often.
+//! and data segments. Passive element segments are copied into each instance, with 16 bytes for
+//! each element. So a module of a few megabytes can need gigabytes if a component instantiates it
+//! often.
 //! `wasmtime::ResourceLimiter` is not asked for this memory.
 //!
 //! The compiled code has the exact sizes. A component is compiled to a list of the core instances

@@ -135,8 +135,8 @@ async fn instances_are_memory_of_the_step() {
     let globals = "(global i64 (i64.const 1))".repeat(200_000);
     let functions = format!(
         "(func $f) {} (elem declare func {})",
-        "(func)".repeat(100_000),
-        (0..100_000)
+        "(func)".repeat(20_000),
+        (0..20_000)
             .map(|index| format!("{index} "))
             .collect::<String>()
     );

@@ -104,10 +104,10 @@ pub(super) fn realm(
 /// The realm must use HTTPS, unless the registry itself is configured for plain HTTP. Its host must
 /// be one of these:
 ///
-/// - the host of the registry, or a subdomain or a parent domain of it. A parent domain that several
-///   owners share, such as `co.uk`, is not trusted: see [`is_shared`]. The port is the registry's
-///   own port, or the port 443 with HTTPS, as for a registry of GitLab. Another port can belong to
-///   another user of the machine.
+/// - the host of the registry, or a subdomain or a parent domain of it. A parent domain that
+///   several owners share, such as `co.uk`, is not trusted: see [`is_shared`]. The port is the
+///   registry's own port, or the port 443 with HTTPS, as for a registry of GitLab. Another port can
+///   belong to another user of the machine.
 /// - the token server of the registry in [`KNOWN_REALMS`], with HTTPS and the port 443;
 /// - a host in the operator's `sources.trustedRealms`, with the port that is listed there. An entry
 ///   without a port is for the default port of the realm's scheme.
