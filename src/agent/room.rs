@@ -4,14 +4,18 @@
 //!
 //! - If a template of a workflow uses more than an eighth of the room, it leaves an eighth to
 //!   others.
-//! - If results use half of the room, no further step starts to run. Running steps continue.
+//! - If too many results wait, no further step starts to run. Running steps continue. This applies
+//!   to a template whose results use a quarter of the room. If all results use half of the room, it
+//!   applies to each template whose results use an eighth. If all results use three quarters, it
+//!   applies to all.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+
+use crate::pipeline::{FullResults, TemplateKey};
 
 /// One template leaves one part in `SHARE` of the room to other templates.
 const SHARE: usize = 8;
@@ -29,24 +33,12 @@ pub(super) fn memory_of_request(body: &[u8]) -> usize {
     EXECUTION + 3 * body.len() + JSON_VALUE * values
 }
 
-/// A template of a workflow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TemplateKey(u64);
-
-impl TemplateKey {
-    pub(super) fn of(workflow: &str, template: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        (workflow, template).hash(&mut hasher);
-        Self(hasher.finish())
-    }
-}
-
 /// The memory of all executions. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     limit: usize,
     used: Arc<Mutex<Used>>,
-    results_full: Arc<watch::Sender<bool>>,
+    results_full: Arc<watch::Sender<FullResults>>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +46,15 @@ struct Used {
     bytes: usize,
     /// The part of `bytes` that results use.
     results: usize,
-    of_template: HashMap<TemplateKey, usize>,
+    of_template: HashMap<TemplateKey, OfTemplate>,
+}
+
+/// The memory of one template, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfTemplate {
+    bytes: usize,
+    /// The part of `bytes` that results use.
+    results: usize,
 }
 
 /// The memory of one execution. Dropping the value makes room.
@@ -78,7 +78,7 @@ impl Room {
         Self {
             limit,
             used: Arc::default(),
-            results_full: Arc::new(watch::channel(false).0),
+            results_full: Arc::default(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Room {
     pub(super) fn take(&self, template: TemplateKey, bytes: usize) -> Option<Usage> {
         let mut used = self.used.lock();
         let of_template = used.of_template.get(&template).copied().unwrap_or_default();
-        let limit = match of_template + bytes > self.limit / SHARE {
+        let limit = match of_template.bytes + bytes > self.limit / SHARE {
             true => self.largest(),
             false => self.limit,
         };
@@ -99,7 +99,7 @@ impl Room {
             return None;
         }
         used.bytes += bytes;
-        *used.of_template.entry(template).or_default() += bytes;
+        used.of_template.entry(template).or_default().bytes += bytes;
         drop(used);
         let part = Part {
             request: bytes,
@@ -112,8 +112,8 @@ impl Room {
         })
     }
 
-    /// Whether no further step may start to run, because too many results wait for delivery.
-    pub(super) fn results_full(&self) -> watch::Receiver<bool> {
+    /// Whose steps may not start to run, because too many results wait for delivery.
+    pub(super) fn results_full(&self) -> watch::Receiver<FullResults> {
         self.results_full.subscribe()
     }
 
@@ -122,15 +122,37 @@ impl Room {
         let mut used = self.used.lock();
         used.bytes = used.bytes - before.request - before.result + after.request + after.result;
         used.results = used.results - before.result + after.result;
-        if let Some(bytes) = used.of_template.get_mut(&template) {
-            *bytes = *bytes - before.request - before.result + after.request + after.result;
-            if *bytes == 0 {
+        if let Some(own) = used.of_template.get_mut(&template) {
+            own.bytes = own.bytes - before.request - before.result + after.request + after.result;
+            own.results = own.results - before.result + after.result;
+            if own.bytes == 0 {
                 used.of_template.remove(&template);
             }
         }
-        let full = used.results >= self.limit / 2;
-        self.results_full
-            .send_if_modified(|is_full| std::mem::replace(is_full, full) != full);
+        let full = self.full(&used);
+        self.results_full.send_if_modified(|sent| {
+            let changed = *sent != full;
+            *sent = full;
+            changed
+        });
+    }
+
+    fn full(&self, used: &Used) -> FullResults {
+        let share = match used.results >= self.limit / 2 {
+            true => self.limit / SHARE,
+            false => self.limit / 4,
+        };
+        if used.results < share {
+            return FullResults::default();
+        }
+        let of_template = used.of_template.iter();
+        FullResults {
+            all: used.results >= self.limit / 4 * 3,
+            templates: of_template
+                .filter(|(_, own)| own.results >= share)
+                .map(|(template, _)| *template)
+                .collect(),
+        }
     }
 
     #[cfg(test)]
@@ -177,17 +199,31 @@ mod tests {
     }
 
     #[test]
-    fn results_that_wait_for_delivery_stop_further_steps() {
-        let room = Room::new(100_000);
+    fn a_template_whose_results_wait_does_not_stop_other_templates() {
+        let room = Room::new(80_000);
         let full = room.results_full();
-        let usage = room.take(TemplateKey::of("w", "t"), 10_000).unwrap();
-        usage.end(49_999);
-        assert!(!*full.borrow());
-        let second = room.take(TemplateKey::of("w", "u"), 100).unwrap();
-        second.end(1);
-        assert!(*full.borrow());
-        drop(usage);
-        assert!(!*full.borrow());
+        let key = |name| TemplateKey::of("w", name);
+        let end = |name, result| {
+            let usage = room.take(key(name), 10).unwrap();
+            usage.end(result);
+            usage
+        };
+        let first = end("one", 19_999);
+        assert!(!full.borrow().stops(key("one")));
+        let second = end("one", 1);
+        assert!(full.borrow().stops(key("one")), "a quarter of the room");
+        assert!(!full.borrow().stops(key("other")));
+
+        let other = end("other", 10_000);
+        assert!(!full.borrow().stops(key("other")));
+        let third = end("third", 10_000);
+        assert!(full.borrow().stops(key("other")), "an eighth, of half");
+        assert!(!full.borrow().stops(key("new")));
+
+        let small = end("small", 20_000);
+        assert!(full.borrow().stops(key("new")), "three quarters in all");
+        drop((first, second, other, third, small));
+        assert_eq!(*full.borrow(), FullResults::default());
     }
 
     /// Argo's object holds 1.5 MB, with all tasks of a workflow.

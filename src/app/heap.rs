@@ -22,23 +22,19 @@ const INTERVAL: Duration = Duration::from_secs(4);
 /// Memory that the process may keep, beyond the least that it ever used, in bytes.
 const KEPT: u64 = 16 << 20;
 
-/// Size from which a block has its own mapping, and from which the end of a heap is returned, in
-/// bytes.
+/// Size from which a block has a mapping of its own, in bytes.
 #[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 4 << 20;
-/// Minimum number of heaps. glibc would allow eight for each core.
+const LARGE_BLOCK: libc::c_int = 4 << 20;
+/// Free size from which the end of a heap is returned, in bytes.
 #[cfg(target_env = "gnu")]
-const MIN_HEAPS: usize = 4;
+const LARGE_END: libc::c_int = 1 << 20;
 
 /// Configures the allocator. The caller has not started threads yet.
 #[cfg(target_env = "gnu")]
 pub fn configure() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let heaps = libc::c_int::try_from(cores.max(MIN_HEAPS)).unwrap_or(libc::c_int::MAX);
     for (parameter, value) in [
-        (libc::M_MMAP_THRESHOLD, LARGE),
-        (libc::M_TRIM_THRESHOLD, LARGE),
-        (libc::M_ARENA_MAX, heaps),
+        (libc::M_MMAP_THRESHOLD, LARGE_BLOCK),
+        (libc::M_TRIM_THRESHOLD, LARGE_END),
     ] {
         // SAFETY: the function takes no pointer, and sets one number under a lock. It refuses
         // wrong values, and then nothing changes.

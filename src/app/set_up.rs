@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::directories::Directories;
 use super::error::AppError;
 use crate::config::Config;
-use crate::pipeline::{Executor, Settings};
+use crate::pipeline::{Executor, FullResults, Settings};
 use crate::runtime::{Capacity, check_trusted};
 
 /// The variables in which the AWS SDK finds credentials or their source.
@@ -34,18 +34,18 @@ pub fn executor_settings(config: &Config, directories: &Directories, steps: u32)
         min_free_disk: config.capacity.min_free_disk.0,
         outputs: config.limits.outputs(),
         log_module_output: false,
-        results_full: watch::channel(false).1,
+        results_full: watch::channel(FullResults::default()).1,
     }
 }
 
 /// Sets up the executor of `serve`. Blocks for seconds; needs a tokio runtime. `results_full` says
-/// whether no further step may start to run.
+/// whose steps may not start to run.
 pub fn set_up(
     sources: Sources,
     stores: Stores,
     config: &Config,
     directories: &Directories,
-    results_full: watch::Receiver<bool>,
+    results_full: watch::Receiver<FullResults>,
 ) -> Result<Executor, AppError> {
     let steps = config.capacity.steps;
     let settings = Settings {

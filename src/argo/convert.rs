@@ -79,13 +79,29 @@ fn module(wasm: &Wasm) -> Result<Reference, DocumentError> {
     })
 }
 
-/// The shorter of the template's timeouts. `0` means no timeout, as in Argo.
+/// The shorter of the template's timeouts. `0` ends the step at once, as in Argo
+/// (`checkTemplateTimeouts` in `workflow/controller/operator.go`).
 fn timeout(template: &Template) -> Option<Duration> {
-    let times = [template.timeout, template.active_deadline_seconds]
+    [template.timeout, template.active_deadline_seconds]
         .into_iter()
-        .flatten();
-    times
+        .flatten()
         .map(|time| time.0)
-        .filter(|time| !time.is_zero())
         .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_shorter_timeout_applies_and_zero_is_a_timeout() {
+        let timeout = |template| timeout(&serde_json::from_value(template).unwrap());
+        assert_eq!(timeout(json!({})), None);
+        assert_eq!(timeout(json!({"timeout": "0"})), Some(Duration::ZERO));
+        assert_eq!(timeout(json!({"timeout": "0s"})), Some(Duration::ZERO));
+        let both = json!({"timeout": "2m", "activeDeadlineSeconds": 60});
+        assert_eq!(timeout(both), Some(Duration::from_mins(1)));
+    }
 }

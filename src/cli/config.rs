@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::settings::{self, Common};
 use super::{Exit, Failure, output};
 use crate::app;
+use crate::pipeline::FullResults;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -32,7 +33,7 @@ impl ConfigCommand {
             let kubernetes = common.kubernetes()?;
             let stores = Common::stores(&config, kubernetes.clone());
             let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
-            let results_full = watch::channel(false).1;
+            let results_full = watch::channel(FullResults::default()).1;
             app::set_up(sources, stores, &config, &directories, results_full).map(drop)?;
             Ok::<_, Failure>(())
         })?;

@@ -53,9 +53,10 @@ impl Config {
     }
 
     /// The memory of waiting requests and of results that wait for delivery, in bytes:
-    /// `capacity.memory` / 24, between 32 MiB and 256 MiB.
+    /// `capacity.memory` / 20, between 32 MiB and 256 MiB. With the default capacity,
+    /// this is 1/32 of the memory of the container.
     pub fn call_memory(&self) -> usize {
-        let bytes = (self.capacity.memory.0 / 24).clamp(32 << 20, 256 << 20);
+        let bytes = (self.capacity.memory.0 / 20).clamp(32 << 20, 256 << 20);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }

@@ -16,8 +16,8 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 pub(super) const AUTHORITY: &str = "`ca.crt` of the service account";
 
 /// Accepts the certificates in a file, and certificates that these authorities issued. The kubelet
-/// replaces the file when the authority changes, so each connection looks at the file's metadata, and
-/// reads the file if it changed. If the file cannot be read, the last authority stays in use.
+/// replaces the file when the authority changes. So each connection looks at the file's metadata,
+/// and reads the file if it changed. If the file cannot be read, the last authority stays in use.
 #[derive(Debug)]
 pub(super) struct AuthorityFile {
     file: PathBuf,
@@ -65,8 +65,8 @@ impl AuthorityFile {
         }
     }
 
-    /// Reads the file, if it changed since it was read. A file that changes while it is read is read
-    /// again by the next connection, because its version is taken first.
+    /// Reads the file, if it changed since it was read. A file that changes while it is read is
+    /// read again by the next connection, because its version is taken first.
     fn read_if_changed(&self) -> io::Result<()> {
         let version = Version::from(std::fs::metadata(&self.file)?);
         let mut last = self.last.lock();

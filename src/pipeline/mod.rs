@@ -10,6 +10,7 @@
 //! beside this one contain the stages.
 
 mod collect;
+mod full_results;
 mod invocation;
 mod log_artifact;
 mod messages;
@@ -41,6 +42,7 @@ use resources::Resources;
 use running::RunningStep;
 use stage::StepContext;
 
+pub use full_results::{FullResults, TemplateKey};
 pub use resources::{Settings, Tees};
 
 /// Runs steps. Made once for each process.
@@ -48,7 +50,7 @@ pub use resources::{Settings, Tees};
 pub struct Executor {
     modules: Modules,
     runners: Runners,
-    results_full: watch::Receiver<bool>,
+    results_full: watch::Receiver<FullResults>,
     resources: Arc<Resources>,
 }
 
@@ -120,11 +122,12 @@ impl Executor {
     /// Waits for a slot, and until there is room for the result of the step.
     async fn slot(&self, step: &Step) -> Slot {
         let mut full = self.results_full.clone();
+        let template = TemplateKey::of(&step.workflow.scope(), &step.template);
         loop {
             // Without a front end that keeps results, there is always room.
-            let _ = full.wait_for(|full| !full).await;
+            let _ = full.wait_for(|full| !full.stops(template)).await;
             let slot = self.runners.acquire(slot_request(step)).await;
-            if !*full.borrow() {
+            if !full.borrow().stops(template) {
                 return slot;
             }
         }

@@ -7,6 +7,7 @@ use artifacts::Stores;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::full_results::FullResults;
 use crate::runtime::{Capacity, Compiler, Tee};
 use crate::staging::{Cleaner, Scratch};
 use crate::step::OutputLimits;
@@ -28,8 +29,8 @@ pub struct Settings {
     pub outputs: OutputLimits,
     /// Whether the log has the output of modules.
     pub log_module_output: bool,
-    /// Whether no further step may start to run, because too many results wait for delivery.
-    pub results_full: watch::Receiver<bool>,
+    /// Whose steps may not start to run, because too many results wait for delivery.
+    pub results_full: watch::Receiver<FullResults>,
 }
 
 /// Receivers of the module's output while the module runs.

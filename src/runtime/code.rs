@@ -69,11 +69,22 @@ pub(super) enum Code {
 impl Code {
     /// The size of the machine code, in bytes.
     pub(super) fn machine_code_bytes(&self) -> usize {
-        let range = match self {
+        let range = self.image_range();
+        (range.end as usize).saturating_sub(range.start as usize)
+    }
+
+    /// The compiled code with its metadata, as wasmtime serialises it: an ELF file.
+    pub(super) fn image(&self) -> &[u8] {
+        // SAFETY: wasmtime maps the whole file for reading, and keeps the mapping as long as the
+        // module or component exists. The file does not change: see the header.
+        unsafe { std::slice::from_raw_parts(self.image_range().start, self.machine_code_bytes()) }
+    }
+
+    fn image_range(&self) -> std::ops::Range<*const u8> {
+        match self {
             Self::Module(module) => module.image_range(),
             Self::Component(component) => component.image_range(),
-        };
-        (range.end as usize).saturating_sub(range.start as usize)
+        }
     }
 }
 

@@ -19,7 +19,7 @@
 //! | memory limit | at most this memory limit |
 //! | the compiler reported an error for a valid module | at most this memory limit |
 //! | the compiler crashed: a panic, `SIGSEGV`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGILL`, `SIGTRAP` | at most this memory limit |
-//! | time limit; the attempts used at least half of it as processor time | at most this time limit |
+//! | time limit; the attempts used at least a quarter of it as processor time | at most this time limit |
 //! | time limit; they used less processor time, because the machine was busy | not remembered |
 //! | another signal, for example `SIGKILL` when the container has too little memory | not remembered |
 //! | the worker did not start, or its code could not be stored or loaded | not remembered |

@@ -49,12 +49,11 @@ pub(super) fn usage(directory: &Path, max_entries: u64) -> Result<Usage, Errno> 
             break;
         }
         let opened = open_below(&root, &below);
-        match opened
-            .and_then(|opened| count(&opened, &below, &mut usage, max_entries, &mut pending))
-        {
-            Ok(()) => {}
-            // The directory was removed or replaced meanwhile.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {}
+        let counted =
+            opened.and_then(|opened| count(&opened, &below, &mut usage, max_entries, &mut pending));
+        match counted {
+            // The directory may have been removed or replaced meanwhile.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {}
             // The cause is this process or this machine, and not the guest's directory.
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => return Err(error),
             Err(_) => usage.entries = u64::MAX,

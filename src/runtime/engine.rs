@@ -15,6 +15,7 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, Linker, PoolingAllocationConfig,
 };
 
+use super::directory_lists;
 use super::guest_state::GuestState;
 use super::ticker::Ticker;
 use super::wasi_0_1;
@@ -96,6 +97,7 @@ impl LinkedEngine {
         wasi_0_1::replace(&mut core)?;
         let mut component = ComponentLinker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
+        directory_lists::replace(&mut component)?;
         wasmtime_wasi::p3::add_to_linker(&mut component)?;
         super::bindings::Step::add_to_linker::<GuestState, wasmtime::component::HasSelf<GuestState>>(
             &mut component,

@@ -38,6 +38,8 @@ pub(super) struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     pub(super) limiter: Limiter,
     pub(super) guard: Arc<LimitGuard>,
+    /// Numbers of the directory lists that the guest has opened. Some may be dropped already.
+    pub(super) open_lists: Vec<u32>,
 }
 
 /// Everything that the guest of one step can see.
@@ -80,6 +82,7 @@ impl GuestState {
             wasi,
             limiter: Limiter::new(Arc::clone(input.guard), input.share.reserved()),
             guard: Arc::clone(input.guard),
+            open_lists: Vec::new(),
         })
     }
 }

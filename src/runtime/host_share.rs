@@ -8,7 +8,7 @@
 //! ```text
 //! call bytes = memory / 64, between 1 MiB and 8 MiB; or the largest outcome, if that is more
 //! handles    = memory / 32 / 1 KiB, between 1,024 and 100,000
-//! share      = 2 × call bytes + handles × 1 KiB
+//! share      = 2 × call bytes + handles × 1 KiB + instances
 //!
 //! linear memories + tables + (share - smallest share) ≤ memory
 //! ```
@@ -20,12 +20,19 @@
 //!   are handled in parts of 256 KiB.
 //! - wasmtime counts *handles* over all instances of the step. 1 KiB for each handle is an estimate
 //!   with a reserve: a task of the host with a timer needs about 250 bytes.
+//! - The memory of *instances* is known before the module runs (`instance_records`).
 //!
-//! The *smallest share* is 3 MiB. Each step may use this share in addition to its limit. It may
-//! also use 1 MiB for a stack, and 512 KiB for the ends of its output. So the host does not use up
-//! a small limit. Outside `capacity.memory`, there are 5 MiB for each slot.
+//! The *smallest share* is 3 MiB, and 512 KiB for instances. Each step may use this share in
+//! addition to its limit. It may also use 1 MiB for a stack, and 512 KiB for the ends of its
+//! output. So the host does not use up a small limit. Outside `capacity.memory`, there are 5 MiB
+//! for each slot.
 //!
-//! Core modules have no handles and return nothing, so they have the smallest share.
+//! Core modules have no handles and return nothing, so only their instances can need more.
+//!
+//! The formula does not contain two things. `docs/security.md` has their sizes:
+//!
+//! - names that `read-directory` of WASI 0.2 collects for each open stream of a directory;
+//! - the stacks of suspended async functions of WASI 0.3.
 
 use super::kind::Kind;
 use super::limits::GuestLimits;
@@ -41,6 +48,8 @@ const MIN_HANDLES: u64 = 1 << 10;
 /// wasmtime's own default.
 const MAX_HANDLES: u64 = 100_000;
 const HANDLES_PART_OF_MEMORY: u64 = 32;
+/// Memory of instances that is not taken from the step's memory, in bytes.
+const FREE_INSTANCE_BYTES: u64 = 512 << 10;
 
 /// The host's part of a step's memory. See the file's header for the formula.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +59,14 @@ pub(super) struct HostShare {
     pub(super) call_bytes: usize,
     /// Maximum number of live handles of a component.
     pub(super) handles: usize,
+    /// Memory of the module's instances, in bytes.
+    instance_bytes: u64,
 }
 
 impl HostShare {
-    /// The share of a step with these limits that runs a module of this kind.
-    pub(super) fn of(limits: &GuestLimits, kind: Kind) -> Self {
+    /// The share of a step with these limits that runs a module of this kind. `instance_bytes` is
+    /// the memory of the module's instances.
+    pub(super) fn of(limits: &GuestLimits, kind: Kind, instance_bytes: u64) -> Self {
         let memory = match kind {
             Kind::CoreCommand => 0,
             Kind::Command | Kind::CommandP3 | Kind::Step => limits.memory,
@@ -66,13 +78,16 @@ impl HostShare {
         Self {
             call_bytes: number(call_bytes.max(limits.outcome)),
             handles: number(handles),
+            instance_bytes,
         }
     }
 
     /// The part that is taken from the step's memory, in bytes.
     pub(super) fn reserved(self) -> u64 {
         let smallest = Self::bytes(MIN_CALL_BYTES, MIN_HANDLES);
-        Self::bytes(self.call_bytes as u64, self.handles as u64).saturating_sub(smallest)
+        Self::bytes(self.call_bytes as u64, self.handles as u64)
+            .saturating_sub(smallest)
+            .saturating_add(self.instance_bytes.saturating_sub(FREE_INSTANCE_BYTES))
     }
 
     fn bytes(call_bytes: u64, handles: u64) -> u64 {
@@ -114,7 +129,7 @@ mod tests {
             outcome,
             ..guard.limits().clone()
         };
-        HostShare::of(&limits, kind)
+        HostShare::of(&limits, kind, 0)
     }
 
     #[test]
@@ -127,6 +142,15 @@ mod tests {
         assert_eq!(large.reserved(), 29 * MIB);
         let core = share(512 * MIB, 0, Kind::CoreCommand);
         assert_eq!(core, small, "a core module has no handles");
+    }
+
+    #[test]
+    fn instances_of_more_than_512_kib_need_memory_of_the_step() {
+        let limits = LimitGuard::for_test(MIB).limits().clone();
+        let reserved = |bytes| HostShare::of(&limits, Kind::CoreCommand, bytes).reserved();
+        assert_eq!(reserved(512 << 10), 0);
+        assert_eq!(reserved(2 * MIB), 3 * MIB / 2);
+        assert_eq!(reserved(u64::MAX), u64::MAX - (512 << 10));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::limits::{LimitGuard, Stop};
 
 /// Size of a table's element, in bytes: a pointer. Some references are smaller.
 const ELEMENT_BYTES: usize = size_of::<usize>();
-/// Maximum number of instances, and of tables, of a step.
+/// Maximum number of instances, and of tables, of a step. The memory of the instances is reserved
+/// before the module is instantiated.
 const INSTANCES: usize = 1_000;
 /// Maximum number of memories of a step. Each one reserves 4 GiB of addresses and several mappings,
 /// and both are limited for the whole process.
@@ -33,6 +34,15 @@ impl Limiter {
             guard,
             memory: reserved,
         }
+    }
+
+    /// Stops the guest if the reserved memory is more than the step's limit. Call this before the
+    /// module is instantiated.
+    pub(super) fn check(&self) -> Result<(), Stop> {
+        if self.memory > self.guard.limits().memory {
+            return Err(self.guard.stop(Stop::Memory));
+        }
+        Ok(())
     }
 
     /// Adds the growth of a memory or table to the step's memory. All sizes are in bytes. `maximum`
@@ -110,6 +120,15 @@ mod tests {
             "beyond the table's own maximum, only the instruction fails"
         );
         assert!(limiter.table_growing(10, 11, None).is_err());
+        assert_eq!(guard.stopped(), Some(Stop::Memory));
+    }
+
+    #[test]
+    fn a_guest_whose_reserved_memory_exceeds_the_limit_is_stopped() {
+        let guard = Arc::new(LimitGuard::for_test(100));
+        assert_eq!(Limiter::new(Arc::clone(&guard), 100).check(), Ok(()));
+        let limiter = Limiter::new(Arc::clone(&guard), 101);
+        assert_eq!(limiter.check(), Err(Stop::Memory));
         assert_eq!(guard.stopped(), Some(Stop::Memory));
     }
 

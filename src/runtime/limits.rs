@@ -2,7 +2,8 @@
 //!
 //! | limit | enforced by | precision |
 //! |---|---|---|
-//! | memory, with tables, and instances | `limiter`, when they grow | exact |
+//! | memory, with tables | `limiter`, when they grow | exact |
+//! | memory of instances | `instance_records`, before the module runs | exact |
 //! | standard output and error | `output`, at each write | exact |
 //! | handles, bytes that one host call copies | wasmtime, from `host_share` | exact |
 //! | time and cancellation, in guest code and when a host call returns | [`LimitGuard::turn`] | 10 ms |
@@ -42,7 +43,8 @@ use super::ticker::TickCount;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestLimits {
     /// Maximum memory that the step can make resident in this process, in bytes: its linear
-    /// memories, its tables, and the host's memory for its calls and handles. See `host_share`.
+    /// memories, its tables and instances, and the host's memory for its calls and handles. See
+    /// `host_share`.
     pub memory: u64,
     /// Maximum wall-clock time of the module, guest code and host calls together.
     pub time: Duration,

@@ -13,6 +13,7 @@ use super::code::Code;
 use super::engine::{Allocation, Engines};
 use super::entry::{Entry, file_calls, imports_files};
 use super::file_calls::FileCalls;
+use super::instance_records;
 use super::kind::Kind;
 use super::load_error::LoadError;
 
@@ -27,6 +28,8 @@ pub struct CompiledModule {
     uses_file_system: bool,
     file_calls: FileCalls,
     code_bytes: usize,
+    /// Memory of all instances of one run, in bytes. See `instance_records`.
+    pub(super) instance_bytes: u64,
     last_step_was_short: AtomicBool,
     has_overrun: AtomicBool,
 }
@@ -60,6 +63,7 @@ impl CompiledModule {
             uses_file_system: imports_files(code, linked),
             file_calls: file_calls(code, linked),
             code_bytes: code.machine_code_bytes(),
+            instance_bytes: instance_records::bytes(code)?,
             last_step_was_short: AtomicBool::new(false),
             has_overrun: AtomicBool::new(false),
         })

@@ -123,7 +123,7 @@ pub async fn run(
         run.directory.map(Path::to_owned),
         engines.ticker.count(),
     ));
-    let share = HostShare::of(&run.limits, module.kind());
+    let share = HostShare::of(&run.limits, module.kind(), module.instance_bytes);
     let log = |stream| run.log.and_then(|names| LineLog::new(names, stream));
     let log_stdout = log(Stream::Stdout);
     let log_stderr = log(Stream::Stderr);
@@ -210,6 +210,7 @@ async fn call(
     invocation: &(dyn Fn() -> Invocation + Sync),
     stdout: &Output,
 ) -> wasmtime::Result<Ending> {
+    store.data().limiter.check()?;
     let exited = |result: Result<(), ()>| Ending::Exited(i32::from(result.is_err()));
     match entry {
         Entry::Core(core) => {

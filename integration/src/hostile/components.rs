@@ -299,6 +299,70 @@ pub fn file_that_grows() -> String {
     .text()
 }
 
+/// A WASI 0.2 command that lists its directory `count` times. `after` is done with each list, whose
+/// handle is in the local `$b`.
+pub fn directory_lists(count: usize, after: &str) -> String {
+    let errors = "access would-block already bad-descriptor busy deadlock quota exist file-too-large \
+        illegal-byte-sequence in-progress interrupted invalid io is-directory loop too-many-links \
+        message-size name-too-long no-device no-entry no-lock insufficient-memory \
+        insufficient-space not-directory not-empty not-recoverable unsupported no-tty \
+        no-such-device overflow not-permitted pipe read-only invalid-seek text-file-busy \
+        cross-device";
+    let errors = errors.split_whitespace();
+    let errors: Vec<String> = errors.map(|name| format!("\"{name}\" ")).collect();
+    let errors = errors.concat();
+    let component = format!(
+        r#"(import "wasi:filesystem/types@0.2.0" (instance $types
+            (export "descriptor" (type $descriptor (sub resource)))
+            (export "directory-entry-stream" (type $list (sub resource)))
+            (type $error-cases (enum {errors}))
+            (export "error-code" (type $error (eq $error-cases)))
+            (export "[method]descriptor.read-directory" (func
+                (param "self" (borrow $descriptor))
+                (result (result (own $list) (error $error)))))))
+        (alias export $types "descriptor" (type $descriptor))
+        (alias export $types "directory-entry-stream" (type $list))
+        (import "wasi:filesystem/preopens@0.2.0" (instance $preopens
+            (alias outer 1 $descriptor (type $outer))
+            (export "descriptor" (type $descriptor (eq $outer)))
+            (export "get-directories"
+                (func (result (list (tuple (own $descriptor) string)))))))"#
+    );
+    Command {
+        version: "0.2.0",
+        component: &component,
+        functions: &[
+            (
+                "directories",
+                r#"(canon lower (func $preopens "get-directories")
+                    (memory (core memory $allocator "memory")) (realloc (core func $allocator "realloc")))"#,
+            ),
+            (
+                "list",
+                r#"(canon lower (func $types "[method]descriptor.read-directory")
+                    (memory (core memory $allocator "memory")))"#,
+            ),
+            ("drop", "(canon resource.drop $list)"),
+        ],
+        core: r#"(import "host" "directories" (func $directories (param i32)))
+            (import "host" "list" (func $list (param i32 i32)))
+            (import "host" "drop" (func $drop (param i32)))
+            (global $count (mut i32) (i32.const 0))"#,
+        body: &format!(
+            "(call $directories (i32.const 0))
+            (local.set $a (i32.load (i32.load (i32.const 0))))
+            (loop $next
+                (call $list (local.get $a) (i32.const 16))
+                (if (i32.load8_u (i32.const 16)) (then unreachable))
+                (local.set $b (i32.load (i32.const 20)))
+                {after}
+                (global.set $count (i32.add (global.get $count) (i32.const 1)))
+                (br_if $next (i32.lt_u (global.get $count) (i32.const {count}))))"
+        ),
+    }
+    .text()
+}
+
 /// The types of the step world.
 const STEP_TYPES: &str = r#"(import "wasm-workflow:step/types@0.1.0" (instance $types
     (type $parameter-fields (record (field "name" string) (field "value" string)))

@@ -28,9 +28,10 @@ use tokio_util::task::TaskTracker;
 use super::adoption::{self, CallResult, Completed, Execution, Held, RunningReport, Table};
 use super::call_key::CallKey;
 use super::delivery::Delivery;
-use super::room::{Room, TemplateKey, Usage};
+use super::room::{Room, Usage};
 use crate::config::AgentSettings;
 use crate::executions::CancelHandle;
+use crate::pipeline::{FullResults, TemplateKey};
 use crate::step::{ExecutionId, Owner, StepNames};
 
 /// The maximum number of calls that wait for their executions at the same time. The agent has
@@ -253,8 +254,8 @@ impl Calls {
         self.room.largest()
     }
 
-    /// Whether no further step may start to run, because too many results wait for delivery.
-    pub fn results_full(&self) -> watch::Receiver<bool> {
+    /// Whose steps may not start to run, because too many results wait for delivery.
+    pub fn results_full(&self) -> watch::Receiver<FullResults> {
         self.room.results_full()
     }
 

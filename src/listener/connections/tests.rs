@@ -37,6 +37,19 @@ fn strangers_replace_their_own_oldest_connection() {
     assert_eq!(strangers[19].crowding, Crowding::Crowded);
 }
 
+/// Other containers of the agent's pod have the agent's address.
+#[test]
+fn connections_from_loopback_replace_each_other_and_the_newest_stays() {
+    let table = table();
+    let other = table.admit(STRANGER);
+    let flood: Vec<_> = (0..20).map(|_| table.admit(AGENT)).collect();
+    let agent = table.admit(AGENT);
+    table.verify(agent.id);
+    let closed = flood.iter().filter(|one| one.close.is_cancelled());
+    assert_eq!(closed.count(), 19);
+    assert!(!agent.close.is_cancelled() && !other.close.is_cancelled());
+}
+
 #[test]
 fn strangers_close_no_verified_connection() {
     let table = table();

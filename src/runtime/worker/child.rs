@@ -23,8 +23,8 @@ pub fn main() -> io::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(job.threads)
         .stack_size(STACK_BYTES);
-    // The module is not read yet, so it is not the cause of an error here. For example, the container
-    // may have too many processes.
+    // The module is not read yet, so it is not the cause of an error here. For example, the
+    // container may have too many processes.
     pool.build_global().map_err(|error| {
         io::Error::other(format!("cannot start the compiler's threads: {error}"))
     })?;

@@ -28,8 +28,8 @@ const ALLOCATION_FAILED: &str = "memory allocation of ";
 const STACK_OVERFLOW: &str = "has overflowed its stack";
 /// The exit code of a Rust program that panicked.
 const PANICKED: i32 = 101;
-/// Ticks per second in `proc_pid_stat(5)`: `USER_HZ`, which is 100 on all architectures of Linux that
-/// this program supports.
+/// Ticks per second in `proc_pid_stat(5)`: `USER_HZ`, which is 100 on all architectures that this
+/// program supports.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// The reason why a worker returned no machine code.
@@ -39,8 +39,8 @@ pub(in crate::runtime) enum Failure {
     Refused(Refusal),
     /// The compiler reported an error for a valid module. The cause may be a lack of memory.
     Compiler(Refusal),
-    /// The compiler crashed while it compiled the module. The text says how. The cause may be a lack
-    /// of memory.
+    /// The compiler crashed while it compiled the module. The text says how. The cause may be a
+    /// lack of memory.
     Crashed(String),
     /// The worker reached its time limit.
     Time,

@@ -38,11 +38,16 @@ const MEMORY_PER_BYTE: u64 = 12;
 const MAX_THREADS: usize = 8;
 /// Workers for each core. A worker that waits for memory or for its pipe leaves its core to others.
 const WORKERS_PER_CORE: usize = 2;
-/// A compilation that reached its time limit is starved if it used less processor time than the time
-/// limit divided by this number. The limit is counted for one core, because most of a hostile module
-/// can be one function, which one thread compiles. So a module that needs less than half of the time
-/// limit on one core is never remembered as too slow, however busy the machine is.
-const STARVED_BELOW: u32 = 2;
+/// A compilation that reached its time limit is starved if it used less processor time than the
+/// time limit divided by this number.
+///
+/// - The share is one of one core, because a hostile module can be one function, which one thread
+///   compiles.
+/// - A module that needs less than a quarter of the time limit on one core is never remembered as
+///   too slow, however busy the machine is.
+/// - With a higher share, no hostile module would be remembered while steps use all cores: a worker
+///   has a low priority.
+const STARVED_BELOW: u32 = 4;
 /// With fewer workers, two slow modules would delay all others.
 const MIN_WORKERS: usize = 4;
 

@@ -7,8 +7,8 @@
 //! - `clone` may start a thread, and no process. A filter cannot read the flags of `clone3`, which
 //!   are in memory. So `clone3` fails with `ENOSYS`, and the C library then uses `clone`.
 //! - `mmap` and `mprotect` may not make memory executable.
-//! - `mmap` may make only private memory that does not grow by itself. `RLIMIT_DATA` does not include
-//!   shared memory and stacks.
+//! - `mmap` may make only private memory that does not grow by itself. `RLIMIT_DATA` does not
+//!   include shared memory and stacks.
 //! - `tgkill` and `tkill` are for `abort`. `tgkill` reaches only this process. `tkill`, which musl
 //!   uses, may send only `SIGABRT`.
 

@@ -52,11 +52,11 @@ async fn a_crash_of_the_compiler_with_the_whole_memory_is_remembered() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start(directory.path(), &json!({"time": "100s"}));
     let template = slow_module(directory.path());
-    let (node, workers) = node_with_signals(&executor, &template, "-SEGV").await;
-    let expected = "the compiler crashed (signal 11 ended it)";
+    let (node, workers) = node_with_signals(&executor, &template, "-ABRT").await;
+    let expected = "the compiler crashed (signal 6 ended it)";
     assert!(message(&node).contains(expected), "{node}");
     assert_eq!(workers, 2, "the second worker has the whole memory");
-    let (node, workers) = node_with_signals(&executor, &template, "-SEGV").await;
+    let (node, workers) = node_with_signals(&executor, &template, "-ABRT").await;
     assert!(message(&node).contains(expected), "{node}");
     assert_eq!(workers, 0, "the crash is remembered");
 }

@@ -91,6 +91,56 @@ async fn tables_are_memory_of_the_step() {
     assert_eq!(node["phase"], "Succeeded", "{node}");
 }
 
+/// A component that instantiates the core module of the text `fields` `instances` times.
+fn instantiated(instances: usize, fields: &str) -> String {
+    let instances = "(core instance (instantiate $many))".repeat(instances);
+    let component = format!("(core module $many {fields}) {instances}");
+    let command = components::Command {
+        version: "0.2.0",
+        component: &component,
+        ..components::Command::default()
+    };
+    command.text()
+}
+
+/// Everything that wasmtime allocates for an instance is memory of the step: 999 instances of the
+/// first module would need 3 GiB.
+#[tokio::test]
+async fn instances_are_memory_of_the_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in_container(directory.path());
+    let globals = "(global i64 (i64.const 1))".repeat(200_000);
+    let indices: Vec<String> = (0..20_000).map(|index| format!("{index} ")).collect();
+    let functions = format!(
+        "(func $f) {} (elem declare func {})",
+        "(func)".repeat(20_000),
+        indices.concat()
+    );
+    let elements = format!("(elem funcref {})", "(ref.null func)".repeat(100_000));
+    let cases = [
+        ("globals", instantiated(990, &globals)),
+        ("functions", instantiated(60, &functions)),
+        ("passive-elements", instantiated(60, &elements)),
+        (
+            "one-instance",
+            format!(r#"(module (memory 500) {globals} (func (export "_start")))"#),
+        ),
+    ];
+    for (name, wat) in cases {
+        let template = template_of_wat(directory.path(), name, &wat);
+        let node = executor.node(&limited(template, "32Mi")).await;
+        assert_eq!(node["phase"], "Failed", "{name}: {node}");
+        assert_eq!(node["outputs"]["exitCode"], "137", "{name}: {node}");
+        assert!(
+            message(&node).starts_with("memory limit of 32Mi exceeded"),
+            "{name}: {node}"
+        );
+    }
+    let template = template_of_wat(directory.path(), "few", &instantiated(4, &globals));
+    let node = executor.node(&limited(template, "32Mi")).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+}
+
 #[tokio::test]
 async fn the_handles_of_a_step_are_limited_by_its_memory() {
     let directory = tempfile::tempdir().unwrap();
@@ -114,6 +164,27 @@ async fn the_handles_of_a_step_are_limited_by_its_memory() {
         &components::resources(1000),
     );
     let node = executor.node(&limited(template, "32Mi")).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+}
+
+#[tokio::test]
+async fn the_open_lists_of_directories_are_limited() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in_container(directory.path());
+    let run = async |name: &str, count, after| {
+        let guest = components::directory_lists(count, after);
+        let template = template_of_wat(directory.path(), name, &guest);
+        executor.node(&limited(template, "64Mi")).await
+    };
+    let node = run("too-many", 17, "").await;
+    assert_eq!(node["phase"], "Failed", "{node}");
+    assert!(
+        message(&node).contains("it has more than 16 open lists of a directory"),
+        "{node}"
+    );
+    let node = run("sixteen", 16, "").await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    let node = run("dropped", 500, "(call $drop (local.get $b))").await;
     assert_eq!(node["phase"], "Succeeded", "{node}");
 }
 

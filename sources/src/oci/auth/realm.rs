@@ -16,6 +16,34 @@ const KNOWN_REALMS: [(&str, &str); 3] = [
     ("index.docker.io", "auth.docker.io"),
     ("registry.gitlab.com", "gitlab.com"),
 ];
+/// Labels under which the registries of countries sell names, such as `co.uk` and `com.au`.
+const SECOND_LEVEL: [&str; 22] = [
+    "ac", "co", "com", "edu", "go", "gob", "gouv", "gov", "govt", "gv", "ltd", "me", "mil", "ne",
+    "net", "nhs", "nom", "or", "org", "plc", "sch", "web",
+];
+/// Domains whose subdomains belong to different customers.
+const SHARED_DOMAINS: [&str; 20] = [
+    "amazonaws.com",
+    "appspot.com",
+    "azurecr.io",
+    "azurewebsites.net",
+    "cloudfront.net",
+    "fly.dev",
+    "github.io",
+    "gitlab.io",
+    "googleapis.com",
+    "herokuapp.com",
+    "netlify.app",
+    "ngrok.app",
+    "ngrok.io",
+    "onrender.com",
+    "pages.dev",
+    "run.app",
+    "trycloudflare.com",
+    "vercel.app",
+    "web.app",
+    "workers.dev",
+];
 const HTTPS_PORT: u16 = 443;
 const HTTP_PORT: u16 = 80;
 /// Number of characters of a realm that are shown in an error.
@@ -76,9 +104,10 @@ pub(super) fn realm(
 /// The realm must use HTTPS, unless the registry itself is configured for plain HTTP. Its host must
 /// be one of these:
 ///
-/// - the host of the registry, or a subdomain or a parent domain of it. The port is the registry's
-///   own port, or the port 443 with HTTPS, as for a registry of GitLab. Another port can belong to
-///   another user of the machine.
+/// - the host of the registry, or a subdomain or a parent domain of it. A parent domain that
+///   several owners share, such as `co.uk`, is not trusted: see [`is_shared`]. The port is the
+///   registry's own port, or the port 443 with HTTPS, as for a registry of GitLab. Another port can
+///   belong to another user of the machine.
 /// - the token server of the registry in [`KNOWN_REALMS`], with HTTPS and the port 443;
 /// - a host in the operator's `sources.trustedRealms`, with the port that is listed there. An entry
 ///   without a port is for the default port of the realm's scheme.
@@ -105,7 +134,8 @@ fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
     };
     let is_name = matches!(realm.host(), Some(Host::Domain(_)));
     let is_related = host == registry_host
-        || (is_name && (below(host, registry_host) || below(registry_host, host)));
+        || (is_name && below(host, registry_host))
+        || (is_name && below(registry_host, host) && !is_shared(host));
     (is_related && (on_https_port || port == registry_port))
         || (on_https_port && KNOWN_REALMS.contains(&(registry_host, host)))
         || context.trusted_realms.iter().any(|trusted| {
@@ -113,6 +143,17 @@ fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
             let default = if is_https { HTTPS_PORT } else { HTTP_PORT };
             trusted_host == host && port == Some(trusted_port.parse().unwrap_or(default))
         })
+}
+
+/// Whether the subdomains of a domain belong to different owners: a public suffix. The whole list
+/// of public suffixes has 10,000 entries and changes weekly. This function knows the rule for
+/// countries and the large providers.
+fn is_shared(domain: &str) -> bool {
+    let domain = domain.trim_end_matches('.');
+    let of_country = domain
+        .split_once('.')
+        .is_some_and(|(label, country)| country.len() == 2 && SECOND_LEVEL.contains(&label));
+    of_country || !domain.contains('.') || SHARED_DOMAINS.contains(&domain)
 }
 
 #[cfg(test)]
@@ -142,6 +183,11 @@ mod tests {
             ("registry-1.docker.io", "https://auth.docker.io/token"),
             ("registry.gitlab.com", "https://gitlab.com/jwt/auth"),
             ("acme.com", "https://auth.acme.com/token"),
+            ("r.acme.com", "https://acme.com/token"),
+            ("r.acme.co.uk", "https://acme.co.uk/token"),
+            ("acme.co.uk", "https://auth.acme.co.uk/token"),
+            ("r.acme.github.io", "https://acme.github.io/token"),
+            ("registry.k8s.io", "https://k8s.io/token"),
             ("r.acme.com:5000", "https://r.acme.com/token"),
             ("r.acme.com", "https://sso.example.com/token"),
             ("r.acme.com", "https://sso.example.org:8443/token"),
@@ -163,6 +209,14 @@ mod tests {
             ("ghcr.io", "https://evilghcr.io/token"),
             ("a.github.io", "https://b.github.io/token"),
             ("ghcr.io", "https://io/token"),
+            // Domains that several owners share.
+            ("registry.co.uk", "https://attacker.co.uk/token"),
+            ("registry.co.uk", "https://co.uk/token"),
+            ("registry.co.uk", "https://co.uk./token"),
+            ("registry.com.au", "https://com.au/token"),
+            ("r.acme.or.jp", "https://or.jp/token"),
+            ("acme.github.io", "https://github.io/token"),
+            ("acme.azurecr.io", "https://azurecr.io/token"),
             ("r.acme.com", "https://sso.example.org/token"),
             ("10.0.0.1", "https://0.0.1/token"),
             (

@@ -1,0 +1,90 @@
+//! The memory of a module's instances, without linear memories and tables.
+//!
+//! wasmtime allocates a record for each core instance (`VMContext`): 16 bytes for each global, 32
+//! bytes for each function that can be a reference, and space for imports, tables, memories, tags
+//! and data segments. Passive element segments are copied into each instance, with 16 bytes for
+//! each element. So a module of a few megabytes can need gigabytes if a component instantiates it
+//! often.
+//! `wasmtime::ResourceLimiter` is not asked for this memory.
+//!
+//! The compiled code has the exact sizes. A component is compiled to a list of the core instances
+//! that it makes, nested components included. This file reads both from wasmtime's metadata.
+
+use wasmtime_environ::component::{
+    ComponentArtifacts, GlobalInitializer, InstantiateModule, VMComponentOffsets,
+};
+use wasmtime_environ::obj::ELF_WASMTIME_INFO;
+use wasmtime_environ::object::{File, Object, ObjectSection};
+use wasmtime_environ::{
+    CompiledFunctionsTable, CompiledModuleInfo, HostPtr, Module, ModuleTypes, VMOffsets,
+};
+
+use super::code::Code;
+use super::load_error::LoadError;
+
+/// The memory of an instance beside its `VMContext`, in bytes: an upper estimate.
+const INSTANCE_BYTES: u64 = 512;
+/// The memory of a table, a memory or a passive element segment beside its content, in bytes.
+const ITEM_BYTES: u64 = 256;
+/// Size of an element of a passive element segment, in bytes.
+const ELEMENT_BYTES: u64 = 16;
+
+/// The memory of all instances of one run, in bytes.
+pub(super) fn bytes(code: &Code) -> Result<u64, LoadError> {
+    let file = File::parse(code.image()).map_err(|error| unreadable(&error))?;
+    let section = file.section_by_name(ELF_WASMTIME_INFO);
+    let section = section.ok_or_else(|| unreadable(&"no section with metadata"))?;
+    let metadata = section.data().map_err(|error| unreadable(&error))?;
+    match code {
+        Code::Module(_) => {
+            let read = postcard::from_bytes::<ModuleMetadata>(metadata);
+            let metadata = read.map_err(|error| unreadable(&error))?;
+            Ok(bytes_of_instance(&metadata.0.module))
+        }
+        Code::Component(_) => {
+            let read = postcard::from_bytes::<ComponentArtifacts>(metadata);
+            let artifacts = read.map_err(|error| unreadable(&error))?;
+            Ok(bytes_of_component(&artifacts))
+        }
+    }
+}
+
+/// The metadata of a core module, in wasmtime's order.
+type ModuleMetadata = (CompiledModuleInfo, CompiledFunctionsTable, ModuleTypes);
+
+fn unreadable(error: &dyn std::fmt::Display) -> LoadError {
+    LoadError::Engine(format!("the metadata of its code cannot be read: {error}"))
+}
+
+fn bytes_of_component(artifacts: &ComponentArtifacts) -> u64 {
+    let component = &artifacts.info.component;
+    let sizes: Vec<u64> = artifacts
+        .static_modules
+        .iter()
+        .map(|(_, module)| bytes_of_instance(&module.module))
+        .collect();
+    let instances = component.initializers.iter().map(|initializer| {
+        let GlobalInitializer::InstantiateModule(instantiate, _) = initializer else {
+            return 0;
+        };
+        match instantiate {
+            InstantiateModule::Static(index, _) => sizes[index.as_u32() as usize],
+            // The host offers no modules, so such a component cannot be linked.
+            InstantiateModule::Import(..) => 0,
+        }
+    });
+    let own = u64::from(VMComponentOffsets::new(HostPtr, component).size_of_vmctx());
+    instances.fold(own, u64::saturating_add)
+}
+
+fn bytes_of_instance(module: &Module) -> u64 {
+    let record = u64::from(VMOffsets::new(HostPtr, module).size_of_vmctx());
+    let items =
+        module.num_defined_memories() + module.num_defined_tables() + module.passive_elements.len();
+    let elements = module.passive_elements.iter();
+    let elements = elements.fold(0_u64, |sum, (_, (_, length))| sum.saturating_add(*length));
+    elements
+        .saturating_mul(ELEMENT_BYTES)
+        .saturating_add(record + INSTANCE_BYTES)
+        .saturating_add(items as u64 * ITEM_BYTES)
+}
