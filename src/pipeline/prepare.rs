@@ -9,7 +9,7 @@
 //!   The bytes are read again when a compile worker is free. If the compilation reached a limit of
 //!   another step, a step with a higher limit starts its own compilation.
 //!
-//! Both end when no step waits any more.
+//! If no step waits for a fetch or a compilation any more, it is cancelled.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -103,7 +103,7 @@ type Compiled = Result<Arc<CompiledModule>, CompileFailure>;
 #[derive(Clone, Debug)]
 struct CompileFailure {
     error: CompileError,
-    /// The module as the step that started the compilation has fetched it.
+    /// The module, as fetched by the step that started the compilation.
     of: Arc<Uncompiled>,
 }
 
@@ -215,7 +215,8 @@ impl Modules {
             let is_own = compiling.is_own;
             let error = match compiling.ended(limits.time).await {
                 Waited::Ended(Ok(module)) => return Ok(module),
-                // With the limits or the origin of another step. The next attempt can be different.
+                // The limits or the origin of another step caused this failure. An attempt with
+                // this step's own can succeed.
                 Waited::Ended(Err(failed)) if !is_own && !failed.applies_to(uncompiled, limits) => {
                     continue;
                 }
@@ -235,12 +236,15 @@ impl CompileFailure {
     /// Whether a step with this module and these limits fails in the same way.
     fn applies_to(&self, uncompiled: &Uncompiled, limits: CompileLimits) -> bool {
         match &self.error {
-            CompileError::Limit { .. } => self.error.repeats_with(limits),
+            CompileError::Starved { time, .. } => limits.time <= *time,
+            // The limits of the other step have no influence on these errors. If each waiting step
+            // tried again, the last one would wait for all attempts.
+            CompileError::Load(_) | CompileError::Worker(_) => true,
             CompileError::Unreadable(_) => {
                 self.of.requester == uncompiled.requester
                     && self.of.resolved.reference == uncompiled.resolved.reference
             }
-            _ => true,
+            error => error.repeats_with(limits),
         }
     }
 }
@@ -328,7 +332,7 @@ impl Preparer {
         };
         let compiled = tokio::select! {
             compiled = self.compiler.compile(&name, &source, request) => compiled,
-            // The worker is killed when the other future is dropped.
+            // This branch drops the future of the compiler, which kills the worker.
             () = reporter.abandoned() => return,
         };
         if let Ok(module) = &compiled {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use wasm_workflow_integration::executor::Executor;
 
-/// An honest step that takes longer is lost.
+/// An honest step that takes longer has failed.
 const LOST: Duration = Duration::from_mins(1);
 
 /// An honest step: a template, and the time between two steps.
@@ -20,7 +20,7 @@ pub(super) struct Honest {
 }
 
 impl Honest {
-    /// A step of `module`, a file in the directory, every `pause`.
+    /// Runs the module `name` in the directory, every `pause`.
     pub(super) fn new(directory: &Path, name: &'static str, pause: Duration) -> Self {
         let template = template(directory, &format!("{name}.wasm"));
         Self {
@@ -41,12 +41,12 @@ impl Honest {
 
 fn template(directory: &Path, module: &str) -> Value {
     let module = format!("file://{}", directory.join(module).display());
-    // With a small limit, the step finds memory beside sixteen attacks.
+    // With a small limit, the scheduler finds memory for the step beside sixteen attacks.
     let limits = json!({"memory": "64Mi"});
     json!({"name": "honest", "plugin": {"wasm": {"module": module, "limits": limits}}})
 }
 
-/// What honest steps took, and which of them failed.
+/// The times of honest steps, and the failures.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     times: Vec<Duration>,
@@ -121,9 +121,11 @@ pub(super) async fn keep_compiling(
         let text = format!(
             r#"(module (memory (export "memory") 1) (func (export "_start") (drop (i32.const {number}))))"#
         );
-        let path = directory.join("new.wasm");
-        std::fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
-        run(executor, &template(directory, "new.wasm"), record).await;
+        // Within one workflow, a reference always has the same content. So each module has a path
+        // of its own.
+        let name = format!("new-{number}.wasm");
+        std::fs::write(directory.join(&name), wat::parse_str(text).unwrap()).unwrap();
+        run(executor, &template(directory, &name), record).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
