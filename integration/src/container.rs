@@ -1,5 +1,5 @@
-//! A control group with a memory limit: the part of a container that ends a process whose memory is
-//! too large (cgroups(7)).
+//! A control group with a memory limit (cgroups(7)), as a container has one. If its processes need
+//! more memory, the kernel kills one of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ impl Container {
         let _ = fs::write(self.file(self.version.peak), "0");
     }
 
-    /// How many processes the kernel has killed because the group had no memory left.
+    /// The number of processes that the kernel has killed because the group had no memory left.
     pub fn killed(&self) -> u64 {
         let counters = fs::read_to_string(self.file(self.version.kills)).unwrap_or_default();
         let killed = counters
@@ -97,7 +97,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // Killed processes leave the group a little later.
+        // A killed process leaves the group a little later.
         for _ in 0..100 {
             if fs::remove_dir(&self.directory).is_ok() {
                 return;

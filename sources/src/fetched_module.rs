@@ -8,8 +8,8 @@ use crate::Package;
 
 /// The verified bytes of a module.
 ///
-/// The bytes can be large. A caller that must wait before it uses the bytes drops them, and fetches
-/// the module again afterwards: the second fetch reads the store.
+/// The bytes can be large. So if a caller must wait before it uses the bytes, it drops them, and
+/// fetches the module again after the wait. The second fetch reads the store.
 #[derive(Clone, Debug)]
 pub struct FetchedModule {
     /// The digest of the module, and the defaults that it is started with.

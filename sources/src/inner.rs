@@ -23,13 +23,14 @@ use crate::{
 
 /// A resolved reference is removed from memory when it was not used for this time.
 const REMEMBER: Duration = Duration::from_hours(6);
-/// The most resolved references in memory.
+/// Maximum number of resolved references in memory.
 const REMEMBERED: u64 = 10_000;
-/// Content that must not be stored is in a file that a resolved reference holds. So many bytes of
-/// content have the weight of one more reference. All such files together have at most 640 MiB.
+/// Content that must not be stored is in a file that a resolved reference holds. This many bytes of
+/// such content weigh as much as one reference in the cache. So all these files together have at
+/// most 640 MiB.
 const EPHEMERAL_BYTES_PER_WEIGHT: u64 = 64 << 10;
-/// The most modules that are unpacked at once. No caller waits for a compiler or for the network
-/// while it has a permit.
+/// Maximum number of modules that are unpacked at once. A caller with a permit does not wait for a
+/// compiler or for the network.
 const MODULES_UNPACKING: usize = 4;
 
 /// The key of a resolved reference in memory.

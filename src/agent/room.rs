@@ -4,10 +4,14 @@
 //!
 //! - If a template of a workflow uses more than an eighth of the room, it leaves an eighth to
 //!   others.
-//! - If too many results wait, no further step starts to run. Running steps continue. This applies
-//!   to a template whose results use a quarter of the room. If all results use half of the room, it
-//!   applies to each template whose results use an eighth. If all results use three quarters, it
-//!   applies to all.
+//! - If too many results of a template wait, no further step of this template starts to run.
+//!   Running steps continue. The limit depends on the results of all templates together:
+//!
+//! | the results of all templates use | no further step starts |
+//! |---|---|
+//! | less than half of the room | of a template whose results use a quarter of the room |
+//! | at least half | of a template whose results use an eighth of the room |
+//! | at least three quarters | of any template |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -112,7 +116,7 @@ impl Room {
         })
     }
 
-    /// Whose steps may not start to run, because too many results wait for delivery.
+    /// The templates whose steps may not start to run, because too many results wait for delivery.
     pub(super) fn results_full(&self) -> watch::Receiver<FullResults> {
         self.results_full.subscribe()
     }
@@ -187,7 +191,8 @@ mod tests {
     #[test]
     fn one_template_leaves_an_eighth_of_the_room_to_others() {
         let room = Room::new(800);
-        let (one, other) = (TemplateKey::of("w", "one"), TemplateKey::of("w", "other"));
+        let one = TemplateKey::of("w", "one");
+        let other = TemplateKey::of("w", "other");
         let taken: Vec<_> = std::iter::from_fn(|| room.take(one, 10)).collect();
         assert_eq!(taken.len(), 70);
         let others: Vec<_> = std::iter::from_fn(|| room.take(other, 10)).collect();

@@ -5,21 +5,21 @@
 //! compile workers, would lack this memory. There are three kinds of freed memory (`mallopt(3)`,
 //! `malloc_trim(3)`):
 //!
-//! - A large block has a mapping of its own. glibc returns it at once. But glibc raises the size of
-//!   a large block with each block that the program frees, up to 32 MiB. [`configure`] fixes the
-//!   size.
-//! - The end of a heap is returned when it is large enough. glibc also raises this size, up to
-//!   64 MiB for each heap. [`configure`] fixes it, too.
-//! - Free pages between used ones are returned by [`return_freed_memory`].
+//! - A large block has a mapping of its own. glibc unmaps a freed block at once. But glibc then
+//!   raises the size from which a block is large, up to 32 MiB. [`configure`] fixes this size.
+//! - glibc returns the free end of a heap if the end is large enough. glibc also raises this size,
+//!   up to 64 MiB for each heap. [`configure`] fixes it, too.
+//! - glibc does not return free pages between used pages. [`return_freed_memory`] returns them.
 #![allow(unsafe_code, reason = "a function of glibc has no safe wrapper")]
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Time between two checks. Memory must be back ten seconds after a step at the latest.
+/// Time between two checks. Freed memory must return to the system within ten seconds after a step.
 const INTERVAL: Duration = Duration::from_secs(4);
-/// Memory that the process may keep, beyond the least that it ever used, in bytes.
+/// Freed memory is returned if the process uses this much more than its smallest use so far, in
+/// bytes.
 const KEPT: u64 = 16 << 20;
 
 /// Size from which a block has a mapping of its own, in bytes.
@@ -29,7 +29,7 @@ const LARGE_BLOCK: libc::c_int = 4 << 20;
 #[cfg(target_env = "gnu")]
 const LARGE_END: libc::c_int = 1 << 20;
 
-/// Configures the allocator. The caller has not started threads yet.
+/// Configures the allocator. Call this before the first thread is started.
 #[cfg(target_env = "gnu")]
 pub fn configure() {
     for (parameter, value) in [
@@ -42,7 +42,7 @@ pub fn configure() {
     }
 }
 
-/// Other C libraries return freed memory by themselves.
+/// Only glibc has these settings.
 #[cfg(not(target_env = "gnu"))]
 pub fn configure() {}
 
@@ -67,7 +67,8 @@ fn anonymous_memory() -> Option<u64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     let mut pages = pages.split_whitespace().skip(1);
     let mut next = || pages.next()?.parse::<u64>().ok();
-    let (resident, of_files) = (next()?, next()?);
+    let resident = next()?;
+    let of_files = next()?;
     let page_bytes = rustix::param::page_size() as u64;
     Some(resident.saturating_sub(of_files) * page_bytes)
 }

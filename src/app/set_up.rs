@@ -38,8 +38,8 @@ pub fn executor_settings(config: &Config, directories: &Directories, steps: u32)
     }
 }
 
-/// Sets up the executor of `serve`. Blocks for seconds; needs a tokio runtime. `results_full` says
-/// whose steps may not start to run.
+/// Sets up the executor of `serve`. Blocks for seconds; needs a tokio runtime. `results_full` has
+/// the templates whose steps may not start to run.
 pub fn set_up(
     sources: Sources,
     stores: Stores,

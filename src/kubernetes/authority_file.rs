@@ -32,7 +32,7 @@ struct Last {
     version: Option<Version>,
 }
 
-/// What changes when a file is replaced or written.
+/// Metadata that changes when a file is replaced or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     device: u64,
@@ -65,8 +65,8 @@ impl AuthorityFile {
         }
     }
 
-    /// Reads the file, if it changed since it was read. A file that changes while it is read is
-    /// read again by the next connection, because its version is taken first.
+    /// Reads the file if it changed since it was last read. The version is taken before the file is
+    /// read. So if the file changes during the reading, the next connection reads it again.
     fn read_if_changed(&self) -> io::Result<()> {
         let version = Version::from(std::fs::metadata(&self.file)?);
         let mut last = self.last.lock();

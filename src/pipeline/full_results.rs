@@ -17,7 +17,7 @@ impl TemplateKey {
     }
 }
 
-/// Whose steps must not start. The default value lets all steps start.
+/// The templates whose steps must not start. The default value has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FullResults {
     /// No step may start.

@@ -119,7 +119,7 @@ impl Executor {
         context.with_grace(ran).await
     }
 
-    /// Waits for a slot, and until there is room for the result of the step.
+    /// Waits for a slot, and for room for the step's result.
     async fn slot(&self, step: &Step) -> Slot {
         let mut full = self.results_full.clone();
         let template = TemplateKey::of(&step.workflow.scope(), &step.template);

@@ -2,8 +2,8 @@
 //! all steps get the result.
 //!
 //! The task is not a part of any step, so it continues when the step that started it is cancelled.
-//! A watch channel tells the waiting steps what the task does. The cache of compiled modules keeps
-//! the results, not [`Preparations`].
+//! A watch channel reports the task's progress to the waiting steps. [`Preparations`] does not keep
+//! the results. The cache of compiled modules keeps them.
 //!
 //! The task can find out that no step waits any more ([`Reporter::abandoned`]). The preparation is
 //! then removed, and the next step starts a new one.
@@ -49,7 +49,7 @@ pub(super) enum Waited<T> {
 }
 
 impl<T: Clone> Preparation<T> {
-    /// Waits until the preparation ends, or until the module was compiled for the time `limit`. The
+    /// Waits until the preparation ends, or until the compilation has taken the time `limit`. The
     /// limit has no effect if the preparation has the same limit or a shorter one.
     pub(super) async fn ended(mut self, limit: Duration) -> Waited<T> {
         loop {

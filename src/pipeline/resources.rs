@@ -29,7 +29,7 @@ pub struct Settings {
     pub outputs: OutputLimits,
     /// Whether the log has the output of modules.
     pub log_module_output: bool,
-    /// Whose steps may not start to run, because too many results wait for delivery.
+    /// The templates whose steps may not start to run, because too many results wait for delivery.
     pub results_full: watch::Receiver<FullResults>,
 }
 

@@ -22,7 +22,7 @@
 //! | time limit; the attempts used at least a quarter of it as processor time | at most this time limit |
 //! | time limit; they used less processor time, because the machine was busy | not remembered |
 //! | another signal, for example `SIGKILL` when the container has too little memory | not remembered |
-//! | the worker did not start, or its code could not be stored or loaded | not remembered |
+//! | the module could not be read, the worker did not start, or its code could not be stored or loaded | not remembered |
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,8 +42,8 @@ use crate::step::CompileLimits;
 /// Maximum size of the mapped machine code of all modules in the cache, in bytes. The files are in
 /// the code directory, so the kernel can drop the pages when memory is short.
 const MAPPED_BYTES: u64 = 1 << 30;
-/// Machine code that is not in the code directory uses at most this part of the memory of the
-/// compile workers, in addition to that memory.
+/// Machine code that is not in the code directory has a limit of its own: the memory of the compile
+/// workers, divided by this number.
 const CODE_PART: u64 = 4;
 /// The compiler remembers for this time that a module cannot be compiled.
 const REMEMBER_FAILURE: Duration = Duration::from_mins(10);
@@ -161,7 +161,7 @@ impl Compiler {
         }
     }
 
-    /// The limits that a module really has. See `limits.compile.memory`.
+    /// The limits that apply to a module. See `limits.compile.memory`.
     pub fn effective(&self, limits: CompileLimits) -> CompileLimits {
         self.workers.effective(limits)
     }
@@ -251,7 +251,7 @@ impl Compiler {
     }
 }
 
-/// A cache of modules with at most so many bytes of machine code.
+/// A cache of modules with at most this many bytes of machine code.
 fn cache(max_code_bytes: u64) -> Modules {
     Cache::builder()
         .weigher(|_, module: &Arc<CompiledModule>| {

@@ -41,7 +41,7 @@ async fn read_directory(
     directory: Resource<Descriptor>,
 ) -> wasmtime::Result<Result<Resource<ReaddirIterator>, ErrorCode>> {
     let table = state.wasi.ctx().table;
-    // A number can be used again for another stream.
+    // Forget the dropped lists. wasmtime can use the number of a dropped list again.
     state.open_lists.retain(|number| {
         let list = Resource::<ReaddirIterator>::new_borrow(*number);
         table.get(&list).is_ok()

@@ -25,9 +25,9 @@ pub(super) struct Usage {
 
 /// Measures everything below `directory`. Stops soon after `max_entries` entries.
 ///
-/// An entry that disappears meanwhile is not counted. A directory below that cannot be opened, for
-/// example because it is too deep, is reported as too many entries. Otherwise a guest could hide
-/// files in it.
+/// An entry that disappears during the measurement is not counted. If a directory below `directory`
+/// cannot be opened, for example because it is too deep, the function reports too many entries.
+/// Otherwise a guest could hide files in such a directory.
 ///
 /// # Errors
 ///

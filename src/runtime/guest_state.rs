@@ -38,7 +38,7 @@ pub(super) struct GuestState {
     pub(super) wasi: WasiP1Ctx,
     pub(super) limiter: Limiter,
     pub(super) guard: Arc<LimitGuard>,
-    /// Numbers of the directory lists that the guest has opened. Some may be dropped already.
+    /// Numbers of the directory lists that the guest has opened. The guest may have dropped some.
     pub(super) open_lists: Vec<u32>,
 }
 

@@ -4,11 +4,10 @@
 //! bytes for each function that can be a reference, and space for imports, tables, memories, tags
 //! and data segments. Passive element segments are copied into each instance, with 16 bytes for
 //! each element. So a module of a few megabytes can need gigabytes if a component instantiates it
-//! often.
-//! `wasmtime::ResourceLimiter` is not asked for this memory.
+//! often. wasmtime does not ask `wasmtime::ResourceLimiter` for this memory.
 //!
-//! The compiled code has the exact sizes. A component is compiled to a list of the core instances
-//! that it makes, nested components included. This file reads both from wasmtime's metadata.
+//! The metadata in the compiled code has the exact sizes. For a component, it also lists all core
+//! instances, with those of nested components. This file reads the metadata.
 
 use wasmtime_environ::component::{
     ComponentArtifacts, GlobalInitializer, InstantiateModule, VMComponentOffsets,

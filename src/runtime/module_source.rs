@@ -12,10 +12,11 @@ pub trait ModuleSource: Send + Sync {
     /// The number of bytes.
     fn size(&self) -> u64;
 
-    /// The verified bytes. The compiler calls this before each attempt, when the worker may start.
+    /// Reads and verifies the bytes. The compiler calls this before each attempt, when a worker
+    /// may start.
     async fn read(&self) -> Result<Bytes, ReadError>;
 
-    /// The module waits for a worker from now on.
+    /// The compiler calls this when the module begins to wait for a worker.
     fn queued(&self) {}
 }
 

@@ -443,7 +443,8 @@ fn cold() {
             let bytes = std::fs::read(&module).unwrap();
             worker_times.push(compile_into(&code_directory(), bytes));
         }
-        let (time, worker) = (median(&mut times), median(&mut worker_times));
+        let time = median(&mut times);
+        let worker = median(&mut worker_times);
         let ratio = worker.as_secs_f64() / time.as_secs_f64();
         let name = module.file_name().unwrap().to_string_lossy();
         println!("  {name:<34} {time:>9.1?} {worker:>10.1?} {ratio:>8.2}x   <= 1.10x");

@@ -12,7 +12,7 @@ use super::{bombs, commands, components, outcomes};
 use crate::executor::{Executor, request};
 use crate::guests;
 
-/// How long an attack with connections keeps them open.
+/// Time for which an attack keeps its connections open.
 const HELD: Duration = Duration::from_secs(3);
 
 /// One attack.
@@ -31,7 +31,8 @@ enum Action {
     Compile { module: Vec<u8> },
     /// Connections that send these bytes, and are then kept open.
     Connections { number: usize, bytes: Vec<u8> },
-    /// The same with the token: its header is inserted at the end of `head`.
+    /// Connections that send the token, and are then kept open. The header with the token follows
+    /// `head`.
     Callers {
         number: usize,
         head: String,

@@ -1,7 +1,7 @@
 //! WASI 0.1 commands that call the host in a straight line.
 
-/// A WASI 0.1 command. `repeated` is called in a straight line, if the guest has an argument. The
-/// guest's memory has 200 MiB.
+/// A WASI 0.1 command with 200 MiB of memory. If it gets an argument, it runs `before`, and then
+/// `repeated` as often as `calls`, without a loop.
 pub fn straight_line(imports: &str, before: &str, repeated: &str, calls: usize) -> String {
     let repeated = repeated.repeat(calls);
     format!(

@@ -299,8 +299,8 @@ pub fn file_that_grows() -> String {
     .text()
 }
 
-/// A WASI 0.2 command that lists its directory `count` times. `after` is done with each list, whose
-/// handle is in the local `$b`.
+/// A WASI 0.2 command that lists its directory `count` times. `after` is code that runs after each
+/// list. The handle of the list is in the local `$b`.
 pub fn directory_lists(count: usize, after: &str) -> String {
     let errors = "access would-block already bad-descriptor busy deadlock quota exist file-too-large \
         illegal-byte-sequence in-progress interrupted invalid io is-directory loop too-many-links \

@@ -1,6 +1,6 @@
 //! Bodies for [`components::step`](super::components::step) that return too much.
 
-/// Returns 120 parameters of 1 MiB. Their values are at one place of the guest's memory.
+/// Returns 120 parameters of 1 MiB. All values are the same bytes in the guest's memory.
 pub const OVERLAPPING_PARAMETERS: &str = "
     (i32.store (i32.const 44) (i32.const 1024)) (i32.store (i32.const 48) (i32.const 120))
     (loop $next

@@ -27,7 +27,8 @@ pub struct SingleFlight<K, V> {
 }
 
 struct Running<K, V> {
-    /// The callers hold the flights. A flight without callers cannot be joined.
+    /// Only the callers keep a flight alive: the map has weak references. A flight without callers
+    /// cannot be joined.
     by_key: HashMap<K, Flight<V>>,
     /// The number of flights that were started.
     started: u64,

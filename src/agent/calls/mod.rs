@@ -254,7 +254,7 @@ impl Calls {
         self.room.largest()
     }
 
-    /// Whose steps may not start to run, because too many results wait for delivery.
+    /// The templates whose steps may not start to run, because too many results wait for delivery.
     pub fn results_full(&self) -> watch::Receiver<FullResults> {
         self.room.results_full()
     }

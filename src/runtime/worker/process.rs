@@ -90,7 +90,7 @@ pub(super) struct Ended {
     pub(super) used: Used,
 }
 
-/// What the workers of a module used.
+/// The time that the workers of a module used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Used {
     /// Time from the start of the worker to its end.
@@ -103,8 +103,8 @@ impl<Admitted: Send + 'static> Worker<Admitted> {
     /// Runs the worker. The worker is killed when it reaches the time limit, and when the future is
     /// dropped.
     ///
-    /// A task of its own owns the process. So other workers are admitted only after the process has
-    /// ended, also when the future is dropped.
+    /// A separate task owns the process. If the future is dropped, the task kills the process and
+    /// waits for its end. Only then are other workers admitted.
     pub(super) async fn run(self) -> Ended {
         let cancelled = CancellationToken::new();
         let _cancel_when_dropped = cancelled.clone().drop_guard();

@@ -41,12 +41,12 @@ const WORKERS_PER_CORE: usize = 2;
 /// A compilation that reached its time limit is starved if it used less processor time than the
 /// time limit divided by this number.
 ///
-/// - The share is one of one core, because a hostile module can be one function, which one thread
-///   compiles.
+/// - The time limit is compared with the time of one core. A hostile module can be one function,
+///   which only one thread compiles.
 /// - A module that needs less than a quarter of the time limit on one core is never remembered as
 ///   too slow, however busy the machine is.
-/// - With a higher share, no hostile module would be remembered while steps use all cores: a worker
-///   has a low priority.
+/// - A worker has a low priority. With a smaller number here, a hostile module would not be
+///   remembered while steps use all cores.
 const STARVED_BELOW: u32 = 4;
 /// With fewer workers, two slow modules would delay all others.
 const MIN_WORKERS: usize = 4;
@@ -146,7 +146,7 @@ impl Workers {
         }
     }
 
-    /// The limits that a module really has: at most three quarters of the memory of all workers.
+    /// The limits that apply to a module: at most three quarters of the memory of all workers.
     pub(in crate::runtime) fn effective(&self, limits: CompileLimits) -> CompileLimits {
         let memory = self.resources.memory / 4 * 3;
         CompileLimits {
@@ -189,7 +189,7 @@ impl Workers {
         base.saturating_add(module_bytes.saturating_mul(MEMORY_PER_BYTE))
     }
 
-    /// Waits until a worker with so much memory may run.
+    /// Waits until a worker with this much memory may run.
     async fn admit(&self, class: u64, attempt: Attempt, memory: u64) -> Admitted {
         let whole_limit = match attempt {
             Attempt::First => None,

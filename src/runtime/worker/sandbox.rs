@@ -5,7 +5,7 @@
 //!
 //! - resource limits (getrlimit(2)): memory, processor time, no new descriptors, no files;
 //! - a low priority, so that steps run first;
-//! - all capabilities (capabilities(7));
+//! - no capabilities (capabilities(7));
 //! - `no_new_privs`, and no access by other processes of this user (prctl(2));
 //! - a network namespace without interfaces, where the user may create one (namespaces(7));
 //! - no file system (landlock(7));
@@ -76,8 +76,8 @@ fn enter_own_network() -> rustix::io::Result<()> {
 /// Gives up all capabilities. A new user namespace gives the process all capabilities in it.
 fn give_up_capabilities() -> io::Result<()> {
     for capability in CapabilitySet::all().iter() {
-        // This needs a capability itself, which the process has in its own user namespace only. An
-        // old kernel does not have all of them.
+        // The kernel allows this only with a capability, which the process has only in its own user
+        // namespace. An old kernel does not know all capabilities.
         let _ = remove_capability_from_bounding_set(capability);
     }
     let _ = clear_ambient_capability_set();
@@ -97,7 +97,7 @@ fn limit(job: &Job) -> io::Result<()> {
         // Private memory that can be written: heaps and stacks. Memory that is only reserved is
         // not included.
         (Resource::Data, job.memory),
-        // The limit above does not include stacks that grow.
+        // `RLIMIT_DATA` does not include stacks that grow.
         (Resource::Stack, MAIN_STACK_BYTES),
         // For kernels that do not implement the limit above for mappings.
         (Resource::As, job.memory.saturating_add(RESERVED)),

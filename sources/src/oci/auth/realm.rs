@@ -16,7 +16,8 @@ const KNOWN_REALMS: [(&str, &str); 3] = [
     ("index.docker.io", "auth.docker.io"),
     ("registry.gitlab.com", "gitlab.com"),
 ];
-/// Labels under which the registries of countries sell names, such as `co.uk` and `com.au`.
+/// Second-level labels under which the domain registries of countries sell names: `co` in `co.uk`,
+/// `com` in `com.au`.
 const SECOND_LEVEL: [&str; 22] = [
     "ac", "co", "com", "edu", "go", "gob", "gouv", "gov", "govt", "gv", "ltd", "me", "mil", "ne",
     "net", "nhs", "nom", "or", "org", "plc", "sch", "web",
@@ -145,9 +146,10 @@ fn is_trusted(registry: &str, realm: &Url, context: &Context<'_>) -> bool {
         })
 }
 
-/// Whether the subdomains of a domain belong to different owners: a public suffix. The whole list
-/// of public suffixes has 10,000 entries and changes weekly. This function knows the rule for
-/// countries and the large providers.
+/// Whether a domain is a public suffix: its subdomains belong to different owners. The whole list
+/// of public suffixes has 10,000 entries and changes weekly. This function knows only top-level
+/// domains, usual suffixes of countries ([`SECOND_LEVEL`]), and large providers
+/// ([`SHARED_DOMAINS`]).
 fn is_shared(domain: &str) -> bool {
     let domain = domain.trim_end_matches('.');
     let of_country = domain
