@@ -149,6 +149,16 @@ pub fn clock(version: &str, calls: usize) -> String {
     .text()
 }
 
+/// A loop that runs the instruction `count` times. `$a` is the number of the run.
+fn repeated(instruction: &str, count: usize) -> String {
+    format!(
+        "(loop $next
+            {instruction}
+            (local.set $a (i32.add (local.get $a) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get $a) (i32.const {count}))))"
+    )
+}
+
 /// A WASI 0.3 command that starts sleeps of an hour, and waits for none of them.
 pub fn sleeps(count: usize) -> String {
     Command {
@@ -160,12 +170,7 @@ pub fn sleeps(count: usize) -> String {
             r#"(canon lower (func $clock "wait-for") async (memory (core memory $allocator "memory")))"#,
         )],
         core: r#"(import "host" "wait-for" (func $wait (param i64) (result i32)))"#,
-        body: &format!(
-            "(loop $next
-                (drop (call $wait (i64.const 3600000000000)))
-                (local.set $a (i32.add (local.get $a) (i32.const 1)))
-                (br_if $next (i32.lt_u (local.get $a) (i32.const {count}))))"
-        ),
+        body: &repeated("(drop (call $wait (i64.const 3600000000000)))", count),
     }
     .text()
 }
@@ -177,12 +182,7 @@ pub fn resources(count: usize) -> String {
         component: "(type $mine (resource (rep i32)))",
         functions: &[("new", "(canon resource.new $mine)")],
         core: r#"(import "host" "new" (func $new (param i32) (result i32)))"#,
-        body: &format!(
-            "(loop $next
-                (drop (call $new (local.get $a)))
-                (local.set $a (i32.add (local.get $a) (i32.const 1)))
-                (br_if $next (i32.lt_u (local.get $a) (i32.const {count}))))"
-        ),
+        body: &repeated("(drop (call $new (local.get $a)))", count),
     }
     .text()
 }
@@ -194,12 +194,7 @@ pub fn streams(count: usize) -> String {
         component: "(type $bytes (stream u8))",
         functions: &[("new", "(canon stream.new $bytes)")],
         core: r#"(import "host" "new" (func $new (result i64)))"#,
-        body: &format!(
-            "(loop $next
-                (drop (call $new))
-                (local.set $a (i32.add (local.get $a) (i32.const 1)))
-                (br_if $next (i32.lt_u (local.get $a) (i32.const {count}))))"
-        ),
+        body: &repeated("(drop (call $new))", count),
     }
     .text()
 }
