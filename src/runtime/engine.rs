@@ -4,7 +4,9 @@
 //!
 //! - The *pooling* engine allocates an instance in microseconds. Its slots have fixed sizes.
 //! - The *on-demand* engine allocates each instance with new memory mappings. It runs modules that
-//!   do not fit a slot of the pool: two tables in a core module, or a large table.
+//!   do not fit a slot of the pool: two tables in a core module, a large table, or components
+//!   inside that call each other's async functions. Such a component needs many stacks, and the
+//!   stacks of the pool are never returned to the system.
 //!
 //! The pool is large enough for the maximum number of running steps, with the maximum that one
 //! component may use in each. So a step that has a slot of the `scheduler` always finds room in the
@@ -25,11 +27,11 @@ use super::wasi_0_1;
 const CORE_INSTANCES: u32 = 64;
 const MEMORIES: u32 = 8;
 const TABLES: u32 = 32;
-/// Stacks for each step. A component needs one for each suspended async function.
-const STACKS: u32 = 64;
+/// Stacks for each step. A module with more async calls is allocated on demand.
+const STACKS: u32 = 4;
 
 /// Stack that WebAssembly code may use, in bytes.
-const MAX_WASM_STACK: usize = 1 << 20;
+pub(super) const MAX_WASM_STACK: usize = 1 << 20;
 /// Size of a stack, with room for the host's functions, in bytes.
 const ASYNC_STACK: usize = 2 << 20;
 

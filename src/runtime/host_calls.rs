@@ -1,9 +1,12 @@
-//! Lets a step end whenever a host call returns.
+//! Lets a step end whenever a host call returns, and counts the stacks of the step.
 //!
 //! Compiled code compares the epoch only where a function or a loop begins. A straight line of host
 //! calls contains no such place. So wasmtime calls the hook of this file when a host function
 //! returns. wasmtime calls the hook for every host function: in core modules and components, in
 //! every version of WASI, and for functions that are added later.
+//!
+//! wasmtime also calls the hook when the host calls the module, and when such a call returns. A call
+//! that waits keeps its stack. So the number of these calls is an upper estimate of the stacks.
 //!
 //! Until the next tick, the hook only compares two numbers. In this case, the hook returns a future
 //! without a size, which needs no allocation.
@@ -33,7 +36,7 @@ type Handled<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a
 impl CallHookHandler<GuestState> for HostCallHook {
     fn handle_call_event<'hook, 'store, 'handled>(
         &'hook self,
-        _: StoreContextMut<'store, GuestState>,
+        mut store: StoreContextMut<'store, GuestState>,
         event: CallHook,
     ) -> Handled<'handled>
     where
@@ -41,8 +44,18 @@ impl CallHookHandler<GuestState> for HostCallHook {
         'store: 'handled,
         Self: 'handled,
     {
-        if !event.exiting_host() {
-            return Box::pin(Proceed);
+        match event {
+            CallHook::CallingHost => return Box::pin(Proceed),
+            CallHook::CallingWasm => {
+                if let Err(error) = store.data_mut().limiter.enter() {
+                    return Box::pin(std::future::ready(Err(error)));
+                }
+            }
+            CallHook::ReturningFromWasm => {
+                store.data_mut().limiter.leave();
+                return Box::pin(Proceed);
+            }
+            CallHook::ReturningFromHost => {}
         }
         match self.0.turn() {
             Ok(Turn::Continue) => Box::pin(Proceed),

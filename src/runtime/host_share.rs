@@ -20,19 +20,17 @@
 //!   are handled in parts of 256 KiB.
 //! - wasmtime counts *handles* over all instances of the step. 1 KiB for each handle is an estimate
 //!   with a reserve: a task of the host with a timer needs about 250 bytes.
-//! - The memory of *instances* is known before the module runs (`instance_records`).
+//! - The memory of *instances* is known before the module runs (`metadata`).
 //!
 //! The *smallest share* is 3 MiB, and 512 KiB for instances. Each step may use this share in
-//! addition to its limit. It may also use 1 MiB for a stack, and 512 KiB for the ends of its
-//! output. So the host does not use up a small limit. Outside `capacity.memory`, there are 5 MiB
-//! for each slot.
+//! addition to its limit. It may also use 1 MiB for each of two stacks, and 512 KiB for the ends of
+//! its output. So the host does not use up a small limit. Outside `capacity.memory`, there are 6
+//! MiB for each slot. The `limiter` takes further stacks from the step's memory.
 //!
 //! Core modules have no handles and return nothing, so only their instances can need more.
 //!
-//! The formula does not contain two things. `docs/security.md` has their sizes:
-//!
-//! - names that `read-directory` of WASI 0.2 collects for each open stream of a directory;
-//! - the stacks of suspended async functions of WASI 0.3.
+//! The formula does not contain the names that `read-directory` of WASI 0.2 collects for each open
+//! stream of a directory. `docs/security.md` has their size.
 
 use super::kind::Kind;
 use super::limits::GuestLimits;

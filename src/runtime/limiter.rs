@@ -1,19 +1,29 @@
-//! Limits the memories, tables and instances of one store. Tables need memory, too.
+//! Limits the memories, tables, stacks and instances of one store. Tables and stacks need memory, too.
 
 use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
+use super::engine::MAX_WASM_STACK;
 use super::limits::{LimitGuard, Stop};
 
 /// Size of a table's element, in bytes: a pointer. Some references are smaller.
 const ELEMENT_BYTES: usize = size_of::<usize>();
+/// Memory that one call into the module can use for its stack, in bytes.
+const STACK_BYTES: u64 = MAX_WASM_STACK as u64;
 /// Maximum number of instances, and of tables, of a step. The memory of the instances is reserved
 /// before the module is instantiated.
 const INSTANCES: usize = 1_000;
 /// Maximum number of memories of a step. Each one reserves 4 GiB of addresses and several mappings,
 /// and both are limited for the whole process.
 const MEMORIES: usize = 100;
+/// Maximum number of calls of the host into the module that have not returned. Each such call may
+/// have a stack of its own. Each stack needs two memory mappings, and their number is limited for
+/// the whole process.
+const CALLS: u64 = 250;
+/// Calls whose stack is not taken from the step's memory. A simple module needs one call, and a
+/// second one if the host allocates memory of the module while the first one waits.
+const FREE_CALLS: u64 = 2;
 
 /// The resource limiter of a step's store.
 ///
@@ -22,9 +32,11 @@ const MEMORIES: usize = 100;
 #[derive(Debug)]
 pub(super) struct Limiter {
     guard: Arc<LimitGuard>,
-    /// Size of all linear memories and tables together, in bytes, with the memory that is reserved
-    /// for the host.
+    /// Size of all linear memories, tables and stacks together, in bytes, with the memory that is
+    /// reserved for the host.
     memory: u64,
+    /// Calls into the module that have not returned.
+    calls: u64,
 }
 
 impl Limiter {
@@ -33,6 +45,7 @@ impl Limiter {
         Self {
             guard,
             memory: reserved,
+            calls: 0,
         }
     }
 
@@ -43,6 +56,28 @@ impl Limiter {
             return Err(self.guard.stop(Stop::Memory));
         }
         Ok(())
+    }
+
+    /// Adds the stack of a call into the module to the step's memory.
+    pub(super) fn enter(&mut self) -> wasmtime::Result<()> {
+        if self.calls == CALLS {
+            return Err(wasmtime::format_err!(
+                "it has more than {CALLS} calls that wait at the same time"
+            ));
+        }
+        self.calls += 1;
+        if self.calls > FREE_CALLS {
+            self.memory += STACK_BYTES;
+        }
+        self.check().map_err(Into::into)
+    }
+
+    /// Removes the stack of a call that has ended.
+    pub(super) fn leave(&mut self) {
+        if self.calls > FREE_CALLS {
+            self.memory -= STACK_BYTES;
+        }
+        self.calls = self.calls.saturating_sub(1);
     }
 
     /// Adds the growth of a memory or table to the step's memory. All sizes are in bytes. `maximum`
@@ -129,6 +164,25 @@ mod tests {
         assert_eq!(Limiter::new(Arc::clone(&guard), 100).check(), Ok(()));
         let limiter = Limiter::new(Arc::clone(&guard), 101);
         assert_eq!(limiter.check(), Err(Stop::Memory));
+        assert_eq!(guard.stopped(), Some(Stop::Memory));
+    }
+
+    #[test]
+    fn the_third_call_that_waits_needs_memory_of_the_step() {
+        let guard = Arc::new(LimitGuard::for_test(2 * STACK_BYTES));
+        let mut limiter = Limiter::new(Arc::clone(&guard), 0);
+        for _ in 0..3 {
+            for _ in 0..4 {
+                limiter.enter().unwrap();
+            }
+            for _ in 0..4 {
+                limiter.leave();
+            }
+        }
+        for _ in 0..4 {
+            limiter.enter().unwrap();
+        }
+        assert!(limiter.enter().is_err());
         assert_eq!(guard.stopped(), Some(Stop::Memory));
     }
 

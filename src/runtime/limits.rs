@@ -3,7 +3,8 @@
 //! | limit | enforced by | precision |
 //! |---|---|---|
 //! | memory, with tables | `limiter`, when they grow | exact |
-//! | memory of instances | `instance_records`, before the module runs | exact |
+//! | stacks of calls that wait | `limiter`, at each call into the module | 1 MiB for each |
+//! | memory of instances | `metadata`, before the module runs | exact |
 //! | standard output and error | `output`, at each write | exact |
 //! | handles, bytes that one host call copies | wasmtime, from `host_share` | exact |
 //! | time and cancellation, in guest code and when a host call returns | [`LimitGuard::turn`] | 10 ms |

@@ -13,9 +13,9 @@ use super::code::Code;
 use super::engine::{Allocation, Engines};
 use super::entry::{Entry, file_calls, imports_files};
 use super::file_calls::FileCalls;
-use super::instance_records;
 use super::kind::Kind;
 use super::load_error::LoadError;
+use super::metadata::{self, Metadata};
 
 /// The longest time of a step that is short.
 const SHORT_TIME: Duration = Duration::from_micros(500);
@@ -28,7 +28,7 @@ pub struct CompiledModule {
     uses_file_system: bool,
     file_calls: FileCalls,
     code_bytes: usize,
-    /// Memory of all instances of one run, in bytes. See `instance_records`.
+    /// Memory of all instances of one run, in bytes. See `metadata`.
     pub(super) instance_bytes: u64,
     last_step_was_short: AtomicBool,
     has_overrun: AtomicBool,
@@ -42,20 +42,30 @@ impl CompiledModule {
         load: impl Fn(&wasmtime::Engine) -> wasmtime::Result<Code>,
     ) -> Result<Self, LoadError> {
         match load(&engines.pooled.engine) {
-            Ok(code) => Self::link(engines, &code, Allocation::Pooled),
-            Err(error) => {
-                tracing::debug!(
-                    %error,
-                    "the module does not fit into the pool; the on-demand engine is used"
-                );
-                let code = load(&engines.on_demand.engine)
-                    .map_err(|error| LoadError::Engine(format!("{error:#}")))?;
-                Self::link(engines, &code, Allocation::OnDemand)
+            Ok(code) => {
+                let metadata = metadata::read(&code)?;
+                if !metadata.has_async_calls {
+                    return Self::link(engines, &code, metadata, Allocation::Pooled);
+                }
+                tracing::debug!("the module has async calls; the on-demand engine is used");
             }
+            Err(error) => tracing::debug!(
+                %error,
+                "the module does not fit into the pool; the on-demand engine is used"
+            ),
         }
+        let code = load(&engines.on_demand.engine)
+            .map_err(|error| LoadError::Engine(format!("{error:#}")))?;
+        let metadata = metadata::read(&code)?;
+        Self::link(engines, &code, metadata, Allocation::OnDemand)
     }
 
-    fn link(engines: &Engines, code: &Code, allocation: Allocation) -> Result<Self, LoadError> {
+    fn link(
+        engines: &Engines,
+        code: &Code,
+        metadata: Metadata,
+        allocation: Allocation,
+    ) -> Result<Self, LoadError> {
         let linked = engines.linked(allocation);
         Ok(Self {
             entry: Entry::link(code, linked)?,
@@ -63,7 +73,7 @@ impl CompiledModule {
             uses_file_system: imports_files(code, linked),
             file_calls: file_calls(code, linked),
             code_bytes: code.machine_code_bytes(),
-            instance_bytes: instance_records::bytes(code)?,
+            instance_bytes: metadata.instance_bytes,
             last_step_was_short: AtomicBool::new(false),
             has_overrun: AtomicBool::new(false),
         })

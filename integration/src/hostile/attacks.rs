@@ -230,6 +230,11 @@ fn memory() -> Vec<Attack> {
         step("resources", &components::resources(100_000), limits()),
         step("sleeps", &components::sleeps(100_000), limits()),
         step("streams", &components::streams(100_000), limits()),
+        step(
+            "waiting-calls",
+            &components::waiting_calls(300),
+            json!({"memory": "512Mi", "time": "5s"}),
+        ),
     ]
 }
 

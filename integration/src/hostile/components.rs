@@ -175,6 +175,66 @@ pub fn sleeps(count: usize) -> String {
     .text()
 }
 
+/// A WASI 0.3 command with components inside. One of them calls an async function of each other one.
+/// This function uses 600 KiB of its stack, and then sleeps for an hour. The command returns after
+/// 300 milliseconds.
+pub fn waiting_calls(count: usize) -> String {
+    let each = |text: fn(usize) -> String| (0..count).map(text).collect::<String>();
+    let sleepers = each(|n| {
+        format!(
+            r#"(instance $s{n} (instantiate $sleeper (with "wait-for" (func $clock "wait-for"))))"#
+        )
+    });
+    let imports = each(|n| format!(r#"(import "s{n}" (func $s{n} async))"#));
+    let lowered = each(|n| format!("(core func $s{n} (canon lower (func $s{n}) async))"));
+    let core_imports = each(|n| format!(r#"(import "host" "s{n}" (func $s{n} (result i32)))"#));
+    let calls = each(|n| format!("(drop (call $s{n}))"));
+    let exports = each(|n| format!(r#"(export "s{n}" (func $s{n}))"#));
+    let arguments = each(|n| format!(r#"(with "s{n}" (func $s{n} "sleep"))"#));
+    format!(
+        r#"(component
+            (import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
+                (export "wait-for" (func async (param "how-long" u64)))))
+            (component $sleeper
+                (import "wait-for" (func $wait async (param "how-long" u64)))
+                (core func $wait (canon lower (func $wait)))
+                (core module $code
+                    (import "host" "wait" (func $wait (param i64)))
+                    (func $use-stack (param $calls i32) (result i32)
+                        (if (result i32) (i32.eqz (local.get $calls))
+                            (then (i32.const 0))
+                            (else (i32.add (local.get $calls)
+                                (call $use-stack (i32.sub (local.get $calls) (i32.const 1)))))))
+                    (func (export "sleep") (result i32)
+                        (drop (call $use-stack (i32.const 12000)))
+                        (call $wait (i64.const 3600000000000))
+                        (i32.const 0))
+                    (func (export "called-back") (param i32 i32 i32) (result i32) (i32.const 0)))
+                (core instance $host (export "wait" (func $wait)))
+                (core instance $code (instantiate $code (with "host" (instance $host))))
+                (func (export "sleep") async (canon lift (core func $code "sleep") async
+                    (callback (core func $code "called-back")))))
+            {sleepers}
+            (component $caller
+                (import "wait-for" (func $wait async (param "how-long" u64)))
+                {imports}
+                (core func $wait (canon lower (func $wait)))
+                {lowered}
+                (core module $main
+                    (import "host" "wait" (func $wait (param i64)))
+                    {core_imports}
+                    (func (export "run") (result i32)
+                        {calls} (call $wait (i64.const 300000000)) (i32.const 0)))
+                (core instance $host (export "wait" (func $wait)) {exports})
+                (core instance $main (instantiate $main (with "host" (instance $host))))
+                (func (export "run") async (result (result)) (canon lift (core func $main "run"))))
+            (instance $caller (instantiate $caller
+                (with "wait-for" (func $clock "wait-for")) {arguments}))
+            (instance $exported (export "run" (func $caller "run")))
+            (export "wasi:cli/run@0.3.0" (instance $exported)))"#
+    )
+}
+
 /// A command that makes handles of a resource of its own.
 pub fn resources(count: usize) -> String {
     Command {

@@ -168,6 +168,39 @@ async fn the_handles_of_a_step_are_limited_by_its_memory() {
 }
 
 #[tokio::test]
+async fn the_stacks_of_calls_that_wait_are_memory_of_the_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in_container(directory.path());
+    let run = async |count: usize, memory| {
+        let name = format!("waiting-{count}");
+        let guest = components::waiting_calls(count);
+        let template = template_of_wat(directory.path(), &name, &guest);
+        executor.node(&limited(template, memory)).await
+    };
+    let node = run(8, "64Mi").await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    let node = run(70, "64Mi").await;
+    assert!(
+        message(&node).starts_with("memory limit of 64Mi exceeded"),
+        "{node}"
+    );
+    let node = run(300, "512Mi").await;
+    assert!(
+        message(&node).contains("it has more than 250 calls that wait at the same time"),
+        "{node}"
+    );
+    let before = executor.resident_kilobytes();
+    for _ in 0..3 {
+        run(200, "512Mi").await;
+    }
+    let after = resident_when_idle(&executor).await;
+    assert!(
+        after < before + (32 << 10),
+        "{before} KiB before, {after} KiB after"
+    );
+}
+
+#[tokio::test]
 async fn the_open_lists_of_directories_are_limited() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start_in_container(directory.path());

@@ -1,13 +1,17 @@
-//! The memory of a module's instances, without linear memories and tables.
+//! What the metadata of compiled code says about a module. wasmtime writes the metadata into the
+//! code, and has no public interface for it.
 //!
-//! wasmtime allocates a record for each core instance (`VMContext`): 16 bytes for each global, 32
+//! **Memory of instances**, without linear memories and tables. wasmtime allocates a record for each core instance (`VMContext`): 16 bytes for each global, 32
 //! bytes for each function that can be a reference, and space for imports, tables, memories, tags
 //! and data segments. Passive element segments are copied into each instance, with 16 bytes for
 //! each element. So a module of a few megabytes can need gigabytes if a component instantiates it
 //! often. wasmtime does not ask `wasmtime::ResourceLimiter` for this memory.
 //!
-//! The metadata in the compiled code has the exact sizes. For a component, it also lists all core
-//! instances, with those of nested components. This file reads the metadata.
+//! The metadata has the exact sizes. For a component, it also lists all core instances, with those
+//! of nested components.
+//!
+//! **Async calls** between the components of one component. Each such call has a stack of its own
+//! until it returns. Other modules have one call of the host, and so one or two stacks.
 
 use wasmtime_environ::component::{
     ComponentArtifacts, GlobalInitializer, InstantiateModule, VMComponentOffsets,
@@ -15,7 +19,8 @@ use wasmtime_environ::component::{
 use wasmtime_environ::obj::ELF_WASMTIME_INFO;
 use wasmtime_environ::object::{File, Object, ObjectSection};
 use wasmtime_environ::{
-    CompiledFunctionsTable, CompiledModuleInfo, HostPtr, Module, ModuleTypes, VMOffsets,
+    CompiledFunctionsTable, CompiledModuleInfo, HostPtr, Initializer, Module, ModuleTypes,
+    VMOffsets,
 };
 
 use super::code::Code;
@@ -28,8 +33,17 @@ const ITEM_BYTES: u64 = 256;
 /// Size of an element of a passive element segment, in bytes.
 const ELEMENT_BYTES: u64 = 16;
 
-/// The memory of all instances of one run, in bytes.
-pub(super) fn bytes(code: &Code) -> Result<u64, LoadError> {
+/// The part of the metadata that is used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Metadata {
+    /// The memory of all instances of one run, in bytes.
+    pub(super) instance_bytes: u64,
+    /// Whether components inside the component may call each other's async functions.
+    pub(super) has_async_calls: bool,
+}
+
+/// Reads the metadata of the code.
+pub(super) fn read(code: &Code) -> Result<Metadata, LoadError> {
     let file = File::parse(code.image()).map_err(|error| unreadable(&error))?;
     let section = file.section_by_name(ELF_WASMTIME_INFO);
     let section = section.ok_or_else(|| unreadable(&"no section with metadata"))?;
@@ -38,12 +52,18 @@ pub(super) fn bytes(code: &Code) -> Result<u64, LoadError> {
         Code::Module(_) => {
             let read = postcard::from_bytes::<ModuleMetadata>(metadata);
             let metadata = read.map_err(|error| unreadable(&error))?;
-            Ok(bytes_of_instance(&metadata.0.module))
+            Ok(Metadata {
+                instance_bytes: bytes_of_instance(&metadata.0.module),
+                has_async_calls: false,
+            })
         }
         Code::Component(_) => {
             let read = postcard::from_bytes::<ComponentArtifacts>(metadata);
             let artifacts = read.map_err(|error| unreadable(&error))?;
-            Ok(bytes_of_component(&artifacts))
+            Ok(Metadata {
+                instance_bytes: bytes_of_component(&artifacts),
+                has_async_calls: has_async_calls(&artifacts),
+            })
         }
     }
 }
@@ -53,6 +73,19 @@ type ModuleMetadata = (CompiledModuleInfo, CompiledFunctionsTable, ModuleTypes);
 
 fn unreadable(error: &dyn std::fmt::Display) -> LoadError {
     LoadError::Engine(format!("the metadata of its code cannot be read: {error}"))
+}
+
+/// The import of each adapter module that makes an async call (`wasmtime_environ::fact`).
+const PREPARE_CALL: &str = "[prepare-call]";
+
+fn has_async_calls(artifacts: &ComponentArtifacts) -> bool {
+    let mut modules = artifacts.static_modules.values();
+    modules.any(|CompiledModuleInfo { module, .. }| {
+        let mut imports = module.initializers.iter();
+        imports.any(|Initializer::Import { field, .. }| {
+            module.strings[*field].starts_with(PREPARE_CALL)
+        })
+    })
 }
 
 fn bytes_of_component(artifacts: &ComponentArtifacts) -> u64 {
