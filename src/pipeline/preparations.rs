@@ -5,6 +5,8 @@
 //! A watch channel reports the task's progress to the waiting steps. [`Preparations`] does not keep
 //! the results. The cache of compiled modules keeps them.
 //!
+//! Each step has a class: its template. The task knows the classes of all steps that have joined.
+//!
 //! The task can find out that no step waits any more ([`Reporter::abandoned`]). The preparation is
 //! then removed, and the next step starts a new one.
 
@@ -17,6 +19,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::Instrument;
+
+use crate::runtime::Classes;
 
 /// Progress of a preparation.
 #[derive(Clone, Debug)]
@@ -71,7 +75,26 @@ impl<T: Clone> Preparation<T> {
     }
 }
 
-type Running<K, T> = Arc<Mutex<HashMap<K, watch::Sender<Progress<T>>>>>;
+type Running<K, T> = Arc<Mutex<HashMap<K, Entry<T>>>>;
+
+/// The senders of a preparation that runs.
+#[derive(Debug)]
+struct Entry<T> {
+    progress: watch::Sender<Progress<T>>,
+    classes: watch::Sender<Vec<u64>>,
+}
+
+impl<T> Entry<T> {
+    fn add_class(&self, class: u64) {
+        self.classes.send_if_modified(|classes| {
+            let is_new = !classes.contains(&class);
+            if is_new {
+                classes.push(class);
+            }
+            is_new
+        });
+    }
+}
 
 /// The preparations that run, by key.
 #[derive(Debug)]
@@ -93,24 +116,36 @@ where
     T: Clone + Send + Sync + 'static,
 {
     /// Joins the preparation for `key` that runs, or starts `work` as a new one. The work reports
-    /// its progress.
-    pub(super) fn join<F>(&self, key: K, work: impl FnOnce(Reporter<K, T>) -> F) -> Preparation<T>
+    /// its progress. `class` is the class of the step.
+    pub(super) fn join<F>(
+        &self,
+        key: K,
+        class: u64,
+        work: impl FnOnce(Reporter<K, T>) -> F,
+    ) -> Preparation<T>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut running = self.running.lock();
-        if let Some(progress) = running.get(&key) {
+        if let Some(entry) = running.get(&key) {
+            entry.add_class(class);
             return Preparation {
-                progress: progress.subscribe(),
+                progress: entry.progress.subscribe(),
                 is_own: false,
             };
         }
         let (progress, receiver) = watch::channel(Progress::Queued);
-        running.insert(key.clone(), progress.clone());
+        let (classes, joined) = watch::channel(vec![class]);
+        let entry = Entry {
+            progress: progress.clone(),
+            classes,
+        };
+        running.insert(key.clone(), entry);
         let work = work(Reporter {
             running: Arc::clone(&self.running),
             key,
             progress,
+            classes: joined,
         });
         tokio::spawn(work.in_current_span());
         Preparation {
@@ -127,9 +162,15 @@ pub(super) struct Reporter<K: Eq + Hash, T> {
     running: Running<K, T>,
     key: K,
     progress: watch::Sender<Progress<T>>,
+    classes: Classes,
 }
 
 impl<K: Eq + Hash, T> Reporter<K, T> {
+    /// The classes of all steps that have joined.
+    pub(super) fn classes(&self) -> Classes {
+        self.classes.clone()
+    }
+
     /// Reports the progress to the waiting steps.
     pub(super) fn report(&self, progress: Progress<T>) {
         self.progress.send_replace(progress);
@@ -155,9 +196,9 @@ impl<K: Eq + Hash, T> Reporter<K, T> {
     }
 
     /// Removes this preparation, and not a later one with the same key.
-    fn remove(&self, running: &mut HashMap<K, watch::Sender<Progress<T>>>) {
+    fn remove(&self, running: &mut HashMap<K, Entry<T>>) {
         let own = running.get(&self.key);
-        if own.is_some_and(|progress| progress.same_channel(&self.progress)) {
+        if own.is_some_and(|entry| entry.progress.same_channel(&self.progress)) {
             running.remove(&self.key);
         }
     }
@@ -187,7 +228,7 @@ mod tests {
         let join = || {
             let started = Arc::clone(&started);
             let compiled = Arc::clone(&compiled);
-            preparations.join("module", |progress| async move {
+            preparations.join("module", 1, |progress| async move {
                 started.fetch_add(1, Ordering::SeqCst);
                 progress.report(Progress::Compiling(LIMIT));
                 compiled.notified().await;
@@ -216,7 +257,7 @@ mod tests {
         let preparations = Preparations::<u8, u8>::default();
         let start = Arc::new(Notify::new());
         let compiled = Arc::new(Notify::new());
-        let long = preparations.join(1, |progress| {
+        let long = preparations.join(1, 1, |progress| {
             let start = Arc::clone(&start);
             let compiled = Arc::clone(&compiled);
             async move {
@@ -226,7 +267,7 @@ mod tests {
                 progress.end(3);
             }
         });
-        let short = preparations.join(1, |_| async { panic!("the first preparation runs") });
+        let short = preparations.join(1, 1, |_| async { panic!("the first preparation runs") });
         let limit = Duration::from_millis(20);
         let mut short = Box::pin(short.ended(limit));
         let queued = tokio::time::timeout(limit * 3, &mut short).await;
@@ -241,7 +282,7 @@ mod tests {
     async fn a_preparation_that_no_step_waits_for_is_abandoned_and_started_anew() {
         let preparations = Preparations::<u8, u8>::default();
         let abandoned = Arc::new(Notify::new());
-        let first = preparations.join(1, |progress| {
+        let first = preparations.join(1, 1, |progress| {
             let abandoned = Arc::clone(&abandoned);
             async move {
                 progress.abandoned().await;
@@ -249,22 +290,41 @@ mod tests {
                 std::future::pending::<()>().await;
             }
         });
-        let second = preparations.join(1, |_| async { panic!("the first preparation runs") });
+        let second = preparations.join(1, 1, |_| async { panic!("the first preparation runs") });
         drop(first);
         let waited = tokio::time::timeout(Duration::from_millis(20), abandoned.notified());
         assert!(waited.await.is_err(), "the second step still waits");
         drop(second);
         abandoned.notified().await;
-        let third = preparations.join(1, |progress| async move {
+        let third = preparations.join(1, 1, |progress| async move {
             progress.end(3);
         });
         assert_eq!(third.ended(LIMIT).await, Waited::Ended(3));
     }
 
     #[tokio::test]
+    async fn the_task_knows_the_classes_of_all_steps() {
+        let preparations = Preparations::<u8, Vec<u64>>::default();
+        let joined = Arc::new(Notify::new());
+        let first = preparations.join(1, 10, |reporter| {
+            let joined = Arc::clone(&joined);
+            async move {
+                joined.notified().await;
+                let classes = reporter.classes().borrow().clone();
+                reporter.end(classes);
+            }
+        });
+        for class in [10, 20, 10] {
+            preparations.join(1, class, |_| async { panic!("the first preparation runs") });
+        }
+        joined.notify_one();
+        assert_eq!(first.ended(LIMIT).await, Waited::Ended(vec![10, 20]));
+    }
+
+    #[tokio::test]
     async fn a_panic_is_an_error_for_the_steps_that_wait() {
         let preparations = Preparations::<u8, ()>::default();
-        let preparation = preparations.join(1, |progress| async move {
+        let preparation = preparations.join(1, 1, |progress| async move {
             let _progress = progress;
             panic!("on purpose")
         });

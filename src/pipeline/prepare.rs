@@ -200,14 +200,14 @@ impl Modules {
     ) -> Result<Arc<CompiledModule>, StepError> {
         let reference = uncompiled.resolved.reference.redacted();
         let compiler = &self.preparer.compiler;
-        let limits = compiler.effective(settings.limits);
+        let limits = compiler.effective(settings.limits, uncompiled.size);
         let name = uncompiled.package.module.to_string();
         loop {
             if let Some(module) = compiler.cached(&name) {
                 return Ok(module);
             }
             let digest = uncompiled.package.module.clone();
-            let compiling = self.compiling.join(digest, |reporter| {
+            let compiling = self.compiling.join(digest, settings.class, |reporter| {
                 let preparer = self.preparer.clone();
                 let uncompiled = Arc::clone(uncompiled);
                 async move { preparer.compile(uncompiled, settings, reporter).await }
@@ -320,7 +320,7 @@ impl Preparer {
             Retain::OnDisk
         };
         let request = CompileRequest {
-            class: settings.class,
+            classes: reporter.classes(),
             limits: settings.limits,
             retain,
         };

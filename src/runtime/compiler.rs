@@ -36,7 +36,7 @@ use super::engine::Engines;
 use super::load_error::LoadError;
 use super::module::CompiledModule;
 use super::module_source::ModuleSource;
-use super::worker::{Failure, Request, WorkerResources, Workers};
+use super::worker::{Classes, Failure, Request, WorkerResources, Workers};
 use crate::step::CompileLimits;
 
 /// Maximum size of the mapped machine code of all modules in the cache, in bytes. The files are in
@@ -81,10 +81,11 @@ impl CompilerSettings {
 }
 
 /// How a module is compiled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CompileRequest {
-    /// Class of the module: its template. Compile workers are shared fairly between classes.
-    pub class: u64,
+    /// Classes of the module: the templates whose steps wait for it. Compile workers are shared
+    /// fairly between classes.
+    pub classes: Classes,
     /// Limits of the compile worker.
     pub limits: CompileLimits,
     /// Where the compiled code may be stored.
@@ -161,14 +162,13 @@ impl Compiler {
         }
     }
 
-    /// The limits that apply to a module. See `limits.compile.memory`.
-    pub fn effective(&self, limits: CompileLimits) -> CompileLimits {
-        self.workers.effective(limits)
+    /// The limits that apply to a module of this many bytes. See `limits.compile.memory`.
+    pub fn effective(&self, limits: CompileLimits, module_bytes: u64) -> CompileLimits {
+        self.workers.effective(limits, module_bytes)
     }
 
-    /// The remembered reason why the module cannot be compiled within these limits.
+    /// The remembered reason why the module cannot be compiled within these effective limits.
     fn failure(&self, digest: &str, limits: CompileLimits) -> Option<CompileError> {
-        let limits = self.workers.effective(limits);
         let failed = self.failures.get(digest);
         failed.filter(|error| error.repeats_with(limits))
     }
@@ -181,7 +181,7 @@ impl Compiler {
         module: &dyn ModuleSource,
         request: CompileRequest,
     ) -> Result<Arc<CompiledModule>, CompileError> {
-        let limits = self.workers.effective(request.limits);
+        let limits = self.effective(request.limits, module.size());
         if let Some(error) = self.failure(digest, limits) {
             return Err(error);
         }
@@ -207,7 +207,7 @@ impl Compiler {
             Retain::InMemory => None,
         };
         let request = Request {
-            class: request.class,
+            classes: request.classes,
             module,
             limits,
             directory: disk.as_ref(),

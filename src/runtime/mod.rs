@@ -72,4 +72,4 @@ pub use runners::Runners;
 pub use scheduler::Slot;
 pub use unoffered::UnofferedCall;
 pub use validate::validate;
-pub use worker::{COMMAND as COMPILE_WORKER, main as compile_worker};
+pub use worker::{COMMAND as COMPILE_WORKER, Classes, main as compile_worker};

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sources::Digest;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wasm_workflow_executor::runtime::{
     self, CompileRequest, CompiledModule, Compiler, CompilerSettings, Ending, GuestLimits,
@@ -366,14 +367,16 @@ fn run(
 }
 
 /// The limits are so high that no module of the benchmark reaches them.
-const COMPILE_REQUEST: CompileRequest = CompileRequest {
-    class: 0,
-    limits: CompileLimits {
-        time: Duration::from_mins(10),
-        memory: 1 << 30,
-    },
-    retain: Retain::OnDisk,
-};
+fn compile_request() -> CompileRequest {
+    CompileRequest {
+        classes: watch::channel(vec![0]).1,
+        limits: CompileLimits {
+            time: Duration::from_mins(10),
+            memory: 1 << 30,
+        },
+        retain: Retain::OnDisk,
+    }
+}
 
 /// A compiler whose workers are processes of the measured program.
 fn compiler(code_directory: Option<&Path>) -> Arc<Compiler> {
@@ -393,7 +396,7 @@ fn in_process(name: &str, bytes: &[u8], budget: &str) {
         .unwrap();
     let compiler = compiler(None);
     let bytes = Bytes::from(bytes.to_vec());
-    let compiling = compiler.compile("sha256:bench", &bytes, COMPILE_REQUEST);
+    let compiling = compiler.compile("sha256:bench", &bytes, compile_request());
     let module = runtime.block_on(compiling).unwrap();
     for _ in 0..1000 {
         run(&runtime, &compiler, &module, &[]);
@@ -419,7 +422,7 @@ fn compile_into(code: &tempfile::TempDir, bytes: Vec<u8>) -> Duration {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let started = Instant::now();
     let bytes = Bytes::from(bytes);
-    let compiling = compiler.compile(&digest, &bytes, COMPILE_REQUEST);
+    let compiling = compiler.compile(&digest, &bytes, compile_request());
     runtime.block_on(compiling).unwrap();
     started.elapsed()
 }

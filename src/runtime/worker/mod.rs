@@ -35,6 +35,7 @@ mod system_calls;
 
 pub use child::main;
 pub(super) use process::Failure;
+pub use queue::Classes;
 pub(super) use queue::{Request, WorkerResources, Workers};
 
 /// The hidden command that runs a worker.

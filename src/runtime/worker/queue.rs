@@ -7,9 +7,10 @@
 //!
 //! - **Classes.** A class has the modules of one template. Workers are shared fairly between
 //!   classes, and a part is reserved for classes without a worker. So one template with many slow
-//!   modules delays no other template.
-//! - **Whole limits.** Second attempts run one at a time, in turns between classes. They leave a
-//!   quarter of the memory to first attempts.
+//!   modules delays no other template. If steps of several templates wait for one module, the
+//!   module waits in all their classes, and starts in the class that is first.
+//! - **Large attempts.** Attempts that need more than a quarter of the memory run one at a time, in
+//!   turns between classes. They leave a quarter of the memory to small attempts.
 //! - **Bytes.** The bytes of a module are read when its worker may start. Until then, the module
 //!   uses no memory. The request for memory includes the bytes.
 
@@ -18,8 +19,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::task::spawn_blocking;
 
 use super::process::{Failure, Used, Worker};
@@ -68,44 +71,41 @@ pub(in crate::runtime) struct Workers {
     program: PathBuf,
     /// Shares the memory of all workers.
     scheduler: Arc<Scheduler>,
-    whole_limits: WholeLimits,
+    large_attempts: LargeAttempts,
     resources: WorkerResources,
     threads: usize,
 }
 
-/// Whether an attempt has the estimated memory, or the whole limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attempt {
-    First,
-    Second,
-}
+/// The classes of the steps that wait for a module. The list grows when a step of another class
+/// joins.
+pub type Classes = watch::Receiver<Vec<u64>>;
 
 /// The right to run one worker. Dropping it releases the worker's share.
 #[derive(Debug)]
 struct Admitted {
     _worker: Slot,
-    _whole_limit: Option<WholeLimit>,
+    _large: Option<LargeAttempt>,
 }
 
-/// Admits one second attempt at a time, in turns between classes: each class has at most one
-/// attempt in the queue of all classes.
+/// Admits one large attempt at a time, in turns between classes: each class has at most one attempt
+/// in the queue of all classes.
 #[derive(Debug, Default)]
-struct WholeLimits {
+struct LargeAttempts {
     all: Arc<AsyncMutex<()>>,
     classes: Mutex<HashMap<u64, Arc<AsyncMutex<()>>>>,
 }
 
-/// The right to run a second attempt.
+/// The right to run a large attempt.
 #[derive(Debug)]
-struct WholeLimit {
+struct LargeAttempt {
     _all: OwnedMutexGuard<()>,
     _class: OwnedMutexGuard<()>,
 }
 
-impl WholeLimits {
-    async fn acquire(&self, class: u64) -> WholeLimit {
+impl LargeAttempts {
+    async fn acquire(&self, class: u64) -> LargeAttempt {
         let of_class = self.of_class(class).lock_owned().await;
-        WholeLimit {
+        LargeAttempt {
             _all: Arc::clone(&self.all).lock_owned().await,
             _class: of_class,
         }
@@ -121,8 +121,7 @@ impl WholeLimits {
 
 /// One module in the queue.
 pub(in crate::runtime) struct Request<'a> {
-    /// Class of the module: its template.
-    pub(in crate::runtime) class: u64,
+    pub(in crate::runtime) classes: Classes,
     pub(in crate::runtime) module: &'a dyn ModuleSource,
     pub(in crate::runtime) limits: CompileLimits,
     /// Directory for the machine code. Without a directory, the code is written into memory.
@@ -140,15 +139,22 @@ impl Workers {
         Self {
             program,
             scheduler: Scheduler::new(capacity),
-            whole_limits: WholeLimits::default(),
+            large_attempts: LargeAttempts::default(),
             resources,
             threads: resources.cores.clamp(1, MAX_THREADS),
         }
     }
 
-    /// The limits that apply to a module: at most three quarters of the memory of all workers.
-    pub(in crate::runtime) fn effective(&self, limits: CompileLimits) -> CompileLimits {
-        let memory = self.resources.memory / 4 * 3;
+    /// The limits that apply to a module of this many bytes. The worker and the bytes have at most
+    /// three quarters of the memory of all workers. The bytes are rounded down to megabytes, so that
+    /// errors show a round limit.
+    pub(in crate::runtime) fn effective(
+        &self,
+        limits: CompileLimits,
+        module_bytes: u64,
+    ) -> CompileLimits {
+        let whole_megabytes = module_bytes >> 20 << 20;
+        let memory = (self.resources.memory / 4 * 3).saturating_sub(whole_megabytes);
         CompileLimits {
             memory: limits.memory.min(memory),
             ..limits
@@ -160,16 +166,13 @@ impl Workers {
         &self,
         request: &Request<'_>,
     ) -> Result<NewCode, Failure> {
-        let limits = self.effective(request.limits);
+        let limits = self.effective(request.limits, request.module.size());
         let estimate = self.estimate(request.module.size()).min(limits.memory);
         let mut used = Used::default();
-        let first = self
-            .attempt(request, Attempt::First, estimate, &mut used)
-            .await;
+        let first = self.attempt(request, estimate, &mut used).await;
         let ended = match first {
             Err(failure) if failure.may_be_a_lack_of_memory() && estimate < limits.memory => {
-                let second = self.attempt(request, Attempt::Second, limits.memory, &mut used);
-                second.await
+                self.attempt(request, limits.memory, &mut used).await
             }
             ended => ended,
         };
@@ -189,31 +192,44 @@ impl Workers {
         base.saturating_add(module_bytes.saturating_mul(MEMORY_PER_BYTE))
     }
 
-    /// Waits until a worker with this much memory may run.
-    async fn admit(&self, class: u64, attempt: Attempt, memory: u64) -> Admitted {
-        let whole_limit = match attempt {
-            Attempt::First => None,
+    /// Waits in all these classes until a worker with this much memory may run in one of them.
+    async fn admit(&self, mut classes: Classes, memory: u64) -> Admitted {
+        let mut waiting = FuturesUnordered::new();
+        loop {
+            let added = classes.borrow_and_update()[waiting.len()..].to_vec();
+            waiting.extend(added.into_iter().map(|class| self.admit_in(class, memory)));
+            tokio::select! {
+                Some(admitted) = waiting.next() => return admitted,
+                // An error means that no other step can join.
+                Ok(()) = classes.changed() => {}
+            }
+        }
+    }
+
+    async fn admit_in(&self, class: u64, memory: u64) -> Admitted {
+        let is_large = memory > self.resources.memory / 4;
+        let large = match is_large {
             // While the attempt waits here, it reserves no memory.
-            Attempt::Second => Some(self.whole_limits.acquire(class).await),
+            true => Some(self.large_attempts.acquire(class).await),
+            false => None,
         };
         let request = SlotRequest { class, memory };
         Admitted {
             _worker: self.scheduler.acquire(request).await,
-            _whole_limit: whole_limit,
+            _large: large,
         }
     }
 
     async fn attempt(
         &self,
         request: &Request<'_>,
-        attempt: Attempt,
         memory: u64,
         used: &mut Used,
     ) -> Result<NewCode, Failure> {
         request.module.queued();
         // The bytes are in the memory of this process until the worker has read them.
         let with_bytes = memory.saturating_add(request.module.size());
-        let admitted = self.admit(request.class, attempt, with_bytes).await;
+        let admitted = self.admit(request.classes.clone(), with_bytes).await;
         // Both attempts together have the time limit. Waiting in the queue is not included.
         let time = request.limits.time.saturating_sub(used.time);
         // A module that was removed from the store is downloaded again, from a server that may be
@@ -283,12 +299,16 @@ mod tests {
         Workers::new("/nonexistent".into(), resources)
     }
 
-    fn admitted(workers: &Workers, class: u64, attempt: Attempt, memory: u64) -> Option<Admitted> {
-        workers.admit(class, attempt, memory).now_or_never()
+    fn classes(classes: &[u64]) -> Classes {
+        watch::Sender::new(classes.to_vec()).subscribe()
     }
 
-    fn first(workers: &Workers, class: u64) -> Option<Admitted> {
-        admitted(workers, class, Attempt::First, workers.estimate(0))
+    fn admitted(workers: &Workers, class: u64, memory: u64) -> Option<Admitted> {
+        workers.admit(classes(&[class]), memory).now_or_never()
+    }
+
+    fn small(workers: &Workers, class: u64) -> Option<Admitted> {
+        admitted(workers, class, workers.estimate(0))
     }
 
     #[test]
@@ -298,74 +318,94 @@ mod tests {
     }
 
     #[test]
-    fn one_module_may_use_at_most_three_quarters_of_the_memory() {
+    fn one_module_may_use_at_most_three_quarters_of_the_memory_with_its_bytes() {
         let limits = CompileLimits {
             time: Duration::from_secs(1),
             memory: u64::MAX,
         };
-        assert_eq!(workers(2).effective(limits).memory, 384 * MIB);
+        assert_eq!(workers(2).effective(limits, MIB - 1).memory, 384 * MIB);
+        assert_eq!(workers(2).effective(limits, 84 * MIB).memory, 300 * MIB);
+        assert_eq!(workers(2).effective(limits, 500 * MIB).memory, 0);
     }
 
     #[tokio::test]
     async fn a_template_with_many_modules_leaves_a_worker_to_each_other_template() {
         for (cores, expected) in [(1, 3), (2, 3), (4, 7)] {
             let workers = workers(cores);
-            let held: Vec<_> = (0..20).map_while(|_| first(&workers, 1)).collect();
+            let held: Vec<_> = (0..20).map_while(|_| small(&workers, 1)).collect();
             assert_eq!(held.len(), expected, "{cores} cores");
             let mut waiting: Vec<_> = (0..20)
-                .map(|_| Box::pin(workers.admit(1, Attempt::First, 50 * MIB)))
+                .map(|_| Box::pin(workers.admit(classes(&[1]), 50 * MIB)))
                 .collect();
             for waiter in &mut waiting {
                 assert!(futures::poll!(waiter).is_pending());
             }
-            assert!(first(&workers, 2).is_some(), "{cores} cores");
+            assert!(small(&workers, 2).is_some(), "{cores} cores");
         }
     }
 
     #[tokio::test]
-    async fn second_attempts_run_one_at_a_time_and_first_attempts_run_beside_them() {
-        let workers = workers(8);
-        let limit = 384 * MIB;
-        let whole = admitted(&workers, 1, Attempt::Second, limit).unwrap();
-        let mut other = Box::pin(workers.admit(2, Attempt::Second, 50 * MIB));
-        assert!(futures::poll!(&mut other).is_pending());
-        for _ in 0..10 {
-            assert!(first(&workers, 3).is_some());
-        }
-        let mut same = Box::pin(workers.admit(1, Attempt::Second, limit));
-        assert!(futures::poll!(&mut same).is_pending());
-        drop(whole);
-        assert!(futures::poll!(&mut other).is_ready());
+    async fn a_module_starts_as_soon_as_one_of_the_waiting_templates_may_start_it() {
+        let workers = workers(2);
+        let held: Vec<_> = (0..20).map_while(|_| small(&workers, 1)).collect();
+        let joined = watch::Sender::new(vec![1]);
+        let mut module = Box::pin(workers.admit(joined.subscribe(), 50 * MIB));
+        assert!(futures::poll!(&mut module).is_pending());
+        joined.send_modify(|classes| classes.push(2));
         assert!(
-            futures::poll!(&mut same).is_ready(),
-            "the other attempt has ended"
+            futures::poll!(&mut module).is_ready(),
+            "a worker is reserved for the second template"
+        );
+        drop(module);
+        drop(held);
+        assert!(
+            small(&workers, 1).is_some(),
+            "no place in the queue is left over"
         );
     }
 
     #[tokio::test]
-    async fn second_attempts_of_one_template_do_not_delay_those_of_another() {
+    async fn large_attempts_run_one_at_a_time_and_small_attempts_run_beside_them() {
+        let workers = workers(8);
+        let limit = 384 * MIB;
+        let large = admitted(&workers, 1, limit).unwrap();
+        let mut other = Box::pin(workers.admit(classes(&[2]), 150 * MIB));
+        assert!(futures::poll!(&mut other).is_pending());
+        for _ in 0..10 {
+            assert!(small(&workers, 3).is_some());
+        }
+        let mut same = Box::pin(workers.admit(classes(&[1]), limit));
+        assert!(futures::poll!(&mut same).is_pending());
+        drop(large);
+        assert!(futures::poll!(&mut other).is_ready());
+        drop(other);
+        assert!(futures::poll!(&mut same).is_ready());
+    }
+
+    #[tokio::test]
+    async fn large_attempts_of_one_template_do_not_delay_those_of_another() {
         let workers = workers(2);
-        let whole = admitted(&workers, 1, Attempt::Second, 300 * MIB).unwrap();
+        let large = admitted(&workers, 1, 300 * MIB).unwrap();
         let mut queued: Vec<_> = (0..8)
-            .map(|_| Box::pin(workers.admit(1, Attempt::Second, 300 * MIB)))
+            .map(|_| Box::pin(workers.admit(classes(&[1]), 300 * MIB)))
             .collect();
         for waiter in &mut queued {
             assert!(futures::poll!(waiter).is_pending());
         }
-        let mut other = Box::pin(workers.admit(2, Attempt::Second, 300 * MIB));
+        let mut other = Box::pin(workers.admit(classes(&[2]), 300 * MIB));
         assert!(futures::poll!(&mut other).is_pending());
-        drop(whole);
+        drop(large);
         // The next attempt of the first template is behind the other template's.
         assert!(futures::poll!(&mut queued[0]).is_pending());
         assert!(futures::poll!(&mut other).is_ready());
     }
 
     #[tokio::test]
-    async fn second_attempts_wait_for_memory_without_delaying_small_first_attempts() {
+    async fn large_attempts_wait_for_memory_without_delaying_small_attempts() {
         let workers = workers(8);
-        let _large = admitted(&workers, 1, Attempt::First, 200 * MIB).unwrap();
-        let mut whole = Box::pin(workers.admit(2, Attempt::Second, 384 * MIB));
-        assert!(futures::poll!(&mut whole).is_pending());
-        assert!(first(&workers, 3).is_some());
+        let _held: Vec<_> = (0..2).map(|_| admitted(&workers, 1, 120 * MIB)).collect();
+        let mut large = Box::pin(workers.admit(classes(&[2]), 384 * MIB));
+        assert!(futures::poll!(&mut large).is_pending());
+        assert!(small(&workers, 3).is_some());
     }
 }
