@@ -19,6 +19,7 @@ use wasmtime::{
 
 use super::directory_lists;
 use super::guest_state::GuestState;
+use super::limiter::MAX_WASM_STACK;
 use super::ticker::Ticker;
 use super::wasi_0_1;
 
@@ -30,8 +31,6 @@ const TABLES: u32 = 32;
 /// Stacks for each step. A module with more async calls is allocated on demand.
 const STACKS: u32 = 4;
 
-/// Stack that WebAssembly code may use, in bytes.
-pub(super) const MAX_WASM_STACK: usize = 1 << 20;
 /// Size of a stack, with room for the host's functions, in bytes.
 const ASYNC_STACK: usize = 2 << 20;
 

@@ -5,8 +5,9 @@
 //! returns. wasmtime calls the hook for every host function: in core modules and components, in
 //! every version of WASI, and for functions that are added later.
 //!
-//! wasmtime also calls the hook when the host calls the module, and when such a call returns. A call
-//! that waits keeps its stack. So the number of these calls is an upper estimate of the stacks.
+//! wasmtime also calls the hook when the host calls the module, and when such a call returns. A
+//! call that waits keeps its stack. So the number of these calls is an upper estimate of the
+//! stacks.
 //!
 //! Until the next tick, the hook only compares two numbers. In this case, the hook returns a future
 //! without a size, which needs no allocation.

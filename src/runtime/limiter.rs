@@ -1,15 +1,16 @@
-//! Limits the memories, tables, stacks and instances of one store. Tables and stacks need memory, too.
+//! Limits the memories, tables, stacks and instances of one store. Tables and stacks need memory,
+//! too.
 
 use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
-use super::engine::MAX_WASM_STACK;
 use super::limits::{LimitGuard, Stop};
 
 /// Size of a table's element, in bytes: a pointer. Some references are smaller.
 const ELEMENT_BYTES: usize = size_of::<usize>();
-/// Memory that one call into the module can use for its stack, in bytes.
+/// Stack that WebAssembly code may use in one call into the module, in bytes.
+pub(super) const MAX_WASM_STACK: usize = 1 << 20;
 const STACK_BYTES: u64 = MAX_WASM_STACK as u64;
 /// Maximum number of instances, and of tables, of a step. The memory of the instances is reserved
 /// before the module is instantiated.

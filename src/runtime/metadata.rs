@@ -1,11 +1,12 @@
 //! What the metadata of compiled code says about a module. wasmtime writes the metadata into the
 //! code, and has no public interface for it.
 //!
-//! **Memory of instances**, without linear memories and tables. wasmtime allocates a record for each core instance (`VMContext`): 16 bytes for each global, 32
-//! bytes for each function that can be a reference, and space for imports, tables, memories, tags
-//! and data segments. Passive element segments are copied into each instance, with 16 bytes for
-//! each element. So a module of a few megabytes can need gigabytes if a component instantiates it
-//! often. wasmtime does not ask `wasmtime::ResourceLimiter` for this memory.
+//! **Memory of instances**, without linear memories and tables. wasmtime allocates a record for
+//! each core instance (`VMContext`): 16 bytes for each global, 32 bytes for each function that can
+//! be a reference, and space for imports, tables, memories, tags and data segments. Passive element
+//! segments are copied into each instance, with 16 bytes for each element. So a module of a few
+//! megabytes can need gigabytes if a component instantiates it often. wasmtime does not ask
+//! `wasmtime::ResourceLimiter` for this memory.
 //!
 //! The metadata has the exact sizes. For a component, it also lists all core instances, with those
 //! of nested components.

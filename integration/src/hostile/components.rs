@@ -175,9 +175,9 @@ pub fn sleeps(count: usize) -> String {
     .text()
 }
 
-/// A WASI 0.3 command with components inside. One of them calls an async function of each other one.
-/// This function uses 600 KiB of its stack, and then sleeps for an hour. The command returns after
-/// 300 milliseconds.
+/// A WASI 0.3 command with components inside. One of them calls an async function of each other
+/// one. This function uses 600 KiB of its stack, and then sleeps for an hour. The command returns
+/// after 300 milliseconds.
 pub fn waiting_calls(count: usize) -> String {
     let each = |text: fn(usize) -> String| (0..count).map(text).collect::<String>();
     let sleepers = each(|n| {

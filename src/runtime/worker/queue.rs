@@ -146,8 +146,8 @@ impl Workers {
     }
 
     /// The limits that apply to a module of this many bytes. The worker and the bytes have at most
-    /// three quarters of the memory of all workers. The bytes are rounded down to megabytes, so that
-    /// errors show a round limit.
+    /// three quarters of the memory of all workers. The bytes are rounded down to megabytes, so
+    /// that errors show a round limit.
     pub(in crate::runtime) fn effective(
         &self,
         limits: CompileLimits,
