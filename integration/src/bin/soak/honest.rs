@@ -2,10 +2,13 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use wasm_workflow_integration::executor::Executor;
 
 /// An honest step that takes longer has failed.
@@ -33,7 +36,7 @@ impl Honest {
     /// Runs the step once, so that its module is compiled.
     pub(super) async fn warm_up(&self, executor: &Executor) {
         let record = Mutex::new(Record::default());
-        run(executor, &self.template, &record).await;
+        run(executor, &self.template, Instant::now(), &record).await;
         let failures = record.into_inner().failures;
         assert!(failures.is_empty(), "{failures:?}");
     }
@@ -54,7 +57,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    fn percentile(&self, percent: usize) -> Duration {
+    pub(super) fn percentile(&self, percent: usize) -> Duration {
         let mut times = self.times.clone();
         times.sort_unstable();
         let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
@@ -77,11 +80,10 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Runs one honest step, and records it.
-async fn run(executor: &Executor, template: &Value, record: &Mutex<Record>) {
-    let started = Instant::now();
+/// Runs one honest step, and records it. The time begins at `due`.
+async fn run(executor: &Executor, template: &Value, due: Instant, record: &Mutex<Record>) {
     let node = tokio::time::timeout(LOST, executor.node(template)).await;
-    let took = started.elapsed();
+    let took = due.elapsed();
     let mut record = record.lock().await;
     record.times.push(took);
     match node {
@@ -93,18 +95,26 @@ async fn run(executor: &Executor, template: &Value, record: &Mutex<Record>) {
     }
 }
 
-/// Runs honest steps until `ended` is set.
+/// Starts honest steps until `ended` is set. A step that is late does not delay the next one: else
+/// a long delay would be in the record only once.
 pub(super) async fn keep_running(
     executor: &Executor,
     honest: &Honest,
     record: &Mutex<Record>,
     ended: &AtomicBool,
 ) {
+    let mut steps = FuturesUnordered::new();
+    let mut due = Instant::now();
     while !ended.load(Ordering::Relaxed) {
-        let next = tokio::time::Instant::now() + honest.pause;
-        run(executor, &honest.template, record).await;
-        tokio::time::sleep_until(next).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {
+                steps.push(run(executor, &honest.template, due, record));
+                due += honest.pause;
+            }
+            Some(()) = steps.next() => {}
+        }
     }
+    while steps.next().await.is_some() {}
 }
 
 /// Runs modules that no step has compiled before.
@@ -125,7 +135,13 @@ pub(super) async fn keep_compiling(
         // of its own.
         let name = format!("new-{number}.wasm");
         std::fs::write(directory.join(&name), wat::parse_str(text).unwrap()).unwrap();
-        run(executor, &template(directory, &name), record).await;
+        run(
+            executor,
+            &template(directory, &name),
+            Instant::now(),
+            record,
+        )
+        .await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -84,12 +84,12 @@ pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[Attack
     let names = [warm.name, with_files.name, "new modules"];
     tokio::time::sleep(Duration::from_secs(10)).await;
     let kept = executor.resident_kilobytes().saturating_sub(idle);
+    let killed = executor.container().expect("a container").killed();
     println!(
-        "{} attacks in {} min; kept {} MiB; the kernel killed {} processes of the container",
+        "{} attacks in {} min; kept {} MiB; the kernel killed {killed} processes of the container",
         soak.run.into_inner(),
         time.as_secs() / 60,
         kept >> 10,
-        executor.container().expect("a container").killed(),
     );
     let mut failures = 0;
     for (name, record) in names.iter().zip(records) {
@@ -101,6 +101,7 @@ pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[Attack
         failures += record.failures.len();
     }
     assert_eq!(failures, 0, "honest steps failed");
+    assert_eq!(killed, 0, "the container had too little memory");
     assert!(kept <= KEPT, "the executor keeps {} MiB", kept >> 10);
     assert_eq!(executor.probe("/healthz").await, 200);
 }
