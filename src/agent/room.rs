@@ -33,7 +33,8 @@ const JSON_VALUE: usize = 64;
 /// The memory of an execution with this request, in bytes: an upper estimate. The request is in
 /// memory as a template and as a step, and each has the text of the values.
 pub(super) fn memory_of_request(body: &[u8]) -> usize {
-    let values = body.iter().filter(|byte| b",:[{".contains(byte)).count();
+    let begins_value = |byte: &&u8| matches!(byte, b',' | b':' | b'[' | b'{');
+    let values = body.iter().filter(begins_value).count();
     EXECUTION + 3 * body.len() + JSON_VALUE * values
 }
 

@@ -15,6 +15,11 @@ impl TemplateKey {
         (workflow, template).hash(&mut hasher);
         Self(hasher.finish())
     }
+
+    /// The class of the template's steps and modules, for the scheduler and the compile workers.
+    pub(super) fn class(self) -> u64 {
+        self.0
+    }
 }
 
 /// The templates whose steps must not start. The default value has none.

@@ -22,7 +22,6 @@ mod resources;
 mod running;
 mod stage;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -96,9 +95,10 @@ impl Executor {
         context: StepContext,
         tees: Tees,
     ) -> Result<Outcome, StepError> {
-        let module = self.module(&step, &context).await?;
+        let template = TemplateKey::of(&step.workflow.scope(), &step.template);
+        let module = self.module(&step, template, &context).await?;
         let queued = Instant::now();
-        let slot = async { Ok(self.slot(&step).await) };
+        let slot = async { Ok(self.slot(&step, template).await) };
         let slot = context.while_queued().stage(Stage::Queue, slot).await?;
         let context = context.after_queue(queued);
         context.check(Stage::Queue)?;
@@ -120,13 +120,16 @@ impl Executor {
     }
 
     /// Waits for a slot, and for room for the step's result.
-    async fn slot(&self, step: &Step) -> Slot {
+    async fn slot(&self, step: &Step, template: TemplateKey) -> Slot {
+        let request = SlotRequest {
+            class: template.class(),
+            memory: step.limits.memory,
+        };
         let mut full = self.results_full.clone();
-        let template = TemplateKey::of(&step.workflow.scope(), &step.template);
         loop {
             // Without a front end that keeps results, there is always room.
             let _ = full.wait_for(|full| !full.stops(template)).await;
-            let slot = self.runners.acquire(slot_request(step)).await;
+            let slot = self.runners.acquire(request).await;
             if !full.borrow().stops(template) {
                 return slot;
             }
@@ -137,11 +140,12 @@ impl Executor {
     async fn module(
         &self,
         step: &Step,
+        template: TemplateKey,
         context: &StepContext,
     ) -> Result<PreparedModule, StepError> {
         let request = step.request();
         let settings = CompileSettings {
-            class: template_class(step).finish(),
+            class: template.class(),
             limits: step.limits.compile,
         };
         let resolving = pin!(self.modules.resolve(&request));
@@ -212,34 +216,14 @@ impl Executor {
     /// Prepares the module of a step without running it.
     pub async fn prepare(&self, step: &Step) -> Result<Arc<CompiledModule>, StepError> {
         let context = StepContext::unbounded();
-        let prepared = self.module(step, &context).await?;
+        let template = TemplateKey::of(&step.workflow.scope(), &step.template);
+        let prepared = self.module(step, template, &context).await?;
         Ok(prepared.module)
     }
 
     /// Blocks until the directories of all ended steps are removed.
     pub fn clean_up(&self) {
         self.resources.cleaner.finish();
-    }
-}
-
-/// The class of a step for the compile workers. Steps of one template of one workflow are one
-/// class, also if the template runs many modules.
-fn template_class(step: &Step) -> DefaultHasher {
-    let mut class = DefaultHasher::new();
-    step.workflow.namespace.hash(&mut class);
-    step.workflow.name.hash(&mut class);
-    step.workflow.uid.hash(&mut class);
-    step.template.hash(&mut class);
-    class
-}
-
-/// The request for a slot. Steps of one template of one workflow with one module are one class.
-fn slot_request(step: &Step) -> SlotRequest {
-    let mut class = template_class(step);
-    step.module.hash(&mut class);
-    SlotRequest {
-        class: class.finish(),
-        memory: step.limits.memory,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The scheduler: decides which step starts next, within a number of slots and an amount of memory.
 //!
 //! A step needs one slot and the memory of its limit. The caller gives each step a class: steps of
-//! the same kind have the same class. The rules, which `admission` implements:
+//! one template of one workflow have the same class. The rules, which `admission` implements:
 //!
 //! - **Fair share.** The class with the fewest running steps starts next. If classes are equal, the
 //!   class with the earliest waiter starts next.

@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::text::is_unprintable;
+use crate::text::find_unprintable;
 
 /// Formats events as JSON objects. The fields of spans must be formatted as JSON objects, too.
 pub(super) struct JsonLines;
@@ -73,7 +73,7 @@ where
 /// Writes a line of JSON with its unprintable characters as escapes of JSON. All unprintable
 /// characters are in strings. Some viewers and libraries treat them as the end of a line.
 fn write_escaped(writer: &mut impl Write, mut json: &str) -> fmt::Result {
-    while let Some(at) = json.find(is_unprintable) {
+    while let Some(at) = find_unprintable(json) {
         let (before, from) = json.split_at(at);
         writer.write_str(before)?;
         let mut chars = from.chars();

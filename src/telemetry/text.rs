@@ -11,7 +11,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-use crate::text::is_unprintable;
+use crate::text::find_unprintable;
 
 /// Formats fields as `the message name=value name=value`.
 pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
@@ -35,7 +35,7 @@ struct Escaped<W>(W);
 impl<W: Write> Write for Escaped<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(is_unprintable) {
+        while let Some(at) = find_unprintable(rest) {
             let (before, from) = rest.split_at(at);
             let mut chars = from.chars();
             let escaped = chars.next().map(char::escape_default);
@@ -120,7 +120,7 @@ mod tests {
             let log = String::from_utf8(log.0.lock().clone()).unwrap();
             assert_eq!(log.lines().count(), 3, "{log}");
             let rest = log.chars().filter(|c| *c != '\n');
-            assert!(!rest.clone().any(is_unprintable), "{log}");
+            assert!(!rest.clone().any(crate::text::is_unprintable), "{log}");
         }
     }
 }

@@ -10,4 +10,4 @@ pub mod yaml;
 
 pub use document_error::DocumentError;
 pub(crate) use document_error::nearest;
-pub(crate) use unprintable::is_unprintable;
+pub(crate) use unprintable::{find_unprintable, is_unprintable};
