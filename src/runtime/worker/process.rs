@@ -63,10 +63,7 @@ impl Failure {
     /// Whether another attempt with more memory may succeed. A library may handle a lack of memory
     /// with an error, a panic or a crash.
     pub(super) fn may_be_a_lack_of_memory(&self) -> bool {
-        matches!(
-            self,
-            Self::Memory | Self::Compiler(_) | Self::Crashed(_) | Self::Ended(_)
-        )
+        matches!(self, Self::Memory | Self::Compiler(_) | Self::Crashed(_))
     }
 }
 
