@@ -5,8 +5,8 @@
 //! compile workers, would lack this memory. There are three kinds of freed memory (`mallopt(3)`,
 //! `malloc_trim(3)`):
 //!
-//! - A large block has a mapping of its own. glibc unmaps a freed block at once. But glibc then
-//!   raises the size from which a block is large, up to 32 MiB. [`configure`] fixes this size.
+//! - A large block has a mapping of its own, which glibc unmaps when the block is freed. But glibc
+//!   then raises the size from which a block is large, up to 32 MiB. [`configure`] fixes this size.
 //! - glibc returns the free end of a heap if the end is large enough. glibc also raises this size,
 //!   up to 64 MiB for each heap. [`configure`] fixes it, too.
 //! - glibc does not return free pages between used pages. [`return_freed_memory`] returns them.

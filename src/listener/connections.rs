@@ -4,9 +4,10 @@
 //!
 //! - A connection is *unverified* until it presents the token. If there are too many of these, the
 //!   table takes the address with the most unverified connections, and closes its oldest one. So
-//!   strangers replace each other. A caller from another address keeps its connection.
+//!   strangers from few addresses replace each other.
 //! - If there are too many verified connections, the table closes the one that is idle for the
-//!   longest time. If none is idle, the table closes the one whose body takes the longest.
+//!   longest time. If none is idle, the table closes the one whose body takes the longest, and
+//!   otherwise the one with the oldest call.
 //! - If the bodies that are being read are too large together, the table closes the connection
 //!   whose body takes the longest.
 

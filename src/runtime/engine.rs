@@ -28,7 +28,8 @@ use super::wasi_0_1;
 const CORE_INSTANCES: u32 = 64;
 const MEMORIES: u32 = 8;
 const TABLES: u32 = 32;
-/// Stacks for each step. A module with more async calls is allocated on demand.
+/// Stacks for each step. A component whose parts call each other's async functions needs more, and
+/// is allocated on demand.
 const STACKS: u32 = 4;
 
 /// Size of a stack, with room for the host's functions, in bytes.

@@ -1,16 +1,16 @@
 //! Lets a step end whenever a host call returns, and counts the stacks of the step.
 //!
-//! Compiled code compares the epoch only where a function or a loop begins. A straight line of host
-//! calls contains no such place. So wasmtime calls the hook of this file when a host function
-//! returns. wasmtime calls the hook for every host function: in core modules and components, in
-//! every version of WASI, and for functions that are added later.
+//! Compiled code compares the epoch where a function or a loop begins, and in long instructions. A
+//! straight line of host calls contains no such place. So wasmtime calls the hook of this file when
+//! a host function returns. wasmtime calls the hook for every host function: in core modules and
+//! components, in every version of WASI, and for functions that are added later.
 //!
 //! wasmtime also calls the hook when the host calls the module, and when such a call returns. A
 //! call that waits keeps its stack. So the number of these calls is an upper estimate of the
 //! stacks.
 //!
-//! Until the next tick, the hook only compares two numbers. In this case, the hook returns a future
-//! without a size, which needs no allocation.
+//! Until the next tick, the hook only compares a few numbers. In this case, the hook returns a
+//! future without a size, which needs no allocation.
 
 use std::pin::Pin;
 use std::sync::Arc;

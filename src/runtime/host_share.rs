@@ -22,12 +22,15 @@
 //!   with a reserve: a task of the host with a timer needs about 250 bytes.
 //! - The memory of *instances* is known before the module runs (`metadata`).
 //!
-//! The *smallest share* is 3 MiB, and 512 KiB for instances. Each step may use this share in
-//! addition to its limit. It may also use 1 MiB for each of two stacks, and 512 KiB for the ends of
-//! its output. So the host does not use up a small limit. Outside `capacity.memory`, there are 6
-//! MiB for each slot. The `limiter` takes further stacks from the step's memory.
+//! Outside its limit, each step may use 6 MiB, so that the host does not use up a small limit:
 //!
-//! Core modules have no handles and return nothing, so only their instances can need more.
+//! - 3 MiB for calls and handles (the *smallest share*);
+//! - 512 KiB for instances;
+//! - 1 MiB for each of two stacks (the `limiter` takes further stacks from the step's memory);
+//! - 512 KiB for the end of its output.
+//!
+//! Core modules have no handles and return no values. So only their instances can need more than
+//! the smallest share.
 //!
 //! The formula does not contain the names that `read-directory` of WASI 0.2 collects for each open
 //! stream of a directory. `docs/security.md` has their size.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | memory, with tables | `limiter`, when they grow | exact |
 //! | stacks of calls that wait | `limiter`, at each call into the module | 1 MiB for each |
-//! | memory of instances | `metadata`, before the module runs | exact |
+//! | memory of instances | `metadata`, before the module runs | an upper estimate |
 //! | standard output and error | `output`, at each write | exact |
 //! | handles, bytes that one host call copies | wasmtime, from `host_share` | exact |
 //! | time and cancellation, in guest code and when a host call returns | [`LimitGuard::turn`] | 10 ms |

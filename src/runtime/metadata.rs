@@ -12,7 +12,7 @@
 //! of nested components.
 //!
 //! **Async calls** between the components of one component. Each such call has a stack of its own
-//! until it returns. Other modules have one call of the host, and so one or two stacks.
+//! until it returns. In all other modules, only a few calls into the module are active at a time.
 
 use wasmtime_environ::component::{
     ComponentArtifacts, GlobalInitializer, InstantiateModule, VMComponentOffsets,

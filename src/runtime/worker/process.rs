@@ -302,8 +302,8 @@ fn failure(status: ExitStatus, messages: &str) -> Failure {
     tracing::debug!(%status, messages, "a compile worker ended early");
     match status.signal() {
         Some(libc::SIGXCPU) => Failure::Time,
-        // If memory is short, the kernel ends the worker before the executor. This says nothing
-        // about the module.
+        // Without `memory.oom.group`, the kernel ends the worker before the executor if memory is
+        // short. This says nothing about the module.
         Some(libc::SIGKILL) => Failure::Ended(
             "the system killed it, probably because the container has too little memory".to_owned(),
         ),

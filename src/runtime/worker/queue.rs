@@ -1,9 +1,7 @@
 //! The queue of the compile workers: how many run at once, and with how much memory.
 //!
-//! Most modules need little memory, and some need much. The size of a module says little about the
-//! memory. So the first attempt gets an estimate of the memory. If the estimate was too low, a
-//! second attempt gets the whole limit. So a slow module with few bytes uses a small part of the
-//! memory, and other modules are compiled at the same time.
+//! The memory that a module needs is not known before. So the first attempt gets an estimate from
+//! the size of the module. If the estimate was too low, a second attempt gets the whole limit.
 //!
 //! - **Classes.** A class has the modules of one template. Workers are shared fairly between
 //!   classes, and a part is reserved for classes without a worker. So one template with many slow
@@ -44,8 +42,8 @@ const WORKERS_PER_CORE: usize = 2;
 /// A compilation that reached its time limit is starved if it used less processor time than the
 /// time limit divided by this number.
 ///
-/// - The time limit is compared with the time of one core. A hostile module can be one function,
-///   which only one thread compiles.
+/// - A hostile module can be one function, which only one thread compiles. So the rule compares
+///   with the time of one core.
 /// - A module that needs less than a quarter of the time limit on one core is never remembered as
 ///   too slow, however busy the machine is.
 /// - A worker has a low priority. With a smaller number here, a hostile module would not be

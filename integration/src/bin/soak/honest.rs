@@ -95,8 +95,8 @@ async fn run(executor: &Executor, template: &Value, due: Instant, record: &Mutex
     }
 }
 
-/// Starts honest steps until `ended` is set. A step that is late does not delay the next one: else
-/// a long delay would be in the record only once.
+/// Starts honest steps at fixed times, until `ended` is set. A late step does not delay the next
+/// one. Otherwise one long delay would be recorded as one late step.
 pub(super) async fn keep_running(
     executor: &Executor,
     honest: &Honest,

@@ -3,7 +3,8 @@
 //! `integration/soak` builds everything optimised, and starts this program:
 //!
 //! - `soak table [NAME]` runs each attack alone, then sixteen at a time. It prints how the attack
-//!   ended, the latency of honest steps beside the attack, and the memory.
+//!   ended, the latency of honest steps beside the attack, and the memory. It fails at the end if
+//!   an attack exceeded a limit.
 //! - `soak MINUTES` runs random attacks for this time. It fails if an honest step fails, if the
 //!   executor ends, or if the executor keeps too much memory.
 //!

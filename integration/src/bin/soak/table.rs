@@ -14,7 +14,7 @@ use super::honest::{Honest, Record, keep_running};
 /// Memory that the executor may keep ten seconds after an attack, in MiB.
 const KEPT: u64 = 64;
 
-/// The longest time of 99 % of the honest steps, while this number of attacks run.
+/// Limit of the 99th percentile of the latency of honest steps, while this number of attacks run.
 const fn longest(at_once: usize) -> Duration {
     match at_once {
         1 => Duration::from_millis(20),
