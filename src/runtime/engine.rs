@@ -32,8 +32,16 @@ const TABLES: u32 = 32;
 /// is allocated on demand.
 const STACKS: u32 = 4;
 
-/// Size of a stack, with room for the host's functions, in bytes.
-const ASYNC_STACK: usize = 2 << 20;
+/// Size of a stack, in bytes. The largest use is:
+///
+/// 1. The module's code uses [`MAX_WASM_STACK`].
+/// 2. It calls a host function.
+/// 3. The host function calls the module again, to allocate memory for a result. wasmtime then
+///    allows [`MAX_WASM_STACK`] from here on. This call may not call the host.
+///
+/// If a guest reaches the end of its stack, the kernel ends the whole process. So one part more
+/// than these three is in the size. Memory that is not used costs nothing.
+const ASYNC_STACK: usize = 4 * MAX_WASM_STACK;
 
 /// The engine that allocates a module's instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,11 +22,12 @@
 //!   with a reserve: a task of the host with a timer needs about 250 bytes.
 //! - The memory of *instances* is known before the module runs (`metadata`).
 //!
-//! Outside its limit, each step may use 6 MiB, so that the host does not use up a small limit:
+//! Outside its limit, each step may use 12 MiB, so that the host does not use up a small limit:
 //!
 //! - 3 MiB for calls and handles (the *smallest share*);
 //! - 512 KiB for instances;
-//! - 1 MiB for each of two stacks (the `limiter` takes further stacks from the step's memory);
+//! - 2 MiB for each of four stacks: of two calls into the module, of an idle task of wasmtime, and
+//!   of the last call that ended (the `limiter` takes further stacks from the step's memory);
 //! - 512 KiB for the end of its output.
 //!
 //! Core modules have no handles and return no values. So only their instances can need more than

@@ -11,7 +11,9 @@ use super::limits::{LimitGuard, Stop};
 const ELEMENT_BYTES: usize = size_of::<usize>();
 /// Stack that WebAssembly code may use in one call into the module, in bytes.
 pub(super) const MAX_WASM_STACK: usize = 1 << 20;
-const STACK_BYTES: u64 = MAX_WASM_STACK as u64;
+/// Memory that a call may use for its stack, in bytes. A second call on the same stack may have
+/// used a part: the host calls the module to allocate memory for a result.
+const STACK_BYTES: u64 = 2 * MAX_WASM_STACK as u64;
 /// Maximum number of instances, and of tables, of a step. The memory of the instances is reserved
 /// before the module is instantiated.
 const INSTANCES: usize = 1_000;
@@ -21,7 +23,7 @@ const MEMORIES: usize = 100;
 /// Maximum number of calls of the host into the module that have not returned. Each such call may
 /// have a stack of its own. Each stack needs two memory mappings, and their number is limited for
 /// the whole process.
-const CALLS: u64 = 250;
+const CALLS: u64 = 200;
 /// Calls whose stack is not taken from the step's memory. A simple module needs one call, and a
 /// second one if the host allocates memory of the module while the first one waits.
 const FREE_CALLS: u64 = 2;

@@ -232,7 +232,7 @@ fn memory() -> Vec<Attack> {
         step("streams", &components::streams(100_000), limits()),
         step(
             "waiting-calls",
-            &components::waiting_calls(300),
+            &components::waiting_calls(190),
             json!({"memory": "512Mi", "time": "5s"}),
         ),
     ]

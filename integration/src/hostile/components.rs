@@ -235,6 +235,40 @@ pub fn waiting_calls(count: usize) -> String {
     )
 }
 
+/// A command that calls itself `depth` times, and then asks the host for random bytes. The host
+/// calls the command to allocate memory for them. This function calls itself without end.
+pub fn deep_allocation(depth: usize) -> String {
+    format!(
+        r#"(component
+            (import "wasi:random/random@0.2.0" (instance $random
+                (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+            (core module $allocator
+                (memory (export "memory") 1)
+                (func $without-end (param $number i32) (result i32)
+                    (i32.add (i32.const 1)
+                        (call $without-end (i32.add (local.get $number) (i32.const 1)))))
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+                    (call $without-end (i32.const 0))))
+            (core instance $allocator (instantiate $allocator))
+            (core func $bytes (canon lower (func $random "get-random-bytes")
+                (memory (core memory $allocator "memory")) (realloc (core func $allocator "realloc"))))
+            (core module $main
+                (import "host" "bytes" (func $bytes (param i64 i32)))
+                (func $down (param $calls i32) (result i32)
+                    (if (result i32) (i32.eqz (local.get $calls))
+                        (then (call $bytes (i64.const 1) (i32.const 0)) (i32.const 0))
+                        (else (i32.add (i32.const 1)
+                            (call $down (i32.sub (local.get $calls) (i32.const 1)))))))
+                (func (export "run") (result i32)
+                    (drop (call $down (i32.const {depth}))) (i32.const 0)))
+            (core instance $host (export "bytes" (func $bytes)))
+            (core instance $main (instantiate $main (with "host" (instance $host))))
+            (func $run (result (result)) (canon lift (core func $main "run")))
+            (instance $exported (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $exported)))"#
+    )
+}
+
 /// A command that makes handles of a resource of its own.
 pub fn resources(count: usize) -> String {
     Command {

@@ -186,18 +186,38 @@ async fn the_stacks_of_calls_that_wait_are_memory_of_the_step() {
     );
     let node = run(300, "512Mi").await;
     assert!(
-        message(&node).contains("it has more than 250 calls that wait at the same time"),
+        message(&node).contains("it has more than 200 calls that wait at the same time"),
         "{node}"
     );
     let before = executor.resident_kilobytes();
     for _ in 0..3 {
-        run(200, "512Mi").await;
+        let node = run(190, "512Mi").await;
+        assert_eq!(node["phase"], "Succeeded", "{node}");
     }
     let after = resident_when_idle(&executor).await;
     assert!(
         after < before + (32 << 10),
         "{before} KiB before, {after} KiB after"
     );
+}
+
+/// The host calls the module to allocate memory for a result, when the module's stack is almost
+/// used up. The allocation needs a stack without end.
+#[tokio::test]
+async fn a_stack_that_is_used_up_inside_a_host_call_ends_only_the_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in_container(directory.path());
+    // One of these depths leaves less stack than the host's functions need.
+    for depth in (20_000..=40_000).step_by(400) {
+        let name = format!("deep-{depth}");
+        let guest = components::deep_allocation(depth);
+        let template = template_of_wat(directory.path(), &name, &guest);
+        let node = executor.node(&limited(template, "64Mi")).await;
+        assert!(
+            message(&node).contains("call stack exhausted"),
+            "{depth}: {node}"
+        );
+    }
 }
 
 #[tokio::test]
