@@ -75,6 +75,9 @@ impl<T: Clone> Preparation<T> {
     }
 }
 
+/// Maximum number of classes in which a module waits.
+const MAX_CLASSES: usize = 16;
+
 type Running<K, T> = Arc<Mutex<HashMap<K, Entry<T>>>>;
 
 /// The senders of a preparation that runs.
@@ -85,9 +88,10 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
+    /// A preparation has at most [`MAX_CLASSES`].
     fn add_class(&self, class: u64) {
         self.classes.send_if_modified(|classes| {
-            let is_new = !classes.contains(&class);
+            let is_new = classes.len() < MAX_CLASSES && !classes.contains(&class);
             if is_new {
                 classes.push(class);
             }

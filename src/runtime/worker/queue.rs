@@ -78,6 +78,9 @@ pub(in crate::runtime) struct Workers {
 /// joins.
 pub type Classes = watch::Receiver<Vec<u64>>;
 
+/// The class of all large attempts in the scheduler. [`LargeAttempts`] is fair to the templates.
+const LARGE: u64 = u64::MAX;
+
 /// The right to run one worker. Dropping it releases the worker's share.
 #[derive(Debug)]
 struct Admitted {
@@ -145,14 +148,16 @@ impl Workers {
 
     /// The limits that apply to a module of this many bytes. The worker and the bytes have at most
     /// three quarters of the memory of all workers. The bytes are rounded down to megabytes, so
-    /// that errors show a round limit.
+    /// that errors show a round limit. A worker has at least [`BASE_MEMORY`], so that it can report
+    /// that it needs more.
     pub(in crate::runtime) fn effective(
         &self,
         limits: CompileLimits,
         module_bytes: u64,
     ) -> CompileLimits {
         let whole_megabytes = module_bytes >> 20 << 20;
-        let memory = (self.resources.memory / 4 * 3).saturating_sub(whole_megabytes);
+        let most = self.resources.memory / 4 * 3;
+        let memory = most.saturating_sub(whole_megabytes).max(BASE_MEMORY);
         CompileLimits {
             memory: limits.memory.min(memory),
             ..limits
@@ -205,16 +210,25 @@ impl Workers {
     }
 
     async fn admit_in(&self, class: u64, memory: u64) -> Admitted {
-        let is_large = memory > self.resources.memory / 4;
-        let large = match is_large {
-            // While the attempt waits here, it reserves no memory.
-            true => Some(self.large_attempts.acquire(class).await),
-            false => None,
+        // In a small container, the usual attempts are not large.
+        let usual = self.estimate(1 << 20);
+        if memory <= usual.max(self.resources.memory / 4) {
+            let request = SlotRequest { class, memory };
+            return Admitted {
+                _worker: self.scheduler.acquire(request).await,
+                _large: None,
+            };
+        }
+        // While the attempt waits here, it reserves no memory. After that, it does not wait behind
+        // the small modules of its template.
+        let large = self.large_attempts.acquire(class).await;
+        let request = SlotRequest {
+            class: LARGE,
+            memory,
         };
-        let request = SlotRequest { class, memory };
         Admitted {
             _worker: self.scheduler.acquire(request).await,
-            _large: large,
+            _large: Some(large),
         }
     }
 
@@ -323,7 +337,7 @@ mod tests {
         };
         assert_eq!(workers(2).effective(limits, MIB - 1).memory, 384 * MIB);
         assert_eq!(workers(2).effective(limits, 84 * MIB).memory, 300 * MIB);
-        assert_eq!(workers(2).effective(limits, 500 * MIB).memory, 0);
+        assert_eq!(workers(2).effective(limits, 500 * MIB).memory, BASE_MEMORY);
     }
 
     #[tokio::test]
@@ -360,6 +374,40 @@ mod tests {
             small(&workers, 1).is_some(),
             "no place in the queue is left over"
         );
+    }
+
+    #[tokio::test]
+    async fn a_large_module_does_not_wait_behind_the_small_modules_of_its_templates() {
+        let workers = workers(2);
+        let held: Vec<_> = (0..20).map_while(|_| small(&workers, 1)).collect();
+        assert_eq!(held.len(), 3);
+        let mut queued: Vec<_> = (0..20)
+            .map(|_| Box::pin(workers.admit(classes(&[1]), 50 * MIB)))
+            .collect();
+        for waiter in &mut queued {
+            assert!(futures::poll!(waiter).is_pending());
+        }
+        let large = admitted(&workers, 1, 300 * MIB);
+        assert!(large.is_some());
+        let joined = watch::Sender::new(vec![1]);
+        let mut module = Box::pin(workers.admit(joined.subscribe(), 300 * MIB));
+        assert!(futures::poll!(&mut module).is_pending());
+        joined.send_modify(|classes| classes.push(2));
+        assert!(futures::poll!(&mut module).is_pending());
+        drop(large);
+        assert!(futures::poll!(&mut module).is_ready());
+    }
+
+    #[tokio::test]
+    async fn usual_modules_are_compiled_at_once_in_a_small_container() {
+        let resources = WorkerResources {
+            memory: 192 * MIB,
+            cores: 2,
+            code_in_memory: MIB,
+        };
+        let workers = Workers::new("/nonexistent".into(), resources);
+        let first = small(&workers, 1);
+        assert!(first.is_some() && small(&workers, 2).is_some());
     }
 
     #[tokio::test]
