@@ -70,7 +70,7 @@ async fn a_worker_that_the_system_killed_is_not_remembered() {
         let (node, workers) = node_with_signals(&executor, &template, "-KILL").await;
         assert!(message(&node).contains("the system killed it"), "{node}");
         assert_eq!(node["phase"], "Error", "{node}");
-        assert_eq!(workers, 2);
+        assert_eq!(workers, 1);
     }
 }
 
