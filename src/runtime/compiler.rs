@@ -39,12 +39,10 @@ use super::module_source::ModuleSource;
 use super::worker::{Classes, Failure, Request, WorkerResources, Workers};
 use crate::step::CompileLimits;
 
-/// Maximum size of the mapped machine code of all modules in the cache, in bytes. The files are in
-/// the code directory, so the kernel can drop the pages when memory is short.
-const MAPPED_BYTES: u64 = 1 << 30;
-/// Machine code that is not in the code directory has a limit of its own: the memory of the compile
-/// workers, divided by this number.
-const CODE_PART: u64 = 4;
+/// The modules in the cache may use this part of the memory of the compile workers.
+const CACHE_PART: u64 = 4;
+/// Smallest memory of a module in the cache, in bytes.
+const MIN_CACHED: u64 = 32 << 10;
 /// The compiler remembers for this time that a module cannot be compiled.
 const REMEMBER_FAILURE: Duration = Duration::from_mins(10);
 /// Maximum number of modules in the negative cache.
@@ -92,17 +90,30 @@ pub struct CompileRequest {
     pub retain: Retain,
 }
 
-type Modules = Cache<Arc<str>, Arc<CompiledModule>>;
+/// Where the machine code of a module is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CodePages {
+    /// In a file of the code directory, which is mapped. When memory is short, the kernel drops the
+    /// pages.
+    OfFile,
+    /// In memory.
+    InMemory,
+}
+
+/// A module in the cache.
+#[derive(Clone, Debug)]
+struct Cached {
+    module: Arc<CompiledModule>,
+    /// The memory that the module needs while no step runs it, in bytes.
+    bytes: u32,
+}
 
 /// Compiles modules and caches the results.
 #[derive(Debug)]
 pub struct Compiler {
     engines: Arc<Engines>,
     workers: Workers,
-    /// Modules whose code is mapped from the code directory.
-    mapped: Modules,
-    /// Modules whose code is in memory.
-    in_memory: Modules,
+    modules: Cache<Arc<str>, Cached>,
     /// Why modules were not compiled, by digest.
     failures: Cache<Arc<str>, CompileError>,
     disk: Option<Arc<CodeDirectory>>,
@@ -115,12 +126,16 @@ impl Compiler {
         let engines = Arc::new(Engines::new(settings.steps)?);
         let directory = settings.code_directory;
         let disk = directory.and_then(|directory| open_directory(&directory, &engines));
-        let code_in_memory = settings.memory / CODE_PART;
+        let cache_bytes = settings.memory / CACHE_PART;
         let resources = WorkerResources {
             memory: settings.memory,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            code_in_memory,
+            code_in_memory: cache_bytes,
         };
+        let modules = Cache::builder()
+            .weigher(|_, cached: &Cached| cached.bytes)
+            .max_capacity(cache_bytes)
+            .build();
         let failures = Cache::builder()
             .time_to_live(REMEMBER_FAILURE)
             .max_capacity(REMEMBERED_FAILURES)
@@ -128,8 +143,7 @@ impl Compiler {
         Ok(Self {
             engines,
             workers: Workers::new(settings.program, resources),
-            mapped: cache(MAPPED_BYTES),
-            in_memory: cache(code_in_memory),
+            modules,
             failures,
             disk: disk.map(Arc::new),
         })
@@ -142,15 +156,14 @@ impl Compiler {
 
     /// The module, if it is in the memory cache. Does not block.
     pub fn cached(&self, digest: &str) -> Option<Arc<CompiledModule>> {
-        let mapped = self.mapped.get(digest);
-        mapped.or_else(|| self.in_memory.get(digest))
+        self.modules.get(digest).map(|cached| cached.module)
     }
 
     /// The module, if its code is in the code directory. Blocks for milliseconds.
     pub fn load(&self, digest: &str) -> Option<Arc<CompiledModule>> {
         let stored = self.disk.as_ref()?.open_stored(digest)?;
         match CompiledModule::load(&self.engines, |engine| stored.map(engine)) {
-            Ok(module) => Some(insert(&self.mapped, digest, module)),
+            Ok(module) => Some(self.insert(digest, module, CodePages::OfFile)),
             Err(error) => {
                 tracing::warn!(
                     module = digest,
@@ -229,9 +242,9 @@ impl Compiler {
         code: NewCode,
     ) -> Result<Arc<CompiledModule>, CompileError> {
         let file = CodeFile::new(&code).map_err(|error| CompileError::Worker(error.to_string()))?;
-        let mut modules = &self.in_memory;
+        let mut pages = CodePages::InMemory;
         if let (Some(disk), NewCode::OnDisk(code)) = (&self.disk, code) {
-            modules = &self.mapped;
+            pages = CodePages::OfFile;
             if let Err(error) = disk.publish(digest, code) {
                 tracing::warn!(%error, "cannot store compiled code in the code directory");
             }
@@ -244,27 +257,31 @@ impl Compiler {
                     "the compiled code cannot be mapped; it is read into memory"
                 );
                 let module = CompiledModule::load(&self.engines, |engine| file.read(engine))?;
-                Ok(insert(&self.in_memory, digest, module))
+                Ok(self.insert(digest, module, CodePages::InMemory))
             }
-            loaded => Ok(insert(modules, digest, loaded?)),
+            loaded => Ok(self.insert(digest, loaded?, pages)),
         }
     }
-}
 
-/// A cache of modules with at most this many bytes of machine code.
-fn cache(max_code_bytes: u64) -> Modules {
-    Cache::builder()
-        .weigher(|_, module: &Arc<CompiledModule>| {
-            u32::try_from(module.code_bytes()).unwrap_or(u32::MAX)
-        })
-        .max_capacity(max_code_bytes)
-        .build()
-}
-
-fn insert(modules: &Modules, digest: &str, module: CompiledModule) -> Arc<CompiledModule> {
-    let module = Arc::new(module);
-    modules.insert(digest.into(), Arc::clone(&module));
-    module
+    fn insert(
+        &self,
+        digest: &str,
+        module: CompiledModule,
+        pages: CodePages,
+    ) -> Arc<CompiledModule> {
+        let code = match pages {
+            CodePages::OfFile => 0,
+            CodePages::InMemory => module.code_bytes() as u64,
+        };
+        let bytes = module.heap_bytes.saturating_add(code).max(MIN_CACHED);
+        let module = Arc::new(module);
+        let cached = Cached {
+            module: Arc::clone(&module),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        };
+        self.modules.insert(digest.into(), cached);
+        module
+    }
 }
 
 /// The code directory. `None`, with a warning, if it cannot be used.

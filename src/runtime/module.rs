@@ -28,6 +28,8 @@ pub struct CompiledModule {
     uses_file_system: bool,
     file_calls: FileCalls,
     code_bytes: usize,
+    /// Memory of the loaded metadata, in bytes. See `metadata`.
+    pub(super) heap_bytes: u64,
     /// Memory of all instances of one run, in bytes. See `metadata`.
     pub(super) instance_bytes: u64,
     last_step_was_short: AtomicBool,
@@ -73,6 +75,7 @@ impl CompiledModule {
             uses_file_system: imports_files(code, linked),
             file_calls: file_calls(code, linked),
             code_bytes: code.machine_code_bytes(),
+            heap_bytes: metadata.heap_bytes,
             instance_bytes: metadata.instance_bytes,
             last_step_was_short: AtomicBool::new(false),
             has_overrun: AtomicBool::new(false),

@@ -275,3 +275,43 @@ async fn memory_that_guests_made_the_host_use_is_returned_to_the_system() {
         "{before} kB before the attacks, {after} kB after them"
     );
 }
+
+/// The loaded metadata of each of these modules needs about 34 MiB.
+#[tokio::test]
+async fn the_metadata_of_compiled_modules_has_a_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let executor = start_in_container(directory.path());
+    let before = executor.resident_kilobytes();
+    for module in 0..8 {
+        let types: Vec<String> = (0..20_000)
+            .map(|number| function_type(20_000 * module + number))
+            .collect();
+        let text = format!(
+            r#"(module {} (memory (export "memory") 1)
+                (func (export "_start") (drop (i32.const {module}))))"#,
+            types.concat()
+        );
+        let name = format!("types-{module}");
+        let template = template_of_wat(directory.path(), &name, &text);
+        let node = executor.node(&template).await;
+        assert_eq!(node["phase"], "Succeeded", "{node}");
+    }
+    let after = resident_when_idle(&executor).await;
+    // A quarter of the memory of the compiler, and what the allocator keeps.
+    let limit = (128 + 64) << 10;
+    assert!(
+        after < before + limit,
+        "{before} KiB before, {after} KiB after"
+    );
+}
+
+/// A type that no other number has.
+fn function_type(number: usize) -> String {
+    let parameters: Vec<&str> = (0..18)
+        .map(|bit| match number >> bit & 1 {
+            0 => "i32 ",
+            _ => "i64 ",
+        })
+        .collect();
+    format!("(type (func (param {})))", parameters.concat())
+}
