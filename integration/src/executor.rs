@@ -278,6 +278,15 @@ impl Executor {
 
     /// Calls `template.execute` with a raw body.
     pub async fn post(&self, body: impl Into<reqwest::Body>, token: &str) -> HttpReply {
+        self.try_post(body, token).await.expect("an answer")
+    }
+
+    /// Calls `template.execute` with a raw body. An error if the executor closes the connection.
+    pub async fn try_post(
+        &self,
+        body: impl Into<reqwest::Body>,
+        token: &str,
+    ) -> reqwest::Result<HttpReply> {
         let request = self
             .client
             .post(format!("{}/api/v1/template.execute", self.url))
@@ -286,12 +295,11 @@ impl Executor {
         let response = request
             .header("content-type", "application/json")
             .send()
-            .await
-            .expect("an answer");
-        HttpReply {
+            .await?;
+        Ok(HttpReply {
             status: response.status().as_u16(),
-            body: response.text().await.expect("a body"),
-        }
+            body: response.text().await?,
+        })
     }
 
     /// Runs a template: repeats the call as long as the reply asks for a requeue, like the agent.

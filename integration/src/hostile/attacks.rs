@@ -76,16 +76,13 @@ impl Attack {
                     let short = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
                     write(&path, &wat::parse_str(short).expect("a module"));
                 }
-                let client = reqwest::Client::new();
-                let url = format!("{}/api/v1/template.execute", executor.url);
                 for _ in 0..*number {
                     let mut template = self.template(&path, &json!({}));
                     let value = format!("{}{}", next(), "0".repeat(*bytes));
                     template["inputs"] = json!({"parameters": [{"name": "p", "value": value}]});
                     let call = request(&template).to_string();
                     // Beside other large bodies, the executor may close the connection.
-                    let call = client.post(&url).bearer_auth(&executor.token).body(call);
-                    let _ = call.header("content-type", "application/json").send().await;
+                    let _ = executor.try_post(call, &executor.token).await;
                 }
                 format!("{number} calls")
             }

@@ -212,23 +212,17 @@ impl Workers {
     async fn admit_in(&self, class: u64, memory: u64) -> Admitted {
         // In a small container, the usual attempts are not large.
         let usual = self.estimate(1 << 20);
-        if memory <= usual.max(self.resources.memory / 4) {
-            let request = SlotRequest { class, memory };
-            return Admitted {
-                _worker: self.scheduler.acquire(request).await,
-                _large: None,
-            };
-        }
-        // While the attempt waits here, it reserves no memory. After that, it does not wait behind
-        // the small modules of its template.
-        let large = self.large_attempts.acquire(class).await;
-        let request = SlotRequest {
-            class: LARGE,
-            memory,
+        let is_large = memory > usual.max(self.resources.memory / 4);
+        // While a large attempt waits for its turn, it reserves no memory. After that, it does not
+        // wait behind the small modules of its template.
+        let (class, large) = match is_large {
+            true => (LARGE, Some(self.large_attempts.acquire(class).await)),
+            false => (class, None),
         };
+        let request = SlotRequest { class, memory };
         Admitted {
             _worker: self.scheduler.acquire(request).await,
-            _large: Some(large),
+            _large: large,
         }
     }
 
