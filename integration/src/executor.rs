@@ -305,13 +305,20 @@ impl Executor {
     /// Runs a template: repeats the call as long as the reply asks for a requeue, like the agent.
     /// Returns the last reply.
     pub async fn execute(&self, template: &Value) -> Value {
+        self.try_execute(template).await.expect("an answer")
+    }
+
+    /// Runs a template like [`execute`](Self::execute). An error if the executor closes the
+    /// connection.
+    pub async fn try_execute(&self, template: &Value) -> reqwest::Result<Value> {
         loop {
-            let HttpReply { status, body } =
-                self.post(request(template).to_string(), &self.token).await;
+            let HttpReply { status, body } = self
+                .try_post(request(template).to_string(), &self.token)
+                .await?;
             assert_eq!(status, 200, "{body}");
             let reply: Value = serde_json::from_str(&body).expect("JSON");
             let Some(requeue) = reply["requeue"].as_str() else {
-                return reply;
+                return Ok(reply);
             };
             let seconds = requeue
                 .strip_suffix('s')

@@ -121,7 +121,11 @@ fn renamed(module: &[u8], number: usize) -> Vec<u8> {
 
 /// Runs the step, and returns its phase and the beginning of its message.
 async fn ended(executor: &Executor, template: &Value) -> String {
-    let node = executor.node(template).await;
+    let reply = match executor.try_execute(template).await {
+        Ok(reply) => reply,
+        Err(error) => return format!("connection closed: {error}"),
+    };
+    let node = &reply["node"];
     let phase = node["phase"].as_str().unwrap_or_default();
     let message = node["message"].as_str().unwrap_or_default();
     // The message of a module that cannot be compiled begins with its reference.

@@ -14,6 +14,11 @@ use wasm_workflow_integration::executor::Executor;
 /// An honest step that takes longer has failed.
 const LOST: Duration = Duration::from_mins(1);
 
+/// Number of attempts of a call, and the wait before the second one. As in Argo's agent
+/// (`workflow/executor/agent.go`), each further wait is longer.
+const ATTEMPTS: u32 = 5;
+const BACKOFF: Duration = Duration::from_secs(1);
+
 /// An honest step: a template, and the time between two steps.
 #[derive(Debug)]
 pub(super) struct Honest {
@@ -53,6 +58,8 @@ fn template(directory: &Path, module: &str) -> Value {
 #[derive(Debug, Default)]
 pub(super) struct Record {
     times: Vec<Duration>,
+    /// Number of calls that were made again, because their connection broke.
+    repeated: usize,
     pub(super) failures: Vec<String>,
 }
 
@@ -66,12 +73,13 @@ impl Record {
 
     pub(super) fn summary(&self) -> String {
         format!(
-            "{:>6} steps  p50 {:>6.1} ms  p99 {:>6.1} ms  max {:>7.1} ms  failed {}",
+            "{:>6} steps  p50 {:>6.1} ms  p99 {:>6.1} ms  max {:>7.1} ms  failed {}  repeated {}",
             self.times.len(),
             milliseconds(self.percentile(50)),
             milliseconds(self.percentile(99)),
             milliseconds(self.percentile(100)),
             self.failures.len(),
+            self.repeated,
         )
     }
 }
@@ -80,9 +88,24 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
+/// Runs a step like Argo's agent: a call whose connection breaks is made again. Beside large bodies
+/// of callers with the token, the executor may close a connection.
+async fn node(executor: &Executor, template: &Value, record: &Mutex<Record>) -> Value {
+    let mut attempt = 1;
+    loop {
+        match executor.try_execute(template).await {
+            Ok(mut reply) => return reply["node"].take(),
+            Err(error) => assert!(attempt < ATTEMPTS, "{error}"),
+        }
+        record.lock().await.repeated += 1;
+        tokio::time::sleep(BACKOFF * attempt).await;
+        attempt += 1;
+    }
+}
+
 /// Runs one honest step, and records it. The time begins at `due`.
 async fn run(executor: &Executor, template: &Value, due: Instant, record: &Mutex<Record>) {
-    let node = tokio::time::timeout(LOST, executor.node(template)).await;
+    let node = tokio::time::timeout(LOST, node(executor, template, record)).await;
     let took = due.elapsed();
     let mut record = record.lock().await;
     record.times.push(took);
