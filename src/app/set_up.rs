@@ -1,6 +1,7 @@
 //! Sets up the executor, which takes seconds, and warns about problems that steps would meet.
 
 use std::env;
+use std::io;
 
 use artifacts::Stores;
 use sources::Sources;
@@ -78,8 +79,10 @@ fn warn_about_directories(executor: &Executor, config: &Config, directories: &Di
 fn warn_about_other_users(directories: &Directories) {
     let mut known = Vec::new();
     for directory in [&directories.cache, &directories.scratch] {
-        let Err(error) = check_trusted(directory) else {
-            continue;
+        let error = match check_trusted(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => error,
+            // A directory that does not exist is reported elsewhere.
+            Ok(()) | Err(_) => continue,
         };
         // Both directories are usually below the same directory, which the error names.
         let error = error.to_string();

@@ -224,6 +224,7 @@ impl Modules {
                 Waited::TimedOut => CompileError::Limit {
                     reached: CompileLimit::Time,
                     limits,
+                    capped: false,
                 },
                 Waited::Panicked => return Err(panicked(Stage::Compile)),
             };
@@ -394,9 +395,9 @@ fn compile_error(reference: &str, error: CompileError) -> StepError {
         return StepError::from_source(Stage::Compile, error);
     }
     let message = format!("`{reference}`: {error}");
-    let failure = match error {
-        CompileError::Limit { .. } => StepError::failed(Stage::Compile, message),
-        _ => StepError::error(Stage::Compile, message),
+    let failure = match error.is_limit() {
+        true => StepError::failed(Stage::Compile, message),
+        false => StepError::error(Stage::Compile, message),
     };
     failure.with_hint(error.hint()).caused_by(error)
 }

@@ -96,15 +96,26 @@ pub enum CompileError {
     Load(#[from] LoadError),
     /// The module needs more than the limits allow.
     #[error(
-        "the module cannot be compiled within {} and {} (`limits.compile`): it reached the {} limit",
-        Time(.limits.time), ByteSize(.limits.memory), .reached.name()
+        "the module cannot be compiled within {} and {} ({}): it reached the {} limit",
+        Time(.limits.time), ByteSize(.limits.memory), names(*.reached, *.capped), .reached.name()
     )]
     Limit {
         /// The limit that was reached.
         reached: CompileLimit,
         /// All limits.
         limits: CompileLimits,
+        /// Whether the memory limit is as high as the memory of all workers allows.
+        capped: bool,
     },
+    /// An earlier compilation of the module failed, and its end is remembered.
+    #[error("{0}; remembered from an earlier step for ten minutes")]
+    Remembered(Box<CompileError>),
+    /// The bytes of the module could not be read again within the time limit.
+    #[error(
+        "the module was not compiled within {} (`limits.compile.time`): reading it again took too long",
+        Time(*.0)
+    )]
+    SlowRead(Duration),
     /// The bytes of the module cannot be read again.
     #[error("the module cannot be read: {0}")]
     Unreadable(ReadError),
@@ -141,10 +152,27 @@ pub enum CompileError {
     Worker(String),
 }
 
+/// The names of the settings that decide about a limit.
+fn names(reached: CompileLimit, capped: bool) -> &'static str {
+    match (reached, capped) {
+        (CompileLimit::Memory, true) => "`limits.compile` and `capacity.compileMemory`",
+        _ => "`limits.compile`",
+    }
+}
+
 impl CompileError {
     /// What the author of the module, or of the template, can do.
     pub fn hint(&self) -> &str {
         match self {
+            Self::Remembered(error) => error.hint(),
+            Self::Limit {
+                reached: CompileLimit::Memory,
+                capped: true,
+                ..
+            } => {
+                "make the module smaller, or raise `capacity.compileMemory`: one module may use three \
+                 quarters of it, with its bytes"
+            }
             Self::Refused(refusal) | Self::Compiler { refusal, .. } => &refusal.hint,
             Self::Load(error) => error.hint(),
             Self::Limit { .. } => {
@@ -159,9 +187,20 @@ impl CompileError {
                 "run the step again; if this error repeats, give the executor more processor time, or \
                  raise `limits.compile.time`"
             }
+            Self::SlowRead(_) => {
+                "run the step again; if this error repeats, raise `limits.compile.time`"
+            }
             Self::Unreadable(_) | Self::Worker(_) => {
                 "run the step again; if this error repeats, report it with the log of the executor"
             }
+        }
+    }
+
+    /// Whether the module needs more than the limits allow.
+    pub fn is_limit(&self) -> bool {
+        match self {
+            Self::Remembered(error) => error.is_limit(),
+            error => matches!(error, Self::Limit { .. }),
         }
     }
 
@@ -172,8 +211,10 @@ impl CompileError {
             // An error of the engine may be a lack of memory in this process.
             Self::Load(LoadError::Engine(_))
             | Self::Unreadable(_)
+            | Self::SlowRead(_)
             | Self::Worker(_)
             | Self::Starved { .. } => false,
+            Self::Remembered(error) => error.repeats_with(limits),
             Self::Refused(_) | Self::Load(_) => true,
             Self::Compiler { memory, .. } | Self::Crashed { memory, .. } => {
                 limits.memory <= *memory
@@ -181,10 +222,12 @@ impl CompileError {
             Self::Limit {
                 reached: CompileLimit::Time,
                 limits: tried,
+                ..
             } => limits.time <= tried.time,
             Self::Limit {
                 reached: CompileLimit::Memory,
                 limits: tried,
+                ..
             } => limits.memory <= tried.memory,
         }
     }
@@ -212,6 +255,7 @@ mod tests {
             CompileError::Limit {
                 reached: CompileLimit::Memory,
                 limits: LIMITS,
+                capped: false,
             },
         ] {
             let with = |memory| error.repeats_with(CompileLimits { memory, ..LIMITS });
@@ -242,11 +286,35 @@ mod tests {
                 time: Duration::from_millis(100),
                 memory: CompileLimits::MIN_MEMORY,
             },
+            capped: true,
         };
         assert_eq!(
             error.hint(),
             "make the module smaller, or raise `limits.compile` (the template's own, or the \
              operator's)"
         );
+    }
+
+    /// Raising `limits.compile` would not help.
+    #[test]
+    fn an_error_names_the_capacity_if_the_capacity_decides_about_the_memory() {
+        let error = CompileError::Limit {
+            reached: CompileLimit::Memory,
+            limits: LIMITS,
+            capped: true,
+        };
+        assert_eq!(
+            error.to_string(),
+            "the module cannot be compiled within 10s and 100Mi (`limits.compile` and \
+             `capacity.compileMemory`): it reached the memory limit"
+        );
+        assert!(error.hint().contains("raise `capacity.compileMemory`"));
+        let error = CompileError::Remembered(Box::new(error));
+        assert!(
+            error
+                .to_string()
+                .ends_with("remembered from an earlier step for ten minutes")
+        );
+        assert!(error.repeats_with(LIMITS));
     }
 }

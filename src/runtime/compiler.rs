@@ -196,7 +196,11 @@ impl Compiler {
     ) -> Result<Arc<CompiledModule>, CompileError> {
         let limits = self.effective(request.limits, module.size());
         if let Some(error) = self.failure(digest, limits) {
-            return Err(error);
+            return Err(match error {
+                // A module that is not valid is never valid.
+                CompileError::Refused(_) => error,
+                error => CompileError::Remembered(Box::new(error)),
+            });
         }
         let request = CompileRequest { limits, ..request };
         let result = self.compile_anew(digest, module, request).await;
@@ -226,7 +230,8 @@ impl Compiler {
             directory: disk.as_ref(),
         };
         let compiled = self.workers.compile(&request).await;
-        let code = compiled.map_err(|failure| compile_error(failure, limits))?;
+        let capped = limits.memory >= self.workers.most_memory(module.size());
+        let code = compiled.map_err(|failure| compile_error(failure, limits, capped))?;
         let compiler = Arc::clone(self);
         let digest = digest.to_owned();
         let span = tracing::Span::current();
@@ -299,7 +304,8 @@ fn open_directory(directory: &Path, engines: &Engines) -> Option<CodeDirectory> 
     }
 }
 
-fn compile_error(failure: Failure, limits: CompileLimits) -> CompileError {
+/// `capped` says whether the memory limit is as high as the memory of all workers allows.
+fn compile_error(failure: Failure, limits: CompileLimits, capped: bool) -> CompileError {
     let reached = match failure {
         Failure::Refused(refusal) => return refusal.into(),
         Failure::Compiler(refusal) => {
@@ -316,9 +322,14 @@ fn compile_error(failure: Failure, limits: CompileLimits) -> CompileError {
         }
         Failure::Time => CompileLimit::Time,
         Failure::Memory => CompileLimit::Memory,
+        Failure::SlowRead => return CompileError::SlowRead(limits.time),
         Failure::Unreadable(error) => return CompileError::Unreadable(error),
         Failure::Ended(how) => return CompileError::Worker(how),
         Failure::Io(error) => return CompileError::Worker(error.to_string()),
     };
-    CompileError::Limit { reached, limits }
+    CompileError::Limit {
+        reached,
+        limits,
+        capped,
+    }
 }

@@ -53,6 +53,8 @@ pub(in crate::runtime) enum Failure {
     Memory,
     /// The worker ended in another way. The text says how.
     Ended(String),
+    /// The bytes of the module could not be read within the time limit.
+    SlowRead,
     /// The bytes of the module could not be read.
     Unreadable(ReadError),
     /// The worker could not be started, or its code could not be stored.

@@ -155,13 +155,17 @@ impl Workers {
         limits: CompileLimits,
         module_bytes: u64,
     ) -> CompileLimits {
-        let whole_megabytes = module_bytes >> 20 << 20;
-        let most = self.resources.memory / 4 * 3;
-        let memory = most.saturating_sub(whole_megabytes).max(BASE_MEMORY);
         CompileLimits {
-            memory: limits.memory.min(memory),
+            memory: limits.memory.min(self.most_memory(module_bytes)),
             ..limits
         }
+    }
+
+    /// The most memory that a worker for a module of this many bytes can have, in bytes.
+    pub(in crate::runtime) fn most_memory(&self, module_bytes: u64) -> u64 {
+        let whole_megabytes = module_bytes >> 20 << 20;
+        let most = self.resources.memory / 4 * 3;
+        most.saturating_sub(whole_megabytes).max(BASE_MEMORY)
     }
 
     /// Waits for a place in the queue, reads the module, and compiles the module.
@@ -241,7 +245,7 @@ impl Workers {
         // A module that was removed from the store is downloaded again, from a server that may be
         // slow.
         let reading = tokio::time::timeout(time, request.module.read()).await;
-        let read = reading.unwrap_or_else(|elapsed| Err(Arc::new(elapsed)));
+        let read = reading.map_err(|_| Failure::SlowRead)?;
         let module = read.map_err(Failure::Unreadable)?;
         let code = open(request.directory).await.map_err(Failure::Io)?;
         let max_code_bytes = match code {
