@@ -19,6 +19,7 @@
 //! | [`cli`] | commands: parse flags, print results |
 //! | [`app`] | composition root: makes the parts from the configuration, serves, drains |
 //! | [`agent`], [`admin`] | HTTP: the front end for Argo's agent, and the port for probes |
+//! | [`cluster`] | the front end for a whole cluster: TaskSets, claims, results |
 //! | [`executions`] | runs one call from template to outcome; registry; cancellation |
 //! | [`argo`] | Argo's messages and objects: templates, replies, Workflows, artifact repositories |
 //! | [`pipeline`] | the stages of a step, in order |
@@ -34,6 +35,7 @@ pub mod agent;
 pub mod app;
 pub mod argo;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod executions;
 pub mod kubernetes;

@@ -77,7 +77,7 @@ impl Addresses {
     fn of_line(line: &str) -> Option<Self> {
         if let Ok(line) = serde_json::from_str::<Value>(line) {
             return Some(Self {
-                agent: line["address"].as_str()?.to_owned(),
+                agent: line["address"].as_str().unwrap_or_default().to_owned(),
                 admin: line["admin_address"].as_str()?.to_owned(),
             });
         }
@@ -86,7 +86,8 @@ impl Addresses {
             rest.split_whitespace().next().map(str::to_owned)
         };
         Some(Self {
-            agent: after(" address=")?,
+            // With `--cluster`, there is no port for the agent.
+            agent: after(" address=").unwrap_or_default(),
             admin: after(" admin_address=")?,
         })
     }
@@ -235,8 +236,11 @@ impl Executor {
 
     /// Starts a new process with the same address and directories. The old process has ended.
     pub fn restart(&mut self) {
-        let address = self.url.trim_start_matches("http://").to_owned();
-        let started = spawn(self.directory.path(), &self.options, &address, &self.log);
+        let address = match self.url.trim_start_matches("http://") {
+            "" => "127.0.0.1:0",
+            address => address,
+        };
+        let started = spawn(self.directory.path(), &self.options, address, &self.log);
         self.child = started.child;
         self.admin_url = format!("http://{}", started.addresses.admin);
     }
@@ -258,6 +262,11 @@ impl Executor {
     /// Text of the log so far. A reply may arrive earlier than the log lines about it.
     pub fn log(&self) -> String {
         self.log.lock().expect("the log").join("\n")
+    }
+
+    /// The lines of the log, which grow while the program runs.
+    pub fn log_lines(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::clone(&self.log)
     }
 
     /// Number of steps that ran so far, counted by their lines in the log. A step with an invalid
@@ -344,6 +353,11 @@ impl Executor {
             .expect("an answer")
             .status()
             .as_u16()
+    }
+
+    /// Waits for the end of the process, and returns its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().expect("the process ends").code()
     }
 
     /// Sends SIGTERM, and waits for the end of the process.

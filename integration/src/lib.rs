@@ -27,6 +27,7 @@
 
 pub mod agent;
 pub mod bindle_server;
+pub mod cluster;
 pub mod container;
 pub mod executor;
 pub mod guests;

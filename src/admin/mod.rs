@@ -9,19 +9,19 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-use crate::executions::Executions;
+type Readiness = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// The routes of the admin port.
-pub fn router(executions: Arc<Executions>) -> Router {
+/// The routes of the admin port. `is_ready` says whether steps can run.
+pub fn router(is_ready: impl Fn() -> bool + Send + Sync + 'static) -> Router {
+    let is_ready: Readiness = Arc::new(is_ready);
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .with_state(executions)
+        .with_state(is_ready)
 }
 
-/// Ready once the executor is set up: steps can run.
-async fn ready(State(executions): State<Arc<Executions>>) -> (StatusCode, &'static str) {
-    if executions.is_ready() {
+async fn ready(State(is_ready): State<Readiness>) -> (StatusCode, &'static str) {
+    if is_ready() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n")

@@ -31,9 +31,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::call_key::CallKey;
-use super::room::Usage;
 use crate::argo::Reply;
-use crate::executions::CancelHandle;
+use crate::executions::{CancelHandle, Usage};
 use crate::step::{Stage, StepError, StepNames, step_event};
 
 /// The tolerance for early calls. The agent's clock and this machine's clock can differ.

@@ -5,34 +5,22 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
-use tokio::time::timeout;
+use bytes::Bytes;
 
 use super::adoption::CallResult;
 use super::api::Api;
 use super::call_key::CallKey;
+use super::call_reader::refused;
 use super::calls::{Answer, CallInfo, CallReply};
 use super::delivery::{Delivery, DeliveryBody};
-use super::room::memory_of_request;
 use crate::argo::{self, Call, Reply};
-use crate::executions::Finished;
+use crate::executions::{Finished, memory_of_request};
 use crate::listener::Connection;
-use crate::step::{Owner, Phase, owner_event};
-
-/// Largest request body. Kubernetes stores no object over about 1.5 MB, so no template is larger.
-const MAX_BODY: usize = 4 << 20;
-/// Most bytes that are read of a larger body. The answer comes after them, so that the caller sees
-/// the answer and not a broken connection.
-const MAX_DRAINED: usize = 64 << 20;
-/// Longest time for a request body. The agent is on the same machine, and ends a call after 30 s.
-const BODY_TIME: Duration = Duration::from_secs(10);
-/// Delay until the next call, if the body of a call did not arrive in time.
-const SLOW_REQUEUE: Duration = Duration::from_secs(1);
+use crate::step::{Owner, owner_event};
 
 pub(super) async fn execute(
     State(api): State<Arc<Api>>,
@@ -40,22 +28,9 @@ pub(super) async fn execute(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if !api.auth.allows(&headers) {
-        api.refused_calls.log();
-        return (StatusCode::FORBIDDEN, "the token is missing or wrong\n").into_response();
-    }
-    connection.verify();
-    connection.begin_body();
-    let body = match timeout(BODY_TIME, read(body, &connection)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => {
-            return Json(refused(error.to_string(), &Owner::default())).into_response();
-        }
-        Err(_) => {
-            api.slow_calls.log();
-            connection.close_after_response();
-            return Json(Reply::requeue(SLOW_REQUEUE)).into_response();
-        }
+    let body = match api.reader.read(&connection, &headers, body).await {
+        Ok(body) => body,
+        Err(response) => return response,
     };
     let key = CallKey::of(&body);
     let memory = memory_of_request(&body);
@@ -74,12 +49,6 @@ pub(super) async fn execute(
         Ok(None) => Json(Reply::not_mine()).into_response(),
         Err(reply) => Json(reply).into_response(),
     }
-}
-
-/// The reply to a request that starts no execution.
-fn refused(message: String, owner: &Owner) -> Reply {
-    owner_event!(INFO, owner, phase = %Phase::Error, reason = message, "request refused");
-    Reply::error(message)
 }
 
 /// Answers a call with the result of its execution, or with the delay until the next call.
@@ -162,38 +131,5 @@ fn deliver(
             delivery.postpone(delay);
             Err(delay)
         }
-    }
-}
-
-/// Why a request body could not be read.
-#[derive(Debug, thiserror::Error)]
-enum BodyError {
-    #[error("the request body could not be read: {0}")]
-    Read(#[source] axum::Error),
-    #[error("the request is larger than {} MiB; pass large values as artifacts", MAX_BODY >> 20)]
-    TooLarge,
-}
-
-/// Reads a body. The connection may be closed meanwhile, if too many bodies are being read.
-async fn read(body: Body, connection: &Connection) -> Result<Bytes, BodyError> {
-    let mut stream = body.into_data_stream();
-    let mut bytes = BytesMut::new();
-    let mut total = 0;
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(BodyError::Read)?;
-        total += chunk.len();
-        if total <= MAX_BODY {
-            bytes.extend_from_slice(&chunk);
-            connection.hold(bytes.capacity());
-        } else if total > MAX_DRAINED {
-            break;
-        } else {
-            bytes = BytesMut::new();
-            connection.hold(0);
-        }
-    }
-    match total > MAX_BODY {
-        true => Err(BodyError::TooLarge),
-        false => Ok(bytes.freeze()),
     }
 }

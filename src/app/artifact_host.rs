@@ -136,7 +136,9 @@ fn builder() -> reqwest::ClientBuilder {
 fn unreadable(error: KubernetesError) -> Error {
     let kind = match &error {
         KubernetesError::Unavailable { .. } => ErrorKind::Unavailable,
-        KubernetesError::Forbidden(_) => ErrorKind::Forbidden,
+        KubernetesError::Forbidden(_) | KubernetesError::ForbiddenForTenant { .. } => {
+            ErrorKind::Forbidden
+        }
         // Not `NotFound`: the Secret does not exist, and the artifact may.
         _ => ErrorKind::InvalidConfig,
     };

@@ -10,7 +10,6 @@ use artifacts::Stores;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::agent::Calls;
 use crate::pipeline::Executor;
 
 /// Longest wait for the last replies.
@@ -27,10 +26,11 @@ pub(super) async fn replies(server: &mut JoinHandle<io::Result<()>>) {
     }
 }
 
-/// Waits until all executions have ended and all unfinished uploads are aborted.
-pub(super) async fn executions(calls: &Calls, stores: &Stores) {
+/// Waits until all executions have ended, which is when `finish` ends, and all unfinished uploads
+/// are aborted.
+pub(super) async fn executions(finish: impl Future<Output = ()>, stores: &Stores) {
     let ended = async {
-        calls.finish().await;
+        finish.await;
         stores.close().await;
     };
     if timeout(EXECUTIONS, ended).await.is_err() {

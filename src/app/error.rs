@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::cluster::Fenced;
 use crate::kubernetes::KubernetesError;
 
 /// Why the program cannot start or continue.
@@ -37,6 +38,12 @@ pub enum AppError {
     /// The client for the Kubernetes API cannot be set up.
     #[error(transparent)]
     Kubernetes(KubernetesError),
+    /// `serve --cluster` runs without access to the Kubernetes API.
+    #[error("--cluster needs the Kubernetes API")]
+    NoKubernetes,
+    /// The replica has lost its Lease.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
     /// The sources of modules cannot be set up.
     #[error(transparent)]
     Sources(#[from] sources::Error),
@@ -78,6 +85,10 @@ impl AppError {
             ),
             Self::Executor { hint, .. } => Some(hint),
             Self::Sources(error) => error.hint(),
+            Self::NoKubernetes => Some(
+                "run it in a pod with a service account, or name a kubeconfig file with \
+                 --kubeconfig (WASM_WORKFLOW_KUBECONFIG)",
+            ),
             Self::Kubeconfig(_) => Some(
                 "correct the file, or name another one with --kubeconfig \
                  (WASM_WORKFLOW_KUBECONFIG)",
@@ -89,7 +100,7 @@ impl AppError {
     /// Whether the user's flags or configuration are wrong.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Kubeconfig(_) => true,
+            Self::Kubeconfig(_) | Self::NoKubernetes => true,
             Self::Sources(error) => error.kind() == sources::ErrorKind::InvalidConfig,
             _ => false,
         }

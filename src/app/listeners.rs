@@ -20,29 +20,30 @@ const BACKLOG: u32 = 512;
 /// The open ports. Connections wait in them until [`serve`](Self::serve) runs.
 #[derive(Debug)]
 pub struct Listeners {
-    agent: TcpListener,
+    agent: Option<TcpListener>,
     admin: TcpListener,
 }
 
 impl Listeners {
-    /// Opens the port for the agent and the port for probes, and logs their addresses. With port
-    /// 0, the operating system chooses a port. Needs a tokio runtime.
+    /// Opens the port for the agent, if there is an agent, and the port for probes. Logs their
+    /// addresses. With port 0, the operating system chooses a port. Needs a tokio runtime.
     ///
     /// Call this before anything slow: the agent gives up on a port that is closed for 15 s.
-    pub fn bind(agent: SocketAddr, admin: SocketAddr) -> Result<Self, AppError> {
+    pub fn bind(agent: Option<SocketAddr>, admin: SocketAddr) -> Result<Self, AppError> {
         let open = |address| listen(address).map_err(|source| AppError::Listen { address, source });
         let this = Self {
-            agent: open(agent)?,
+            agent: agent.map(open).transpose()?,
             admin: open(admin)?,
         };
-        let address = this.agent.local_addr()?;
+        let address = this.agent.as_ref().map(TcpListener::local_addr);
+        let address = address.transpose()?.map(tracing::field::display);
         let admin_address = this.admin.local_addr()?;
         let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(%address, %admin_address, version, "listening");
+        tracing::info!(address, %admin_address, version, "listening");
         Ok(this)
     }
 
-    /// Serves both ports until `shutdown`, and then until the last response is sent.
+    /// Serves the ports until `shutdown`, and then until the last response is sent.
     pub(super) fn serve(
         self,
         agent: Router,
@@ -50,7 +51,13 @@ impl Listeners {
         shutdown: &CancellationToken,
     ) -> JoinHandle<io::Result<()>> {
         let bounds = Bounds::of_agent();
-        let agent = listener::serve(self.agent, agent, bounds, shutdown.clone());
+        let shutdown_of_agent = shutdown.clone();
+        let agent = async move {
+            match self.agent {
+                Some(port) => listener::serve(port, agent, bounds, shutdown_of_agent).await,
+                None => shutdown_of_agent.cancelled().await,
+            }
+        };
         let admin = serve_on_own_thread(self.admin, admin, shutdown.clone());
         tokio::spawn(async move { tokio::try_join!(agent.map(Ok), admin).map(drop) })
     }

@@ -12,19 +12,19 @@ use tokio_util::sync::CancellationToken;
 use super::directories::Directories;
 use super::drain;
 use super::error::AppError;
+use super::front_end::{Context, FrontEnd, StepSource};
 use super::heap;
 use super::listeners::Listeners;
 use super::parts;
 use super::set_up::set_up;
 use super::signals::StopSignals;
 use crate::admin;
-use crate::agent::{self, Api, Auth, Calls, PatchBudget};
+use crate::agent::{self, Auth, CallReader};
 use crate::argo::repository::Repositories;
 use crate::argo::result::ResultUses;
 use crate::config::Config;
-use crate::executions::{Executions, Registry, cancellation};
+use crate::executions::{Executions, Registry, Room};
 use crate::kubernetes::Kubernetes;
-use crate::listener::Occurrences;
 use crate::pipeline::Executor;
 
 /// The parts of `serve`.
@@ -32,12 +32,12 @@ use crate::pipeline::Executor;
 pub struct App {
     config: Config,
     directories: Directories,
-    kubernetes: Option<Kubernetes>,
-    auth: Auth,
     stores: Stores,
     sources: Sources,
     executions: Arc<Executions>,
-    calls: Calls,
+    room: Room,
+    kubernetes: Option<Kubernetes>,
+    source: StepSource,
     /// Publishes the executor to the executions.
     publish: watch::Sender<Option<Arc<Executor>>>,
     /// Stops the ports, and cancels all executions.
@@ -50,9 +50,17 @@ impl App {
         config: Config,
         directories: Directories,
         kubernetes: Option<Kubernetes>,
-        auth: Auth,
+        source: StepSource,
     ) -> Result<Self, AppError> {
+        let kubernetes = match &source {
+            StepSource::Agent(_) => kubernetes,
+            StepSource::Cluster(_) => {
+                let account = &config.cluster.tenant_account;
+                kubernetes.map(|kubernetes| kubernetes.acting_for_tenants(account))
+            }
+        };
         let shutdown = CancellationToken::new();
+        let room = Room::new(config.call_memory());
         let stores = parts::stores(&config, kubernetes.clone());
         let progress = Arc::new(());
         let sources = parts::sources(&config, &directories, kubernetes.clone(), false, progress)?;
@@ -69,12 +77,12 @@ impl App {
             registry: Registry::default(),
         };
         Ok(Self {
-            calls: Calls::new(config.agent, config.call_memory(), shutdown.clone()),
+            source,
+            kubernetes,
             executions: Arc::new(executions),
+            room,
             config,
             directories,
-            kubernetes,
-            auth,
             stores,
             sources,
             publish,
@@ -89,12 +97,24 @@ impl App {
         listeners: Listeners,
         mut signals: StopSignals,
     ) -> Result<(), AppError> {
-        let mut server = self.start(listeners);
+        tokio::spawn(heap::return_freed_memory(self.shutdown.clone()));
+        let context = Context {
+            config: &self.config,
+            kubernetes: self.kubernetes.as_ref(),
+            executions: &self.executions,
+            room: &self.room,
+            shutdown: &self.shutdown,
+        };
+        let (mut front_end, agent) = FrontEnd::start(&self.source, &context)?;
+        let executions = Arc::clone(&self.executions);
+        // Ready once the executor is set up.
+        let admin = admin::router(move || executions.is_ready());
+        let mut ports = listeners.serve(agent, admin, &self.shutdown);
         let executor = tokio::select! {
             executor = self.set_up() => Arc::new(executor?),
             () = signals.received() => {
                 self.shutdown.cancel();
-                drain::replies(&mut server).await;
+                drain::replies(&mut ports).await;
                 return Ok(());
             }
         };
@@ -102,39 +122,15 @@ impl App {
         tracing::info!("ready");
         tokio::select! {
             () = signals.received() => {}
-            ended = &mut server => return Ok(ended??),
+            ended = &mut ports => return Ok(ended??),
+            error = front_end.failed() => return Err(error),
         }
-        self.drain(server, executor).await;
+        tokio::select! {
+            () = front_end.drain(self.config.cluster.drain_time.0) => {}
+            () = signals.received() => {}
+        }
+        self.drain(ports, front_end, executor).await;
         Ok(())
-    }
-
-    /// Starts the ports, the checks of Workflows, and the return of freed memory.
-    fn start(&self, listeners: Listeners) -> JoinHandle<io::Result<()>> {
-        tokio::spawn(heap::return_freed_memory(self.shutdown.clone()));
-        if let Some(kubernetes) = self.kubernetes.clone() {
-            tokio::spawn(cancellation::watch(
-                kubernetes,
-                self.executions.registry.clone(),
-                self.config.agent.workflow_poll_interval.0,
-                self.shutdown.clone(),
-            ));
-        }
-        let agent = agent::router(Api {
-            auth: self.auth.clone(),
-            refused_calls: Occurrences::new(
-                "a call was refused: its token is missing or wrong",
-                "more calls were refused: their tokens are missing or wrong",
-            ),
-            slow_calls: Occurrences::new(
-                "a call was postponed: its body did not arrive within 10 s",
-                "more calls were postponed: their bodies did not arrive within 10 s",
-            ),
-            executions: Arc::clone(&self.executions),
-            calls: self.calls.clone(),
-            patch_budget: PatchBudget::new(self.config.agent.patch_rate.0),
-        });
-        let admin = admin::router(Arc::clone(&self.executions));
-        listeners.serve(agent, admin, &self.shutdown)
     }
 
     async fn set_up(&self) -> Result<Executor, AppError> {
@@ -142,18 +138,42 @@ impl App {
         let stores = self.stores.clone();
         let config = self.config.clone();
         let directories = self.directories.clone();
-        let results_full = self.calls.results_full();
+        let results_full = self.room.results_full();
         tokio::task::spawn_blocking(move || {
             set_up(sources, stores, &config, &directories, results_full)
         })
         .await?
     }
 
-    async fn drain(&self, mut server: JoinHandle<io::Result<()>>, executor: Arc<Executor>) {
+    async fn drain(
+        self,
+        mut ports: JoinHandle<io::Result<()>>,
+        front_end: FrontEnd,
+        executor: Arc<Executor>,
+    ) {
         tracing::info!("stopping: running steps are cancelled");
         self.shutdown.cancel();
-        drain::replies(&mut server).await;
-        drain::executions(&self.calls, &self.stores).await;
+        drain::replies(&mut ports).await;
+        drain::executions(front_end.finish(), &self.stores).await;
         drain::directories(executor).await;
     }
+}
+
+/// Serves the ports of a sidecar beside an executor of the whole cluster, until a signal arrives.
+pub async fn stand_aside(
+    auth: Auth,
+    listeners: Listeners,
+    mut signals: StopSignals,
+) -> Result<(), AppError> {
+    let shutdown = CancellationToken::new();
+    let agent = agent::stand_aside(CallReader::new(auth));
+    let mut ports = listeners.serve(agent, admin::router(|| true), &shutdown);
+    tracing::info!("ready: an executor of the whole cluster runs the steps");
+    tokio::select! {
+        () = signals.received() => {}
+        ended = &mut ports => return Ok(ended??),
+    }
+    shutdown.cancel();
+    drain::replies(&mut ports).await;
+    Ok(())
 }

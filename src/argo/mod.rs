@@ -24,6 +24,7 @@ pub mod repository;
 mod request;
 pub mod result;
 mod schema;
+pub mod task_set;
 mod template;
 mod unsupported_kinds;
 pub mod workflow;

@@ -16,6 +16,8 @@ use serde_json::Value;
 
 use crate::kubernetes::{Kubernetes, KubernetesError, Metadata, Resource};
 
+/// Path of Argo's API group.
+pub(super) const API: &str = "/apis/argoproj.io/v1alpha1";
 /// Most bytes of the nodes of a Workflow, uncompressed.
 const MAX_NODES_BYTES: u64 = 64 << 20;
 
@@ -162,7 +164,7 @@ pub struct TemplateRef {
 }
 
 impl Resource for WorkflowObject {
-    const API: &'static str = "/apis/argoproj.io/v1alpha1";
+    const API: &'static str = API;
     const KIND: &'static str = "Workflow";
     const PLURAL: &'static str = "workflows";
 }
@@ -201,7 +203,7 @@ impl WorkflowObject {
 
     /// Whether the workflow has ended.
     pub fn has_ended(&self) -> bool {
-        matches!(self.status.phase.as_str(), "Succeeded" | "Failed" | "Error")
+        ended(&self.status.phase)
     }
 
     /// Whether the controller keeps the nodes in its database, because they do not fit into the
@@ -251,6 +253,11 @@ impl WorkflowNode {
     pub fn waits_for_plugin(&self) -> bool {
         self.kind == "Plugin" && matches!(self.phase.as_str(), "" | "Pending" | "Running")
     }
+}
+
+/// Whether a node or a Workflow with this phase has ended.
+pub(super) fn ended(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed" | "Error")
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 mod arguments;
 mod cache;
+mod cluster_flags;
 mod command;
 mod config;
 mod exit;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
 
+use super::cluster_flags::ClusterFlags;
 use super::settings::Common;
 use super::{Exit, Failure};
 use crate::agent::Auth;
-use crate::app::{App, AppError, Listeners, StopSignals, configure_heap};
+use crate::app::{App, AppError, Listeners, StepSource, StopSignals, configure_heap, stand_aside};
 use crate::config::Config;
 use crate::telemetry;
 
@@ -37,6 +38,11 @@ pub(super) struct Serve {
     /// Whether the log has the output of modules [default: `telemetry.log.moduleOutput` of the configuration, true]
     #[arg(long, value_name = "BOOLEAN", env = "WASM_WORKFLOW_LOG_MODULE_OUTPUT", action = ArgAction::Set)]
     log_module_output: Option<bool>,
+    /// Leave all steps to an executor of the whole cluster, which serves the same Workflows
+    #[arg(long, env = "WASM_WORKFLOW_STAND_ASIDE", conflicts_with = "cluster")]
+    stand_aside: bool,
+    #[command(flatten)]
+    cluster: ClusterFlags,
     #[command(flatten)]
     common: Common,
 }
@@ -49,28 +55,38 @@ impl Serve {
             config.telemetry.log.module_output = log;
         }
         let _log = telemetry::start_queued(&config.telemetry.log).map_err(Failure::usage)?;
-        let auth = self.auth()?;
+        let source = match &self.cluster {
+            flags if flags.cluster => StepSource::Cluster(flags.settings(&config)?),
+            _ => StepSource::Agent(self.auth()?),
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             // Each archive that is transferred blocks a thread, and its content may need another.
             .max_blocking_threads(4096)
             .build()
             .map_err(|error| Failure::error(format!("cannot start threads: {error}")))?;
-        let served = runtime.block_on(self.serve(auth, config));
+        let served = runtime.block_on(self.serve(source, config));
         // Does not wait for a guest that ignores its interruption.
         runtime.shutdown_background();
         served.map(|()| Exit::Succeeded)
     }
 
-    async fn serve(self, auth: Auth, config: Config) -> Result<(), Failure> {
+    async fn serve(self, source: StepSource, config: Config) -> Result<(), Failure> {
         let common = self.common;
         let directories = common.directories(true)?;
         let admin_bind = SocketAddr::new(self.bind.ip(), ADMIN_PORT);
         let admin_bind = self.admin_bind.unwrap_or(admin_bind);
-        let listeners = Listeners::bind(self.bind, admin_bind)?;
+        let agent_bind = (!self.cluster.cluster).then_some(self.bind);
+        let listeners = Listeners::bind(agent_bind, admin_bind)?;
         let signals = StopSignals::catch().map_err(AppError::from)?;
+        let source = match source {
+            StepSource::Agent(auth) if self.stand_aside => {
+                return Ok(stand_aside(auth, listeners, signals).await?);
+            }
+            source => source,
+        };
         let kubernetes = common.kubernetes()?;
-        let app = App::build(config, directories, kubernetes, auth)
+        let app = App::build(config, directories, kubernetes, source)
             .map_err(|error| common.failure(error))?;
         Ok(app.serve(listeners, signals).await?)
     }

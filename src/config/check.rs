@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::artifact_stores::Artifacts;
 use super::check_sources;
+use super::cluster::ClusterSettings;
 use super::document::Config;
 use super::limits::{Capacity, Limits, STEPS_RANGE};
 use crate::config::AgentSettings;
+use crate::kubernetes::is_dns_subdomain;
 use crate::step::CompileLimits;
 use crate::text::DocumentError;
 
@@ -18,6 +20,7 @@ const MAX_MEMORY: u64 = 4 << 30;
 /// Size of one page of linear memory.
 const MIN_MEMORY: u64 = 64 << 10;
 const MAX_STEPS: u32 = 1024;
+const MIN_LEASE: Duration = Duration::from_secs(30);
 const MIN_MESSAGE: u64 = 64;
 const MIN_ENTRIES: u64 = 16;
 
@@ -32,7 +35,8 @@ pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
     let rules = capacity_rules(&config.capacity)
         .into_iter()
         .chain(limit_rules(&config.limits))
-        .chain(agent_rules(&config.agent));
+        .chain(agent_rules(&config.agent))
+        .chain(cluster_rules(&config.cluster));
     if let Some(broken) = rules.into_iter().find(|rule| !rule.valid) {
         return Err(DocumentError::new(broken.key, broken.message));
     }
@@ -42,6 +46,26 @@ pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
         Ok(_) => Ok(()),
         Err(error) => Err(DocumentError::new("telemetry.log.level", error.to_string())),
     }
+}
+
+fn cluster_rules(cluster: &ClusterSettings) -> [Rule; 3] {
+    [
+        Rule {
+            key: "cluster.requeueTime",
+            valid: !cluster.requeue_time.0.is_zero(),
+            message: "must be above zero",
+        },
+        Rule {
+            key: "cluster.leaseDuration",
+            valid: cluster.lease_duration.0 >= MIN_LEASE,
+            message: "must be at least 30s: a replica renews its Lease every ten seconds",
+        },
+        Rule {
+            key: "cluster.tenantAccount",
+            valid: is_dns_subdomain(&cluster.tenant_account),
+            message: "must be the name of a service account",
+        },
+    ]
 }
 
 fn capacity_rules(capacity: &Capacity) -> [Rule; 3] {

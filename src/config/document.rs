@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSettings;
 use super::artifact_stores::Artifacts;
+use super::cluster::ClusterSettings;
 use super::limits::{Capacity, Limits};
 use super::log::Telemetry;
 use super::module_sources::Sources;
@@ -23,6 +24,8 @@ pub struct Config {
     pub artifacts: Artifacts,
     /// How the executor works with Argo's agent.
     pub agent: AgentSettings,
+    /// How the executor serves a whole cluster.
+    pub cluster: ClusterSettings,
     /// What the executor logs.
     pub telemetry: Telemetry,
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `document` | [`Config`], the whole document |
 //! | `load` | reading a document from a file or a text |
-//! | `limits`, `module_sources`, `artifact_stores`, `agent`, `log` | the types of the sections |
+//! | `limits`, `module_sources`, `artifact_stores`, `agent`, `cluster`, `log` | the types of the sections |
 //! | `check`, `check_sources` | rules that the types cannot express |
 //! | `renamed` | keys that are no longer used, or not used yet |
 //! | `cgroup` | the default capacity, from the cores and the memory of the container |
@@ -18,6 +18,7 @@ mod artifact_stores;
 mod cgroup;
 mod check;
 mod check_sources;
+mod cluster;
 mod document;
 mod limits;
 mod load;
@@ -27,6 +28,7 @@ mod renamed;
 
 pub use agent::AgentSettings;
 pub use artifact_stores::Artifacts;
+pub use cluster::ClusterSettings;
 pub use document::Config;
 pub use limits::{Capacity, Limits};
 pub use load::ConfigError;

@@ -6,6 +6,7 @@
 
 pub mod cancellation;
 mod registry;
+mod room;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::pipeline::{Executor, Tees};
 use crate::step::{Outcome, Phase, Stage, StepError, StepLimits, StepNames, step_event};
 
 pub use registry::{CancelHandle, Registration, Registry, Running};
+pub use room::{Room, Usage, memory_of_request};
 
 /// Everything that an execution needs. One value serves the whole process.
 #[derive(Debug)]

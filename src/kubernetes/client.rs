@@ -6,30 +6,30 @@
 use std::env;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
-use futures::AsyncReadExt;
+use http::Request;
 use kube::{Client, Config};
 
 use super::authority_file::AUTHORITY;
 use super::error::{KubernetesError, ObjectName};
 use super::kubeconfig;
-use super::names::is_dns_subdomain;
-use super::resource::Resource;
+use super::request::{ApiError, TIMEOUT, accepting, path};
+use super::resource::{Resource, Stored};
 use super::transport::{self, ApiServer};
 
 /// Kubernetes stores no object over about 1.5 MB.
-const MAX_OBJECT_BYTES: u64 = 4 << 20;
-/// Longest wait for a connection, and for an answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const MAX_OBJECT_BYTES: u64 = 4 << 20;
 
 /// Access to the API, as one user.
 #[derive(Clone)]
 pub struct Kubernetes {
-    client: Client,
+    pub(super) client: Client,
     namespace: String,
     /// The proxy, without user and password, as errors show it.
     proxy: Option<String>,
+    /// Name of the service accounts of the tenants.
+    pub(super) tenant_account: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Kubernetes {
@@ -81,11 +81,27 @@ impl Kubernetes {
             client,
             namespace,
             proxy,
+            tenant_account: None,
         })
     }
 
+    /// A client that reads objects of tenants with the tenants' rights: it acts as the service
+    /// account with this name in the namespace of the object. The executor needs only the right to
+    /// impersonate accounts of this name
+    /// (<https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/>).
+    #[must_use]
+    pub fn acting_for_tenants(mut self, account: &str) -> Self {
+        self.tenant_account = Some(account.into());
+        self
+    }
+
+    /// Whether the client reads objects of tenants with the tenants' rights.
+    pub fn acts_for_tenants(&self) -> bool {
+        self.tenant_account.is_some()
+    }
+
     /// Namespace of the executor's own pod, or of the kubeconfig's context.
-    pub(super) fn own_namespace(&self) -> &str {
+    pub fn own_namespace(&self) -> &str {
         &self.namespace
     }
 
@@ -100,63 +116,56 @@ impl Kubernetes {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        // The client puts names into the path without escaping them.
-        if !is_dns_subdomain(namespace) || !is_dns_subdomain(name) {
-            return Err(KubernetesError::NotFound(object));
+        match self.read(namespace, name).await {
+            Ok(stored) => Ok(stored.object),
+            Err(error) => Err(self.in_context::<T>(object, error)),
         }
-        let path = format!("{}/namespaces/{namespace}/{}", T::API, T::PLURAL);
-        let text = match tokio::time::timeout(TIMEOUT, self.text(path, name)).await {
-            Ok(Ok(text)) => text,
-            Ok(Err(error)) => return Err(self.classify(object, &error)),
-            Err(_) => {
-                let cause = format!("no answer within {TIMEOUT:?}{}", self.via());
-                return Err(KubernetesError::Unavailable { object, cause });
-            }
-        };
-        go_json::from_slice(&text).map_err(|cause| KubernetesError::Malformed { object, cause })
     }
 
-    async fn text(&self, path: String, name: &str) -> kube::Result<Vec<u8>> {
-        let request = kube::core::Request::new(path)
-            .get(name, &kube::core::params::GetParams::default())
-            .map_err(kube::Error::BuildRequest)?;
-        let mut text = Vec::new();
-        let body = std::pin::pin!(self.client.request_stream(request).await?);
-        body.take(MAX_OBJECT_BYTES)
-            .read_to_end(&mut text)
-            .await
-            .map_err(kube::Error::ReadEvents)?;
-        Ok(text)
+    /// Reads an object, with its size.
+    pub async fn read<T: Resource>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Stored<T>, ApiError> {
+        let mut request = accepting::<T>(Request::get(path::<T>(namespace, name)?), false);
+        if let Some(account) = self.tenant::<T>() {
+            let user = format!("system:serviceaccount:{namespace}:{account}");
+            request = request.header("Impersonate-User", user);
+        }
+        let answer = self.send(request, Vec::new(), MAX_OBJECT_BYTES).await?;
+        Ok(Stored::parse(&answer)?)
     }
 
     /// The end of an error about a connection.
-    fn via(&self) -> String {
+    pub(super) fn via(&self) -> String {
         let proxy = self.proxy.as_ref();
         proxy.map_or_else(String::new, |proxy| format!(" through the proxy `{proxy}`"))
     }
 
-    fn classify(&self, object: ObjectName, error: &kube::Error) -> KubernetesError {
+    /// Name of the service account whose rights are used for objects of this kind.
+    fn tenant<T: Resource>(&self) -> Option<&str> {
+        self.tenant_account.as_deref().filter(|_| T::OF_TENANT)
+    }
+
+    /// The error of a request for an object.
+    fn in_context<T: Resource>(&self, object: ObjectName, error: ApiError) -> KubernetesError {
         match error {
-            kube::Error::Api(status) if status.code == 404 => KubernetesError::NotFound(object),
-            kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
-                KubernetesError::Forbidden(object)
-            }
+            ApiError::Refused { code: 404, .. } => KubernetesError::NotFound(object),
+            ApiError::Refused {
+                code: 401 | 403, ..
+            } => match self.tenant::<T>() {
+                Some(account) => KubernetesError::ForbiddenForTenant {
+                    account: account.to_owned(),
+                    object,
+                },
+                None => KubernetesError::Forbidden(object),
+            },
+            ApiError::Malformed(cause) => KubernetesError::Malformed { object, cause },
             error => KubernetesError::Unavailable {
                 object,
-                cause: format!("{}{}", with_cause(error), self.via()),
+                cause: error.to_string(),
             },
         }
-    }
-}
-
-/// The text of an error with its innermost cause, which says what happened to the connection.
-fn with_cause(error: &kube::Error) -> String {
-    let first: &(dyn std::error::Error + 'static) = error;
-    let innermost = std::iter::successors(Some(first), |error| error.source()).last();
-    let innermost = innermost.map_or_else(String::new, ToString::to_string);
-    let text = error.to_string();
-    match text.contains(&innermost) {
-        true => text,
-        false => format!("{text}: {innermost}"),
     }
 }

@@ -20,4 +20,5 @@ impl Resource for ConfigMap {
     const API: &'static str = "/api/v1";
     const KIND: &'static str = "ConfigMap";
     const PLURAL: &'static str = "configmaps";
+    const OF_TENANT: bool = true;
 }

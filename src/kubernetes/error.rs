@@ -35,6 +35,19 @@ pub enum KubernetesError {
     /// The service account may not read the object.
     #[error("{0} may not be read: the service account needs the verb `get` for it")]
     Forbidden(ObjectName),
+    /// The namespace's own service account may not read the object, or the executor may not act as
+    /// that account.
+    #[error(
+        "{object} may not be read: the service account `{account}` of namespace `{}` needs the verb \
+         `get` for it, and the executor needs the verb `impersonate` for that account",
+        object.namespace
+    )]
+    ForbiddenForTenant {
+        /// Name of the service account.
+        account: String,
+        /// The object.
+        object: ObjectName,
+    },
     /// The API does not answer, or answers with an error.
     #[error("{object} could not be read: {cause}")]
     Unavailable {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// An object in a namespace that [`Kubernetes::get`](super::Kubernetes::get) can read.
+/// An object in a namespace that [`Kubernetes`](super::Kubernetes) can read, watch and patch.
 ///
 /// The type has only the fields that the executor uses.
 pub trait Resource: DeserializeOwned {
@@ -15,18 +15,67 @@ pub trait Resource: DeserializeOwned {
     const KIND: &'static str;
     /// Name of the resource in paths: `secrets`.
     const PLURAL: &'static str;
+    /// Whether the type has only the metadata of the object. The API server then sends only the
+    /// metadata: `PartialObjectMetadata` of `meta.k8s.io/v1`.
+    const METADATA_ONLY: bool = false;
+    /// Whether the objects are read with the rights of their namespace's own service account, if
+    /// the client [acts for tenants](super::Kubernetes::acting_for_tenants).
+    const OF_TENANT: bool = false;
+}
+
+/// An object as the API server has it.
+#[derive(Clone, Debug)]
+pub struct Stored<T> {
+    /// The object.
+    pub object: T,
+    /// Size of the object as JSON, in bytes. The API server limits this size.
+    pub bytes: usize,
+}
+
+impl<T: Resource> Stored<T> {
+    /// Parses the JSON of an object.
+    pub(super) fn parse(json: &[u8]) -> Result<Self, go_json::Error> {
+        Ok(Self {
+            object: go_json::from_slice(json)?,
+            bytes: json.len(),
+        })
+    }
 }
 
 /// `metadata` of an object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
+    /// Name of the object.
+    pub name: String,
+    /// Namespace of the object.
+    pub namespace: String,
     /// Unique id of the object; a later object with the same name has another one.
     pub uid: String,
+    /// Version of the object. Each change of the object makes a new version.
+    pub resource_version: String,
+    /// Number of changes of `spec`.
+    pub generation: i64,
     /// Time of creation (RFC 3339).
     pub creation_timestamp: String,
+    /// Time at which the object was deleted (RFC 3339), if it waits for its finalizers.
+    pub deletion_timestamp: String,
+    /// The objects that this object belongs to.
+    pub owner_references: Vec<OwnerReference>,
     /// Labels, by name.
     pub labels: BTreeMap<String, String>,
     /// Annotations, by name.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// `metadata.ownerReferences[]` of an object.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct OwnerReference {
+    /// Kind of the owner.
+    pub kind: String,
+    /// Name of the owner. The owner is in the same namespace, or in no namespace.
+    pub name: String,
+    /// Unique id of the owner.
+    pub uid: String,
 }

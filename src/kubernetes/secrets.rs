@@ -53,6 +53,7 @@ impl Resource for Secret {
     const API: &'static str = "/api/v1";
     const KIND: &'static str = "Secret";
     const PLURAL: &'static str = "secrets";
+    const OF_TENANT: bool = true;
 }
 
 impl Secret {
@@ -82,10 +83,10 @@ impl Secret {
     }
 }
 
-/// Names of the Secrets that the images of the executor's own pod are pulled with.
+/// Names of the Secrets that images are pulled with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PullSecrets {
-    /// Namespace of the pod and of the Secrets.
+    /// Namespace of the Secrets.
     pub namespace: String,
     /// Names of the Secrets, without duplicates.
     pub names: Vec<String>,
@@ -127,6 +128,7 @@ impl Resource for ServiceAccount {
     const API: &'static str = "/api/v1";
     const KIND: &'static str = "ServiceAccount";
     const PLURAL: &'static str = "serviceaccounts";
+    const OF_TENANT: bool = true;
 }
 
 impl Kubernetes {
@@ -157,13 +159,36 @@ impl Kubernetes {
                 Vec::new()
             }
         };
+        let names = spec.image_pull_secrets.into_iter().chain(of_account);
+        Ok(PullSecrets::new(namespace, names))
+    }
+
+    /// Reads the names of the pull secrets of the tenant's service account in a namespace. Without
+    /// a name of such accounts, there are no pull secrets.
+    pub async fn pull_secrets_of_tenant(
+        &self,
+        namespace: &str,
+    ) -> Result<PullSecrets, KubernetesError> {
+        let names = match &self.tenant_account {
+            Some(account) => {
+                let account = self.get::<ServiceAccount>(namespace, account).await?;
+                account.image_pull_secrets
+            }
+            None => Vec::new(),
+        };
+        Ok(PullSecrets::new(namespace.to_owned(), names.into_iter()))
+    }
+}
+
+impl PullSecrets {
+    fn new(namespace: String, all: impl Iterator<Item = SecretName>) -> Self {
         let mut names: Vec<String> = Vec::new();
-        for SecretName { name } in spec.image_pull_secrets.into_iter().chain(of_account) {
+        for SecretName { name } in all {
             if !name.is_empty() && !names.contains(&name) {
                 names.push(name);
             }
         }
-        Ok(PullSecrets { namespace, names })
+        Self { namespace, names }
     }
 }
 

@@ -29,6 +29,9 @@ use super::authority_file::AuthorityFile;
 
 /// The default port of SOCKS proxies, as in Go and curl (RFC 1928, section 3).
 const SOCKS_PORT: u16 = 1080;
+/// Time after which the operating system probes a silent connection. Three probes that get no
+/// answer end the connection, after twice this time.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 /// The largest length of a user and of a password for a SOCKS proxy, in bytes (RFC 1929).
 const MAX_SOCKS_LOGIN: usize = 255;
 
@@ -60,6 +63,10 @@ pub(super) fn client(server: &ApiServer, timeout: Duration) -> Result<Client, Tr
     let mut direct = HttpConnector::new();
     direct.enforce_http(false);
     direct.set_connect_timeout(Some(timeout));
+    // A watch can be silent for a minute. Without probes, a dead connection would look like one.
+    direct.set_keepalive(Some(KEEPALIVE));
+    direct.set_keepalive_interval(Some(KEEPALIVE / 3));
+    direct.set_keepalive_retries(Some(3));
     let Some(proxy) = &server.config.proxy_url else {
         return over(server, direct);
     };

@@ -21,6 +21,7 @@ mod bad_input;
 mod bindle;
 mod chaos;
 mod cli;
+mod cluster;
 mod code_directory;
 mod compiling;
 mod credentials;

@@ -28,10 +28,9 @@ use tokio_util::task::TaskTracker;
 use super::adoption::{self, CallResult, Completed, Execution, Held, RunningReport, Table};
 use super::call_key::CallKey;
 use super::delivery::Delivery;
-use super::room::{Room, Usage};
 use crate::config::AgentSettings;
-use crate::executions::CancelHandle;
-use crate::pipeline::{FullResults, TemplateKey};
+use crate::executions::{CancelHandle, Room, Usage};
+use crate::pipeline::TemplateKey;
 use crate::step::{ExecutionId, Owner, StepNames};
 
 /// The maximum number of calls that wait for their executions at the same time. The agent has
@@ -103,9 +102,9 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Creates an empty table for executions that use `memory` bytes together. `shutdown` cancels
-    /// all executions. Call this on a tokio runtime.
-    pub fn new(settings: AgentSettings, memory: usize, shutdown: CancellationToken) -> Self {
+    /// Creates an empty table. `room` limits the memory of executions. `shutdown` cancels all
+    /// executions. Call this on a tokio runtime.
+    pub fn new(settings: AgentSettings, room: Room, shutdown: CancellationToken) -> Self {
         let table = Arc::new(Table::default());
         let swept = Arc::downgrade(&table);
         let stop = shutdown.clone();
@@ -119,7 +118,7 @@ impl Calls {
         Self {
             settings,
             table,
-            room: Room::new(memory),
+            room,
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             running: TaskTracker::new(),
             shutdown,
@@ -252,11 +251,6 @@ impl Calls {
     /// The largest memory of one execution, in bytes.
     pub fn largest(&self) -> usize {
         self.room.largest()
-    }
-
-    /// The templates whose steps may not start to run, because too many results wait for delivery.
-    pub fn results_full(&self) -> watch::Receiver<FullResults> {
-        self.room.results_full()
     }
 
     /// Waits until all executions have ended. Cancel the shutdown token first.

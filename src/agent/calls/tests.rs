@@ -29,7 +29,7 @@ impl Fixture {
         };
         let shutdown = CancellationToken::new();
         Self {
-            calls: Calls::new(settings, ROOM, shutdown.clone()),
+            calls: Calls::new(settings, Room::new(ROOM), shutdown.clone()),
             registry: Registry::default(),
             started: Arc::default(),
             gate: watch::channel(false).0,

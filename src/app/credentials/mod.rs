@@ -3,7 +3,8 @@
 //! 1. the Secrets that the template names
 //! 2. the operator's: `sources.credentials` of the configuration, then `DOCKER_AUTH_CONFIG`
 //! 3. with access to the Kubernetes API, the pull secrets of the executor's own pod and of its
-//!    service account
+//!    service account; with `--cluster`, the pull secrets of the tenant's service account in the
+//!    workflow's namespace
 //! 4. in local mode, the files that `docker login` and `podman login` write, and the credential
 //!    helpers that they name
 //!
@@ -26,9 +27,9 @@ use crate::kubernetes::{Kubernetes, KubernetesError, PullSecrets, Secret};
 
 /// Time for which a Secret is cached. A changed password is used after this time.
 const SECRET_TTL: Duration = Duration::from_mins(1);
-/// Time for which the pull secrets of the executor's own pod are cached. If the API does not
+/// Time for which the pull secrets of a pod or a service account are cached. If the API does not
 /// answer, steps wait for it no more often than this.
-const POD_TTL: Duration = Duration::from_mins(5);
+const PULLED_TTL: Duration = Duration::from_mins(5);
 /// Most Secrets in the cache.
 const MAX_CACHED: u64 = 1000;
 
@@ -39,7 +40,8 @@ pub(super) struct Credentials {
     operator: Vec<Keyring>,
     local: Vec<Keyring>,
     secrets: Cache<SecretName, Keyring>,
-    pod: Cache<(), Keyring>,
+    /// By the namespace of the workflow.
+    pulled: Cache<String, Keyring>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,13 +71,16 @@ impl Credentials {
             .max_capacity(MAX_CACHED)
             .time_to_live(SECRET_TTL)
             .build();
-        let pod = Cache::builder().time_to_live(POD_TTL).build();
+        let pulled = Cache::builder()
+            .max_capacity(MAX_CACHED)
+            .time_to_live(PULLED_TTL)
+            .build();
         Ok(Self {
             kubernetes,
             operator,
             local,
             secrets,
-            pod,
+            pulled,
         })
     }
 
@@ -127,27 +132,40 @@ impl Credentials {
         Ok(keyring)
     }
 
-    /// Credentials of the executor's own pod. An error is only logged, because no template asked
-    /// for these credentials. If the API does not answer, the next call tries again.
-    async fn of_pod(&self) -> Keyring {
+    /// Credentials with which Kubernetes pulls images. An error is only logged, because no template
+    /// asked for these credentials. If the API does not answer, the next call tries again.
+    async fn of_kubernetes(&self, workflow_namespace: &str) -> Keyring {
         let Some(kubernetes) = &self.kubernetes else {
             return Keyring::default();
         };
-        self.pod
-            .try_get_with((), self.read_pod(kubernetes))
+        // The same pod serves all workflows.
+        let key = match kubernetes.acts_for_tenants() {
+            true => workflow_namespace,
+            false => "",
+        };
+        self.pulled
+            .try_get_with(key.to_owned(), self.read_pull_secrets(kubernetes, key))
             .await
             .unwrap_or_else(|error| {
-                tracing::warn!(%error, "the pod's own pull secrets are not used this time");
+                tracing::warn!(%error, "the pull secrets of Kubernetes are not used this time");
                 Keyring::default()
             })
     }
 
-    async fn read_pod(&self, kubernetes: &Kubernetes) -> Result<Keyring, Error> {
-        let PullSecrets { namespace, names } = match kubernetes.own_pull_secrets().await {
+    async fn read_pull_secrets(
+        &self,
+        kubernetes: &Kubernetes,
+        workflow_namespace: &str,
+    ) -> Result<Keyring, Error> {
+        let found = match kubernetes.acts_for_tenants() {
+            true => kubernetes.pull_secrets_of_tenant(workflow_namespace).await,
+            false => kubernetes.own_pull_secrets().await,
+        };
+        let PullSecrets { namespace, names } = match found {
             Ok(found) => found,
             Err(error @ KubernetesError::Unavailable { .. }) => return Err(unreadable(&error)),
             Err(error) => {
-                tracing::info!(%error, "the pod's own pull secrets are not used");
+                tracing::info!(%error, "the pull secrets of Kubernetes are not used");
                 return Ok(Keyring::default());
             }
         };
@@ -159,7 +177,7 @@ impl Credentials {
                 Err(error) => {
                     keyring.omit(
                         None,
-                        format!("a pull secret of the pod is not used: {error}"),
+                        format!("a pull secret of Kubernetes is not used: {error}"),
                     );
                 }
             }
@@ -173,7 +191,7 @@ impl CredentialProvider for Credentials {
     async fn keyrings(&self, requester: &Requester) -> Result<Vec<Keyring>, Error> {
         let mut keyrings = vec![self.named(requester).await?];
         keyrings.extend(self.operator.iter().cloned());
-        keyrings.push(self.of_pod().await);
+        keyrings.push(self.of_kubernetes(&requester.namespace).await);
         keyrings.extend(self.local.iter().cloned());
         Ok(keyrings)
     }
@@ -186,6 +204,8 @@ fn unreadable(error: &KubernetesError) -> Error {
             .with_hint("create it in the workflow's namespace, or correct `pull.secrets`"),
         KubernetesError::Forbidden(_) => Error::new(ErrorKind::Unauthorized, message)
             .with_hint("ask the operator to add the Secret to the plugin's Role"),
+        KubernetesError::ForbiddenForTenant { .. } => Error::new(ErrorKind::Unauthorized, message)
+            .with_hint("add the Secret to the Role of this service account"),
         KubernetesError::Unusable(_) | KubernetesError::Malformed { .. } => {
             Error::new(ErrorKind::InvalidConfig, message)
         }

@@ -42,6 +42,7 @@ fn the_documented_defaults_are_the_defaults() {
         "the documented defaults are the defaults"
     );
     assert_eq!(config.agent, defaults.agent);
+    assert_eq!(config.cluster, defaults.cluster);
     // The other keys of `capacity` depend on the machine.
     assert_eq!(
         config.capacity.min_free_disk,
@@ -134,18 +135,15 @@ fn the_manifest_matches_the_program() {
         "{help}"
     );
     // Every flag and variable of the operators' table exists.
-    let documented = fs::read_to_string(repository().join("docs/operating.md")).unwrap();
-    let flags = documented
-        .split("## Flags")
-        .nth(1)
-        .unwrap()
-        .split("Precedence")
-        .next()
-        .unwrap();
-    for word in flags.split('`').filter(|word| word.starts_with("--")) {
-        assert!(
-            help.contains(word.split(' ').next().unwrap()),
-            "`{word}` is not a flag"
-        );
+    for (page, end) in [("operating", "Precedence"), ("cluster", "## How long")] {
+        let documented = fs::read_to_string(repository().join(format!("docs/{page}.md"))).unwrap();
+        let (_, flags) = documented.split_once("## Flags").unwrap();
+        let (flags, _) = flags.split_once(end).unwrap();
+        for word in flags.split('`').filter(|word| word.starts_with("--")) {
+            assert!(
+                help.contains(word.split(' ').next().unwrap()),
+                "`{word}` of {page}.md is not a flag"
+            );
+        }
     }
 }

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["pipeline"],
     &["argo"],
     &["executions"],
-    &["agent", "admin"],
+    &["agent", "cluster", "admin"],
     &["app"],
     &["cli"],
 ];

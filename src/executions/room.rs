@@ -32,7 +32,7 @@ const JSON_VALUE: usize = 64;
 
 /// The memory of an execution with this request, in bytes: an upper estimate. The request is in
 /// memory as a template and as a step, and each has the text of the values.
-pub(super) fn memory_of_request(body: &[u8]) -> usize {
+pub fn memory_of_request(body: &[u8]) -> usize {
     let begins_value = |byte: &&u8| matches!(byte, b',' | b':' | b'[' | b'{');
     let values = body.iter().filter(begins_value).count();
     EXECUTION + 3 * body.len() + JSON_VALUE * values
@@ -40,7 +40,7 @@ pub(super) fn memory_of_request(body: &[u8]) -> usize {
 
 /// The memory of all executions. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Room {
+pub struct Room {
     limit: usize,
     used: Arc<Mutex<Used>>,
     results_full: Arc<watch::Sender<FullResults>>,
@@ -64,7 +64,7 @@ struct OfTemplate {
 
 /// The memory of one execution. Dropping the value makes room.
 #[derive(Debug)]
-pub(super) struct Usage {
+pub struct Usage {
     room: Room,
     template: TemplateKey,
     part: Mutex<Part>,
@@ -79,7 +79,7 @@ struct Part {
 
 impl Room {
     /// Makes room for `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
             limit,
             used: Arc::default(),
@@ -88,12 +88,12 @@ impl Room {
     }
 
     /// The most that one execution can use, in bytes.
-    pub(super) fn largest(&self) -> usize {
+    pub fn largest(&self) -> usize {
         self.limit - self.limit / SHARE
     }
 
     /// Takes `bytes` for an execution. `None` if there is no room.
-    pub(super) fn take(&self, template: TemplateKey, bytes: usize) -> Option<Usage> {
+    pub fn take(&self, template: TemplateKey, bytes: usize) -> Option<Usage> {
         let mut used = self.used.lock();
         let of_template = used.of_template.get(&template).copied().unwrap_or_default();
         let limit = match of_template.bytes + bytes > self.limit / SHARE {
@@ -118,7 +118,7 @@ impl Room {
     }
 
     /// The templates whose steps may not start to run, because too many results wait for delivery.
-    pub(super) fn results_full(&self) -> watch::Receiver<FullResults> {
+    pub fn results_full(&self) -> watch::Receiver<FullResults> {
         self.results_full.subscribe()
     }
 
@@ -161,14 +161,14 @@ impl Room {
     }
 
     #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.used.lock().bytes
     }
 }
 
 impl Usage {
     /// Replaces the memory of the request by the memory of the result: the execution has ended.
-    pub(super) fn end(&self, result: usize) {
+    pub fn end(&self, result: usize) {
         let after = Part {
             request: ENDED,
             result,

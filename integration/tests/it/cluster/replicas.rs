@@ -1,0 +1,107 @@
+//! Several replicas: claims, failover, and the drain.
+
+use super::*;
+use wasm_workflow_integration::eventually;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_replicas_share_the_workflows() {
+    let cluster = Cluster::start().await;
+    let replicas = ["r1", "r2", "r3"].map(|id| cluster.replica(id, &[]));
+    eventually("three Leases", async || cluster.leases() == 3).await;
+    for number in 0..30 {
+        let name = format!("wf{number}");
+        cluster.submit(&name, vec![round(&name, 3, &noop())]);
+    }
+    for number in 0..30 {
+        let state = cluster.ended(&format!("wf{number}")).await;
+        assert_eq!(state.ended.len(), 3);
+    }
+    let steps = replicas.each_ref().map(Executor::steps_run);
+    assert_eq!(
+        steps.iter().sum::<usize>(),
+        90,
+        "none runs twice: {steps:?}"
+    );
+    assert!(steps.iter().all(|steps| *steps > 0), "{steps:?}");
+}
+
+/// The Lease of the dead replica is deleted, as Kubernetes deletes it with the pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workflows_of_a_dead_replica_are_taken_over() {
+    let cluster = Cluster::start().await;
+    let first = cluster.replica("r1", &[]);
+    let mut tasks = round("fast", 2, &noop());
+    let mut slow = template("sleep");
+    slow["plugin"]["wasm"]["limits"] = json!({"time": "4s"});
+    tasks.extend(round("slow", 1, &slow));
+    cluster.submit("wf", vec![tasks]);
+    eventually("the fast steps end", async || {
+        cluster.controller.state("wf").ended.len() == 2
+    })
+    .await;
+    let second = cluster.replica("r2", &[]);
+    eventually("two Leases", async || cluster.leases() == 2).await;
+    drop(first);
+    cluster.delete_lease("r1");
+    let state = cluster.ended("wf").await;
+    assert_eq!(cluster.owner("wf").as_deref(), Some("r2"));
+    assert_eq!(state.ended.len(), 3);
+    assert_eq!(second.steps_run(), 1, "only the step without a result");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stops_gives_its_workflows_back() {
+    let cluster = Cluster::start().await;
+    let mut first = cluster.replica("r1", &[]);
+    let mut slow = template("sleep");
+    slow["plugin"]["wasm"]["limits"] = json!({"time": "3s"});
+    cluster.submit(
+        "wf",
+        vec![round("slow", 1, &slow), round("next", 5, &noop())],
+    );
+    eventually("the claim", async || cluster.owner("wf").is_some()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let second = cluster.replica("r2", &[]);
+    eventually("two Leases", async || cluster.leases() == 2).await;
+    let exit = tokio::task::spawn_blocking(move || {
+        let exit = first.terminate();
+        (exit, first)
+    });
+    let state = cluster.ended("wf").await;
+    let (exit, first) = exit.await.unwrap();
+    assert_eq!(exit.code, Some(0), "{}", first.log());
+    assert_eq!(state.ended.len(), 6);
+    assert_eq!(first.steps_run(), 1, "the running step ended");
+    assert_eq!(
+        second.steps_run(),
+        5,
+        "the other replica runs the next round"
+    );
+    assert_eq!(cluster.leases(), 1, "the Lease is deleted");
+}
+
+/// Without the API server, the replica cannot renew its Lease, and ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_cannot_renew_its_lease_ends() {
+    let cluster = Cluster::start().await;
+    let mut replica = cluster.replica_with("r1", &json!({"leaseDuration": "30s"}));
+    cluster.submit("wf", vec![round("spin", 1, &template("spin"))]);
+    eventually("the claim", async || cluster.owner("wf").is_some()).await;
+    cluster
+        .api
+        .set_faults(wasm_workflow_integration::cluster::api::Faults {
+            before: 1.0,
+            ..Default::default()
+        });
+    let code = tokio::task::spawn_blocking(move || {
+        let code = replica.wait();
+        (code, replica.log())
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(35), code).await;
+    let (code, log) = ended.expect("the replica ends").unwrap();
+    assert_eq!(code, Some(2), "{log}");
+    assert!(
+        log.contains("the Lease of this replica could not be renewed"),
+        "{log}"
+    );
+}

@@ -1,0 +1,124 @@
+//! The front ends of `serve`: where its steps come from.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::error::AppError;
+use crate::agent::{self, Api, Auth, CallReader, Calls, PatchBudget};
+use crate::cluster::{self, Fenced, Replica};
+use crate::config::Config;
+use crate::executions::{Executions, Room, cancellation};
+use crate::kubernetes::Kubernetes;
+
+/// Where the steps of `serve` come from.
+#[derive(Debug)]
+pub enum StepSource {
+    /// From calls of Argo's agent.
+    Agent(Auth),
+    /// From the TaskSets of the cluster.
+    Cluster(cluster::Settings),
+}
+
+/// Everything that a front end needs.
+pub(super) struct Context<'a> {
+    pub config: &'a Config,
+    pub kubernetes: Option<&'a Kubernetes>,
+    pub executions: &'a Arc<Executions>,
+    pub room: &'a Room,
+    pub shutdown: &'a CancellationToken,
+}
+
+/// A front end that is running.
+#[derive(Debug)]
+pub(super) enum FrontEnd {
+    Agent(Calls),
+    Cluster {
+        /// Cancelled when the replica must give its TaskSets back.
+        stop: CancellationToken,
+        replica: JoinHandle<Result<(), Fenced>>,
+    },
+}
+
+impl FrontEnd {
+    /// Starts the front end, and returns the routes of the agent's port.
+    pub(super) fn start(
+        source: &StepSource,
+        context: &Context<'_>,
+    ) -> Result<(Self, Router), AppError> {
+        match source {
+            StepSource::Agent(auth) => Ok(serve_agent(auth.clone(), context)),
+            StepSource::Cluster(settings) => {
+                let kubernetes = context.kubernetes.ok_or(AppError::NoKubernetes)?;
+                let replica = Replica::new(
+                    settings.clone(),
+                    kubernetes.clone(),
+                    Arc::clone(context.executions),
+                    context.room.clone(),
+                    // If the replica ends by itself, the process ends with its error.
+                    context.shutdown.child_token(),
+                );
+                let stop = CancellationToken::new();
+                let replica = tokio::spawn(replica.serve(stop.clone()));
+                Ok((Self::Cluster { stop, replica }, Router::new()))
+            }
+        }
+    }
+
+    /// Waits until the front end ends by itself, which is always an error.
+    pub(super) async fn failed(&mut self) -> AppError {
+        match self {
+            Self::Agent(_) => std::future::pending().await,
+            Self::Cluster { replica, .. } => match replica.await {
+                Ok(Ok(())) => AppError::Io(io::Error::other("the replica has ended")),
+                Ok(Err(fenced)) => fenced.into(),
+                Err(panicked) => panicked.into(),
+            },
+        }
+    }
+
+    /// Gives all work back that other replicas can do, within the time.
+    pub(super) async fn drain(&mut self, longest: Duration) {
+        if let Self::Cluster { stop, replica } = self {
+            stop.cancel();
+            if tokio::time::timeout(longest, replica).await.is_err() {
+                tracing::warn!("some steps did not end in time: another process runs them again");
+            }
+        }
+    }
+
+    /// Waits until all executions have ended. Cancel the shutdown token first.
+    pub(super) async fn finish(self) {
+        match self {
+            Self::Agent(calls) => calls.finish().await,
+            Self::Cluster { replica, .. } if replica.is_finished() => {}
+            // A panic of the loop is in the log.
+            Self::Cluster { replica, .. } => drop(replica.await),
+        }
+    }
+}
+
+fn serve_agent(auth: Auth, context: &Context<'_>) -> (FrontEnd, Router) {
+    let settings = context.config.agent;
+    let shutdown = context.shutdown;
+    if let Some(kubernetes) = context.kubernetes.cloned() {
+        tokio::spawn(cancellation::watch(
+            kubernetes,
+            context.executions.registry.clone(),
+            settings.workflow_poll_interval.0,
+            shutdown.clone(),
+        ));
+    }
+    let calls = Calls::new(settings, context.room.clone(), shutdown.clone());
+    let router = agent::router(Api {
+        reader: CallReader::new(auth),
+        executions: Arc::clone(context.executions),
+        calls: calls.clone(),
+        patch_budget: PatchBudget::new(settings.patch_rate.0),
+    });
+    (FrontEnd::Agent(calls), router)
+}

@@ -1,0 +1,117 @@
+//! The object `WorkflowTaskSet`: the tasks that a Workflow waits for, and their results.
+//!
+//! The types have only the fields that the executor uses. The source is
+//! `pkg/apis/workflow/v1alpha1/workflow_task_set_types.go` of Argo Workflows.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::workflow::{API, ended};
+use crate::kubernetes::{Metadata, Resource};
+use crate::step::Workflow;
+
+/// The label that the controller sets to `true` when the Workflow has ended.
+pub const COMPLETED: &str = "workflows.argoproj.io/completed";
+/// The label with the id of the controller that the Workflow belongs to.
+pub const INSTANCE_ID: &str = "workflows.argoproj.io/controller-instanceid";
+
+/// A `WorkflowTaskSet`, the Kubernetes object. It has the name of its Workflow.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TaskSet {
+    /// Metadata of the object.
+    pub metadata: Metadata,
+    /// The tasks, as the controller wrote them.
+    pub spec: TaskSetSpec,
+    /// The results, as executors and agents wrote them.
+    pub status: TaskSetStatus,
+}
+
+/// `spec` of a `WorkflowTaskSet`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TaskSetSpec {
+    /// Templates by the ids of their nodes.
+    pub tasks: BTreeMap<String, Value>,
+}
+
+/// `status` of a `WorkflowTaskSet`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TaskSetStatus {
+    /// Results by the ids of their nodes.
+    pub nodes: BTreeMap<String, ReportedNode>,
+}
+
+/// A result in a `WorkflowTaskSet`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ReportedNode {
+    /// Phase of the node; empty if the result has none.
+    pub phase: String,
+}
+
+/// The metadata of a `WorkflowTaskSet`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TaskSetMetadata {
+    /// Metadata of the object.
+    pub metadata: Metadata,
+}
+
+impl ReportedNode {
+    /// Whether the node has ended.
+    pub fn has_ended(&self) -> bool {
+        ended(&self.phase) || matches!(self.phase.as_str(), "Skipped" | "Omitted")
+    }
+}
+
+impl TaskSet {
+    /// Whether a task of the object is for this plugin.
+    pub fn has_tasks_of_plugin(&self) -> bool {
+        self.spec.tasks.values().any(is_of_plugin)
+    }
+
+    /// Whether the Workflow has ended, or the object is being deleted.
+    pub fn has_ended(&self) -> bool {
+        let metadata = &self.metadata;
+        let completed = metadata.labels.get(COMPLETED);
+        completed.is_some_and(|completed| completed == "true")
+            || !metadata.deletion_timestamp.is_empty()
+    }
+
+    /// The Workflow of the tasks. `None` if the object does not belong to a Workflow of its name:
+    /// then Argo's controller has not made the object.
+    pub fn workflow(&self) -> Option<Workflow> {
+        let metadata = &self.metadata;
+        let owner = metadata
+            .owner_references
+            .iter()
+            .find(|owner| owner.kind == "Workflow" && owner.name == metadata.name)?;
+        Some(Workflow {
+            name: metadata.name.clone(),
+            namespace: metadata.namespace.clone(),
+            uid: owner.uid.clone(),
+        })
+    }
+}
+
+/// Whether a template is for this plugin. Other templates belong to other executors.
+pub fn is_of_plugin(template: &Value) -> bool {
+    template.pointer("/plugin/wasm").is_some()
+}
+
+impl Resource for TaskSet {
+    const API: &'static str = API;
+    const KIND: &'static str = "WorkflowTaskSet";
+    const PLURAL: &'static str = "workflowtasksets";
+}
+
+impl Resource for TaskSetMetadata {
+    const API: &'static str = TaskSet::API;
+    const KIND: &'static str = TaskSet::KIND;
+    const PLURAL: &'static str = TaskSet::PLURAL;
+    const METADATA_ONLY: bool = true;
+}

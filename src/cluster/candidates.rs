@@ -1,0 +1,235 @@
+//! TaskSets without a living owner, and the claims of them that are on their way.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::claim::owner;
+use super::ids::SetUid;
+use super::index::Origin;
+use crate::kubernetes::Metadata;
+
+/// Delays after a claim that failed again.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LAST_DELAY: Duration = Duration::from_secs(30);
+/// Number of claims at a time.
+const MAX_CLAIMS: usize = 32;
+
+/// TaskSets without a living owner.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    known: HashMap<SetUid, Candidate>,
+    /// The claims that are on their way.
+    claiming: HashMap<SetUid, Origin>,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    metadata: Metadata,
+    state: State,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A claim may begin at this time.
+    Due(Instant),
+    /// A claim is on its way.
+    Claiming,
+    /// The TaskSet had no task of this plugin at this generation.
+    NotOurs(i64),
+}
+
+impl Candidate {
+    /// The dead replica that owns the TaskSet; `None` if the TaskSet has no owner.
+    fn owner(&self) -> Option<&str> {
+        owner(&self.metadata)
+    }
+
+    fn origin(&self) -> Origin {
+        match self.owner() {
+            Some(_) => Origin::TakenOver,
+            None => Origin::New,
+        }
+    }
+}
+
+impl Candidates {
+    /// Takes a version of a TaskSet that has no owner, or a dead one. A claim may begin at `due`.
+    pub(super) fn applied(&mut self, metadata: Metadata, due: Instant) {
+        let candidate = self
+            .known
+            .entry(uid(&metadata))
+            .or_insert_with(|| Candidate {
+                metadata: metadata.clone(),
+                state: State::Due(due),
+                failures: 0,
+            });
+        // Tasks are in `spec`, and a change of `spec` makes a new generation.
+        if let State::NotOurs(generation) = candidate.state
+            && generation != metadata.generation
+        {
+            candidate.state = State::Due(due);
+        }
+        candidate.metadata = metadata;
+    }
+
+    /// The TaskSet is deleted, completed, or has an owner.
+    pub(super) fn removed(&mut self, uid: &SetUid) {
+        self.known.remove(uid);
+    }
+
+    /// Whether this replica claims the TaskSet now, and how it gets the TaskSet.
+    pub(super) fn claiming(&self, uid: &SetUid) -> Option<Origin> {
+        self.claiming.get(uid).copied()
+    }
+
+    /// Forgets the TaskSets without an owner, or those with a dead owner, that are not in the list.
+    pub(super) fn retain_listed(&mut self, all: &[Metadata], origin: Origin) {
+        let listed: HashSet<SetUid> = all.iter().map(uid).collect();
+        self.known
+            .retain(|uid, candidate| candidate.origin() != origin || listed.contains(uid));
+    }
+
+    /// The TaskSets whose claims must begin now. The owners of the others are alive.
+    pub(super) fn begin(&mut self, is_alive: impl Fn(&str) -> bool, now: Instant) -> Vec<Metadata> {
+        self.known
+            .retain(|_, candidate| !candidate.owner().is_some_and(&is_alive));
+        let free = MAX_CLAIMS.saturating_sub(self.claiming.len());
+        let claiming = &mut self.claiming;
+        let due = self.known.iter_mut().filter(|(uid, candidate)| {
+            let is_due = matches!(candidate.state, State::Due(at) if at <= now);
+            is_due && !claiming.contains_key(*uid)
+        });
+        let due: Vec<_> = due.take(free).collect();
+        let begun = due.into_iter().map(|(uid, candidate)| {
+            claiming.insert(uid.clone(), candidate.origin());
+            candidate.state = State::Claiming;
+            candidate.metadata.clone()
+        });
+        begun.collect()
+    }
+
+    /// When the next claim is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        if self.claiming.len() >= MAX_CLAIMS {
+            return None;
+        }
+        let times = self
+            .known
+            .values()
+            .filter_map(|candidate| match candidate.state {
+                State::Due(at) => Some(at),
+                State::Claiming | State::NotOurs(_) => None,
+            });
+        times.min()
+    }
+
+    /// A claim has failed, and must be tried again.
+    pub(super) fn failed(&mut self, uid: &SetUid, now: Instant) {
+        if let Some(candidate) = self.ended(uid) {
+            // Often the controller has just changed the TaskSet. So the first delay is zero.
+            let delay = match candidate.failures {
+                0 => Duration::ZERO,
+                failures => FIRST_DELAY * 2_u32.saturating_pow(failures.min(10)),
+            };
+            candidate.failures += 1;
+            candidate.state = State::Due(now + delay.min(LAST_DELAY));
+        }
+    }
+
+    /// The TaskSet has no task of this plugin. `generation` is the one that the claim was for.
+    pub(super) fn not_ours(&mut self, uid: &SetUid, generation: i64, now: Instant) {
+        if let Some(candidate) = self.ended(uid) {
+            candidate.failures = 0;
+            candidate.state = match candidate.metadata.generation == generation {
+                true => State::NotOurs(generation),
+                false => State::Due(now),
+            };
+        }
+    }
+
+    /// This replica owns the TaskSet now. Returns how it got the TaskSet.
+    pub(super) fn claimed(&mut self, uid: &SetUid) -> Origin {
+        self.known.remove(uid);
+        self.claiming.remove(uid).unwrap_or(Origin::TakenOver)
+    }
+
+    fn ended(&mut self, uid: &SetUid) -> Option<&mut Candidate> {
+        self.claiming.remove(uid);
+        self.known.get_mut(uid)
+    }
+}
+
+fn uid(metadata: &Metadata) -> SetUid {
+    metadata.uid.as_str().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::claim::REPLICA;
+    use super::*;
+
+    fn metadata(uid: &str, generation: i64, owner: Option<&str>) -> Metadata {
+        let labels = owner.map(|owner| (REPLICA.to_owned(), owner.to_owned()));
+        Metadata {
+            uid: uid.into(),
+            generation,
+            labels: labels.into_iter().collect(),
+            ..Metadata::default()
+        }
+    }
+
+    fn begun(candidates: &mut Candidates, now: Instant) -> Vec<String> {
+        let begun = candidates.begin(|owner| owner == "alive", now);
+        begun.into_iter().map(|metadata| metadata.uid).collect()
+    }
+
+    #[test]
+    fn a_claim_begins_when_it_is_due_and_only_once() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let mut candidates = Candidates::default();
+        candidates.applied(metadata("a", 1, None), later);
+        candidates.applied(metadata("a", 2, None), now);
+        assert_eq!(begun(&mut candidates, now), [""; 0]);
+        assert_eq!(candidates.next(), Some(later));
+        assert_eq!(begun(&mut candidates, later), ["a"]);
+        assert_eq!(candidates.claiming(&"a".into()), Some(Origin::New));
+        assert_eq!(begun(&mut candidates, later), [""; 0]);
+        candidates.failed(&"a".into(), later);
+        assert_eq!(begun(&mut candidates, later), ["a"]);
+    }
+
+    #[test]
+    fn a_set_of_others_is_looked_at_again_when_its_tasks_change() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        candidates.applied(metadata("a", 1, None), now);
+        assert_eq!(begun(&mut candidates, now), ["a"]);
+        candidates.not_ours(&"a".into(), 1, now);
+        candidates.applied(metadata("a", 1, None), now);
+        assert_eq!(begun(&mut candidates, now), [""; 0]);
+        candidates.applied(metadata("a", 2, None), now);
+        assert_eq!(begun(&mut candidates, now), ["a"]);
+    }
+
+    #[test]
+    fn only_sets_of_dead_replicas_are_taken_over() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        candidates.applied(metadata("a", 1, Some("alive")), now);
+        candidates.applied(metadata("b", 1, Some("dead")), now);
+        assert_eq!(begun(&mut candidates, now), ["b"]);
+        assert_eq!(candidates.claimed(&"b".into()), Origin::TakenOver);
+    }
+
+    #[test]
+    fn a_list_of_sets_without_an_owner_keeps_the_sets_of_dead_replicas() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        candidates.applied(metadata("a", 1, None), now);
+        candidates.applied(metadata("b", 1, Some("dead")), now);
+        candidates.retain_listed(&[], Origin::New);
+        assert_eq!(begun(&mut candidates, now), ["b"]);
+    }
+}

@@ -1,0 +1,426 @@
+//! The index: a pure state machine that decides when a task starts, and when it is cancelled.
+//!
+//! Versions of TaskSets and ends of executions go in. Starts and cancellations come out. The index
+//! does no I/O and reads no clock. It knows the TaskSets that this replica has claimed.
+//!
+//! The controller's behaviour is that of `workflow/controller/taskset.go` of Argo 4.1. It gives
+//! these rules:
+//!
+//! - A task starts once. The index keeps its result until the task has left the TaskSet: the
+//!   controller first removes the result, and then the task. In between, the task looks new.
+//! - A task of a claimed TaskSet that another replica has served, or an earlier process of this
+//!   replica, may be in that state. So it starts only after [`DOUBT`], if it still has no result.
+//! - A task that leaves the TaskSet without a result is cancelled: no node waits for it.
+//! - The controller removes a task before it stores the result in the Workflow. If it cannot store
+//!   the result, the same task comes back. So the index keeps results of phase `Succeeded`, and
+//!   answers with them.
+//!   The index may not have seen that the task had left. So it writes a result again if the result
+//!   has left the TaskSet, and the task is still there after [`DOUBT`].
+//! - If the Workflow ends, the index forgets everything about it. A manual retry uses the same ids
+//!   of nodes, and runs its tasks again.
+
+mod memory;
+mod task;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::ids::{NodeId, SetUid, TaskKey};
+use super::results::NodeReport;
+use crate::argo::task_set::{ReportedNode, TaskSet, is_of_plugin};
+use crate::kubernetes::Stored;
+use crate::step::Workflow;
+use memory::Memory;
+use task::{Delivery, RunningReport, State, Task, TemplateDigest, Tick};
+
+/// Time after which a task without a result is new, and not a task whose result the controller has
+/// just removed. The controller makes two requests in a row. Its own limit on requests can delay
+/// the second one.
+pub(super) const DOUBT: Duration = Duration::from_secs(5);
+
+/// What the caller must do.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Action {
+    /// Run the task, and call [`Index::finished`] with its result.
+    Start {
+        /// The task.
+        task: TaskKey,
+        /// The Workflow of the task.
+        workflow: Workflow,
+        /// The template.
+        template: Value,
+    },
+    /// Write the results of the TaskSet.
+    Write(SetUid),
+    /// Interrupt the task, if it runs. Its result is not needed any more.
+    Forget(TaskKey),
+}
+
+/// All TaskSets that this replica has claimed.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    sets: HashMap<SetUid, Set>,
+    memory: Memory,
+    /// When to look at the tasks that wait.
+    timers: BTreeSet<(Instant, TaskKey)>,
+}
+
+/// One claimed TaskSet.
+#[derive(Debug)]
+pub(super) struct Set {
+    workflow: Workflow,
+    version: Version,
+    /// Size of the object, in bytes.
+    bytes: usize,
+    /// Until then, a task without a result may have a result that the controller has just removed.
+    doubt: Option<Instant>,
+    /// The tasks of this plugin in `spec.tasks`.
+    tasks: HashMap<NodeId, Task>,
+}
+
+/// `metadata.resourceVersion`. Versions of one object can be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version(String);
+
+impl Version {
+    /// Whether this version is older than `other`. Versions are numbers, see
+    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>.
+    fn is_older_than(&self, other: &Self) -> bool {
+        match (self.0.parse::<u128>(), other.0.parse::<u128>()) {
+            (Ok(own), Ok(other)) => own < other,
+            _ => false,
+        }
+    }
+}
+
+/// How this replica got a TaskSet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// No replica has served the TaskSet before: its tasks are new.
+    New,
+    /// Another replica or another process may have served the TaskSet.
+    TakenOver,
+}
+
+impl Index {
+    /// Takes a version of a TaskSet. `origin` says how this replica got a TaskSet that the index
+    /// does not know.
+    pub(super) fn applied(
+        &mut self,
+        stored: &Stored<TaskSet>,
+        origin: Origin,
+        now: Instant,
+    ) -> Vec<Action> {
+        let metadata = &stored.object.metadata;
+        let uid: SetUid = metadata.uid.as_str().into();
+        let workflow = stored.object.workflow();
+        let Some(workflow) = workflow.filter(|_| !stored.object.has_ended()) else {
+            return self.removed(&uid);
+        };
+        let version = Version(metadata.resource_version.clone());
+        let set = self.sets.entry(uid.clone()).or_insert_with(|| Set {
+            workflow,
+            version: version.clone(),
+            bytes: 0,
+            doubt: (origin == Origin::TakenOver).then(|| now + DOUBT),
+            tasks: HashMap::new(),
+        });
+        // The answer to a patch can overtake an earlier version in the watch.
+        if version.is_older_than(&set.version) {
+            return Vec::new();
+        }
+        set.version = version;
+        set.bytes = stored.bytes;
+        let mut actions = set.remove_absent(&uid, &stored.object, &mut self.memory);
+        let context = Context {
+            uid: &uid,
+            now,
+            memory: &mut self.memory,
+            timers: &mut self.timers,
+        };
+        actions.extend(set.add_present(&stored.object, context));
+        actions
+    }
+
+    /// The TaskSet is deleted, completed, or claimed by another replica.
+    pub(super) fn removed(&mut self, uid: &SetUid) -> Vec<Action> {
+        self.memory.forget_set(uid);
+        let Some(set) = self.sets.remove(uid) else {
+            return Vec::new();
+        };
+        let nodes = set.tasks.keys();
+        nodes
+            .map(|node| Action::Forget(TaskKey::new(uid, node)))
+            .collect()
+    }
+
+    /// Takes the list of all TaskSets that this replica has claimed, and its version. The index
+    /// forgets the others, except TaskSets that this replica has claimed since.
+    pub(super) fn listed(
+        &mut self,
+        all: &[Stored<TaskSet>],
+        version: &str,
+        now: Instant,
+    ) -> Vec<Action> {
+        let version = Version(version.to_owned());
+        let listed: HashSet<&str> = all.iter().map(|set| &*set.object.metadata.uid).collect();
+        let gone = self.sets.iter().filter(|(uid, set)| {
+            let is_newer = version.is_older_than(&set.version);
+            !listed.contains(&***uid) && !is_newer
+        });
+        let gone = gone.map(|(uid, _)| uid);
+        let gone: Vec<SetUid> = gone.cloned().collect();
+        let gone = gone.iter().flat_map(|uid| self.removed(uid));
+        let mut actions: Vec<Action> = gone.collect();
+        for set in all {
+            actions.extend(self.applied(set, Origin::TakenOver, now));
+        }
+        actions
+    }
+
+    /// A task cannot start now: it starts again at `at`.
+    pub(super) fn postponed(&mut self, task: &TaskKey, template: Value, at: Instant) {
+        if let Some(known) = self.task(task) {
+            known.state = State::Waits { template, at };
+            self.timers.insert((at, task.clone()));
+        }
+    }
+
+    /// The execution of a task has ended. Ignored if the task has left the TaskSet meanwhile.
+    pub(super) fn finished(&mut self, task: &TaskKey, report: NodeReport) {
+        if let Some(task) = self.task(task).filter(|task| task.is_running()) {
+            task.state = State::Ended {
+                report,
+                delivery: Delivery::Unwritten,
+            };
+        }
+    }
+
+    /// Starts the tasks that have waited until `now`, and writes results again that the controller
+    /// has not stored.
+    pub(super) fn tick(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+            && let Some((_, task)) = self.timers.pop_first()
+        {
+            let Some(set) = self.sets.get_mut(&task.set) else {
+                continue;
+            };
+            match set.tasks.get_mut(&task.node).map(|task| task.tick(now)) {
+                Some(Tick::Start(template)) => actions.push(Action::Start {
+                    task,
+                    workflow: set.workflow.clone(),
+                    template,
+                }),
+                Some(Tick::Write) => actions.push(Action::Write(task.set)),
+                Some(Tick::Nothing) | None => {}
+            }
+        }
+        actions
+    }
+
+    /// When to call [`tick`](Self::tick) next.
+    pub(super) fn next_tick(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The TaskSet, if this replica has claimed it.
+    pub(super) fn set(&self, uid: &SetUid) -> Option<&Set> {
+        self.sets.get(uid)
+    }
+
+    /// The controller must learn that the task runs. Otherwise it would end the node after the
+    /// template's `timeout`.
+    pub(super) fn report_running(&mut self, task: &TaskKey) {
+        if let Some(State::Runs { report }) = self.task(task).map(|task| &mut task.state)
+            && *report == RunningReport::NotNeeded
+        {
+            *report = RunningReport::Unwritten;
+        }
+    }
+
+    /// The API server refuses the result of a task: it is replaced by `report`.
+    pub(super) fn replaced(&mut self, task: &TaskKey, report: NodeReport) {
+        if let Some(State::Ended { report: own, .. }) = self.task(task).map(|task| &mut task.state)
+        {
+            *own = report;
+        }
+    }
+
+    /// Number of TaskSets that this replica has claimed.
+    pub(super) fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// The TaskSets in which no task runs, and whose results the controller has taken.
+    pub(super) fn idle(&self) -> impl Iterator<Item = (&SetUid, &Set)> {
+        self.sets
+            .iter()
+            .filter(|(_, set)| set.tasks.values().all(Task::waits))
+    }
+
+    /// These reports were written into the TaskSet, which then had this version.
+    pub(super) fn written(
+        &mut self,
+        uid: &SetUid,
+        reports: &[(NodeId, NodeReport)],
+        version: &str,
+        now: Instant,
+    ) {
+        let Some(set) = self.sets.get_mut(uid) else {
+            return;
+        };
+        // A later version can have been seen already, in which the controller has removed the
+        // results.
+        let is_outdated = Version(version.to_owned()).is_older_than(&set.version);
+        for (node, report) in reports {
+            let Some(task) = set.tasks.get_mut(node) else {
+                continue;
+            };
+            let until = now + DOUBT;
+            let may_be_removed = is_outdated.then_some(until);
+            if task.written(report, may_be_removed) {
+                self.timers.insert((until, TaskKey::new(uid, node)));
+            }
+        }
+    }
+
+    fn task(&mut self, key: &TaskKey) -> Option<&mut Task> {
+        self.sets.get_mut(&key.set)?.tasks.get_mut(&key.node)
+    }
+}
+
+impl Set {
+    /// The Workflow of the TaskSet.
+    pub(super) fn workflow(&self) -> &Workflow {
+        &self.workflow
+    }
+
+    /// The version of the object that the index knows.
+    pub(super) fn version(&self) -> &str {
+        &self.version.0
+    }
+
+    /// Size of the object, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The results that are not in the TaskSet yet.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = (&NodeId, NodeReport)> {
+        self.tasks
+            .iter()
+            .filter_map(|(node, task)| Some((node, task.unwritten()?)))
+    }
+
+    /// Whether a task runs or waits.
+    pub(super) fn is_busy(&self) -> bool {
+        self.tasks.values().any(Task::is_open)
+    }
+
+    /// Whether the controller still has to remove a result, or a task still runs or waits.
+    pub(super) fn will_change(&self) -> bool {
+        self.tasks.values().any(|task| task.unwritten().is_none())
+    }
+
+    /// Removes the tasks that have left the TaskSet.
+    fn remove_absent(&mut self, uid: &SetUid, set: &TaskSet, memory: &mut Memory) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.tasks.retain(|node, task| {
+            let is_present = set.spec.tasks.get(&**node).is_some_and(is_of_plugin);
+            if !is_present {
+                actions.push(Action::Forget(TaskKey::new(uid, node)));
+                if let Some(report) = task.result() {
+                    memory.keep(TaskKey::new(uid, node), task.template, report);
+                }
+            }
+            is_present
+        });
+        actions
+    }
+
+    /// Adds the tasks that are new in the TaskSet.
+    fn add_present(&mut self, set: &TaskSet, mut context: Context<'_>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let tasks = set.spec.tasks.iter();
+        for (node, template) in tasks.filter(|(_, template)| is_of_plugin(template)) {
+            let reported = set.status.nodes.get(node);
+            let has_result = reported.is_some_and(ReportedNode::has_ended);
+            match self.tasks.get_mut(node.as_str()) {
+                // The result is from an earlier patch whose answer was lost, or from another
+                // process.
+                Some(known) if has_result => {
+                    if !known.has_result() {
+                        actions.push(Action::Forget(context.key(node)));
+                    }
+                }
+                Some(known) => {
+                    let until = context.now + DOUBT;
+                    if known.has_no_result(template, until) {
+                        context.timers.insert((until, context.key(node)));
+                    }
+                }
+                None => {
+                    let task = context.key(node);
+                    let digest = TemplateDigest::of(template);
+                    let state = match has_result {
+                        true => State::Answered,
+                        false => self.first_state(&task, template, digest, &mut context),
+                    };
+                    if let State::Runs { .. } = state {
+                        actions.push(Action::Start {
+                            task: task.clone(),
+                            workflow: self.workflow.clone(),
+                            template: template.clone(),
+                        });
+                    }
+                    let template = digest;
+                    self.tasks.insert(task.node, Task { template, state });
+                }
+            }
+        }
+        actions
+    }
+
+    /// The first state of a task that has no result.
+    fn first_state(
+        &self,
+        task: &TaskKey,
+        template: &Value,
+        digest: TemplateDigest,
+        context: &mut Context<'_>,
+    ) -> State {
+        if let Some(at) = self.doubt.filter(|doubt| *doubt > context.now) {
+            context.timers.insert((at, task.clone()));
+            let template = template.clone();
+            return State::Waits { template, at };
+        }
+        match context.memory.take(task, digest) {
+            Some(report) => State::Ended {
+                report,
+                delivery: Delivery::Unwritten,
+            },
+            None => State::RUNS,
+        }
+    }
+}
+
+/// What the index knows besides the TaskSet.
+struct Context<'a> {
+    uid: &'a SetUid,
+    now: Instant,
+    memory: &'a mut Memory,
+    timers: &'a mut BTreeSet<(Instant, TaskKey)>,
+}
+
+impl Context<'_> {
+    fn key(&self, node: &str) -> TaskKey {
+        TaskKey::new(self.uid, &node.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

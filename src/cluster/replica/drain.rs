@@ -1,0 +1,62 @@
+//! The drain of a replica: it gives its TaskSets back.
+//!
+//! A TaskSet is given back when no task of it runs, and when the controller has taken all results.
+//! The next owner does not know which results were written: it would run a task again whose result
+//! the controller has just removed.
+
+use super::{Replica, Report};
+use crate::cluster::claim::release;
+use crate::cluster::ids::SetUid;
+use crate::kubernetes::ApiError;
+
+impl Replica {
+    /// Begins the drain: no task starts any more.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        let task_sets = self.index.len();
+        tracing::info!(
+            task_sets,
+            "draining: running steps end, and no further step starts"
+        );
+    }
+
+    /// Whether all TaskSets are given back.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_draining && self.index.len() == 0
+    }
+
+    /// Gives back all TaskSets that can be given back.
+    pub(super) fn release(&mut self) {
+        let idle = self
+            .index
+            .idle()
+            .filter(|(uid, _)| !self.releasing.contains(*uid));
+        let idle: Vec<_> = idle
+            .map(|(uid, set)| {
+                (
+                    uid.clone(),
+                    set.workflow().clone(),
+                    set.version().to_owned(),
+                )
+            })
+            .collect();
+        for (uid, workflow, version) in idle {
+            self.releasing.insert(uid.clone());
+            let kubernetes = self.kubernetes.clone();
+            let reports = self.work.reports.clone();
+            self.work.tracker.spawn(async move {
+                let released = release(&kubernetes, &workflow, &version).await;
+                let _ = reports.send(Report::Released(uid, released));
+            });
+        }
+    }
+
+    pub(super) fn released(&mut self, uid: &SetUid, released: Result<(), ApiError>) {
+        self.releasing.remove(uid);
+        match released {
+            Ok(()) => self.removed(uid),
+            // The TaskSet has changed: the watch reports its new version.
+            Err(error) => tracing::debug!(task_set = %uid, %error, "TaskSet not given back yet"),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The loop of a replica: events go into the index, and its actions are carried out.
+
+mod claims;
+mod drain;
+mod running;
+mod settings;
+mod tasks;
+mod writes;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::candidates::Candidates;
+use super::claim::{Claim, REPLICA};
+use super::ids::{SetUid, TaskKey};
+use super::index::{Index, Origin};
+use super::members::{Lease, Renewal, View};
+use super::pace::Pace;
+use super::results::NodeReport;
+use super::writer::Written;
+use crate::argo::task_set::{TaskSet, TaskSetMetadata};
+use crate::executions::{Executions, Room};
+use crate::kubernetes::{ApiError, Kubernetes, Metadata, Resource, Selection, Stored, WatchEvent};
+use running::Running;
+
+pub use settings::Settings;
+
+/// Number of events that wait for the loop.
+const QUEUE: usize = 64;
+/// Longest time between two rounds of the loop.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The replica has lost its Lease: another replica may serve its TaskSets now.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the Lease of this replica could not be renewed in time: other replicas may take its Workflows"
+)]
+pub struct Fenced;
+
+/// A replica: one process that serves TaskSets.
+#[derive(Debug)]
+pub struct Replica {
+    settings: Settings,
+    kubernetes: Kubernetes,
+    executions: Arc<Executions>,
+    room: Room,
+    /// Cancels all executions, and ends the loop.
+    shutdown: CancellationToken,
+    index: Index,
+    candidates: Candidates,
+    view: View,
+    /// The replicas that were alive at the last sweep.
+    swept: Sweep,
+    /// The tasks that run, and those whose results are kept.
+    running: HashMap<TaskKey, Running>,
+    /// Number of executions that were started.
+    started: u64,
+    paces: HashMap<SetUid, Pace>,
+    /// The TaskSets that may have results to write.
+    unwritten: HashSet<SetUid>,
+    /// Whether the replica gives its TaskSets back.
+    is_draining: bool,
+    /// The TaskSets that are being given back.
+    releasing: HashSet<SetUid>,
+    work: Work,
+}
+
+/// The searches for TaskSets of dead replicas.
+#[derive(Debug, Default)]
+struct Sweep {
+    is_running: bool,
+    /// When the next search begins.
+    next: Option<Instant>,
+    /// The replicas that were alive at the last search.
+    alive: HashSet<String>,
+}
+
+/// Work beside the loop. Its results come back as reports.
+#[derive(Debug)]
+struct Work {
+    tracker: TaskTracker,
+    reports: mpsc::UnboundedSender<Report>,
+    received: Option<mpsc::UnboundedReceiver<Report>>,
+}
+
+/// Result of work that the loop has started.
+#[derive(Debug)]
+enum Report {
+    /// A claim has ended.
+    Claimed(Box<Metadata>, Claim),
+    /// A search for TaskSets of dead replicas has ended.
+    Swept(Result<Vec<Metadata>, ApiError>),
+    /// A TaskSet was given back.
+    Released(SetUid, Result<(), ApiError>),
+    /// The controller must learn that the task runs.
+    StillRuns(TaskKey, u64),
+    /// An execution has ended.
+    Finished(TaskKey, u64, NodeReport),
+    /// A write has ended.
+    Written(Box<Written>),
+}
+
+impl Replica {
+    /// Makes a replica. `room` limits the memory of executions. `shutdown` ends the replica, and
+    /// cancels its executions.
+    pub fn new(
+        settings: Settings,
+        kubernetes: Kubernetes,
+        executions: Arc<Executions>,
+        room: Room,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let (reports, received) = mpsc::unbounded_channel();
+        Self {
+            settings,
+            kubernetes,
+            executions,
+            room,
+            shutdown,
+            index: Index::default(),
+            candidates: Candidates::default(),
+            view: View::default(),
+            swept: Sweep::default(),
+            running: HashMap::new(),
+            started: 0,
+            paces: HashMap::new(),
+            unwritten: HashSet::new(),
+            is_draining: false,
+            releasing: HashSet::new(),
+            work: Work {
+                tracker: TaskTracker::new(),
+                reports,
+                received: Some(received),
+            },
+        }
+    }
+
+    /// Serves TaskSets until the shutdown, or until all TaskSets are given back after `stop`. Then
+    /// writes the results of steps that had ended, and waits until all executions have ended.
+    ///
+    /// # Errors
+    ///
+    /// The Lease could not be renewed in time. All executions are cancelled.
+    pub async fn serve(mut self, stop: CancellationToken) -> Result<(), Fenced> {
+        let Some(mut reports) = self.work.received.take() else {
+            return Ok(());
+        };
+        let identity = self.settings.identity(self.kubernetes.own_namespace());
+        let (renewal, renewed) = Renewal::new(self.kubernetes.clone(), identity);
+        let renewal = tokio::spawn(renewal.run());
+        let mut leases = self.watch_leases();
+        let mut without_owner = self.watch::<TaskSetMetadata>(&format!("!{REPLICA}"));
+        let replica = &self.settings.replica;
+        let mut owned = self.watch::<TaskSet>(&format!("{REPLICA}={replica}"));
+        let shutdown = self.shutdown.clone();
+        let mut fenced = Ok(());
+        while !shutdown.is_cancelled() && !self.is_drained() {
+            let wake = self.wake(Instant::now());
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = stop.cancelled(), if !self.is_draining => self.drain(),
+                () = tokio::time::sleep_until(wake.into()) => {}
+                Some(report) = reports.recv() => self.take(report),
+                Some(event) = leases.recv() => self.lease(event),
+                Some(event) = without_owner.recv() => self.without_owner(event),
+                Some(event) = owned.recv() => self.owned(event),
+            }
+            if self.is_fenced(&renewed) {
+                shutdown.cancel();
+                fenced = Err(Fenced);
+                break;
+            }
+            self.advance(renewed.borrow().is_some(), Instant::now());
+        }
+        if fenced.is_ok() {
+            self.write_the_rest().await;
+        }
+        self.work.tracker.close();
+        self.work.tracker.wait().await;
+        drop(renewed);
+        if fenced.is_ok() {
+            let _ = renewal.await;
+        }
+        fenced
+    }
+
+    /// Watches the TaskSets of the settings that have these labels too.
+    fn watch<T: Resource + Send + 'static>(&self, labels: &str) -> mpsc::Receiver<WatchEvent<T>> {
+        self.watch_selection(self.settings.selection(labels))
+    }
+
+    fn watch_leases(&self) -> mpsc::Receiver<WatchEvent<Lease>> {
+        self.watch_selection(Selection {
+            namespace: Some(self.kubernetes.own_namespace().to_owned()),
+            labels: Renewal::labels(),
+        })
+    }
+
+    fn watch_selection<T: Resource + Send + 'static>(
+        &self,
+        selection: Selection,
+    ) -> mpsc::Receiver<WatchEvent<T>> {
+        let (events, received) = mpsc::channel(QUEUE);
+        let kubernetes = self.kubernetes.clone();
+        tokio::spawn(async move { kubernetes.watch(selection, events).await });
+        received
+    }
+
+    /// Whether the Lease was renewed too long ago. The other replicas wait for a longer time, so
+    /// this replica is silent before they begin.
+    fn is_fenced(&self, renewed: &watch::Receiver<Option<Instant>>) -> bool {
+        let renewed = *renewed.borrow();
+        renewed.is_some_and(|at| at.elapsed() >= self.settings.fence_after())
+    }
+
+    /// Time at which the loop has something to do without an event.
+    fn wake(&self, now: Instant) -> Instant {
+        let times = [self.index.next_tick(), self.candidates.next()];
+        let writes = self.unwritten.iter();
+        let writes = writes.filter_map(|uid| self.next_write(uid, now));
+        let times = times.into_iter().flatten().chain(writes);
+        times.min().unwrap_or(now + IDLE).min(now + IDLE)
+    }
+
+    /// Starts everything that is due.
+    fn advance(&mut self, has_lease: bool, now: Instant) {
+        let actions = self.index.tick(now);
+        self.carry_out(actions);
+        // Without a Lease, the other replicas would take the TaskSets at once.
+        if has_lease && !self.is_draining {
+            self.sweep(now);
+            self.claim(now);
+        }
+        self.write(now);
+        if self.is_draining {
+            self.release();
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Claimed(metadata, claim) => self.claimed(&metadata, claim),
+            Report::Swept(found) => self.swept(found),
+            Report::Released(uid, released) => self.released(&uid, released),
+            Report::StillRuns(task, number) => self.still_runs(&task, number),
+            Report::Finished(task, number, report) => self.finished(&task, number, report),
+            Report::Written(written) => self.written(*written),
+        }
+    }
+
+    fn owned(&mut self, event: WatchEvent<TaskSet>) {
+        match event {
+            WatchEvent::Listed { objects, version } => {
+                let actions = self.index.listed(&objects, &version, Instant::now());
+                let listed = objects.iter().map(|set| uid(&set.object.metadata));
+                self.unwritten.extend(listed);
+                self.carry_out(actions);
+            }
+            WatchEvent::Applied(stored) => {
+                let claiming = self.candidates.claiming(&uid(&stored.object.metadata));
+                self.applied(&stored, claiming.unwrap_or(Origin::TakenOver));
+            }
+            WatchEvent::Deleted(stored) => self.removed(&uid(&stored.object.metadata)),
+        }
+    }
+
+    /// Takes a version of a TaskSet that this replica owned when the version was read or watched.
+    fn applied(&mut self, stored: &Stored<TaskSet>, origin: Origin) {
+        let metadata = &stored.object.metadata;
+        let uid = uid(metadata);
+        if metadata.labels.get(REPLICA) != Some(&self.settings.replica) {
+            return self.removed(&uid);
+        }
+        let actions = self.index.applied(stored, origin, Instant::now());
+        self.unwritten.insert(uid);
+        self.carry_out(actions);
+    }
+
+    /// A TaskSet is deleted, completed, or has another owner.
+    fn removed(&mut self, uid: &SetUid) {
+        let actions = self.index.removed(uid);
+        self.carry_out(actions);
+        self.paces.remove(uid);
+        self.unwritten.remove(uid);
+        self.releasing.remove(uid);
+    }
+}
+
+fn uid(metadata: &Metadata) -> SetUid {
+    metadata.uid.as_str().into()
+}

@@ -1,0 +1,127 @@
+//! Writes of a replica: results go into TaskSets.
+
+use std::time::Instant;
+
+use super::{Replica, Report};
+use crate::argo::Reply;
+use crate::cluster::ids::{NodeId, SetUid, TaskKey};
+use crate::cluster::index::{Origin, Set};
+use crate::cluster::pace::{Selected, select};
+use crate::cluster::results::NodeReport;
+use crate::cluster::writer::{Batch, Problem, Written, write};
+
+/// Longest message of the API server in a result, in characters.
+const MAX_MESSAGE: usize = 500;
+
+impl Replica {
+    /// Begins all writes that are due.
+    pub(super) fn write(&mut self, now: Instant) {
+        let due = self.unwritten.iter();
+        let due = due.filter(|uid| self.next_write(uid, now).is_some_and(|at| at <= now));
+        for uid in due.cloned().collect::<Vec<_>>() {
+            self.unwritten.remove(&uid);
+            if let Some(batch) = self.batch(&uid) {
+                self.paces.entry(uid).or_default().begin();
+                let kubernetes = self.kubernetes.clone();
+                let reports = self.work.reports.clone();
+                self.work.tracker.spawn(async move {
+                    let written = write(&kubernetes, batch).await;
+                    let _ = reports.send(Report::Written(Box::new(written)));
+                });
+            }
+        }
+    }
+
+    /// Writes all results at once, for the end of the process.
+    pub(super) async fn write_the_rest(&mut self) {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let batches: Vec<Batch> = unwritten.iter().filter_map(|uid| self.batch(uid)).collect();
+        let writes = batches
+            .into_iter()
+            .map(|batch| write(&self.kubernetes, batch));
+        let written = futures::future::join_all(writes).await;
+        for Written { set, problem, .. } in written {
+            if let Some(problem) = problem {
+                tracing::info!(task_set = %set, ?problem, "results are not written: the next process runs their steps again");
+            }
+        }
+    }
+
+    /// When the next write of a TaskSet may begin. `None` while a write is on its way.
+    pub(super) fn next_write(&self, uid: &SetUid, now: Instant) -> Option<Instant> {
+        let is_busy = self.index.set(uid).is_some_and(Set::is_busy);
+        let pace = self.paces.get(uid);
+        pace.map_or(Some(now), |pace| pace.next(is_busy, now))
+    }
+
+    /// The reports of a TaskSet to write now. `None` if there are none.
+    fn batch(&mut self, uid: &SetUid) -> Option<Batch> {
+        let mut selected = select(self.index.set(uid)?);
+        if let Some(node) = selected.too_large.take() {
+            let message = "the result does not fit into the WorkflowTaskSet beside its tasks; return large values as artifacts";
+            self.replace(uid, node, message);
+            selected = select(self.index.set(uid)?);
+        }
+        let Selected { reports, .. } = selected;
+        let set = self.index.set(uid)?;
+        (!reports.is_empty()).then(|| Batch {
+            set: uid.clone(),
+            workflow: set.workflow().clone(),
+            version: set.version().to_owned(),
+            reports,
+        })
+    }
+
+    /// Replaces the result of a task by an error.
+    fn replace(&mut self, set: &SetUid, node: NodeId, message: &str) {
+        let report = NodeReport::of(Reply::error(message));
+        let set = set.clone();
+        self.index.replaced(&TaskKey { set, node }, report);
+    }
+
+    /// A write has ended.
+    pub(super) fn written(&mut self, written: Written) {
+        let Written {
+            set: uid,
+            reports,
+            refused,
+            latest,
+            problem,
+        } = written;
+        let now = Instant::now();
+        if let Some(latest) = &latest {
+            let version = &latest.object.metadata.resource_version;
+            self.index.written(&uid, &reports, version, now);
+        }
+        for (node, message) in refused {
+            let message: String = message.chars().take(MAX_MESSAGE).collect();
+            tracing::warn!(task_set = %uid, %node, error = message, "the API server does not accept a result");
+            self.replace(&uid, node, &format!("the result was refused: {message}"));
+        }
+        let Some(set) = self.index.set(&uid) else {
+            // The TaskSet has been removed meanwhile.
+            return;
+        };
+        let pace = self.paces.entry(uid.clone()).or_default();
+        match &problem {
+            None => pace.succeeded(set.bytes(), self.settings.requeue_time, now),
+            Some(Problem::Conflict) => pace.conflicted(now),
+            Some(Problem::Gone) => return self.removed(&uid),
+            Some(Problem::Forbidden(error) | Problem::Unavailable(error)) => {
+                let workflow = set.workflow();
+                let (namespace, workflow) = (&workflow.namespace, &workflow.name);
+                tracing::warn!(
+                    namespace,
+                    workflow,
+                    error,
+                    "results cannot be written; tried again later"
+                );
+                pace.failed(now);
+            }
+        }
+        self.unwritten.insert(uid);
+        if let Some(latest) = latest {
+            self.applied(&latest, Origin::TakenOver);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Watches the objects of one kind: a list, and then each change.
+//!
+//! The protocol is that of
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>.
+
+use std::fmt::Write;
+use std::pin::pin;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use http::Request;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::client::{Kubernetes, MAX_OBJECT_BYTES};
+use super::request::{ApiError, accepting, collection};
+use super::resource::{Metadata, Resource, Stored};
+
+/// Number of objects in one answer to a list. An object can have megabytes, but its metadata is
+/// small.
+const PAGE: u64 = 20;
+const PAGE_OF_METADATA: u64 = 500;
+/// Most bytes of the metadata of one object: labels, annotations and managed fields.
+const MAX_METADATA_BYTES: u64 = 512 << 10;
+/// Time after which the server ends a watch.
+const WATCH_SECONDS: u64 = 240;
+/// A watch that is silent for longer is dead: the server sends a bookmark about each minute.
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 10);
+
+/// Objects of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Namespace of the objects; `None` for all namespaces.
+    pub namespace: Option<String>,
+    /// Label selector, as in the API; empty for all objects.
+    pub labels: String,
+}
+
+/// What a watch reports.
+#[derive(Clone, Debug)]
+pub enum WatchEvent<T> {
+    /// All objects of the selection. An object that is not in the list does not exist, or does not
+    /// belong to the selection any more.
+    Listed {
+        /// The objects.
+        objects: Vec<Stored<T>>,
+        /// Version of the list. A later object has a later version.
+        version: String,
+    },
+    /// An object that was created or changed.
+    Applied(Stored<T>),
+    /// An object that was deleted, or does not belong to the selection any more.
+    Deleted(Stored<T>),
+}
+
+/// An answer to a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct List {
+    metadata: ListMetadata,
+    items: Vec<Box<RawValue>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ListMetadata {
+    resource_version: String,
+    r#continue: String,
+}
+
+/// One line of a watch.
+#[derive(Debug, Deserialize)]
+struct Line {
+    r#type: String,
+    object: Box<RawValue>,
+}
+
+/// Only the metadata of an object: a bookmark has nothing else.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AnyObject {
+    metadata: Metadata,
+    code: u16,
+    message: String,
+}
+
+/// How a watch ended.
+enum End {
+    /// The receiver of the events does not exist any more.
+    Closed,
+    /// The server ended the watch, which is normal.
+    OfServer,
+    /// The version is too old for the server: the objects must be listed again.
+    Expired,
+}
+
+impl Kubernetes {
+    /// Watches objects until the receiver of the events is dropped. Errors are logged, and the
+    /// watch begins again after a delay of up to 30 s.
+    pub async fn watch<T: Resource>(
+        &self,
+        selection: Selection,
+        events: mpsc::Sender<WatchEvent<T>>,
+    ) {
+        let delays = ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(500))
+            .with_max_delay(Duration::from_secs(30))
+            .without_max_times();
+        let mut delay = delays.build();
+        let mut version = None;
+        while !events.is_closed() {
+            let watched = match version.take() {
+                Some(known) => self.follow(&selection, known, &mut version, &events).await,
+                None => self.report_all(&selection, &mut version, &events).await,
+            };
+            match watched {
+                Ok(End::Closed) => return,
+                Ok(End::OfServer) => delay = delays.build(),
+                Ok(End::Expired) => version = None,
+                Err(error) => {
+                    let kind = T::KIND;
+                    let namespace = selection.namespace.as_deref().unwrap_or("all");
+                    tracing::warn!(kind, namespace, %error, "objects cannot be watched; the watch begins again");
+                    tokio::time::sleep(delay.next().unwrap_or_default()).await;
+                }
+            }
+        }
+    }
+
+    /// Reports the list of all objects, and sets the version from which to watch.
+    async fn report_all<T: Resource>(
+        &self,
+        selection: &Selection,
+        version: &mut Option<String>,
+        events: &mpsc::Sender<WatchEvent<T>>,
+    ) -> Result<End, ApiError> {
+        let (objects, listed) = self.list_at_version(selection).await?;
+        *version = Some(listed.clone());
+        let event = WatchEvent::Listed {
+            objects,
+            version: listed,
+        };
+        let sent = events.send(event).await;
+        Ok(sent.map_or(End::Closed, |()| End::OfServer))
+    }
+
+    /// Lists objects.
+    pub async fn list<T: Resource>(
+        &self,
+        selection: &Selection,
+    ) -> Result<Vec<Stored<T>>, ApiError> {
+        Ok(self.list_at_version(selection).await?.0)
+    }
+
+    /// Lists objects, and returns the version of the list: a watch continues from it.
+    async fn list_at_version<T: Resource>(
+        &self,
+        selection: &Selection,
+    ) -> Result<(Vec<Stored<T>>, String), ApiError> {
+        let (page, largest) = match T::METADATA_ONLY {
+            true => (PAGE_OF_METADATA, MAX_METADATA_BYTES),
+            false => (PAGE, MAX_OBJECT_BYTES),
+        };
+        let mut objects = Vec::new();
+        let mut next = String::new();
+        loop {
+            let mut query = format!("limit={page}");
+            if !next.is_empty() {
+                parameter(&mut query, "continue", &next);
+            }
+            let request = Request::get(selection.url::<T>(query)?);
+            let request = accepting::<T>(request, true);
+            let answer = self.send(request, Vec::new(), page * largest).await?;
+            let list: List = exact(&answer)?;
+            objects.extend(list.items.iter().filter_map(|item| parsed(item)));
+            next = list.metadata.r#continue;
+            if next.is_empty() {
+                return Ok((objects, list.metadata.resource_version));
+            }
+        }
+    }
+
+    /// Reports each change since `known`. Sets the version from which to continue.
+    async fn follow<T: Resource>(
+        &self,
+        selection: &Selection,
+        known: String,
+        version: &mut Option<String>,
+        events: &mpsc::Sender<WatchEvent<T>>,
+    ) -> Result<End, ApiError> {
+        let mut query =
+            format!("watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}");
+        parameter(&mut query, "resourceVersion", &known);
+        *version = Some(known);
+        let request = accepting::<T>(Request::get(selection.url::<T>(query)?), false);
+        let answer = self.open(request, Vec::new()).await;
+        let mut answer = pin!(match answer {
+            Err(ApiError::Refused { code: 410, .. }) => return Ok(End::Expired),
+            answer => answer?,
+        });
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let next = tokio::time::timeout(SILENCE, read_line(&mut answer, &mut line));
+            let next = tokio::select! {
+                () = events.closed() => return Ok(End::Closed),
+                next = next => next.map_err(|_| no_answer("the watch is silent", self))?,
+            };
+            next.map_err(|error| no_answer(&error.to_string(), self))?;
+            if line.is_empty() {
+                return Ok(End::OfServer);
+            }
+            let Line { r#type, object } = exact(&line)?;
+            let any: AnyObject = go_json::from_slice(object.get().as_bytes())?;
+            let event = match r#type.as_str() {
+                "ERROR" if any.code == 410 => return Ok(End::Expired),
+                "ERROR" => {
+                    return Err(ApiError::Refused {
+                        code: any.code,
+                        message: any.message,
+                    });
+                }
+                "ADDED" | "MODIFIED" => parsed(&object).map(WatchEvent::Applied),
+                "DELETED" => parsed(&object).map(WatchEvent::Deleted),
+                _ => None,
+            };
+            *version = Some(any.metadata.resource_version);
+            if let Some(event) = event
+                && events.send(event).await.is_err()
+            {
+                return Ok(End::Closed);
+            }
+        }
+    }
+}
+
+fn no_answer(message: &str, kubernetes: &Kubernetes) -> ApiError {
+    ApiError::NoAnswer(format!("{message}{}", kubernetes.via()))
+}
+
+/// Reads a line with its end. The line is empty at the end of the stream.
+async fn read_line(
+    stream: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let limit = 2 * MAX_OBJECT_BYTES;
+    stream.take(limit).read_until(b'\n', line).await?;
+    if !line.is_empty() && !line.ends_with(b"\n") {
+        let message = "the watch ended in the middle of a line, or a line is too long";
+        return Err(std::io::Error::other(message));
+    }
+    Ok(())
+}
+
+/// Parses what the API server itself wrote around objects.
+fn exact<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(json).map_err(|error| {
+        // The error's own text can quote the document.
+        let (line, column) = (error.line(), error.column());
+        ApiError::NoAnswer(format!(
+            "the answer of the API server is not a list or a watch, at line {line} column {column}"
+        ))
+    })
+}
+
+/// Reads an object of a list or a watch. An object that is not as expected is left out: the other
+/// objects go on.
+fn parsed<T: Resource>(object: &RawValue) -> Option<Stored<T>> {
+    let json = object.get().as_bytes();
+    Stored::parse(json)
+        .map_err(|error| {
+            let any: AnyObject = go_json::from_slice(json).unwrap_or_default();
+            let Metadata {
+                namespace, name, ..
+            } = any.metadata;
+            let kind = T::KIND;
+            tracing::warn!(kind, namespace, name, %error, "object ignored: it cannot be parsed");
+        })
+        .ok()
+}
+
+impl Selection {
+    /// Path and query of the collection.
+    fn url<T: Resource>(&self, mut query: String) -> Result<String, ApiError> {
+        if !self.labels.is_empty() {
+            parameter(&mut query, "labelSelector", &self.labels);
+        }
+        let path = collection::<T>(self.namespace.as_deref())?;
+        Ok(format!("{path}?{query}"))
+    }
+}
+
+/// Appends a parameter to the query of a URL.
+fn parameter(query: &mut String, name: &str, value: &str) {
+    let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+    let _ = write!(query, "&{name}={value}");
+}
