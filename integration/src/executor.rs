@@ -247,11 +247,22 @@ impl Executor {
 
     /// Resident memory of the process, in kilobytes.
     pub fn resident_kilobytes(&self) -> u64 {
+        self.memory_kilobytes("VmRSS:")
+    }
+
+    /// Resident memory of the process without the pages of files, in kilobytes. The kernel can drop
+    /// the pages of files, such as compiled code.
+    pub fn anonymous_kilobytes(&self) -> u64 {
+        self.memory_kilobytes("RssAnon:")
+    }
+
+    /// A line of `/proc/PID/status`, in kilobytes.
+    fn memory_kilobytes(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .expect("the status of the process");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(name))
             .expect("the resident memory");
         line.trim()
             .trim_end_matches(" kB")

@@ -39,10 +39,17 @@ use super::module_source::ModuleSource;
 use super::worker::{Classes, Failure, Request, WorkerResources, Workers};
 use crate::step::CompileLimits;
 
-/// The modules in the cache may use this part of the memory of the compile workers.
-const CACHE_PART: u64 = 4;
+/// The modules in memory whose code is in the code directory may use this part of the memory of the
+/// compile workers. They are loaded again in milliseconds.
+const LOADED_PART: u64 = 16;
+/// The modules whose code is only in memory may use this part. They would have to be compiled
+/// again.
+const IN_MEMORY_PART: u64 = 4;
 /// Smallest memory of a module in the cache, in bytes.
 const MIN_CACHED: u64 = 32 << 10;
+/// Most bytes of mapped code that are counted for a module. The kernel can drop the pages of a file,
+/// but the pages of many small modules usually stay in memory.
+const RESIDENT_CODE: u64 = 64 << 10;
 /// The compiler remembers for this time that a module cannot be compiled.
 const REMEMBER_FAILURE: Duration = Duration::from_mins(10);
 /// Maximum number of modules in the negative cache.
@@ -113,7 +120,10 @@ struct Cached {
 pub struct Compiler {
     engines: Arc<Engines>,
     workers: Workers,
-    modules: Cache<Arc<str>, Cached>,
+    /// The modules whose code is in the code directory, by digest.
+    loaded: Cache<Arc<str>, Cached>,
+    /// The modules whose code is only in memory, by digest.
+    in_memory: Cache<Arc<str>, Cached>,
     /// Why modules were not compiled, by digest.
     failures: Cache<Arc<str>, CompileError>,
     disk: Option<Arc<CodeDirectory>>,
@@ -126,16 +136,18 @@ impl Compiler {
         let engines = Arc::new(Engines::new(settings.steps)?);
         let directory = settings.code_directory;
         let disk = directory.and_then(|directory| open_directory(&directory, &engines));
-        let cache_bytes = settings.memory / CACHE_PART;
+        let in_memory_bytes = settings.memory / IN_MEMORY_PART;
         let resources = WorkerResources {
             memory: settings.memory,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            code_in_memory: cache_bytes,
+            code_in_memory: in_memory_bytes,
         };
-        let modules = Cache::builder()
-            .weigher(|_, cached: &Cached| cached.bytes)
-            .max_capacity(cache_bytes)
-            .build();
+        let cache = |bytes| {
+            Cache::builder()
+                .weigher(|_, cached: &Cached| cached.bytes)
+                .max_capacity(bytes)
+                .build()
+        };
         let failures = Cache::builder()
             .time_to_live(REMEMBER_FAILURE)
             .max_capacity(REMEMBERED_FAILURES)
@@ -143,7 +155,8 @@ impl Compiler {
         Ok(Self {
             engines,
             workers: Workers::new(settings.program, resources),
-            modules,
+            loaded: cache(settings.memory / LOADED_PART),
+            in_memory: cache(in_memory_bytes),
             failures,
             disk: disk.map(Arc::new),
         })
@@ -156,7 +169,9 @@ impl Compiler {
 
     /// The module, if it is in the memory cache. Does not block.
     pub fn cached(&self, digest: &str) -> Option<Arc<CompiledModule>> {
-        self.modules.get(digest).map(|cached| cached.module)
+        let found = self.loaded.get(digest);
+        let found = found.or_else(|| self.in_memory.get(digest));
+        found.map(|cached| cached.module)
     }
 
     /// The module, if its code is in the code directory. Blocks for milliseconds.
@@ -274,9 +289,10 @@ impl Compiler {
         module: CompiledModule,
         pages: CodePages,
     ) -> Arc<CompiledModule> {
-        let code = match pages {
-            CodePages::OfFile => 0,
-            CodePages::InMemory => module.code_bytes() as u64,
+        let code_bytes = module.code_bytes() as u64;
+        let (cache, code) = match pages {
+            CodePages::OfFile => (&self.loaded, code_bytes.min(RESIDENT_CODE)),
+            CodePages::InMemory => (&self.in_memory, code_bytes),
         };
         let bytes = module.heap_bytes.saturating_add(code).max(MIN_CACHED);
         let module = Arc::new(module);
@@ -284,7 +300,7 @@ impl Compiler {
             module: Arc::clone(&module),
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
         };
-        self.modules.insert(digest.into(), cached);
+        cache.insert(digest.into(), cached);
         module
     }
 }
