@@ -82,14 +82,15 @@ impl TaskSet {
             || !metadata.deletion_timestamp.is_empty()
     }
 
-    /// The Workflow of the tasks. `None` if the object does not belong to a Workflow of its name:
-    /// then Argo's controller has not made the object.
+    /// The Workflow of the tasks, as the object names it. `None` if the object does not name a
+    /// Workflow of its name: then Argo's controller has not made the object. Compare the uid with
+    /// the Workflow itself: who can create TaskSets can write any uid.
     pub fn workflow(&self) -> Option<Workflow> {
         let metadata = &self.metadata;
-        let owner = metadata
-            .owner_references
-            .iter()
-            .find(|owner| owner.kind == "Workflow" && owner.name == metadata.name)?;
+        let owner = metadata.owner_references.iter().find(|owner| {
+            let is_of_argo = owner.api_version.starts_with("argoproj.io/");
+            is_of_argo && owner.kind == "Workflow" && owner.name == metadata.name
+        })?;
         Some(Workflow {
             name: metadata.name.clone(),
             namespace: metadata.namespace.clone(),

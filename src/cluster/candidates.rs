@@ -64,9 +64,11 @@ impl Candidates {
                 state: State::Due(due),
                 failures: 0,
             });
-        // Tasks are in `spec`, and a change of `spec` makes a new generation.
+        // Tasks are in `spec`, and a change of `spec` makes a new generation. Another owner can
+        // have died.
+        let has_changed = owner(&metadata) != candidate.owner();
         if let State::NotOurs(generation) = candidate.state
-            && generation != metadata.generation
+            && (generation != metadata.generation || has_changed)
         {
             candidate.state = State::Due(due);
         }
@@ -114,14 +116,18 @@ impl Candidates {
         if self.claiming.len() >= MAX_CLAIMS {
             return None;
         }
-        let times = self
-            .known
-            .values()
-            .filter_map(|candidate| match candidate.state {
-                State::Due(at) => Some(at),
-                State::Claiming | State::NotOurs(_) => None,
-            });
+        let idle = self.known.iter();
+        let idle = idle.filter(|(uid, _)| !self.claiming.contains_key(*uid));
+        let times = idle.filter_map(|(_, candidate)| match candidate.state {
+            State::Due(at) => Some(at),
+            State::Claiming | State::NotOurs(_) => None,
+        });
         times.min()
+    }
+
+    /// Whether a claim is in progress.
+    pub(super) fn is_claiming(&self) -> bool {
+        !self.claiming.is_empty()
     }
 
     /// A claim has failed, and must be tried again.

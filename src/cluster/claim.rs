@@ -7,6 +7,7 @@
 use serde_json::json;
 
 use crate::argo::task_set::{TaskSet, TaskSetMetadata};
+use crate::argo::workflow::WorkflowMetadata;
 use crate::kubernetes::{ApiError, Kubernetes, Metadata, Stored};
 use crate::step::Workflow;
 
@@ -37,7 +38,11 @@ pub(super) async fn claim(kubernetes: &Kubernetes, metadata: &Metadata, replica:
     let Metadata {
         namespace, name, ..
     } = metadata;
-    let stored = match kubernetes.read::<TaskSet>(namespace, name).await {
+    let (stored, workflow) = tokio::join!(
+        kubernetes.read::<TaskSet>(namespace, name),
+        kubernetes.read::<WorkflowMetadata>(namespace, name),
+    );
+    let stored = match stored {
         Ok(stored) => stored,
         Err(error) => return failed(error),
     };
@@ -46,7 +51,13 @@ pub(super) async fn claim(kubernetes: &Kubernetes, metadata: &Metadata, replica:
     if has_other_owner || set.has_ended() || !set.has_tasks_of_plugin() {
         return Claim::NotOurs;
     }
-    if set.workflow().is_none() {
+    let uid = match workflow {
+        Ok(workflow) => Some(workflow.object.metadata.uid),
+        Err(error) if error.code() == Some(404) => None,
+        Err(error) => return Claim::Failed(error),
+    };
+    // A tenant could name the Workflow of another tenant.
+    if set.workflow().is_none_or(|named| Some(named.uid) != uid) {
         return Claim::NoWorkflow;
     }
     let patch = json!({"metadata": {

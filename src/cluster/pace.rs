@@ -18,7 +18,9 @@ use super::results::NodeReport;
 
 /// Largest size of a TaskSet with its results, in bytes. etcd accepts 1.5 MiB.
 const MAX_OBJECT: usize = 1_200_000;
-/// A report of at most this many bytes is written even if the object is larger than [`MAX_OBJECT`].
+/// A report of at most [`SMALL`] bytes is written if the object has at most this many bytes with
+/// it.
+const MAX_WITH_SMALL: usize = 1_400_000;
 const SMALL: usize = 1 << 10;
 /// Bytes of a report in the object, besides the report and the id of its node.
 const OVERHEAD: usize = 16;
@@ -124,7 +126,11 @@ pub(super) fn select(set: &Set) -> Selected {
     let mut left = unwritten.into_iter();
     for (node, report) in left.by_ref() {
         let size = node.len() + report.bytes() + OVERHEAD;
-        if bytes + size > MAX_OBJECT && report.bytes() > SMALL {
+        let most = match report.bytes() {
+            ..=SMALL => MAX_WITH_SMALL,
+            _ => MAX_OBJECT,
+        };
+        if bytes + size > most {
             let waits = set.will_change() || !selected.reports.is_empty();
             selected.too_large = (!waits).then_some(node);
             break;

@@ -145,14 +145,18 @@ async fn patch(
 }
 
 /// Whether the API server does not accept the content of the patch. If the object would be too
-/// large for etcd, the status is 500.
+/// large for etcd, the status is 500, with a message of etcd or of its client.
 fn is_refusal(error: &ApiError) -> bool {
     match error {
         ApiError::Refused { code, message } => {
-            matches!(code, 400 | 413 | 422) || (*code == 500 && message.contains("too large"))
+            matches!(code, 400 | 413 | 422) || (*code == 500 && is_too_large(message))
         }
         _ => false,
     }
+}
+
+fn is_too_large(message: &str) -> bool {
+    message.contains("too large") || message.contains("larger than max")
 }
 
 fn problem(error: &ApiError) -> Problem {

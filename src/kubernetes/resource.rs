@@ -70,8 +70,10 @@ pub struct Metadata {
 
 /// `metadata.ownerReferences[]` of an object.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct OwnerReference {
+    /// API group and version of the owner.
+    pub api_version: String,
     /// Kind of the owner.
     pub kind: String,
     /// Name of the owner. The owner is in the same namespace, or in no namespace.

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::client::{Kubernetes, MAX_OBJECT_BYTES};
 use super::request::{ApiError, accepting, collection};
-use super::resource::{Metadata, Resource, Stored};
+use super::resource::{Resource, Stored};
 
 /// Number of objects in one answer to a list. An object can have megabytes, but its metadata is
 /// small.
@@ -25,6 +25,8 @@ const PAGE: u64 = 20;
 const PAGE_OF_METADATA: u64 = 500;
 /// Most bytes of the metadata of one object: labels, annotations and managed fields.
 const MAX_METADATA_BYTES: u64 = 512 << 10;
+/// Shortest time between two watches without an event in between.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Time after which the server ends a watch.
 const WATCH_SECONDS: u64 = 240;
 /// A watch that is silent for longer is dead: the server sends a bookmark about each minute.
@@ -78,13 +80,22 @@ struct Line {
     object: Box<RawValue>,
 }
 
-/// Only the metadata of an object: a bookmark has nothing else.
+/// What the watch itself needs of an object. The rest of the object may have any form and depth: it
+/// must not stop the watch of the other objects.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct AnyObject {
-    metadata: Metadata,
+    metadata: AnyMetadata,
     code: u16,
     message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AnyMetadata {
+    namespace: String,
+    name: String,
+    resource_version: String,
 }
 
 /// How a watch ended.
@@ -113,14 +124,24 @@ impl Kubernetes {
         let mut delay = delays.build();
         let mut version = None;
         while !events.is_closed() {
+            let watched_from = version.clone();
             let watched = match version.take() {
                 Some(known) => self.follow(&selection, known, &mut version, &events).await,
                 None => self.report_all(&selection, &mut version, &events).await,
             };
             match watched {
                 Ok(End::Closed) => return,
-                Ok(End::OfServer) => delay = delays.build(),
-                Ok(End::Expired) => version = None,
+                Ok(End::OfServer) => {
+                    delay = delays.build();
+                    // A server or a proxy that ends watches at once must not be flooded.
+                    if version == watched_from {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+                Ok(End::Expired) => {
+                    version = None;
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error) => {
                     let kind = T::KIND;
                     let namespace = selection.namespace.as_deref().unwrap_or("all");
@@ -215,7 +236,7 @@ impl Kubernetes {
                 return Ok(End::OfServer);
             }
             let Line { r#type, object } = exact(&line)?;
-            let any: AnyObject = go_json::from_slice(object.get().as_bytes())?;
+            let any: AnyObject = exact(object.get().as_bytes())?;
             let event = match r#type.as_str() {
                 "ERROR" if any.code == 410 => return Ok(End::Expired),
                 "ERROR" => {
@@ -273,8 +294,8 @@ fn parsed<T: Resource>(object: &RawValue) -> Option<Stored<T>> {
     let json = object.get().as_bytes();
     Stored::parse(json)
         .map_err(|error| {
-            let any: AnyObject = go_json::from_slice(json).unwrap_or_default();
-            let Metadata {
+            let any: AnyObject = exact(json).unwrap_or_default();
+            let AnyMetadata {
                 namespace, name, ..
             } = any.metadata;
             let kind = T::KIND;

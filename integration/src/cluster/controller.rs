@@ -294,7 +294,7 @@ impl Controller {
         let owner = self.store.get(&key("workflows", workflow));
         let uid = owner.map_or(Value::Null, |owner| owner["metadata"]["uid"].clone());
         let object = json!({
-            "metadata": {"ownerReferences": [{"kind": "Workflow", "name": workflow.name, "uid": uid}]},
+            "metadata": {"ownerReferences": [{"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": workflow.name, "uid": uid}]},
             "spec": {"tasks": open},
         });
         if self.store.create(set, object).is_err() {

@@ -156,8 +156,9 @@ impl Index {
             .collect()
     }
 
-    /// Takes the list of all TaskSets that this replica has claimed, and its version. The index
-    /// forgets the others, except TaskSets that this replica has claimed since.
+    /// Takes the list of all TaskSets that have the label of this replica, and its version. The
+    /// index forgets the others, except TaskSets that this replica has claimed since. It does not
+    /// take TaskSets that it does not know.
     pub(super) fn listed(
         &mut self,
         all: &[Stored<TaskSet>],
@@ -175,7 +176,9 @@ impl Index {
         let gone = gone.iter().flat_map(|uid| self.removed(uid));
         let mut actions: Vec<Action> = gone.collect();
         for set in all {
-            actions.extend(self.applied(set, Origin::TakenOver, now));
+            if self.sets.contains_key(&*set.object.metadata.uid) {
+                actions.extend(self.applied(set, Origin::TakenOver, now));
+            }
         }
         actions
     }
@@ -183,7 +186,11 @@ impl Index {
     /// A task cannot start now: it starts again at `at`.
     pub(super) fn postponed(&mut self, task: &TaskKey, template: Value, at: Instant) {
         if let Some(known) = self.task(task) {
-            known.state = State::Waits { template, at };
+            known.state = State::Waits {
+                template,
+                at,
+                is_doubtful: false,
+            };
             self.timers.insert((at, task.clone()));
         }
     }
@@ -259,7 +266,7 @@ impl Index {
     pub(super) fn idle(&self) -> impl Iterator<Item = (&SetUid, &Set)> {
         self.sets
             .iter()
-            .filter(|(_, set)| set.tasks.values().all(Task::waits))
+            .filter(|(_, set)| set.tasks.values().all(Task::is_new))
     }
 
     /// These reports were written into the TaskSet, which then had this version.
@@ -396,7 +403,11 @@ impl Set {
         if let Some(at) = self.doubt.filter(|doubt| *doubt > context.now) {
             context.timers.insert((at, task.clone()));
             let template = template.clone();
-            return State::Waits { template, at };
+            return State::Waits {
+                template,
+                at,
+                is_doubtful: true,
+            };
         }
         match context.memory.take(task, digest) {
             Some(report) => State::Ended {

@@ -29,7 +29,12 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) enum State {
     /// The task starts later.
-    Waits { template: Value, at: Instant },
+    Waits {
+        template: Value,
+        at: Instant,
+        /// Whether the task may have a result that the controller has just removed.
+        is_doubtful: bool,
+    },
     /// The execution of the task is running.
     Runs { report: RunningReport },
     /// The execution has ended.
@@ -66,9 +71,10 @@ impl Task {
         matches!(self.state, State::Runs { .. })
     }
 
-    /// Whether the task has not started.
-    pub(super) fn waits(&self) -> bool {
-        matches!(self.state, State::Waits { .. })
+    /// Whether the task has not started, and is certainly new.
+    pub(super) fn is_new(&self) -> bool {
+        let state = &self.state;
+        matches!(state, State::Waits { is_doubtful, .. } if !is_doubtful)
     }
 
     /// Whether the task has not ended.
@@ -79,7 +85,7 @@ impl Task {
     /// The time of a timer has come.
     pub(super) fn tick(&mut self, now: Instant) -> Tick {
         match &mut self.state {
-            State::Waits { template, at } if *at <= now => {
+            State::Waits { template, at, .. } if *at <= now => {
                 let template = template.take();
                 self.state = State::RUNS;
                 Tick::Start(template)
@@ -158,6 +164,7 @@ impl Task {
                 self.state = State::Waits {
                     template: template.clone(),
                     at: until,
+                    is_doubtful: true,
                 };
             }
             _ => return false,

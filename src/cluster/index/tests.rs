@@ -40,7 +40,7 @@ impl World {
             "metadata": {
                 "name": "wf", "namespace": "n", "uid": "u", "resourceVersion": self.version.to_string(),
                 "labels": {"workflows.argoproj.io/completed": self.completed.to_string()},
-                "ownerReferences": [{"kind": "Workflow", "name": "wf", "uid": "w"}],
+                "ownerReferences": [{"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "wf", "uid": "w"}],
             },
             "spec": {"tasks": tasks}, "status": {"nodes": nodes},
         });

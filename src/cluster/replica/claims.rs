@@ -68,8 +68,10 @@ impl Replica {
 
     /// Begins all claims that are due.
     pub(super) fn claim(&mut self, now: Instant) {
-        let alive = self.alive();
-        for metadata in self.candidates.begin(|owner| alive.contains(owner), now) {
+        let own = self.settings.replica.clone();
+        let all = self.alive();
+        let is_alive = |owner: &str| owner != own && all.contains(owner);
+        for metadata in self.candidates.begin(is_alive, now) {
             let kubernetes = self.kubernetes.clone();
             let replica = self.settings.replica.clone();
             let reports = self.work.reports.clone();

@@ -4,10 +4,15 @@
 //! The next owner does not know which results were written: it would run a task again whose result
 //! the controller has just removed.
 
+use std::time::Duration;
+
 use super::{Replica, Report};
 use crate::cluster::claim::release;
 use crate::cluster::ids::SetUid;
 use crate::kubernetes::ApiError;
+
+/// Time after which a TaskSet is given back again that could not be given back.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl Replica {
     /// Begins the drain: no task starts any more.
@@ -22,7 +27,7 @@ impl Replica {
 
     /// Whether all TaskSets are given back.
     pub(super) fn is_drained(&self) -> bool {
-        self.is_draining && self.index.len() == 0
+        self.is_draining && self.index.len() == 0 && !self.candidates.is_claiming()
     }
 
     /// Gives back all TaskSets that can be given back.
@@ -46,6 +51,9 @@ impl Replica {
             let reports = self.work.reports.clone();
             self.work.tracker.spawn(async move {
                 let released = release(&kubernetes, &workflow, &version).await;
+                if released.is_err() {
+                    tokio::time::sleep(RETRY).await;
+                }
                 let _ = reports.send(Report::Released(uid, released));
             });
         }

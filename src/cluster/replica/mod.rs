@@ -63,11 +63,15 @@ pub struct Replica {
     paces: HashMap<SetUid, Pace>,
     /// The TaskSets that may have results to write.
     unwritten: HashSet<SetUid>,
+    /// Whether the replica may claim TaskSets.
+    may_claim: bool,
     /// Whether the replica gives its TaskSets back.
     is_draining: bool,
     /// The TaskSets that are being given back.
     releasing: HashSet<SetUid>,
     work: Work,
+    /// Start of the replica.
+    begun: Instant,
 }
 
 /// The searches for TaskSets of dead replicas.
@@ -130,6 +134,7 @@ impl Replica {
             started: 0,
             paces: HashMap::new(),
             unwritten: HashSet::new(),
+            may_claim: false,
             is_draining: false,
             releasing: HashSet::new(),
             work: Work {
@@ -137,6 +142,7 @@ impl Replica {
                 reports,
                 received: Some(received),
             },
+            begun: Instant::now(),
         }
     }
 
@@ -175,7 +181,11 @@ impl Replica {
                 fenced = Err(Fenced);
                 break;
             }
-            self.advance(renewed.borrow().is_some(), Instant::now());
+            // Without a Lease, the other replicas would take the TaskSets at once. Without the
+            // executor, a replica that cannot be set up would hold TaskSets.
+            let has_lease = renewed.borrow().is_some();
+            self.may_claim = has_lease && self.executions.is_ready() && !self.is_draining;
+            self.advance(Instant::now());
         }
         if fenced.is_ok() {
             self.write_the_rest().await;
@@ -214,13 +224,14 @@ impl Replica {
     /// Whether the Lease was renewed too long ago. The other replicas wait for a longer time, so
     /// this replica is silent before they begin.
     fn is_fenced(&self, renewed: &watch::Receiver<Option<Instant>>) -> bool {
-        let renewed = *renewed.borrow();
-        renewed.is_some_and(|at| at.elapsed() >= self.settings.fence_after())
+        let renewed = renewed.borrow().unwrap_or(self.begun);
+        renewed.elapsed() >= self.settings.fence_after()
     }
 
     /// Time at which the loop has something to do without an event.
     fn wake(&self, now: Instant) -> Instant {
-        let times = [self.index.next_tick(), self.candidates.next()];
+        let claims = self.candidates.next().filter(|_| self.may_claim);
+        let times = [self.index.next_tick(), claims];
         let writes = self.unwritten.iter();
         let writes = writes.filter_map(|uid| self.next_write(uid, now));
         let times = times.into_iter().flatten().chain(writes);
@@ -228,11 +239,10 @@ impl Replica {
     }
 
     /// Starts everything that is due.
-    fn advance(&mut self, has_lease: bool, now: Instant) {
+    fn advance(&mut self, now: Instant) {
         let actions = self.index.tick(now);
         self.carry_out(actions);
-        // Without a Lease, the other replicas would take the TaskSets at once.
-        if has_lease && !self.is_draining {
+        if self.may_claim {
             self.sweep(now);
             self.claim(now);
         }
@@ -257,15 +267,26 @@ impl Replica {
         match event {
             WatchEvent::Listed { objects, version } => {
                 let actions = self.index.listed(&objects, &version, Instant::now());
-                let listed = objects.iter().map(|set| uid(&set.object.metadata));
-                self.unwritten.extend(listed);
                 self.carry_out(actions);
+                for set in objects {
+                    self.owned_set(&set);
+                }
             }
-            WatchEvent::Applied(stored) => {
-                let claiming = self.candidates.claiming(&uid(&stored.object.metadata));
-                self.applied(&stored, claiming.unwrap_or(Origin::TakenOver));
-            }
+            WatchEvent::Applied(stored) => self.owned_set(&stored),
             WatchEvent::Deleted(stored) => self.removed(&uid(&stored.object.metadata)),
+        }
+    }
+
+    /// Takes a version of a TaskSet that has the label of this replica.
+    fn owned_set(&mut self, stored: &Stored<TaskSet>) {
+        let metadata = &stored.object.metadata;
+        let uid = uid(metadata);
+        match self.candidates.claiming(&uid) {
+            Some(origin) => self.applied(stored, origin),
+            None if self.index.set(&uid).is_some() => self.applied(stored, Origin::TakenOver),
+            // An earlier process of this replica has claimed the TaskSet, or a tenant has set the
+            // label. The claim verifies the Workflow.
+            None => self.candidates.applied(metadata.clone(), Instant::now()),
         }
     }
 

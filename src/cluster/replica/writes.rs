@@ -93,6 +93,7 @@ impl Replica {
             let version = &latest.object.metadata.resource_version;
             self.index.written(&uid, &reports, version, now);
         }
+        let is_refused = !refused.is_empty();
         for (node, message) in refused {
             let message: String = message.chars().take(MAX_MESSAGE).collect();
             tracing::warn!(task_set = %uid, %node, error = message, "the API server does not accept a result");
@@ -104,6 +105,8 @@ impl Replica {
         };
         let pace = self.paces.entry(uid.clone()).or_default();
         match &problem {
+            // The errors in place of the results could be refused, too.
+            None if is_refused => pace.failed(now),
             None => pace.succeeded(set.bytes(), self.settings.requeue_time, now),
             Some(Problem::Conflict) => pace.conflicted(now),
             Some(Problem::Gone) => return self.removed(&uid),

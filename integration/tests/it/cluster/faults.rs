@@ -114,3 +114,38 @@ async fn a_workflow_that_is_deleted_and_created_again_runs_anew() {
     cluster.ended("wf").await;
     assert_eq!(runs(&replica, "wf-0"), 2);
 }
+
+/// A tenant can create TaskSets, with any label and any owner. Only those of real Workflows are
+/// served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_set_that_a_tenant_made_is_refused() {
+    let cluster = Cluster::start().await;
+    let replica = cluster.replica("r1", &[]);
+    cluster.submit("victim", vec![round("victim", 1, &noop())]);
+    cluster.ended("victim").await;
+    let victim = ("workflows".into(), "team".into(), "victim".into());
+    let uid = cluster.store.get(&victim).unwrap()["metadata"]["uid"].clone();
+    let labels = [
+        ("plain", json!({})),
+        ("labelled", json!({"wasm-workflow-executor/replica": "r1"})),
+    ];
+    for (name, labels) in labels {
+        let owner = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": name, "uid": uid});
+        let object = json!({
+            "metadata": {"labels": labels, "ownerReferences": [owner]},
+            "spec": {"tasks": {name: noop()}},
+        });
+        cluster.store.create(&task_set(name), object).unwrap();
+    }
+    eventually("both are refused", async || {
+        let log = replica.log();
+        log.matches("it does not belong to a Workflow of its name")
+            .count()
+            == 2
+    })
+    .await;
+    assert_eq!(replica.steps_run(), 1);
+    for name in ["plain", "labelled"] {
+        assert!(cluster.store.get(&task_set(name)).unwrap()["status"].is_null());
+    }
+}
