@@ -147,7 +147,8 @@ impl Credentials {
             .try_get_with(key.to_owned(), self.read_pull_secrets(kubernetes, key))
             .await
             .unwrap_or_else(|error| {
-                tracing::warn!(%error, "the pull secrets of Kubernetes are not used this time");
+                let whose = whose(kubernetes);
+                tracing::warn!(%error, "{whose} pull secrets are not used this time");
                 Keyring::default()
             })
     }
@@ -165,7 +166,8 @@ impl Credentials {
             Ok(found) => found,
             Err(error @ KubernetesError::Unavailable { .. }) => return Err(unreadable(&error)),
             Err(error) => {
-                tracing::info!(%error, "the pull secrets of Kubernetes are not used");
+                let whose = whose(kubernetes);
+                tracing::info!(%error, "{whose} pull secrets are not used");
                 return Ok(Keyring::default());
             }
         };
@@ -177,7 +179,10 @@ impl Credentials {
                 Err(error) => {
                     keyring.omit(
                         None,
-                        format!("a pull secret of Kubernetes is not used: {error}"),
+                        format!(
+                            "a pull secret of {} is not used: {error}",
+                            holder(kubernetes)
+                        ),
                     );
                 }
             }
@@ -194,6 +199,22 @@ impl CredentialProvider for Credentials {
         keyrings.push(self.of_kubernetes(&requester.namespace).await);
         keyrings.extend(self.local.iter().cloned());
         Ok(keyrings)
+    }
+}
+
+/// Whose pull secrets are read.
+fn whose(kubernetes: &Kubernetes) -> &'static str {
+    match kubernetes.acts_for_tenants() {
+        true => "the tenant's",
+        false => "the pod's own",
+    }
+}
+
+/// The object that names the pull secrets.
+fn holder(kubernetes: &Kubernetes) -> &'static str {
+    match kubernetes.acts_for_tenants() {
+        true => "the tenant's service account",
+        false => "the pod",
     }
 }
 

@@ -26,7 +26,7 @@ fn help_lists_only_flags_that_have_an_effect() {
     for (command, expected) in [
         (
             "serve",
-            format!("{BASE} {RUNS} --bind --admin-bind --token-file --no-token --log-module-output"),
+            format!("{BASE} {RUNS} --bind --admin-bind --token-file --no-token --log-module-output --stand-aside --cluster --replica --pod --namespace --selector --instance-id"),
         ),
         (
             "run",
