@@ -47,8 +47,8 @@ const LOADED_PART: u64 = 16;
 const IN_MEMORY_PART: u64 = 4;
 /// Smallest memory of a module in the cache, in bytes.
 const MIN_CACHED: u64 = 32 << 10;
-/// Most bytes of mapped code that are counted for a module. The kernel can drop the pages of a file,
-/// but the pages of many small modules usually stay in memory.
+/// Most bytes of mapped code that are counted for a module. The kernel can drop the pages of a
+/// file, but the pages of many small modules usually stay in memory.
 const RESIDENT_CODE: u64 = 64 << 10;
 /// The compiler remembers for this time that a module cannot be compiled.
 const REMEMBER_FAILURE: Duration = Duration::from_mins(10);

@@ -8,7 +8,7 @@ use wasm_workflow_integration::cluster::controller::Death;
 use wasm_workflow_integration::eventually;
 
 /// Number of workflows, and of their steps.
-const WORKFLOWS: usize = 60;
+const WORKFLOWS: usize = 30;
 const WIDTH: usize = 20;
 
 /// Without the death of a replica, no step runs twice: whatever the controller and the API server

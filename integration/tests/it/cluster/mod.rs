@@ -122,7 +122,7 @@ impl Cluster {
                 return state;
             }
             assert!(
-                started.elapsed() < Duration::from_secs(40),
+                started.elapsed() < Duration::from_secs(150),
                 "{name} has not ended: {state:?} {:?}\n{}",
                 self.store.get(&task_set(name)),
                 self.log(name)
