@@ -75,7 +75,16 @@ impl Candidates {
         candidate.metadata = metadata;
     }
 
-    /// The TaskSet is deleted, completed, or has an owner.
+    /// The TaskSet is deleted, completed, or has an owner. A TaskSet that is known with an owner
+    /// stays: the watch of TaskSets with the own label reports its end.
+    pub(super) fn without_owner_removed(&mut self, uid: &SetUid) {
+        let candidate = self.known.get(uid);
+        if candidate.is_some_and(|candidate| candidate.owner().is_none()) {
+            self.known.remove(uid);
+        }
+    }
+
+    /// The TaskSet is deleted or completed.
     pub(super) fn removed(&mut self, uid: &SetUid) {
         self.known.remove(uid);
     }
@@ -85,11 +94,20 @@ impl Candidates {
         self.claiming.get(uid).copied()
     }
 
-    /// Forgets the TaskSets without an owner, or those with a dead owner, that are not in the list.
-    pub(super) fn retain_listed(&mut self, all: &[Metadata], origin: Origin) {
+    /// Forgets the TaskSets without an owner that are not in the list.
+    pub(super) fn retain_without_owner(&mut self, all: &[Metadata]) {
         let listed: HashSet<SetUid> = all.iter().map(uid).collect();
         self.known
-            .retain(|uid, candidate| candidate.origin() != origin || listed.contains(uid));
+            .retain(|uid, candidate| candidate.owner().is_some() || listed.contains(uid));
+    }
+
+    /// Forgets the TaskSets of other replicas that are not in the list.
+    pub(super) fn retain_dead(&mut self, all: &[Metadata], own: &str) {
+        let listed: HashSet<SetUid> = all.iter().map(uid).collect();
+        self.known.retain(|uid, candidate| {
+            let is_of_other = candidate.owner().is_some_and(|owner| owner != own);
+            !is_of_other || listed.contains(uid)
+        });
     }
 
     /// The TaskSets whose claims must begin now. The owners of the others are alive.
@@ -235,7 +253,7 @@ mod tests {
         let mut candidates = Candidates::default();
         candidates.applied(metadata("a", 1, None), now);
         candidates.applied(metadata("b", 1, Some("dead")), now);
-        candidates.retain_listed(&[], Origin::New);
+        candidates.retain_without_owner(&[]);
         assert_eq!(begun(&mut candidates, now), ["b"]);
     }
 }

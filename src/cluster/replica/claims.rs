@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::{Replica, Report, uid};
 use crate::argo::task_set::TaskSetMetadata;
 use crate::cluster::claim::{Claim, REPLICA, claim};
-use crate::cluster::index::Origin;
 use crate::cluster::members::{LONGEST_GAP, Lease, rank};
 use crate::kubernetes::{ApiError, Metadata, WatchEvent};
 
@@ -51,7 +50,7 @@ impl Replica {
             WatchEvent::Listed { objects, .. } => {
                 let all = objects.into_iter().map(|stored| stored.object.metadata);
                 let all: Vec<Metadata> = all.collect();
-                self.candidates.retain_listed(&all, Origin::New);
+                self.candidates.retain_without_owner(&all);
                 for metadata in all {
                     let turn = self.turn(&metadata, now);
                     self.candidates.applied(metadata, turn);
@@ -62,7 +61,10 @@ impl Replica {
                 let turn = self.turn(&metadata, now);
                 self.candidates.applied(metadata, turn);
             }
-            WatchEvent::Deleted(stored) => self.candidates.removed(&uid(&stored.object.metadata)),
+            WatchEvent::Deleted(stored) => {
+                let uid = uid(&stored.object.metadata);
+                self.candidates.without_owner_removed(&uid);
+            }
         }
     }
 
@@ -151,7 +153,9 @@ impl Replica {
         let now = Instant::now();
         match found {
             Ok(found) => {
-                self.candidates.retain_listed(&found, Origin::TakenOver);
+                // A TaskSet with the own label is not in the list.
+                let own = self.settings.replica.clone();
+                self.candidates.retain_dead(&found, &own);
                 for metadata in found {
                     let turn = self.turn(&metadata, now) + CONFIRMATION;
                     self.candidates.applied(metadata, turn);

@@ -273,7 +273,11 @@ impl Replica {
                 }
             }
             WatchEvent::Applied(stored) => self.owned_set(&stored),
-            WatchEvent::Deleted(stored) => self.removed(&uid(&stored.object.metadata)),
+            WatchEvent::Deleted(stored) => {
+                let uid = uid(&stored.object.metadata);
+                self.candidates.removed(&uid);
+                self.removed(&uid);
+            }
         }
     }
 
