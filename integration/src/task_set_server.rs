@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use wasm_workflow_executor::text::units::Time;
 
+use crate::cluster::merge_patch;
 use crate::task_set_schema;
 
 /// Path of the task sets, below the URL of the server. `{namespace}` is the namespace of the
@@ -347,7 +348,6 @@ async fn patch_status(
     Path((_, name)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
-    // Not `Json`: Argo's content type for a merge patch is not `application/json`.
     body: Bytes,
 ) -> Response {
     shared
@@ -355,15 +355,7 @@ async fn patch_status(
         .lock()
         .expect("the list")
         .insert(format!("PATCH {uri}"));
-    let patch: Value = serde_json::from_slice(&body).expect("JSON");
-    let kind = headers
-        .get("content-type")
-        .and_then(|kind| kind.to_str().ok());
-    assert_eq!(
-        kind,
-        Some("application/merge-patch+json"),
-        "the content type of a merge patch"
-    );
+    let patch = merge_patch::read(&headers, &body);
     let status = |code: u16, message: &str| {
         let text = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code});
         (StatusCode::from_u16(code).expect("a code"), Json(text)).into_response()

@@ -86,13 +86,9 @@ async fn answer(api: Arc<Api>, call: Box<Call>, key: CallKey, memory: usize) -> 
 
 /// The outcome as Argo's reply.
 fn result(finished: Finished) -> CallResult {
-    let reply = match &finished.template {
-        Some(template) => Reply::outcome(finished.outcome, template),
-        None => Reply::not_started(finished.outcome.phase, finished.outcome.message),
-    };
     CallResult {
-        reply: json(&reply),
         timed_out: finished.timed_out,
+        reply: json(&finished.into_reply()),
     }
 }
 

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use super::backoff::backoff;
 use super::claim::owner;
 use super::ids::SetUid;
 use super::index::Origin;
 use crate::kubernetes::Metadata;
 
-/// Delays after a claim that failed again.
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LAST_DELAY: Duration = Duration::from_secs(30);
+/// Delay after a claim that failed twice.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Number of claims at a time.
 const MAX_CLAIMS: usize = 32;
 
@@ -58,7 +58,7 @@ impl Candidates {
     pub(super) fn applied(&mut self, metadata: Metadata, due: Instant) {
         let candidate = self
             .known
-            .entry(uid(&metadata))
+            .entry(SetUid::of(&metadata))
             .or_insert_with(|| Candidate {
                 metadata: metadata.clone(),
                 state: State::Due(due),
@@ -96,14 +96,14 @@ impl Candidates {
 
     /// Forgets the TaskSets without an owner that are not in the list.
     pub(super) fn retain_without_owner(&mut self, all: &[Metadata]) {
-        let listed: HashSet<SetUid> = all.iter().map(uid).collect();
+        let listed: HashSet<SetUid> = all.iter().map(SetUid::of).collect();
         self.known
             .retain(|uid, candidate| candidate.owner().is_some() || listed.contains(uid));
     }
 
     /// Forgets the TaskSets of other replicas that are not in the list.
     pub(super) fn retain_dead(&mut self, all: &[Metadata], own: &str) {
-        let listed: HashSet<SetUid> = all.iter().map(uid).collect();
+        let listed: HashSet<SetUid> = all.iter().map(SetUid::of).collect();
         self.known.retain(|uid, candidate| {
             let is_of_other = candidate.owner().is_some_and(|owner| owner != own);
             !is_of_other || listed.contains(uid)
@@ -154,10 +154,10 @@ impl Candidates {
             // Often the controller has just changed the TaskSet. So the first delay is zero.
             let delay = match candidate.failures {
                 0 => Duration::ZERO,
-                failures => FIRST_DELAY * 2_u32.saturating_pow(failures.min(10)),
+                failures => backoff(FIRST_DELAY, failures - 1),
             };
             candidate.failures += 1;
-            candidate.state = State::Due(now + delay.min(LAST_DELAY));
+            candidate.state = State::Due(now + delay);
         }
     }
 
@@ -182,10 +182,6 @@ impl Candidates {
         self.claiming.remove(uid);
         self.known.get_mut(uid)
     }
-}
-
-fn uid(metadata: &Metadata) -> SetUid {
-    metadata.uid.as_str().into()
 }
 
 #[cfg(test)]

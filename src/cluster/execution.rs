@@ -69,13 +69,9 @@ impl Execution {
     pub(super) async fn run(self, executions: Arc<Executions>, cancel: CancelHandle) -> NodeReport {
         let run = executions.run(self.call, self.names, cancel);
         let finished = AssertUnwindSafe(run).catch_unwind().await;
-        let reply = match finished {
-            Ok(finished) => match &finished.template {
-                Some(template) => Reply::outcome(finished.outcome, template),
-                None => Reply::not_started(finished.outcome.phase, finished.outcome.message),
-            },
+        NodeReport::of(match finished {
+            Ok(finished) => finished.into_reply(),
             Err(_) => Reply::error(StepError::panicked(Stage::Run).to_string()),
-        };
-        NodeReport::of(reply)
+        })
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::kubernetes::Metadata;
+
 /// Unique id of a TaskSet: `metadata.uid`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SetUid(Arc<str>);
@@ -20,6 +22,13 @@ pub(super) struct TaskKey {
     pub(super) set: SetUid,
     /// The node.
     pub(super) node: NodeId,
+}
+
+impl SetUid {
+    /// The uid of a TaskSet with this metadata.
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        metadata.uid.as_str().into()
+    }
 }
 
 impl TaskKey {

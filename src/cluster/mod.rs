@@ -15,6 +15,7 @@
 //! | [`results`] | the form of a result |
 //! | [`replica`] | the loop that connects these parts |
 
+mod backoff;
 mod candidates;
 mod claim;
 mod execution;

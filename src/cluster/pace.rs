@@ -12,6 +12,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::backoff::backoff;
 use super::ids::NodeId;
 use super::index::Set;
 use super::results::NodeReport;
@@ -26,9 +27,8 @@ const SMALL: usize = 1 << 10;
 const OVERHEAD: usize = 16;
 /// Shortest time between two writes.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
-/// Delays after a write that failed.
+/// Delay after the first write that failed.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LAST_DELAY: Duration = Duration::from_secs(30);
 
 /// The pace of one TaskSet.
 #[derive(Debug, Default)]
@@ -90,8 +90,7 @@ impl Pace {
 
     /// The API server did not answer, or refused the write for a reason that can pass.
     pub(super) fn failed(&mut self, now: Instant) {
-        let delay = FIRST_DELAY * 2_u32.saturating_pow(self.failures.min(10));
-        self.retry_after(delay.min(LAST_DELAY), now);
+        self.retry_after(backoff(FIRST_DELAY, self.failures), now);
     }
 
     fn retry_after(&mut self, delay: Duration, now: Instant) {
@@ -144,6 +143,7 @@ pub(super) fn select(set: &Set) -> Selected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::backoff::LAST_DELAY;
 
     const SECOND: Duration = Duration::from_secs(1);
 

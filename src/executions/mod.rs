@@ -18,7 +18,7 @@ use tracing::Instrument;
 
 use crate::argo::repository::Repositories;
 use crate::argo::result::{ResultRequest, ResultUse, ResultUses};
-use crate::argo::{ArtifactContext, Call, Conversion, Template};
+use crate::argo::{ArtifactContext, Call, Conversion, Reply, Template};
 use crate::pipeline::{Executor, Tees};
 use crate::step::{Outcome, Phase, Stage, StepError, StepLimits, StepNames, step_event};
 
@@ -54,6 +54,14 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// The reply in Argo's form.
+    pub fn into_reply(self) -> Reply {
+        match &self.template {
+            Some(template) => Reply::outcome(self.outcome, template),
+            None => Reply::not_started(self.outcome.phase, self.outcome.message),
+        }
+    }
+
     /// Writes the error to the log too.
     fn before_the_step(names: &StepNames, error: StepError) -> Self {
         error.log(names);

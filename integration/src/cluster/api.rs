@@ -14,8 +14,8 @@ use axum::routing::{get, patch};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::selector;
 use super::store::{Change, Key, Part, Refusal, Store};
+use super::{merge_patch, selector};
 
 /// A server of the Kubernetes API. It ends with the runtime of the test.
 #[derive(Clone, Debug)]
@@ -404,15 +404,7 @@ async fn patch_status(
 }
 
 fn patched(shared: &Shared, key: &Key, part: Part, headers: &HeaderMap, body: &Bytes) -> Response {
-    let kind = headers
-        .get("content-type")
-        .and_then(|kind| kind.to_str().ok());
-    assert_eq!(
-        kind,
-        Some("application/merge-patch+json"),
-        "the kind of the patch"
-    );
-    let patch: Value = serde_json::from_slice(body).expect("JSON");
+    let patch = merge_patch::read(headers, body);
     match shared.store.patch(key, part, &patch) {
         Ok(object) => Json(&*object).into_response(),
         Err(refusal) => refused(&refusal),

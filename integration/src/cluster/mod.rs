@@ -6,6 +6,6 @@
 
 pub mod api;
 pub mod controller;
-mod merge_patch;
+pub(crate) mod merge_patch;
 pub mod selector;
 pub mod store;

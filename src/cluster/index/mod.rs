@@ -13,9 +13,9 @@
 //! - A task that leaves the TaskSet without a result is cancelled: no node waits for it.
 //! - The controller removes a task before it stores the result in the Workflow. If it cannot store
 //!   the result, the same task comes back. So the index keeps results of phase `Succeeded`, and
-//!   answers with them.
-//!   The index may not have seen that the task had left. So it writes a result again if the result
-//!   has left the TaskSet, and the task is still there after [`DOUBT`].
+//!   answers such a task with its kept result.
+//! - The index may not see that a task has left and come back. If a result has left the TaskSet,
+//!   and its task is still there after [`DOUBT`], the index writes the result again.
 //! - If the Workflow ends, the index forgets everything about it. A manual retry uses the same ids
 //!   of nodes, and runs its tasks again.
 
@@ -114,7 +114,7 @@ impl Index {
         now: Instant,
     ) -> Vec<Action> {
         let metadata = &stored.object.metadata;
-        let uid: SetUid = metadata.uid.as_str().into();
+        let uid = SetUid::of(metadata);
         let workflow = stored.object.workflow();
         let Some(workflow) = workflow.filter(|_| !stored.object.has_ended()) else {
             return self.removed(&uid);

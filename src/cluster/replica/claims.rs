@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::{Replica, Report, uid};
+use super::{Replica, Report};
 use crate::argo::task_set::TaskSetMetadata;
 use crate::cluster::claim::{Claim, REPLICA, claim};
+use crate::cluster::ids::SetUid;
 use crate::cluster::members::{LONGEST_GAP, Lease, rank};
 use crate::kubernetes::{ApiError, Metadata, WatchEvent};
 
@@ -62,7 +63,7 @@ impl Replica {
                 self.candidates.applied(metadata, turn);
             }
             WatchEvent::Deleted(stored) => {
-                let uid = uid(&stored.object.metadata);
+                let uid = SetUid::of(&stored.object.metadata);
                 self.candidates.without_owner_removed(&uid);
             }
         }
@@ -76,16 +77,15 @@ impl Replica {
         for metadata in self.candidates.begin(is_alive, now) {
             let kubernetes = self.kubernetes.clone();
             let replica = self.settings.replica.clone();
-            let reports = self.work.reports.clone();
-            self.work.tracker.spawn(async move {
+            self.start_work(async move {
                 let claim = claim(&kubernetes, &metadata, &replica).await;
-                let _ = reports.send(Report::Claimed(Box::new(metadata), claim));
+                Report::Claimed(Box::new(metadata), claim)
             });
         }
     }
 
     pub(super) fn claimed(&mut self, metadata: &Metadata, claim: Claim) {
-        let uid = uid(metadata);
+        let uid = SetUid::of(metadata);
         let now = Instant::now();
         let (namespace, workflow) = (&metadata.namespace, &metadata.name);
         match claim {
@@ -140,11 +140,10 @@ impl Replica {
         self.swept.next = Some(now + SWEEP_INTERVAL);
         self.swept.alive = alive;
         let kubernetes = self.kubernetes.clone();
-        let reports = self.work.reports.clone();
-        self.work.tracker.spawn(async move {
+        self.start_work(async move {
             let found = kubernetes.list::<TaskSetMetadata>(&selection).await;
             let found = found.map(|all| all.into_iter().map(|stored| stored.object.metadata));
-            let _ = reports.send(Report::Swept(found.map(Iterator::collect)));
+            Report::Swept(found.map(Iterator::collect))
         });
     }
 

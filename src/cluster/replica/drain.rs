@@ -48,13 +48,12 @@ impl Replica {
         for (uid, workflow, version) in idle {
             self.releasing.insert(uid.clone());
             let kubernetes = self.kubernetes.clone();
-            let reports = self.work.reports.clone();
-            self.work.tracker.spawn(async move {
+            self.start_work(async move {
                 let released = release(&kubernetes, &workflow, &version).await;
                 if released.is_err() {
                     tokio::time::sleep(RETRY).await;
                 }
-                let _ = reports.send(Report::Released(uid, released));
+                Report::Released(uid, released)
             });
         }
     }

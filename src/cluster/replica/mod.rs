@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::candidates::Candidates;
-use super::claim::{Claim, REPLICA};
+use super::claim::{Claim, REPLICA, owner};
 use super::ids::{SetUid, TaskKey};
 use super::index::{Index, Origin};
 use super::members::{Lease, Renewal, View};
@@ -54,7 +54,6 @@ pub struct Replica {
     index: Index,
     candidates: Candidates,
     view: View,
-    /// The replicas that were alive at the last sweep.
     swept: Sweep,
     /// The tasks that run, and those whose results are kept.
     running: HashMap<TaskKey, Running>,
@@ -199,6 +198,14 @@ impl Replica {
         fenced
     }
 
+    /// Starts work beside the loop. Its report comes back to the loop.
+    fn start_work(&self, work: impl Future<Output = Report> + Send + 'static) {
+        let reports = self.work.reports.clone();
+        self.work.tracker.spawn(async move {
+            let _ = reports.send(work.await);
+        });
+    }
+
     /// Watches the TaskSets of the settings that have these labels too.
     fn watch<T: Resource + Send + 'static>(&self, labels: &str) -> mpsc::Receiver<WatchEvent<T>> {
         self.watch_selection(self.settings.selection(labels))
@@ -274,7 +281,7 @@ impl Replica {
             }
             WatchEvent::Applied(stored) => self.owned_set(&stored),
             WatchEvent::Deleted(stored) => {
-                let uid = uid(&stored.object.metadata);
+                let uid = SetUid::of(&stored.object.metadata);
                 self.candidates.removed(&uid);
                 self.removed(&uid);
             }
@@ -284,7 +291,7 @@ impl Replica {
     /// Takes a version of a TaskSet that has the label of this replica.
     fn owned_set(&mut self, stored: &Stored<TaskSet>) {
         let metadata = &stored.object.metadata;
-        let uid = uid(metadata);
+        let uid = SetUid::of(metadata);
         match self.candidates.claiming(&uid) {
             Some(origin) => self.applied(stored, origin),
             None if self.index.set(&uid).is_some() => self.applied(stored, Origin::TakenOver),
@@ -297,8 +304,8 @@ impl Replica {
     /// Takes a version of a TaskSet that this replica owned when the version was read or watched.
     fn applied(&mut self, stored: &Stored<TaskSet>, origin: Origin) {
         let metadata = &stored.object.metadata;
-        let uid = uid(metadata);
-        if metadata.labels.get(REPLICA) != Some(&self.settings.replica) {
+        let uid = SetUid::of(metadata);
+        if owner(metadata) != Some(&self.settings.replica) {
             return self.removed(&uid);
         }
         let actions = self.index.applied(stored, origin, Instant::now());
@@ -314,8 +321,4 @@ impl Replica {
         self.unwritten.remove(uid);
         self.releasing.remove(uid);
     }
-}
-
-fn uid(metadata: &Metadata) -> SetUid {
-    metadata.uid.as_str().into()
 }

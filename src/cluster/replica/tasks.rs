@@ -82,7 +82,7 @@ impl Replica {
         // would copy it.
         let mut run = Box::pin(execution.run(Arc::clone(&self.executions), running.cancel.clone()));
         let usage = Arc::clone(&running.usage);
-        self.work.tracker.spawn(async move {
+        self.start_work(async move {
             let early = match report_after {
                 Some(after) => tokio::time::timeout(after, &mut run).await.ok(),
                 None => Some((&mut run).await),
@@ -94,7 +94,7 @@ impl Replica {
                 run.await
             };
             usage.end(report.bytes());
-            let _ = reports.send(Report::Finished(task, number, report));
+            Report::Finished(task, number, report)
         });
     }
 

@@ -23,10 +23,8 @@ impl Replica {
             if let Some(batch) = self.batch(&uid) {
                 self.paces.entry(uid).or_default().begin();
                 let kubernetes = self.kubernetes.clone();
-                let reports = self.work.reports.clone();
-                self.work.tracker.spawn(async move {
-                    let written = write(&kubernetes, batch).await;
-                    let _ = reports.send(Report::Written(Box::new(written)));
+                self.start_work(async move {
+                    Report::Written(Box::new(write(&kubernetes, batch).await))
                 });
             }
         }

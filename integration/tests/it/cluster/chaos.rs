@@ -11,6 +11,14 @@ use wasm_workflow_integration::eventually;
 const WORKFLOWS: usize = 30;
 const WIDTH: usize = 20;
 
+/// Submits a workflow with two rounds of up to `WIDTH` steps.
+fn submit_two_rounds(cluster: &Cluster, number: usize, random: &mut fastrand::Rng) {
+    let name = format!("wf{number}");
+    let mut round_of = |part| round(&format!("{name}{part}"), random.usize(1..WIDTH), &noop());
+    let rounds = vec![round_of("a"), round_of("b")];
+    cluster.submit(&name, rounds);
+}
+
 /// Without the death of a replica, no step runs twice: whatever the controller and the API server
 /// do.
 #[tokio::test(flavor = "multi_thread")]
@@ -32,12 +40,7 @@ async fn no_step_is_lost_and_none_runs_twice_while_the_replicas_live() {
         Death::BeforeStore,
     ];
     for number in 0..WORKFLOWS {
-        let name = format!("wf{number}");
-        let rounds = vec![
-            round(&format!("{name}a"), random.usize(1..WIDTH), &noop()),
-            round(&format!("{name}b"), random.usize(1..WIDTH), &noop()),
-        ];
-        cluster.submit(&name, rounds);
+        submit_two_rounds(&cluster, number, &mut random);
         match random.u8(..6) {
             0 => cluster.controller.die(*random.choice(&deaths).unwrap()),
             1 => cluster.store.compact(),
@@ -83,12 +86,7 @@ async fn each_step_gets_its_result_while_replicas_are_killed() {
     let mut replicas = ["r1", "r2", "r3"].map(|id| cluster.replica(id, &[]));
     eventually("three Leases", async || cluster.leases() == 3).await;
     for number in 0..WORKFLOWS {
-        let name = format!("wf{number}");
-        let rounds = vec![
-            round(&format!("{name}a"), random.usize(1..WIDTH), &noop()),
-            round(&format!("{name}b"), random.usize(1..WIDTH), &noop()),
-        ];
-        cluster.submit(&name, rounds);
+        submit_two_rounds(&cluster, number, &mut random);
         if number % 15 == 7 {
             let victim = random.usize(..replicas.len());
             replicas[victim].kill_and_restart();

@@ -40,8 +40,7 @@ async fn a_replica_that_is_killed_continues_with_its_id() {
     let cluster = Cluster::start().await;
     let mut replica = cluster.replica("r1", &[]);
     let mut tasks = round("fast", 3, &noop());
-    let mut slow = template("sleep");
-    slow["plugin"]["wasm"]["limits"] = json!({"time": "3s"});
+    let slow = ends_after("3s");
     tasks.extend(round("slow", 1, &slow));
     cluster.submit("wf", vec![tasks]);
     eventually("the fast steps end", async || {

@@ -151,6 +151,13 @@ fn runs(executor: &Executor, node: &str) -> usize {
     log.lines().filter(is_end).count()
 }
 
+/// A step that sleeps until its time limit ends it.
+fn ends_after(limit: &str) -> Value {
+    let mut template = template("sleep");
+    template["plugin"]["wasm"]["limits"] = json!({"time": limit});
+    template
+}
+
 fn noop() -> Value {
     template("noop-command")
 }

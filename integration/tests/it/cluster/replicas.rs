@@ -31,8 +31,7 @@ async fn the_workflows_of_a_dead_replica_are_taken_over() {
     let cluster = Cluster::start().await;
     let first = cluster.replica("r1", &[]);
     let mut tasks = round("fast", 2, &noop());
-    let mut slow = template("sleep");
-    slow["plugin"]["wasm"]["limits"] = json!({"time": "4s"});
+    let slow = ends_after("4s");
     tasks.extend(round("slow", 1, &slow));
     cluster.submit("wf", vec![tasks]);
     eventually("the fast steps end", async || {
@@ -53,8 +52,7 @@ async fn the_workflows_of_a_dead_replica_are_taken_over() {
 async fn a_replica_that_stops_gives_its_workflows_back() {
     let cluster = Cluster::start().await;
     let mut first = cluster.replica("r1", &[]);
-    let mut slow = template("sleep");
-    slow["plugin"]["wasm"]["limits"] = json!({"time": "3s"});
+    let slow = ends_after("3s");
     cluster.submit(
         "wf",
         vec![round("slow", 1, &slow), round("next", 5, &noop())],
