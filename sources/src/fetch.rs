@@ -1,6 +1,7 @@
 //! Fetching: from the result of resolving to the bytes of a module.
 //!
-//! The store is content-addressed: a part whose digest is in the store is not downloaded. The other
+//! The store is content-addressed: a part whose digest is in the store is not downloaded, if the
+//! namespace of the requester has downloaded it before (`store/grants.rs`). The other
 //! parts are downloaded, hashed and stored, and then the module is unpacked. The store verifies the
 //! digest again when it opens a part. If a part was lost or changed on disk, the part is downloaded
 //! once more.
@@ -53,11 +54,13 @@ impl Inner {
             self.unpack_local(source, resolved).await?
         } else {
             let keyrings = self.keyrings(&resolved.origin, requester).await?;
-            self.download_missing(source, resolved, &keyrings).await?;
+            self.download_missing(source, resolved, requester, &keyrings)
+                .await?;
             let mut module = self.unpack_stored(resolved).await?;
             if module.is_none() {
                 // A part was lost or changed on disk. The download is repeated once.
-                self.download_missing(source, resolved, &keyrings).await?;
+                self.download_missing(source, resolved, requester, &keyrings)
+                    .await?;
                 module = self.unpack_stored(resolved).await?;
             }
             let module = module.ok_or_else(|| {
@@ -75,22 +78,26 @@ impl Inner {
         Ok(module)
     }
 
-    /// Downloads the parts that are not in the store.
+    /// Downloads the parts that are not in the store, or that the requester's namespace has not
+    /// downloaded yet.
     async fn download_missing(
         &self,
         source: &dyn AnySource,
         resolved: &Resolved,
+        requester: &Requester,
         keyrings: &[Keyring],
     ) -> Result<(), Error> {
         for part in &resolved.parts {
             let store = self.store.clone();
             let digest = part.digest.clone();
-            if blocking(move || Ok(store.contains(&digest))).await? {
+            let namespace = requester.namespace.clone();
+            if blocking(move || Ok(store.offers(&digest, &namespace))).await? {
                 continue;
             }
             let context = self.context(keyrings);
             let download = |context| async move {
-                retry(|| self.download(source, resolved, part, &context)).await
+                let namespace = &requester.namespace;
+                retry(|| self.download(source, resolved, part, namespace, &context)).await
             };
             let origin = &resolved.origin;
             with_mirror_fallback(source, origin, &context, content_may_differ, download).await?;
@@ -105,6 +112,7 @@ impl Inner {
         source: &dyn AnySource,
         resolved: &Resolved,
         part: &Part,
+        namespace: &str,
         context: &Context<'_>,
     ) -> Result<(), Error> {
         let _permit = self.downloads.acquire(&resolved.origin.server()).await?;
@@ -114,7 +122,8 @@ impl Inner {
             .map_err(Error::already_retried)?;
         let store = self.store.clone();
         let digest = part.digest.clone();
-        let writer = blocking(move || store.writer(Some(&digest))).await?;
+        let namespace = namespace.to_owned();
+        let writer = blocking(move || store.writer(Some(&digest), &namespace)).await?;
         let writer = self.receive(body, writer, part.size).await?;
         if let Some(size) = part.size.filter(|size| *size != writer.written()) {
             let written = writer.written();

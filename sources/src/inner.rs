@@ -168,18 +168,19 @@ impl Inner {
         let look = move || {
             let resolved = store
                 .resolved(&reference, &requester)
-                .filter(|resolved| store.holds(resolved))?;
+                .filter(|resolved| store.offers_all(resolved, &requester.namespace))?;
             store.touch(&resolved);
             Some(resolved)
         };
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
-    /// Whether the store has all parts.
-    pub(crate) async fn holds(&self, resolved: &Resolved) -> bool {
+    /// Whether the store has all parts, and the requester's namespace may use them.
+    pub(crate) async fn offers_all(&self, resolved: &Resolved, requester: &Requester) -> bool {
         let store = self.store.clone();
         let resolved = resolved.clone();
-        tokio::task::spawn_blocking(move || store.holds(&resolved))
+        let namespace = requester.namespace.clone();
+        tokio::task::spawn_blocking(move || store.offers_all(&resolved, &namespace))
             .await
             .unwrap_or(false)
     }

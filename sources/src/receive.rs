@@ -10,13 +10,15 @@ use crate::store::Writer;
 use crate::{Error, ErrorKind, Part, Reference, Resolved};
 
 impl Inner {
-    /// Stores content whose digest was not known before, and returns the result of resolving.
+    /// Stores content whose digest was not known before, and returns the result of resolving. The
+    /// namespace may use the content.
     ///
     /// Content with `Cache-Control: no-store` is written to an unlinked file instead.
     pub(crate) async fn store_body(
         &self,
         reference: &Reference,
         streamed: Streamed,
+        namespace: &str,
     ) -> Result<Resolved, Error> {
         let Streamed {
             body,
@@ -26,7 +28,8 @@ impl Inner {
             origin,
         } = streamed;
         let store = self.store.clone();
-        let writer = blocking(move || store.writer(None)).await?;
+        let namespace = namespace.to_owned();
+        let writer = blocking(move || store.writer(None, &namespace)).await?;
         let writer = self.receive(body, writer, None).await?;
         let size = writer.written();
         let digest;

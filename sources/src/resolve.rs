@@ -19,7 +19,7 @@ use crate::inner::{Inner, in_time};
 use crate::mirror_fallback::{content_may_differ, with_mirror_fallback};
 use crate::source::{Context, Resolution};
 use crate::source_table::AnySource;
-use crate::{Error, ErrorKind, PullPolicy, Reference, Request, Resolved, fetch};
+use crate::{Error, ErrorKind, PullPolicy, Reference, Request, Requester, Resolved, fetch};
 
 /// The longest time of one attempt to resolve a reference.
 const RESOLVE_TIMEOUT: Duration = Duration::from_mins(2);
@@ -55,7 +55,13 @@ impl Inner {
         let source = self.sources.get(&origin)?;
         self.signatures.check_origin(reference, &origin, source)?;
         let resolved = self
-            .ask_origin(source, &origin, stored.as_deref(), &context)
+            .ask_origin(
+                source,
+                &origin,
+                stored.as_deref(),
+                &request.requester,
+                &context,
+            )
             .await?;
         let resolved = Resolved {
             reference: reference.clone(),
@@ -137,10 +143,13 @@ impl Inner {
         source: &dyn AnySource,
         origin: &Reference,
         stored: Option<&Resolved>,
+        requester: &Requester,
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
-        let resolve =
-            |context| async move { self.resolve_at(source, origin, stored, &context).await };
+        let resolve = |context| async move {
+            self.resolve_at(source, origin, stored, requester, &context)
+                .await
+        };
         let resolved =
             with_mirror_fallback(source, origin, context, content_may_differ, resolve).await;
         resolved.map_err(|error| match (stored, error.kind()) {
@@ -158,6 +167,7 @@ impl Inner {
         source: &dyn AnySource,
         origin: &Reference,
         stored: Option<&Resolved>,
+        requester: &Requester,
         context: &Context<'_>,
     ) -> Result<Resolved, Error> {
         let _permit = match source.may_stream_on_resolve(origin) {
@@ -169,7 +179,10 @@ impl Inner {
             // The HTTP client already retried a failed request.
             match resolving.await.map_err(Error::already_retried)? {
                 Resolution::Exact(resolved) => Ok(*resolved),
-                Resolution::Streamed(streamed) => self.store_body(origin, *streamed).await,
+                Resolution::Streamed(streamed) => {
+                    let namespace = &requester.namespace;
+                    self.store_body(origin, *streamed, namespace).await
+                }
             }
         };
         fetch::retry(attempt).await
@@ -203,7 +216,7 @@ impl Inner {
         if self.sources.is_local(&resolved.reference) {
             return;
         }
-        if resolved.caching.no_store || self.holds(resolved).await {
+        if resolved.caching.no_store || self.offers_all(resolved, &request.requester).await {
             self.remember(resolved, &request.requester).await;
         }
     }

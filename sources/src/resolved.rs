@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use net::Caching;
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,33 @@ pub struct Resolved {
     /// rule applied. A changed rule forces verification again.
     #[serde(default)]
     pub signed: Option<Digest>,
+    /// Whether the requester may use the content, as far as this process has found out.
+    #[serde(skip)]
+    pub(crate) granted: Granted,
 }
+
+/// Remembers that a requester may use content. Equal to every other value: it is no part of the
+/// result.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Granted(Arc<AtomicBool>);
+
+impl Granted {
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl PartialEq for Granted {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Granted {}
 
 impl Resolved {
     /// The result for a reference to one file: a module, a compressed module or an archive.
@@ -77,6 +104,7 @@ impl Resolved {
             caching: Caching::default(),
             ephemeral: None,
             signed: None,
+            granted: Granted::default(),
         }
     }
 

@@ -134,6 +134,23 @@ impl Sources {
         self.inner.sources.is_local(reference)
     }
 
+    /// Whether the namespace of the requester has downloaded the content before. Otherwise it must
+    /// [fetch](Self::fetch) the content before it may use compiled code of the module.
+    ///
+    /// `resolved` must be a result of [`resolve`](Self::resolve) for this requester.
+    pub async fn may_use(&self, resolved: &Resolved, requester: &Requester) -> bool {
+        if resolved.granted.is_known() {
+            return true;
+        }
+        // The request of this requester has read the content itself.
+        let is_own = resolved.ephemeral.is_some() || self.is_local(&resolved.origin);
+        let granted = is_own || self.inner.offers_all(resolved, requester).await;
+        if granted {
+            resolved.granted.set();
+        }
+        granted
+    }
+
     /// The description of the module, if the store or the memory has one. Downloads nothing.
     pub async fn package(&self, resolved: &Resolved) -> Option<Arc<Package>> {
         self.inner.known(resolved).await

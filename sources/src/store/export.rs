@@ -140,7 +140,7 @@ impl Store {
         max_bytes: u64,
         file: &Path,
     ) -> Result<(), Error> {
-        let mut writer = self.writer(Some(digest))?;
+        let mut writer = self.writer(Some(digest), "")?;
         let mut content = content.take(max_bytes.saturating_add(1));
         let mut chunk = vec![0; CHUNK];
         let mut total = 0;
@@ -274,7 +274,7 @@ mod tests {
         };
         assert!(
             to.resolved(&resolved.reference, &with_secrets).is_some(),
-            "a result without Secrets is found with any Secrets"
+            "a result of the operator is found with any Secrets"
         );
         assert_eq!(to.read(&resolved.artifact, 100).unwrap(), &b"content"[..]);
         assert_eq!(to.import(&file, 3).unwrap_err().kind(), ErrorKind::TooLarge);

@@ -4,12 +4,13 @@
 //! <root>/blobs-v1/sha256/ab/abcdef…      content, named by its digest, read-only
 //! <root>/references-v4/<sha256>.json     the last `Resolved` of a reference
 //! <root>/packages-v1/<sha256>.json       the `Package` in some content
+//! <root>/grants-v1/sha256/abcdef…/       the namespaces that may use the content (`grants.rs`)
 //! <root>/tmp/                            files that are being written
 //! ```
 //!
 //! A file in `references-v4` is named by the hash of the reference, and of the namespace and
-//! Secrets of the requester, if Secrets were used. A file in `packages-v1` is named by
-//! `Resolved::package_key`.
+//! Secrets of the requester. What the operator has pulled or imported has neither. A file in
+//! `packages-v1` is named by `Resolved::package_key`.
 //!
 //! - **Atomic writes.** A file is written in `tmp` and renamed when it is complete. A crash leaves
 //!   no incomplete content, and two processes may write the same content at once.
@@ -35,6 +36,7 @@ use crate::unpack::Content;
 use crate::{Digest, Ephemeral, Error, ErrorKind, Package, Reference, Requester, Resolved};
 
 mod export;
+mod grants;
 pub mod usage;
 
 const BLOBS: &str = "blobs-v1";
@@ -90,16 +92,15 @@ impl Store {
             .join(digest.hex())
     }
 
-    /// The file for the last result of a reference. A result that needed Secrets is found again
-    /// only with the same Secrets: another requester must prove to the origin that it has access.
+    /// The file for the last result of a reference. A result is found again only by the same
+    /// namespace with the same Secrets: another requester must prove to the origin that it has
+    /// access.
     fn reference_path(&self, reference: &Reference, requester: &Requester) -> PathBuf {
-        let name = match requester.secrets.as_slice() {
-            [] => reference.to_string(),
-            secrets => format!(
-                "{reference}\0{}\0{}",
-                requester.namespace,
-                secrets.join("\0")
-            ),
+        let name = if *requester == Requester::default() {
+            reference.to_string()
+        } else {
+            let Requester { namespace, secrets } = requester;
+            format!("{reference}\0{namespace}\0{}", secrets.join("\0"))
         };
         let name = Digest::of(name.as_bytes());
         self.root
@@ -157,20 +158,22 @@ impl Store {
         self.blob_path(digest).is_file()
     }
 
-    /// Starts writing content that must have the digest `expected`, if there is one.
-    pub fn writer(&self, expected: Option<&Digest>) -> Result<Writer, Error> {
+    /// Starts writing content that must have the digest `expected`, if there is one. `namespace`
+    /// may use the content; the empty text stands for the operator, whose content is for all.
+    pub fn writer(&self, expected: Option<&Digest>, namespace: &str) -> Result<Writer, Error> {
         let file = self.temporary().map_err(|error| self.failed(error))?;
         let hasher = expected.map_or_else(|| Hasher::new(Algorithm::Sha256), Digest::hasher);
         Ok(Writer {
             store: self.clone(),
             file,
             expected: expected.cloned(),
+            namespace: namespace.to_owned(),
             hasher,
             written: 0,
         })
     }
 
-    /// The last result for `reference`: with the Secrets of the requester, or without Secrets.
+    /// The last result for `reference`: of the requester, or of the operator.
     pub fn resolved(&self, reference: &Reference, requester: &Requester) -> Option<Resolved> {
         [requester, &Requester::default()]
             .into_iter()
@@ -286,6 +289,7 @@ pub struct Writer {
     store: Store,
     file: NamedTempFile,
     expected: Option<Digest>,
+    namespace: String,
     hasher: Hasher,
     written: u64,
 }
@@ -324,6 +328,7 @@ impl Writer {
             store,
             file,
             expected,
+            namespace,
             hasher,
             ..
         } = self;
@@ -332,6 +337,7 @@ impl Writer {
             return Err(mismatch(&expected, &digest));
         }
         let persist = || -> io::Result<()> {
+            store.grant(&digest, &namespace)?;
             file.as_file().sync_all()?;
             file.as_file()
                 .set_permissions(fs::Permissions::from_mode(0o444))?;
@@ -394,7 +400,7 @@ mod tests {
     }
 
     fn put(store: &Store, expected: &Digest, bytes: &[u8]) -> Result<(), Error> {
-        let mut writer = store.writer(Some(expected))?;
+        let mut writer = store.writer(Some(expected), "")?;
         writer.write(bytes)?;
         writer.commit().map(drop)
     }
@@ -448,7 +454,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, b"").unwrap();
-        let error = Store::new(&file).writer(None).unwrap_err();
+        let error = Store::new(&file).writer(None, "").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Store);
         assert!(error.to_string().contains(file.to_str().unwrap()));
     }

@@ -123,6 +123,9 @@ impl Store {
             left -= blob.bytes;
             // Another process may have removed the file.
             if fs::remove_file(&blob.path).is_ok() {
+                if let Some(digest) = digest_of(&blob.path) {
+                    self.revoke(&digest);
+                }
                 removed.files += 1;
                 removed.bytes += blob.bytes;
             }
@@ -183,6 +186,13 @@ impl Store {
         };
         files.filter_map(blob).collect()
     }
+}
+
+/// The digest of the content in a file: its name, and the name of the algorithm's directory.
+fn digest_of(blob: &Path) -> Option<Digest> {
+    let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+    let algorithm = name(blob.parent()?.parent()?)?;
+    format!("{algorithm}:{}", name(blob)?).parse().ok()
 }
 
 /// The entries of a directory. A directory that cannot be read has none.
