@@ -331,10 +331,22 @@ impl Executor {
     /// Runs a template like [`execute`](Self::execute). An error if the executor closes the
     /// connection.
     pub async fn try_execute(&self, template: &Value) -> reqwest::Result<Value> {
+        self.repeat(&request(template)).await
+    }
+
+    /// Runs a template of a workflow in this namespace, and returns the node of the last reply.
+    pub async fn node_in(&self, namespace: &str, template: &Value) -> Value {
+        let mut request = request(template);
+        request["workflow"]["metadata"]["namespace"] = namespace.into();
+        let mut reply = self.repeat(&request).await.expect("an answer");
+        reply["node"].take()
+    }
+
+    /// Repeats a call as long as the reply asks for a requeue.
+    async fn repeat(&self, request: &Value) -> reqwest::Result<Value> {
         loop {
-            let HttpReply { status, body } = self
-                .try_post(request(template).to_string(), &self.token)
-                .await?;
+            let HttpReply { status, body } =
+                self.try_post(request.to_string(), &self.token).await?;
             assert_eq!(status, 200, "{body}");
             let reply: Value = serde_json::from_str(&body).expect("JSON");
             let Some(requeue) = reply["requeue"].as_str() else {

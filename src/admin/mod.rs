@@ -1,4 +1,4 @@
-//! The admin port: health and readiness probes.
+//! The admin port: health and readiness probes, and metrics.
 //!
 //! The port needs no token, so it serves nothing about workflows.
 
@@ -7,16 +7,21 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+
+use crate::telemetry::{self, Metrics};
 
 type Readiness = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The routes of the admin port. `is_ready` says whether steps can run.
-pub fn router(is_ready: impl Fn() -> bool + Send + Sync + 'static) -> Router {
+pub fn router(is_ready: impl Fn() -> bool + Send + Sync + 'static, metrics: Metrics) -> Router {
     let is_ready: Readiness = Arc::new(is_ready);
+    let metrics = async move || ([(CONTENT_TYPE, telemetry::CONTENT_TYPE)], metrics.text());
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .with_state(is_ready)
 }
 

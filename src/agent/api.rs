@@ -14,7 +14,7 @@ pub struct Api {
     pub reader: CallReader,
     /// Runs the templates of calls.
     pub executions: Arc<Executions>,
-    /// Connects calls to executions, which outlive them.
+    /// Connects calls to executions. An execution can last longer than the call that started it.
     pub calls: Calls,
     /// Limits the bytes of results that the agent gets at once.
     pub patch_budget: PatchBudget,

@@ -17,8 +17,8 @@ use crate::step::{Owner, Phase, owner_event};
 
 /// Largest request body. Kubernetes stores no object over about 1.5 MB, so no template is larger.
 const MAX_BODY: usize = 4 << 20;
-/// Most bytes that are read of a larger body. The answer comes after them, so that the caller sees
-/// the answer and not a broken connection.
+/// Maximum number of bytes that are read of a body above `MAX_BODY`. The executor answers after it
+/// has read the body. Otherwise the caller would see a broken connection instead of the answer.
 const MAX_DRAINED: usize = 64 << 20;
 /// Longest time for a request body. The agent is on the same machine, and ends a call after 30 s.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -97,7 +97,8 @@ enum BodyError {
     TooLarge,
 }
 
-/// Reads a body. The connection may be closed meanwhile, if too many bodies are being read.
+/// Reads a body. The table of connections may close the connection meanwhile, if there are too many
+/// connections, or if all bodies together are too large.
 async fn read(body: Body, connection: &Connection) -> Result<Bytes, BodyError> {
     let mut stream = body.into_data_stream();
     let mut bytes = BytesMut::new();

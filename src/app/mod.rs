@@ -23,5 +23,5 @@ pub use heap::configure as configure_heap;
 pub use listeners::Listeners;
 pub use parts::{kubernetes, sources, stores};
 pub use server::{App, stand_aside};
-pub use set_up::{executor_settings, set_up};
+pub use set_up::{SharedWithFrontEnd, executor_settings, set_up};
 pub use signals::StopSignals;

@@ -16,7 +16,7 @@ use super::front_end::{Context, FrontEnd, StepSource};
 use super::heap;
 use super::listeners::Listeners;
 use super::parts;
-use super::set_up::set_up;
+use super::set_up::{SharedWithFrontEnd, set_up};
 use super::signals::StopSignals;
 use crate::admin;
 use crate::agent::{self, Auth, CallReader};
@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::executions::{Executions, Registry, Room};
 use crate::kubernetes::Kubernetes;
 use crate::pipeline::Executor;
+use crate::telemetry::Metrics;
 
 /// The parts of `serve`.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct App {
     room: Room,
     kubernetes: Option<Kubernetes>,
     source: StepSource,
+    metrics: Metrics,
     /// Publishes the executor to the executions.
     publish: watch::Sender<Option<Arc<Executor>>>,
     /// Stops the ports, and cancels all executions.
@@ -76,8 +78,10 @@ impl App {
             executor,
             registry: Registry::default(),
         };
+        let metrics = Metrics::new(config.capacity.steps);
         Ok(Self {
             source,
+            metrics,
             kubernetes,
             executions: Arc::new(executions),
             room,
@@ -108,7 +112,7 @@ impl App {
         let (mut front_end, agent) = FrontEnd::start(&self.source, &context)?;
         let executions = Arc::clone(&self.executions);
         // Ready once the executor is set up.
-        let admin = admin::router(move || executions.is_ready());
+        let admin = admin::router(move || executions.is_ready(), self.metrics.clone());
         let mut ports = listeners.serve(agent, admin, &self.shutdown);
         let executor = tokio::select! {
             executor = self.set_up() => Arc::new(executor?),
@@ -120,17 +124,19 @@ impl App {
         };
         self.publish.send_replace(Some(Arc::clone(&executor)));
         tracing::info!("ready");
-        tokio::select! {
-            () = signals.received() => {}
+        let served = tokio::select! {
+            () = signals.received() => Ok(()),
             ended = &mut ports => return Ok(ended??),
-            error = front_end.failed() => return Err(error),
-        }
-        tokio::select! {
-            () = front_end.drain(self.config.cluster.drain_time.0) => {}
-            () = signals.received() => {}
+            error = front_end.failed() => Err(error),
+        };
+        if served.is_ok() {
+            tokio::select! {
+                () = front_end.drain(self.config.cluster.drain_time.0) => {}
+                () = signals.received() => {}
+            }
         }
         self.drain(ports, front_end, executor).await;
-        Ok(())
+        served
     }
 
     async fn set_up(&self) -> Result<Executor, AppError> {
@@ -138,11 +144,13 @@ impl App {
         let stores = self.stores.clone();
         let config = self.config.clone();
         let directories = self.directories.clone();
-        let results_full = self.room.results_full();
-        tokio::task::spawn_blocking(move || {
-            set_up(sources, stores, &config, &directories, results_full)
-        })
-        .await?
+        let shared = SharedWithFrontEnd {
+            results_full: self.room.results_full(),
+            has_tenants: matches!(self.source, StepSource::Cluster(_)),
+            metrics: self.metrics.clone(),
+        };
+        tokio::task::spawn_blocking(move || set_up(sources, stores, &config, &directories, shared))
+            .await?
     }
 
     async fn drain(
@@ -167,7 +175,8 @@ pub async fn stand_aside(
 ) -> Result<(), AppError> {
     let shutdown = CancellationToken::new();
     let agent = agent::stand_aside(CallReader::new(auth));
-    let mut ports = listeners.serve(agent, admin::router(|| true), &shutdown);
+    let admin = admin::router(|| true, Metrics::new(0));
+    let mut ports = listeners.serve(agent, admin, &shutdown);
     tracing::info!("ready: an executor of the whole cluster runs the steps");
     tokio::select! {
         () = signals.received() => {}

@@ -12,6 +12,7 @@ use super::error::AppError;
 use crate::config::Config;
 use crate::pipeline::{Executor, FullResults, Settings};
 use crate::runtime::{Capacity, check_trusted};
+use crate::telemetry::Metrics;
 
 /// The variables in which the AWS SDK finds credentials or their source.
 const AWS_CREDENTIALS: [&str; 5] = [
@@ -29,6 +30,8 @@ pub fn executor_settings(config: &Config, directories: &Directories, steps: u32)
             steps,
             memory: config.capacity.memory.0,
         },
+        metrics: Metrics::new(steps),
+        has_tenants: false,
         compile_memory: config.capacity.compile_memory.0,
         scratch: directories.scratch.clone(),
         code: Some(directories.code.clone()),
@@ -39,19 +42,31 @@ pub fn executor_settings(config: &Config, directories: &Directories, steps: u32)
     }
 }
 
-/// Sets up the executor of `serve`. Blocks for seconds; needs a tokio runtime. `results_full` has
-/// the templates whose steps may not start to run.
+/// What the executor shares with the front end. See [`Settings`].
+#[derive(Debug)]
+pub struct SharedWithFrontEnd {
+    /// The templates whose steps may not start to run.
+    pub results_full: watch::Receiver<FullResults>,
+    /// Whether the steps belong to tenants.
+    pub has_tenants: bool,
+    /// The metrics of the process.
+    pub metrics: Metrics,
+}
+
+/// Sets up the executor of `serve`. Blocks for seconds; needs a tokio runtime.
 pub fn set_up(
     sources: Sources,
     stores: Stores,
     config: &Config,
     directories: &Directories,
-    results_full: watch::Receiver<FullResults>,
+    shared: SharedWithFrontEnd,
 ) -> Result<Executor, AppError> {
     let steps = config.capacity.steps;
     let settings = Settings {
         log_module_output: config.telemetry.log.module_output,
-        results_full,
+        results_full: shared.results_full,
+        has_tenants: shared.has_tenants,
+        metrics: shared.metrics,
         ..executor_settings(config, directories, steps)
     };
     let executor = Executor::new(sources, stores, settings)

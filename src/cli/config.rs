@@ -8,8 +8,9 @@ use tokio::sync::watch;
 
 use super::settings::{self, Common};
 use super::{Exit, Failure, output};
-use crate::app;
+use crate::app::{self, SharedWithFrontEnd};
 use crate::pipeline::FullResults;
+use crate::telemetry::Metrics;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -33,11 +34,17 @@ impl ConfigCommand {
             let kubernetes = common.kubernetes()?;
             let stores = Common::stores(&config, kubernetes.clone());
             let sources = common.sources(&config, &directories, kubernetes, false, Arc::new(()))?;
-            let results_full = watch::channel(FullResults::default()).1;
-            app::set_up(sources, stores, &config, &directories, results_full).map(drop)?;
+            let shared = SharedWithFrontEnd {
+                results_full: watch::channel(FullResults::default()).1,
+                has_tenants: false,
+                metrics: Metrics::new(config.capacity.steps),
+            };
+            app::set_up(sources, stores, &config, &directories, shared).map(drop)?;
             Ok::<_, Failure>(())
         })?;
-        let mut printed = serde_json::to_value(&config).map_err(Failure::error)?;
+        let mut in_force = config.clone();
+        in_force.limits.compile.memory.0 = config.step_limits().compile.memory;
+        let mut printed = serde_json::to_value(&in_force).map_err(Failure::error)?;
         // The directories are flags, and not part of the document.
         let flags = json!({
             "cacheDir": directories.cache,

@@ -33,7 +33,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "FILE", env = "WASM_WORKFLOW_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// Allow calls without a token; only with a loopback address
-    #[arg(long, env = "WASM_WORKFLOW_NO_TOKEN")]
+    #[arg(long, env = "WASM_WORKFLOW_NO_TOKEN", conflicts_with = "token_file")]
     no_token: bool,
     /// Whether the log has the output of modules [default: `telemetry.log.moduleOutput` of the configuration, true]
     #[arg(long, value_name = "BOOLEAN", env = "WASM_WORKFLOW_LOG_MODULE_OUTPUT", action = ArgAction::Set)]
@@ -93,6 +93,11 @@ impl Serve {
 
     fn auth(&self) -> Result<Auth, Failure> {
         if self.no_token {
+            if env::var_os("WASM_WORKFLOW_TOKEN").is_some() {
+                return Err(Failure::usage(
+                    "--no-token cannot be used with WASM_WORKFLOW_TOKEN: callers would need no token",
+                ));
+            }
             return match self.bind.ip().is_loopback() {
                 true => Ok(Auth::Open),
                 false => Err(Failure::usage(format!(

@@ -25,14 +25,14 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds of the agent's listener: a quarter of the descriptors, and at most 512
-    /// connections. Half of them are only for callers with the token.
+    /// The bounds of the agent's listener. Connections get a quarter of the descriptors, at least
+    /// 32 and at most 512. Half of the connections are only for callers with the token.
     pub fn of_agent() -> Self {
         Self::for_agent(open_files())
     }
 
-    /// The bounds of the admin listener: one in sixteen descriptors, and at most 64 connections.
-    /// No connection has the token.
+    /// The bounds of the admin listener. Connections get one sixteenth of the descriptors, at least
+    /// 8 and at most 64. No connection has the token.
     pub fn of_admin() -> Self {
         Self::for_admin(open_files())
     }

@@ -2,12 +2,13 @@
 //!
 //! If there are too many connections, the table decides which one to close:
 //!
-//! - A connection is *unverified* until it presents the token. If there are too many of these, the
-//!   table takes the address with the most unverified connections, and closes its oldest one. So
-//!   strangers from few addresses replace each other.
-//! - If there are too many verified connections, the table closes the one that is idle for the
-//!   longest time. If none is idle, the table closes the one whose body takes the longest, and
-//!   otherwise the one with the oldest call.
+//! - A connection is *unverified* until it presents the token. If there are too many unverified
+//!   connections, the table finds the address with the most unverified connections, and closes the
+//!   oldest connection of this address. So callers with few addresses lose their own connections.
+//! - If there are too many verified connections, the table closes the one whose body takes the
+//!   longest. If no body is being read, the table closes the connection that is idle for the
+//!   longest time, and otherwise the one with the oldest call. A call on an idle connection can be
+//!   on its way, and would be lost. An unfinished body is more often an attack.
 //! - If the bodies that are being read are too large together, the table closes the connection
 //!   whose body takes the longest.
 
@@ -23,10 +24,10 @@ use super::bounds::Bounds;
 /// What a connection does, in the order in which connections are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// The connection waits for a request, or the head of a request is incomplete.
-    Idle,
     /// A handler reads the body of the request.
     Body,
+    /// The connection waits for a request, or the head of a request is incomplete.
+    Idle,
     /// A handler works on the request, or the response is sent.
     Handling,
 }

@@ -33,8 +33,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves `router` on a listener until `shutdown`, and then until the last response is sent.
 ///
-/// `bounds` limits what the callers can make the listener hold. The handlers of the router get the
-/// [`Connection`] as an extension of the request.
+/// `bounds` limits the connections, times and bytes that callers can use. The handlers of the
+/// router get the [`Connection`] as an extension of the request.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

@@ -1,8 +1,8 @@
 //! Descriptors that a listener keeps for new connections.
 //!
 //! Guests and transfers can use all descriptors of the process. Then the listener closes one of its
-//! spare descriptors, and can accept a connection. It opens the spare descriptor again when a
-//! connection ends.
+//! spare descriptors, and can accept a connection. The listener opens the spare descriptor again
+//! when a connection ends, and tries this every second.
 
 use std::fs::File;
 use std::sync::Arc;

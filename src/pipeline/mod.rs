@@ -17,11 +17,13 @@ mod messages;
 mod outputs;
 mod preparations;
 mod prepare;
+mod prepared;
 mod reported;
 mod resources;
 mod running;
 mod stage;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,10 +35,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::runtime::{CompiledModule, Compiler, CompilerSettings, Runners, Slot, SlotRequest};
+use crate::runtime::{
+    Class, CompiledModule, Compiler, CompilerSettings, Runners, Slot, SlotRequest,
+};
 use crate::staging::{Cleaner, Scratch};
 use crate::step::{Outcome, Stage, Step, StepError, StepNames, step_event};
-use prepare::{CompileSettings, Modules, PreparedModule};
+use crate::telemetry::Metrics;
+use prepare::{CompileSettings, Modules};
+use prepared::PreparedModule;
 use resources::Resources;
 use running::RunningStep;
 use stage::StepContext;
@@ -50,6 +56,9 @@ pub struct Executor {
     modules: Modules,
     runners: Runners,
     results_full: watch::Receiver<FullResults>,
+    /// See [`Settings::has_tenants`].
+    has_tenants: bool,
+    metrics: Metrics,
     resources: Arc<Resources>,
 }
 
@@ -66,8 +75,9 @@ impl Executor {
         tees: Tees,
     ) -> Outcome {
         let started = Instant::now();
+        let _open = self.metrics.step_opens();
         let step = Arc::new(step);
-        let context = StepContext::new(&step, started, cancel);
+        let context = StepContext::new(&step, started, cancel, &self.metrics);
         let run = pin!(self.run(names.clone(), step, context, tees));
         let mut outcome = run.await.unwrap_or_else(|error| {
             error.log(&names);
@@ -75,6 +85,7 @@ impl Executor {
         });
         // Some messages contain names from modules and manifests, which can be long.
         messages::clip(&mut outcome.message, self.resources.outputs.message);
+        self.metrics.step_ended(outcome.phase);
         step_event!(
             INFO,
             &names,
@@ -96,13 +107,22 @@ impl Executor {
         tees: Tees,
     ) -> Result<Outcome, StepError> {
         let template = TemplateKey::of(&step.workflow.scope(), &step.template);
-        let module = self.module(&step, template, &context).await?;
-        let queued = Instant::now();
-        let slot = async { Ok(self.slot(&step, template).await) };
-        let slot = context.while_queued().stage(Stage::Queue, slot).await?;
-        let context = context.after_queue(queued);
-        context.check(Stage::Queue)?;
-
+        let waiting = self.metrics.step_waits();
+        let mut context = context;
+        let (slot, module) = loop {
+            let module = self.module(&step, template, &context).await?.parked();
+            let queued = Instant::now();
+            let slot = async { Ok(self.slot(&step, template).await) };
+            let slot = context.while_queued().stage(Stage::Queue, slot).await?;
+            context = context.after_queue(queued);
+            context.check(Stage::Queue)?;
+            // If the compiled code was only in memory, it can be gone. Then it is compiled again.
+            if let Some(module) = self.modules.take(module).await? {
+                break (slot, module);
+            }
+        };
+        drop(waiting);
+        let _running = self.metrics.step_runs();
         let compiled = Arc::clone(&module.module);
         // A step whose output is stored writes to a file, which can block.
         let short = compiled.is_short() && step.logs.is_none();
@@ -119,10 +139,22 @@ impl Executor {
         context.with_grace(ran).await
     }
 
+    fn class(&self, step: &Step, template: TemplateKey) -> Class {
+        let tenant = self.has_tenants.then(|| {
+            let mut hasher = DefaultHasher::new();
+            step.workflow.namespace.hash(&mut hasher);
+            hasher.finish()
+        });
+        Class {
+            tenant,
+            template: template.class(),
+        }
+    }
+
     /// Waits for a slot, and for room for the step's result.
     async fn slot(&self, step: &Step, template: TemplateKey) -> Slot {
         let request = SlotRequest {
-            class: template.class(),
+            class: self.class(step, template),
             memory: step.limits.memory,
         };
         let mut full = self.results_full.clone();
@@ -145,7 +177,7 @@ impl Executor {
     ) -> Result<PreparedModule, StepError> {
         let request = step.request();
         let settings = CompileSettings {
-            class: template.class(),
+            class: self.class(step, template),
             limits: step.limits.compile,
         };
         let resolving = pin!(self.modules.resolve(&request));
@@ -203,6 +235,8 @@ impl Executor {
             modules: Modules::new(sources, compiler),
             runners,
             results_full: settings.results_full,
+            has_tenants: settings.has_tenants,
+            metrics: settings.metrics,
             resources: Arc::new(resources),
         })
     }
@@ -215,7 +249,7 @@ impl Executor {
 
     /// Prepares the module of a step without running it.
     pub async fn prepare(&self, step: &Step) -> Result<Arc<CompiledModule>, StepError> {
-        let context = StepContext::unbounded();
+        let context = StepContext::unbounded(&self.metrics);
         let template = TemplateKey::of(&step.workflow.scope(), &step.template);
         let prepared = self.module(step, template, &context).await?;
         Ok(prepared.module)

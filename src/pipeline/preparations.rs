@@ -14,13 +14,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::runtime::Classes;
+use crate::runtime::{Class, Classes};
 
 /// Progress of a preparation.
 #[derive(Clone, Debug)]
@@ -56,12 +56,18 @@ impl<T: Clone> Preparation<T> {
     /// Waits until the preparation ends, or until the compilation has taken the time `limit`. The
     /// limit has no effect if the preparation has the same limit or a shorter one.
     pub(super) async fn ended(mut self, limit: Duration) -> Waited<T> {
+        let mut used = Duration::ZERO;
         loop {
             let progress = self.progress.borrow_and_update().clone();
             let changed = match progress {
                 Progress::Ended(result) => return Waited::Ended(result),
+                // A second attempt continues with the time of the first one.
                 Progress::Compiling(longer) if longer > limit => {
-                    match tokio::time::timeout(limit, self.progress.changed()).await {
+                    let started = Instant::now();
+                    let left = limit.saturating_sub(used);
+                    let changed = tokio::time::timeout(left, self.progress.changed()).await;
+                    used += started.elapsed();
+                    match changed {
                         Ok(changed) => changed,
                         Err(_) => return Waited::TimedOut,
                     }
@@ -75,23 +81,19 @@ impl<T: Clone> Preparation<T> {
     }
 }
 
-/// Maximum number of classes in which a module waits.
-const MAX_CLASSES: usize = 16;
-
 type Running<K, T> = Arc<Mutex<HashMap<K, Entry<T>>>>;
 
 /// The senders of a preparation that runs.
 #[derive(Debug)]
 struct Entry<T> {
     progress: watch::Sender<Progress<T>>,
-    classes: watch::Sender<Vec<u64>>,
+    classes: watch::Sender<Vec<Class>>,
 }
 
 impl<T> Entry<T> {
-    /// A preparation has at most [`MAX_CLASSES`].
-    fn add_class(&self, class: u64) {
+    fn add_class(&self, class: Class) {
         self.classes.send_if_modified(|classes| {
-            let is_new = classes.len() < MAX_CLASSES && !classes.contains(&class);
+            let is_new = !classes.contains(&class);
             if is_new {
                 classes.push(class);
             }
@@ -119,19 +121,20 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// Joins the preparation for `key` that runs, or starts `work` as a new one. The work reports
-    /// its progress. `class` is the class of the step.
+    /// Joins a preparation that runs and whose key `serves` this step, or starts `work` as a new
+    /// one for `key`. The work reports its progress. `class` is the class of the step.
     pub(super) fn join<F>(
         &self,
         key: K,
-        class: u64,
+        serves: impl Fn(&K) -> bool,
+        class: Class,
         work: impl FnOnce(Reporter<K, T>) -> F,
     ) -> Preparation<T>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut running = self.running.lock();
-        if let Some(entry) = running.get(&key) {
+        if let Some((_, entry)) = running.iter().find(|(known, _)| serves(known)) {
             entry.add_class(class);
             return Preparation {
                 progress: entry.progress.subscribe(),
@@ -223,6 +226,12 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_mins(1);
+    const ONE: Class = class(1);
+
+    const fn class(template: u64) -> Class {
+        let tenant = None;
+        Class { tenant, template }
+    }
 
     #[tokio::test]
     async fn steps_that_want_one_module_share_one_preparation() {
@@ -232,12 +241,17 @@ mod tests {
         let join = || {
             let started = Arc::clone(&started);
             let compiled = Arc::clone(&compiled);
-            preparations.join("module", 1, |progress| async move {
-                started.fetch_add(1, Ordering::SeqCst);
-                progress.report(Progress::Compiling(LIMIT));
-                compiled.notified().await;
-                progress.end(7);
-            })
+            preparations.join(
+                "module",
+                |_| true,
+                ONE,
+                |progress| async move {
+                    started.fetch_add(1, Ordering::SeqCst);
+                    progress.report(Progress::Compiling(LIMIT));
+                    compiled.notified().await;
+                    progress.end(7);
+                },
+            )
         };
         let first = join();
         let second = join();
@@ -261,17 +275,27 @@ mod tests {
         let preparations = Preparations::<u8, u8>::default();
         let start = Arc::new(Notify::new());
         let compiled = Arc::new(Notify::new());
-        let long = preparations.join(1, 1, |progress| {
-            let start = Arc::clone(&start);
-            let compiled = Arc::clone(&compiled);
-            async move {
-                start.notified().await;
-                progress.report(Progress::Compiling(LIMIT));
-                compiled.notified().await;
-                progress.end(3);
-            }
-        });
-        let short = preparations.join(1, 1, |_| async { panic!("the first preparation runs") });
+        let long = preparations.join(
+            1,
+            |_| true,
+            ONE,
+            |progress| {
+                let start = Arc::clone(&start);
+                let compiled = Arc::clone(&compiled);
+                async move {
+                    start.notified().await;
+                    progress.report(Progress::Compiling(LIMIT));
+                    compiled.notified().await;
+                    progress.end(3);
+                }
+            },
+        );
+        let short = preparations.join(
+            1,
+            |_| true,
+            ONE,
+            |_| async { panic!("the first preparation runs") },
+        );
         let limit = Duration::from_millis(20);
         let mut short = Box::pin(short.ended(limit));
         let queued = tokio::time::timeout(limit * 3, &mut short).await;
@@ -286,52 +310,86 @@ mod tests {
     async fn a_preparation_that_no_step_waits_for_is_abandoned_and_started_anew() {
         let preparations = Preparations::<u8, u8>::default();
         let abandoned = Arc::new(Notify::new());
-        let first = preparations.join(1, 1, |progress| {
-            let abandoned = Arc::clone(&abandoned);
-            async move {
-                progress.abandoned().await;
-                abandoned.notify_one();
-                std::future::pending::<()>().await;
-            }
-        });
-        let second = preparations.join(1, 1, |_| async { panic!("the first preparation runs") });
+        let first = preparations.join(
+            1,
+            |_| true,
+            ONE,
+            |progress| {
+                let abandoned = Arc::clone(&abandoned);
+                async move {
+                    progress.abandoned().await;
+                    abandoned.notify_one();
+                    std::future::pending::<()>().await;
+                }
+            },
+        );
+        let second = preparations.join(
+            1,
+            |_| true,
+            ONE,
+            |_| async { panic!("the first preparation runs") },
+        );
         drop(first);
         let waited = tokio::time::timeout(Duration::from_millis(20), abandoned.notified());
         assert!(waited.await.is_err(), "the second step still waits");
         drop(second);
         abandoned.notified().await;
-        let third = preparations.join(1, 1, |progress| async move {
-            progress.end(3);
-        });
+        let third = preparations.join(
+            1,
+            |_| true,
+            ONE,
+            |progress| async move {
+                progress.end(3);
+            },
+        );
         assert_eq!(third.ended(LIMIT).await, Waited::Ended(3));
     }
 
     #[tokio::test]
     async fn the_task_knows_the_classes_of_all_steps() {
-        let preparations = Preparations::<u8, Vec<u64>>::default();
+        let preparations = Preparations::<u8, Vec<Class>>::default();
         let joined = Arc::new(Notify::new());
-        let first = preparations.join(1, 10, |reporter| {
-            let joined = Arc::clone(&joined);
-            async move {
-                joined.notified().await;
-                let classes = reporter.classes().borrow().clone();
-                reporter.end(classes);
-            }
-        });
-        for class in [10, 20, 10] {
-            preparations.join(1, class, |_| async { panic!("the first preparation runs") });
+        let first = preparations.join(
+            1,
+            |_| true,
+            class(10),
+            |reporter| {
+                let joined = Arc::clone(&joined);
+                async move {
+                    joined.notified().await;
+                    let classes = reporter.classes().borrow().clone();
+                    reporter.end(classes);
+                }
+            },
+        );
+        for template in [10, 20, 10] {
+            let class = class(template);
+            preparations.join(
+                1,
+                |_| true,
+                class,
+                |_| async { panic!("the first preparation runs") },
+            );
         }
         joined.notify_one();
-        assert_eq!(first.ended(LIMIT).await, Waited::Ended(vec![10, 20]));
+        assert_eq!(
+            first.ended(LIMIT).await,
+            Waited::Ended(vec![class(10), class(20)])
+        );
     }
 
     #[tokio::test]
     async fn a_panic_is_an_error_for_the_steps_that_wait() {
         let preparations = Preparations::<u8, ()>::default();
-        let preparation = preparations.join(1, 1, |progress| async move {
-            let _progress = progress;
-            panic!("on purpose")
-        });
+        let preparation = preparations.join(
+            1,
+            |_| true,
+            ONE,
+            |progress| async move {
+                let _progress = progress;
+                panic!("on purpose")
+            },
+        );
         assert_eq!(preparation.ended(LIMIT).await, Waited::Panicked);
     }
 }

@@ -5,9 +5,8 @@
 //!
 //! - **Fetch:** steps with the same reference, content and requester share one download. The bytes
 //!   are then dropped.
-//! - **Compile:** steps with the same module share one compilation, also if their limits differ.
-//!   The bytes are read again when a compile worker is free. If the compilation reached a limit of
-//!   another step, a step with a higher limit starts its own compilation.
+//! - **Compile:** steps with the same module share one compilation, if its limits are not lower
+//!   than their own. The bytes are read again when a compile worker is free.
 //!
 //! If no step waits for a fetch or a compilation any more, it is cancelled.
 
@@ -17,41 +16,16 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use net::SingleFlight;
-use sources::{Defaults, Digest, Package, Reference, Request, Requester, Resolved, Sources};
+use sources::{Digest, Package, Reference, Request, Requester, Resolved, Sources};
 use tracing::Span;
 
 use super::preparations::{Preparations, Progress, Reporter, Waited};
+use super::prepared::{ParkedModule, PreparedModule, Records};
 use crate::runtime::{
-    CompileError, CompileLimit, CompileRequest, CompiledModule, Compiler, ModuleSource, ReadError,
-    Retain,
+    Class, CompileError, CompileLimit, CompileRequest, CompiledModule, Compiler, ModuleSource,
+    ReadError, Retain,
 };
 use crate::step::{CompileLimits, Stage, StepError};
-
-/// A compiled module, with the records that contain its digest and its defaults.
-#[derive(Clone, Debug)]
-pub(super) struct PreparedModule {
-    pub(super) module: Arc<CompiledModule>,
-    /// The package of the module. `None` when `resolved` has the module's digest and defaults.
-    package: Option<Arc<Package>>,
-    resolved: Arc<Resolved>,
-}
-
-impl PreparedModule {
-    /// Digest of the module's bytes.
-    pub(super) fn digest(&self) -> &Digest {
-        let known = self.package.as_ref().map(|package| &package.module);
-        known
-            .or(self.resolved.module.as_ref())
-            .unwrap_or(&self.resolved.artifact)
-    }
-
-    /// Arguments and environment for templates that set none.
-    pub(super) fn defaults(&self) -> &Defaults {
-        self.package
-            .as_ref()
-            .map_or(&self.resolved.defaults, |package| &package.defaults)
-    }
-}
 
 /// A module after the stage `fetch`.
 #[derive(Debug)]
@@ -74,8 +48,8 @@ pub(super) struct Uncompiled {
 /// The class and the limits with which a step compiles its module.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompileSettings {
-    /// Class of the step's template.
-    pub(super) class: u64,
+    /// Class of the step.
+    pub(super) class: Class,
     pub(super) limits: CompileLimits,
 }
 
@@ -97,6 +71,25 @@ enum SharedFetch {
     },
 }
 
+/// A step joins a compilation with this key if the digest is the same, and the step's limits are
+/// not higher.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CompileKey {
+    digest: Digest,
+    limits: CompileLimits,
+    retain: Retain,
+}
+
+impl CompileKey {
+    /// Whether the result of this compilation is one for a step that would use the key `other`.
+    fn serves(&self, other: &Self) -> bool {
+        self.digest == other.digest
+            && self.retain == other.retain
+            && self.limits.time >= other.limits.time
+            && self.limits.memory >= other.limits.memory
+    }
+}
+
 /// The result of a compilation, which several steps share.
 type Compiled = Result<Arc<CompiledModule>, CompileFailure>;
 
@@ -112,7 +105,7 @@ struct CompileFailure {
 pub(super) struct Modules {
     preparer: Preparer,
     fetching: SingleFlight<FetchKey, Result<SharedFetch, StepError>>,
-    compiling: Preparations<Digest, Compiled>,
+    compiling: Preparations<CompileKey, Compiled>,
 }
 
 /// The services that a preparation uses. Cheap to clone.
@@ -146,7 +139,9 @@ impl Modules {
         resolved: &Arc<Resolved>,
         requester: &Requester,
     ) -> Result<Fetched, StepError> {
-        if let Some(module) = self.preparer.find_in_memory(resolved).await {
+        if self.preparer.sources.may_use(resolved, requester).await
+            && let Some(module) = self.preparer.find_in_memory(resolved).await
+        {
             return Ok(Fetched::Ready(module));
         }
         // One artifact can contain several modules, so the key contains the package key.
@@ -163,8 +158,7 @@ impl Modules {
         match fetched.unwrap_or_else(|| Err(panicked(Stage::Fetch)))? {
             SharedFetch::Loaded { module, package } => Ok(Fetched::Ready(PreparedModule {
                 module,
-                package,
-                resolved,
+                records: Records { package, resolved },
             })),
             SharedFetch::Stored { package, size } => Ok(Fetched::Uncompiled(Uncompiled {
                 package,
@@ -188,9 +182,25 @@ impl Modules {
         let compiled = self.compile_within(&uncompiled, settings).await?;
         Ok(PreparedModule {
             module: compiled,
-            package: Some(Arc::clone(&uncompiled.package)),
-            resolved: Arc::clone(&uncompiled.resolved),
+            records: Records {
+                package: Some(Arc::clone(&uncompiled.package)),
+                resolved: Arc::clone(&uncompiled.resolved),
+            },
         })
+    }
+
+    /// Takes the module of a step that has its slot. If the cache has dropped the module, it is
+    /// loaded from the code directory again. `None` if its code is not there.
+    pub(super) async fn take(
+        &self,
+        parked: ParkedModule,
+    ) -> Result<Option<PreparedModule>, StepError> {
+        let ParkedModule { module, records } = parked;
+        let module = match module.upgrade() {
+            Some(module) => Some(module),
+            None => self.preparer.find(records.digest().to_string()).await?,
+        };
+        Ok(module.map(|module| PreparedModule { module, records }))
     }
 
     async fn compile_within(
@@ -203,20 +213,29 @@ impl Modules {
         let limits = compiler.effective(settings.limits, uncompiled.size);
         let name = uncompiled.package.module.to_string();
         loop {
-            if let Some(module) = compiler.cached(&name) {
+            // Another step can have compiled the module since this step fetched it.
+            if let Some(module) = self.preparer.find(name.clone()).await? {
                 return Ok(module);
             }
-            let digest = uncompiled.package.module.clone();
-            let compiling = self.compiling.join(digest, settings.class, |reporter| {
-                let preparer = self.preparer.clone();
-                let uncompiled = Arc::clone(uncompiled);
-                async move { preparer.compile(uncompiled, settings, reporter).await }
-            });
+            let key = CompileKey {
+                digest: uncompiled.package.module.clone(),
+                limits,
+                retain: uncompiled.retain(),
+            };
+            let serves = |known: &CompileKey| known.serves(&key);
+            let own = key.clone();
+            let compiling = self
+                .compiling
+                .join(own, serves, settings.class, |reporter| {
+                    let preparer = self.preparer.clone();
+                    let uncompiled = Arc::clone(uncompiled);
+                    async move { preparer.compile(uncompiled, settings, reporter).await }
+                });
             let is_own = compiling.is_own;
             let error = match compiling.ended(limits.time).await {
                 Waited::Ended(Ok(module)) => return Ok(module),
-                // The limits or the origin of another step caused this failure. An attempt with
-                // this step's own can succeed.
+                // The limits or the origin of another step caused this failure. A compilation with
+                // the limits and the origin of this step can succeed.
                 Waited::Ended(Err(failed)) if !is_own && !failed.applies_to(uncompiled, limits) => {
                     continue;
                 }
@@ -241,11 +260,21 @@ impl CompileFailure {
             // The limits of the other step have no influence on these errors. If each waiting step
             // tried again, the last one would wait for all attempts.
             CompileError::Load(_) | CompileError::Worker(_) => true,
-            CompileError::Unreadable(_) => {
+            CompileError::Unreadable(_) | CompileError::SlowRead(_) => {
                 self.of.requester == uncompiled.requester
                     && self.of.resolved.reference == uncompiled.resolved.reference
             }
-            error => error.repeats_with(limits),
+            error => error.repeats_with(limits, uncompiled.retain()),
+        }
+    }
+}
+
+impl Uncompiled {
+    /// Where the compiled code may be stored.
+    fn retain(&self) -> Retain {
+        match self.resolved.caching.no_store {
+            true => Retain::InMemory,
+            false => Retain::OnDisk,
         }
     }
 }
@@ -254,8 +283,10 @@ impl Preparer {
     async fn find_in_memory(&self, resolved: &Arc<Resolved>) -> Option<PreparedModule> {
         let prepared = |module, package| PreparedModule {
             module,
-            package,
-            resolved: Arc::clone(resolved),
+            records: Records {
+                package,
+                resolved: Arc::clone(resolved),
+            },
         };
         // Most references name the module itself.
         if let Some(digest) = &resolved.module
@@ -273,7 +304,9 @@ impl Preparer {
         resolved: &Arc<Resolved>,
         requester: &Requester,
     ) -> Result<SharedFetch, StepError> {
-        if let Some(loaded) = self.load(resolved).await? {
+        if self.sources.may_use(resolved, requester).await
+            && let Some(loaded) = self.load(resolved).await?
+        {
             return Ok(loaded);
         }
         let fetched = self.sources.fetch(resolved, requester).await;
@@ -295,15 +328,24 @@ impl Preparer {
         let Some(name) = digest.map(ToString::to_string) else {
             return Ok(None);
         };
+        let loaded = self.find(name).await?;
+        Ok(loaded.map(|module| SharedFetch::Loaded { module, package }))
+    }
+
+    /// Finds compiled code in memory or on disk. `name` is the digest of the module.
+    async fn find(&self, name: String) -> Result<Option<Arc<CompiledModule>>, StepError> {
+        if let Some(module) = self.compiler.cached(&name) {
+            return Ok(Some(module));
+        }
         let compiler = Arc::clone(&self.compiler);
-        let loaded = blocking(Stage::Fetch, move || {
-            Ok(compiler.load(&name).map(|module| (module, name)))
+        blocking(Stage::Fetch, move || {
+            let loaded = compiler.load(&name);
+            if loaded.is_some() {
+                tracing::info!(module = name, "loaded compiled code");
+            }
+            Ok(loaded)
         })
-        .await?;
-        Ok(loaded.map(|(module, name)| {
-            tracing::info!(module = name, "loaded compiled code");
-            SharedFetch::Loaded { module, package }
-        }))
+        .await
     }
 
     /// Compiles the module, and reports the result, unless no step waits any more.
@@ -311,19 +353,14 @@ impl Preparer {
         &self,
         uncompiled: Arc<Uncompiled>,
         settings: CompileSettings,
-        reporter: Reporter<Digest, Compiled>,
+        reporter: Reporter<CompileKey, Compiled>,
     ) {
         let started = Instant::now();
         let name = uncompiled.package.module.to_string();
-        let retain = if uncompiled.resolved.caching.no_store {
-            Retain::InMemory
-        } else {
-            Retain::OnDisk
-        };
         let request = CompileRequest {
             classes: reporter.classes(),
             limits: settings.limits,
-            retain,
+            retain: uncompiled.retain(),
         };
         let source = StoredModule {
             sources: &self.sources,
@@ -356,7 +393,7 @@ struct StoredModule<'a> {
     sources: &'a Sources,
     uncompiled: &'a Uncompiled,
     settings: CompileSettings,
-    reporter: &'a Reporter<Digest, Compiled>,
+    reporter: &'a Reporter<CompileKey, Compiled>,
 }
 
 #[async_trait]

@@ -11,12 +11,18 @@ use super::full_results::FullResults;
 use crate::runtime::{Capacity, Compiler, Tee};
 use crate::staging::{Cleaner, Scratch};
 use crate::step::OutputLimits;
+use crate::telemetry::Metrics;
 
 /// The operator's settings for all steps.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Number of steps that run at the same time, and their memory.
     pub capacity: Capacity,
+    /// Counts steps and stages.
+    pub metrics: Metrics,
+    /// Whether the steps belong to tenants, which are the namespaces. Slots and compile workers are
+    /// then shared fairly between namespaces, and not only between templates.
+    pub has_tenants: bool,
     /// Memory of all compile workers together, in bytes.
     pub compile_memory: u64,
     /// The scratch directory, in which the directories of steps are made.

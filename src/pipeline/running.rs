@@ -12,7 +12,7 @@ use super::collect::{Collected, collect};
 use super::invocation::{arguments, environment, invocation};
 use super::log_artifact::LogWriter;
 use super::messages::finish_message;
-use super::prepare::PreparedModule;
+use super::prepared::PreparedModule;
 use super::resources::{Resources, Tees};
 use super::stage::StepContext;
 use crate::runtime::{self, GuestLimits, Report, Run};

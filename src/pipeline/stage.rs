@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use crate::step::{Stage, Step, StepError};
+use crate::telemetry::Metrics;
 use crate::text::units::Time;
 
 /// The time that a step gets to end itself after its deadline or its cancellation.
@@ -29,6 +30,7 @@ pub(super) struct StepContext {
     total: Option<Deadline>,
     /// The stage that began last. All clones of the context share it.
     current: Arc<Mutex<Stage>>,
+    metrics: Metrics,
 }
 
 /// The time at which a step must have ended, and the limit that sets this time.
@@ -58,7 +60,12 @@ impl Deadline {
 
 impl StepContext {
     /// The context of a step that started at `started`.
-    pub(super) fn new(step: &Step, started: Instant, cancel: CancellationToken) -> Self {
+    pub(super) fn new(
+        step: &Step,
+        started: Instant,
+        cancel: CancellationToken,
+        metrics: &Metrics,
+    ) -> Self {
         let total = step.limits.total;
         Self {
             cancel,
@@ -67,16 +74,18 @@ impl StepContext {
                 .and_then(|time| Deadline::after(started, time, Limit::Timeout(time))),
             total: Deadline::after(started, total, Limit::Total(total)),
             current: first_stage(),
+            metrics: metrics.clone(),
         }
     }
 
     /// A context without a deadline that is never cancelled.
-    pub(super) fn unbounded() -> Self {
+    pub(super) fn unbounded(metrics: &Metrics) -> Self {
         Self {
             cancel: CancellationToken::new(),
             timeout: None,
             total: None,
             current: first_stage(),
+            metrics: metrics.clone(),
         }
     }
 
@@ -183,7 +192,7 @@ impl StepContext {
 
     fn start(&self, stage: Stage) -> Observed {
         *self.current.lock() = stage;
-        Observed::start(stage)
+        Observed::start(stage, self.metrics.clone())
     }
 
     fn current(&self) -> Stage {
@@ -219,26 +228,30 @@ impl StepContext {
 
 /// A stage that is traced and measured.
 struct Observed {
-    stage: &'static str,
+    stage: Stage,
     started: Instant,
+    metrics: Metrics,
 }
 
 impl Observed {
-    fn start(stage: Stage) -> Self {
+    fn start(stage: Stage, metrics: Metrics) -> Self {
         Self {
-            stage: stage.name(),
+            stage,
             started: Instant::now(),
+            metrics,
         }
     }
 
     fn span(&self) -> Span {
-        tracing::debug_span!("stage", stage = self.stage)
+        tracing::debug_span!("stage", stage = self.stage.name())
     }
 
-    /// Writes the duration of the stage to the log.
+    /// Writes the duration of the stage to the log and to the metrics.
     fn end(self) {
-        let microseconds = self.started.elapsed().as_micros();
-        tracing::debug!(stage = self.stage, microseconds, "stage ended");
+        let duration = self.started.elapsed();
+        self.metrics.stage_ended(self.stage, duration);
+        let microseconds = duration.as_micros();
+        tracing::debug!(stage = self.stage.name(), microseconds, "stage ended");
     }
 }
 
@@ -281,6 +294,7 @@ mod tests {
             timeout: timeout.and_then(|time| Deadline::after(now, time, Limit::Timeout(time))),
             total: Deadline::after(now, total, Limit::Total(total)),
             current: first_stage(),
+            metrics: Metrics::new(1),
         }
     }
 

@@ -7,7 +7,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// One slot out of this number is reserved for classes without a running step.
+/// One slot out of this number is reserved for tenants without a running step, or else for
+/// templates without one.
 const SLOTS_PER_RESERVED_SLOT: u32 = 8;
 
 /// The resources that all steps share.
@@ -20,11 +21,38 @@ pub struct Capacity {
     pub memory: u64,
 }
 
+/// Class of a step. Slots are shared fairly between tenants, and then between the templates of a
+/// tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Class {
+    /// The tenant; `None` if all steps have the same one.
+    pub tenant: Option<u64>,
+    /// The template.
+    pub template: u64,
+}
+
+impl Class {
+    /// The class within which shares are not fair: the tenant, or else the template.
+    pub(super) fn share(self) -> Share {
+        match self.tenant {
+            Some(tenant) => Share::Tenant(tenant),
+            None => Share::Template(self.template),
+        }
+    }
+}
+
+/// Who leaves slots and memory to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Share {
+    Tenant(u64),
+    Template(u64),
+}
+
 /// The resources that one step needs to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotRequest {
-    /// Class of the step. Slots are shared fairly between classes.
-    pub class: u64,
+    /// Class of the step.
+    pub class: Class,
     /// Maximum of the step's memory, in bytes. A larger request is reduced to
     /// [`Capacity::memory`].
     pub memory: u64,
@@ -34,16 +62,19 @@ pub struct SlotRequest {
 #[derive(Debug)]
 pub(super) struct Admission<W> {
     capacity: Capacity,
-    /// Slots that only classes without a running step may use.
+    /// Slots that only tenants or templates without a running step may use.
     reserved_slots: usize,
     /// Requests of the running steps, by the number of their start.
     running: HashMap<u64, SlotRequest>,
     /// Sum of the memory in `running`, in bytes.
     memory_in_use: u64,
     /// Number of running steps of each class. A class without running steps has no entry.
-    held: HashMap<u64, u32>,
+    held: HashMap<Class, u32>,
+    /// Number of running steps of each tenant, or of each template. A share without running steps
+    /// has no entry.
+    held_by_share: HashMap<Share, u32>,
     /// Waiters of each class, in order of arrival. A class without waiters has no entry.
-    waiting: HashMap<u64, VecDeque<Waiter<W>>>,
+    waiting: HashMap<Class, VecDeque<Waiter<W>>>,
     /// Number of the last arrival or start.
     clock: u64,
     /// The first waiter that lacked memory, as of the last call of `next`.
@@ -58,13 +89,15 @@ struct Waiter<W> {
 }
 
 /// First waiter of a class. The derived order is the order in which heads start: fewest running
-/// steps first, then earliest arrival.
+/// steps of the tenant first, then fewest running steps of the class, then earliest arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
+    /// Number of running steps of the tenant, or of the template.
+    held_by_share: u32,
     /// Number of running steps of the class.
     held: u32,
     arrived: u64,
-    class: u64,
+    class: Class,
     memory: u64,
 }
 
@@ -103,6 +136,7 @@ impl<W> Admission<W> {
             running: HashMap::new(),
             memory_in_use: 0,
             held: HashMap::new(),
+            held_by_share: HashMap::new(),
             waiting: HashMap::new(),
             clock: 0,
             blocked: None,
@@ -145,12 +179,8 @@ impl<W> Admission<W> {
             return;
         };
         self.memory_in_use -= request.memory;
-        if let Some(held) = self.held.get_mut(&request.class) {
-            *held -= 1;
-            if *held == 0 {
-                self.held.remove(&request.class);
-            }
-        }
+        decrement(&mut self.held, &request.class);
+        decrement(&mut self.held_by_share, &request.class.share());
     }
 
     pub(super) fn has_waiters(&self) -> bool {
@@ -179,10 +209,12 @@ impl<W> Admission<W> {
         self.running.insert(start, request);
         self.memory_in_use += request.memory;
         *self.held.entry(request.class).or_default() += 1;
+        let share = request.class.share();
+        *self.held_by_share.entry(share).or_default() += 1;
         start
     }
 
-    fn pop(&mut self, class: u64) -> Option<Waiter<W>> {
+    fn pop(&mut self, class: Class) -> Option<Waiter<W>> {
         let queue = self.waiting.get_mut(&class)?;
         let waiter = queue.pop_front();
         if queue.is_empty() {
@@ -207,21 +239,26 @@ impl<W> Admission<W> {
 
     fn has_slot(&self, request: SlotRequest) -> bool {
         let free = self.capacity.steps as usize - self.running.len();
-        let reserved = match self.held.contains_key(&request.class) {
+        let reserved = match self.holds_a_slot(request) {
             true => self.reserved_slots,
             false => 0,
         };
         free > reserved
     }
 
+    /// Whether the tenant of the request has a running step, or else the template.
+    fn holds_a_slot(&self, request: SlotRequest) -> bool {
+        self.held_by_share.contains_key(&request.class.share())
+    }
+
     fn has_memory(&self, request: SlotRequest) -> bool {
         self.memory_in_use + self.memory_needed(request) <= self.capacity.memory
     }
 
-    /// Free memory that a step needs to start, in bytes. A class that has running steps must leave
-    /// memory for one more step of the same size to other classes.
+    /// Free memory that a step needs to start, in bytes. A tenant or template that has running
+    /// steps must leave memory for one more step of the same size to others.
     fn memory_needed(&self, request: SlotRequest) -> u64 {
-        match self.held.contains_key(&request.class) {
+        match self.holds_a_slot(request) {
             true => 2 * request.memory,
             false => request.memory,
         }
@@ -234,8 +271,8 @@ impl<W> Admission<W> {
         }
         let heads = self.heads();
         let (first, others) = heads.split_first()?;
-        // If the first head gets no slot, no other head gets one. The other classes have at least
-        // as many running steps.
+        // If the first head gets no slot, no other head gets one. The other tenants or templates
+        // have at least as many running steps.
         if !self.has_slot(first.request()) {
             return None;
         }
@@ -253,7 +290,10 @@ impl<W> Admission<W> {
         let mut heads = Vec::with_capacity(self.waiting.len());
         for (class, queue) in &self.waiting {
             let held = self.held.get(class).copied().unwrap_or_default();
+            let held_by_share = self.held_by_share.get(&class.share());
+            let held_by_share = held_by_share.copied().unwrap_or_default();
             heads.extend(queue.front().map(|waiter| Head {
+                held_by_share,
                 held,
                 arrived: waiter.arrived,
                 class: *class,
@@ -292,5 +332,14 @@ impl<W> Admission<W> {
         };
         self.blocked = Some(Blocked { arrived, since });
         since
+    }
+}
+
+fn decrement<K: Eq + std::hash::Hash>(held: &mut HashMap<K, u32>, key: &K) {
+    if let Some(number) = held.get_mut(key) {
+        *number -= 1;
+        if *number == 0 {
+            held.remove(key);
+        }
     }
 }

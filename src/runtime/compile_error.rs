@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::inspect::NotWasm;
 use super::load_error::{LoadError, clipped_to};
 use super::module_source::ReadError;
+use super::retain::Retain;
 use crate::step::CompileLimits;
 use crate::text::units::{ByteSize, Time};
 
-/// Maximum length of a refusal's message, in characters. Messages contain names of the module.
-const MAX_MESSAGE: usize = 4 << 10;
+/// Maximum length of a refusal's message, in characters. Messages contain names of the module. Many
+/// refusals are remembered.
+const MAX_MESSAGE: usize = 1 << 10;
 
 const BUILD_AGAIN: &str = "build the module again, for WASI 0.1, 0.2 or 0.3";
 
@@ -96,7 +98,7 @@ pub enum CompileError {
     Load(#[from] LoadError),
     /// The module needs more than the limits allow.
     #[error(
-        "the module cannot be compiled within {} and {} ({}): it reached the {} limit",
+        "the module cannot be compiled within {} and {} ({}): the compiler reached the {} limit",
         Time(.limits.time), ByteSize(.limits.memory), names(*.reached, *.capped), .reached.name()
     )]
     Limit {
@@ -108,8 +110,18 @@ pub enum CompileError {
         capped: bool,
     },
     /// An earlier compilation of the module failed, and its end is remembered.
-    #[error("{0}; remembered from an earlier step for ten minutes")]
+    #[error("{0}; the executor remembers this error of an earlier step for ten minutes")]
     Remembered(Box<CompileError>),
+    /// The machine code of the module is too large to be kept in memory.
+    #[error(
+        "the machine code of the module is larger than {} (a quarter of `capacity.compileMemory`), and \
+         it can only be kept in memory",
+        ByteSize(*.most)
+    )]
+    CodeTooLarge {
+        /// Maximum size of the machine code, in bytes.
+        most: u64,
+    },
     /// The bytes of the module could not be read again within the time limit.
     #[error(
         "the module was not compiled within {} (`limits.compile.time`): reading it again took too long",
@@ -170,8 +182,8 @@ impl CompileError {
                 capped: true,
                 ..
             } => {
-                "make the module smaller, or raise `capacity.compileMemory`: one module may use three \
-                 quarters of it, with its bytes"
+                "make the module smaller, or raise `capacity.compileMemory`: the compiler and the bytes of \
+                 one module together may use three quarters of this memory"
             }
             Self::Refused(refusal) | Self::Compiler { refusal, .. } => &refusal.hint,
             Self::Load(error) => error.hint(),
@@ -187,6 +199,11 @@ impl CompileError {
                 "run the step again; if this error repeats, give the executor more processor time, or \
                  raise `limits.compile.time`"
             }
+            Self::CodeTooLarge { .. } => {
+                "serve the module without `Cache-Control: no-store`, or raise \
+                 `capacity.compileMemory`; if other modules fail, too, the code directory of the \
+                 executor cannot be used"
+            }
             Self::SlowRead(_) => {
                 "run the step again; if this error repeats, raise `limits.compile.time`"
             }
@@ -200,13 +217,13 @@ impl CompileError {
     pub fn is_limit(&self) -> bool {
         match self {
             Self::Remembered(error) => error.is_limit(),
-            error => matches!(error, Self::Limit { .. }),
+            error => matches!(error, Self::Limit { .. } | Self::CodeTooLarge { .. }),
         }
     }
 
     /// Whether the same module fails in the same way with these limits. The header of
     /// [`super::compiler`] has the rule as a table.
-    pub fn repeats_with(&self, limits: CompileLimits) -> bool {
+    pub fn repeats_with(&self, limits: CompileLimits, retain: Retain) -> bool {
         match self {
             // An error of the engine may be a lack of memory in this process.
             Self::Load(LoadError::Engine(_))
@@ -214,7 +231,8 @@ impl CompileError {
             | Self::SlowRead(_)
             | Self::Worker(_)
             | Self::Starved { .. } => false,
-            Self::Remembered(error) => error.repeats_with(limits),
+            Self::CodeTooLarge { .. } => retain == Retain::InMemory,
+            Self::Remembered(error) => error.repeats_with(limits, retain),
             Self::Refused(_) | Self::Load(_) => true,
             Self::Compiler { memory, .. } | Self::Crashed { memory, .. } => {
                 limits.memory <= *memory
@@ -258,7 +276,8 @@ mod tests {
                 capped: false,
             },
         ] {
-            let with = |memory| error.repeats_with(CompileLimits { memory, ..LIMITS });
+            let with =
+                |memory| error.repeats_with(CompileLimits { memory, ..LIMITS }, Retain::OnDisk);
             assert!(with(memory) && with(memory - 1), "{error}");
             assert!(!with(memory + 1), "{error}");
         }
@@ -269,7 +288,7 @@ mod tests {
         let time = Duration::from_secs(3);
         let processor = Duration::from_millis(400);
         let error = CompileError::Starved { time, processor };
-        assert!(!error.repeats_with(LIMITS));
+        assert!(!error.repeats_with(LIMITS, Retain::OnDisk));
         assert_eq!(
             error.to_string(),
             "the module was not compiled within 3s (`limits.compile.time`): this machine is busy, and \
@@ -306,15 +325,15 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the module cannot be compiled within 10s and 100Mi (`limits.compile` and \
-             `capacity.compileMemory`): it reached the memory limit"
+             `capacity.compileMemory`): the compiler reached the memory limit"
         );
         assert!(error.hint().contains("raise `capacity.compileMemory`"));
         let error = CompileError::Remembered(Box::new(error));
         assert!(
             error
                 .to_string()
-                .ends_with("remembered from an earlier step for ten minutes")
+                .ends_with("the executor remembers this error of an earlier step for ten minutes")
         );
-        assert!(error.repeats_with(LIMITS));
+        assert!(error.repeats_with(LIMITS, Retain::OnDisk));
     }
 }

@@ -10,15 +10,16 @@
 //!
 //! The compiler remembers for ten minutes that a module cannot be compiled (negative cache). So the
 //! next step with this module fails at once. The first attempt to compile a module may have less
-//! memory than the limit. The last attempt has the whole limit. Only the end of the last attempt is
-//! remembered:
+//! memory than the limit. If a lack of memory may be the cause of its failure, a second attempt has
+//! the whole limit. Only the end of the last attempt is remembered:
 //!
 //! | end of the last attempt | remembered for steps with |
 //! |---|---|
-//! | the module is not valid, or this executor cannot run it | any limits |
+//! | the module is not valid, this executor cannot run the module, or the compiler's stack overflowed | any limits |
 //! | memory limit | at most this memory limit |
+//! | the machine code is too large to be kept in memory | any limits, if their code may only be kept in memory |
 //! | the compiler reported an error for a valid module | at most this memory limit |
-//! | the compiler crashed: a panic, `SIGSEGV`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGILL`, `SIGTRAP` | at most this memory limit |
+//! | the compiler crashed in another way: a panic, `SIGSEGV`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGILL`, `SIGTRAP` | at most this memory limit |
 //! | time limit; the attempts used at least a quarter of it as processor time | at most this time limit |
 //! | time limit; they used less processor time, because the machine was busy | not remembered |
 //! | another signal, for example `SIGKILL` when the container has too little memory | not remembered |
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::code::{CodeDirectory, CodeFile, NewCode};
@@ -36,33 +38,27 @@ use super::engine::Engines;
 use super::load_error::LoadError;
 use super::module::CompiledModule;
 use super::module_source::ModuleSource;
+use super::retain::Retain;
 use super::worker::{Classes, Failure, Request, WorkerResources, Workers};
 use crate::step::CompileLimits;
 
-/// The modules in memory whose code is in the code directory may use this part of the memory of the
-/// compile workers. They are loaded again in milliseconds.
+/// Modules whose code is in the code directory may use one part in this many of the compile
+/// workers' memory. The executor can load such a module again in milliseconds.
 const LOADED_PART: u64 = 16;
-/// The modules whose code is only in memory may use this part. They would have to be compiled
-/// again.
+/// Modules whose code is only in memory may use one part in this many of the compile workers'
+/// memory. If the cache removes such a module, the module must be compiled again.
 const IN_MEMORY_PART: u64 = 4;
-/// Smallest memory of a module in the cache, in bytes.
+/// Smallest memory of a module in a cache, in bytes.
 const MIN_CACHED: u64 = 32 << 10;
-/// Most bytes of mapped code that are counted for a module. The kernel can drop the pages of a
-/// file, but the pages of many small modules usually stay in memory.
+/// Maximum number of modules in a cache. Each one has a mapping and an open file.
+const MAX_CACHED: u64 = 1024;
+/// Maximum number of bytes of mapped code that the cache counts for one module. The kernel can drop
+/// the pages of a file, but the pages of many small modules usually stay in memory.
 const RESIDENT_CODE: u64 = 64 << 10;
 /// The compiler remembers for this time that a module cannot be compiled.
 const REMEMBER_FAILURE: Duration = Duration::from_mins(10);
 /// Maximum number of modules in the negative cache.
 const REMEMBERED_FAILURES: u64 = 10_000;
-
-/// Where compiled code may be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retain {
-    /// In memory, and in the code directory for later processes.
-    OnDisk,
-    /// Only in memory.
-    InMemory,
-}
 
 /// The settings of a [`Compiler`].
 #[derive(Clone, Debug)]
@@ -142,13 +138,19 @@ impl Compiler {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             code_in_memory: in_memory_bytes,
         };
-        let cache = |bytes| {
+        // The default policy of moka prefers what is used often. Then many small modules would keep
+        // a large one out, and many failures a new one.
+        let cache = |bytes: u64| {
+            let smallest = (bytes / MAX_CACHED).max(MIN_CACHED);
+            let smallest = u32::try_from(smallest).unwrap_or(u32::MAX);
             Cache::builder()
-                .weigher(|_, cached: &Cached| cached.bytes)
+                .eviction_policy(EvictionPolicy::lru())
+                .weigher(move |_, cached: &Cached| cached.bytes.max(smallest))
                 .max_capacity(bytes)
                 .build()
         };
         let failures = Cache::builder()
+            .eviction_policy(EvictionPolicy::lru())
             .time_to_live(REMEMBER_FAILURE)
             .max_capacity(REMEMBERED_FAILURES)
             .build();
@@ -196,13 +198,13 @@ impl Compiler {
     }
 
     /// The remembered reason why the module cannot be compiled within these effective limits.
-    fn failure(&self, digest: &str, limits: CompileLimits) -> Option<CompileError> {
+    fn failure(&self, digest: &str, limits: CompileLimits, retain: Retain) -> Option<CompileError> {
         let failed = self.failures.get(digest);
-        failed.filter(|error| error.repeats_with(limits))
+        failed.filter(|error| error.repeats_with(limits, retain))
     }
 
-    /// Compiles the module in a worker process, which uses all processors. The worker is killed
-    /// when the future is dropped.
+    /// Compiles the module in a worker process, which uses at most eight processors. The worker is
+    /// killed when the future is dropped.
     pub async fn compile(
         self: &Arc<Self>,
         digest: &str,
@@ -210,7 +212,9 @@ impl Compiler {
         request: CompileRequest,
     ) -> Result<Arc<CompiledModule>, CompileError> {
         let limits = self.effective(request.limits, module.size());
-        if let Some(error) = self.failure(digest, limits) {
+        let capped = request.limits.memory > self.workers.most_memory(module.size());
+        let retain = request.retain;
+        if let Some(error) = self.failure(digest, limits, retain) {
             return Err(match error {
                 // A module that is not valid is never valid.
                 CompileError::Refused(_) => error,
@@ -218,9 +222,9 @@ impl Compiler {
             });
         }
         let request = CompileRequest { limits, ..request };
-        let result = self.compile_anew(digest, module, request).await;
+        let result = self.compile_anew(digest, module, request, capped).await;
         if let Err(error) = &result
-            && error.repeats_with(limits)
+            && error.repeats_with(limits, retain)
         {
             self.failures.insert(digest.into(), error.clone());
         }
@@ -232,6 +236,7 @@ impl Compiler {
         digest: &str,
         module: &dyn ModuleSource,
         request: CompileRequest,
+        capped: bool,
     ) -> Result<Arc<CompiledModule>, CompileError> {
         let limits = request.limits;
         let disk = match request.retain {
@@ -245,7 +250,6 @@ impl Compiler {
             directory: disk.as_ref(),
         };
         let compiled = self.workers.compile(&request).await;
-        let capped = limits.memory >= self.workers.most_memory(module.size());
         let code = compiled.map_err(|failure| compile_error(failure, limits, capped))?;
         let compiler = Arc::clone(self);
         let digest = digest.to_owned();
@@ -264,9 +268,11 @@ impl Compiler {
         let file = CodeFile::new(&code).map_err(|error| CompileError::Worker(error.to_string()))?;
         let mut pages = CodePages::InMemory;
         if let (Some(disk), NewCode::OnDisk(code)) = (&self.disk, code) {
-            pages = CodePages::OfFile;
-            if let Err(error) = disk.publish(digest, code) {
-                tracing::warn!(%error, "cannot store compiled code in the code directory");
+            match disk.publish(digest, code) {
+                Ok(()) => pages = CodePages::OfFile,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot store compiled code in the code directory");
+                }
             }
         }
         match CompiledModule::load(&self.engines, |engine| file.map(engine)) {
@@ -294,13 +300,23 @@ impl Compiler {
             CodePages::OfFile => (&self.loaded, code_bytes.min(RESIDENT_CODE)),
             CodePages::InMemory => (&self.in_memory, code_bytes),
         };
-        let bytes = module.heap_bytes.saturating_add(code).max(MIN_CACHED);
+        let bytes = module.heap_bytes.saturating_add(code);
         let module = Arc::new(module);
+        let most = cache.policy().max_capacity().unwrap_or(u64::MAX);
+        let bytes = match pages {
+            // Without the cache, the next step loads the module again.
+            CodePages::OfFile if bytes > most => return module,
+            CodePages::OfFile => bytes,
+            // Without the cache, the next step would compile the module again.
+            CodePages::InMemory => bytes.min(most),
+        };
         let cached = Cached {
             module: Arc::clone(&module),
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
         };
         cache.insert(digest.into(), cached);
+        // Without this call, the cache would remove other modules only when it is used again.
+        cache.run_pending_tasks();
         module
     }
 }
@@ -338,6 +354,7 @@ fn compile_error(failure: Failure, limits: CompileLimits, capped: bool) -> Compi
         }
         Failure::Time => CompileLimit::Time,
         Failure::Memory => CompileLimit::Memory,
+        Failure::CodeTooLarge { most } => return CompileError::CodeTooLarge { most },
         Failure::SlowRead => return CompileError::SlowRead(limits.time),
         Failure::Unreadable(error) => return CompileError::Unreadable(error),
         Failure::Ended(how) => return CompileError::Worker(how),

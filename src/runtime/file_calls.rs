@@ -9,8 +9,8 @@ pub(super) enum FileCalls {
     /// Another thread, in parts of at most 64 KiB. The guest's thread waits, and a limit can end
     /// this wait.
     ///
-    /// WASI 0.3 needs this. There, a guest can connect two files with a stream. The host then
-    /// copies one file to the other without the guest. On the guest's own thread, this copy would
-    /// continue to the end of the file. A file without blocks can have any length.
+    /// In WASI 0.3, a guest can connect two files with a stream. The host then copies one file to
+    /// the other without the guest. On the guest's own thread, no limit could end this copy before
+    /// the end of the file. A sparse file can have any length.
     OnAnotherThread,
 }

@@ -8,7 +8,7 @@
 //! ```text
 //! call bytes = memory / 64, between 1 MiB and 8 MiB; or the largest outcome, if that is more
 //! handles    = memory / 32 / 1 KiB, between 1,024 and 100,000
-//! share      = 2 × call bytes + handles × 1 KiB + instances
+//! share      = 2 × call bytes + handles × 1 KiB + instances + module
 //!
 //! linear memories + tables + (share - smallest share) ≤ memory
 //! ```
@@ -20,12 +20,14 @@
 //!   are handled in parts of 256 KiB.
 //! - wasmtime counts *handles* over all instances of the step. 1 KiB for each handle is an estimate
 //!   with a reserve: a task of the host with a timer needs about 250 bytes.
-//! - The memory of *instances* is known before the module runs (`metadata`).
+//! - The memory of *instances*, and of the metadata of the *module*, is known before the module
+//!   runs (`metadata`). Steps of one module share its metadata, but each step is charged.
 //!
-//! Outside its limit, each step may use 12 MiB, so that the host does not use up a small limit:
+//! Outside its limit, each step may use 16 MiB, so that the host does not use up a small limit:
 //!
 //! - 3 MiB for calls and handles (the *smallest share*);
 //! - 512 KiB for instances;
+//! - 4 MiB for the metadata of the module;
 //! - 2 MiB for each of four stacks: of two calls into the module, of an idle task of wasmtime, and
 //!   of the last call that ended (the `limiter` takes further stacks from the step's memory);
 //! - 512 KiB for the end of its output.
@@ -53,6 +55,9 @@ const HANDLES_PART_OF_MEMORY: u64 = 32;
 /// Memory of instances that is not taken from the step's memory, in bytes.
 const FREE_INSTANCE_BYTES: u64 = 512 << 10;
 
+/// Memory of the module's metadata that is not taken from the step's memory, in bytes.
+const FREE_MODULE_BYTES: u64 = 4 << 20;
+
 /// The host's part of a step's memory. See the file's header for the formula.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostShare {
@@ -63,12 +68,19 @@ pub(super) struct HostShare {
     pub(super) handles: usize,
     /// Memory of the module's instances, in bytes.
     instance_bytes: u64,
+    /// Memory of the module's metadata, in bytes.
+    module_bytes: u64,
 }
 
 impl HostShare {
     /// The share of a step with these limits that runs a module of this kind. `instance_bytes` is
-    /// the memory of the module's instances.
-    pub(super) fn of(limits: &GuestLimits, kind: Kind, instance_bytes: u64) -> Self {
+    /// the memory of the module's instances, and `module_bytes` the memory of its metadata.
+    pub(super) fn of(
+        limits: &GuestLimits,
+        kind: Kind,
+        instance_bytes: u64,
+        module_bytes: u64,
+    ) -> Self {
         let memory = match kind {
             Kind::CoreCommand => 0,
             Kind::Command | Kind::CommandP3 | Kind::Step => limits.memory,
@@ -81,6 +93,7 @@ impl HostShare {
             call_bytes: number(call_bytes.max(limits.outcome)),
             handles: number(handles),
             instance_bytes,
+            module_bytes,
         }
     }
 
@@ -90,6 +103,7 @@ impl HostShare {
         Self::bytes(self.call_bytes as u64, self.handles as u64)
             .saturating_sub(smallest)
             .saturating_add(self.instance_bytes.saturating_sub(FREE_INSTANCE_BYTES))
+            .saturating_add(self.module_bytes.saturating_sub(FREE_MODULE_BYTES))
     }
 
     fn bytes(call_bytes: u64, handles: u64) -> u64 {
@@ -131,7 +145,7 @@ mod tests {
             outcome,
             ..guard.limits().clone()
         };
-        HostShare::of(&limits, kind, 0)
+        HostShare::of(&limits, kind, 0, 0)
     }
 
     #[test]
@@ -147,12 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn instances_of_more_than_512_kib_need_memory_of_the_step() {
+    fn large_instances_and_large_metadata_need_memory_of_the_step() {
         let limits = LimitGuard::for_test(MIB).limits().clone();
-        let reserved = |bytes| HostShare::of(&limits, Kind::CoreCommand, bytes).reserved();
-        assert_eq!(reserved(512 << 10), 0);
-        assert_eq!(reserved(2 * MIB), 3 * MIB / 2);
-        assert_eq!(reserved(u64::MAX), u64::MAX - (512 << 10));
+        let reserved = |instances, metadata| {
+            HostShare::of(&limits, Kind::CoreCommand, instances, metadata).reserved()
+        };
+        assert_eq!(reserved(512 << 10, 4 * MIB), 0);
+        assert_eq!(reserved(2 * MIB, 5 * MIB), 5 * MIB / 2);
+        assert_eq!(reserved(u64::MAX, 0), u64::MAX - (512 << 10));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! | limit | enforced by | precision |
 //! |---|---|---|
 //! | memory, with tables | `limiter`, when they grow | exact |
-//! | stacks of calls that wait | `limiter`, at each call into the module | 1 MiB for each |
+//! | stacks of calls that wait | `limiter`, at each call into the module | an upper estimate: 2 MiB for each |
 //! | memory of instances | `metadata`, before the module runs | an upper estimate |
 //! | standard output and error | `output`, at each write | exact |
 //! | handles, bytes that one host call copies | wasmtime, from `host_share` | exact |

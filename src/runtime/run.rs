@@ -123,7 +123,12 @@ pub async fn run(
         run.directory.map(Path::to_owned),
         engines.ticker.count(),
     ));
-    let share = HostShare::of(&run.limits, module.kind(), module.instance_bytes);
+    let share = HostShare::of(
+        &run.limits,
+        module.kind(),
+        module.instance_bytes,
+        module.heap_bytes,
+    );
     let log = |stream| run.log.and_then(|names| LineLog::new(names, stream));
     let log_stdout = log(Stream::Stdout);
     let log_stderr = log(Stream::Stderr);

@@ -139,10 +139,14 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use super::super::admission::Class;
     use super::*;
 
     const REQUEST: SlotRequest = SlotRequest {
-        class: 0,
+        class: Class {
+            tenant: None,
+            template: 0,
+        },
         memory: 0,
     };
 

@@ -1,15 +1,17 @@
 //! The scheduler: decides which step starts next, within a number of slots and an amount of memory.
 //!
 //! A step needs one slot and the memory of its limit. The caller gives each step a class: steps of
-//! one template of one workflow have the same class. The rules, which `admission` implements:
+//! one template of one workflow have the same class. If the steps belong to several tenants, a
+//! class also has a tenant. The rules, which `admission` implements:
 //!
-//! - **Fair share.** The class with the fewest running steps starts next. If classes are equal, the
-//!   class with the earliest waiter starts next.
+//! - **Fair share.** The tenant with the fewest running steps starts next, and of its classes the
+//!   one with the fewest running steps. If classes are equal, the class with the earliest waiter
+//!   starts next.
 //! - **FIFO within a class.** Waiters of one class start in order of arrival.
-//! - **Reserved slots and memory.** One slot in eight is reserved for classes that have no running
-//!   step, and at least one slot if there are two or more. A class that has running steps also
-//!   leaves memory for one more step of its size. So a step of another class usually starts at
-//!   once, even if one class has many long steps.
+//! - **Reserved slots and memory.** One slot in eight is reserved for tenants that have no running
+//!   step, and at least one slot if there are two or more. A tenant that has running steps also
+//!   leaves memory for one more step of its size. So a step of another tenant usually starts at
+//!   once, even if one tenant has many long steps. Without tenants, the same rule is for classes.
 //! - **EASY backfill** (Lifka, "The ANL/IBM SP Scheduling System", 1995). The first waiter may lack
 //!   memory while slots are free. Then the first waiter of another class may start, if this does
 //!   not delay the first waiter.
@@ -142,6 +144,7 @@ impl Drop for Slot {
 mod tests {
     use futures::FutureExt;
 
+    use super::super::admission::Class;
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -150,7 +153,9 @@ mod tests {
         Scheduler::new(Capacity { steps, memory })
     }
 
-    fn request(class: u64, memory: u64) -> SlotRequest {
+    fn request(template: u64, memory: u64) -> SlotRequest {
+        let tenant = None;
+        let class = Class { tenant, template };
         SlotRequest { class, memory }
     }
 
@@ -185,6 +190,31 @@ mod tests {
         );
         long.pop();
         more.await.unwrap();
+    }
+
+    /// A tenant with many templates gets no more than a tenant with one template.
+    #[tokio::test]
+    async fn tenants_share_the_slots_whatever_their_number_of_templates() {
+        let scheduler = scheduler(4, 0);
+        let slot_of = |tenant, template| {
+            let tenant = Some(tenant);
+            let class = Class { tenant, template };
+            scheduler.acquire(SlotRequest { class, memory: 0 })
+        };
+        let _held: Vec<_> = (0..3)
+            .map(|template| slot_of(1, template).now_or_never().unwrap())
+            .collect();
+        let mut fourth = Box::pin(slot_of(1, 3));
+        assert!(futures::poll!(&mut fourth).is_pending(), "reserved");
+        let other = slot_of(2, 9).now_or_never().unwrap();
+        let mut waiting = Box::pin(slot_of(2, 9));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(other);
+        assert!(futures::poll!(&mut fourth).is_pending(), "came first");
+        assert!(
+            futures::poll!(&mut waiting).is_ready(),
+            "the second tenant has no running step"
+        );
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ use sources::Digest;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wasm_workflow_executor::runtime::{
-    self, CompileRequest, CompiledModule, Compiler, CompilerSettings, Ending, GuestLimits,
+    self, Class, CompileRequest, CompiledModule, Compiler, CompilerSettings, Ending, GuestLimits,
     Invocation, Retain, Run,
 };
 use wasm_workflow_executor::step::CompileLimits;
@@ -368,8 +368,12 @@ fn run(
 
 /// The limits are so high that no module of the benchmark reaches them.
 fn compile_request() -> CompileRequest {
+    let class = Class {
+        tenant: None,
+        template: 0,
+    };
     CompileRequest {
-        classes: watch::channel(vec![0]).1,
+        classes: watch::channel(vec![class]).1,
         limits: CompileLimits {
             time: Duration::from_mins(10),
             memory: 1 << 30,

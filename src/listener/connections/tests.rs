@@ -59,7 +59,7 @@ fn strangers_close_no_verified_connection() {
 }
 
 #[test]
-fn of_the_verified_connections_idle_ones_are_closed_first() {
+fn of_the_verified_connections_those_with_unfinished_bodies_are_closed_first() {
     let table = table();
     let working = verified(&table);
     table.enter(working.id, Phase::Handling);
@@ -67,11 +67,11 @@ fn of_the_verified_connections_idle_ones_are_closed_first() {
     table.enter(sending.id, Phase::Body);
     let idle = verified(&table);
     let fourth = verified(&table);
-    assert!(idle.close.is_cancelled() && !sending.close.is_cancelled());
+    assert!(sending.close.is_cancelled() && !idle.close.is_cancelled());
     table.enter(fourth.id, Phase::Handling);
     let fifth = verified(&table);
     table.enter(fifth.id, Phase::Handling);
-    assert!(sending.close.is_cancelled() && !working.close.is_cancelled());
+    assert!(idle.close.is_cancelled() && !working.close.is_cancelled());
 }
 
 #[test]

@@ -42,7 +42,9 @@ pub fn main() -> io::Result<()> {
     end_with_the_executor(input)?;
 
     match compile(&engine, &module) {
-        Ok(code) if code.len() as u64 > job.max_code_bytes => write_reply(&Reply::OutOfMemory, &[]),
+        Ok(code) if code.len() as u64 > job.max_code_bytes => {
+            write_reply(&Reply::CodeTooLarge, &[])
+        }
         Ok(code) => {
             let code_bytes = code.len() as u64;
             write_reply(&Reply::Compiled { code_bytes }, &code)
@@ -55,7 +57,7 @@ pub fn main() -> io::Result<()> {
     }
 }
 
-/// Ends this process when the executor ends: its end of the pipe is then closed.
+/// Ends this process when the executor ends. The kernel then closes the executor's end of the pipe.
 fn end_with_the_executor(mut input: BufReader<io::Stdin>) -> io::Result<()> {
     let watch = move || {
         let _ = io::copy(&mut input, &mut io::sink());
@@ -94,7 +96,8 @@ fn compile(engine: &Engine, module: &[u8]) -> Result<Vec<u8>, Failed> {
     }
 }
 
-/// Whether the kernel refused memory. Most allocations end the process instead.
+/// Whether the error says that an allocation failed. Most failed allocations abort the process, and
+/// return no error.
 fn is_out_of_memory(error: &wasmtime::Error) -> bool {
     let of_wasmtime = error.is::<wasmtime::OutOfMemory>();
     of_wasmtime

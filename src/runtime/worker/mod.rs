@@ -18,15 +18,16 @@
 //! |---|---|---|
 //! | `protocol` | both | the messages on the pipes |
 //! | `process` | executor | starts one worker, talks to it, and finds out how it ended |
-//! | `queue` | executor | admits workers within the shares of memory and cores |
+//! | `queue`, `large_attempts` | executor | admits workers within the shares of memory and cores |
 //! | `child` | worker | its main function |
 //! | `sandbox`, `descriptors`, `system_calls` | worker | gives up every right that the compiler does not need |
 //!
-//! A worker limits resources. It is not a sandbox for the compiler: the executor runs the machine
-//! code that the worker returns.
+//! A worker protects the memory and the time of the executor. A worker does not protect against a
+//! compiler that produces wrong code: the executor runs the machine code that the worker returns.
 
 mod child;
 mod descriptors;
+mod large_attempts;
 mod process;
 mod protocol;
 mod queue;

@@ -51,6 +51,11 @@ pub(in crate::runtime) enum Failure {
     },
     /// The worker reached its memory limit.
     Memory,
+    /// The machine code is larger than `most` bytes, and can only be kept in memory.
+    CodeTooLarge {
+        /// The maximum, in bytes.
+        most: u64,
+    },
     /// The worker ended in another way. The text says how.
     Ended(String),
     /// The bytes of the module could not be read within the time limit.
@@ -114,12 +119,13 @@ impl<Admitted: Send + 'static> Worker<Admitted> {
 
     async fn run_until(mut self, cancelled: CancellationToken) -> Ended {
         let started = Instant::now();
+        let job = self.job;
         let mut worker = match start(&self.program) {
             Ok(worker) => worker,
             Err(error) => return Ended::not_started(error),
         };
         let answered = tokio::select! {
-            answered = talk(&mut worker, self.job, self.module, &mut self.code) => Some(answered),
+            answered = talk(&mut worker, job, self.module, &mut self.code) => Some(answered),
             () = tokio::time::sleep(self.time) => None,
             () = cancelled.cancelled() => None,
         };
@@ -130,7 +136,7 @@ impl<Admitted: Send + 'static> Worker<Admitted> {
         // The memory of the worker is free only when the worker has ended.
         let killed = worker.kill().await;
         drop(self.admitted);
-        let result = answered.map_or(Err(Failure::Time), Answered::result);
+        let result = answered.map_or(Err(Failure::Time), |answered| answered.result(&job));
         Ended {
             result: result.and(killed.map_err(Failure::Io)),
             used: Used {
@@ -213,7 +219,7 @@ async fn talk(worker: &mut Child, job: Job, module: Bytes, code: &mut File) -> A
         receive(stdout, job.max_code_bytes, code),
         read_messages(stderr),
     );
-    // The worker ends when this end of its pipe is closed. By now, it has closed its own ends.
+    // The worker has closed its ends of the pipes. Closing standard input lets the worker end.
     drop(stdin);
     Answered {
         reply,
@@ -224,8 +230,8 @@ async fn talk(worker: &mut Child, job: Job, module: Bytes, code: &mut File) -> A
     }
 }
 
-/// Writes the job and the module. Returns the pipe, which must stay open. A worker that does not
-/// read to the end says why in its reply, or in its messages.
+/// Writes the job and the module. Returns the pipe, which must stay open. `None` if the worker
+/// stopped reading. The reason is then in the worker's reply, or in its messages.
 async fn feed(stdin: Option<ChildStdin>, job: Job, module: Bytes) -> Option<ChildStdin> {
     let mut stdin = stdin?;
     let mut line = serde_json::to_vec(&job).unwrap_or_default();
@@ -284,16 +290,22 @@ async fn read_messages(stderr: Option<impl AsyncRead + Unpin>) -> String {
 }
 
 impl Answered {
-    fn result(self) -> Result<(), Failure> {
+    fn result(self, job: &Job) -> Result<(), Failure> {
+        // If its code cannot be stored, the worker fails, too: its pipe is closed.
+        let reply = self.reply.map_err(Failure::Io)?;
         let status = self.status.map_err(Failure::Io)?;
         if !status.success() {
             return Err(failure(status, &self.messages));
         }
-        match self.reply.map_err(Failure::Io)? {
+        match reply {
             Some(Reply::Compiled { .. }) => Ok(()),
             Some(Reply::Refused(refusal)) => Err(Failure::Refused(refusal)),
             Some(Reply::CompilerError(refusal)) => Err(Failure::Compiler(refusal)),
             Some(Reply::OutOfMemory) => Err(Failure::Memory),
+            Some(Reply::CodeTooLarge) if job.max_code_bytes >= job.memory => Err(Failure::Memory),
+            Some(Reply::CodeTooLarge) => Err(Failure::CodeTooLarge {
+                most: job.max_code_bytes,
+            }),
             None => Err(Failure::Ended("it ended without a reply".to_owned())),
         }
     }
@@ -304,8 +316,8 @@ fn failure(status: ExitStatus, messages: &str) -> Failure {
     tracing::debug!(%status, messages, "a compile worker ended early");
     match status.signal() {
         Some(libc::SIGXCPU) => Failure::Time,
-        // Without `memory.oom.group`, the kernel ends the worker before the executor if memory is
-        // short. This says nothing about the module.
+        // If memory is short, the kernel kills the worker before the executor, unless
+        // `memory.oom.group` is set. The module need not be the cause.
         Some(libc::SIGKILL) => Failure::Ended(
             "the system killed it, probably because the container has too little memory".to_owned(),
         ),

@@ -48,6 +48,8 @@ pub(super) enum Reply {
     Refused(Refusal),
     /// The module is valid, but the compiler reported an error. The cause may be a lack of memory.
     CompilerError(Refusal),
-    /// The compiler was refused memory, and reported this as an error.
+    /// The module's bytes or the compiler needed more memory than the limit.
     OutOfMemory,
+    /// The machine code is longer than [`Job::max_code_bytes`].
+    CodeTooLarge,
 }

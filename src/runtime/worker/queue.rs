@@ -1,31 +1,31 @@
 //! The queue of the compile workers: how many run at once, and with how much memory.
 //!
-//! The memory that a module needs is not known before. So the first attempt gets an estimate from
-//! the size of the module. If the estimate was too low, a second attempt gets the whole limit.
+//! Before a module is compiled, the memory that the compiler needs is not known. So the first
+//! attempt gets an estimate from the size of the module. If the estimate was too low, a second
+//! attempt gets the whole limit.
 //!
 //! - **Classes.** A class has the modules of one template. Workers are shared fairly between
-//!   classes, and a part is reserved for classes without a worker. So one template with many slow
-//!   modules delays no other template. If steps of several templates wait for one module, the
-//!   module waits in all their classes, and starts in the class that is first.
+//!   tenants and classes, and a part is reserved for tenants (or else classes) without a worker. So
+//!   one of them with many slow modules delays no other one. If steps of several templates wait for
+//!   one module, the module waits in all their classes, and starts in the class that is first.
 //! - **Large attempts.** Attempts that need more than a quarter of the memory run one at a time, in
 //!   turns between classes. They leave a quarter of the memory to small attempts.
 //! - **Bytes.** The bytes of a module are read when its worker may start. Until then, the module
 //!   uses no memory. The request for memory includes the bytes.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use super::large_attempts::{LargeAttempt, LargeAttempts};
 use super::process::{Failure, Used, Worker};
 use super::protocol::{Job, STACK_BYTES};
-use crate::runtime::admission::{Capacity, SlotRequest};
+use crate::runtime::admission::{Capacity, Class, SlotRequest};
 use crate::runtime::code::{CodeDirectory, NewCode};
 use crate::runtime::module_source::ModuleSource;
 use crate::runtime::scheduler::{Scheduler, Slot};
@@ -39,15 +39,15 @@ const MEMORY_PER_BYTE: u64 = 12;
 const MAX_THREADS: usize = 8;
 /// Workers for each core. A worker that waits for memory or for its pipe leaves its core to others.
 const WORKERS_PER_CORE: usize = 2;
-/// A compilation that reached its time limit is starved if it used less processor time than the
-/// time limit divided by this number.
+/// A compilation that reached its time limit is starved if its processor time is below the time
+/// limit divided by this number. A starved compilation is not remembered.
 ///
-/// - A hostile module can be one function, which only one thread compiles. So the rule compares
-///   with the time of one core.
-/// - A module that needs less than a quarter of the time limit on one core is never remembered as
-///   too slow, however busy the machine is.
-/// - A worker has a low priority. With a smaller number here, a hostile module would not be
-///   remembered while steps use all cores.
+/// - A hostile module can be one large function. Only one thread compiles a function. So the rule
+///   compares with the time of one core, and not of all cores.
+/// - On a busy machine, a module is not remembered if one core can compile it within a quarter of
+///   the time limit.
+/// - A worker has a low priority. With a smaller number, the compilation of a hostile module would
+///   be starved whenever steps use all cores.
 const STARVED_BELOW: u32 = 4;
 /// With fewer workers, two slow modules would delay all others.
 const MIN_WORKERS: usize = 4;
@@ -59,7 +59,7 @@ pub(in crate::runtime) struct WorkerResources {
     pub(in crate::runtime) memory: u64,
     /// Number of processors.
     pub(in crate::runtime) cores: usize,
-    /// Maximum size of the machine code of a module that is kept in memory, in bytes.
+    /// Maximum size of the machine code of one module, in bytes, if the code is only in memory.
     pub(in crate::runtime) code_in_memory: u64,
 }
 
@@ -76,48 +76,19 @@ pub(in crate::runtime) struct Workers {
 
 /// The classes of the steps that wait for a module. The list grows when a step of another class
 /// joins.
-pub type Classes = watch::Receiver<Vec<u64>>;
+pub type Classes = watch::Receiver<Vec<Class>>;
 
-/// The class of all large attempts in the scheduler. [`LargeAttempts`] is fair to the templates.
-const LARGE: u64 = u64::MAX;
+/// The class of all large attempts in the scheduler. [`LargeAttempts`] shares them.
+const LARGE: Class = Class {
+    tenant: Some(u64::MAX),
+    template: u64::MAX,
+};
 
 /// The right to run one worker. Dropping it releases the worker's share.
 #[derive(Debug)]
 struct Admitted {
     _worker: Slot,
     _large: Option<LargeAttempt>,
-}
-
-/// Admits one large attempt at a time, in turns between classes: each class has at most one attempt
-/// in the queue of all classes.
-#[derive(Debug, Default)]
-struct LargeAttempts {
-    all: Arc<AsyncMutex<()>>,
-    classes: Mutex<HashMap<u64, Arc<AsyncMutex<()>>>>,
-}
-
-/// The right to run a large attempt.
-#[derive(Debug)]
-struct LargeAttempt {
-    _all: OwnedMutexGuard<()>,
-    _class: OwnedMutexGuard<()>,
-}
-
-impl LargeAttempts {
-    async fn acquire(&self, class: u64) -> LargeAttempt {
-        let of_class = self.of_class(class).lock_owned().await;
-        LargeAttempt {
-            _all: Arc::clone(&self.all).lock_owned().await,
-            _class: of_class,
-        }
-    }
-
-    fn of_class(&self, class: u64) -> Arc<AsyncMutex<()>> {
-        let mut classes = self.classes.lock();
-        // A guard and a waiter hold a reference to their lock. A lock without both is removed.
-        classes.retain(|other, lock| *other == class || Arc::strong_count(lock) > 1);
-        Arc::clone(classes.entry(class).or_default())
-    }
 }
 
 /// One module in the queue.
@@ -146,10 +117,12 @@ impl Workers {
         }
     }
 
-    /// The limits that apply to a module of this many bytes. The worker and the bytes have at most
-    /// three quarters of the memory of all workers. The bytes are rounded down to megabytes, so
-    /// that errors show a round limit. A worker has at least [`BASE_MEMORY`], so that it can report
-    /// that it needs more.
+    /// The limits that apply to a module of this many bytes. The worker and the bytes together have
+    /// at most three quarters of the memory of all workers, with two exceptions:
+    ///
+    /// - The bytes are rounded down to whole megabytes, so that errors show a round limit.
+    /// - A worker has at least [`BASE_MEMORY`]. With less memory, the worker could not even report
+    ///   that the memory is too small.
     pub(in crate::runtime) fn effective(
         &self,
         limits: CompileLimits,
@@ -164,7 +137,9 @@ impl Workers {
     /// The most memory that a worker for a module of this many bytes can have, in bytes.
     pub(in crate::runtime) fn most_memory(&self, module_bytes: u64) -> u64 {
         let whole_megabytes = module_bytes >> 20 << 20;
-        let most = self.resources.memory / 4 * 3;
+        // In a small container, a quarter is not enough for another module.
+        let all = self.resources.memory;
+        let most = (all / 4 * 3).min(all.saturating_sub(self.estimate(1 << 20)));
         most.saturating_sub(whole_megabytes).max(BASE_MEMORY)
     }
 
@@ -174,12 +149,17 @@ impl Workers {
         request: &Request<'_>,
     ) -> Result<NewCode, Failure> {
         let limits = self.effective(request.limits, request.module.size());
+        // The bytes alone would use the memory of all workers.
+        if request.module.size() > self.resources.memory / 2 {
+            return Err(Failure::Memory);
+        }
         let estimate = self.estimate(request.module.size()).min(limits.memory);
         let mut used = Used::default();
-        let first = self.attempt(request, estimate, &mut used).await;
+        let first = self.attempt_somewhere(request, estimate, &mut used).await;
         let ended = match first {
             Err(failure) if failure.may_be_a_lack_of_memory() && estimate < limits.memory => {
-                self.attempt(request, limits.memory, &mut used).await
+                let memory = limits.memory;
+                self.attempt_somewhere(request, memory, &mut used).await
             }
             ended => ended,
         };
@@ -213,7 +193,7 @@ impl Workers {
         }
     }
 
-    async fn admit_in(&self, class: u64, memory: u64) -> Admitted {
+    async fn admit_in(&self, class: Class, memory: u64) -> Admitted {
         // In a small container, the usual attempts are not large.
         let usual = self.estimate(1 << 20);
         let is_large = memory > usual.max(self.resources.memory / 4);
@@ -230,9 +210,27 @@ impl Workers {
         }
     }
 
+    /// An attempt whose code is written into memory if the code directory is full.
+    async fn attempt_somewhere(
+        &self,
+        request: &Request<'_>,
+        memory: u64,
+        used: &mut Used,
+    ) -> Result<NewCode, Failure> {
+        let directory = request.directory;
+        match self.attempt(request, directory, memory, used).await {
+            Err(Failure::Io(error)) if directory.is_some() && is_full(&error) => {
+                tracing::warn!(%error, "the code directory is full: compiled code is kept in memory");
+                self.attempt(request, None, memory, used).await
+            }
+            ended => ended,
+        }
+    }
+
     async fn attempt(
         &self,
         request: &Request<'_>,
+        directory: Option<&Arc<CodeDirectory>>,
         memory: u64,
         used: &mut Used,
     ) -> Result<NewCode, Failure> {
@@ -242,12 +240,15 @@ impl Workers {
         let admitted = self.admit(request.classes.clone(), with_bytes).await;
         // Both attempts together have the time limit. Waiting in the queue is not included.
         let time = request.limits.time.saturating_sub(used.time);
+        if time.is_zero() {
+            return Err(Failure::Time);
+        }
         // A module that was removed from the store is downloaded again, from a server that may be
         // slow.
-        let reading = tokio::time::timeout(time, request.module.read()).await;
+        let reading = tokio::time::timeout(request.limits.time, request.module.read()).await;
         let read = reading.map_err(|_| Failure::SlowRead)?;
         let module = read.map_err(Failure::Unreadable)?;
-        let code = open(request.directory).await.map_err(Failure::Io)?;
+        let code = open(directory).await.map_err(Failure::Io)?;
         let max_code_bytes = match code {
             NewCode::OnDisk(_) => memory,
             NewCode::InMemory(_) => memory.min(self.resources.code_in_memory),
@@ -274,6 +275,12 @@ impl Workers {
         used.processor += ended.used.processor;
         ended.result.map(|()| code)
     }
+}
+
+/// Whether the file system has no space, or the user has used up the quota.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// An empty file for the machine code. If the file cannot be created in the directory, it is
@@ -309,16 +316,22 @@ mod tests {
         Workers::new("/nonexistent".into(), resources)
     }
 
-    fn classes(classes: &[u64]) -> Classes {
-        watch::Sender::new(classes.to_vec()).subscribe()
+    fn class(template: u64) -> Class {
+        let tenant = None;
+        Class { tenant, template }
     }
 
-    fn admitted(workers: &Workers, class: u64, memory: u64) -> Option<Admitted> {
-        workers.admit(classes(&[class]), memory).now_or_never()
+    fn classes(templates: &[u64]) -> Classes {
+        let all = templates.iter().copied().map(class).collect();
+        watch::Sender::new(all).subscribe()
     }
 
-    fn small(workers: &Workers, class: u64) -> Option<Admitted> {
-        admitted(workers, class, workers.estimate(0))
+    fn admitted(workers: &Workers, template: u64, memory: u64) -> Option<Admitted> {
+        workers.admit(classes(&[template]), memory).now_or_never()
+    }
+
+    fn small(workers: &Workers, template: u64) -> Option<Admitted> {
+        admitted(workers, template, workers.estimate(0))
     }
 
     #[test]
@@ -358,10 +371,10 @@ mod tests {
     async fn a_module_starts_as_soon_as_one_of_the_waiting_templates_may_start_it() {
         let workers = workers(2);
         let held: Vec<_> = (0..20).map_while(|_| small(&workers, 1)).collect();
-        let joined = watch::Sender::new(vec![1]);
+        let joined = watch::Sender::new(vec![class(1)]);
         let mut module = Box::pin(workers.admit(joined.subscribe(), 50 * MIB));
         assert!(futures::poll!(&mut module).is_pending());
-        joined.send_modify(|classes| classes.push(2));
+        joined.send_modify(|classes| classes.push(class(2)));
         assert!(
             futures::poll!(&mut module).is_ready(),
             "a worker is reserved for the second template"
@@ -387,10 +400,10 @@ mod tests {
         }
         let large = admitted(&workers, 1, 300 * MIB);
         assert!(large.is_some());
-        let joined = watch::Sender::new(vec![1]);
+        let joined = watch::Sender::new(vec![class(1)]);
         let mut module = Box::pin(workers.admit(joined.subscribe(), 300 * MIB));
         assert!(futures::poll!(&mut module).is_pending());
-        joined.send_modify(|classes| classes.push(2));
+        joined.send_modify(|classes| classes.push(class(2)));
         assert!(futures::poll!(&mut module).is_pending());
         drop(large);
         assert!(futures::poll!(&mut module).is_ready());

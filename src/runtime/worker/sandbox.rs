@@ -3,7 +3,7 @@
 //! The worker needs processor time, memory and its three pipes, and nothing else. It gives up the
 //! rest with the means that an ordinary user has on Linux:
 //!
-//! - resource limits (getrlimit(2)): memory, processor time, no new descriptors, no files;
+//! - resource limits (getrlimit(2)): memory, processor time, no new descriptors, no file writes;
 //! - a low priority, so that steps run first;
 //! - no capabilities (capabilities(7));
 //! - `no_new_privs`, and no access by other processes of this user (prctl(2));
@@ -11,8 +11,9 @@
 //! - no file system (landlock(7));
 //! - only the system calls that the compiler needs (seccomp(2)).
 //!
-//! Old kernels and some container runtimes lack the last three. Each works without the others. A
-//! worker needs the network namespace or the list of system calls. Without both, it does not start.
+//! Old kernels and some container runtimes lack some of the last three. Each works without the
+//! others. If a worker gets neither the network namespace nor the list of system calls, the worker
+//! does not start.
 
 use std::io;
 
@@ -99,7 +100,7 @@ fn limit(job: &Job) -> io::Result<()> {
         (Resource::Data, job.memory),
         // `RLIMIT_DATA` does not include stacks that grow.
         (Resource::Stack, MAIN_STACK_BYTES),
-        // For kernels that do not implement the limit above for mappings.
+        // Before Linux 4.7, `RLIMIT_DATA` does not include mappings. `RLIMIT_AS` includes them.
         (Resource::As, job.memory.saturating_add(RESERVED)),
         (Resource::Nofile, 0),
         (Resource::Fsize, 0),
@@ -114,7 +115,8 @@ fn limit(job: &Job) -> io::Result<()> {
     lower(Resource::Cpu, processor_seconds, processor_seconds + 1)
 }
 
-/// Lowers a limit. A limit that is lower already stays: an ordinary user may not raise it.
+/// Sets a limit, but not above the inherited hard limit: an ordinary user may not raise a hard
+/// limit.
 fn lower(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
     let inherited = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit = Rlimit {

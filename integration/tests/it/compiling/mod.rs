@@ -55,7 +55,7 @@ async fn check(executor: &Executor, bomb: &Bomb, directory: &Path, expected: &st
     let started = Instant::now();
     let again = executor.node(&template).await;
     assert!(message(&again).contains(expected), "{name}: {again}");
-    let remembered = "remembered from an earlier step";
+    let remembered = "the executor remembers this error";
     assert!(message(&again).contains(remembered), "{name}: {again}");
     assert!(
         started.elapsed() < Duration::from_secs(1),
@@ -71,7 +71,7 @@ async fn a_module_that_needs_too_much_memory_to_compile_fails_and_other_modules_
     let executor = start(directory.path(), &limits);
     executor.node(&fresh(directory.path(), 0)).await;
     let idle = executor.resident_kilobytes();
-    let expected = "cannot be compiled within 1m40s and 256Mi (`limits.compile`): it reached the \
+    let expected = "cannot be compiled within 1m40s and 256Mi (`limits.compile`): the compiler reached the \
                     memory limit";
     for (number, bomb) in bombs::of_memory().iter().enumerate() {
         let beside = async {
@@ -90,7 +90,7 @@ async fn a_module_that_needs_too_much_memory_to_compile_fails_and_other_modules_
 async fn a_module_that_compiles_too_long_fails_and_delays_no_other_module() {
     let directory = tempfile::tempdir().unwrap();
     let executor = start(directory.path(), &json!({"time": "3s", "memory": "384Mi"}));
-    let expected = "cannot be compiled within 3s and 384Mi (`limits.compile`): it reached the time \
+    let expected = "cannot be compiled within 3s and 384Mi (`limits.compile`): the compiler reached the time \
                     limit";
     for (number, bomb) in bombs::of_time().iter().enumerate() {
         let bomb_ends = check(&executor, bomb, directory.path(), expected);

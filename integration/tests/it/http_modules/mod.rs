@@ -3,6 +3,7 @@
 mod caching;
 mod content;
 mod credentials;
+mod namespaces;
 
 use std::sync::{Arc, Mutex};
 
