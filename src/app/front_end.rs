@@ -14,6 +14,7 @@ use crate::cluster::{self, Fenced, Replica};
 use crate::config::Config;
 use crate::executions::{Executions, Room, cancellation};
 use crate::kubernetes::Kubernetes;
+use crate::telemetry::Metrics;
 
 /// Where the steps of `serve` come from.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(super) struct Context<'a> {
     pub executions: &'a Arc<Executions>,
     pub room: &'a Room,
     pub shutdown: &'a CancellationToken,
+    pub metrics: &'a Metrics,
 }
 
 /// A front end that is running.
@@ -61,6 +63,7 @@ impl FrontEnd {
                     context.room.clone(),
                     // If the replica ends by itself, the process ends with its error.
                     context.shutdown.child_token(),
+                    context.metrics.clone(),
                 );
                 let stop = CancellationToken::new();
                 let replica = tokio::spawn(replica.serve(stop.clone()));

@@ -108,6 +108,7 @@ impl App {
             executions: &self.executions,
             room: &self.room,
             shutdown: &self.shutdown,
+            metrics: &self.metrics,
         };
         let (mut front_end, agent) = FrontEnd::start(&self.source, &context)?;
         let executions = Arc::clone(&self.executions);

@@ -169,21 +169,6 @@ impl Resource for WorkflowObject {
     const PLURAL: &'static str = "workflows";
 }
 
-/// The metadata of a `Workflow`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct WorkflowMetadata {
-    /// Metadata of the object.
-    pub metadata: Metadata,
-}
-
-impl Resource for WorkflowMetadata {
-    const API: &'static str = API;
-    const KIND: &'static str = WorkflowObject::KIND;
-    const PLURAL: &'static str = WorkflowObject::PLURAL;
-    const METADATA_ONLY: bool = true;
-}
-
 impl WorkflowObject {
     /// Reads a Workflow.
     pub async fn read(

@@ -73,6 +73,7 @@ impl ClusterFlags {
             selector: self.selector.clone().unwrap_or_default(),
             instance_id: self.instance_id.clone(),
             pod: self.pod.clone(),
+            slots: config.capacity.steps as usize,
             lease_duration: config.cluster.lease_duration.0,
             requeue_time: config.cluster.requeue_time.0,
         })

@@ -1,13 +1,13 @@
 //! TaskSets without a living owner, and the claims of them that are on their way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::backoff::backoff;
-use super::claim::owner;
 use super::ids::SetUid;
 use super::index::Origin;
-use crate::kubernetes::Metadata;
+use super::target::Target;
+use crate::kubernetes::{Listed, Metadata};
 
 /// Delay after a claim that failed twice.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -18,15 +18,19 @@ const MAX_CLAIMS: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     known: HashMap<SetUid, Candidate>,
+    /// When claims may begin. An entry can be outdated: the state of the candidate decides.
+    due: BTreeSet<(Instant, SetUid)>,
     /// The claims that are on their way.
-    claiming: HashMap<SetUid, Origin>,
+    claiming: HashMap<SetUid, Target>,
 }
 
 #[derive(Debug)]
 struct Candidate {
-    metadata: Metadata,
+    target: Target,
     state: State,
     failures: u32,
+    /// Whether the log has a warning about the TaskSet.
+    is_reported: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,47 +43,41 @@ enum State {
     NotOurs(i64),
 }
 
-impl Candidate {
-    /// The dead replica that owns the TaskSet; `None` if the TaskSet has no owner.
-    fn owner(&self) -> Option<&str> {
-        owner(&self.metadata)
-    }
-
-    fn origin(&self) -> Origin {
-        match self.owner() {
-            Some(_) => Origin::TakenOver,
-            None => Origin::New,
-        }
-    }
-}
-
 impl Candidates {
     /// Takes a version of a TaskSet that has no owner, or a dead one. A claim may begin at `due`.
-    pub(super) fn applied(&mut self, metadata: Metadata, due: Instant) {
-        let candidate = self
-            .known
-            .entry(SetUid::of(&metadata))
-            .or_insert_with(|| Candidate {
-                metadata: metadata.clone(),
+    pub(super) fn applied(&mut self, target: Target, due: Instant) {
+        let uid = target.uid.clone();
+        let Some(candidate) = self.known.get_mut(&uid) else {
+            let candidate = Candidate {
+                target,
                 state: State::Due(due),
                 failures: 0,
-            });
+                is_reported: false,
+            };
+            self.known.insert(uid.clone(), candidate);
+            self.due.insert((due, uid));
+            return;
+        };
+        if target.version.is_older_than(&candidate.target.version) {
+            return;
+        }
         // Tasks are in `spec`, and a change of `spec` makes a new generation. Another owner can
         // have died.
-        let has_changed = owner(&metadata) != candidate.owner();
+        let has_other_owner = target.owner != candidate.target.owner;
         if let State::NotOurs(generation) = candidate.state
-            && (generation != metadata.generation || has_changed)
+            && (generation != target.generation || has_other_owner)
         {
             candidate.state = State::Due(due);
+            self.due.insert((due, uid));
         }
-        candidate.metadata = metadata;
+        candidate.target = target;
     }
 
     /// The TaskSet is deleted, completed, or has an owner. A TaskSet that is known with an owner
     /// stays: the watch of TaskSets with the own label reports its end.
     pub(super) fn without_owner_removed(&mut self, uid: &SetUid) {
         let candidate = self.known.get(uid);
-        if candidate.is_some_and(|candidate| candidate.owner().is_none()) {
+        if candidate.is_some_and(|candidate| candidate.target.owner.is_none()) {
             self.known.remove(uid);
         }
     }
@@ -89,58 +87,61 @@ impl Candidates {
         self.known.remove(uid);
     }
 
-    /// Whether this replica claims the TaskSet now, and how it gets the TaskSet.
-    pub(super) fn claiming(&self, uid: &SetUid) -> Option<Origin> {
-        self.claiming.get(uid).copied()
+    /// How this replica gets the TaskSet of this version, if the version is a result of a claim
+    /// that is on its way.
+    pub(super) fn claiming(&self, metadata: &Metadata) -> Option<Origin> {
+        let target = self.claiming.get(&*metadata.uid)?;
+        let is_later = target.version.is_older_than(&metadata.resource_version);
+        is_later.then(|| origin(target))
     }
 
     /// Forgets the TaskSets without an owner that are not in the list.
-    pub(super) fn retain_without_owner(&mut self, all: &[Metadata]) {
-        let listed: HashSet<SetUid> = all.iter().map(SetUid::of).collect();
-        self.known
-            .retain(|uid, candidate| candidate.owner().is_some() || listed.contains(uid));
-    }
-
-    /// Forgets the TaskSets of other replicas that are not in the list.
-    pub(super) fn retain_dead(&mut self, all: &[Metadata], own: &str) {
-        let listed: HashSet<SetUid> = all.iter().map(SetUid::of).collect();
+    pub(super) fn listed_without_owner(&mut self, listed: &Listed) {
         self.known.retain(|uid, candidate| {
-            let is_of_other = candidate.owner().is_some_and(|owner| owner != own);
-            !is_of_other || listed.contains(uid)
+            let is_newer = listed.version.is_older_than(&candidate.target.version);
+            candidate.target.owner.is_some() || is_newer || listed.uids.contains(&**uid)
         });
     }
 
-    /// The TaskSets whose claims must begin now. The owners of the others are alive.
-    pub(super) fn begin(&mut self, is_alive: impl Fn(&str) -> bool, now: Instant) -> Vec<Metadata> {
-        self.known
-            .retain(|_, candidate| !candidate.owner().is_some_and(&is_alive));
-        let free = MAX_CLAIMS.saturating_sub(self.claiming.len());
-        let claiming = &mut self.claiming;
-        let due = self.known.iter_mut().filter(|(uid, candidate)| {
-            let is_due = matches!(candidate.state, State::Due(at) if at <= now);
-            is_due && !claiming.contains_key(*uid)
+    /// Forgets the TaskSets of dead replicas that are not in `found`.
+    pub(super) fn retain_dead(&mut self, found: &[Target], own: &str) {
+        let found: HashSet<&SetUid> = found.iter().map(|target| &target.uid).collect();
+        self.known.retain(|uid, candidate| {
+            let owner = candidate.target.owner.as_deref();
+            let is_of_other = owner.is_some_and(|owner| owner != own);
+            !is_of_other || found.contains(uid)
         });
-        let due: Vec<_> = due.take(free).collect();
-        let begun = due.into_iter().map(|(uid, candidate)| {
-            claiming.insert(uid.clone(), candidate.origin());
-            candidate.state = State::Claiming;
-            candidate.metadata.clone()
-        });
-        begun.collect()
+    }
+
+    /// The TaskSets whose claims must begin now. If the owner of a TaskSet is alive, the TaskSet is
+    /// forgotten.
+    pub(super) fn begin(&mut self, is_alive: impl Fn(&str) -> bool, now: Instant) -> Vec<Target> {
+        let mut begun = Vec::new();
+        while self.claiming.len() < MAX_CLAIMS
+            && let Some((at, _)) = self.due.first()
+            && *at <= now
+            && let Some((at, uid)) = self.due.pop_first()
+        {
+            let Some(candidate) = self.known.get_mut(&uid) else {
+                continue;
+            };
+            if candidate.target.owner.as_deref().is_some_and(&is_alive) {
+                self.known.remove(&uid);
+                continue;
+            }
+            if candidate.state == State::Due(at) && !self.claiming.contains_key(&uid) {
+                candidate.state = State::Claiming;
+                self.claiming.insert(uid, candidate.target.clone());
+                begun.push(candidate.target.clone());
+            }
+        }
+        begun
     }
 
     /// When the next claim is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        if self.claiming.len() >= MAX_CLAIMS {
-            return None;
-        }
-        let idle = self.known.iter();
-        let idle = idle.filter(|(uid, _)| !self.claiming.contains_key(*uid));
-        let times = idle.filter_map(|(_, candidate)| match candidate.state {
-            State::Due(at) => Some(at),
-            State::Claiming | State::NotOurs(_) => None,
-        });
-        times.min()
+        let (at, _) = self.due.first()?;
+        (self.claiming.len() < MAX_CLAIMS).then_some(*at)
     }
 
     /// Whether a claim is in progress.
@@ -157,51 +158,79 @@ impl Candidates {
                 failures => backoff(FIRST_DELAY, failures - 1),
             };
             candidate.failures += 1;
-            candidate.state = State::Due(now + delay);
+            self.claim_at(uid, now + delay);
         }
     }
 
     /// The TaskSet has no task of this plugin. `generation` is the one that the claim was for.
     pub(super) fn not_ours(&mut self, uid: &SetUid, generation: i64, now: Instant) {
-        if let Some(candidate) = self.ended(uid) {
-            candidate.failures = 0;
-            candidate.state = match candidate.metadata.generation == generation {
-                true => State::NotOurs(generation),
-                false => State::Due(now),
-            };
+        let Some(candidate) = self.ended(uid) else {
+            return;
+        };
+        candidate.failures = 0;
+        match candidate.target.generation == generation {
+            true => candidate.state = State::NotOurs(generation),
+            false => self.claim_at(uid, now),
         }
+    }
+
+    /// Whether this is the first warning about the TaskSet.
+    pub(super) fn is_first_warning(&mut self, uid: &SetUid) -> bool {
+        let candidate = self.known.get_mut(uid);
+        candidate.is_some_and(|candidate| !std::mem::replace(&mut candidate.is_reported, true))
     }
 
     /// This replica owns the TaskSet now. Returns how it got the TaskSet.
     pub(super) fn claimed(&mut self, uid: &SetUid) -> Origin {
         self.known.remove(uid);
-        self.claiming.remove(uid).unwrap_or(Origin::TakenOver)
+        let target = self.claiming.remove(uid);
+        target.map_or(Origin::TakenOver, |target| origin(&target))
     }
 
     fn ended(&mut self, uid: &SetUid) -> Option<&mut Candidate> {
         self.claiming.remove(uid);
         self.known.get_mut(uid)
     }
+
+    fn claim_at(&mut self, uid: &SetUid, at: Instant) {
+        if let Some(candidate) = self.known.get_mut(uid) {
+            candidate.state = State::Due(at);
+            self.due.insert((at, uid.clone()));
+        }
+    }
+}
+
+/// How this replica gets the TaskSet.
+fn origin(target: &Target) -> Origin {
+    match target.owner {
+        Some(_) => Origin::TakenOver,
+        None => Origin::New,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::claim::REPLICA;
+    use super::super::target::REPLICA;
     use super::*;
 
-    fn metadata(uid: &str, generation: i64, owner: Option<&str>) -> Metadata {
+    fn metadata(uid: &str, version: i64, owner: Option<&str>) -> Metadata {
         let labels = owner.map(|owner| (REPLICA.to_owned(), owner.to_owned()));
         Metadata {
             uid: uid.into(),
-            generation,
+            generation: version,
+            resource_version: version.to_string().as_str().into(),
             labels: labels.into_iter().collect(),
             ..Metadata::default()
         }
     }
 
+    fn target(uid: &str, version: i64, owner: Option<&str>) -> Target {
+        Target::of(&metadata(uid, version, owner))
+    }
+
     fn begun(candidates: &mut Candidates, now: Instant) -> Vec<String> {
         let begun = candidates.begin(|owner| owner == "alive", now);
-        begun.into_iter().map(|metadata| metadata.uid).collect()
+        begun.iter().map(|target| target.uid.to_string()).collect()
     }
 
     #[test]
@@ -209,12 +238,14 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut candidates = Candidates::default();
-        candidates.applied(metadata("a", 1, None), later);
-        candidates.applied(metadata("a", 2, None), now);
+        candidates.applied(target("a", 1, None), later);
+        candidates.applied(target("a", 2, None), now);
         assert_eq!(begun(&mut candidates, now), [""; 0]);
         assert_eq!(candidates.next(), Some(later));
         assert_eq!(begun(&mut candidates, later), ["a"]);
-        assert_eq!(candidates.claiming(&"a".into()), Some(Origin::New));
+        assert_eq!(candidates.claiming(&metadata("a", 2, None)), None);
+        let claimed = metadata("a", 3, Some("own"));
+        assert_eq!(candidates.claiming(&claimed), Some(Origin::New));
         assert_eq!(begun(&mut candidates, later), [""; 0]);
         candidates.failed(&"a".into(), later);
         assert_eq!(begun(&mut candidates, later), ["a"]);
@@ -224,12 +255,12 @@ mod tests {
     fn a_set_of_others_is_looked_at_again_when_its_tasks_change() {
         let now = Instant::now();
         let mut candidates = Candidates::default();
-        candidates.applied(metadata("a", 1, None), now);
+        candidates.applied(target("a", 1, None), now);
         assert_eq!(begun(&mut candidates, now), ["a"]);
         candidates.not_ours(&"a".into(), 1, now);
-        candidates.applied(metadata("a", 1, None), now);
+        candidates.applied(target("a", 1, None), now);
         assert_eq!(begun(&mut candidates, now), [""; 0]);
-        candidates.applied(metadata("a", 2, None), now);
+        candidates.applied(target("a", 2, None), now);
         assert_eq!(begun(&mut candidates, now), ["a"]);
     }
 
@@ -237,8 +268,8 @@ mod tests {
     fn only_sets_of_dead_replicas_are_taken_over() {
         let now = Instant::now();
         let mut candidates = Candidates::default();
-        candidates.applied(metadata("a", 1, Some("alive")), now);
-        candidates.applied(metadata("b", 1, Some("dead")), now);
+        candidates.applied(target("a", 1, Some("alive")), now);
+        candidates.applied(target("b", 1, Some("dead")), now);
         assert_eq!(begun(&mut candidates, now), ["b"]);
         assert_eq!(candidates.claimed(&"b".into()), Origin::TakenOver);
     }
@@ -247,9 +278,17 @@ mod tests {
     fn a_list_of_sets_without_an_owner_keeps_the_sets_of_dead_replicas() {
         let now = Instant::now();
         let mut candidates = Candidates::default();
-        candidates.applied(metadata("a", 1, None), now);
-        candidates.applied(metadata("b", 1, Some("dead")), now);
-        candidates.retain_without_owner(&[]);
-        assert_eq!(begun(&mut candidates, now), ["b"]);
+        candidates.applied(target("a", 1, None), now);
+        candidates.applied(target("b", 1, Some("dead")), now);
+        candidates.applied(target("c", 9, None), now);
+        candidates.listed_without_owner(&Listed {
+            version: "5".into(),
+            ..Listed::default()
+        });
+        assert_eq!(
+            begun(&mut candidates, now),
+            ["b", "c"],
+            "`c` is newer than the list"
+        );
     }
 }

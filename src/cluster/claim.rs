@@ -6,19 +6,17 @@
 
 use serde_json::json;
 
+use super::target::{REPLICA, Target, owner};
 use crate::argo::task_set::{TaskSet, TaskSetMetadata};
-use crate::argo::workflow::WorkflowMetadata;
-use crate::kubernetes::{ApiError, Kubernetes, Metadata, Stored};
+use crate::argo::workflow::WorkflowObject;
+use crate::kubernetes::{ApiError, Kubernetes, Stored, Version};
 use crate::step::Workflow;
-
-/// The label with the id of the replica that owns a TaskSet.
-pub(super) const REPLICA: &str = "wasm-workflow-executor/replica";
 
 /// Result of a claim.
 #[derive(Debug)]
 pub(super) enum Claim {
-    /// This replica owns the TaskSet.
-    Owned(Box<Stored<TaskSet>>),
+    /// This replica owns the TaskSet of the Workflow.
+    Owned(Box<Stored<TaskSet>>, Box<WorkflowObject>),
     /// The TaskSet has no task of this plugin, has ended, or belongs to another replica.
     NotOurs,
     /// The TaskSet has tasks of this plugin, but it does not belong to a Workflow of its name.
@@ -27,37 +25,45 @@ pub(super) enum Claim {
     Failed(ApiError),
 }
 
-/// The replica that owns a TaskSet.
-pub(super) fn owner(metadata: &Metadata) -> Option<&str> {
-    metadata.labels.get(REPLICA).map(String::as_str)
+impl Claim {
+    /// The result, for metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Owned(..) => "owned",
+            Self::NotOurs | Self::NoWorkflow => "not_ours",
+            Self::Failed(error) if error.code() == Some(409) => "conflict",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
-/// Claims a TaskSet if it has tasks of this plugin, and its owner is still the one in `metadata`:
-/// no replica, or a dead one.
-pub(super) async fn claim(kubernetes: &Kubernetes, metadata: &Metadata, replica: &str) -> Claim {
-    let Metadata {
+/// Claims a TaskSet if it has tasks of this plugin, and its owner is still the one in `target`: no
+/// replica, or a dead one.
+pub(super) async fn claim(kubernetes: &Kubernetes, target: &Target, replica: &str) -> Claim {
+    let Target {
         namespace, name, ..
-    } = metadata;
+    } = target;
     let (stored, workflow) = tokio::join!(
         kubernetes.read::<TaskSet>(namespace, name),
-        kubernetes.read::<WorkflowMetadata>(namespace, name),
+        kubernetes.read::<WorkflowObject>(namespace, name),
     );
     let stored = match stored {
         Ok(stored) => stored,
         Err(error) => return failed(error),
     };
     let set = &stored.object;
-    let has_other_owner = owner(&set.metadata) != owner(metadata);
+    let has_other_owner = owner(&set.metadata) != target.owner.as_deref();
     if has_other_owner || set.has_ended() || !set.has_tasks_of_plugin() {
         return Claim::NotOurs;
     }
-    let uid = match workflow {
-        Ok(workflow) => Some(workflow.object.metadata.uid),
-        Err(error) if error.code() == Some(404) => None,
+    let workflow = match workflow {
+        Ok(workflow) => workflow.object,
+        Err(error) if error.code() == Some(404) => return Claim::NoWorkflow,
         Err(error) => return Claim::Failed(error),
     };
     // A tenant could name the Workflow of another tenant.
-    if set.workflow().is_none_or(|named| Some(named.uid) != uid) {
+    let named = set.workflow();
+    if named.is_none_or(|named| named.uid != workflow.metadata.uid) {
         return Claim::NoWorkflow;
     }
     let patch = json!({"metadata": {
@@ -66,7 +72,7 @@ pub(super) async fn claim(kubernetes: &Kubernetes, metadata: &Metadata, replica:
         "labels": {REPLICA: replica},
     }});
     match kubernetes.patch(namespace, name, None, &patch).await {
-        Ok(stored) => Claim::Owned(Box::new(stored)),
+        Ok(stored) => Claim::Owned(Box::new(stored), Box::new(workflow)),
         Err(error) => failed(error),
     }
 }
@@ -83,7 +89,7 @@ fn failed(error: ApiError) -> Claim {
 pub(super) async fn release(
     kubernetes: &Kubernetes,
     workflow: &Workflow,
-    version: &str,
+    version: &Version,
 ) -> Result<(), ApiError> {
     let patch = json!({"metadata": {"resourceVersion": version, "labels": {REPLICA: null}}});
     let Workflow {

@@ -25,7 +25,7 @@ pub(super) struct Execution {
 }
 
 impl Execution {
-    /// Prepares a task.
+    /// Prepares a task. `template` is JSON.
     ///
     /// # Errors
     ///
@@ -33,15 +33,16 @@ impl Execution {
     pub(super) fn new(
         task: &TaskKey,
         workflow: Workflow,
-        template: &Value,
+        template: &str,
     ) -> Result<Self, NodeReport> {
+        let template: Value = serde_json::from_str(template).unwrap_or_default();
         let name = template["name"].as_str().unwrap_or_default();
         let owner = Owner::new(&workflow, name, None);
         let refused = |message: String| {
             owner_event!(INFO, &owner, phase = %Phase::Error, reason = message, "task refused");
             NodeReport::of(Reply::error(message))
         };
-        let call = match argo::from_template(workflow, template) {
+        let call = match argo::from_template(workflow, &template) {
             Ok(Some(call)) => call,
             Ok(None) => return Err(refused("the template is not for this plugin".to_owned())),
             Err(error) => return Err(refused(error.to_string())),
@@ -51,11 +52,6 @@ impl Execution {
             owner: Arc::new(call.owner()),
         };
         Ok(Self { call, names })
-    }
-
-    /// Name of the template.
-    pub(super) fn template(&self) -> &str {
-        &self.call.template.name
     }
 
     /// The time after which the controller must learn that the step runs. `None` if the controller

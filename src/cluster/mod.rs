@@ -8,8 +8,9 @@
 //! | file | contents |
 //! |---|---|
 //! | [`index`] | decides when a task starts and when it is cancelled; no I/O |
-//! | [`candidates`], [`claim`] | make this replica the owner of a TaskSet |
+//! | [`candidates`], [`target`], [`claim`] | make this replica the owner of a TaskSet |
 //! | [`members`] | the replicas that are alive; the Lease of this one |
+//! | [`waiting`] | tasks that wait for memory |
 //! | [`execution`] | runs one task |
 //! | [`pace`], [`writer`] | write results in batches |
 //! | [`results`] | the form of a result |
@@ -25,6 +26,8 @@ mod members;
 mod pace;
 mod replica;
 mod results;
+mod target;
+mod waiting;
 mod writer;
 
 pub use replica::{Fenced, Replica, Settings};

@@ -8,11 +8,12 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::ids::{NodeId, SetUid};
 use super::results::NodeReport;
 use crate::argo::task_set::TaskSet;
-use crate::kubernetes::{ApiError, Kubernetes, Stored};
+use crate::kubernetes::{ApiError, Kubernetes, Stored, Version};
 use crate::step::Workflow;
 
 /// Reports that are written together.
@@ -23,7 +24,7 @@ pub(super) struct Batch {
     /// The Workflow of the TaskSet. Both have the same name.
     pub(super) workflow: Workflow,
     /// The version of the TaskSet in which the tasks were seen.
-    pub(super) version: String,
+    pub(super) version: Version,
     /// The reports.
     pub(super) reports: Vec<(NodeId, NodeReport)>,
 }
@@ -35,12 +36,38 @@ pub(super) struct Written {
     pub(super) set: SetUid,
     /// The reports that are in the TaskSet.
     pub(super) reports: Vec<(NodeId, NodeReport)>,
-    /// The reports that the API server does not accept, each with the server's message.
-    pub(super) refused: Vec<(NodeId, String)>,
+    /// The reports that the API server does not accept.
+    pub(super) refused: Vec<Refused>,
     /// The latest version of the TaskSet, if one was read.
     pub(super) latest: Option<Stored<TaskSet>>,
     /// Why the other reports were not written.
     pub(super) problem: Option<Problem>,
+    /// Duration of the write.
+    pub(super) duration: Duration,
+}
+
+impl Written {
+    /// The result, for metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match &self.problem {
+            None if self.refused.is_empty() => "written",
+            None => "refused",
+            Some(Problem::Conflict) => "conflict",
+            Some(Problem::Gone) => "gone",
+            Some(Problem::Forbidden(_) | Problem::Unavailable(_)) => "failed",
+        }
+    }
+}
+
+/// A report that the API server does not accept.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The task.
+    pub(super) node: NodeId,
+    /// The server's message.
+    pub(super) message: String,
+    /// Whether the object would be too large.
+    pub(super) is_too_large: bool,
 }
 
 /// Why reports were not written.
@@ -66,7 +93,7 @@ struct Patch<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Precondition<'a> {
-    resource_version: &'a str,
+    resource_version: &'a Version,
 }
 
 #[derive(Serialize)]
@@ -83,7 +110,9 @@ pub(super) async fn write(kubernetes: &Kubernetes, batch: Batch) -> Written {
         refused: Vec::new(),
         latest: None,
         problem: None,
+        duration: Duration::ZERO,
     };
+    let started = Instant::now();
     let mut version = batch.version;
     let mut parts = vec![batch.reports];
     while let Some(mut part) = parts.pop() {
@@ -95,7 +124,11 @@ pub(super) async fn write(kubernetes: &Kubernetes, batch: Batch) -> Written {
             }
             Err(error) if is_refusal(&error) => {
                 if let [(node, _)] = part.as_slice() {
-                    written.refused.push((node.clone(), error.to_string()));
+                    written.refused.push(Refused {
+                        node: node.clone(),
+                        message: error.to_string(),
+                        is_too_large: is_too_large(&error),
+                    });
                 } else {
                     let second = part.split_off(part.len() / 2);
                     parts.extend([second, part]);
@@ -116,13 +149,14 @@ pub(super) async fn write(kubernetes: &Kubernetes, batch: Batch) -> Written {
             Err(error) => written.problem = Some(problem(&error)),
         }
     }
+    written.duration = started.elapsed();
     written
 }
 
 async fn patch(
     kubernetes: &Kubernetes,
     workflow: &Workflow,
-    version: &str,
+    version: &Version,
     reports: &[(NodeId, NodeReport)],
 ) -> Result<Stored<TaskSet>, ApiError> {
     let nodes = reports
@@ -144,19 +178,21 @@ async fn patch(
         .await
 }
 
-/// Whether the API server does not accept the content of the patch. If the object would be too
-/// large for etcd, the status is 500, with a message of etcd or of its client.
+/// Whether the API server does not accept the content of the patch.
 fn is_refusal(error: &ApiError) -> bool {
+    matches!(error.code(), Some(400 | 422)) || is_too_large(error)
+}
+
+/// Whether the object would be too large. If it would be too large for etcd, the status is 500,
+/// with a message of etcd or of its client.
+fn is_too_large(error: &ApiError) -> bool {
     match error {
-        ApiError::Refused { code, message } => {
-            matches!(code, 400 | 413 | 422) || (*code == 500 && is_too_large(message))
+        ApiError::Refused { code: 413, .. } => true,
+        ApiError::Refused { code: 500, message } => {
+            message.contains("too large") || message.contains("larger than max")
         }
         _ => false,
     }
-}
-
-fn is_too_large(message: &str) -> bool {
-    message.contains("too large") || message.contains("larger than max")
 }
 
 fn problem(error: &ApiError) -> Problem {

@@ -23,6 +23,6 @@ pub use config_map::ConfigMap;
 pub use error::{KubernetesError, ObjectName};
 pub use names::is_dns_subdomain;
 pub use request::ApiError;
-pub use resource::{Metadata, OwnerReference, Resource, Stored};
+pub use resource::{Metadata, OwnerReference, Resource, Stored, Version};
 pub use secrets::{NotBase64, PullSecrets, Secret};
-pub use watch::{Selection, WatchEvent};
+pub use watch::{Listed, Selection, WatchEvent};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// An object in a namespace that [`Kubernetes`](super::Kubernetes) can read, watch and patch.
 ///
@@ -42,6 +42,29 @@ impl<T: Resource> Stored<T> {
     }
 }
 
+/// `metadata.resourceVersion`: the version of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(String);
+
+impl Version {
+    /// Whether this version is older than `other`. Versions of objects of one kind are numbers, see
+    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>. False if a
+    /// version is not a number.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        match (self.0.parse::<u128>(), other.0.parse::<u128>()) {
+            (Ok(own), Ok(other)) => own < other,
+            _ => false,
+        }
+    }
+}
+
+impl From<&str> for Version {
+    fn from(version: &str) -> Self {
+        Self(version.to_owned())
+    }
+}
+
 /// `metadata` of an object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -53,7 +76,7 @@ pub struct Metadata {
     /// Unique id of the object; a later object with the same name has another one.
     pub uid: String,
     /// Version of the object. Each change of the object makes a new version.
-    pub resource_version: String,
+    pub resource_version: Version,
     /// Number of changes of `spec`.
     pub generation: i64,
     /// Time of creation (RFC 3339).

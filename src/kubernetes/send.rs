@@ -1,6 +1,7 @@
 //! Sends requests to the API server.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::{AsyncBufRead, AsyncReadExt};
 use http::request::Builder;
@@ -8,10 +9,25 @@ use http::request::Builder;
 use super::client::Kubernetes;
 use super::request::{ApiError, TIMEOUT};
 
+/// The reason that `kube` gives to an answer that is not a `Status` object.
+const NO_STATUS: &str = "Failed to parse error data";
+
 impl Kubernetes {
     /// Sends a request, and reads the answer, which has at most `limit` bytes.
     pub(super) async fn send(
         &self,
+        request: Builder,
+        body: Vec<u8>,
+        limit: u64,
+    ) -> Result<Vec<u8>, ApiError> {
+        self.send_within(TIMEOUT, request, body, limit).await
+    }
+
+    /// Sends a request, and reads the answer, which has at most `limit` bytes and must be complete
+    /// after `time`.
+    pub(super) async fn send_within(
+        &self,
+        time: Duration,
         request: Builder,
         body: Vec<u8>,
         limit: u64,
@@ -26,9 +42,9 @@ impl Kubernetes {
                 false => Ok(text),
             }
         };
-        let answer = tokio::time::timeout(TIMEOUT, read).await;
+        let answer = tokio::time::timeout(time, read).await;
         answer.unwrap_or_else(|_| {
-            let message = format!("no answer within {TIMEOUT:?}{}", self.via());
+            let message = format!("no answer within {time:?}{}", self.via());
             Err(ApiError::NoAnswer(message))
         })
     }
@@ -44,6 +60,12 @@ impl Kubernetes {
             .map_err(|error| ApiError::NoAnswer(error.to_string()))?;
         let answer = self.client.request_stream(request).await;
         answer.map_err(|error| match error {
+            // A proxy that does not know the path must not look like a missing object.
+            kube::Error::Api(status) if status.code == 404 && status.reason == NO_STATUS => {
+                let via = self.via();
+                let message = format!("status 404{via}, which is not an answer of the API server");
+                ApiError::NoAnswer(message)
+            }
             kube::Error::Api(status) => ApiError::Refused {
                 code: status.code,
                 message: status.message,

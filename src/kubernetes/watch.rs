@@ -1,8 +1,11 @@
 //! Watches the objects of one kind: a list, and then each change.
 //!
+//! A list is reported page by page, so that only one page is in memory.
+//!
 //! The protocol is that of
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::pin::pin;
 use std::time::Duration;
@@ -17,11 +20,11 @@ use tokio::sync::mpsc;
 
 use super::client::{Kubernetes, MAX_OBJECT_BYTES};
 use super::request::{ApiError, accepting, collection};
-use super::resource::{Resource, Stored};
+use super::resource::{Resource, Stored, Version};
 
 /// Number of objects in one answer to a list. An object can have megabytes, but its metadata is
 /// small.
-const PAGE: u64 = 20;
+const PAGE: u64 = 10;
 const PAGE_OF_METADATA: u64 = 500;
 /// Most bytes of the metadata of one object: labels, annotations and managed fields.
 const MAX_METADATA_BYTES: u64 = 512 << 10;
@@ -31,6 +34,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 const WATCH_SECONDS: u64 = 240;
 /// A watch that is silent for longer is dead: the server sends a bookmark about each minute.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 10);
+/// Longest wait for the answer to a list. A server without a cache reads all objects for a label
+/// selector.
+const LIST_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest wait for the head of the answer to a watch.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Number of watches of one version that fail. Then the objects are listed again: the server may
+/// not know the version.
+const MAX_FAILURES: u32 = 3;
 
 /// Objects of one kind.
 #[derive(Clone, Debug, Default)]
@@ -44,18 +55,23 @@ pub struct Selection {
 /// What a watch reports.
 #[derive(Clone, Debug)]
 pub enum WatchEvent<T> {
-    /// All objects of the selection. An object that is not in the list does not exist, or does not
-    /// belong to the selection any more.
-    Listed {
-        /// The objects.
-        objects: Vec<Stored<T>>,
-        /// Version of the list. A later object has a later version.
-        version: String,
-    },
-    /// An object that was created or changed.
+    /// An object that is in a list, or that was created or changed.
     Applied(Stored<T>),
-    /// An object that was deleted, or does not belong to the selection any more.
+    /// An object that was deleted, or does not belong to the selection any more. Its version is the
+    /// one of this change.
     Deleted(Stored<T>),
+    /// The end of a list. An object that is not in the list does not exist, or does not belong to
+    /// the selection any more.
+    Listed(Listed),
+}
+
+/// The objects of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// The unique ids of the objects.
+    pub uids: HashSet<String>,
+    /// Version of the list. A later object has a later version.
+    pub version: Version,
 }
 
 /// An answer to a list.
@@ -71,6 +87,23 @@ struct List {
 struct ListMetadata {
     resource_version: String,
     r#continue: String,
+}
+
+/// The pages of a list.
+#[derive(Debug, Default)]
+struct Pages {
+    next: Next,
+    /// Version of the list: a watch continues from it.
+    version: String,
+}
+
+/// The next page of a list.
+#[derive(Debug, Default)]
+enum Next {
+    #[default]
+    First,
+    At(String),
+    None,
 }
 
 /// One line of a watch.
@@ -95,6 +128,7 @@ struct AnyObject {
 struct AnyMetadata {
     namespace: String,
     name: String,
+    uid: String,
     resource_version: String,
 }
 
@@ -123,6 +157,7 @@ impl Kubernetes {
             .without_max_times();
         let mut delay = delays.build();
         let mut version = None;
+        let mut failures = 0;
         while !events.is_closed() {
             let watched_from = version.clone();
             let watched = match version.take() {
@@ -133,6 +168,7 @@ impl Kubernetes {
                 Ok(End::Closed) => return,
                 Ok(End::OfServer) => {
                     delay = delays.build();
+                    failures = 0;
                     // A server or a proxy that ends watches at once must not be flooded.
                     if version == watched_from {
                         tokio::time::sleep(PAUSE).await;
@@ -146,6 +182,13 @@ impl Kubernetes {
                     let kind = T::KIND;
                     let namespace = selection.namespace.as_deref().unwrap_or("all");
                     tracing::warn!(kind, namespace, %error, "objects cannot be watched; the watch begins again");
+                    failures = match version == watched_from {
+                        true => failures + 1,
+                        false => 1,
+                    };
+                    if failures >= MAX_FAILURES {
+                        version = None;
+                    }
                     tokio::time::sleep(delay.next().unwrap_or_default()).await;
                 }
             }
@@ -159,13 +202,25 @@ impl Kubernetes {
         version: &mut Option<String>,
         events: &mpsc::Sender<WatchEvent<T>>,
     ) -> Result<End, ApiError> {
-        let (objects, listed) = self.list_at_version(selection).await?;
-        *version = Some(listed.clone());
-        let event = WatchEvent::Listed {
-            objects,
-            version: listed,
+        let mut pages = Pages::default();
+        let mut uids = HashSet::new();
+        while let Some(page) = self.next_page::<T>(selection, &mut pages).await? {
+            for item in page {
+                let any: AnyObject = exact(item.get().as_bytes()).unwrap_or_default();
+                uids.insert(any.metadata.uid);
+                if let Some(object) = parsed(&item)
+                    && events.send(WatchEvent::Applied(object)).await.is_err()
+                {
+                    return Ok(End::Closed);
+                }
+            }
+        }
+        *version = Some(pages.version.clone());
+        let listed = Listed {
+            uids,
+            version: pages.version.as_str().into(),
         };
-        let sent = events.send(event).await;
+        let sent = events.send(WatchEvent::Listed(listed)).await;
         Ok(sent.map_or(End::Closed, |()| End::OfServer))
     }
 
@@ -174,35 +229,42 @@ impl Kubernetes {
         &self,
         selection: &Selection,
     ) -> Result<Vec<Stored<T>>, ApiError> {
-        Ok(self.list_at_version(selection).await?.0)
+        let mut pages = Pages::default();
+        let mut objects = Vec::new();
+        while let Some(page) = self.next_page::<T>(selection, &mut pages).await? {
+            objects.extend(page.iter().filter_map(|item| parsed(item)));
+        }
+        Ok(objects)
     }
 
-    /// Lists objects, and returns the version of the list: a watch continues from it.
-    async fn list_at_version<T: Resource>(
+    /// The next page of a list. `None` after the last one.
+    async fn next_page<T: Resource>(
         &self,
         selection: &Selection,
-    ) -> Result<(Vec<Stored<T>>, String), ApiError> {
+        pages: &mut Pages,
+    ) -> Result<Option<Vec<Box<RawValue>>>, ApiError> {
         let (page, largest) = match T::METADATA_ONLY {
             true => (PAGE_OF_METADATA, MAX_METADATA_BYTES),
             false => (PAGE, MAX_OBJECT_BYTES),
         };
-        let mut objects = Vec::new();
-        let mut next = String::new();
-        loop {
-            let mut query = format!("limit={page}");
-            if !next.is_empty() {
-                parameter(&mut query, "continue", &next);
-            }
-            let request = Request::get(selection.url::<T>(query)?);
-            let request = accepting::<T>(request, true);
-            let answer = self.send(request, Vec::new(), page * largest).await?;
-            let list: List = exact(&answer)?;
-            objects.extend(list.items.iter().filter_map(|item| parsed(item)));
-            next = list.metadata.r#continue;
-            if next.is_empty() {
-                return Ok((objects, list.metadata.resource_version));
-            }
+        let mut query = format!("limit={page}");
+        match &pages.next {
+            Next::First => {}
+            Next::At(token) => parameter(&mut query, "continue", token),
+            Next::None => return Ok(None),
         }
+        let request = Request::get(selection.url::<T>(query)?);
+        let request = accepting::<T>(request, true);
+        let answer = self
+            .send_within(LIST_TIMEOUT, request, Vec::new(), page * largest)
+            .await?;
+        let List { metadata, items } = exact(&answer)?;
+        pages.version = metadata.resource_version;
+        pages.next = match metadata.r#continue.is_empty() {
+            true => Next::None,
+            false => Next::At(metadata.r#continue),
+        };
+        Ok(Some(items))
     }
 
     /// Reports each change since `known`. Sets the version from which to continue.
@@ -218,7 +280,10 @@ impl Kubernetes {
         parameter(&mut query, "resourceVersion", &known);
         *version = Some(known);
         let request = accepting::<T>(Request::get(selection.url::<T>(query)?), false);
-        let answer = self.open(request, Vec::new()).await;
+        let open = tokio::time::timeout(OPEN_TIMEOUT, self.open(request, Vec::new()));
+        let answer = open
+            .await
+            .map_err(|_| no_answer("the watch was not answered", self))?;
         let mut answer = pin!(match answer {
             Err(ApiError::Refused { code: 410, .. }) => return Ok(End::Expired),
             answer => answer?,

@@ -171,10 +171,36 @@ fn shown(object: &Value, metadata_only: bool) -> Value {
     }
 }
 
+/// The service account of the namespace whose rights are needed for Secrets.
+const TENANT_ACCOUNT: &str = "wasm-executor-plugin";
+
+/// Whether the user of the request may read objects of this kind. The user of the kubeconfig file
+/// may read no Secret. It may act as the [`TENANT_ACCOUNT`], which may read the Secrets of its
+/// namespace, if the account exists.
+fn may_read(shared: &Shared, namespace: &str, kind: &str, headers: &HeaderMap) -> bool {
+    let impersonated = headers.get("impersonate-user");
+    let account = format!("system:serviceaccount:{namespace}:{TENANT_ACCOUNT}");
+    let is_account = impersonated.is_some_and(|user| *user == account);
+    let key = (
+        "serviceaccounts".to_owned(),
+        namespace.to_owned(),
+        TENANT_ACCOUNT.to_owned(),
+    );
+    match impersonated {
+        None => kind != "secrets",
+        Some(_) => is_account && shared.store.get(&key).is_some(),
+    }
+}
+
 async fn read(
     State(shared): State<Arc<Shared>>,
     Path((namespace, kind, name)): Path<(String, String, String)>,
+    headers: HeaderMap,
 ) -> Response {
+    if !may_read(&shared, &namespace, &kind, &headers) {
+        let message = format!("{kind} \"{name}\" is forbidden");
+        return refused(&Refusal { code: 403, message });
+    }
     match shared.store.get(&(kind, namespace, name.clone())) {
         Some(object) => Json(&*object).into_response(),
         None => refused(&Refusal {

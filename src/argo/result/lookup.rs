@@ -9,6 +9,7 @@ use super::uses::{TemplateUses, decide};
 use super::{ResultRequest, ResultUse, node_name, nodes};
 use crate::argo::workflow::WorkflowObject;
 use crate::kubernetes::Kubernetes;
+use crate::step::Workflow;
 
 /// Time for which the uses of templates in a workflow are cached. They do not change.
 const USES_TTL: Duration = Duration::from_mins(10);
@@ -61,6 +62,22 @@ impl ResultUses {
             Some(place) if place.in_loop => ResultUse::Loop,
             Some(_) => ResultUse::Single,
             None => ResultUse::Unknown,
+        }
+    }
+
+    /// Takes a Workflow that was read for another purpose, so that its steps need no further read.
+    pub async fn learn(&self, workflow: WorkflowObject) {
+        let metadata = &workflow.metadata;
+        let scope = Workflow {
+            name: metadata.name.clone(),
+            namespace: metadata.namespace.clone(),
+            uid: metadata.uid.clone(),
+        }
+        .scope();
+        if let Some(read) = analysed(workflow).await
+            && read.uses.is_complete()
+        {
+            self.uses.insert(scope, Arc::clone(&read.uses)).await;
         }
     }
 

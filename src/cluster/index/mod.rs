@@ -22,7 +22,7 @@
 mod memory;
 mod task;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,7 +30,7 @@ use serde_json::Value;
 use super::ids::{NodeId, SetUid, TaskKey};
 use super::results::NodeReport;
 use crate::argo::task_set::{ReportedNode, TaskSet, is_of_plugin};
-use crate::kubernetes::Stored;
+use crate::kubernetes::{Listed, Stored, Version};
 use crate::step::Workflow;
 use memory::Memory;
 use task::{Delivery, RunningReport, State, Task, TemplateDigest, Tick};
@@ -80,21 +80,6 @@ pub(super) struct Set {
     tasks: HashMap<NodeId, Task>,
 }
 
-/// `metadata.resourceVersion`. Versions of one object can be compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Version(String);
-
-impl Version {
-    /// Whether this version is older than `other`. Versions are numbers, see
-    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>.
-    fn is_older_than(&self, other: &Self) -> bool {
-        match (self.0.parse::<u128>(), other.0.parse::<u128>()) {
-            (Ok(own), Ok(other)) => own < other,
-            _ => false,
-        }
-    }
-}
-
 /// How this replica got a TaskSet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -115,11 +100,11 @@ impl Index {
     ) -> Vec<Action> {
         let metadata = &stored.object.metadata;
         let uid = SetUid::of(metadata);
+        let version = metadata.resource_version.clone();
         let workflow = stored.object.workflow();
         let Some(workflow) = workflow.filter(|_| !stored.object.has_ended()) else {
-            return self.removed(&uid);
+            return self.removed(&uid, &version);
         };
-        let version = Version(metadata.resource_version.clone());
         let set = self.sets.entry(uid.clone()).or_insert_with(|| Set {
             workflow,
             version: version.clone(),
@@ -144,8 +129,18 @@ impl Index {
         actions
     }
 
-    /// The TaskSet is deleted, completed, or claimed by another replica.
-    pub(super) fn removed(&mut self, uid: &SetUid) -> Vec<Action> {
+    /// At this version, the TaskSet is deleted, completed, or claimed by another replica. Ignored
+    /// if the index knows a later version.
+    pub(super) fn removed(&mut self, uid: &SetUid, version: &Version) -> Vec<Action> {
+        let known = self.sets.get(uid);
+        if known.is_some_and(|known| version.is_older_than(&known.version)) {
+            return Vec::new();
+        }
+        self.forgotten(uid)
+    }
+
+    /// The TaskSet does not exist, or does not belong to this replica.
+    pub(super) fn forgotten(&mut self, uid: &SetUid) -> Vec<Action> {
         self.memory.forget_set(uid);
         let Some(set) = self.sets.remove(uid) else {
             return Vec::new();
@@ -156,42 +151,21 @@ impl Index {
             .collect()
     }
 
-    /// Takes the list of all TaskSets that have the label of this replica, and its version. The
-    /// index forgets the others, except TaskSets that this replica has claimed since. It does not
-    /// take TaskSets that it does not know.
-    pub(super) fn listed(
-        &mut self,
-        all: &[Stored<TaskSet>],
-        version: &str,
-        now: Instant,
-    ) -> Vec<Action> {
-        let version = Version(version.to_owned());
-        let listed: HashSet<&str> = all.iter().map(|set| &*set.object.metadata.uid).collect();
+    /// Takes the list of all TaskSets that have the label of this replica. Forgets the others,
+    /// except TaskSets that this replica has claimed since.
+    pub(super) fn listed(&mut self, listed: &Listed) -> Vec<Action> {
         let gone = self.sets.iter().filter(|(uid, set)| {
-            let is_newer = version.is_older_than(&set.version);
-            !listed.contains(&***uid) && !is_newer
+            let is_newer = listed.version.is_older_than(&set.version);
+            !listed.uids.contains(&***uid) && !is_newer
         });
-        let gone = gone.map(|(uid, _)| uid);
-        let gone: Vec<SetUid> = gone.cloned().collect();
-        let gone = gone.iter().flat_map(|uid| self.removed(uid));
-        let mut actions: Vec<Action> = gone.collect();
-        for set in all {
-            if self.sets.contains_key(&*set.object.metadata.uid) {
-                actions.extend(self.applied(set, Origin::TakenOver, now));
-            }
-        }
-        actions
+        let gone: Vec<SetUid> = gone.map(|(uid, _)| uid.clone()).collect();
+        gone.iter().flat_map(|uid| self.forgotten(uid)).collect()
     }
 
-    /// A task cannot start now: it starts again at `at`.
-    pub(super) fn postponed(&mut self, task: &TaskKey, template: Value, at: Instant) {
+    /// A task does not start in this replica: the next owner of the TaskSet starts it.
+    pub(super) fn left_to_others(&mut self, task: &TaskKey) {
         if let Some(known) = self.task(task) {
-            known.state = State::Waits {
-                template,
-                at,
-                is_doubtful: false,
-            };
-            self.timers.insert((at, task.clone()));
+            known.state = State::LeftToOthers;
         }
     }
 
@@ -274,7 +248,7 @@ impl Index {
         &mut self,
         uid: &SetUid,
         reports: &[(NodeId, NodeReport)],
-        version: &str,
+        version: &Version,
         now: Instant,
     ) {
         let Some(set) = self.sets.get_mut(uid) else {
@@ -282,7 +256,7 @@ impl Index {
         };
         // A later version can have been seen already, in which the controller has removed the
         // results.
-        let is_outdated = Version(version.to_owned()).is_older_than(&set.version);
+        let is_outdated = version.is_older_than(&set.version);
         for (node, report) in reports {
             let Some(task) = set.tasks.get_mut(node) else {
                 continue;
@@ -307,8 +281,8 @@ impl Set {
     }
 
     /// The version of the object that the index knows.
-    pub(super) fn version(&self) -> &str {
-        &self.version.0
+    pub(super) fn version(&self) -> &Version {
+        &self.version
     }
 
     /// Size of the object, in bytes.
@@ -403,11 +377,7 @@ impl Set {
         if let Some(at) = self.doubt.filter(|doubt| *doubt > context.now) {
             context.timers.insert((at, task.clone()));
             let template = template.clone();
-            return State::Waits {
-                template,
-                at,
-                is_doubtful: true,
-            };
+            return State::Waits { template, at };
         }
         match context.memory.take(task, digest) {
             Some(report) => State::Ended {

@@ -28,13 +28,10 @@ pub(super) struct Task {
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// The task starts later.
-    Waits {
-        template: Value,
-        at: Instant,
-        /// Whether the task may have a result that the controller has just removed.
-        is_doubtful: bool,
-    },
+    /// The task may have a result that the controller has just removed. It starts at `at`.
+    Waits { template: Value, at: Instant },
+    /// The next owner of the TaskSet starts the task.
+    LeftToOthers,
     /// The execution of the task is running.
     Runs { report: RunningReport },
     /// The execution has ended.
@@ -71,21 +68,24 @@ impl Task {
         matches!(self.state, State::Runs { .. })
     }
 
-    /// Whether the task has not started, and is certainly new.
+    /// Whether the task has not started, and another replica can start it at once.
     pub(super) fn is_new(&self) -> bool {
-        let state = &self.state;
-        matches!(state, State::Waits { is_doubtful, .. } if !is_doubtful)
+        matches!(self.state, State::LeftToOthers)
     }
 
     /// Whether the task has not ended.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.state, State::Runs { .. } | State::Waits { .. })
+        let state = &self.state;
+        matches!(
+            state,
+            State::Runs { .. } | State::Waits { .. } | State::LeftToOthers
+        )
     }
 
     /// The time of a timer has come.
     pub(super) fn tick(&mut self, now: Instant) -> Tick {
         match &mut self.state {
-            State::Waits { template, at, .. } if *at <= now => {
+            State::Waits { template, at } if *at <= now => {
                 let template = template.take();
                 self.state = State::RUNS;
                 Tick::Start(template)
@@ -145,7 +145,7 @@ impl Task {
         match &mut self.state {
             State::Ended { delivery, .. } => *delivery = Delivery::Written,
             State::Answered => {}
-            State::Waits { .. } | State::Runs { .. } => {
+            State::Waits { .. } | State::LeftToOthers | State::Runs { .. } => {
                 self.state = State::Answered;
                 return false;
             }
@@ -164,7 +164,6 @@ impl Task {
                 self.state = State::Waits {
                     template: template.clone(),
                     at: until,
-                    is_doubtful: true,
                 };
             }
             _ => return false,

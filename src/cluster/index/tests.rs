@@ -31,6 +31,10 @@ struct World {
 }
 
 impl World {
+    fn version(&self) -> Version {
+        self.version.to_string().as_str().into()
+    }
+
     fn object(&self) -> Stored<TaskSet> {
         let template = json!({"name": "t", "plugin": {"wasm": {}}});
         let tasks: BTreeMap<_, _> = self.tasks.iter().map(|id| (id, &template)).collect();
@@ -87,6 +91,26 @@ impl Fixture {
         self.take(actions);
     }
 
+    /// The watch begins again with a list.
+    fn list(&mut self) {
+        if self.index.set(&"u".into()).is_some() {
+            self.see();
+        }
+        let listed = Listed {
+            uids: ["u".to_owned()].into(),
+            version: self.world.version(),
+        };
+        let actions = self.index.listed(&listed);
+        self.take(actions);
+    }
+
+    /// The process ends, and another one takes the TaskSet.
+    fn restart(&mut self) {
+        self.index = Index::default();
+        self.running.clear();
+        self.see_as(Origin::TakenOver);
+    }
+
     fn take(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
@@ -132,7 +156,7 @@ impl Fixture {
         if reports.is_empty() {
             return;
         }
-        if set.version() != self.world.version.to_string() {
+        if *set.version() != self.world.version() {
             return self.see();
         }
         self.change(|world| {
@@ -145,7 +169,7 @@ impl Fixture {
             }
         });
         if answered {
-            let version = self.world.version.to_string();
+            let version = self.world.version();
             self.index.written(&uid, &reports, &version, self.now);
             self.see();
         }
@@ -258,6 +282,25 @@ fn an_earlier_version_is_ignored() {
     assert_eq!(actions, []);
 }
 
+/// The watch reports the end of an earlier ownership after the answer to a new claim.
+#[test]
+fn an_earlier_end_does_not_remove_a_set() {
+    let mut fixture = with_task();
+    let uid: SetUid = "u".into();
+    let earlier = "0".into();
+    assert_eq!(fixture.index.removed(&uid, &earlier), []);
+    let mut completed = fixture.world.clone();
+    completed.version = 0;
+    completed.completed = true;
+    let completed = completed.object();
+    let actions = fixture.index.applied(&completed, Origin::New, fixture.now);
+    assert_eq!(actions, []);
+    assert!(fixture.running.contains("a"));
+    let actions = fixture.index.removed(&uid, &fixture.world.version());
+    fixture.take(actions);
+    assert!(fixture.running.is_empty());
+}
+
 #[test]
 fn a_result_of_another_process_ends_the_task() {
     let mut fixture = with_task();
@@ -275,9 +318,13 @@ fn a_result_of_another_process_ends_the_task() {
 #[test]
 fn a_list_removes_the_sets_that_it_does_not_have() {
     let mut fixture = with_task();
-    let actions = fixture.index.listed(&[], "0", fixture.now);
+    let listed = |version: &str| Listed {
+        version: version.into(),
+        ..Listed::default()
+    };
+    let actions = fixture.index.listed(&listed("0"));
     assert_eq!(actions, [], "the list is older than the claim");
-    let actions = fixture.index.listed(&[], "9", fixture.now);
+    let actions = fixture.index.listed(&listed("9"));
     fixture.take(actions);
     assert!(fixture.running.is_empty() && fixture.index.set(&"u".into()).is_none());
 }
@@ -298,7 +345,9 @@ fn the_phase_running_is_written_once_and_does_not_hide_the_result() {
     assert!(!running[0].1.has_ended());
     // The step ends while the phase is on its way.
     fixture.finish("a", NodePhase::Succeeded);
-    fixture.index.written(&uid, &running, "1", fixture.now);
+    fixture
+        .index
+        .written(&uid, &running, &"1".into(), fixture.now);
     fixture.index.report_running(&task);
     assert!(unwritten(&fixture)[0].1.has_succeeded());
 }
@@ -318,7 +367,7 @@ fn a_result_is_written_again_if_the_answer_comes_after_the_controller() {
     fixture.change(|world| {
         world.results.insert("a".into());
     });
-    let version = fixture.world.version.to_string();
+    let version = fixture.world.version();
     fixture.change(|world| world.results.clear());
     fixture.see();
     fixture.index.written(&uid, &reports, &version, fixture.now);
@@ -340,7 +389,9 @@ fn random_histories_lose_no_task_and_run_none_twice() {
         let mut fixture = Fixture::new();
         let mut added = 0;
         for _ in 0..random.usize(1..60) {
-            match random.u8(..10) {
+            match random.u8(..12) {
+                10 => fixture.wait(DOUBT.mul_f64(random.f64() * 1.5)),
+                11 => fixture.list(),
                 0 | 1 => {
                     added += 1;
                     fixture.change(|world| {
@@ -374,5 +425,57 @@ fn random_histories_lose_no_task_and_run_none_twice() {
             fixture.starts
         );
         assert!(fixture.running.is_empty());
+    }
+}
+
+/// Processes end at random. Each node gets its result, and a task runs again only if a process has
+/// ended.
+#[test]
+fn random_histories_with_restarts_lose_no_task() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..1000 {
+        let mut fixture = Fixture::new();
+        let mut added = 0;
+        let mut restarts = 0;
+        for _ in 0..random.usize(1..60) {
+            match random.u8(..12) {
+                0 | 1 => {
+                    added += 1;
+                    fixture.change(|world| {
+                        world.tasks.insert(added.to_string());
+                    });
+                }
+                2 | 3 => fixture.see_as(Origin::TakenOver),
+                4 | 5 => {
+                    let node = random.choice(&fixture.running).cloned();
+                    fixture.finish(&node.unwrap_or_default(), NodePhase::Succeeded);
+                }
+                6 | 7 => fixture.write(random.bool()),
+                8 => fixture.wait(DOUBT.mul_f64(random.f64() * 1.5)),
+                9 => {
+                    restarts += 1;
+                    fixture.restart();
+                }
+                _ => fixture.visit([random.bool(), random.bool()], true),
+            }
+        }
+        for _ in 0..8 {
+            fixture.see_as(Origin::TakenOver);
+            fixture.wait(DOUBT);
+            for node in fixture.running.clone() {
+                fixture.finish(&node, NodePhase::Succeeded);
+            }
+            fixture.write(true);
+            fixture.visit([true, true], true);
+        }
+        let all: BTreeSet<String> = (1..=added).map(|number| number.to_string()).collect();
+        assert_eq!(fixture.world.stored, all);
+        let starts = &fixture.starts;
+        assert!(
+            starts.values().all(|starts| *starts <= 1 + restarts),
+            "{restarts} restarts: {starts:?}"
+        );
     }
 }

@@ -25,6 +25,32 @@ pub(in crate::cluster) struct LeaseSpec {
     pub(in crate::cluster) renew_time: String,
 }
 
+/// The label with the TaskSets that the replica of a Lease serves, see
+/// [`Identity`](super::Identity).
+pub(super) const SERVES: &str = "wasm-workflow-executor/serves";
+
+impl Lease {
+    /// The TaskSets that the replica serves.
+    pub(super) fn serves(&self) -> &str {
+        let label = self.metadata.labels.get(SERVES);
+        label.map_or("", String::as_str)
+    }
+}
+
+/// The pod of a replica.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Pod {
+    pub(super) metadata: Metadata,
+}
+
+impl Resource for Pod {
+    const API: &'static str = "/api/v1";
+    const KIND: &'static str = "Pod";
+    const PLURAL: &'static str = "pods";
+    const METADATA_ONLY: bool = true;
+}
+
 impl Resource for Lease {
     const API: &'static str = "/apis/coordination.k8s.io/v1";
     const KIND: &'static str = "Lease";

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::lease::Lease;
-use crate::kubernetes::{ApiError, Kubernetes};
+use super::lease::{Lease, Pod, SERVES};
+use crate::kubernetes::{ApiError, Kubernetes, KubernetesError};
 
 /// Time between two renewals.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -26,8 +26,29 @@ pub(in crate::cluster) struct Identity {
     pub pod: Option<String>,
     /// Namespace of the pod and of the Lease.
     pub namespace: String,
+    /// The TaskSets that the replica serves, as a label value. Replicas with the same text share
+    /// TaskSets.
+    pub serves: String,
     /// Time after which the other replicas take the TaskSets of a replica that is silent.
     pub duration: Duration,
+}
+
+/// Why a Lease was not renewed.
+#[derive(Debug, thiserror::Error)]
+enum RenewalError {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("{0}")]
+    Pod(#[from] KubernetesError),
+    #[error(
+        "the pod `{pod}` has the uid `{uid}`, and this replica has the id `{replica}`: set \
+         WASM_WORKFLOW_REPLICA to the pod's `metadata.uid`"
+    )]
+    OtherPod {
+        pod: String,
+        uid: String,
+        replica: String,
+    },
 }
 
 /// Renews a Lease.
@@ -36,6 +57,8 @@ pub(in crate::cluster) struct Renewal {
     kubernetes: Kubernetes,
     identity: Identity,
     renewed: watch::Sender<Option<Instant>>,
+    /// Whether the id of the replica was compared with the uid of the pod.
+    is_checked: bool,
 }
 
 impl Identity {
@@ -56,6 +79,10 @@ impl Identity {
         })
     }
 
+    fn labels(&self) -> Value {
+        json!({LABEL: LABEL_VALUE, SERVES: self.serves})
+    }
+
     /// The Lease, for its creation.
     fn object(&self, now: Timestamp) -> Value {
         let owners: Vec<Value> = self
@@ -67,7 +94,7 @@ impl Identity {
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {
                 "name": self.lease(),
-                "labels": {LABEL: LABEL_VALUE},
+                "labels": self.labels(),
                 "ownerReferences": owners,
             },
             "spec": self.spec(now),
@@ -90,6 +117,7 @@ impl Renewal {
             kubernetes,
             identity,
             renewed,
+            is_checked: false,
         };
         (renewal, received)
     }
@@ -101,7 +129,7 @@ impl Renewal {
 
     /// Renews the Lease until the receiver of the times is dropped. Then deletes the Lease, so that
     /// the other replicas do not wait.
-    pub(in crate::cluster) async fn run(self) {
+    pub(in crate::cluster) async fn run(mut self) {
         while !self.renewed.is_closed() {
             // The time before the request: the Lease is at least as new.
             let begun = Instant::now();
@@ -127,17 +155,45 @@ impl Renewal {
         }
     }
 
-    async fn renew(&self) -> Result<(), ApiError> {
+    /// Compares the pod's uid with the id of the replica. Kubernetes deletes a Lease whose owner
+    /// does not exist, and the other replicas would take the TaskSets.
+    async fn check_pod(&self) -> Result<(), RenewalError> {
+        let Identity {
+            replica, namespace, ..
+        } = &self.identity;
+        let Some(pod) = &self.identity.pod else {
+            return Ok(());
+        };
+        let found = self.kubernetes.get::<Pod>(namespace, pod).await?;
+        if found.metadata.uid != *replica {
+            return Err(RenewalError::OtherPod {
+                pod: pod.clone(),
+                uid: found.metadata.uid,
+                replica: replica.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn renew(&mut self) -> Result<(), RenewalError> {
+        if !self.is_checked {
+            self.check_pod().await?;
+            self.is_checked = true;
+        }
         let Identity { namespace, .. } = &self.identity;
         let now = Timestamp::now();
-        let patch = json!({"spec": self.identity.spec(now)});
+        let identity = &self.identity;
+        let patch = json!({
+            "metadata": {"labels": identity.labels()},
+            "spec": identity.spec(now),
+        });
         let name = self.identity.lease();
         let renewed = self
             .kubernetes
             .patch::<Lease>(namespace, &name, None, &patch);
         match renewed.await {
             Err(error) if error.code() == Some(404) => {
-                let object = self.identity.object(now);
+                let object = identity.object(now);
                 self.kubernetes.create::<Lease>(namespace, &object).await?;
             }
             renewed => drop(renewed?),

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::lease::Lease;
+use crate::kubernetes::{Listed, Version};
 
 /// All replicas that have a Lease.
 #[derive(Debug, Default)]
@@ -17,13 +18,19 @@ pub(in crate::cluster) struct View {
     leases: HashMap<String, Observed>,
     /// The last time at which the watch was alive.
     watched: Option<Instant>,
+    /// Whether the Leases have been listed.
+    is_known: bool,
 }
 
 #[derive(Debug)]
 struct Observed {
+    /// Unique id of the Lease.
+    uid: String,
     /// The replica that holds the Lease.
     replica: String,
-    version: String,
+    /// The TaskSets that the replica serves.
+    serves: String,
+    version: Version,
     duration: Duration,
     /// Time in which the watch was alive since the last change.
     unchanged: Duration,
@@ -49,7 +56,9 @@ impl View {
             return;
         }
         let observed = Observed {
+            uid: lease.metadata.uid.clone(),
             replica: lease.spec.holder_identity.clone(),
+            serves: lease.serves().to_owned(),
             version: version.clone(),
             duration: Duration::from_secs(lease.spec.lease_duration_seconds),
             unchanged: Duration::ZERO,
@@ -62,25 +71,34 @@ impl View {
         self.leases.remove(name);
     }
 
-    /// Takes the list of all Leases.
-    pub(in crate::cluster) fn listed(&mut self, all: &[Lease]) {
-        self.leases
-            .retain(|name, _| all.iter().any(|lease| lease.metadata.name == *name));
-        for lease in all {
-            self.applied(lease);
-        }
+    /// Takes the list of all Leases: the replicas of the others have ended.
+    pub(in crate::cluster) fn listed(&mut self, listed: &Listed) {
+        self.is_known = true;
+        self.leases.retain(|_, observed| {
+            let is_newer = listed.version.is_older_than(&observed.version);
+            is_newer || listed.uids.contains(&observed.uid)
+        });
     }
 
     /// Whether the Leases have been listed: before, nothing is known about other replicas.
     pub(in crate::cluster) fn is_known(&self) -> bool {
-        self.watched.is_some()
+        self.is_known
     }
 
-    /// The replicas that are alive.
+    /// The replicas that are alive, also those that serve other TaskSets.
     pub(in crate::cluster) fn alive(&self) -> impl Iterator<Item = &str> {
-        let alive = self.leases.values();
-        let alive = alive.filter(|observed| observed.unchanged < observed.duration);
-        alive.map(|observed| observed.replica.as_str())
+        self.living().map(|observed| observed.replica.as_str())
+    }
+
+    /// The replicas that are alive and serve these TaskSets.
+    pub(in crate::cluster) fn peers(&self, serves: &str) -> impl Iterator<Item = &str> {
+        let peers = self.living().filter(move |living| living.serves == serves);
+        peers.map(|observed| observed.replica.as_str())
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Observed> {
+        let all = self.leases.values();
+        all.filter(|observed| observed.unchanged < observed.duration)
     }
 }
 
@@ -96,7 +114,8 @@ mod tests {
         Lease {
             metadata: Metadata {
                 name: name.into(),
-                resource_version: version.to_string(),
+                uid: format!("uid-{name}"),
+                resource_version: version.to_string().as_str().into(),
                 ..Metadata::default()
             },
             spec: LeaseSpec {
@@ -117,7 +136,8 @@ mod tests {
     fn a_replica_is_dead_if_its_lease_does_not_change() {
         let start = Instant::now();
         let mut view = View::default();
-        view.listed(&[lease("a", 1), lease("b", 1)]);
+        view.applied(&lease("a", 1));
+        view.applied(&lease("b", 1));
         for second in 0..46 {
             view.watched(start + SECOND * second, 5 * SECOND);
             view.applied(&lease("a", u64::from(second) + 2));
@@ -129,13 +149,19 @@ mod tests {
         assert_eq!(alive(&view), ["replica-a", "replica-b"]);
         view.deleted("a");
         assert_eq!(alive(&view), ["replica-b"]);
+        view.applied(&lease("c", 7));
+        view.listed(&Listed {
+            uids: ["uid-b".to_owned()].into(),
+            version: "8".into(),
+        });
+        assert_eq!(alive(&view), ["replica-b"], "`c` is not in the list");
     }
 
     #[test]
     fn time_without_a_watch_is_not_included() {
         let start = Instant::now();
         let mut view = View::default();
-        view.listed(&[lease("a", 1)]);
+        view.applied(&lease("a", 1));
         view.watched(start, 5 * SECOND);
         view.watched(start + 100 * SECOND, 5 * SECOND);
         assert_eq!(alive(&view), ["replica-a"]);

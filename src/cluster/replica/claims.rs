@@ -1,32 +1,33 @@
 //! Claims of a replica: it becomes the owner of TaskSets that have no living owner.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::search::{Found, find};
 use super::{Replica, Report};
 use crate::argo::task_set::TaskSetMetadata;
-use crate::cluster::claim::{Claim, REPLICA, claim};
+use crate::cluster::claim::{Claim, claim};
 use crate::cluster::ids::SetUid;
 use crate::cluster::members::{LONGEST_GAP, Lease, rank};
-use crate::kubernetes::{ApiError, Metadata, WatchEvent};
+use crate::cluster::target::{REPLICA, Target};
+use crate::kubernetes::{ApiError, WatchEvent};
 
 /// Time between the claims of two replicas for one TaskSet. Usually the first one succeeds.
 const TURN: Duration = Duration::from_millis(300);
 /// Time between two searches for TaskSets of dead replicas.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
-/// Time after which a TaskSet of a dead replica is claimed. A new replica can be unknown for a
-/// moment, because its Lease arrives by another watch.
-const CONFIRMATION: Duration = Duration::from_secs(2);
+/// Time after which a search that failed is tried again.
+const SWEEP_RETRY: Duration = Duration::from_secs(2);
+/// With this number of open steps for each slot, the other replicas claim first.
+const BUSY: usize = 2;
 
 impl Replica {
     pub(super) fn lease(&mut self, event: WatchEvent<Lease>) {
         let now = Instant::now();
         self.view.watched(now, LONGEST_GAP);
         match event {
-            WatchEvent::Listed { objects, .. } => {
-                let all: Vec<Lease> = objects.into_iter().map(|stored| stored.object).collect();
-                self.view.listed(&all);
-            }
+            WatchEvent::Listed(listed) => self.view.listed(&listed),
             WatchEvent::Applied(stored) => self.view.applied(&stored.object),
             WatchEvent::Deleted(stored) => self.view.deleted(&stored.object.metadata.name),
         }
@@ -38,29 +39,26 @@ impl Replica {
         others.chain([self.settings.replica.clone()]).collect()
     }
 
-    /// When this replica may claim a TaskSet: the other replicas have their turns, too.
-    fn turn(&self, metadata: &Metadata, now: Instant) -> Instant {
-        let own = &self.settings.replica;
-        let rank = rank(own, self.view.alive(), &metadata.uid);
-        now + TURN * u32::try_from(rank).unwrap_or(u32::MAX).min(100)
+    /// When this replica may claim a TaskSet: the other replicas have their turns, too. A replica
+    /// whose steps wait for slots comes after all others.
+    fn turn(&self, target: &Target, now: Instant) -> Instant {
+        let serves = self.settings.serves();
+        let others = || self.view.peers(&serves);
+        let mut turns = rank(&self.settings.replica, others(), &target.uid);
+        if self.open >= BUSY * self.settings.slots {
+            turns += others().count();
+        }
+        now + TURN * u32::try_from(turns).unwrap_or(u32::MAX).min(100)
     }
 
     pub(super) fn without_owner(&mut self, event: WatchEvent<TaskSetMetadata>) {
         let now = Instant::now();
         match event {
-            WatchEvent::Listed { objects, .. } => {
-                let all = objects.into_iter().map(|stored| stored.object.metadata);
-                let all: Vec<Metadata> = all.collect();
-                self.candidates.retain_without_owner(&all);
-                for metadata in all {
-                    let turn = self.turn(&metadata, now);
-                    self.candidates.applied(metadata, turn);
-                }
-            }
+            WatchEvent::Listed(listed) => self.candidates.listed_without_owner(&listed),
             WatchEvent::Applied(stored) => {
-                let metadata = stored.object.metadata;
-                let turn = self.turn(&metadata, now);
-                self.candidates.applied(metadata, turn);
+                let target = Target::of(&stored.object.metadata);
+                let turn = self.turn(&target, now);
+                self.candidates.applied(target, turn);
             }
             WatchEvent::Deleted(stored) => {
                 let uid = SetUid::of(&stored.object.metadata);
@@ -74,34 +72,40 @@ impl Replica {
         let own = self.settings.replica.clone();
         let all = self.alive();
         let is_alive = |owner: &str| owner != own && all.contains(owner);
-        for metadata in self.candidates.begin(is_alive, now) {
+        for target in self.candidates.begin(is_alive, now) {
             let kubernetes = self.kubernetes.clone();
             let replica = self.settings.replica.clone();
             self.start_work(async move {
-                let claim = claim(&kubernetes, &metadata, &replica).await;
-                Report::Claimed(Box::new(metadata), claim)
+                let claim = claim(&kubernetes, &target, &replica).await;
+                Report::Claimed(Box::new(target), claim)
             });
         }
     }
 
-    pub(super) fn claimed(&mut self, metadata: &Metadata, claim: Claim) {
-        let uid = SetUid::of(metadata);
+    pub(super) fn claimed(&mut self, target: &Target, claim: Claim) {
+        let uid = &target.uid;
         let now = Instant::now();
-        let (namespace, workflow) = (&metadata.namespace, &metadata.name);
+        let (namespace, workflow) = (&target.namespace, &target.name);
+        self.metrics.claim_ended(claim.name());
         match claim {
-            Claim::Owned(stored) => {
-                let origin = self.candidates.claimed(&uid);
+            Claim::Owned(stored, object) => {
+                let origin = self.candidates.claimed(uid);
                 tracing::debug!(namespace, workflow, ?origin, "TaskSet claimed");
+                let executions = Arc::clone(&self.executions);
+                let learn = async move { executions.result_uses.learn(*object).await };
+                self.work.tracker.spawn(learn);
                 self.applied(&stored, origin);
             }
-            Claim::NotOurs => self.candidates.not_ours(&uid, metadata.generation, now),
+            Claim::NotOurs => self.candidates.not_ours(uid, target.generation, now),
             Claim::NoWorkflow => {
-                tracing::warn!(
-                    namespace,
-                    workflow,
-                    "TaskSet ignored: it does not belong to a Workflow of its name, so Argo's controller has not made it"
-                );
-                self.candidates.not_ours(&uid, metadata.generation, now);
+                if self.candidates.is_first_warning(uid) {
+                    tracing::warn!(
+                        namespace,
+                        workflow,
+                        "TaskSet ignored: it does not belong to a Workflow of its name, so Argo's controller has not made it"
+                    );
+                }
+                self.candidates.not_ours(uid, target.generation, now);
             }
             Claim::Failed(error) => {
                 // A conflict is normal: another replica was faster, or the controller has changed
@@ -114,7 +118,7 @@ impl Replica {
                         tracing::warn!(namespace, workflow, %error, "TaskSet not claimed; tried again later");
                     }
                 }
-                self.candidates.failed(&uid, now);
+                self.candidates.failed(uid, now);
             }
         }
     }
@@ -140,29 +144,30 @@ impl Replica {
         self.swept.next = Some(now + SWEEP_INTERVAL);
         self.swept.alive = alive;
         let kubernetes = self.kubernetes.clone();
-        self.start_work(async move {
-            let found = kubernetes.list::<TaskSetMetadata>(&selection).await;
-            let found = found.map(|all| all.into_iter().map(|stored| stored.object.metadata));
-            Report::Swept(found.map(Iterator::collect))
-        });
+        let leases = self.leases();
+        self.start_work(async move { Report::Swept(find(&kubernetes, &selection, &leases).await) });
     }
 
-    pub(super) fn swept(&mut self, found: Result<Vec<Metadata>, ApiError>) {
+    pub(super) fn swept(&mut self, found: Result<Found, ApiError>) {
         self.swept.is_running = false;
         let now = Instant::now();
         match found {
-            Ok(found) => {
+            Ok(Found { sets, leases }) => {
+                // The watch of Leases can be behind.
+                for lease in &leases {
+                    self.view.applied(lease);
+                }
                 // A TaskSet with the own label is not in the list.
                 let own = self.settings.replica.clone();
-                self.candidates.retain_dead(&found, &own);
-                for metadata in found {
-                    let turn = self.turn(&metadata, now) + CONFIRMATION;
-                    self.candidates.applied(metadata, turn);
+                self.candidates.retain_dead(&sets, &own);
+                for target in sets {
+                    let turn = self.turn(&target, now);
+                    self.candidates.applied(target, turn);
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, "TaskSets of dead replicas cannot be listed; tried again later");
-                self.swept.next = Some(now + CONFIRMATION);
+                self.swept.next = Some(now + SWEEP_RETRY);
             }
         }
     }

@@ -13,11 +13,16 @@ use crate::kubernetes::ApiError;
 
 /// Time after which a TaskSet is given back again that could not be given back.
 const RETRY: Duration = Duration::from_secs(1);
+/// Number of TaskSets that are given back at a time.
+const MAX_RELEASES: usize = 32;
 
 impl Replica {
     /// Begins the drain: no task starts any more.
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
+        for task in self.waiting.take_all() {
+            self.index.left_to_others(&task);
+        }
         let task_sets = self.index.len();
         tracing::info!(
             task_sets,
@@ -32,18 +37,14 @@ impl Replica {
 
     /// Gives back all TaskSets that can be given back.
     pub(super) fn release(&mut self) {
+        let free = MAX_RELEASES.saturating_sub(self.releasing.len());
         let idle = self
             .index
             .idle()
             .filter(|(uid, _)| !self.releasing.contains(*uid));
         let idle: Vec<_> = idle
-            .map(|(uid, set)| {
-                (
-                    uid.clone(),
-                    set.workflow().clone(),
-                    set.version().to_owned(),
-                )
-            })
+            .take(free)
+            .map(|(uid, set)| (uid.clone(), set.workflow().clone(), set.version().clone()))
             .collect();
         for (uid, workflow, version) in idle {
             self.releasing.insert(uid.clone());
@@ -61,7 +62,7 @@ impl Replica {
     pub(super) fn released(&mut self, uid: &SetUid, released: Result<(), ApiError>) {
         self.releasing.remove(uid);
         match released {
-            Ok(()) => self.removed(uid),
+            Ok(()) => self.forgotten(uid),
             // The TaskSet has changed: the watch reports its new version.
             Err(error) => tracing::debug!(task_set = %uid, %error, "TaskSet not given back yet"),
         }

@@ -3,6 +3,7 @@
 mod claims;
 mod drain;
 mod running;
+mod search;
 mod settings;
 mod tasks;
 mod writes;
@@ -16,22 +17,28 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::candidates::Candidates;
-use super::claim::{Claim, REPLICA, owner};
+use super::claim::Claim;
 use super::ids::{SetUid, TaskKey};
 use super::index::{Index, Origin};
 use super::members::{Lease, Renewal, View};
 use super::pace::Pace;
 use super::results::NodeReport;
+use super::target::{REPLICA, Target, owner};
+use super::waiting::Waiting;
 use super::writer::Written;
 use crate::argo::task_set::{TaskSet, TaskSetMetadata};
 use crate::executions::{Executions, Room};
 use crate::kubernetes::{ApiError, Kubernetes, Metadata, Resource, Selection, Stored, WatchEvent};
+use crate::telemetry::Metrics;
 use running::Running;
+use search::Found;
 
 pub use settings::Settings;
 
-/// Number of events that wait for the loop.
-const QUEUE: usize = 64;
+/// Number of events that wait for the loop. An event can have a whole TaskSet.
+const QUEUE: usize = 8;
+/// Longest wait for executions to end after the Lease was lost.
+const AFTER_FENCE: Duration = Duration::from_secs(3);
 /// Longest time between two rounds of the loop.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -51,6 +58,7 @@ pub struct Replica {
     room: Room,
     /// Cancels all executions, and ends the loop.
     shutdown: CancellationToken,
+    metrics: Metrics,
     index: Index,
     candidates: Candidates,
     view: View,
@@ -59,9 +67,15 @@ pub struct Replica {
     running: HashMap<TaskKey, Running>,
     /// Number of executions that were started.
     started: u64,
+    /// Number of executions that have not ended.
+    open: usize,
+    /// The tasks that wait for memory.
+    waiting: Waiting,
     paces: HashMap<SetUid, Pace>,
     /// The TaskSets that may have results to write.
     unwritten: HashSet<SetUid>,
+    /// Number of writes on their way.
+    writing: usize,
     /// Whether the replica may claim TaskSets.
     may_claim: bool,
     /// Whether the replica gives its TaskSets back.
@@ -95,9 +109,9 @@ struct Work {
 #[derive(Debug)]
 enum Report {
     /// A claim has ended.
-    Claimed(Box<Metadata>, Claim),
+    Claimed(Box<Target>, Claim),
     /// A search for TaskSets of dead replicas has ended.
-    Swept(Result<Vec<Metadata>, ApiError>),
+    Swept(Result<Found, ApiError>),
     /// A TaskSet was given back.
     Released(SetUid, Result<(), ApiError>),
     /// The controller must learn that the task runs.
@@ -110,13 +124,14 @@ enum Report {
 
 impl Replica {
     /// Makes a replica. `room` limits the memory of executions. `shutdown` ends the replica, and
-    /// cancels its executions.
+    /// cancels its executions. `metrics` counts claims and writes.
     pub fn new(
         settings: Settings,
         kubernetes: Kubernetes,
         executions: Arc<Executions>,
         room: Room,
         shutdown: CancellationToken,
+        metrics: Metrics,
     ) -> Self {
         let (reports, received) = mpsc::unbounded_channel();
         Self {
@@ -125,15 +140,19 @@ impl Replica {
             executions,
             room,
             shutdown,
+            metrics,
             index: Index::default(),
             candidates: Candidates::default(),
             view: View::default(),
             swept: Sweep::default(),
             running: HashMap::new(),
             started: 0,
+            open: 0,
+            waiting: Waiting::default(),
             paces: HashMap::new(),
             unwritten: HashSet::new(),
             may_claim: false,
+            writing: 0,
             is_draining: false,
             releasing: HashSet::new(),
             work: Work {
@@ -158,7 +177,7 @@ impl Replica {
         let identity = self.settings.identity(self.kubernetes.own_namespace());
         let (renewal, renewed) = Renewal::new(self.kubernetes.clone(), identity);
         let renewal = tokio::spawn(renewal.run());
-        let mut leases = self.watch_leases();
+        let mut leases = self.watch_selection::<Lease>(self.leases());
         let mut without_owner = self.watch::<TaskSetMetadata>(&format!("!{REPLICA}"));
         let replica = &self.settings.replica;
         let mut owned = self.watch::<TaskSet>(&format!("{REPLICA}={replica}"));
@@ -181,16 +200,23 @@ impl Replica {
                 break;
             }
             // Without a Lease, the other replicas would take the TaskSets at once. Without the
-            // executor, a replica that cannot be set up would hold TaskSets.
+            // executor, a replica that cannot be set up would hold TaskSets. Without memory, tasks
+            // would wait here while another replica could run them.
             let has_lease = renewed.borrow().is_some();
-            self.may_claim = has_lease && self.executions.is_ready() && !self.is_draining;
+            let can_run = self.executions.is_ready() && self.waiting.is_empty();
+            self.may_claim = has_lease && can_run && !self.is_draining;
             self.advance(Instant::now());
         }
         if fenced.is_ok() {
             self.write_the_rest().await;
         }
         self.work.tracker.close();
-        self.work.tracker.wait().await;
+        // After the loss of the Lease, the process ends soon. Otherwise the caller has a limit.
+        let longest = match fenced {
+            Ok(()) => Duration::MAX,
+            Err(Fenced) => AFTER_FENCE,
+        };
+        let _ = tokio::time::timeout(longest, self.work.tracker.wait()).await;
         drop(renewed);
         if fenced.is_ok() {
             let _ = renewal.await;
@@ -211,11 +237,12 @@ impl Replica {
         self.watch_selection(self.settings.selection(labels))
     }
 
-    fn watch_leases(&self) -> mpsc::Receiver<WatchEvent<Lease>> {
-        self.watch_selection(Selection {
+    /// The Leases of all replicas.
+    fn leases(&self) -> Selection {
+        Selection {
             namespace: Some(self.kubernetes.own_namespace().to_owned()),
             labels: Renewal::labels(),
-        })
+        }
     }
 
     fn watch_selection<T: Resource + Send + 'static>(
@@ -249,11 +276,13 @@ impl Replica {
     fn advance(&mut self, now: Instant) {
         let actions = self.index.tick(now);
         self.carry_out(actions);
+        self.start_waiting();
         if self.may_claim {
             self.sweep(now);
             self.claim(now);
         }
         self.write(now);
+        self.metrics.task_sets(self.index.len());
         if self.is_draining {
             self.release();
         }
@@ -261,7 +290,7 @@ impl Replica {
 
     fn take(&mut self, report: Report) {
         match report {
-            Report::Claimed(metadata, claim) => self.claimed(&metadata, claim),
+            Report::Claimed(target, claim) => self.claimed(&target, claim),
             Report::Swept(found) => self.swept(found),
             Report::Released(uid, released) => self.released(&uid, released),
             Report::StillRuns(task, number) => self.still_runs(&task, number),
@@ -272,18 +301,15 @@ impl Replica {
 
     fn owned(&mut self, event: WatchEvent<TaskSet>) {
         match event {
-            WatchEvent::Listed { objects, version } => {
-                let actions = self.index.listed(&objects, &version, Instant::now());
+            WatchEvent::Listed(listed) => {
+                let actions = self.index.listed(&listed);
                 self.carry_out(actions);
-                for set in objects {
-                    self.owned_set(&set);
-                }
             }
             WatchEvent::Applied(stored) => self.owned_set(&stored),
             WatchEvent::Deleted(stored) => {
-                let uid = SetUid::of(&stored.object.metadata);
-                self.candidates.removed(&uid);
-                self.removed(&uid);
+                let metadata = &stored.object.metadata;
+                self.candidates.removed(&SetUid::of(metadata));
+                self.removed(metadata);
             }
         }
     }
@@ -292,12 +318,14 @@ impl Replica {
     fn owned_set(&mut self, stored: &Stored<TaskSet>) {
         let metadata = &stored.object.metadata;
         let uid = SetUid::of(metadata);
-        match self.candidates.claiming(&uid) {
+        match self.candidates.claiming(metadata) {
             Some(origin) => self.applied(stored, origin),
             None if self.index.set(&uid).is_some() => self.applied(stored, Origin::TakenOver),
             // An earlier process of this replica has claimed the TaskSet, or a tenant has set the
             // label. The claim verifies the Workflow.
-            None => self.candidates.applied(metadata.clone(), Instant::now()),
+            None => self
+                .candidates
+                .applied(Target::of(metadata), Instant::now()),
         }
     }
 
@@ -306,19 +334,34 @@ impl Replica {
         let metadata = &stored.object.metadata;
         let uid = SetUid::of(metadata);
         if owner(metadata) != Some(&self.settings.replica) {
-            return self.removed(&uid);
+            return self.removed(metadata);
         }
         let actions = self.index.applied(stored, origin, Instant::now());
+        self.metrics.task_set_bytes(stored.bytes);
         self.unwritten.insert(uid);
         self.carry_out(actions);
     }
 
-    /// A TaskSet is deleted, completed, or has another owner.
-    fn removed(&mut self, uid: &SetUid) {
-        let actions = self.index.removed(uid);
+    /// At this version, a TaskSet is deleted, completed, or has another owner.
+    fn removed(&mut self, metadata: &Metadata) {
+        let uid = SetUid::of(metadata);
+        let actions = self.index.removed(&uid, &metadata.resource_version);
         self.carry_out(actions);
-        self.paces.remove(uid);
-        self.unwritten.remove(uid);
-        self.releasing.remove(uid);
+        self.clean_up(&uid);
+    }
+
+    /// A TaskSet does not exist, or does not belong to this replica.
+    fn forgotten(&mut self, uid: &SetUid) {
+        let actions = self.index.forgotten(uid);
+        self.carry_out(actions);
+        self.clean_up(uid);
+    }
+
+    fn clean_up(&mut self, uid: &SetUid) {
+        if self.index.set(uid).is_none() {
+            self.paces.remove(uid);
+            self.unwritten.remove(uid);
+            self.releasing.remove(uid);
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sources::Digest;
+
 use crate::argo::task_set::{COMPLETED, INSTANCE_ID};
 use crate::cluster::members::Identity;
 use crate::kubernetes::Selection;
@@ -22,6 +24,8 @@ pub struct Settings {
     pub selector: String,
     /// Id of the controller whose TaskSets are served; `None` for the controller without an id.
     pub instance_id: Option<String>,
+    /// Number of steps that run at a time.
+    pub slots: usize,
     /// Time after which the controller reads results: its `DEFAULT_REQUEUE_TIME`.
     pub requeue_time: Duration,
     /// Time after which other replicas take the TaskSets of a replica that does not renew its
@@ -36,8 +40,17 @@ impl Settings {
             replica: self.replica.clone(),
             pod: self.pod.clone(),
             namespace: namespace.to_owned(),
+            serves: self.serves(),
             duration: self.lease_duration,
         }
+    }
+
+    /// The TaskSets of these settings, as a label value. Replicas with the same text serve the same
+    /// TaskSets.
+    pub(super) fn serves(&self) -> String {
+        let all = self.selection("");
+        let text = format!("{}\n{}", all.namespace.unwrap_or_default(), all.labels);
+        Digest::of(text.as_bytes()).hex()[..16].to_owned()
     }
 
     /// Time since the last renewal of the Lease after which this replica must be silent.
@@ -75,6 +88,7 @@ mod tests {
             namespace: None,
             selector: String::new(),
             instance_id: None,
+            slots: 1,
             requeue_time: Duration::ZERO,
             lease_duration: Duration::from_secs(45),
         };

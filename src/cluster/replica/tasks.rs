@@ -1,7 +1,7 @@
 //! Tasks of a replica: their start and their end.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -12,15 +12,10 @@ use crate::cluster::execution::Execution;
 use crate::cluster::ids::TaskKey;
 use crate::cluster::index::Action;
 use crate::cluster::results::NodeReport;
+use crate::cluster::waiting::WaitingTask;
 use crate::executions::{CancelHandle, memory_of_request};
 use crate::pipeline::TemplateKey;
 use crate::step::Workflow;
-
-/// Delay of a task for which there is no memory.
-const NO_MEMORY_DELAY: Duration = Duration::from_millis(500);
-
-/// Delay of a task that another replica starts.
-const DRAINED_DELAY: Duration = Duration::from_hours(24);
 
 impl Replica {
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
@@ -30,11 +25,12 @@ impl Replica {
                     task,
                     workflow,
                     template,
-                } => self.start(task, workflow, template),
+                } => self.start(task, workflow, &template),
                 Action::Write(set) => {
                     self.unwritten.insert(set);
                 }
                 Action::Forget(task) => {
+                    self.waiting.remove(&task);
                     if let Some(running) = self.running.remove(&task) {
                         running.cancel.abandon();
                     }
@@ -43,27 +39,53 @@ impl Replica {
         }
     }
 
-    fn start(&mut self, task: TaskKey, workflow: Workflow, template: Value) {
+    fn start(&mut self, task: TaskKey, workflow: Workflow, template: &Value) {
         if self.is_draining {
-            // The next owner starts the task.
-            let at = Instant::now() + DRAINED_DELAY;
-            return self.index.postponed(&task, template, at);
+            return self.index.left_to_others(&task);
         }
-        let scope = workflow.scope();
-        let execution = match Execution::new(&task, workflow, &template) {
-            Ok(execution) => execution,
-            Err(report) => return self.ended(&task, report),
-        };
-        let memory = memory_of_request(template.to_string().as_bytes());
+        let name = template["name"].as_str().unwrap_or_default();
+        let key = TemplateKey::of(&workflow.scope(), name);
+        let template = template.to_string();
+        let memory = memory_of_request(template.as_bytes());
         if memory > self.room.largest() {
             let message = "the template has too many values; pass large values as artifacts";
             return self.ended(&task, NodeReport::of(Reply::error(message)));
         }
-        let key = TemplateKey::of(&scope, execution.template());
-        let Some(usage) = self.room.take(key, memory) else {
-            let at = Instant::now() + NO_MEMORY_DELAY;
-            return self.index.postponed(&task, template, at);
+        let waiting = WaitingTask {
+            task,
+            workflow,
+            since: Instant::now(),
+            key,
+            memory,
+            template: template.into(),
         };
+        if !self.try_start(&waiting) {
+            self.waiting.add(waiting);
+        }
+    }
+
+    /// Starts the tasks for which there is memory now.
+    pub(super) fn start_waiting(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.start(|waiting| self.try_start(waiting));
+        self.waiting = waiting;
+    }
+
+    /// Starts a task, or ends it with an error. Returns false if the task must wait for memory.
+    fn try_start(&mut self, waiting: &WaitingTask) -> bool {
+        let Some(usage) = self.room.take(waiting.key, waiting.memory) else {
+            return false;
+        };
+        let task = &waiting.task;
+        let workflow = waiting.workflow.clone();
+        let execution = match Execution::new(task, workflow, &waiting.template) {
+            Ok(execution) => execution,
+            Err(report) => {
+                self.ended(task, report);
+                return true;
+            }
+        };
+        self.metrics.task_picked_up(waiting.since.elapsed());
         self.started += 1;
         let running = Running {
             number: self.started,
@@ -71,15 +93,17 @@ impl Replica {
             usage: Arc::new(usage),
         };
         self.spawn(task.clone(), execution, &running);
-        self.running.insert(task, running);
+        self.running.insert(task.clone(), running);
+        true
     }
 
-    fn spawn(&self, task: TaskKey, execution: Execution, running: &Running) {
+    fn spawn(&mut self, task: TaskKey, execution: Execution, running: &Running) {
         let number = running.number;
         let report_after = execution.report_after();
         let reports = self.work.reports.clone();
         // The box keeps the future of a step in one place: a future is several KiB, and each move
         // would copy it.
+        self.open += 1;
         let mut run = Box::pin(execution.run(Arc::clone(&self.executions), running.cancel.clone()));
         let usage = Arc::clone(&running.usage);
         self.start_work(async move {
@@ -108,6 +132,7 @@ impl Replica {
 
     /// An execution has ended.
     pub(super) fn finished(&mut self, task: &TaskKey, number: u64, report: NodeReport) {
+        self.open -= 1;
         // After the shutdown, the result can be an effect of the shutdown.
         if self.is_current(task, number) && !self.shutdown.is_cancelled() {
             self.ended(task, report);

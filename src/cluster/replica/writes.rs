@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use futures::StreamExt;
+
 use super::{Replica, Report};
 use crate::argo::Reply;
 use crate::cluster::ids::{NodeId, SetUid, TaskKey};
@@ -12,6 +14,8 @@ use crate::cluster::writer::{Batch, Problem, Written, write};
 
 /// Longest message of the API server in a result, in characters.
 const MAX_MESSAGE: usize = 500;
+/// Number of writes at a time, of all TaskSets.
+const MAX_WRITES: usize = 32;
 
 impl Replica {
     /// Begins all writes that are due.
@@ -19,8 +23,12 @@ impl Replica {
         let due = self.unwritten.iter();
         let due = due.filter(|uid| self.next_write(uid, now).is_some_and(|at| at <= now));
         for uid in due.cloned().collect::<Vec<_>>() {
+            if self.writing >= MAX_WRITES {
+                return;
+            }
             self.unwritten.remove(&uid);
             if let Some(batch) = self.batch(&uid) {
+                self.writing += 1;
                 self.paces.entry(uid).or_default().begin();
                 let kubernetes = self.kubernetes.clone();
                 self.start_work(async move {
@@ -34,19 +42,20 @@ impl Replica {
     pub(super) async fn write_the_rest(&mut self) {
         let unwritten = std::mem::take(&mut self.unwritten);
         let batches: Vec<Batch> = unwritten.iter().filter_map(|uid| self.batch(uid)).collect();
-        let writes = batches
-            .into_iter()
-            .map(|batch| write(&self.kubernetes, batch));
-        let written = futures::future::join_all(writes).await;
-        for Written { set, problem, .. } in written {
+        let writes = futures::stream::iter(batches).map(|batch| write(&self.kubernetes, batch));
+        let mut written = writes.buffer_unordered(MAX_WRITES);
+        while let Some(Written { set, problem, .. }) = written.next().await {
             if let Some(problem) = problem {
                 tracing::info!(task_set = %set, ?problem, "results are not written: the next process runs their steps again");
             }
         }
     }
 
-    /// When the next write of a TaskSet may begin. `None` while a write is on its way.
+    /// When the next write of a TaskSet may begin. `None` while a write must end before.
     pub(super) fn next_write(&self, uid: &SetUid, now: Instant) -> Option<Instant> {
+        if self.writing >= MAX_WRITES {
+            return None;
+        }
         let is_busy = self.index.set(uid).is_some_and(Set::is_busy);
         let pace = self.paces.get(uid);
         pace.map_or(Some(now), |pace| pace.next(is_busy, now))
@@ -65,7 +74,7 @@ impl Replica {
         (!reports.is_empty()).then(|| Batch {
             set: uid.clone(),
             workflow: set.workflow().clone(),
-            version: set.version().to_owned(),
+            version: set.version().clone(),
             reports,
         })
     }
@@ -79,21 +88,30 @@ impl Replica {
 
     /// A write has ended.
     pub(super) fn written(&mut self, written: Written) {
+        self.metrics.write_ended(written.name(), written.duration);
         let Written {
             set: uid,
             reports,
             refused,
             latest,
             problem,
+            ..
         } = written;
+        self.writing -= 1;
         let now = Instant::now();
         if let Some(latest) = &latest {
             let version = &latest.object.metadata.resource_version;
             self.index.written(&uid, &reports, version, now);
         }
         let is_refused = !refused.is_empty();
-        for (node, message) in refused {
-            let message: String = message.chars().take(MAX_MESSAGE).collect();
+        let will_shrink = self.index.set(&uid).is_some_and(Set::will_change);
+        for refused in refused {
+            // The result waits until the controller has read others.
+            if refused.is_too_large && will_shrink {
+                continue;
+            }
+            let node = refused.node;
+            let message: String = refused.message.chars().take(MAX_MESSAGE).collect();
             tracing::warn!(task_set = %uid, %node, error = message, "the API server does not accept a result");
             self.replace(&uid, node, &format!("the result was refused: {message}"));
         }
@@ -107,7 +125,7 @@ impl Replica {
             None if is_refused => pace.failed(now),
             None => pace.succeeded(set.bytes(), self.settings.requeue_time, now),
             Some(Problem::Conflict) => pace.conflicted(now),
-            Some(Problem::Gone) => return self.removed(&uid),
+            Some(Problem::Gone) => return self.forgotten(&uid),
             Some(Problem::Forbidden(error) | Problem::Unavailable(error)) => {
                 let workflow = set.workflow();
                 let (namespace, workflow) = (&workflow.namespace, &workflow.name);

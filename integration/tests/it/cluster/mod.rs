@@ -4,6 +4,7 @@ mod chaos;
 mod faults;
 mod replicas;
 mod stand_aside;
+mod tenants;
 mod workflows;
 
 use std::collections::BTreeMap;
@@ -99,8 +100,12 @@ impl Cluster {
     }
 
     fn submit(&self, name: &str, rounds: Vec<BTreeMap<String, Value>>) {
+        self.submit_in("team", name, rounds);
+    }
+
+    fn submit_in(&self, namespace: &str, name: &str, rounds: Vec<BTreeMap<String, Value>>) {
         self.controller.submit(Workflow {
-            namespace: "team".to_owned(),
+            namespace: namespace.to_owned(),
             name: name.to_owned(),
             rounds,
         });

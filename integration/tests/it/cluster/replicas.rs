@@ -103,3 +103,65 @@ async fn a_replica_that_cannot_renew_its_lease_ends() {
         "{log}"
     );
 }
+
+/// Sends a signal to a process.
+fn signal(executor: &Executor, signal: &str) {
+    let id = executor.id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args([signal, &id])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+/// The Lease of the frozen replica is not renewed. When the replica continues, it must not write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_replica_is_replaced_and_writes_nothing_when_it_continues() {
+    let cluster = Cluster::start().await;
+    let settings = json!({"leaseDuration": "30s"});
+    let mut first = cluster.replica_with("r1", &settings);
+    let step = ends_after("3s");
+    cluster.submit("wf", vec![round("slow", 2, &step)]);
+    eventually("the claim", async || cluster.owner("wf").is_some()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let second = cluster.replica_with("r2", &settings);
+    eventually("two Leases", async || cluster.leases() == 2).await;
+    signal(&first, "-STOP");
+    let state = cluster.ended("wf").await;
+    assert_eq!(cluster.owner("wf").as_deref(), Some("r2"));
+    assert_eq!(second.steps_run(), 2, "{state:?}");
+    let written = cluster.api.requests()["PATCH workflowtasksets/status"];
+    signal(&first, "-CONT");
+    let code = tokio::task::spawn_blocking(move || (first.wait(), first.log()));
+    let (code, log) = tokio::time::timeout(Duration::from_secs(20), code)
+        .await
+        .expect("the replica ends")
+        .unwrap();
+    assert_eq!(code, Some(2), "{log}");
+    let state = cluster.controller.state("wf");
+    assert!(
+        state.wedged.is_none() && state.changed.is_empty(),
+        "{state:?}"
+    );
+    let after = cluster.api.requests()["PATCH workflowtasksets/status"];
+    assert_eq!(after, written, "{log}");
+}
+
+/// Kubernetes would delete a Lease that belongs to a pod with another uid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_with_the_uid_of_another_pod_claims_nothing() {
+    let cluster = Cluster::start().await;
+    let key = ("pods".into(), "executors".into(), "executor-1".into());
+    cluster.store.create(&key, json!({})).unwrap();
+    let uid = cluster.store.get(&key).unwrap()["metadata"]["uid"].clone();
+    let uid = uid.as_str().unwrap();
+    let wrong = cluster.replica("r1", &["--pod", "executor-1"]);
+    let expected =
+        format!("the pod `executor-1` has the uid `{uid}`, and this replica has the id `r1`");
+    eventually("the error", async || wrong.log().contains(&expected)).await;
+    cluster.submit("wf", vec![round("wf", 1, &noop())]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(cluster.owner("wf"), None);
+    let _right = cluster.replica(uid, &["--pod", "executor-1"]);
+    cluster.ended("wf").await;
+    assert_eq!(cluster.owner("wf").as_deref(), Some(uid));
+}
