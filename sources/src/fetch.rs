@@ -72,6 +72,7 @@ impl Inner {
             self.remember(resolved, requester).await;
             module
         };
+        resolved.granted.set();
         self.packages
             .insert(resolved.package_key(), Arc::clone(&module.package))
             .await;

@@ -169,6 +169,7 @@ impl Inner {
             let resolved = store
                 .resolved(&reference, &requester)
                 .filter(|resolved| store.offers_all(resolved, &requester.namespace))?;
+            resolved.granted.set();
             store.touch(&resolved);
             Some(resolved)
         };

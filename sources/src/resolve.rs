@@ -217,6 +217,7 @@ impl Inner {
             return;
         }
         if resolved.caching.no_store || self.offers_all(resolved, &request.requester).await {
+            resolved.granted.set();
             self.remember(resolved, &request.requester).await;
         }
     }

@@ -42,7 +42,7 @@ use crate::staging::{Cleaner, Scratch};
 use crate::step::{Outcome, Stage, Step, StepError, StepNames, step_event};
 use crate::telemetry::Metrics;
 use prepare::{CompileSettings, Modules};
-use prepared::PreparedModule;
+use prepared::{ParkedModule, PreparedModule};
 use resources::Resources;
 use running::RunningStep;
 use stage::StepContext;
@@ -108,21 +108,16 @@ impl Executor {
     ) -> Result<Outcome, StepError> {
         let template = TemplateKey::of(&step.workflow.scope(), &step.template);
         let waiting = self.metrics.step_waits();
-        let mut context = context;
-        let (slot, module) = loop {
-            let module = self.module(&step, template, &context).await?.parked();
-            let queued = Instant::now();
-            let slot = async { Ok(self.slot(&step, template).await) };
-            let slot = context.while_queued().stage(Stage::Queue, slot).await?;
-            context = context.after_queue(queued);
-            context.check(Stage::Queue)?;
-            // If the compiled code was only in memory, it can be gone. Then it is compiled again.
-            if let Some(module) = self.modules.take(module).await? {
-                break (slot, module);
-            }
-        };
+        let parked = self.module(&step, template, &context).await?;
+        let queued = Instant::now();
+        let slot = async { Ok(self.slot(&step, template).await) };
+        let slot = context.while_queued().stage(Stage::Queue, slot).await?;
+        let context = context.after_queue(queued);
+        context.check(Stage::Queue)?;
         drop(waiting);
         let _running = self.metrics.step_runs();
+        let module = self.take(parked, &step, template, &context).await?;
+
         let compiled = Arc::clone(&module.module);
         // A step whose output is stored writes to a file, which can block.
         let short = compiled.is_short() && step.logs.is_none();
@@ -168,18 +163,41 @@ impl Executor {
         }
     }
 
-    /// Runs the stages resolve, fetch and compile. Returns a module that is ready to run.
+    fn compile_settings(&self, step: &Step, template: TemplateKey) -> CompileSettings {
+        CompileSettings {
+            class: self.class(step, template),
+            memory: step.limits.memory,
+            limits: step.limits.compile,
+        }
+    }
+
+    /// Takes the module of a step that has a slot. Usually it is in the cache.
+    async fn take(
+        &self,
+        parked: ParkedModule,
+        step: &Step,
+        template: TemplateKey,
+        context: &StepContext,
+    ) -> Result<PreparedModule, StepError> {
+        let parked = match parked.in_memory() {
+            Ok(module) => return Ok(module),
+            Err(parked) => parked,
+        };
+        let requester = step.request().requester;
+        let settings = self.compile_settings(step, template);
+        let taking = pin!(self.modules.take(parked, &requester, settings));
+        context.stage(Stage::Fetch, taking).await
+    }
+
+    /// Runs the stages resolve, fetch and compile. Returns a module that was compiled.
     async fn module(
         &self,
         step: &Step,
         template: TemplateKey,
         context: &StepContext,
-    ) -> Result<PreparedModule, StepError> {
+    ) -> Result<ParkedModule, StepError> {
         let request = step.request();
-        let settings = CompileSettings {
-            class: self.class(step, template),
-            limits: step.limits.compile,
-        };
+        let settings = self.compile_settings(step, template);
         let resolving = pin!(self.modules.resolve(&request));
         let resolved = context.stage(Stage::Resolve, resolving).await?;
         let fetching = pin!(self.modules.fetch(&resolved, &request.requester));
@@ -251,7 +269,8 @@ impl Executor {
     pub async fn prepare(&self, step: &Step) -> Result<Arc<CompiledModule>, StepError> {
         let context = StepContext::unbounded(&self.metrics);
         let template = TemplateKey::of(&step.workflow.scope(), &step.template);
-        let prepared = self.module(step, template, &context).await?;
+        let parked = self.module(step, template, &context).await?;
+        let prepared = self.take(parked, step, template, &context).await?;
         Ok(prepared.module)
     }
 

@@ -16,40 +16,25 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use net::SingleFlight;
-use sources::{Digest, Package, Reference, Request, Requester, Resolved, Sources};
+use sources::{Digest, FetchedModule, Package, Reference, Request, Requester, Resolved, Sources};
 use tracing::Span;
 
 use super::preparations::{Preparations, Progress, Reporter, Waited};
-use super::prepared::{ParkedModule, PreparedModule, Records};
+use super::prepared::{Fetched, ParkedModule, PreparedModule, Records, Uncompiled};
 use crate::runtime::{
-    Class, CompileError, CompileLimit, CompileRequest, CompiledModule, Compiler, ModuleSource,
-    ReadError, Retain,
+    Class, CompileError, CompileLimit, CompileRequest, CompiledModule, Compiler, FREE_MODULE_BYTES,
+    MetadataTooLarge, ModuleSource, ReadError, Retain,
 };
 use crate::step::{CompileLimits, Stage, StepError};
-
-/// A module after the stage `fetch`.
-#[derive(Debug)]
-pub(super) enum Fetched {
-    /// The module was compiled before.
-    Ready(PreparedModule),
-    /// The module is in the store, and is not compiled.
-    Uncompiled(Uncompiled),
-}
-
-/// A module that was fetched. Its bytes are not in memory.
-#[derive(Clone, Debug)]
-pub(super) struct Uncompiled {
-    package: Arc<Package>,
-    size: u64,
-    resolved: Arc<Resolved>,
-    requester: Requester,
-}
+use crate::text::units::ByteSize;
 
 /// The class and the limits with which a step compiles its module.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompileSettings {
     /// Class of the step.
     pub(super) class: Class,
+    /// Memory limit of the step, in bytes.
+    pub(super) memory: u64,
     pub(super) limits: CompileLimits,
 }
 
@@ -60,9 +45,8 @@ type FetchKey = (Reference, Digest, Requester);
 /// The result of a fetch, which several steps share.
 #[derive(Clone, Debug)]
 enum SharedFetch {
-    /// Compiled code was on disk.
-    Loaded {
-        module: Arc<CompiledModule>,
+    /// Compiled code is on disk.
+    Compiled {
         package: Option<Arc<Package>>,
     },
     Stored {
@@ -142,7 +126,7 @@ impl Modules {
         if self.preparer.sources.may_use(resolved, requester).await
             && let Some(module) = self.preparer.find_in_memory(resolved).await
         {
-            return Ok(Fetched::Ready(module));
+            return Ok(Fetched::Ready(module.parked()));
         }
         // One artifact can contain several modules, so the key contains the package key.
         let reference = resolved.reference.clone();
@@ -151,15 +135,14 @@ impl Modules {
             let preparer = self.preparer.clone();
             let resolved = Arc::clone(resolved);
             let requester = requester.clone();
-            async move { preparer.load_or_fetch(&resolved, &requester).await }
+            async move { preparer.find_or_fetch(&resolved, &requester).await }
         });
         let fetched = fetching.await;
         let resolved = Arc::clone(resolved);
         match fetched.unwrap_or_else(|| Err(panicked(Stage::Fetch)))? {
-            SharedFetch::Loaded { module, package } => Ok(Fetched::Ready(PreparedModule {
-                module,
-                records: Records { package, resolved },
-            })),
+            SharedFetch::Compiled { package } => {
+                Ok(Fetched::Ready(Records { package, resolved }.parked()))
+            }
             SharedFetch::Stored { package, size } => Ok(Fetched::Uncompiled(Uncompiled {
                 package,
                 size,
@@ -174,36 +157,48 @@ impl Modules {
         &self,
         fetched: Fetched,
         settings: CompileSettings,
-    ) -> Result<PreparedModule, StepError> {
+    ) -> Result<ParkedModule, StepError> {
         let uncompiled = match fetched {
             Fetched::Ready(module) => return Ok(module),
             Fetched::Uncompiled(uncompiled) => Arc::new(uncompiled),
         };
-        let compiled = self.compile_within(&uncompiled, settings).await?;
-        Ok(PreparedModule {
-            module: compiled,
-            records: Records {
-                package: Some(Arc::clone(&uncompiled.package)),
-                resolved: Arc::clone(&uncompiled.resolved),
-            },
-        })
+        let name = uncompiled.package.module.to_string();
+        let records = uncompiled.records();
+        if self.preparer.is_compiled(&name).await? {
+            // Another step has compiled the module since this step fetched it.
+            return Ok(records.parked());
+        }
+        let module = self.compile_now(&uncompiled, settings).await?;
+        Ok(PreparedModule { module, records }.parked())
     }
 
-    /// Takes the module of a step that has its slot. If the cache has dropped the module, it is
-    /// loaded from the code directory again. `None` if its code is not there.
+    /// Takes the module of a step that has its slot: from the cache, or from the code directory. If
+    /// its code was only in memory, and is gone, the module is compiled again, in the slot.
     pub(super) async fn take(
         &self,
         parked: ParkedModule,
-    ) -> Result<Option<PreparedModule>, StepError> {
-        let ParkedModule { module, records } = parked;
-        let module = match module.upgrade() {
-            Some(module) => Some(module),
-            None => self.preparer.find(records.digest().to_string()).await?,
-        };
-        Ok(module.map(|module| PreparedModule { module, records }))
+        requester: &Requester,
+        settings: CompileSettings,
+    ) -> Result<PreparedModule, StepError> {
+        let records = parked.records;
+        let name = records.digest().to_string();
+        if let Some(module) = self.preparer.load(name, settings).await? {
+            return Ok(PreparedModule { module, records });
+        }
+        let fetched = self.preparer.fetch(&records.resolved, requester).await?;
+        let uncompiled = Arc::new(Uncompiled {
+            size: fetched.bytes.len() as u64,
+            package: fetched.package,
+            resolved: records.resolved,
+            requester: requester.clone(),
+        });
+        let records = uncompiled.records();
+        let module = self.compile_now(&uncompiled, settings).await?;
+        Ok(PreparedModule { module, records })
     }
 
-    async fn compile_within(
+    /// Compiles the module, or joins a compilation of it.
+    async fn compile_now(
         &self,
         uncompiled: &Arc<Uncompiled>,
         settings: CompileSettings,
@@ -213,14 +208,13 @@ impl Modules {
         let limits = compiler.effective(settings.limits, uncompiled.size);
         let name = uncompiled.package.module.to_string();
         loop {
-            // Another step can have compiled the module since this step fetched it.
-            if let Some(module) = self.preparer.find(name.clone()).await? {
+            if let Some(module) = compiler.cached(&name) {
                 return Ok(module);
             }
             let key = CompileKey {
                 digest: uncompiled.package.module.clone(),
                 limits,
-                retain: uncompiled.retain(),
+                retain: compiler.effective_retain(uncompiled.retain()),
             };
             let serves = |known: &CompileKey| known.serves(&key);
             let own = key.clone();
@@ -259,22 +253,14 @@ impl CompileFailure {
             CompileError::Starved { time, .. } => limits.time <= *time,
             // The limits of the other step have no influence on these errors. If each waiting step
             // tried again, the last one would wait for all attempts.
-            CompileError::Load(_) | CompileError::Worker(_) => true,
+            CompileError::Load(_) | CompileError::Worker(_) | CompileError::CodeTooLarge { .. } => {
+                true
+            }
             CompileError::Unreadable(_) | CompileError::SlowRead(_) => {
                 self.of.requester == uncompiled.requester
                     && self.of.resolved.reference == uncompiled.resolved.reference
             }
             error => error.repeats_with(limits, uncompiled.retain()),
-        }
-    }
-}
-
-impl Uncompiled {
-    /// Where the compiled code may be stored.
-    fn retain(&self) -> Retain {
-        match self.resolved.caching.no_store {
-            true => Retain::InMemory,
-            false => Retain::OnDisk,
         }
     }
 }
@@ -299,18 +285,17 @@ impl Preparer {
         Some(prepared(module, Some(package)))
     }
 
-    async fn load_or_fetch(
+    async fn find_or_fetch(
         &self,
         resolved: &Arc<Resolved>,
         requester: &Requester,
     ) -> Result<SharedFetch, StepError> {
         if self.sources.may_use(resolved, requester).await
-            && let Some(loaded) = self.load(resolved).await?
+            && let Some(found) = self.find_on_disk(resolved).await?
         {
-            return Ok(loaded);
+            return Ok(found);
         }
-        let fetched = self.sources.fetch(resolved, requester).await;
-        let fetched = fetched.map_err(|error| StepError::from_source(Stage::Fetch, &error))?;
+        let fetched = self.fetch(resolved, requester).await?;
         // The bytes are dropped. A step may wait for a compile worker for a long time.
         Ok(SharedFetch::Stored {
             package: fetched.package,
@@ -318,8 +303,18 @@ impl Preparer {
         })
     }
 
-    /// Loads compiled code from disk. `None` when there is none.
-    async fn load(&self, resolved: &Resolved) -> Result<Option<SharedFetch>, StepError> {
+    async fn fetch(
+        &self,
+        resolved: &Arc<Resolved>,
+        requester: &Requester,
+    ) -> Result<FetchedModule, StepError> {
+        let fetched = self.sources.fetch(resolved, requester).await;
+        fetched.map_err(|error| StepError::from_source(Stage::Fetch, &error))
+    }
+
+    /// Finds compiled code on disk. It is loaded when the step has a slot: its metadata can be
+    /// large.
+    async fn find_on_disk(&self, resolved: &Resolved) -> Result<Option<SharedFetch>, StepError> {
         let package = self.sources.package(resolved).await;
         let digest = package
             .as_ref()
@@ -328,18 +323,37 @@ impl Preparer {
         let Some(name) = digest.map(ToString::to_string) else {
             return Ok(None);
         };
-        let loaded = self.find(name).await?;
-        Ok(loaded.map(|module| SharedFetch::Loaded { module, package }))
+        let is_compiled = self.is_compiled(&name).await?;
+        Ok(is_compiled.then_some(SharedFetch::Compiled { package }))
     }
 
-    /// Finds compiled code in memory or on disk. `name` is the digest of the module.
-    async fn find(&self, name: String) -> Result<Option<Arc<CompiledModule>>, StepError> {
-        if let Some(module) = self.compiler.cached(&name) {
-            return Ok(Some(module));
+    /// Whether the compiled module is in memory or on disk. `name` is the digest of the module.
+    async fn is_compiled(&self, name: &str) -> Result<bool, StepError> {
+        if self.compiler.cached(name).is_some() {
+            return Ok(true);
         }
         let compiler = Arc::clone(&self.compiler);
+        let name = name.to_owned();
+        blocking(Stage::Fetch, move || Ok(compiler.is_stored(&name))).await
+    }
+
+    /// Loads compiled code from disk. `None` if there is none.
+    async fn load(
+        &self,
+        name: String,
+        settings: CompileSettings,
+    ) -> Result<Option<Arc<CompiledModule>>, StepError> {
+        let compiler = Arc::clone(&self.compiler);
+        let most = settings.memory.saturating_add(FREE_MODULE_BYTES);
         blocking(Stage::Fetch, move || {
-            let loaded = compiler.load(&name);
+            let loaded = compiler.load(&name, most).map_err(|MetadataTooLarge { bytes }| {
+                let limit = ByteSize(settings.memory);
+                let needed = ByteSize(bytes.div_ceil(1 << 20) << 20);
+                let message = format!(
+                    "memory limit of {limit} exceeded: the metadata of the module needs {needed}"
+                );
+                StepError::failed(Stage::Fetch, message)
+            })?;
             if loaded.is_some() {
                 tracing::info!(module = name, "loaded compiled code");
             }

@@ -1,10 +1,10 @@
-//! A module that is ready to run, and its records.
+//! A module on its way: fetched, compiled, waiting for a slot, and ready to run.
 
 use std::sync::{Arc, Weak};
 
-use sources::{Defaults, Digest, Package, Resolved};
+use sources::{Defaults, Digest, Package, Requester, Resolved};
 
-use crate::runtime::CompiledModule;
+use crate::runtime::{CompiledModule, Retain};
 
 /// A compiled module, with the records that contain its digest and its defaults.
 #[derive(Clone, Debug)]
@@ -42,6 +42,14 @@ impl PreparedModule {
 }
 
 impl Records {
+    /// The module whose code is on disk, while its step waits for a slot.
+    pub(super) fn parked(self) -> ParkedModule {
+        ParkedModule {
+            module: Weak::new(),
+            records: self,
+        }
+    }
+
     pub(super) fn digest(&self) -> &Digest {
         let known = self.package.as_ref().map(|package| &package.module);
         known
@@ -62,4 +70,53 @@ impl Records {
 pub(super) struct ParkedModule {
     pub(super) module: Weak<CompiledModule>,
     pub(super) records: Records,
+}
+
+impl ParkedModule {
+    /// The module, if it is still in memory. Otherwise returns the parked module.
+    pub(super) fn in_memory(self) -> Result<PreparedModule, Self> {
+        match self.module.upgrade() {
+            Some(module) => Ok(PreparedModule {
+                module,
+                records: self.records,
+            }),
+            None => Err(self),
+        }
+    }
+}
+
+/// A module after the stage `fetch`.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// The module was compiled before.
+    Ready(ParkedModule),
+    /// The module is in the store, and is not compiled.
+    Uncompiled(Uncompiled),
+}
+
+/// A module that was fetched. Its bytes are not in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Uncompiled {
+    pub(super) package: Arc<Package>,
+    /// Number of bytes.
+    pub(super) size: u64,
+    pub(super) resolved: Arc<Resolved>,
+    pub(super) requester: Requester,
+}
+
+impl Uncompiled {
+    pub(super) fn records(&self) -> Records {
+        Records {
+            package: Some(Arc::clone(&self.package)),
+            resolved: Arc::clone(&self.resolved),
+        }
+    }
+
+    /// Where the compiled code may be stored.
+    pub(super) fn retain(&self) -> Retain {
+        match self.resolved.caching.no_store {
+            true => Retain::InMemory,
+            false => Retain::OnDisk,
+        }
+    }
 }

@@ -144,6 +144,12 @@ impl CodeDirectory {
         sum.rename(&file_name(module_digest, "sum"))
     }
 
+    /// Whether code of a module is stored. It may be damaged.
+    pub(super) fn has(&self, module_digest: &str) -> bool {
+        let opened = self.directory.open_file(&file_name(module_digest, "sum"));
+        opened.is_ok_and(|file| file.is_some())
+    }
+
     /// Opens the stored code of a module. `None` if no code is stored, if its checksum is wrong, or
     /// if another user may have written a file.
     pub(super) fn open_stored(&self, module_digest: &str) -> Option<CodeFile> {
@@ -212,6 +218,11 @@ impl CodeFile {
     /// The code that a worker has written.
     pub(super) fn new(code: &NewCode) -> io::Result<Self> {
         code.file().map(Self)
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &File {
+        &self.0
     }
 
     /// Maps the code into an engine with the same settings. When memory is short, the kernel can

@@ -112,14 +112,14 @@ pub enum CompileError {
     /// An earlier compilation of the module failed, and its end is remembered.
     #[error("{0}; the executor remembers this error of an earlier step for ten minutes")]
     Remembered(Box<CompileError>),
-    /// The machine code of the module is too large to be kept in memory.
+    /// The machine code and the metadata of the module are too large to be kept in memory.
     #[error(
-        "the machine code of the module is larger than {} (a quarter of `capacity.compileMemory`), and \
-         it can only be kept in memory",
+        "the machine code and the metadata of the module are larger than {} (a quarter of \
+         `capacity.compileMemory`), and they can only be kept in memory",
         ByteSize(*.most)
     )]
     CodeTooLarge {
-        /// Maximum size of the machine code, in bytes.
+        /// Maximum size of the machine code and the metadata, in bytes.
         most: u64,
     },
     /// The bytes of the module could not be read again within the time limit.

@@ -36,6 +36,7 @@ use super::code::{CodeDirectory, CodeFile, NewCode};
 use super::compile_error::{CompileError, CompileLimit};
 use super::engine::Engines;
 use super::load_error::LoadError;
+use super::metadata;
 use super::module::CompiledModule;
 use super::module_source::ModuleSource;
 use super::retain::Retain;
@@ -93,22 +94,19 @@ pub struct CompileRequest {
     pub retain: Retain,
 }
 
-/// Where the machine code of a module is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CodePages {
-    /// In a file of the code directory, which is mapped. When memory is short, the kernel drops the
-    /// pages.
-    OfFile,
-    /// In memory.
-    InMemory,
-}
-
 /// A module in the cache.
 #[derive(Clone, Debug)]
 struct Cached {
     module: Arc<CompiledModule>,
     /// The memory that the module needs while no step runs it, in bytes.
     bytes: u32,
+}
+
+/// The metadata of a module needs too much memory when it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataTooLarge {
+    /// The memory, in bytes.
+    pub bytes: u64,
 }
 
 /// Compiles modules and caches the results.
@@ -176,11 +174,44 @@ impl Compiler {
         found.map(|cached| cached.module)
     }
 
+    /// Where the code of a module is stored, if it may be stored as `retain` says.
+    pub fn effective_retain(&self, retain: Retain) -> Retain {
+        match &self.disk {
+            Some(_) => retain,
+            None => Retain::InMemory,
+        }
+    }
+
+    /// Whether the code of a module is in the code directory. The code may be damaged. Blocks for
+    /// microseconds.
+    pub fn is_stored(&self, digest: &str) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.has(digest))
+    }
+
     /// The module, if its code is in the code directory. Blocks for milliseconds.
-    pub fn load(&self, digest: &str) -> Option<Arc<CompiledModule>> {
-        let stored = self.disk.as_ref()?.open_stored(digest)?;
-        match CompiledModule::load(&self.engines, |engine| stored.map(engine)) {
-            Ok(module) => Some(self.insert(digest, module, CodePages::OfFile)),
+    ///
+    /// # Errors
+    ///
+    /// The metadata of the module needs more than `most` bytes of memory. It is not loaded.
+    pub fn load(
+        &self,
+        digest: &str,
+        most: u64,
+    ) -> Result<Option<Arc<CompiledModule>>, MetadataTooLarge> {
+        if let Some(module) = self.cached(digest) {
+            return Ok(Some(module));
+        }
+        let stored = self.disk.as_ref().and_then(|disk| disk.open_stored(digest));
+        let Some(stored) = stored else {
+            return Ok(None);
+        };
+        let loaded = match metadata::heap_bytes_of(stored.file()) {
+            Ok(bytes) if bytes > most => return Err(MetadataTooLarge { bytes }),
+            Ok(_) => CompiledModule::load(&self.engines, |engine| stored.map(engine)),
+            Err(error) => Err(error),
+        };
+        Ok(match loaded {
+            Ok(module) => Some(self.insert(digest, module)),
             Err(error) => {
                 tracing::warn!(
                     module = digest,
@@ -189,7 +220,7 @@ impl Compiler {
                 );
                 None
             }
-        }
+        })
     }
 
     /// The limits that apply to a module of this many bytes. See `limits.compile.memory`.
@@ -266,50 +297,59 @@ impl Compiler {
         code: NewCode,
     ) -> Result<Arc<CompiledModule>, CompileError> {
         let file = CodeFile::new(&code).map_err(|error| CompileError::Worker(error.to_string()))?;
-        let mut pages = CodePages::InMemory;
+        let mut is_stored = false;
         if let (Some(disk), NewCode::OnDisk(code)) = (&self.disk, code) {
             match disk.publish(digest, code) {
-                Ok(()) => pages = CodePages::OfFile,
+                Ok(()) => is_stored = true,
                 Err(error) => {
                     tracing::warn!(%error, "cannot store compiled code in the code directory");
                 }
             }
         }
-        match CompiledModule::load(&self.engines, |engine| file.map(engine)) {
+        let mut module = match CompiledModule::load(&self.engines, |engine| file.map(engine)) {
             // For example, the file system is mounted with `noexec`.
             Err(LoadError::Engine(error)) => {
                 tracing::warn!(
                     error,
                     "the compiled code cannot be mapped; it is read into memory"
                 );
-                let module = CompiledModule::load(&self.engines, |engine| file.read(engine))?;
-                Ok(self.insert(digest, module, CodePages::InMemory))
+                is_stored = false;
+                CompiledModule::load(&self.engines, |engine| file.read(engine))?
             }
-            loaded => Ok(self.insert(digest, loaded?, pages)),
+            loaded => loaded?,
+        };
+        if !is_stored {
+            module.code_in_memory = module.code_bytes() as u64;
+            let most = self.in_memory_bytes();
+            if module.bytes_in_memory() > most {
+                return Err(CompileError::CodeTooLarge { most });
+            }
         }
+        Ok(self.insert(digest, module))
     }
 
-    fn insert(
-        &self,
-        digest: &str,
-        module: CompiledModule,
-        pages: CodePages,
-    ) -> Arc<CompiledModule> {
-        let code_bytes = module.code_bytes() as u64;
-        let (cache, code) = match pages {
-            CodePages::OfFile => (&self.loaded, code_bytes.min(RESIDENT_CODE)),
-            CodePages::InMemory => (&self.in_memory, code_bytes),
+    /// The memory that the modules whose code is only in memory may use, in bytes.
+    fn in_memory_bytes(&self) -> u64 {
+        self.in_memory.policy().max_capacity().unwrap_or(u64::MAX)
+    }
+
+    fn insert(&self, digest: &str, module: CompiledModule) -> Arc<CompiledModule> {
+        let (cache, bytes) = match module.code_in_memory {
+            0 => {
+                let code = (module.code_bytes() as u64).min(RESIDENT_CODE);
+                (&self.loaded, module.heap_bytes.saturating_add(code))
+            }
+            _ => (&self.in_memory, module.bytes_in_memory()),
         };
-        let bytes = module.heap_bytes.saturating_add(code);
         let module = Arc::new(module);
-        let most = cache.policy().max_capacity().unwrap_or(u64::MAX);
-        let bytes = match pages {
-            // Without the cache, the next step loads the module again.
-            CodePages::OfFile if bytes > most => return module,
-            CodePages::OfFile => bytes,
-            // Without the cache, the next step would compile the module again.
-            CodePages::InMemory => bytes.min(most),
-        };
+        // A module that is larger than the cache is loaded again by the next step.
+        if cache
+            .policy()
+            .max_capacity()
+            .is_some_and(|most| bytes > most)
+        {
+            return module;
+        }
         let cached = Cached {
             module: Arc::clone(&module),
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),

@@ -20,14 +20,14 @@
 //!   are handled in parts of 256 KiB.
 //! - wasmtime counts *handles* over all instances of the step. 1 KiB for each handle is an estimate
 //!   with a reserve: a task of the host with a timer needs about 250 bytes.
-//! - The memory of *instances*, and of the metadata of the *module*, is known before the module
+//! - The memory of *instances*, and of the *module*, is known before the module
 //!   runs (`metadata`). Steps of one module share its metadata, but each step is charged.
 //!
 //! Outside its limit, each step may use 16 MiB, so that the host does not use up a small limit:
 //!
 //! - 3 MiB for calls and handles (the *smallest share*);
 //! - 512 KiB for instances;
-//! - 4 MiB for the metadata of the module;
+//! - 4 MiB for the metadata of the module, and for its code if no file has it;
 //! - 2 MiB for each of four stacks: of two calls into the module, of an idle task of wasmtime, and
 //!   of the last call that ended (the `limiter` takes further stacks from the step's memory);
 //! - 512 KiB for the end of its output.
@@ -55,8 +55,8 @@ const HANDLES_PART_OF_MEMORY: u64 = 32;
 /// Memory of instances that is not taken from the step's memory, in bytes.
 const FREE_INSTANCE_BYTES: u64 = 512 << 10;
 
-/// Memory of the module's metadata that is not taken from the step's memory, in bytes.
-const FREE_MODULE_BYTES: u64 = 4 << 20;
+/// Memory of the module that is not taken from the step's memory, in bytes.
+pub const FREE_MODULE_BYTES: u64 = 4 << 20;
 
 /// The host's part of a step's memory. See the file's header for the formula.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +68,14 @@ pub(super) struct HostShare {
     pub(super) handles: usize,
     /// Memory of the module's instances, in bytes.
     instance_bytes: u64,
-    /// Memory of the module's metadata, in bytes.
+    /// Memory of the module's metadata, and of code that no file has, in bytes.
     module_bytes: u64,
 }
 
 impl HostShare {
     /// The share of a step with these limits that runs a module of this kind. `instance_bytes` is
-    /// the memory of the module's instances, and `module_bytes` the memory of its metadata.
+    /// the memory of the module's instances, and `module_bytes` the memory of its metadata, and of
+    /// code that no file has.
     pub(super) fn of(
         limits: &GuestLimits,
         kind: Kind,

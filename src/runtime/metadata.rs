@@ -20,7 +20,7 @@ use wasmtime_environ::component::{
     ComponentArtifacts, GlobalInitializer, InstantiateModule, VMComponentOffsets,
 };
 use wasmtime_environ::obj::ELF_WASMTIME_INFO;
-use wasmtime_environ::object::{File, Object, ObjectSection};
+use wasmtime_environ::object::{File, Object, ObjectSection, ReadCache};
 use wasmtime_environ::{
     CompiledFunctionsTable, CompiledModuleInfo, HostPtr, Initializer, Module, ModuleTypes,
     VMOffsets,
@@ -50,6 +50,16 @@ pub(super) struct Metadata {
     pub(super) instance_bytes: u64,
     /// Whether components inside the component may call each other's async functions.
     pub(super) has_async_calls: bool,
+}
+
+/// The memory that the metadata of the code in a file needs when it is loaded, in bytes. The code
+/// is not loaded.
+pub(super) fn heap_bytes_of(file: &std::fs::File) -> Result<u64, LoadError> {
+    let cache = ReadCache::new(file);
+    let file = File::parse(&cache).map_err(|error| unreadable(&error))?;
+    let section = file.section_by_name(ELF_WASMTIME_INFO);
+    let section = section.ok_or_else(|| unreadable(&"no section with metadata"))?;
+    Ok(section.size().saturating_mul(HEAP_PER_BYTE))
 }
 
 /// Reads the metadata of the code.

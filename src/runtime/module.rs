@@ -30,6 +30,8 @@ pub struct CompiledModule {
     code_bytes: usize,
     /// Memory of the loaded metadata, in bytes. See `metadata`.
     pub(super) heap_bytes: u64,
+    /// Memory of machine code that no file has, in bytes.
+    pub(super) code_in_memory: u64,
     /// Memory of all instances of one run, in bytes. See `metadata`.
     pub(super) instance_bytes: u64,
     last_step_was_short: AtomicBool,
@@ -76,10 +78,16 @@ impl CompiledModule {
             file_calls: file_calls(code, linked),
             code_bytes: code.machine_code_bytes(),
             heap_bytes: metadata.heap_bytes,
+            code_in_memory: 0,
             instance_bytes: metadata.instance_bytes,
             last_step_was_short: AtomicBool::new(false),
             has_overrun: AtomicBool::new(false),
         })
+    }
+
+    /// Memory of the metadata, and of code that no file has, in bytes.
+    pub(super) fn bytes_in_memory(&self) -> u64 {
+        self.heap_bytes.saturating_add(self.code_in_memory)
     }
 
     /// How the module is run.

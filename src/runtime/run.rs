@@ -127,7 +127,7 @@ pub async fn run(
         &run.limits,
         module.kind(),
         module.instance_bytes,
-        module.heap_bytes,
+        module.bytes_in_memory(),
     );
     let log = |stream| run.log.and_then(|names| LineLog::new(names, stream));
     let log_stdout = log(Stream::Stdout);

@@ -24,6 +24,19 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All stages, in their order.
+    pub const ALL: [Self; 9] = [
+        Self::Parse,
+        Self::Resolve,
+        Self::Fetch,
+        Self::Compile,
+        Self::Queue,
+        Self::StageIn,
+        Self::Run,
+        Self::Collect,
+        Self::StageOut,
+    ];
+
     /// Name of the stage in messages, log lines and traces: lower case, with underscores.
     pub fn name(self) -> &'static str {
         match self {

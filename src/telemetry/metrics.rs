@@ -33,7 +33,8 @@ struct Inner {
     waiting: Gauge,
     running: Gauge,
     steps: Family<Label, Counter>,
-    stages: Family<Label, Histogram, Seconds>,
+    /// By the number of the stage.
+    stages: Vec<Histogram>,
     cluster: Cluster,
 }
 
@@ -72,13 +73,13 @@ impl Metrics {
     /// Makes the metrics of a process with this number of slots.
     pub fn new(slots: u32) -> Self {
         let mut registry = Registry::with_prefix("wasm_workflow");
-        let metrics = Inner {
+        let mut metrics = Inner {
             slots: Gauge::default(),
             open: Gauge::default(),
             waiting: Gauge::default(),
             running: Gauge::default(),
             steps: Family::default(),
-            stages: Family::new_with_constructor(Seconds),
+            stages: Vec::new(),
             cluster: Cluster::new(),
             registry: Registry::default(),
         };
@@ -108,12 +109,15 @@ impl Metrics {
             "Steps that have ended, by phase",
             metrics.steps.clone(),
         );
+        let stages = Family::<Label, Histogram, Seconds>::new_with_constructor(Seconds);
         registry.register_with_unit(
             "stage",
             "Duration of a stage of a step",
             Unit::Seconds,
-            metrics.stages.clone(),
+            stages.clone(),
         );
+        let of_stage = |stage: Stage| stages.get_or_create(&[("stage", stage.name())]).clone();
+        metrics.stages = Stage::ALL.map(of_stage).to_vec();
         metrics.cluster.register(&mut registry);
         Self(Arc::new(Inner {
             registry,
@@ -156,8 +160,9 @@ impl Metrics {
 
     /// A stage of a step has ended.
     pub fn stage_ended(&self, stage: Stage, duration: Duration) {
-        let histogram = self.0.stages.get_or_create(&[("stage", stage.name())]);
-        histogram.observe(duration.as_secs_f64());
+        if let Some(histogram) = self.0.stages.get(stage as usize) {
+            histogram.observe(duration.as_secs_f64());
+        }
     }
 
     /// The replica owns this number of TaskSets.
@@ -177,7 +182,8 @@ impl Metrics {
         self.0.cluster.pick_up.observe(after.as_secs_f64());
     }
 
-    /// A claim of a TaskSet has ended: `owned`, `not_ours`, `conflict` or `failed`.
+    /// A claim of a TaskSet has ended: `owned`, `not_ours`, `gone`,
+    /// `conflict` or `failed`.
     pub fn claim_ended(&self, result: &'static str) {
         let claims = &self.0.cluster.claims;
         claims.get_or_create(&[("result", result)]).inc();

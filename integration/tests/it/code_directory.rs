@@ -25,12 +25,16 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-fn start(modules: &Path, code: &Path) -> Executor {
-    Executor::start_with(Options {
+fn options(modules: &Path, code: &Path) -> Options {
+    Options {
         flags: vec!["--code-dir".to_owned(), code.display().to_string()],
         config: Some(serde_json::json!({"sources": {"fileRoot": modules}}).to_string()),
         ..Options::default()
-    })
+    }
+}
+
+fn start(modules: &Path, code: &Path) -> Executor {
+    Executor::start_with(options(modules, code))
 }
 
 /// The two files of the only module in a code directory: the code and its checksum.
@@ -132,4 +136,28 @@ async fn a_warning_says_that_other_users_can_replace_the_cache_or_scratch_direct
             "{log}"
         );
     }
+}
+
+/// The code of each module is larger than the file system of the code directory.
+#[tokio::test]
+async fn modules_are_compiled_into_memory_if_the_code_directory_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let code = directory.path().join("code");
+    fs::create_dir(&code).unwrap();
+    let mount = "mount -t tmpfs -o size=8k tmpfs \"$CODE\" && chmod 700 \"$CODE\" && exec \"$@\"";
+    let executor = Executor::start_with(Options {
+        env: vec![("CODE".to_owned(), code.display().to_string())],
+        wrapper: ["unshare", "--mount", "sh", "-c", mount, "sh"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..options(directory.path(), &code)
+    });
+    for word in ["first", "other", "first"] {
+        let template = template_of_wat(directory.path(), word, &says(word));
+        let node = executor.node(&template).await;
+        assert_eq!(node["outputs"]["result"], word, "{node}");
+    }
+    let log = executor.log();
+    assert!(log.contains("the code directory is full"), "{log}");
+    assert_eq!(log.matches(": compiled module=").count(), 2, "{log}");
 }

@@ -29,7 +29,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::digest::{Algorithm, Hasher};
 use crate::unpack::Content;
@@ -173,14 +173,18 @@ impl Store {
         })
     }
 
-    /// The last result for `reference`: of the requester, or of the operator.
+    /// The last result for `reference`: of the requester or of the operator, whichever is newer.
     pub fn resolved(&self, reference: &Reference, requester: &Requester) -> Option<Resolved> {
-        [requester, &Requester::default()]
-            .into_iter()
-            .find_map(|requester| {
-                let resolved: Resolved = read_json(&self.reference_path(reference, requester))?;
-                (resolved.reference == *reference).then_some(resolved)
-            })
+        let operator = Requester::default();
+        let results = [requester, &operator].into_iter();
+        let results = results.filter_map(|requester| {
+            let path = self.reference_path(reference, requester);
+            let resolved: Resolved = read_json(&path)?;
+            let written = path.metadata().ok()?.modified().ok()?;
+            (resolved.reference == *reference).then_some((written, resolved))
+        });
+        let newest = results.max_by_key(|(written, _)| *written);
+        newest.map(|(_, resolved)| resolved)
     }
 
     /// Whether the store has all parts of a result. The content is not verified.
@@ -246,6 +250,12 @@ impl Store {
         let directory = self.root.join(TEMPORARY);
         make_private(&directory)?;
         NamedTempFile::new_in(directory)
+    }
+
+    fn temporary_directory(&self) -> io::Result<TempDir> {
+        let directory = self.root.join(TEMPORARY);
+        make_private(&directory)?;
+        TempDir::new_in(directory)
     }
 
     fn failed(&self, error: io::Error) -> Error {

@@ -171,6 +171,11 @@ impl Store {
         })
     }
 
+    /// The files of all content.
+    pub(super) fn blob_paths(&self) -> Vec<PathBuf> {
+        self.blobs().into_iter().map(|blob| blob.path).collect()
+    }
+
     fn blobs(&self) -> Vec<Blob> {
         let algorithms = entries(&self.root.join(BLOBS));
         let files = algorithms
@@ -189,7 +194,7 @@ impl Store {
 }
 
 /// The digest of the content in a file: its name, and the name of the algorithm's directory.
-fn digest_of(blob: &Path) -> Option<Digest> {
+pub(super) fn digest_of(blob: &Path) -> Option<Digest> {
     let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
     let algorithm = name(blob.parent()?.parent()?)?;
     format!("{algorithm}:{}", name(blob)?).parse().ok()

@@ -218,9 +218,12 @@ impl Workers {
         used: &mut Used,
     ) -> Result<NewCode, Failure> {
         let directory = request.directory;
+        let before = *used;
         match self.attempt(request, directory, memory, used).await {
             Err(Failure::Io(error)) if directory.is_some() && is_full(&error) => {
                 tracing::warn!(%error, "the code directory is full: compiled code is kept in memory");
+                // The module is not the cause of the first attempt's end.
+                *used = before;
                 self.attempt(request, None, memory, used).await
             }
             ended => ended,

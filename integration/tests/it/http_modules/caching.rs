@@ -162,3 +162,44 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
         })
         .collect()
 }
+
+/// The server of one workflow forbids to store a module with large metadata, and another server
+/// allows it. The error of the first workflow is not remembered for the second one.
+#[tokio::test]
+async fn a_module_that_is_too_large_for_memory_does_not_fail_for_those_who_may_store_it() {
+    let (forbids, allows) = (WebServer::start().await, WebServer::start().await);
+    forbids.add_header("cache-control", "no-store");
+    let module = wat::parse_str(with_exports(120_000)).unwrap();
+    for server in [&forbids, &allows] {
+        server.serve(module.clone());
+    }
+    let insecure = [&forbids.host, &allows.host];
+    let config = json!({"capacity": {"compileMemory": "512Mi"}, "sources": {"insecure": insecure}});
+    let executor = Executor::start_with(Options {
+        config: Some(config.to_string()),
+        ..Options::default()
+    });
+    let node = executor.node(&forbids.template("m.wasm")).await;
+    assert_eq!(node["phase"], "Failed", "{node}");
+    let expected = "the machine code and the metadata of the module are larger than 128Mi";
+    let message = node["message"].as_str().unwrap();
+    assert!(message.contains(expected), "{node}");
+    let mut allowed = allows.template("m.wasm");
+    let node = executor.node(&allowed).await;
+    assert_eq!(node["phase"], "Succeeded", "{node}");
+    // Each step is charged with the metadata.
+    allowed["plugin"]["wasm"]["limits"] = json!({"memory": "64Mi"});
+    let node = executor.node(&allowed).await;
+    assert_eq!(node["phase"], "Failed", "{node}");
+    let message = node["message"].as_str().unwrap();
+    assert!(message.contains("memory limit of 64Mi exceeded"), "{node}");
+}
+
+/// A module with this number of exports.
+fn with_exports(number: usize) -> String {
+    let exports: Vec<String> = (0..number)
+        .map(|number| format!(r#"(export "export-{number:030}" (func $start))"#))
+        .collect();
+    let exports = exports.concat();
+    format!(r#"(module (memory (export "memory") 1) (func $start (export "_start")) {exports})"#)
+}
