@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -33,6 +34,8 @@ pub(super) struct Context<'a> {
     pub room: &'a Room,
     pub shutdown: &'a CancellationToken,
     pub metrics: &'a Metrics,
+    /// Set when the front end can take steps.
+    pub is_ready: &'a Arc<AtomicBool>,
 }
 
 /// A front end that is running.
@@ -64,6 +67,7 @@ impl FrontEnd {
                     // If the replica ends by itself, the process ends with its error.
                     context.shutdown.child_token(),
                     context.metrics.clone(),
+                    Arc::clone(context.is_ready),
                 );
                 let stop = CancellationToken::new();
                 let replica = tokio::spawn(replica.serve(stop.clone()));
@@ -116,6 +120,7 @@ fn serve_agent(auth: Auth, context: &Context<'_>) -> (FrontEnd, Router) {
             shutdown.clone(),
         ));
     }
+    context.is_ready.store(true, Ordering::Relaxed);
     let calls = Calls::new(settings, context.room.clone(), shutdown.clone());
     let router = agent::router(Api {
         reader: CallReader::new(auth),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use artifacts::Stores;
 use sources::Sources;
@@ -102,7 +103,9 @@ impl App {
         mut signals: StopSignals,
     ) -> Result<(), AppError> {
         tokio::spawn(heap::return_freed_memory(self.shutdown.clone()));
+        let is_ready = Arc::new(AtomicBool::new(false));
         let context = Context {
+            is_ready: &is_ready,
             config: &self.config,
             kubernetes: self.kubernetes.as_ref(),
             executions: &self.executions,
@@ -112,8 +115,8 @@ impl App {
         };
         let (mut front_end, agent) = FrontEnd::start(&self.source, &context)?;
         let executions = Arc::clone(&self.executions);
-        // Ready once the executor is set up.
-        let admin = admin::router(move || executions.is_ready(), self.metrics.clone());
+        let ready = move || executions.is_ready() && is_ready.load(Ordering::Relaxed);
+        let admin = admin::router(ready, self.metrics.clone());
         let mut ports = listeners.serve(agent, admin, &self.shutdown);
         let executor = tokio::select! {
             executor = self.set_up() => Arc::new(executor?),

@@ -6,13 +6,18 @@ use std::time::{Duration, Instant};
 use super::backoff::backoff;
 use super::ids::SetUid;
 use super::index::Origin;
-use super::target::Target;
-use crate::kubernetes::{Listed, Metadata};
+use super::target::{Target, owner};
+use crate::kubernetes::{Listed, Metadata, Version};
 
 /// Delay after a claim that failed twice.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Number of claims at a time.
 const MAX_CLAIMS: usize = 32;
+/// Additional time of the other replicas before they look at a TaskSet again that had no task of
+/// this plugin.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Time after which a claim is looked at again that could not begin.
+const HELD_BACK: Duration = Duration::from_millis(500);
 
 /// TaskSets without a living owner.
 #[derive(Debug, Default)]
@@ -21,7 +26,15 @@ pub(super) struct Candidates {
     /// When claims may begin. An entry can be outdated: the state of the candidate decides.
     due: BTreeSet<(Instant, SetUid)>,
     /// The claims that are on their way.
-    claiming: HashMap<SetUid, Target>,
+    claiming: HashMap<SetUid, Claiming>,
+}
+
+/// A claim that is on its way.
+#[derive(Debug)]
+struct Claiming {
+    target: Target,
+    /// The last version at which the TaskSet was deleted, completed, or of another owner.
+    ended: Option<Version>,
 }
 
 #[derive(Debug)]
@@ -45,7 +58,7 @@ enum State {
 
 impl Candidates {
     /// Takes a version of a TaskSet that has no owner, or a dead one. A claim may begin at `due`.
-    pub(super) fn applied(&mut self, target: Target, due: Instant) {
+    pub(super) fn applied(&mut self, target: Target, due: Instant, now: Instant) {
         let uid = target.uid.clone();
         let Some(candidate) = self.known.get_mut(&uid) else {
             let candidate = Candidate {
@@ -62,11 +75,14 @@ impl Candidates {
             return;
         }
         // Tasks are in `spec`, and a change of `spec` makes a new generation. Another owner can
-        // have died.
+        // have died. Most TaskSets without tasks of this plugin never get one, so only the first
+        // replica looks at once.
+        let is_patient = due > now;
         let has_other_owner = target.owner != candidate.target.owner;
         if let State::NotOurs(generation) = candidate.state
             && (generation != target.generation || has_other_owner)
         {
+            let due = if is_patient { due + PATIENCE } else { due };
             candidate.state = State::Due(due);
             self.due.insert((due, uid));
         }
@@ -82,17 +98,40 @@ impl Candidates {
         }
     }
 
-    /// The TaskSet is deleted or completed.
-    pub(super) fn removed(&mut self, uid: &SetUid) {
-        self.known.remove(uid);
+    /// A TaskSet with the own label is deleted or completed, or has another owner now.
+    pub(super) fn removed(&mut self, uid: &SetUid, version: &Version) {
+        let known = self.known.get(uid);
+        if known.is_some_and(|known| !version.is_older_than(&known.target.version)) {
+            self.known.remove(uid);
+        }
+        if let Some(claiming) = self.claiming.get_mut(uid) {
+            claiming.ended = Some(version.clone());
+        }
     }
 
-    /// How this replica gets the TaskSet of this version, if the version is a result of a claim
-    /// that is on its way.
-    pub(super) fn claiming(&self, metadata: &Metadata) -> Option<Origin> {
-        let target = self.claiming.get(&*metadata.uid)?;
+    /// What a version of a TaskSet with the own label says about the claim that is on its way.
+    pub(super) fn claim_of(&self, metadata: &Metadata) -> ClaimOnItsWay {
+        let Some(Claiming { target, .. }) = self.claiming.get(&*metadata.uid) else {
+            return ClaimOnItsWay::None;
+        };
         let is_later = target.version.is_older_than(&metadata.resource_version);
-        is_later.then(|| origin(target))
+        if target.owner.as_deref() == owner(metadata) {
+            // The label was there before. The claim verifies the Workflow first.
+            ClaimOnItsWay::Verifies
+        } else if is_later {
+            ClaimOnItsWay::Succeeded(origin(target))
+        } else {
+            ClaimOnItsWay::Outdated
+        }
+    }
+
+    /// Takes the list of TaskSets with the own label: forgets the others.
+    pub(super) fn listed_with_label(&mut self, listed: &Listed, own: &str) {
+        self.known.retain(|uid, candidate| {
+            let is_newer = listed.version.is_older_than(&candidate.target.version);
+            let is_own = candidate.target.owner.as_deref() == Some(own);
+            !is_own || is_newer || listed.uids.contains(&**uid)
+        });
     }
 
     /// Forgets the TaskSets without an owner that are not in the list.
@@ -114,8 +153,13 @@ impl Candidates {
     }
 
     /// The TaskSets whose claims must begin now. If the owner of a TaskSet is alive, the TaskSet is
-    /// forgotten.
-    pub(super) fn begin(&mut self, is_alive: impl Fn(&str) -> bool, now: Instant) -> Vec<Target> {
+    /// forgotten. If this replica may not claim it now, the claim is looked at again later.
+    pub(super) fn begin(
+        &mut self,
+        is_alive: impl Fn(&str) -> bool,
+        may_claim: impl Fn(&Target) -> bool,
+        now: Instant,
+    ) -> Vec<Target> {
         let mut begun = Vec::new();
         while self.claiming.len() < MAX_CLAIMS
             && let Some((at, _)) = self.due.first()
@@ -129,11 +173,18 @@ impl Candidates {
                 self.known.remove(&uid);
                 continue;
             }
-            if candidate.state == State::Due(at) && !self.claiming.contains_key(&uid) {
-                candidate.state = State::Claiming;
-                self.claiming.insert(uid, candidate.target.clone());
-                begun.push(candidate.target.clone());
+            if candidate.state != State::Due(at) || self.claiming.contains_key(&uid) {
+                continue;
             }
+            if !may_claim(&candidate.target) {
+                self.claim_at(&uid, now + HELD_BACK);
+                continue;
+            }
+            candidate.state = State::Claiming;
+            let target = candidate.target.clone();
+            begun.push(target.clone());
+            let ended = None;
+            self.claiming.insert(uid, Claiming { target, ended });
         }
         begun
     }
@@ -180,11 +231,28 @@ impl Candidates {
         candidate.is_some_and(|candidate| !std::mem::replace(&mut candidate.is_reported, true))
     }
 
-    /// This replica owns the TaskSet now. Returns how it got the TaskSet.
-    pub(super) fn claimed(&mut self, uid: &SetUid) -> Origin {
+    /// This replica owns the TaskSet since this version. Returns how it got the TaskSet; `None` if
+    /// the TaskSet has ended since.
+    pub(super) fn claimed(&mut self, uid: &SetUid, version: &Version) -> Option<Origin> {
+        let claim = self.claiming.remove(uid)?;
+        let ended = claim.ended.as_ref();
+        if ended.is_some_and(|ended| !ended.is_older_than(version)) {
+            return None;
+        }
         self.known.remove(uid);
-        let target = self.claiming.remove(uid);
-        target.map_or(Origin::TakenOver, |target| origin(&target))
+        Some(origin(&claim.target))
+    }
+
+    /// The TaskSet of a claim does not exist any more, has ended, or belongs to another replica.
+    pub(super) fn gone(&mut self, target: &Target, now: Instant) {
+        let Some(candidate) = self.ended(&target.uid) else {
+            return;
+        };
+        match candidate.target.version == target.version {
+            true => drop(self.known.remove(&target.uid)),
+            // There is news since the claim began.
+            false => self.claim_at(&target.uid, now),
+        }
     }
 
     fn ended(&mut self, uid: &SetUid) -> Option<&mut Candidate> {
@@ -198,6 +266,19 @@ impl Candidates {
             self.due.insert((at, uid.clone()));
         }
     }
+}
+
+/// What a version of a TaskSet says about the claim that is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClaimOnItsWay {
+    /// No claim is on its way.
+    None,
+    /// The version is older than the claim.
+    Outdated,
+    /// The claim has succeeded.
+    Succeeded(Origin),
+    /// The TaskSet had the label before the claim, which verifies it.
+    Verifies,
 }
 
 /// How this replica gets the TaskSet.
@@ -229,7 +310,7 @@ mod tests {
     }
 
     fn begun(candidates: &mut Candidates, now: Instant) -> Vec<String> {
-        let begun = candidates.begin(|owner| owner == "alive", now);
+        let begun = candidates.begin(|owner| owner == "alive", |_| true, now);
         begun.iter().map(|target| target.uid.to_string()).collect()
     }
 
@@ -238,14 +319,16 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut candidates = Candidates::default();
-        candidates.applied(target("a", 1, None), later);
-        candidates.applied(target("a", 2, None), now);
+        candidates.applied(target("a", 1, None), later, now);
+        candidates.applied(target("a", 2, None), now, now);
         assert_eq!(begun(&mut candidates, now), [""; 0]);
         assert_eq!(candidates.next(), Some(later));
         assert_eq!(begun(&mut candidates, later), ["a"]);
-        assert_eq!(candidates.claiming(&metadata("a", 2, None)), None);
+        let before = metadata("a", 1, Some("own"));
+        assert_eq!(candidates.claim_of(&before), ClaimOnItsWay::Outdated);
         let claimed = metadata("a", 3, Some("own"));
-        assert_eq!(candidates.claiming(&claimed), Some(Origin::New));
+        let succeeded = ClaimOnItsWay::Succeeded(Origin::New);
+        assert_eq!(candidates.claim_of(&claimed), succeeded);
         assert_eq!(begun(&mut candidates, later), [""; 0]);
         candidates.failed(&"a".into(), later);
         assert_eq!(begun(&mut candidates, later), ["a"]);
@@ -255,12 +338,12 @@ mod tests {
     fn a_set_of_others_is_looked_at_again_when_its_tasks_change() {
         let now = Instant::now();
         let mut candidates = Candidates::default();
-        candidates.applied(target("a", 1, None), now);
+        candidates.applied(target("a", 1, None), now, now);
         assert_eq!(begun(&mut candidates, now), ["a"]);
         candidates.not_ours(&"a".into(), 1, now);
-        candidates.applied(target("a", 1, None), now);
+        candidates.applied(target("a", 1, None), now, now);
         assert_eq!(begun(&mut candidates, now), [""; 0]);
-        candidates.applied(target("a", 2, None), now);
+        candidates.applied(target("a", 2, None), now, now);
         assert_eq!(begun(&mut candidates, now), ["a"]);
     }
 
@@ -268,19 +351,20 @@ mod tests {
     fn only_sets_of_dead_replicas_are_taken_over() {
         let now = Instant::now();
         let mut candidates = Candidates::default();
-        candidates.applied(target("a", 1, Some("alive")), now);
-        candidates.applied(target("b", 1, Some("dead")), now);
+        candidates.applied(target("a", 1, Some("alive")), now, now);
+        candidates.applied(target("b", 1, Some("dead")), now, now);
         assert_eq!(begun(&mut candidates, now), ["b"]);
-        assert_eq!(candidates.claimed(&"b".into()), Origin::TakenOver);
+        let claimed = candidates.claimed(&"b".into(), &"2".into());
+        assert_eq!(claimed, Some(Origin::TakenOver));
     }
 
     #[test]
     fn a_list_of_sets_without_an_owner_keeps_the_sets_of_dead_replicas() {
         let now = Instant::now();
         let mut candidates = Candidates::default();
-        candidates.applied(target("a", 1, None), now);
-        candidates.applied(target("b", 1, Some("dead")), now);
-        candidates.applied(target("c", 9, None), now);
+        candidates.applied(target("a", 1, None), now, now);
+        candidates.applied(target("b", 1, Some("dead")), now, now);
+        candidates.applied(target("c", 9, None), now, now);
         candidates.listed_without_owner(&Listed {
             version: "5".into(),
             ..Listed::default()
@@ -290,5 +374,45 @@ mod tests {
             ["b", "c"],
             "`c` is newer than the list"
         );
+    }
+
+    /// The watch is faster than the answer to the claim.
+    #[test]
+    fn a_claim_whose_set_has_ended_since_is_dropped() {
+        let now = Instant::now();
+        for (ended, expected) in [("3", Some(Origin::New)), ("4", None), ("7", None)] {
+            let mut candidates = Candidates::default();
+            candidates.applied(target("a", 2, None), now, now);
+            assert_eq!(begun(&mut candidates, now), ["a"]);
+            candidates.removed(&"a".into(), &ended.into());
+            let claimed = candidates.claimed(&"a".into(), &"4".into());
+            assert_eq!(claimed, expected, "ended at {ended}");
+        }
+    }
+
+    /// Another replica claims a set, and gives it back, while this replica's claim is on its way.
+    #[test]
+    fn a_set_that_another_replica_has_given_back_is_claimed_again() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        let first = target("a", 1, None);
+        candidates.applied(first.clone(), now, now);
+        assert_eq!(begun(&mut candidates, now), ["a"]);
+        candidates.without_owner_removed(&"a".into());
+        candidates.applied(target("a", 3, None), now, now);
+        candidates.gone(&first, now);
+        assert_eq!(begun(&mut candidates, now), ["a"]);
+        candidates.gone(&target("a", 3, None), now);
+        assert_eq!(begun(&mut candidates, now), [""; 0]);
+    }
+
+    #[test]
+    fn a_set_is_held_back_until_it_may_be_claimed() {
+        let now = Instant::now();
+        let mut candidates = Candidates::default();
+        candidates.applied(target("a", 1, None), now, now);
+        assert!(candidates.begin(|_| false, |_| false, now).is_empty());
+        assert_eq!(candidates.next(), Some(now + HELD_BACK));
+        assert_eq!(begun(&mut candidates, now + HELD_BACK), ["a"]);
     }
 }

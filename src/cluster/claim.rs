@@ -9,7 +9,7 @@ use serde_json::json;
 use super::target::{REPLICA, Target, owner};
 use crate::argo::task_set::{TaskSet, TaskSetMetadata};
 use crate::argo::workflow::WorkflowObject;
-use crate::kubernetes::{ApiError, Kubernetes, Stored, Version};
+use crate::kubernetes::{ApiError, Kubernetes, Metadata, Stored, Version};
 use crate::step::Workflow;
 
 /// Result of a claim.
@@ -17,10 +17,13 @@ use crate::step::Workflow;
 pub(super) enum Claim {
     /// This replica owns the TaskSet of the Workflow.
     Owned(Box<Stored<TaskSet>>, Box<WorkflowObject>),
-    /// The TaskSet has no task of this plugin, has ended, or belongs to another replica.
-    NotOurs,
-    /// The TaskSet has tasks of this plugin, but it does not belong to a Workflow of its name.
-    NoWorkflow,
+    /// The TaskSet has no task of this plugin at this generation.
+    NotOurs(i64),
+    /// The TaskSet does not exist any more, has ended, or belongs to another replica.
+    Gone,
+    /// The TaskSet has tasks of this plugin at this generation, but it does not belong to a
+    /// Workflow of its name.
+    NoWorkflow(i64),
     /// The TaskSet has changed meanwhile, or the API server does not answer: try again.
     Failed(ApiError),
 }
@@ -30,7 +33,8 @@ impl Claim {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Owned(..) => "owned",
-            Self::NotOurs | Self::NoWorkflow => "not_ours",
+            Self::NotOurs(_) | Self::NoWorkflow(_) => "not_ours",
+            Self::Gone => "gone",
             Self::Failed(error) if error.code() == Some(409) => "conflict",
             Self::Failed(_) => "failed",
         }
@@ -43,28 +47,28 @@ pub(super) async fn claim(kubernetes: &Kubernetes, target: &Target, replica: &st
     let Target {
         namespace, name, ..
     } = target;
-    let (stored, workflow) = tokio::join!(
-        kubernetes.read::<TaskSet>(namespace, name),
-        kubernetes.read::<WorkflowObject>(namespace, name),
-    );
-    let stored = match stored {
+    let stored = match kubernetes.read::<TaskSet>(namespace, name).await {
         Ok(stored) => stored,
         Err(error) => return failed(error),
     };
     let set = &stored.object;
-    let has_other_owner = owner(&set.metadata) != target.owner.as_deref();
-    if has_other_owner || set.has_ended() || !set.has_tasks_of_plugin() {
-        return Claim::NotOurs;
+    let generation = set.metadata.generation;
+    if owner(&set.metadata) != target.owner.as_deref() || set.has_ended() {
+        return Claim::Gone;
     }
+    if !set.has_tasks_of_plugin() {
+        return without_tasks(kubernetes, target, &set.metadata).await;
+    }
+    let workflow = kubernetes.read::<WorkflowObject>(namespace, name).await;
     let workflow = match workflow {
         Ok(workflow) => workflow.object,
-        Err(error) if error.code() == Some(404) => return Claim::NoWorkflow,
+        Err(error) if error.code() == Some(404) => return Claim::NoWorkflow(generation),
         Err(error) => return Claim::Failed(error),
     };
     // A tenant could name the Workflow of another tenant.
     let named = set.workflow();
     if named.is_none_or(|named| named.uid != workflow.metadata.uid) {
-        return Claim::NoWorkflow;
+        return Claim::NoWorkflow(generation);
     }
     let patch = json!({"metadata": {
         "uid": set.metadata.uid,
@@ -77,9 +81,29 @@ pub(super) async fn claim(kubernetes: &Kubernetes, target: &Target, replica: &st
     }
 }
 
+/// A TaskSet that has no task now. If a dead replica owns it, its label is removed: then the
+/// replicas see the next task at once.
+async fn without_tasks(kubernetes: &Kubernetes, target: &Target, read: &Metadata) -> Claim {
+    if target.owner.is_none() {
+        return Claim::NotOurs(read.generation);
+    }
+    let version = &read.resource_version;
+    let patch = json!({"metadata": {
+        "uid": read.uid, "resourceVersion": version, "labels": {REPLICA: null},
+    }});
+    let Target {
+        namespace, name, ..
+    } = target;
+    let removed = kubernetes.patch::<TaskSetMetadata>(namespace, name, None, &patch);
+    match removed.await {
+        Ok(_) => Claim::Gone,
+        Err(error) => failed(error),
+    }
+}
+
 fn failed(error: ApiError) -> Claim {
     match error.code() {
-        Some(404) => Claim::NotOurs,
+        Some(404) => Claim::Gone,
         _ => Claim::Failed(error),
     }
 }

@@ -104,38 +104,29 @@ impl Pace {
     }
 }
 
-/// The reports of a TaskSet that fit into one object.
-#[derive(Debug, Default)]
-pub(super) struct Selected {
-    /// The reports to write now.
-    pub(super) reports: Vec<(NodeId, NodeReport)>,
-    /// A report that will not fit: no other result has to leave the object first.
-    pub(super) too_large: Option<NodeId>,
-}
-
-/// Selects the reports to write now, the smallest first.
-pub(super) fn select(set: &Set) -> Selected {
+/// Selects the reports to write now, the smallest first. If nothing fits, and the controller will
+/// not remove anything, the smallest report is tried: the API server decides.
+pub(super) fn select(set: &Set) -> Vec<(NodeId, NodeReport)> {
     let mut unwritten: Vec<(NodeId, NodeReport)> = set
         .unwritten()
         .map(|(node, report)| (node.clone(), report))
         .collect();
     unwritten.sort_by_key(|(_, report)| report.bytes());
     let mut bytes = set.bytes();
-    let mut selected = Selected::default();
-    let mut left = unwritten.into_iter();
-    for (node, report) in left.by_ref() {
-        let size = node.len() + report.bytes() + OVERHEAD;
+    let mut selected = Vec::new();
+    for (node, report) in unwritten {
+        bytes += node.len() + report.bytes() + OVERHEAD;
         let most = match report.bytes() {
             ..=SMALL => MAX_WITH_SMALL,
             _ => MAX_OBJECT,
         };
-        if bytes + size > most {
-            let waits = set.will_change() || !selected.reports.is_empty();
-            selected.too_large = (!waits).then_some(node);
+        if bytes > most && (set.will_change() || !selected.is_empty()) {
             break;
         }
-        bytes += size;
-        selected.reports.push((node, report));
+        selected.push((node, report));
+        if bytes > most {
+            break;
+        }
     }
     selected
 }

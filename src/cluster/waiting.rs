@@ -10,6 +10,9 @@ use super::ids::TaskKey;
 use crate::pipeline::TemplateKey;
 use crate::step::Workflow;
 
+/// Most bytes of waiting templates with which a replica claims further TaskSets.
+const MAX_BYTES: usize = 64 << 20;
+
 /// A task that has not started. Its template is a text, which needs less memory than a parsed
 /// template.
 #[derive(Clone, Debug)]
@@ -36,12 +39,22 @@ pub(super) struct Waiting {
     /// The numbers of the waiting tasks. A task that is not in this map has left.
     numbers: HashMap<TaskKey, u64>,
     arrived: u64,
+    /// Size of the templates in the queues.
+    bytes: usize,
 }
 
 impl Waiting {
     /// Whether no task waits.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.numbers.is_empty()
+    }
+
+    /// Whether the replica may take more tasks of a namespace: no task of it waits, and the waiting
+    /// tasks of all namespaces are not too large together.
+    pub(super) fn has_room_for(&self, namespace: &str) -> bool {
+        let is_small = self.bytes < MAX_BYTES;
+        is_small && self.queues.get(namespace).is_none_or(VecDeque::is_empty)
     }
 
     /// Adds a task.
@@ -49,6 +62,7 @@ impl Waiting {
         self.arrived += 1;
         let number = self.arrived;
         self.numbers.insert(waiting.task.clone(), number);
+        self.bytes += waiting.template.len();
         let namespace = &waiting.workflow.namespace;
         if !self.queues.contains_key(namespace) {
             self.turns.push_back(namespace.clone());
@@ -66,6 +80,7 @@ impl Waiting {
     pub(super) fn take_all(&mut self) -> Vec<TaskKey> {
         self.queues.clear();
         self.turns.clear();
+        self.bytes = 0;
         self.numbers.drain().map(|(task, _)| task).collect()
     }
 
@@ -98,8 +113,10 @@ impl Waiting {
         let numbers = &self.numbers;
         let has_left =
             |(number, waiting): &(u64, WaitingTask)| numbers.get(&waiting.task) != Some(number);
-        while queue.front().is_some_and(has_left) {
-            queue.pop_front();
+        while queue.front().is_some_and(has_left)
+            && let Some((_, left)) = queue.pop_front()
+        {
+            self.bytes -= left.template.len();
         }
         queue.front().map(|(_, waiting)| waiting)
     }

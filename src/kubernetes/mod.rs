@@ -25,4 +25,4 @@ pub use names::is_dns_subdomain;
 pub use request::ApiError;
 pub use resource::{Metadata, OwnerReference, Resource, Stored, Version};
 pub use secrets::{NotBase64, PullSecrets, Secret};
-pub use watch::{Listed, Selection, WatchEvent};
+pub use watch::{Listed, Removed, Selection, WatchEvent};

@@ -1,6 +1,7 @@
 //! Kinds of objects, and the metadata that they share.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub trait Resource: DeserializeOwned {
     /// Whether the type has only the metadata of the object. The API server then sends only the
     /// metadata: `PartialObjectMetadata` of `meta.k8s.io/v1`.
     const METADATA_ONLY: bool = false;
+    /// A watch that is silent for longer is dead. The server sends a bookmark about each minute,
+    /// and ends a watch after four minutes.
+    const LONGEST_SILENCE: Duration = Duration::from_secs(250);
     /// Whether the objects are read with the rights of their namespace's own service account, if
     /// the client [acts for tenants](super::Kubernetes::acting_for_tenants).
     const OF_TENANT: bool = false;

@@ -32,8 +32,6 @@ const MAX_METADATA_BYTES: u64 = 512 << 10;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Time after which the server ends a watch.
 const WATCH_SECONDS: u64 = 240;
-/// A watch that is silent for longer is dead: the server sends a bookmark about each minute.
-const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS + 10);
 /// Longest wait for the answer to a list. A server without a cache reads all objects for a label
 /// selector.
 const LIST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -57,12 +55,22 @@ pub struct Selection {
 pub enum WatchEvent<T> {
     /// An object that is in a list, or that was created or changed.
     Applied(Stored<T>),
-    /// An object that was deleted, or does not belong to the selection any more. Its version is the
-    /// one of this change.
-    Deleted(Stored<T>),
+    /// An object that was deleted, or does not belong to the selection any more.
+    Deleted(Removed),
     /// The end of a list. An object that is not in the list does not exist, or does not belong to
     /// the selection any more.
     Listed(Listed),
+}
+
+/// An object that was deleted, or does not belong to a selection any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Name of the object.
+    pub name: String,
+    /// Unique id of the object.
+    pub uid: String,
+    /// The version of this change.
+    pub version: Version,
 }
 
 /// The objects of a list.
@@ -291,7 +299,7 @@ impl Kubernetes {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let next = tokio::time::timeout(SILENCE, read_line(&mut answer, &mut line));
+            let next = tokio::time::timeout(T::LONGEST_SILENCE, read_line(&mut answer, &mut line));
             let next = tokio::select! {
                 () = events.closed() => return Ok(End::Closed),
                 next = next => next.map_err(|_| no_answer("the watch is silent", self))?,
@@ -311,7 +319,11 @@ impl Kubernetes {
                     });
                 }
                 "ADDED" | "MODIFIED" => parsed(&object).map(WatchEvent::Applied),
-                "DELETED" => parsed(&object).map(WatchEvent::Deleted),
+                "DELETED" => Some(WatchEvent::Deleted(Removed {
+                    name: any.metadata.name,
+                    uid: any.metadata.uid,
+                    version: any.metadata.resource_version.as_str().into(),
+                })),
                 _ => None,
             };
             *version = Some(any.metadata.resource_version);

@@ -1,6 +1,8 @@
 //! The object `Lease`
 //! (<https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/lease-v1/>).
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::kubernetes::{Metadata, Resource};
@@ -55,4 +57,6 @@ impl Resource for Lease {
     const API: &'static str = "/apis/coordination.k8s.io/v1";
     const KIND: &'static str = "Lease";
     const PLURAL: &'static str = "leases";
+    /// Each replica renews its own Lease every ten seconds.
+    const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 }

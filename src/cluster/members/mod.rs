@@ -7,5 +7,5 @@ mod view;
 
 pub(super) use lease::Lease;
 pub(super) use ranks::rank;
-pub(super) use renewal::{Identity, LONGEST_GAP, Renewal};
+pub(super) use renewal::{Held, Identity, LONGEST_GAP, Renewal};
 pub(super) use view::View;

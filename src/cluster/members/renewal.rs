@@ -31,11 +31,37 @@ pub(in crate::cluster) struct Identity {
     pub serves: String,
     /// Time after which the other replicas take the TaskSets of a replica that is silent.
     pub duration: Duration,
+    /// Time since the last renewal after which this replica must be silent.
+    pub fence_after: Duration,
+}
+
+/// Whether this replica holds its Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum Held {
+    /// The Lease has not been renewed yet.
+    NotYet,
+    /// The last renewal began at this time.
+    Since(Instant),
+    /// The Lease was deleted, or not renewed in time: other replicas may serve the TaskSets.
+    Lost,
+}
+
+impl Held {
+    /// Whether the Lease is lost at this time.
+    pub(in crate::cluster) fn is_lost(self, now: Instant, fence_after: Duration) -> bool {
+        match self {
+            Self::NotYet => false,
+            Self::Since(renewed) => now.saturating_duration_since(renewed) >= fence_after,
+            Self::Lost => true,
+        }
+    }
 }
 
 /// Why a Lease was not renewed.
 #[derive(Debug, thiserror::Error)]
 enum RenewalError {
+    #[error("the Lease was deleted")]
+    Deleted,
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error("{0}")]
@@ -56,7 +82,7 @@ enum RenewalError {
 pub(in crate::cluster) struct Renewal {
     kubernetes: Kubernetes,
     identity: Identity,
-    renewed: watch::Sender<Option<Instant>>,
+    renewed: watch::Sender<Held>,
     /// Whether the id of the replica was compared with the uid of the pod.
     is_checked: bool,
 }
@@ -107,12 +133,12 @@ const LABEL: &str = "app.kubernetes.io/name";
 const LABEL_VALUE: &str = "wasm-workflow-executor";
 
 impl Renewal {
-    /// Makes a renewal, and the time of its last success.
+    /// Makes a renewal, and the state of the Lease.
     pub(in crate::cluster) fn new(
         kubernetes: Kubernetes,
         identity: Identity,
-    ) -> (Self, watch::Receiver<Option<Instant>>) {
-        let (renewed, received) = watch::channel(None);
+    ) -> (Self, watch::Receiver<Held>) {
+        let (renewed, received) = watch::channel(Held::NotYet);
         let renewal = Self {
             kubernetes,
             identity,
@@ -127,16 +153,25 @@ impl Renewal {
         format!("{LABEL}={LABEL_VALUE}")
     }
 
-    /// Renews the Lease until the receiver of the times is dropped. Then deletes the Lease, so that
-    /// the other replicas do not wait.
+    /// Renews the Lease until the receiver of the state is dropped. Then deletes the Lease, so that
+    /// the other replicas do not wait. A Lease that was lost is not renewed.
     pub(in crate::cluster) async fn run(mut self) {
         while !self.renewed.is_closed() {
             // The time before the request: the Lease is at least as new.
             let begun = Instant::now();
-            let pause = match self.renew().await {
+            let held = *self.renewed.borrow();
+            if held.is_lost(begun, self.identity.fence_after) {
+                self.renewed.send_replace(Held::Lost);
+                return;
+            }
+            let pause = match self.renew(held).await {
                 Ok(()) => {
-                    self.renewed.send_replace(Some(begun));
+                    self.renewed.send_replace(Held::Since(begun));
                     INTERVAL
+                }
+                Err(RenewalError::Deleted) => {
+                    self.renewed.send_replace(Held::Lost);
+                    return;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the Lease of this replica is not renewed; tried again");
@@ -175,7 +210,7 @@ impl Renewal {
         Ok(())
     }
 
-    async fn renew(&mut self) -> Result<(), RenewalError> {
+    async fn renew(&mut self, held: Held) -> Result<(), RenewalError> {
         if !self.is_checked {
             self.check_pod().await?;
             self.is_checked = true;
@@ -192,6 +227,10 @@ impl Renewal {
             .kubernetes
             .patch::<Lease>(namespace, &name, None, &patch);
         match renewed.await {
+            // The other replicas take the TaskSets of this one as soon as they see this.
+            Err(error) if error.code() == Some(404) && held != Held::NotYet => {
+                return Err(RenewalError::Deleted);
+            }
             Err(error) if error.code() == Some(404) => {
                 let object = identity.object(now);
                 self.kubernetes.create::<Lease>(namespace, &object).await?;

@@ -8,7 +8,6 @@ use super::search::{Found, find};
 use super::{Replica, Report};
 use crate::argo::task_set::TaskSetMetadata;
 use crate::cluster::claim::{Claim, claim};
-use crate::cluster::ids::SetUid;
 use crate::cluster::members::{LONGEST_GAP, Lease, rank};
 use crate::cluster::target::{REPLICA, Target};
 use crate::kubernetes::{ApiError, WatchEvent};
@@ -29,7 +28,7 @@ impl Replica {
         match event {
             WatchEvent::Listed(listed) => self.view.listed(&listed),
             WatchEvent::Applied(stored) => self.view.applied(&stored.object),
-            WatchEvent::Deleted(stored) => self.view.deleted(&stored.object.metadata.name),
+            WatchEvent::Deleted(removed) => self.view.deleted(&removed.name),
         }
     }
 
@@ -58,10 +57,10 @@ impl Replica {
             WatchEvent::Applied(stored) => {
                 let target = Target::of(&stored.object.metadata);
                 let turn = self.turn(&target, now);
-                self.candidates.applied(target, turn);
+                self.candidates.applied(target, turn, now);
             }
-            WatchEvent::Deleted(stored) => {
-                let uid = SetUid::of(&stored.object.metadata);
+            WatchEvent::Deleted(removed) => {
+                let uid = removed.uid.as_str().into();
                 self.candidates.without_owner_removed(&uid);
             }
         }
@@ -72,7 +71,13 @@ impl Replica {
         let own = self.settings.replica.clone();
         let all = self.alive();
         let is_alive = |owner: &str| owner != own && all.contains(owner);
-        for target in self.candidates.begin(is_alive, now) {
+        // Another replica can run the tasks of a namespace whose tasks wait here for memory. No
+        // other replica takes a TaskSet with the own label.
+        let waiting = &self.waiting;
+        let may_claim = |target: &Target| {
+            target.owner.as_ref() == Some(&own) || waiting.has_room_for(&target.namespace)
+        };
+        for target in self.candidates.begin(is_alive, may_claim, now) {
             let kubernetes = self.kubernetes.clone();
             let replica = self.settings.replica.clone();
             self.start_work(async move {
@@ -85,19 +90,31 @@ impl Replica {
     pub(super) fn claimed(&mut self, target: &Target, claim: Claim) {
         let uid = &target.uid;
         let now = Instant::now();
+        if !matches!(claim, Claim::Owned(..)) {
+            self.verifying.remove(uid);
+        }
         let (namespace, workflow) = (&target.namespace, &target.name);
         self.metrics.claim_ended(claim.name());
         match claim {
             Claim::Owned(stored, object) => {
-                let origin = self.candidates.claimed(uid);
+                let metadata = &stored.object.metadata;
+                let claimed = self.candidates.claimed(uid, &metadata.resource_version);
+                let later = self.verifying.remove(uid);
+                let Some(origin) = claimed else {
+                    return;
+                };
                 tracing::debug!(namespace, workflow, ?origin, "TaskSet claimed");
                 let executions = Arc::clone(&self.executions);
                 let learn = async move { executions.result_uses.learn(*object).await };
                 self.work.tracker.spawn(learn);
                 self.applied(&stored, origin);
+                if let Some(later) = later {
+                    self.applied(&later, origin);
+                }
             }
-            Claim::NotOurs => self.candidates.not_ours(uid, target.generation, now),
-            Claim::NoWorkflow => {
+            Claim::NotOurs(generation) => self.candidates.not_ours(uid, generation, now),
+            Claim::Gone => self.candidates.gone(target, now),
+            Claim::NoWorkflow(generation) => {
                 if self.candidates.is_first_warning(uid) {
                     tracing::warn!(
                         namespace,
@@ -105,7 +122,7 @@ impl Replica {
                         "TaskSet ignored: it does not belong to a Workflow of its name, so Argo's controller has not made it"
                     );
                 }
-                self.candidates.not_ours(uid, target.generation, now);
+                self.candidates.not_ours(uid, generation, now);
             }
             Claim::Failed(error) => {
                 // A conflict is normal: another replica was faster, or the controller has changed
@@ -162,7 +179,7 @@ impl Replica {
                 self.candidates.retain_dead(&sets, &own);
                 for target in sets {
                     let turn = self.turn(&target, now);
-                    self.candidates.applied(target, turn);
+                    self.candidates.applied(target, turn, now);
                 }
             }
             Err(error) => {

@@ -10,17 +10,18 @@ mod writes;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::candidates::Candidates;
+use super::candidates::{Candidates, ClaimOnItsWay};
 use super::claim::Claim;
 use super::ids::{SetUid, TaskKey};
 use super::index::{Index, Origin};
-use super::members::{Lease, Renewal, View};
+use super::members::{Held, Lease, Renewal, View};
 use super::pace::Pace;
 use super::results::NodeReport;
 use super::target::{REPLICA, Target, owner};
@@ -28,7 +29,9 @@ use super::waiting::Waiting;
 use super::writer::Written;
 use crate::argo::task_set::{TaskSet, TaskSetMetadata};
 use crate::executions::{Executions, Room};
-use crate::kubernetes::{ApiError, Kubernetes, Metadata, Resource, Selection, Stored, WatchEvent};
+use crate::kubernetes::{
+    ApiError, Kubernetes, Removed, Resource, Selection, Stored, Version, WatchEvent,
+};
 use crate::telemetry::Metrics;
 use running::Running;
 use search::Found;
@@ -76,6 +79,10 @@ pub struct Replica {
     unwritten: HashSet<SetUid>,
     /// Number of writes on their way.
     writing: usize,
+    /// The last versions of TaskSets with the own label, while a claim verifies them.
+    verifying: HashMap<SetUid, Stored<TaskSet>>,
+    /// Whether the replica has a Lease, for its readiness.
+    has_lease: Arc<AtomicBool>,
     /// Whether the replica may claim TaskSets.
     may_claim: bool,
     /// Whether the replica gives its TaskSets back.
@@ -124,7 +131,8 @@ enum Report {
 
 impl Replica {
     /// Makes a replica. `room` limits the memory of executions. `shutdown` ends the replica, and
-    /// cancels its executions. `metrics` counts claims and writes.
+    /// cancels its executions. `metrics` counts claims and writes. `has_lease` is set as soon as
+    /// the replica has its Lease.
     pub fn new(
         settings: Settings,
         kubernetes: Kubernetes,
@@ -132,6 +140,7 @@ impl Replica {
         room: Room,
         shutdown: CancellationToken,
         metrics: Metrics,
+        has_lease: Arc<AtomicBool>,
     ) -> Self {
         let (reports, received) = mpsc::unbounded_channel();
         Self {
@@ -153,6 +162,8 @@ impl Replica {
             unwritten: HashSet::new(),
             may_claim: false,
             writing: 0,
+            verifying: HashMap::new(),
+            has_lease,
             is_draining: false,
             releasing: HashSet::new(),
             work: Work {
@@ -195,16 +206,17 @@ impl Replica {
                 Some(event) = owned.recv() => self.owned(event),
             }
             if self.is_fenced(&renewed) {
+                // The Lease stays: the other replicas must wait until this one is silent.
+                renewal.abort();
                 shutdown.cancel();
                 fenced = Err(Fenced);
                 break;
             }
             // Without a Lease, the other replicas would take the TaskSets at once. Without the
-            // executor, a replica that cannot be set up would hold TaskSets. Without memory, tasks
-            // would wait here while another replica could run them.
-            let has_lease = renewed.borrow().is_some();
-            let can_run = self.executions.is_ready() && self.waiting.is_empty();
-            self.may_claim = has_lease && can_run && !self.is_draining;
+            // executor, a replica that cannot be set up would hold TaskSets.
+            let has_lease = *renewed.borrow() != Held::NotYet;
+            self.has_lease.store(has_lease, Ordering::Relaxed);
+            self.may_claim = has_lease && self.executions.is_ready() && !self.is_draining;
             self.advance(Instant::now());
         }
         if fenced.is_ok() {
@@ -257,9 +269,12 @@ impl Replica {
 
     /// Whether the Lease was renewed too long ago. The other replicas wait for a longer time, so
     /// this replica is silent before they begin.
-    fn is_fenced(&self, renewed: &watch::Receiver<Option<Instant>>) -> bool {
-        let renewed = renewed.borrow().unwrap_or(self.begun);
-        renewed.elapsed() >= self.settings.fence_after()
+    fn is_fenced(&self, renewed: &watch::Receiver<Held>) -> bool {
+        let held = match *renewed.borrow() {
+            Held::NotYet => Held::Since(self.begun),
+            held => held,
+        };
+        held.is_lost(Instant::now(), self.settings.fence_after())
     }
 
     /// Time at which the loop has something to do without an event.
@@ -304,28 +319,37 @@ impl Replica {
             WatchEvent::Listed(listed) => {
                 let actions = self.index.listed(&listed);
                 self.carry_out(actions);
+                let own = &self.settings.replica;
+                self.candidates.listed_with_label(&listed, own);
+                let index = &self.index;
+                self.paces.retain(|uid, _| index.set(uid).is_some());
+                self.unwritten.retain(|uid| index.set(uid).is_some());
             }
-            WatchEvent::Applied(stored) => self.owned_set(&stored),
-            WatchEvent::Deleted(stored) => {
-                let metadata = &stored.object.metadata;
-                self.candidates.removed(&SetUid::of(metadata));
-                self.removed(metadata);
+            WatchEvent::Applied(stored) => self.owned_set(stored),
+            WatchEvent::Deleted(Removed { uid, version, .. }) => {
+                let uid = uid.as_str().into();
+                self.candidates.removed(&uid, &version);
+                self.verifying.remove(&uid);
+                self.removed(&uid, &version);
             }
         }
     }
 
     /// Takes a version of a TaskSet that has the label of this replica.
-    fn owned_set(&mut self, stored: &Stored<TaskSet>) {
+    fn owned_set(&mut self, stored: Stored<TaskSet>) {
         let metadata = &stored.object.metadata;
         let uid = SetUid::of(metadata);
-        match self.candidates.claiming(metadata) {
-            Some(origin) => self.applied(stored, origin),
-            None if self.index.set(&uid).is_some() => self.applied(stored, Origin::TakenOver),
+        match self.candidates.claim_of(metadata) {
+            _ if self.index.set(&uid).is_some() => self.applied(&stored, Origin::TakenOver),
+            ClaimOnItsWay::Succeeded(origin) => self.applied(&stored, origin),
+            ClaimOnItsWay::Outdated => {}
+            ClaimOnItsWay::Verifies => drop(self.verifying.insert(uid, stored)),
             // An earlier process of this replica has claimed the TaskSet, or a tenant has set the
             // label. The claim verifies the Workflow.
-            None => self
-                .candidates
-                .applied(Target::of(metadata), Instant::now()),
+            ClaimOnItsWay::None => {
+                let now = Instant::now();
+                self.candidates.applied(Target::of(metadata), now, now);
+            }
         }
     }
 
@@ -334,7 +358,7 @@ impl Replica {
         let metadata = &stored.object.metadata;
         let uid = SetUid::of(metadata);
         if owner(metadata) != Some(&self.settings.replica) {
-            return self.removed(metadata);
+            return self.removed(&uid, &metadata.resource_version);
         }
         let actions = self.index.applied(stored, origin, Instant::now());
         self.metrics.task_set_bytes(stored.bytes);
@@ -343,11 +367,10 @@ impl Replica {
     }
 
     /// At this version, a TaskSet is deleted, completed, or has another owner.
-    fn removed(&mut self, metadata: &Metadata) {
-        let uid = SetUid::of(metadata);
-        let actions = self.index.removed(&uid, &metadata.resource_version);
+    fn removed(&mut self, uid: &SetUid, version: &Version) {
+        let actions = self.index.removed(uid, version);
         self.carry_out(actions);
-        self.clean_up(&uid);
+        self.clean_up(uid);
     }
 
     /// A TaskSet does not exist, or does not belong to this replica.

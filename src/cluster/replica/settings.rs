@@ -42,6 +42,7 @@ impl Settings {
             namespace: namespace.to_owned(),
             serves: self.serves(),
             duration: self.lease_duration,
+            fence_after: self.fence_after(),
         }
     }
 

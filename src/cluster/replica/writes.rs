@@ -8,10 +8,13 @@ use super::{Replica, Report};
 use crate::argo::Reply;
 use crate::cluster::ids::{NodeId, SetUid, TaskKey};
 use crate::cluster::index::{Origin, Set};
-use crate::cluster::pace::{Selected, select};
+use crate::cluster::pace::select;
 use crate::cluster::results::NodeReport;
 use crate::cluster::writer::{Batch, Problem, Written, write};
 
+/// The message in place of a result for which the API server has no space.
+const TOO_LARGE: &str =
+    "it does not fit into the WorkflowTaskSet beside its tasks; return large values as artifacts";
 /// Longest message of the API server in a result, in characters.
 const MAX_MESSAGE: usize = 500;
 /// Number of writes at a time, of all TaskSets.
@@ -62,15 +65,9 @@ impl Replica {
     }
 
     /// The reports of a TaskSet to write now. `None` if there are none.
-    fn batch(&mut self, uid: &SetUid) -> Option<Batch> {
-        let mut selected = select(self.index.set(uid)?);
-        if let Some(node) = selected.too_large.take() {
-            let message = "the result does not fit into the WorkflowTaskSet beside its tasks; return large values as artifacts";
-            self.replace(uid, node, message);
-            selected = select(self.index.set(uid)?);
-        }
-        let Selected { reports, .. } = selected;
+    fn batch(&self, uid: &SetUid) -> Option<Batch> {
         let set = self.index.set(uid)?;
+        let reports = select(set);
         (!reports.is_empty()).then(|| Batch {
             set: uid.clone(),
             workflow: set.workflow().clone(),
@@ -111,7 +108,10 @@ impl Replica {
                 continue;
             }
             let node = refused.node;
-            let message: String = refused.message.chars().take(MAX_MESSAGE).collect();
+            let message = match refused.is_too_large {
+                true => TOO_LARGE.to_owned(),
+                false => refused.message.chars().take(MAX_MESSAGE).collect(),
+            };
             tracing::warn!(task_set = %uid, %node, error = message, "the API server does not accept a result");
             self.replace(&uid, node, &format!("the result was refused: {message}"));
         }
