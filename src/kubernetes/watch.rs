@@ -87,7 +87,8 @@ pub struct Listed {
 #[serde(default)]
 struct List {
     metadata: ListMetadata,
-    items: Vec<Box<RawValue>>,
+    /// `null` in an empty list of metadata.
+    items: Option<Vec<Box<RawValue>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -272,7 +273,7 @@ impl Kubernetes {
             true => Next::None,
             false => Next::At(metadata.r#continue),
         };
-        Ok(Some(items))
+        Ok(Some(items.unwrap_or_default()))
     }
 
     /// Reports each change since `known`. Sets the version from which to continue.

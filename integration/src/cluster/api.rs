@@ -281,6 +281,11 @@ async fn list(
             .insert(next.clone(), list);
     }
     let metadata = json!({"resourceVersion": version.to_string(), "continue": next});
+    // As the API server answers for custom resources.
+    let items = match items.is_empty() && selection.metadata_only {
+        true => Value::Null,
+        false => items.into(),
+    };
     Json(json!({"metadata": metadata, "items": items})).into_response()
 }
 
