@@ -13,7 +13,8 @@ use super::error::AppError;
 use crate::agent::{self, Api, Auth, CallReader, Calls, PatchBudget};
 use crate::cluster::{self, Fenced, Replica};
 use crate::config::Config;
-use crate::executions::{Executions, Room, cancellation};
+use crate::executions::cancellation::{self, Scope};
+use crate::executions::{Executions, Room};
 use crate::kubernetes::Kubernetes;
 use crate::telemetry::Metrics;
 
@@ -59,6 +60,13 @@ impl FrontEnd {
             StepSource::Agent(auth) => Ok(serve_agent(auth.clone(), context)),
             StepSource::Cluster(settings) => {
                 let kubernetes = context.kubernetes.ok_or(AppError::NoKubernetes)?;
+                tokio::spawn(cancellation::watch(
+                    kubernetes.clone(),
+                    context.executions.registry.clone(),
+                    context.config.agent.workflow_poll_interval.0,
+                    Scope::Deadlines,
+                    context.shutdown.clone(),
+                ));
                 let replica = Replica::new(
                     settings.clone(),
                     kubernetes.clone(),
@@ -117,6 +125,7 @@ fn serve_agent(auth: Auth, context: &Context<'_>) -> (FrontEnd, Router) {
             kubernetes,
             context.executions.registry.clone(),
             settings.workflow_poll_interval.0,
+            Scope::All,
             shutdown.clone(),
         ));
     }

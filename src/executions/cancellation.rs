@@ -34,6 +34,15 @@ const DEADLINE_EXCEEDED: &str = "the workflow's `activeDeadlineSeconds` ended th
 /// Message of a step of a workflow that a user stopped or terminated.
 const STOPPED: &str = "the workflow was stopped";
 
+/// Which executions the watcher cancels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All executions that the workflow does not need any more.
+    All,
+    /// Those of workflows whose deadline has passed. The front end finds the others.
+    Deadlines,
+}
+
 /// Checks Workflows with running executions at each `interval` until `shutdown`. Executions that
 /// are younger than the interval are skipped, because most end before the next check. A deadline
 /// that an earlier check found is enforced at once.
@@ -41,9 +50,11 @@ pub async fn watch(
     kubernetes: Kubernetes,
     registry: Registry,
     interval: Duration,
+    scope: Scope,
     shutdown: CancellationToken,
 ) {
     let mut watcher = Watcher {
+        scope,
         kubernetes,
         skipped_until: HashMap::new(),
         seen: HashMap::new(),
@@ -79,6 +90,7 @@ struct WorkflowName {
 }
 
 struct Watcher {
+    scope: Scope,
     kubernetes: Kubernetes,
     /// Namespaces whose Workflows cannot be read, and when to try again.
     skipped_until: HashMap<String, Instant>,
@@ -195,6 +207,9 @@ impl Watcher {
         let Some(reason) = snapshot.reason_to_cancel(&names.owner) else {
             return;
         };
+        if reason != Reason::DeadlineExceeded && self.scope == Scope::Deadlines {
+            return;
+        }
         if reason != Reason::DeadlineExceeded && !before.contains(&names.execution) {
             self.unneeded.insert(names.execution.clone());
             return;

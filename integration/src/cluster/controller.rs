@@ -13,6 +13,7 @@
 //! A change of the Workflow or of the task set leads to the next visit after the requeue time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,7 @@ pub struct Controller {
     shared: Arc<Mutex<BTreeMap<String, Entry>>>,
     /// The deaths of the next visits that have a result.
     deaths: Arc<Mutex<Vec<Death>>>,
+    is_paused: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,7 @@ impl Controller {
             requeue_time,
             shared: Arc::default(),
             deaths: Arc::default(),
+            is_paused: Arc::default(),
         };
         let running = controller.clone();
         tokio::spawn(async move { running.run().await });
@@ -144,6 +147,16 @@ impl Controller {
         self.deaths.lock().expect("the deaths").push(death);
     }
 
+    /// The controller does nothing until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        self.is_paused.store(true, Ordering::Relaxed);
+    }
+
+    /// The controller works again.
+    pub fn resume(&self) {
+        self.is_paused.store(false, Ordering::Relaxed);
+    }
+
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.shared.lock().expect("the workflows")
     }
@@ -151,6 +164,9 @@ impl Controller {
     async fn run(self) {
         loop {
             tokio::time::sleep(Duration::from_millis(2)).await;
+            if self.is_paused.load(Ordering::Relaxed) {
+                continue;
+            }
             let now = Instant::now();
             let due: Vec<String> = {
                 let mut entries = self.entries();

@@ -236,6 +236,23 @@ impl Index {
         self.sets.len()
     }
 
+    /// The Workflow of a result that was written more than `longest` ago, and is still in its
+    /// TaskSet.
+    pub(super) fn with_old_result(&self, longest: Duration, now: Instant) -> Option<&Workflow> {
+        let is_old = |task: &Task| {
+            let since = task.written_since();
+            since.is_some_and(|since| now.saturating_duration_since(since) >= longest)
+        };
+        let old = |set: &&Set| set.tasks.values().any(is_old);
+        self.sets.values().find(old).map(Set::workflow)
+    }
+
+    /// The TaskSets in which no task runs, and whose results are written.
+    pub(super) fn settled(&self) -> impl Iterator<Item = (&SetUid, &Set)> {
+        let is_settled = |set: &Set| set.tasks.values().all(Task::is_settled);
+        self.sets.iter().filter(move |(_, set)| is_settled(set))
+    }
+
     /// The TaskSets in which no task runs, and whose results the controller has taken.
     pub(super) fn idle(&self) -> impl Iterator<Item = (&SetUid, &Set)> {
         self.sets
@@ -263,7 +280,7 @@ impl Index {
             };
             let until = now + DOUBT;
             let may_be_removed = is_outdated.then_some(until);
-            if task.written(report, may_be_removed) {
+            if task.written(report, may_be_removed, now) {
                 self.timers.insert((until, TaskKey::new(uid, node)));
             }
         }
@@ -334,7 +351,7 @@ impl Set {
                 // The result is from an earlier patch whose answer was lost, or from another
                 // process.
                 Some(known) if has_result => {
-                    if !known.has_result() {
+                    if !known.has_result(context.now) {
                         actions.push(Action::Forget(context.key(node)));
                     }
                 }

@@ -48,8 +48,8 @@ pub(super) enum State {
 pub(super) enum Delivery {
     /// The result is not in the TaskSet.
     Unwritten,
-    /// The result is in the TaskSet.
-    Written,
+    /// The result is in the TaskSet since this time.
+    Written { since: Instant },
     /// The controller has removed the result. It removes the task next. If the task is still there
     /// at this time, the controller has not stored the result: it is written again.
     Removed { until: Instant },
@@ -71,6 +71,15 @@ impl Task {
     /// Whether the task has not started, and another replica can start it at once.
     pub(super) fn is_new(&self) -> bool {
         matches!(self.state, State::LeftToOthers)
+    }
+
+    /// Whether the task has not started here, or its result is written.
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.state {
+            State::LeftToOthers | State::Answered => true,
+            State::Ended { delivery, .. } => *delivery != Delivery::Unwritten,
+            State::Waits { .. } | State::Runs { .. } => false,
+        }
     }
 
     /// Whether the task has not ended.
@@ -122,6 +131,7 @@ impl Task {
         &mut self,
         written: &NodeReport,
         may_be_removed: Option<Instant>,
+        now: Instant,
     ) -> bool {
         match &mut self.state {
             State::Runs { report } if !written.has_ended() => *report = RunningReport::Written,
@@ -130,7 +140,7 @@ impl Task {
             {
                 *delivery = match may_be_removed {
                     Some(until) => Delivery::Removed { until },
-                    None => Delivery::Written,
+                    None => Delivery::Written { since: now },
                 };
                 return may_be_removed.is_some();
             }
@@ -141,10 +151,14 @@ impl Task {
 
     /// The TaskSet has a result of the task. Returns false if the task still ran or waited: then
     /// the result is from another process.
-    pub(super) fn has_result(&mut self) -> bool {
+    pub(super) fn has_result(&mut self, now: Instant) -> bool {
         match &mut self.state {
-            State::Ended { delivery, .. } => *delivery = Delivery::Written,
-            State::Answered => {}
+            State::Answered
+            | State::Ended {
+                delivery: Delivery::Written { .. },
+                ..
+            } => {}
+            State::Ended { delivery, .. } => *delivery = Delivery::Written { since: now },
             State::Waits { .. } | State::LeftToOthers | State::Runs { .. } => {
                 self.state = State::Answered;
                 return false;
@@ -157,7 +171,7 @@ impl Task {
     /// at `until`.
     pub(super) fn has_no_result(&mut self, template: &Value, until: Instant) -> bool {
         match &mut self.state {
-            State::Ended { delivery, .. } if *delivery == Delivery::Written => {
+            State::Ended { delivery, .. } if matches!(delivery, Delivery::Written { .. }) => {
                 *delivery = Delivery::Removed { until };
             }
             State::Answered => {
@@ -169,6 +183,17 @@ impl Task {
             _ => return false,
         }
         true
+    }
+
+    /// Since when the result is in the TaskSet.
+    pub(super) fn written_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Ended {
+                delivery: Delivery::Written { since },
+                ..
+            } => Some(*since),
+            _ => None,
+        }
     }
 
     /// The result, if the task has ended. It can have been in the TaskSet even if the answer to the

@@ -1,6 +1,7 @@
 //! The loop of a replica: events go into the index, and its actions are carried out.
 
 mod claims;
+mod clean_up;
 mod drain;
 mod running;
 mod search;
@@ -33,6 +34,7 @@ use crate::kubernetes::{
     ApiError, Kubernetes, Removed, Resource, Selection, Stored, Version, WatchEvent,
 };
 use crate::telemetry::Metrics;
+use clean_up::CleanUp;
 use running::Running;
 use search::Found;
 
@@ -89,6 +91,10 @@ pub struct Replica {
     is_draining: bool,
     /// The TaskSets that are being given back.
     releasing: HashSet<SetUid>,
+    /// Since when no task of a TaskSet runs, and all results are written. Only during the drain.
+    settled: HashMap<SetUid, Instant>,
+    /// The controller's removal of results.
+    cleanup: CleanUp,
     work: Work,
     /// Start of the replica.
     begun: Instant,
@@ -166,6 +172,8 @@ impl Replica {
             has_lease,
             is_draining: false,
             releasing: HashSet::new(),
+            settled: HashMap::new(),
+            cleanup: CleanUp::default(),
             work: Work {
                 tracker: TaskTracker::new(),
                 reports,
@@ -298,6 +306,8 @@ impl Replica {
         }
         self.write(now);
         self.metrics.task_sets(self.index.len());
+        let longest = 10 * self.settings.requeue_time;
+        self.cleanup.check(&self.index, longest, now);
         if self.is_draining {
             self.release();
         }

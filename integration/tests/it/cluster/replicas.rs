@@ -78,6 +78,36 @@ async fn a_replica_that_stops_gives_its_workflows_back() {
     assert_eq!(cluster.leases(), 1, "the Lease is deleted");
 }
 
+/// The controller does not remove results, as that of Argo's own manifests, which may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stops_does_not_wait_for_a_controller_that_removes_nothing() {
+    let cluster = Cluster::start().await;
+    let mut first = cluster.replica("r1", &[]);
+    cluster.submit("wf", vec![round("wf", 3, &ends_after("1s"))]);
+    eventually("the claim", async || cluster.owner("wf").is_some()).await;
+    cluster.controller.pause();
+    eventually("the results", async || {
+        let set = cluster.store.get(&task_set("wf"));
+        let nodes = set.map(|set| set["status"]["nodes"].as_object().map(serde_json::Map::len));
+        nodes.flatten() == Some(3)
+    })
+    .await;
+    let exit = tokio::task::spawn_blocking(move || (first.terminate(), first.log()));
+    let (exit, log) = exit.await.unwrap();
+    assert_eq!(exit.code, Some(0), "{log}");
+    assert!(exit.took < Duration::from_secs(10), "{:?}", exit.took);
+    assert_eq!(
+        cluster.owner("wf").as_deref(),
+        Some("r1"),
+        "taken over later"
+    );
+    let second = cluster.replica("r2", &[]);
+    cluster.controller.resume();
+    let state = cluster.ended("wf").await;
+    assert_eq!(state.ended.len(), 3);
+    assert_eq!(second.steps_run(), 0, "all had results");
+}
+
 /// Without the API server, the replica cannot renew its Lease, and ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_cannot_renew_its_lease_ends() {
