@@ -237,7 +237,7 @@ impl Cluster {
         );
         registry.register_with_unit(
             "pick_up",
-            "Time from the first sight of a task to its start",
+            "Time for which a task waits for memory",
             Unit::Seconds,
             self.pick_up.clone(),
         );

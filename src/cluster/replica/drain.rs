@@ -33,7 +33,7 @@ impl Replica {
         let task_sets = self.index.len();
         tracing::info!(
             task_sets,
-            "draining: running steps end, and no further step starts"
+            "draining: accepted steps end, and no further task is accepted"
         );
     }
 
