@@ -1,10 +1,10 @@
 //! Fetching: from the result of resolving to the bytes of a module.
 //!
 //! The store is content-addressed: a part whose digest is in the store is not downloaded, if the
-//! namespace of the requester has downloaded it before (`store/grants.rs`). The other
-//! parts are downloaded, hashed and stored, and then the module is unpacked. The store verifies the
-//! digest again when it opens a part. If a part was lost or changed on disk, the part is downloaded
-//! once more.
+//! namespace of the requester has downloaded it before (`store/grants.rs`). The other parts are
+//! downloaded, hashed and stored, and then the module is unpacked. The store verifies the digest
+//! again when it opens a part. If a part was lost or changed on disk, the part is downloaded once
+//! more.
 //!
 //! An interrupted download is retried with exponential backoff. If the content of a mirror has
 //! the wrong digest, the part is downloaded from the registry itself.

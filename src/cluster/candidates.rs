@@ -125,20 +125,23 @@ impl Candidates {
         }
     }
 
-    /// Takes the list of TaskSets with the own label: forgets the others.
+    /// Forgets the TaskSets with the label of this replica that are not in the list of them.
     pub(super) fn listed_with_label(&mut self, listed: &Listed, own: &str) {
-        self.known.retain(|uid, candidate| {
-            let is_newer = listed.version.is_older_than(&candidate.target.version);
-            let is_own = candidate.target.owner.as_deref() == Some(own);
-            !is_own || is_newer || listed.uids.contains(&**uid)
-        });
+        self.forget_unlisted(listed, |owner| owner == Some(own));
     }
 
-    /// Forgets the TaskSets without an owner that are not in the list.
+    /// Forgets the TaskSets without an owner that are not in the list of them.
     pub(super) fn listed_without_owner(&mut self, listed: &Listed) {
+        self.forget_unlisted(listed, |owner| owner.is_none());
+    }
+
+    /// Forgets each TaskSet whose owner is selected, if it is not in the list. A TaskSet that is
+    /// newer than the list is kept.
+    fn forget_unlisted(&mut self, listed: &Listed, is_selected: impl Fn(Option<&str>) -> bool) {
         self.known.retain(|uid, candidate| {
-            let is_newer = listed.version.is_older_than(&candidate.target.version);
-            candidate.target.owner.is_some() || is_newer || listed.uids.contains(&**uid)
+            let target = &candidate.target;
+            let is_newer = listed.version.is_older_than(&target.version);
+            !is_selected(target.owner.as_deref()) || is_newer || listed.uids.contains(&**uid)
         });
     }
 
@@ -213,7 +216,7 @@ impl Candidates {
         }
     }
 
-    /// The TaskSet has no task of this plugin. `generation` is the one that the claim was for.
+    /// The TaskSet has no task of this plugin. `generation` is the one that the claim has read.
     pub(super) fn not_ours(&mut self, uid: &SetUid, generation: i64, now: Instant) {
         let Some(candidate) = self.ended(uid) else {
             return;

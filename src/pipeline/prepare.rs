@@ -337,7 +337,7 @@ impl Preparer {
         blocking(Stage::Fetch, move || Ok(compiler.is_stored(&name))).await
     }
 
-    /// Loads compiled code from disk. `None` if there is none.
+    /// Loads compiled code from disk. `None` if the cache on disk does not hold it.
     async fn load(
         &self,
         name: String,

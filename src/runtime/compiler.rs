@@ -136,8 +136,8 @@ impl Compiler {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             code_in_memory: in_memory_bytes,
         };
-        // The default policy of moka prefers what is used often. Then many small modules would keep
-        // a large one out, and many failures a new one.
+        // The default policy of moka prefers entries that are used often. With that policy, many
+        // small modules would keep a large one out, and many failures a new one.
         let cache = |bytes: u64| {
             let smallest = (bytes / MAX_CACHED).max(MIN_CACHED);
             let smallest = u32::try_from(smallest).unwrap_or(u32::MAX);
