@@ -37,9 +37,17 @@ pub struct Executor {
     pub token: String,
     log: Arc<Mutex<Vec<String>>>,
     directory: TempDir,
-    client: reqwest::Client,
+    caller: Caller,
     options: Options,
     container: Option<Container>,
+}
+
+/// Calls the agent's port. Each value made by [`Executor::caller`] has connections of its own.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    url: String,
+    token: String,
+    client: reqwest::Client,
 }
 
 /// Answer of the server to one request.
@@ -208,15 +216,15 @@ impl Executor {
         std::fs::write(directory.path().join("token"), format!("{token}\n")).expect("a token file");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let Started { child, addresses } = spawn(directory.path(), &options, "127.0.0.1:0", &log);
-        let client = crate::http();
+        let url = format!("http://{}", addresses.agent);
         Self {
             child,
-            url: format!("http://{}", addresses.agent),
             admin_url: format!("http://{}", addresses.admin),
+            caller: Caller::new(&url, &token),
+            url,
             token,
             log,
             directory,
-            client,
             options,
             container,
         }
@@ -307,19 +315,12 @@ impl Executor {
         body: impl Into<reqwest::Body>,
         token: &str,
     ) -> reqwest::Result<HttpReply> {
-        let request = self
-            .client
-            .post(format!("{}/api/v1/template.execute", self.url))
-            .bearer_auth(token)
-            .body(body);
-        let response = request
-            .header("content-type", "application/json")
-            .send()
-            .await?;
-        Ok(HttpReply {
-            status: response.status().as_u16(),
-            body: response.text().await?,
-        })
+        self.caller.try_post(body, token).await
+    }
+
+    /// A caller with connections of its own.
+    pub fn caller(&self) -> Caller {
+        Caller::new(&self.url, &self.token)
     }
 
     /// Runs a template: repeats the call as long as the reply asks for a requeue, like the agent.
@@ -331,33 +332,15 @@ impl Executor {
     /// Runs a template like [`execute`](Self::execute). An error if the executor closes the
     /// connection.
     pub async fn try_execute(&self, template: &Value) -> reqwest::Result<Value> {
-        self.repeat(&request(template)).await
+        self.caller.try_execute(template).await
     }
 
     /// Runs a template of a workflow in this namespace, and returns the node of the last reply.
     pub async fn node_in(&self, namespace: &str, template: &Value) -> Value {
         let mut request = request(template);
         request["workflow"]["metadata"]["namespace"] = namespace.into();
-        let mut reply = self.repeat(&request).await.expect("an answer");
+        let mut reply = self.caller.repeat(&request).await.expect("an answer");
         reply["node"].take()
-    }
-
-    /// Repeats a call as long as the reply asks for a requeue.
-    async fn repeat(&self, request: &Value) -> reqwest::Result<Value> {
-        loop {
-            let HttpReply { status, body } =
-                self.try_post(request.to_string(), &self.token).await?;
-            assert_eq!(status, 200, "{body}");
-            let reply: Value = serde_json::from_str(&body).expect("JSON");
-            let Some(requeue) = reply["requeue"].as_str() else {
-                return Ok(reply);
-            };
-            let seconds = requeue
-                .strip_suffix('s')
-                .and_then(|seconds| seconds.parse().ok())
-                .expect("seconds");
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
-        }
     }
 
     /// Runs a template like [`execute`](Self::execute), and returns the node of the last reply.
@@ -369,7 +352,8 @@ impl Executor {
 
     /// Status code of the answer to `GET path` on the port for probes.
     pub async fn probe(&self, path: &str) -> u16 {
-        self.client
+        self.caller
+            .client
             .get(format!("{}{path}", self.admin_url))
             .send()
             .await
@@ -395,6 +379,60 @@ impl Executor {
         Exit {
             code,
             took: started.elapsed(),
+        }
+    }
+}
+
+impl Caller {
+    fn new(url: &str, token: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            token: token.to_owned(),
+            client: crate::http(),
+        }
+    }
+
+    /// Runs a template like [`Executor::execute`]. An error if the executor closes the connection.
+    pub async fn try_execute(&self, template: &Value) -> reqwest::Result<Value> {
+        self.repeat(&request(template)).await
+    }
+
+    /// Calls `template.execute` with a raw body. An error if the executor closes the connection.
+    async fn try_post(
+        &self,
+        body: impl Into<reqwest::Body>,
+        token: &str,
+    ) -> reqwest::Result<HttpReply> {
+        let request = self
+            .client
+            .post(format!("{}/api/v1/template.execute", self.url))
+            .bearer_auth(token)
+            .body(body);
+        let response = request
+            .header("content-type", "application/json")
+            .send()
+            .await?;
+        Ok(HttpReply {
+            status: response.status().as_u16(),
+            body: response.text().await?,
+        })
+    }
+
+    /// Repeats a call as long as the reply asks for a requeue.
+    async fn repeat(&self, request: &Value) -> reqwest::Result<Value> {
+        loop {
+            let HttpReply { status, body } =
+                self.try_post(request.to_string(), &self.token).await?;
+            assert_eq!(status, 200, "{body}");
+            let reply: Value = serde_json::from_str(&body).expect("JSON");
+            let Some(requeue) = reply["requeue"].as_str() else {
+                return Ok(reply);
+            };
+            let seconds = requeue
+                .strip_suffix('s')
+                .and_then(|seconds| seconds.parse().ok())
+                .expect("seconds");
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Honest steps, which the attacks must not delay.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use wasm_workflow_integration::executor::Executor;
+use wasm_workflow_integration::executor::{Caller, Executor};
 
 /// An honest step that takes longer has failed.
 const LOST: Duration = Duration::from_mins(1);
@@ -41,7 +42,7 @@ impl Honest {
     /// Runs the step once, so that its module is compiled.
     pub(super) async fn warm_up(&self, executor: &Executor) {
         let record = Mutex::new(Record::default());
-        run(executor, &self.template, Instant::now(), &record).await;
+        run(&executor.caller(), &self.template, Instant::now(), &record).await;
         let failures = record.into_inner().failures;
         assert!(failures.is_empty(), "{failures:?}");
     }
@@ -90,10 +91,10 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// Runs a step like Argo's agent: a call whose connection breaks is made again. Beside large bodies
 /// of callers with the token, the executor may close a connection.
-async fn node(executor: &Executor, template: &Value, record: &Mutex<Record>) -> Value {
+async fn node(caller: &Caller, template: &Value, record: &Mutex<Record>) -> Value {
     let mut attempt = 1;
     loop {
-        match executor.try_execute(template).await {
+        match caller.try_execute(template).await {
             Ok(mut reply) => return reply["node"].take(),
             Err(error) => assert!(attempt < ATTEMPTS, "{error}"),
         }
@@ -104,8 +105,8 @@ async fn node(executor: &Executor, template: &Value, record: &Mutex<Record>) -> 
 }
 
 /// Runs one honest step, and records it. The time begins at `due`.
-async fn run(executor: &Executor, template: &Value, due: Instant, record: &Mutex<Record>) {
-    let node = tokio::time::timeout(LOST, node(executor, template, record)).await;
+async fn run(caller: &Caller, template: &Value, due: Instant, record: &Mutex<Record>) {
+    let node = tokio::time::timeout(LOST, node(caller, template, record)).await;
     let took = due.elapsed();
     let mut record = record.lock().await;
     record.times.push(took);
@@ -118,10 +119,35 @@ async fn run(executor: &Executor, template: &Value, due: Instant, record: &Mutex
     }
 }
 
+/// Runs honest steps on a thread and a runtime of their own, beside `attacks`, and sets `ended` at
+/// the end of the attacks. On the runtime of the attackers, the attackers would delay the honest
+/// calls before these calls reach the executor.
+pub(super) fn beside(
+    honest: impl Future<Output = ()> + Send,
+    attacks: impl Future<Output = ()>,
+    ended: &AtomicBool,
+) {
+    let attackers = tokio::runtime::Handle::current();
+    let run = || {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                runtime.expect("a runtime").block_on(honest);
+            });
+            let attacked = catch_unwind(AssertUnwindSafe(|| attackers.block_on(attacks)));
+            ended.store(true, Ordering::Relaxed);
+            attacked.unwrap_or_else(|panic| resume_unwind(panic));
+        });
+    };
+    tokio::task::block_in_place(run);
+}
+
 /// Starts honest steps at fixed times, until `ended` is set. A late step does not delay the next
 /// one. Otherwise one long delay would be recorded as one late step.
 pub(super) async fn keep_running(
-    executor: &Executor,
+    caller: &Caller,
     honest: &Honest,
     record: &Mutex<Record>,
     ended: &AtomicBool,
@@ -131,7 +157,7 @@ pub(super) async fn keep_running(
     while !ended.load(Ordering::Relaxed) {
         tokio::select! {
             () = tokio::time::sleep_until(due) => {
-                steps.push(run(executor, &honest.template, due, record));
+                steps.push(run(caller, &honest.template, due, record));
                 due += honest.pause;
             }
             Some(()) = steps.next() => {}
@@ -142,7 +168,7 @@ pub(super) async fn keep_running(
 
 /// Runs modules that no step has compiled before.
 pub(super) async fn keep_compiling(
-    executor: &Executor,
+    caller: &Caller,
     directory: &Path,
     record: &Mutex<Record>,
     ended: &AtomicBool,
@@ -158,13 +184,7 @@ pub(super) async fn keep_compiling(
         // of its own.
         let name = format!("new-{number}.wasm");
         std::fs::write(directory.join(&name), wat::parse_str(text).unwrap()).unwrap();
-        run(
-            executor,
-            &template(directory, &name),
-            Instant::now(),
-            record,
-        )
-        .await;
+        run(caller, &template(directory, &name), Instant::now(), record).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -28,8 +28,19 @@ use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::hostile::attacks;
 
-#[tokio::main]
-async fn main() {
+/// Nice value of the threads that attack by network. In a cluster, such attackers use the
+/// processors of other machines.
+const NICE: i32 = 10;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(|| rustix::process::setpriority_process(None, NICE).expect("a nice value"))
+        .build();
+    runtime.expect("a runtime").block_on(run());
+}
+
+async fn run() {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
     let name = arguments.next();

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use wasm_workflow_integration::executor::Executor;
 use wasm_workflow_integration::hostile::attacks::Attack;
 
-use super::honest::{Honest, Record, keep_compiling, keep_running};
+use super::honest::{self, Honest, Record, keep_compiling, keep_running};
 
 /// Memory that the executor may keep after the attacks, in KiB.
 const KEPT: u64 = 64 << 10;
@@ -74,13 +74,18 @@ pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[Attack
         ended: AtomicBool::new(false),
     };
     let records: [Mutex<Record>; 3] = Default::default();
-    tokio::join!(
-        soak.attack_all(seed),
-        soak.report(),
-        keep_running(executor, &warm, &records[0], &soak.ended),
-        keep_running(executor, &with_files, &records[1], &soak.ended),
-        keep_compiling(executor, directory, &records[2], &soak.ended),
-    );
+    let caller = executor.caller();
+    let honest = async {
+        tokio::join!(
+            keep_running(&caller, &warm, &records[0], &soak.ended),
+            keep_running(&caller, &with_files, &records[1], &soak.ended),
+            keep_compiling(&caller, directory, &records[2], &soak.ended),
+        );
+    };
+    let attacks = async {
+        tokio::join!(soak.attack_all(seed), soak.report());
+    };
+    honest::beside(honest, attacks, &soak.ended);
     let names = [warm.name, with_files.name, "new modules"];
     tokio::time::sleep(Duration::from_secs(10)).await;
     let kept = executor.resident_kilobytes().saturating_sub(idle);

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use wasm_workflow_integration::executor::Executor;
 use wasm_workflow_integration::hostile::attacks::Attack;
 
-use super::honest::{Honest, Record, keep_running};
+use super::honest::{self, Honest, Record, keep_running};
 
 /// Memory that the executor may keep ten seconds after an attack, in MiB.
 const KEPT: u64 = 64;
@@ -36,7 +36,7 @@ pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[&Attac
             let container = executor.container().expect("a container");
             container.reset_peak();
             let killed = container.killed();
-            let (record, ends) = beside(executor, directory, &neighbour, attack, at_once).await;
+            let (record, ends) = beside(executor, directory, &neighbour, attack, at_once);
             let peak = container.peak().unwrap_or_default() >> 20;
             tokio::time::sleep(Duration::from_secs(10)).await;
             let kept = executor.resident_kilobytes().saturating_sub(idle) >> 10;
@@ -66,7 +66,7 @@ pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[&Attac
 }
 
 /// Repeats an attack for at least eight seconds, `at_once` at a time, with a neighbour beside it.
-async fn beside(
+fn beside(
     executor: &Executor,
     directory: &Path,
     neighbour: &Honest,
@@ -85,11 +85,9 @@ async fn beside(
     });
     let attacking = async {
         futures::future::join_all(attackers).await;
-        ended.store(true, Ordering::Relaxed);
     };
-    tokio::join!(
-        attacking,
-        keep_running(executor, neighbour, &record, &ended)
-    );
+    let caller = executor.caller();
+    let honest = keep_running(&caller, neighbour, &record, &ended);
+    honest::beside(honest, attacking, &ended);
     (record.into_inner(), ends.into_inner())
 }
