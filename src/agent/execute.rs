@@ -64,7 +64,7 @@ async fn answer(api: Arc<Api>, call: Box<Call>, key: CallKey, memory: usize) -> 
         pending_limit: call.template.pending_limit(),
     };
     let executions = Arc::clone(&api.executions);
-    let start = |names, cancel| async move { result(executions.run(call, names, cancel).await) };
+    let start = |names, cancel| executions.run(call, names, cancel);
     let Answer { reply, running } = api.calls.call(info, start).await;
     // The agent writes a phase into the node even after the controller has ended the node. So the
     // phase is delivered only once.
@@ -85,10 +85,12 @@ async fn answer(api: Arc<Api>, call: Box<Call>, key: CallKey, memory: usize) -> 
 }
 
 /// The outcome as Argo's reply.
-fn result(finished: Finished) -> CallResult {
-    CallResult {
-        timed_out: finished.timed_out,
-        reply: json(&finished.into_reply()),
+impl From<Finished> for CallResult {
+    fn from(finished: Finished) -> Self {
+        Self {
+            timed_out: finished.timed_out,
+            reply: json(&finished.into_reply()),
+        }
     }
 }
 

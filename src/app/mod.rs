@@ -19,7 +19,6 @@ mod signals;
 pub use directories::{ChosenDirectories, Directories};
 pub use error::AppError;
 pub use front_end::StepSource;
-pub use heap::configure as configure_heap;
 pub use listeners::Listeners;
 pub use parts::{kubernetes, sources, stores};
 pub use server::{App, stand_aside};

@@ -102,7 +102,7 @@ impl App {
         listeners: Listeners,
         mut signals: StopSignals,
     ) -> Result<(), AppError> {
-        tokio::spawn(heap::return_freed_memory(self.shutdown.clone()));
+        heap::return_freed_memory();
         let is_ready = Arc::new(AtomicBool::new(false));
         let context = Context {
             is_ready: &is_ready,

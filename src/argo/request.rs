@@ -52,7 +52,8 @@ impl Call {
 
 /// The workflow that a request names.
 fn workflow(body: &Value) -> Workflow {
-    let metadata = body.pointer("/workflow/metadata");
+    let workflow = body.get("workflow");
+    let metadata = workflow.and_then(|workflow| workflow.get("metadata"));
     let text = |key: &str| {
         metadata
             .and_then(|metadata| metadata.get(key)?.as_str())
@@ -75,13 +76,13 @@ pub fn from_template(
     workflow: Workflow,
     template: &Value,
 ) -> Result<Option<Box<Call>>, DocumentError> {
-    let Some(wasm) = template.pointer("/plugin/wasm") else {
+    let Some(plugin) = template.get("plugin").and_then(Value::as_object) else {
         return Ok(None);
     };
-    let other = template["plugin"]
-        .as_object()
-        .and_then(|plugin| plugin.keys().find(|key| *key != "wasm"));
-    if let Some(key) = other {
+    let Some(wasm) = plugin.get("wasm") else {
+        return Ok(None);
+    };
+    if let Some(key) = plugin.keys().find(|key| *key != "wasm") {
         return Err(DocumentError::new(
             "template.plugin",
             format!(

@@ -10,7 +10,7 @@ use super::cluster_flags::ClusterFlags;
 use super::settings::Common;
 use super::{Exit, Failure};
 use crate::agent::Auth;
-use crate::app::{App, AppError, Listeners, StepSource, StopSignals, configure_heap, stand_aside};
+use crate::app::{App, AppError, Listeners, StepSource, StopSignals, stand_aside};
 use crate::config::Config;
 use crate::telemetry;
 
@@ -49,7 +49,6 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        configure_heap();
         let mut config = self.common.load()?;
         if let Some(log) = self.log_module_output {
             config.telemetry.log.module_output = log;

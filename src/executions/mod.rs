@@ -78,7 +78,12 @@ impl Executions {
     ///
     /// Every error becomes an outcome. A panic unwinds: the front end catches the panic, and
     /// delivers [`StepError::panicked`].
-    pub async fn run(&self, call: Box<Call>, names: StepNames, cancel: CancelHandle) -> Finished {
+    pub async fn run(
+        self: Arc<Self>,
+        call: Box<Call>,
+        names: StepNames,
+        cancel: CancelHandle,
+    ) -> Finished {
         let _registration = self.registry.register(names.clone(), cancel.clone());
         let span = names.span();
         let execution = pin!(self.execute(call, &names, &cancel));
@@ -131,7 +136,7 @@ impl Executions {
         let timeout = step.timeout;
         let token = cancel.token();
         let running = executor.execute(names.clone(), step, token.clone(), Tees::default());
-        let mut outcome = running.await;
+        let mut outcome = pin!(running).await;
         // From here on, a cancellation is too late to be the reason of the outcome.
         if let Some(message) = cancel.failure()
             && outcome.phase == Phase::Error

@@ -26,7 +26,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// The bounds of the agent's listener. Connections get a quarter of the descriptors, at least
-    /// 32 and at most 512. Half of the connections are only for callers with the token.
+    /// 32 and at most 128. Half of the connections are only for callers with the token.
     pub fn of_agent() -> Self {
         Self::for_agent(open_files())
     }
@@ -44,7 +44,7 @@ impl Bounds {
     }
 
     fn for_agent(open_files: usize) -> Self {
-        let connections = (open_files / 4).clamp(32, 512);
+        let connections = (open_files / 4).clamp(32, 128);
         Self {
             connections,
             unverified: connections / 2,
@@ -52,7 +52,7 @@ impl Bounds {
             // Argo's agent closes its idle connections after 90 s. The agent must close them first:
             // a request on a connection that the executor closes is lost.
             idle_time: Duration::from_mins(2),
-            body_bytes: 64 << 20,
+            body_bytes: 32 << 20,
             spare_descriptors: 8,
         }
     }

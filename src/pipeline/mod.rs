@@ -123,7 +123,8 @@ impl Executor {
         let short = compiled.is_short() && step.logs.is_none();
         let resources = Arc::clone(&self.resources);
         let running = RunningStep::new(resources, names, step, module, context.clone());
-        let running = Box::pin(run_in_slot(running, tees).in_current_span());
+        // Only the box is moved: the future is several KiB.
+        let running = Box::pin(run_in_slot(running, tees)).in_current_span();
         let ran = self
             .runners
             .run(slot, short, || compiled.record_overrun(), running);

@@ -78,10 +78,10 @@ impl Runners {
         slot: Slot,
         is_short: bool,
         on_overrun: impl Fn(),
-        mut job: Pin<Box<impl Future<Output = T> + Send + 'static>>,
+        mut job: impl Future<Output = T> + Unpin + Send + 'static,
     ) -> Option<T> {
         if is_short && let Ok(_permit) = self.inline_permits.try_acquire() {
-            match poll_once(job.as_mut())? {
+            match poll_once(Pin::new(&mut job))? {
                 Poll::Ready(value) => return Some(value),
                 Poll::Pending => on_overrun(),
             }
@@ -92,7 +92,7 @@ impl Runners {
     async fn run_on_runner<T: Send + 'static>(
         &self,
         slot: Slot,
-        job: Pin<Box<impl Future<Output = T> + Send + 'static>>,
+        job: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let (send, receive) = oneshot::channel();
         let job = move |runtime: &Runtime| {

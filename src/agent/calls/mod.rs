@@ -37,7 +37,7 @@ use crate::step::{ExecutionId, Owner, StepNames};
 /// sixteen workers, and some must stay free for calls that are answered at once.
 const MAX_WAITING: usize = 8;
 /// The wait of a call beyond `MAX_WAITING`. Most steps end within this time.
-const SHORT_WAIT: Duration = Duration::from_millis(25);
+const SHORT_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait of a call whose reply must reach the controller soon.
 const SOON: Duration = Duration::from_secs(1);
 /// Time between two searches for executions that have expired.
@@ -137,7 +137,7 @@ impl Calls {
         start: impl FnOnce(StepNames, CancelHandle) -> F,
     ) -> Answer
     where
-        F: Future<Output = CallResult> + Send + 'static,
+        F: Future<Output: Into<CallResult>> + Send + 'static,
     {
         // The next call can be late by up to `LATE`. So the orphan timeout is at least `LATE`.
         let orphan_timeout = self.settings.orphan_timeout.0;
@@ -202,7 +202,7 @@ impl Calls {
         start: impl FnOnce(StepNames, CancelHandle) -> F,
     ) -> Arc<Execution>
     where
-        F: Future<Output = CallResult> + Send + 'static,
+        F: Future<Output: Into<CallResult>> + Send + 'static,
     {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let id = ExecutionId::new(format!("{}-{}-{number}", call.workflow, call.key));
@@ -219,6 +219,7 @@ impl Calls {
         let shutdown = self.shutdown.clone();
         let (publish, completed) = watch::channel(None);
         self.running.spawn(async move {
+            let work = async { work.await.into() };
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = result.unwrap_or_else(|_| CallResult::of_panic());
             counted.end(result.reply.len());

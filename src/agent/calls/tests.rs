@@ -1,6 +1,7 @@
 //! Tests of the calls.
 
 use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
 
 use bytes::Bytes;
 
@@ -380,11 +381,8 @@ async fn a_panic_is_an_error_and_not_a_requeue() {
         owner: Arc::default(),
         pending_limit: None,
     };
-    let reply = f
-        .calls
-        .call(call, |_, _| async { panic!("a defect") })
-        .await
-        .reply;
+    let panics = |_, _| std::future::poll_fn(|_| -> Poll<CallResult> { panic!("a defect") });
+    let reply = f.calls.call(call, panics).await.reply;
     let CallReply::Done(delivery) = reply else {
         panic!("the execution has ended: {reply:?}");
     };

@@ -147,15 +147,18 @@ impl Repositories {
         if let Some(found) = self.known.get(&scope).await {
             return Ok(Some(found));
         }
+        let key = Provisional {
+            workflow: scope.clone(),
+            waits,
+        };
+        if let Some(found) = self.provisional.get(&key).await {
+            return Ok(found);
+        }
         // The search is rare, and its future is large.
         let find = Box::pin(async {
             let found = self.find(workflow, waits).await?;
             Ok(found.map(Arc::new))
         });
-        let key = Provisional {
-            workflow: scope.clone(),
-            waits,
-        };
         let found = self
             .provisional
             .try_get_with(key, find)

@@ -36,7 +36,7 @@ fn all_rust_files() -> Vec<PathBuf> {
 #[test]
 fn unsafe_code_is_in_three_files() {
     const FILES: [&str; 3] = [
-        "src/app/heap.rs",
+        "src/allocator.rs",
         "src/runtime/code.rs",
         "src/runtime/worker/descriptors.rs",
     ];
