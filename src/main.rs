@@ -1,4 +1,5 @@
-//! The program. Everything but the allocator is in the library, so that tests reach it.
+//! The program. Only the allocator is here. All other code is in the library, so that tests can use
+//! the library.
 
 mod allocator;
 

@@ -42,7 +42,8 @@ pub struct Executor {
     container: Option<Container>,
 }
 
-/// Calls the agent's port. Each value made by [`Executor::caller`] has connections of its own.
+/// A client of the agent's port. Each call of [`Executor::caller`] makes a client with its own
+/// connections.
 #[derive(Clone, Debug)]
 pub struct Caller {
     url: String,

@@ -19,6 +19,7 @@ mod signals;
 pub use directories::{ChosenDirectories, Directories};
 pub use error::AppError;
 pub use front_end::StepSource;
+pub use heap::return_freed_memory;
 pub use listeners::Listeners;
 pub use parts::{kubernetes, sources, stores};
 pub use server::{App, stand_aside};

@@ -14,7 +14,6 @@ use super::directories::Directories;
 use super::drain;
 use super::error::AppError;
 use super::front_end::{Context, FrontEnd, StepSource};
-use super::heap;
 use super::listeners::Listeners;
 use super::parts;
 use super::set_up::{SharedWithFrontEnd, set_up};
@@ -102,7 +101,6 @@ impl App {
         listeners: Listeners,
         mut signals: StopSignals,
     ) -> Result<(), AppError> {
-        heap::return_freed_memory();
         let is_ready = Arc::new(AtomicBool::new(false));
         let context = Context {
             is_ready: &is_ready,

@@ -10,7 +10,9 @@ use super::cluster_flags::ClusterFlags;
 use super::settings::Common;
 use super::{Exit, Failure};
 use crate::agent::Auth;
-use crate::app::{App, AppError, Listeners, StepSource, StopSignals, stand_aside};
+use crate::app::{
+    App, AppError, Listeners, StepSource, StopSignals, return_freed_memory, stand_aside,
+};
 use crate::config::Config;
 use crate::telemetry;
 
@@ -54,6 +56,7 @@ impl Serve {
             config.telemetry.log.module_output = log;
         }
         let _log = telemetry::start_queued(&config.telemetry.log).map_err(Failure::usage)?;
+        return_freed_memory();
         let source = match &self.cluster {
             flags if flags.cluster => StepSource::Cluster(flags.settings(&config)?),
             _ => StepSource::Agent(self.auth()?),

@@ -123,7 +123,7 @@ impl Executor {
         let short = compiled.is_short() && step.logs.is_none();
         let resources = Arc::clone(&self.resources);
         let running = RunningStep::new(resources, names, step, module, context.clone());
-        // Only the box is moved: the future is several KiB.
+        // The future is several KiB. In a box, a move copies only the pointer.
         let running = Box::pin(run_in_slot(running, tees)).in_current_span();
         let ran = self
             .runners

@@ -36,8 +36,9 @@ use crate::step::{ExecutionId, Owner, StepNames};
 /// The maximum number of calls that wait for their executions at the same time. The agent has
 /// sixteen workers, and some must stay free for calls that are answered at once.
 const MAX_WAITING: usize = 8;
-/// The wait of a call beyond `MAX_WAITING`. Most steps end within this time.
-const SHORT_WAIT: Duration = Duration::from_millis(100);
+/// The longest wait of a call if `MAX_WAITING` other calls already wait. A step that takes longer
+/// gets a delay of at least a second.
+const SHORT_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait of a call whose reply must reach the controller soon.
 const SOON: Duration = Duration::from_secs(1);
 /// Time between two searches for executions that have expired.

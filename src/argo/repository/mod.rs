@@ -151,25 +151,32 @@ impl Repositories {
             workflow: scope.clone(),
             waits,
         };
-        if let Some(found) = self.provisional.get(&key).await {
-            return Ok(found);
-        }
-        // The search is rare, and its future is large.
-        let find = Box::pin(async {
-            let found = self.find(workflow, waits).await?;
-            Ok(found.map(Arc::new))
-        });
-        let found = self
-            .provisional
-            .try_get_with(key, find)
-            .await
-            .map_err(|error: Arc<RepositoryError>| RepositoryError::clone(&error))?;
+        let found = match self.provisional.get(&key).await {
+            Some(found) => found,
+            None => self.search(key, workflow).await?,
+        };
         if let Some(found) = &found
             && found.is_final
         {
             self.known.insert(scope, Arc::clone(found)).await;
         }
         Ok(found)
+    }
+
+    /// Searches the repository. Searches with the same key run once.
+    async fn search(
+        &self,
+        key: Provisional,
+        workflow: &Workflow,
+    ) -> Result<Option<Arc<Found>>, RepositoryError> {
+        let waits = key.waits;
+        // The search is rare, and its future is large.
+        let find = Box::pin(async {
+            let found = self.find(workflow, waits).await?;
+            Ok(found.map(Arc::new))
+        });
+        let found = self.provisional.try_get_with(key, find).await;
+        found.map_err(|error: Arc<RepositoryError>| RepositoryError::clone(&error))
     }
 
     async fn find(

@@ -132,19 +132,25 @@ impl RunStep {
         )
         .map_err(|error| Failure::error(format!("the executor cannot be set up: {error:#}")))?;
         let executor = Arc::new(executor);
-        // The step would prepare its module itself. Here the spinner shows the progress. An error
-        // is not lost: the step meets the same error again.
-        let request = step.request();
-        let module = executor.prepare(&step).await.ok();
-        let gets_parameters = match module {
-            Some(module) if module.kind() != Kind::Step => names_input(&sources, &request).await,
-            _ => true,
-        };
-        spinner.clear();
         let names = StepNames {
             execution: ExecutionId::new("run"),
             owner: Arc::new(Owner::new(&step.workflow, &step.template, None)),
         };
+        // The step would prepare its module itself. Here the spinner shows the progress.
+        let request = step.request();
+        let gets_parameters = match executor.prepare(&step).await {
+            Ok(module) if module.kind() != Kind::Step => names_input(&sources, &request).await,
+            Ok(_) => true,
+            Err(error) => {
+                spinner.clear();
+                error.log(&names);
+                return Ok(Ended {
+                    outcome: error.into_outcome(),
+                    gets_parameters: true,
+                });
+            }
+        };
+        spinner.clear();
         let span = names.span();
         let outcome = executor
             .execute(names, step, cancelled_by_ctrl_c(), tees)

@@ -32,7 +32,7 @@ use crate::runtime::scheduler::{Scheduler, Slot};
 use crate::step::CompileLimits;
 
 /// Memory that a worker needs for a small module, in bytes.
-const BASE_MEMORY: u64 = 48 << 20;
+const BASE_MEMORY: u64 = 56 << 20;
 /// Memory that the compiler usually needs at most for each byte of a module, in bytes.
 const MEMORY_PER_BYTE: u64 = 12;
 /// Maximum number of threads of one worker. Each thread needs memory for its stack and its heap.
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn the_estimate_has_a_stack_for_each_core_up_to_the_maximum() {
         let estimates = [1, 2, 8, 64].map(|cores| workers(cores).estimate(10) - 120);
-        assert_eq!(estimates, [50, 52, 64, 64].map(|mib| mib * MIB));
+        assert_eq!(estimates, [58, 60, 72, 72].map(|mib| mib * MIB));
     }
 
     #[test]

@@ -119,9 +119,9 @@ async fn run(caller: &Caller, template: &Value, due: Instant, record: &Mutex<Rec
     }
 }
 
-/// Runs honest steps on a thread and a runtime of their own, beside `attacks`, and sets `ended` at
-/// the end of the attacks. On the runtime of the attackers, the attackers would delay the honest
-/// calls before these calls reach the executor.
+/// Runs `attacks` on the current runtime, and `honest` on another thread with a runtime of its own.
+/// Sets `ended` when the attacks end or panic. With one shared runtime, an honest call would wait
+/// for the attackers before it reached the executor.
 pub(super) fn beside(
     honest: impl Future<Output = ()> + Send,
     attacks: impl Future<Output = ()>,

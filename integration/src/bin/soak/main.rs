@@ -28,8 +28,9 @@ use wasm_workflow_integration::executor::{Executor, Options};
 use wasm_workflow_integration::guests;
 use wasm_workflow_integration::hostile::attacks;
 
-/// Nice value of the threads that attack by network. In a cluster, such attackers use the
-/// processors of other machines.
+/// Nice value of the worker threads of the attackers' runtime. These threads open the hostile
+/// connections. In a cluster, such callers use the processors of other machines. The main thread
+/// keeps its priority: it starts the executor, which inherits the nice value.
 const NICE: i32 = 10;
 
 fn main() {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use wasm_workflow_integration::executor::{Executor, template};
 use wasm_workflow_integration::guests::guest;
+use wasm_workflow_integration::hostile::bombs;
 use wasm_workflow_integration::registry::Registry;
 
 use super::{Cli, assert_ended, stderr, stdout, text};
@@ -46,6 +47,23 @@ async fn a_module_prints_the_same_from_file_registry_and_server() {
         printed["outputs"]["result"].as_str().unwrap(),
         stdout(&from_file).trim_end_matches('\n')
     );
+}
+
+/// The command prepares the module before it runs the step.
+#[test]
+fn run_does_not_call_its_own_error_an_error_of_an_earlier_step() {
+    let cli = Cli::new();
+    let bomb = bombs::of_time().remove(0);
+    std::fs::write(cli.at("bomb.wasm"), &bomb.bytes).unwrap();
+    std::fs::write(cli.at("config.yaml"), "limits: {compile: {time: 1s}}").unwrap();
+    let output = cli.run(&["--config", "config.yaml", "run", "bomb.wasm"]);
+    let printed = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(
+        printed.contains("the compiler reached the time limit"),
+        "{printed}"
+    );
+    assert!(!printed.contains("earlier step"), "{printed}");
 }
 
 #[test]

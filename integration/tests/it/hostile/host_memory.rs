@@ -341,7 +341,7 @@ async fn the_metadata_of_modules_whose_steps_wait_has_a_limit() {
             while compiled() <= WAITING {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            // The executor returns freed memory every four seconds.
+            // jemalloc returns unused memory within about two seconds (`src/allocator.rs`).
             tokio::time::sleep(Duration::from_secs(5)).await;
             executor.anonymous_kilobytes()
         };
