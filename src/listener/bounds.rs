@@ -26,7 +26,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// The bounds of the agent's listener. Connections get a quarter of the descriptors, at least
-    /// 32 and at most 128. Half of the connections are only for callers with the token.
+    /// 32 and at most 512. Half of the connections are only for callers with the token.
     pub fn of_agent() -> Self {
         Self::for_agent(open_files())
     }
@@ -44,7 +44,7 @@ impl Bounds {
     }
 
     fn for_agent(open_files: usize) -> Self {
-        let connections = (open_files / 4).clamp(32, 128);
+        let connections = (open_files / 4).clamp(32, 512);
         Self {
             connections,
             unverified: connections / 2,
