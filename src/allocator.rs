@@ -20,7 +20,8 @@ use wasm_workflow_executor::runtime::COMPILE_WORKER;
 
 /// The settings of jemalloc (`malloc_conf` in `jemalloc(3)`):
 ///
-/// - `dirty_decay_ms:2000`: jemalloc returns unused pages within about two seconds.
+/// - `retain:false`: jemalloc unmaps unused address space at once.
+/// - `dirty_decay_ms:2000`: jemalloc returns other unused pages within about two seconds.
 /// - `tcache_max:8192`: the cache of a thread has only blocks up to 8 KiB. A thread that runs no
 ///   step keeps its cache.
 ///
@@ -28,7 +29,7 @@ use wasm_workflow_executor::runtime::COMPILE_WORKER;
 // SAFETY: the pointer is of a static string. The name replaces a weak symbol of the same type.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub(crate) static SETTINGS: Option<&'static c_char> =
-    Some(unsafe { &*c"dirty_decay_ms:2000,tcache_max:8192".as_ptr() });
+    Some(unsafe { &*c"retain:false,dirty_decay_ms:2000,tcache_max:8192".as_ptr() });
 
 /// Chooses the allocator at the first allocation. The choice does not change after that.
 #[derive(Debug)]

@@ -53,14 +53,14 @@ async fn a_module_prints_the_same_from_file_registry_and_server() {
 #[test]
 fn run_does_not_call_its_own_error_an_error_of_an_earlier_step() {
     let cli = Cli::new();
-    let bomb = bombs::of_time().remove(0);
+    let bomb = bombs::of_memory().remove(0);
     std::fs::write(cli.at("bomb.wasm"), &bomb.bytes).unwrap();
-    std::fs::write(cli.at("config.yaml"), "limits: {compile: {time: 1s}}").unwrap();
-    let output = cli.run(&["--config", "config.yaml", "run", "bomb.wasm"]);
+    std::fs::write(cli.at("config.yaml"), "limits: {compile: {memory: 64Mi}}").unwrap();
+    let output = cli.run(&["run", "--config", "config.yaml", "bomb.wasm"]);
     let printed = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(
-        printed.contains("the compiler reached the time limit"),
+        printed.contains("the compiler reached the memory limit"),
         "{printed}"
     );
     assert!(!printed.contains("earlier step"), "{printed}");

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["executions"],
     &["agent", "cluster", "admin"],
     &["app"],
-    &["cli"],
+    &["cli", "allocator"],
 ];
 
 /// Crates that the code of a folder must not name, in a `use` line or anywhere else.
