@@ -37,10 +37,10 @@ pub fn parse(body: &[u8]) -> Result<Option<Box<Call>>, DocumentError> {
 /// empty. The rest of the request may have mistakes.
 pub fn owner(body: &[u8]) -> Owner {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |path: &str| body.pointer(path).and_then(Value::as_str);
-    let template = text("/template/name").unwrap_or_default();
-    let id = text("/template/plugin/wasm/id");
-    Owner::new(&workflow(&body), template, id)
+    let template = body.get("template");
+    let name = template.and_then(|template| template.get("name")?.as_str());
+    let id = template.and_then(|template| template.get("plugin")?.get("wasm")?.get("id")?.as_str());
+    Owner::new(&workflow(&body), name.unwrap_or_default(), id)
 }
 
 impl Call {

@@ -117,8 +117,8 @@ fn limit_rules(limits: &Limits) -> [Rule; 7] {
         },
         Rule {
             key: "limits.compile.time",
-            valid: !limits.compile.time.0.is_zero(),
-            message: "must be more than 0",
+            valid: limits.compile.time.0 >= CompileLimits::MIN_TIME,
+            message: "must be at least 100ms, the least that the compiler needs",
         },
         Rule {
             key: "limits.compile.memory",

@@ -79,12 +79,7 @@ impl Executor {
         let step = Arc::new(step);
         let context = StepContext::new(&step, started, cancel, &self.metrics);
         let run = pin!(self.run(names.clone(), step, context, tees));
-        let mut outcome = run.await.unwrap_or_else(|error| {
-            error.log(&names);
-            error.into_outcome()
-        });
-        // Some messages contain names from modules and manifests, which can be long.
-        messages::clip(&mut outcome.message, self.resources.outputs.message);
+        let outcome = run.await.unwrap_or_else(|error| self.failed(&names, error));
         self.metrics.step_ended(outcome.phase);
         step_event!(
             INFO,
@@ -95,6 +90,15 @@ impl Executor {
             reason = outcome.message,
             "step ended"
         );
+        outcome
+    }
+
+    /// Logs the error of a step, and makes its outcome.
+    pub fn failed(&self, names: &StepNames, error: StepError) -> Outcome {
+        error.log(names);
+        let mut outcome = error.into_outcome();
+        // Some messages contain names from modules and manifests, which can be long.
+        messages::clip(&mut outcome.message, self.resources.outputs.message);
         outcome
     }
 

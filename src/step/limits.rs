@@ -34,6 +34,9 @@ pub struct CompileLimits {
 }
 
 impl CompileLimits {
+    /// Time in which the compiler can compile a small module. Within less time, a worker cannot
+    /// even start on a busy machine.
+    pub const MIN_TIME: Duration = Duration::from_millis(100);
     /// Memory with which the compiler can compile a small module, in bytes.
     pub const MIN_MEMORY: u64 = 64 << 20;
 }

@@ -431,32 +431,38 @@ fn compile_into(code: &tempfile::TempDir, bytes: Vec<u8>) -> Duration {
     started.elapsed()
 }
 
-/// Compares a compile worker with `wasmtime compile`, in turns. Both make code with the checks that
-/// interrupt a guest. These checks alone cost a sixth to a quarter of the time.
+/// Compares a compile worker with `wasmtime compile`: with equal settings, and without the checks
+/// that interrupt a guest. These checks cost a sixth to a quarter of the time.
 fn cold() {
     println!("compile                              wasmtime     worker     ratio   budget");
     for module in [guests::guest("word-count"), guests::program("python.wasm")] {
-        let mut times = Vec::new();
-        let mut worker_times = Vec::new();
+        let mut times = [const { Vec::new() }; 3];
         for _ in 0..5 {
-            let code = code_directory();
-            let started = Instant::now();
-            let status = Command::new(guests::program("wasmtime"))
-                .args(["compile", "-W", "epoch-interruption=y", "-o"])
-                .arg(code.path().join("compiled"))
-                .arg(&module)
-                .status();
-            assert!(status.unwrap().success());
-            times.push(started.elapsed());
-            let bytes = std::fs::read(&module).unwrap();
-            worker_times.push(compile_into(&code_directory(), bytes));
+            times[0].push(wasmtime_compile(&module, &["-W", "epoch-interruption=y"]));
+            times[1].push(wasmtime_compile(&module, &[]));
+            times[2].push(compile_into(
+                &code_directory(),
+                std::fs::read(&module).unwrap(),
+            ));
         }
-        let time = median(&mut times);
-        let worker = median(&mut worker_times);
-        let ratio = worker.as_secs_f64() / time.as_secs_f64();
-        let name = module.file_name().unwrap().to_string_lossy();
-        println!("  {name:<34} {time:>9.1?} {worker:>10.1?} {ratio:>8.2}x   <= 1.10x");
+        let [with, without, worker] = times.each_mut().map(|times| median(times));
+        let name = module.file_stem().unwrap().to_string_lossy();
+        for (settings, time) in [("", with), (", without checks", without)] {
+            let name = format!("{name}{settings}");
+            let ratio = worker.as_secs_f64() / time.as_secs_f64();
+            println!("  {name:<34} {time:>9.1?} {worker:>10.1?} {ratio:>8.2}x   <= 1.10x");
+        }
     }
+}
+
+/// Time of `wasmtime compile` with these flags.
+fn wasmtime_compile(module: &Path, flags: &[&str]) -> Duration {
+    let code = code_directory();
+    let mut command = Command::new(guests::program("wasmtime"));
+    command.args(["compile", "-o"]).arg(code.path().join("c"));
+    let started = Instant::now();
+    assert!(command.args(flags).arg(module).status().unwrap().success());
+    started.elapsed()
 }
 
 /// Measures the first step of a new process. An earlier process has compiled its 26 MB module.

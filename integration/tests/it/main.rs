@@ -15,6 +15,7 @@
 )]
 
 mod agent;
+mod allocator;
 mod argo_results;
 mod artifact_forms;
 mod bad_input;

@@ -96,18 +96,21 @@ impl RequestedLimits {
 
 impl RequestedCompileLimits {
     fn impossible(&self) -> Option<ImpossibleLimit> {
-        let time = self.time.and_then(impossible_time);
-        let time = time.map(|limit| ImpossibleLimit {
-            key: "compile.time",
-            ..limit
-        });
+        if self
+            .time
+            .is_some_and(|time| time.0 < CompileLimits::MIN_TIME)
+        {
+            return Some(ImpossibleLimit {
+                key: "compile.time",
+                rule: "must be at least 100ms, the least that the compiler needs",
+            });
+        }
         let too_little = |memory: ByteSize| memory.0 < CompileLimits::MIN_MEMORY;
-        let memory = self.memory.filter(|memory| too_little(*memory));
-        time.or_else(|| {
-            memory.map(|_| ImpossibleLimit {
+        self.memory
+            .is_some_and(too_little)
+            .then_some(ImpossibleLimit {
                 key: "compile.memory",
                 rule: "must be at least 64Mi, the least that the compiler needs",
             })
-        })
     }
 }

@@ -143,9 +143,8 @@ impl RunStep {
             Ok(_) => true,
             Err(error) => {
                 spinner.clear();
-                error.log(&names);
                 return Ok(Ended {
-                    outcome: error.into_outcome(),
+                    outcome: executor.failed(&names, error),
                     gets_parameters: true,
                 });
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 use wasm_workflow_integration::executor::{Caller, Executor};
 
@@ -65,6 +65,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Number of steps that ended.
+    pub(super) fn steps(&self) -> usize {
+        self.times.len()
+    }
+
     pub(super) fn percentile(&self, percent: usize) -> Duration {
         let mut times = self.times.clone();
         times.sort_unstable();
@@ -120,17 +125,29 @@ async fn run(caller: &Caller, template: &Value, due: Instant, record: &Mutex<Rec
 }
 
 /// Runs `attacks` on the current runtime, and `honest` on another thread with a runtime of its own.
-/// Sets `ended` when the attacks end or panic. With one shared runtime, an honest call would wait
-/// for the attackers before it reached the executor.
-pub(super) fn beside(
+/// With one shared runtime, an honest call would wait for the attackers before it reached the
+/// executor.
+///
+/// Sets `ended` when the attacks end or panic. `honest` must end then. If `honest` panics, the
+/// attacks are dropped, and the panic goes to the caller.
+pub(super) fn beside<T>(
     honest: impl Future<Output = ()> + Send,
-    attacks: impl Future<Output = ()>,
+    attacks: impl Future<Output = T>,
     ended: &AtomicBool,
 ) {
     let attackers = tokio::runtime::Handle::current();
+    let (running, stopped) = oneshot::channel::<()>();
+    let attacks = async {
+        tokio::select! {
+            _ = attacks => {}
+            // The other thread has dropped `running`.
+            _ = stopped => {}
+        }
+    };
     let run = || {
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                let _running = running;
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build();

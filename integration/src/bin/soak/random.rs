@@ -24,7 +24,6 @@ struct Soak<'a> {
     attacks: &'a [Attack],
     until: Instant,
     run: AtomicUsize,
-    ended: AtomicBool,
 }
 
 impl Soak<'_> {
@@ -40,12 +39,15 @@ impl Soak<'_> {
 
     async fn attack_all(&self, seed: u64) {
         let attackers = (0..ATTACKERS).map(|number| self.attack(seed + number as u64));
-        join_all(attackers).await;
-        self.ended.store(true, Ordering::Relaxed);
+        tokio::select! {
+            _ = join_all(attackers) => {}
+            () = self.report() => {}
+        }
     }
 
+    /// Prints a line each minute. Never ends.
     async fn report(&self) {
-        while !self.ended.load(Ordering::Relaxed) {
+        loop {
             tokio::time::sleep(Duration::from_mins(1)).await;
             let run = self.run.load(Ordering::Relaxed);
             let resident = self.executor.resident_kilobytes() >> 10;
@@ -71,28 +73,25 @@ pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[Attack
         attacks,
         until: Instant::now() + time,
         run: AtomicUsize::new(0),
-        ended: AtomicBool::new(false),
     };
+    let ended = AtomicBool::new(false);
     let records: [Mutex<Record>; 3] = Default::default();
     let caller = executor.caller();
     let honest = async {
         tokio::join!(
-            keep_running(&caller, &warm, &records[0], &soak.ended),
-            keep_running(&caller, &with_files, &records[1], &soak.ended),
-            keep_compiling(&caller, directory, &records[2], &soak.ended),
+            keep_running(&caller, &warm, &records[0], &ended),
+            keep_running(&caller, &with_files, &records[1], &ended),
+            keep_compiling(&caller, directory, &records[2], &ended),
         );
     };
-    let attacks = async {
-        tokio::join!(soak.attack_all(seed), soak.report());
-    };
-    honest::beside(honest, attacks, &soak.ended);
+    honest::beside(honest, soak.attack_all(seed), &ended);
     let names = [warm.name, with_files.name, "new modules"];
     tokio::time::sleep(Duration::from_secs(10)).await;
     let kept = executor.resident_kilobytes().saturating_sub(idle);
     let killed = executor.container().expect("a container").killed();
+    let run = soak.run.into_inner();
     println!(
-        "{} attacks in {} min; kept {} MiB; the kernel killed {killed} processes of the container",
-        soak.run.into_inner(),
+        "{run} attacks in {} min; kept {} MiB; the kernel killed {killed} processes of the container",
         time.as_secs() / 60,
         kept >> 10,
     );
@@ -103,8 +102,10 @@ pub(super) async fn run(executor: &Executor, directory: &Path, attacks: &[Attack
         for failure in record.failures.iter().take(5) {
             println!("    {failure}");
         }
+        assert_ne!(record.steps(), 0, "no honest step has run");
         failures += record.failures.len();
     }
+    assert_ne!(run, 0, "no attack has run");
     assert_eq!(failures, 0, "honest steps failed");
     assert_eq!(killed, 0, "the container had too little memory");
     assert!(kept <= KEPT, "the executor keeps {} MiB", kept >> 10);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use tokio::sync::Mutex;
 use wasm_workflow_integration::executor::Executor;
 use wasm_workflow_integration::hostile::attacks::Attack;
@@ -83,9 +84,7 @@ fn beside(
             *ends.lock().await.entry(end).or_default() += 1;
         }
     });
-    let attacking = async {
-        futures::future::join_all(attackers).await;
-    };
+    let attacking = join_all(attackers);
     let caller = executor.caller();
     let honest = keep_running(&caller, neighbour, &record, &ended);
     honest::beside(honest, attacking, &ended);
