@@ -2,8 +2,8 @@
 //!
 //! - The executor uses jemalloc. With jemalloc, a short step needs about 11 % less processor time
 //!   than with glibc. jemalloc also returns freed memory to the system (`app/heap.rs`).
-//! - A compile worker uses the allocator of the system, because a worker has a memory limit. With
-//!   jemalloc, the compiler needs about 1.5 times as much memory for a module of 1 MB.
+//! - A worker uses the allocator of the system, because a worker has a memory limit. With jemalloc,
+//!   the compiler needs about 1.5 times as much memory for a module of 1 MB.
 #![allow(
     unsafe_code,
     reason = "`GlobalAlloc` and `export_name` need unsafe code"
@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::read;
 use tikv_jemallocator::Jemalloc;
+use wasm_workflow_executor::http_templates::EXPRESSION_WORKER;
 use wasm_workflow_executor::runtime::COMPILE_WORKER;
 
 /// The settings of jemalloc (`malloc_conf` in `jemalloc(3)`):
@@ -41,7 +42,7 @@ const EXECUTOR: u8 = 2;
 
 static ROLE: AtomicU8 = AtomicU8::new(UNKNOWN);
 
-/// Whether this process is a compile worker. Each call gives the same answer, in all threads.
+/// Whether this process is a worker. Each call gives the same answer, in all threads.
 #[inline]
 fn is_worker() -> bool {
     match ROLE.load(Ordering::Relaxed) {
@@ -63,9 +64,17 @@ fn has_command_of_worker() -> bool {
     let file = open(c"/proc/self/cmdline", OFlags::RDONLY, Mode::empty());
     let length = file.and_then(|file| read(file, &mut line));
     let length = length.unwrap_or_default();
-    // The arguments, the program's name first: each ends with NUL (proc_pid_cmdline(5)).
-    let mut arguments = line[..length].split(|byte| *byte == 0);
-    arguments.nth(1) == Some(COMPILE_WORKER.as_bytes())
+    is_command_of_worker(&line[..length])
+}
+
+/// `line` has the arguments, the program's name first. Each ends with NUL
+/// (`proc_pid_cmdline(5)`).
+fn is_command_of_worker(line: &[u8]) -> bool {
+    let mut arguments = line.split(|byte| *byte == 0);
+    let command = arguments.nth(1);
+    [COMPILE_WORKER, EXPRESSION_WORKER]
+        .iter()
+        .any(|worker| command == Some(worker.as_bytes()))
 }
 
 // The methods are not inlined: two calls at each allocation of the program would add 6 MB to it.
@@ -103,5 +112,22 @@ unsafe impl GlobalAlloc for Allocator {
             true => unsafe { System.realloc(block, layout, size) },
             false => unsafe { Jemalloc.realloc(block, layout, size) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_argument_decides_whether_a_process_is_a_worker() {
+        for worker in ["compile-worker", "expression-worker"] {
+            let line = format!("/proc/self/exe\0{worker}\0");
+            assert!(is_command_of_worker(line.as_bytes()), "{worker}");
+            let line = format!("executor\0run\0{worker}\0");
+            assert!(!is_command_of_worker(line.as_bytes()), "{worker}");
+        }
+        assert!(!is_command_of_worker(b"compile-worker\0"));
+        assert!(!is_command_of_worker(b""));
     }
 }

@@ -20,6 +20,7 @@
 //! | [`app`] | composition root: makes the parts from the configuration, serves, drains |
 //! | [`agent`], [`admin`] | HTTP: the front end for Argo's agent, and the port for probes |
 //! | [`cluster`] | the front end for a whole cluster: TaskSets, claims, results |
+//! | [`http_templates`] | sends the requests of `http` templates |
 //! | [`executions`] | runs one call from template to outcome; registry; cancellation |
 //! | [`argo`] | Argo's messages and objects: templates, replies, Workflows, artifact repositories |
 //! | [`pipeline`] | the stages of a step, in order |
@@ -28,6 +29,7 @@
 //! | [`config`] | the configuration document |
 //! | [`step`], [`kubernetes`] | values: step, outcome, errors; the client of the Kubernetes API |
 //! | [`listener`] | HTTP listeners with bounds on connections, times and bytes |
+//! | [`sandbox`] | processes that compute with untrusted input |
 //! | [`text`] | parsers: YAML, documents, units |
 
 pub mod admin;
@@ -38,10 +40,12 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod executions;
+pub mod http_templates;
 pub mod kubernetes;
 pub mod listener;
 pub mod pipeline;
 pub mod runtime;
+pub mod sandbox;
 pub mod staging;
 pub mod step;
 pub mod telemetry;

@@ -47,6 +47,9 @@ pub enum AppError {
     /// The sources of modules cannot be set up.
     #[error(transparent)]
     Sources(#[from] sources::Error),
+    /// The client for `http` templates cannot be set up.
+    #[error(transparent)]
+    HttpClient(net::Error),
     /// The executor cannot be set up.
     #[error("the executor cannot be set up: {message}")]
     Executor {

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
 use crate::agent::{self, Api, Auth, CallReader, Calls, PatchBudget};
-use crate::cluster::{self, Fenced, Replica};
+use crate::cluster::{self, Fenced, Replica, TaskRunners};
 use crate::config::Config;
 use crate::executions::cancellation::{self, Scope};
 use crate::executions::{Executions, Room};
+use crate::http_templates::{HttpLimits, HttpTemplates};
 use crate::kubernetes::Kubernetes;
 use crate::telemetry::Metrics;
 
@@ -70,7 +71,7 @@ impl FrontEnd {
                 let replica = Replica::new(
                     settings.clone(),
                     kubernetes.clone(),
-                    Arc::clone(context.executions),
+                    task_runners(settings, kubernetes, context)?,
                     context.room.clone(),
                     // If the replica ends by itself, the process ends with its error.
                     context.shutdown.child_token(),
@@ -115,6 +116,33 @@ impl FrontEnd {
             Self::Cluster { replica, .. } => drop(replica.await),
         }
     }
+}
+
+/// The parts that run the tasks of a cluster.
+fn task_runners(
+    settings: &cluster::Settings,
+    kubernetes: &Kubernetes,
+    context: &Context<'_>,
+) -> Result<TaskRunners, AppError> {
+    let config = context.config;
+    let http_templates = || {
+        HttpTemplates::new(
+            kubernetes.clone(),
+            config.sources.insecure.iter().cloned(),
+            &config.sources.ca,
+            HttpLimits {
+                total: config.step_limits().total,
+                response: config.limits.outputs().result,
+            },
+            context.executions.registry.clone(),
+            context.metrics.clone(),
+        )
+    };
+    let http_templates = settings.http_templates.then(http_templates).transpose();
+    Ok(TaskRunners {
+        executions: Arc::clone(context.executions),
+        http_templates: http_templates.map_err(AppError::HttpClient)?.map(Arc::new),
+    })
 }
 
 fn serve_agent(auth: Auth, context: &Context<'_>) -> (FrontEnd, Router) {

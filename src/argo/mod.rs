@@ -16,6 +16,7 @@ mod artifact;
 mod artifact_context;
 mod convert;
 mod declaration;
+mod http_template;
 mod inputs;
 mod outputs;
 pub mod plugin;
@@ -31,6 +32,7 @@ pub mod workflow;
 
 pub use artifact_context::ArtifactContext;
 pub use convert::Conversion;
+pub use http_template::{HttpCall, HttpHeader, HttpTemplate, SecretKeyRef, http_call};
 pub use plugin::{impossible_memory, impossible_time};
 pub use reply::{NodePhase, NodeResult, Reply};
 pub use request::{Call, from_template, owner, parse};

@@ -69,9 +69,12 @@ impl ReportedNode {
 }
 
 impl TaskSet {
-    /// Whether a task of the object is for this plugin.
-    pub fn has_tasks_of_plugin(&self) -> bool {
-        self.spec.tasks.values().any(is_of_plugin)
+    /// Whether a task of the object has a template of these kinds.
+    pub fn has_tasks(&self, kinds: TemplateKinds) -> bool {
+        self.spec
+            .tasks
+            .values()
+            .any(|template| kinds.include(template))
     }
 
     /// Whether the Workflow has ended, or the object is being deleted.
@@ -99,9 +102,19 @@ impl TaskSet {
     }
 }
 
-/// Whether a template is for this plugin. Other templates belong to other executors.
-pub fn is_of_plugin(template: &Value) -> bool {
-    template.pointer("/plugin/wasm").is_some()
+/// The kinds of templates that an executor runs. Other templates belong to other executors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TemplateKinds {
+    /// `http` templates, in addition to those of this plugin.
+    pub http: bool,
+}
+
+impl TemplateKinds {
+    /// Whether a template is one of these kinds.
+    pub fn include(self, template: &Value) -> bool {
+        let is_of_plugin = template.pointer("/plugin/wasm").is_some();
+        is_of_plugin || (self.http && template.get("http").is_some_and(Value::is_object))
+    }
 }
 
 impl Resource for TaskSet {
@@ -115,4 +128,27 @@ impl Resource for TaskSetMetadata {
     const KIND: &'static str = TaskSet::KIND;
     const PLURAL: &'static str = TaskSet::PLURAL;
     const METADATA_ONLY: bool = true;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_the_served_kinds_are_included() {
+        let wasm = json!({"name": "t", "plugin": {"wasm": {}}});
+        let other = json!({"name": "t", "plugin": {"other": {}}});
+        let http = json!({"name": "t", "http": {"url": "https://a.example"}});
+        let absent = json!({"name": "t", "http": null});
+        let included = |http_templates: bool| {
+            let kinds = TemplateKinds {
+                http: http_templates,
+            };
+            [&wasm, &other, &http, &absent].map(|template| kinds.include(template))
+        };
+        assert_eq!(included(false), [true, false, false, false]);
+        assert_eq!(included(true), [true, false, true, false]);
+    }
 }

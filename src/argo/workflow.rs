@@ -249,9 +249,10 @@ impl WorkflowNode {
             .any(|node| node.display_name.ends_with(".onExit"))
     }
 
-    /// Whether this is a node of a plugin template that has not ended.
-    pub fn waits_for_plugin(&self) -> bool {
-        self.kind == "Plugin" && matches!(self.phase.as_str(), "" | "Pending" | "Running")
+    /// Whether this is a node of a `plugin` or `http` template that has not ended.
+    pub fn waits_for_executor(&self) -> bool {
+        let has_task = matches!(self.kind.as_str(), "Plugin" | "HTTP");
+        has_task && matches!(self.phase.as_str(), "" | "Pending" | "Running")
     }
 }
 
@@ -282,6 +283,6 @@ mod tests {
         let nodes = r#"{"status": {"nodes": {"a": null, "b": {"type": "Plugin", "phase": null, "templateRef": null}}}}"#;
         let workflow: WorkflowObject = go_json::from_slice(nodes.as_bytes()).unwrap();
         let nodes = workflow.nodes().unwrap();
-        assert!(nodes["b"].waits_for_plugin() && !nodes["a"].waits_for_plugin());
+        assert!(nodes["b"].waits_for_executor() && !nodes["a"].waits_for_executor());
     }
 }

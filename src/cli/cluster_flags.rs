@@ -52,6 +52,9 @@ pub(super) struct ClusterFlags {
         requires = "cluster"
     )]
     instance_id: Option<String>,
+    /// With --cluster: run `http` templates, too; only for controllers without agent's pods
+    #[arg(long, env = "WASM_WORKFLOW_HTTP_TEMPLATES", requires = "cluster")]
+    http_templates: bool,
 }
 
 impl ClusterFlags {
@@ -73,6 +76,7 @@ impl ClusterFlags {
             selector: self.selector.clone().unwrap_or_default(),
             instance_id: self.instance_id.clone(),
             pod: self.pod.clone(),
+            http_templates: self.http_templates,
             slots: config.capacity.steps as usize,
             lease_duration: config.cluster.lease_duration.0,
             requeue_time: config.cluster.requeue_time.0,
@@ -82,7 +86,7 @@ impl ClusterFlags {
 
 /// Whether a text can be the value of a label, and is not empty
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>).
-fn is_label_value(text: &str) -> bool {
+pub(super) fn is_label_value(text: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let outside = |c: char| c.is_ascii_alphanumeric();
     text.len() <= 63

@@ -1,11 +1,13 @@
 //! Parses the command line, runs the command, and prints its failure.
 
+use std::io;
+
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::{Exit, Failure, output};
 use super::{cache, config, inspect, lint, manifest, pull, push, run, serve, wit};
-use crate::runtime;
+use crate::{http_templates, runtime};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -49,6 +51,9 @@ enum Command {
     /// Compile the module on standard input; the executor runs this command itself
     #[command(hide = true)]
     CompileWorker,
+    /// Evaluate the condition on standard input; the executor runs this command itself
+    #[command(hide = true)]
+    ExpressionWorker,
 }
 
 /// Runs the command of the command line. A failure is printed to standard error.
@@ -68,14 +73,17 @@ pub fn main() -> Exit {
         Command::Manifest(manifest) => manifest.run(),
         Command::Cache(cache) => cache.run(),
         Command::Config(config) => config.run(),
-        Command::CompileWorker => runtime::compile_worker()
-            .map(|()| Exit::Succeeded)
-            .map_err(Failure::error),
+        Command::CompileWorker => worked(runtime::compile_worker()),
+        Command::ExpressionWorker => worked(http_templates::expression_worker()),
     };
     result.unwrap_or_else(|failure| {
         output::eprint(&format!("error: {failure}"));
         failure.exit
     })
+}
+
+fn worked(result: io::Result<()>) -> Result<Exit, Failure> {
+    result.map(|()| Exit::Succeeded).map_err(Failure::error)
 }
 
 /// Prints clap's message: an error, or the text of `--help` and `--version`.

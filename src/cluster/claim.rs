@@ -7,7 +7,7 @@
 use serde_json::json;
 
 use super::target::{REPLICA, Target, owner};
-use crate::argo::task_set::{TaskSet, TaskSetMetadata};
+use crate::argo::task_set::{TaskSet, TaskSetMetadata, TemplateKinds};
 use crate::argo::workflow::WorkflowObject;
 use crate::kubernetes::{ApiError, Kubernetes, Metadata, Stored, Version};
 use crate::step::Workflow;
@@ -17,11 +17,11 @@ use crate::step::Workflow;
 pub(super) enum Claim {
     /// This replica owns the TaskSet of the Workflow.
     Owned(Box<Stored<TaskSet>>, Box<WorkflowObject>),
-    /// The TaskSet has no task of this plugin at this generation.
+    /// The TaskSet has no task for this replica at this generation.
     NotOurs(i64),
     /// The TaskSet does not exist any more, has ended, or belongs to another replica.
     Gone,
-    /// The TaskSet has tasks of this plugin at this generation, but it does not belong to a
+    /// The TaskSet has tasks for this replica at this generation, but it does not belong to a
     /// Workflow of its name.
     NoWorkflow(i64),
     /// The TaskSet has changed meanwhile, or the API server does not answer: try again.
@@ -41,9 +41,14 @@ impl Claim {
     }
 }
 
-/// Claims a TaskSet if it has tasks of this plugin, and its owner is still the one in `target`: no
+/// Claims a TaskSet if it has tasks of these kinds, and its owner is still the one in `target`: no
 /// replica, or a dead one.
-pub(super) async fn claim(kubernetes: &Kubernetes, target: &Target, replica: &str) -> Claim {
+pub(super) async fn claim(
+    kubernetes: &Kubernetes,
+    target: &Target,
+    replica: &str,
+    kinds: TemplateKinds,
+) -> Claim {
     let Target {
         namespace, name, ..
     } = target;
@@ -56,7 +61,7 @@ pub(super) async fn claim(kubernetes: &Kubernetes, target: &Target, replica: &st
     if owner(&set.metadata) != target.owner.as_deref() || set.has_ended() {
         return Claim::Gone;
     }
-    if !set.has_tasks_of_plugin() {
+    if !set.has_tasks(kinds) {
         return without_tasks(kubernetes, target, &set.metadata).await;
     }
     let workflow = kubernetes.read::<WorkflowObject>(namespace, name).await;

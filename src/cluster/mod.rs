@@ -30,4 +30,5 @@ mod target;
 mod waiting;
 mod writer;
 
+pub use execution::TaskRunners;
 pub use replica::{Fenced, Replica, Settings};

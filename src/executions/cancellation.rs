@@ -299,7 +299,7 @@ impl Snapshot {
             return late.then_some(Reason::DeadlineExceeded);
         };
         let waiting =
-            |node: &&WorkflowNode| node.waits_for_plugin() && node.template() == owner.template;
+            |node: &&WorkflowNode| node.waits_for_executor() && node.template() == owner.template;
         let mut waiting = nodes.values().filter(waiting).peekable();
         let is_waiting = waiting.peek().is_some();
         let is_for_exit_handler = waiting.any(|node| node.is_part_of_exit_handler(nodes));

@@ -38,6 +38,7 @@ use tracing::Instrument;
 use crate::runtime::{
     Class, CompiledModule, Compiler, CompilerSettings, Runners, Slot, SlotRequest,
 };
+use crate::sandbox;
 use crate::staging::{Cleaner, Scratch};
 use crate::step::{Outcome, Stage, Step, StepError, StepNames, step_event};
 use crate::telemetry::Metrics;
@@ -238,7 +239,7 @@ impl Executor {
         let compiler = Compiler::new(CompilerSettings {
             steps: capacity.steps,
             code_directory: settings.code,
-            program: CompilerSettings::this_program(),
+            program: sandbox::this_program(),
             memory: settings.compile_memory,
         })?;
         let compiler = Arc::new(compiler);

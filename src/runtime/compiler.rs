@@ -74,14 +74,6 @@ pub struct CompilerSettings {
     pub memory: u64,
 }
 
-impl CompilerSettings {
-    /// The file of the program that runs (`proc_pid_exe(5)`). This path also works after a new
-    /// version replaced the file.
-    pub fn this_program() -> PathBuf {
-        "/proc/self/exe".into()
-    }
-}
-
 /// How a module is compiled.
 #[derive(Clone, Debug)]
 pub struct CompileRequest {

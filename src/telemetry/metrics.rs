@@ -47,6 +47,7 @@ struct Cluster {
     claims: Family<Label, Counter>,
     writes: Family<Label, Counter>,
     write: Histogram,
+    http_templates: Family<Label, Counter>,
 }
 
 /// A step that is counted until the value is dropped.
@@ -150,12 +151,7 @@ impl Metrics {
 
     /// A step has ended.
     pub fn step_ended(&self, phase: Phase) {
-        let phase = match phase {
-            Phase::Succeeded => "Succeeded",
-            Phase::Failed => "Failed",
-            Phase::Error => "Error",
-        };
-        self.0.steps.get_or_create(&[("phase", phase)]).inc();
+        self.0.steps.get_or_create(&phase_label(phase)).inc();
     }
 
     /// A stage of a step has ended.
@@ -163,6 +159,12 @@ impl Metrics {
         if let Some(histogram) = self.0.stages.get(stage as usize) {
             histogram.observe(duration.as_secs_f64());
         }
+    }
+
+    /// A task with an `http` template has ended.
+    pub fn http_template_ended(&self, phase: Phase) {
+        let ended = &self.0.cluster.http_templates;
+        ended.get_or_create(&phase_label(phase)).inc();
     }
 
     /// The replica owns this number of TaskSets.
@@ -207,6 +209,7 @@ impl Cluster {
             claims: Family::default(),
             writes: Family::default(),
             write: Seconds.new_metric(),
+            http_templates: Family::default(),
         }
     }
 
@@ -223,6 +226,11 @@ impl Cluster {
             "patches",
             "Writes of results that have ended, by result",
             self.writes.clone(),
+        );
+        add(
+            "http_templates",
+            "Tasks with an http template that have ended, by phase",
+            self.http_templates.clone(),
         );
         registry.register(
             "task_sets_owned",
@@ -250,6 +258,15 @@ impl Cluster {
     }
 }
 
+fn phase_label(phase: Phase) -> Label {
+    let phase = match phase {
+        Phase::Succeeded => "Succeeded",
+        Phase::Failed => "Failed",
+        Phase::Error => "Error",
+    };
+    [("phase", phase)]
+}
+
 fn counted(gauge: &Gauge) -> Counted {
     gauge.inc();
     Counted(gauge.clone())
@@ -268,6 +285,7 @@ mod tests {
         metrics.step_ended(Phase::Failed);
         metrics.stage_ended(Stage::Run, Duration::from_millis(3));
         metrics.claim_ended("owned");
+        metrics.http_template_ended(Phase::Succeeded);
         metrics.write_ended("written", Duration::from_millis(7));
         metrics.task_set_bytes(2000);
         let text = metrics.text();
@@ -279,6 +297,7 @@ mod tests {
             "wasm_workflow_steps_total{phase=\"Failed\"} 1",
             "wasm_workflow_stage_seconds_count{stage=\"run\"} 1",
             "wasm_workflow_claims_total{result=\"owned\"} 1",
+            "wasm_workflow_http_templates_total{phase=\"Succeeded\"} 1",
             "wasm_workflow_patches_total{result=\"written\"} 1",
             "wasm_workflow_task_set_bytes_bucket{le=\"2048.0\"} 1",
             "# EOF",

@@ -8,7 +8,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::verifier::Verifier;
+use crate::verifier::{AnyCertificate, Verifier};
 use crate::{Error, ErrorKind};
 
 /// The certificates that a client trusts. Cheap to clone.
@@ -21,11 +21,16 @@ use crate::{Error, ErrorKind};
 ///   names, its validity period and its extended key usage are checked.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    verifier: Arc<Verifier>,
+    verifier: Arc<dyn ServerCertVerifier>,
     provider: Arc<CryptoProvider>,
     /// Where the operator or the author lists certificates, for hints.
     place: &'static str,
+    /// The protocols that the client offers to a server (ALPN).
+    protocols: &'static [&'static [u8]],
 }
+
+/// HTTP/2 and HTTP/1.1.
+const ALL_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// A client certificate with its private key.
 #[derive(Debug)]
@@ -81,16 +86,24 @@ impl Trust {
         Self::new(listed, Vec::new(), place)
     }
 
+    /// Accepts all certificates: the client does not know which server it talks to.
+    pub fn any_certificate() -> Self {
+        let provider = provider();
+        let algorithms = provider.signature_verification_algorithms;
+        Self {
+            verifier: Arc::new(AnyCertificate { algorithms }),
+            provider,
+            place: "",
+            protocols: ALL_PROTOCOLS,
+        }
+    }
+
     fn new(
         listed: Vec<CertificateDer<'static>>,
         machine: Vec<CertificateDer<'static>>,
         place: &'static str,
     ) -> Result<Self, Error> {
-        // Fails if another part of the program installed a provider; that provider is then used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let provider = CryptoProvider::get_default().cloned();
-        let provider =
-            provider.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+        let provider = provider();
         let verifier = Verifier::new(listed, machine, &provider).map_err(|error| {
             let message = format!("a certificate in {place} cannot be used ({error})");
             Error::new(ErrorKind::InvalidConfig, message)
@@ -99,12 +112,22 @@ impl Trust {
             verifier: Arc::new(verifier),
             provider,
             place,
+            protocols: ALL_PROTOCOLS,
         })
+    }
+
+    /// Offers only HTTP/1.1 to servers.
+    #[must_use]
+    pub fn with_http1_only(self) -> Self {
+        Self {
+            protocols: &[b"http/1.1"],
+            ..self
+        }
     }
 
     /// The verifier, for a client that has its own TLS configuration.
     pub fn verifier(&self) -> Arc<dyn ServerCertVerifier> {
-        Arc::clone(&self.verifier) as _
+        Arc::clone(&self.verifier)
     }
 
     /// The name of the configuration with the listed certificates.
@@ -143,9 +166,17 @@ impl Trust {
                 })?
             }
         };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = self.protocols.iter().map(|name| name.to_vec()).collect();
         Ok(config)
     }
+}
+
+/// The cryptography of this program.
+fn provider() -> Arc<CryptoProvider> {
+    // Fails if another part of the program installed a provider; that provider is then used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let provider = CryptoProvider::get_default().cloned();
+    provider.unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
 }
 
 impl Identity {

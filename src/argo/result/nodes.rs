@@ -18,7 +18,7 @@ pub(super) fn uses(
 ) -> HashSet<Use> {
     nodes
         .values()
-        .filter(|node| node.waits_for_plugin() && node.template() == request.template)
+        .filter(|node| node.waits_for_executor() && node.template() == request.template)
         .filter(|node| parameters(&node.inputs) == request.parameters)
         .map(|node| use_of(workflow, nodes, node))
         .collect()

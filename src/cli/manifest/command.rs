@@ -1,16 +1,16 @@
 //! Prints the manifests of `plugin/`, filled in.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::cluster::ClusterInstallation;
 use super::examples::Examples;
 use super::resources::Resources;
 use super::values::{self, EnvFromSecret};
 use super::warnings::{Given, repository_secrets, warnings};
-use super::{accounts, documents};
+use super::{accounts, documents, print};
 use crate::cli::{Exit, Failure, output};
 use crate::config::Config;
 
@@ -30,6 +30,8 @@ pub(in crate::cli) struct Manifest {
 
 #[derive(Debug, Subcommand)]
 enum ManifestCommand {
+    /// Print the objects of one executor for the whole cluster
+    Cluster(Box<ClusterInstallation>),
     /// Print example Workflows, with their modules in your registry
     Examples(Examples),
 }
@@ -37,6 +39,7 @@ enum ManifestCommand {
 impl Manifest {
     pub(in crate::cli) fn run(self) -> Result<Exit, Failure> {
         match self.command {
+            Some(ManifestCommand::Cluster(cluster)) => cluster.run(),
             Some(ManifestCommand::Examples(examples)) => Ok(examples.run()),
             None => self.installation.run(),
         }
@@ -66,8 +69,11 @@ struct Installation {
     #[arg(long = "secret", value_name = "NAME", requires = "api_access", value_parser = values::name)]
     secrets: Vec<String>,
     /// Make the container's root read-only; every Workflow must then add a volume for /tmp
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ephemeral_storage")]
     read_only_root: bool,
+    /// Leave all steps to the executor of the cluster
+    #[arg(long)]
+    stand_aside: bool,
     /// File with the executor's configuration [default: steps and memory that fit --cpu and --memory]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -78,11 +84,7 @@ struct Installation {
 
 impl Installation {
     fn run(&self) -> Result<Exit, Failure> {
-        let mut names = BTreeSet::new();
-        if let Some(twice) = self.env.iter().find(|env| !names.insert(&env.name)) {
-            let message = format!("--env {}=… is given twice", twice.name);
-            return Err(Failure::usage(message));
-        }
+        values::each_once(&self.env)?;
         let text = match &self.config {
             Some(file) => Config::text_of(file).map_err(Failure::usage)?,
             None => self.resources.configuration(),
@@ -104,12 +106,7 @@ impl Installation {
         for warning in warnings(&config, &text, &given)? {
             output::eprint(&format!("warning: {warning}"));
         }
-        let texts = objects
-            .iter()
-            .map(serde_saphyr::to_string)
-            .collect::<Result<Vec<_>, _>>();
-        output::data(&texts.map_err(Failure::error)?.join("---\n"));
-        Ok(Exit::Succeeded)
+        print(&objects)
     }
 
     /// The accounts in each namespace with workflows.
@@ -153,11 +150,14 @@ impl Installation {
         if let Some(image) = &self.image {
             container["image"] = image.as_str().into();
         }
+        if self.stand_aside
+            && let Some(args) = container["args"].as_array_mut()
+        {
+            args.push(json!("--stand-aside"));
+        }
         self.resources.apply(&mut container);
         let mut env = vec![json!({"name": "WASM_WORKFLOW_CONFIG", "value": config})];
-        env.extend(self.env.iter().map(|EnvFromSecret { name, secret, key }| {
-            json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
-        }));
+        env.extend(self.env.iter().map(EnvFromSecret::variable));
         container["env"] = env.into();
         data["sidecar.container"] = serde_saphyr::to_string(&container)
             .map_err(Failure::error)?

@@ -3,6 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `command` | the command, and the plugin's ConfigMap |
+//! | `cluster` | `manifest cluster` |
 //! | `accounts` | service accounts, token Secrets and Roles |
 //! | `resources` | the limits of the container, and the configuration that fits them |
 //! | `examples` | `manifest examples` |
@@ -10,6 +11,7 @@
 //! | `warnings` | everything that the configuration needs and the manifests do not contain |
 
 mod accounts;
+mod cluster;
 mod command;
 mod examples;
 mod resources;
@@ -20,9 +22,19 @@ use serde_json::Value;
 
 pub(super) use command::Manifest;
 
-use super::Failure;
+use super::{Exit, Failure, output};
 use crate::text::yaml;
 
 fn documents(text: &str) -> Result<Vec<Value>, Failure> {
     yaml::documents(text).map_err(Failure::error)
+}
+
+/// Prints objects as YAML.
+fn print(objects: &[Value]) -> Result<Exit, Failure> {
+    let texts = objects
+        .iter()
+        .map(serde_saphyr::to_string)
+        .collect::<Result<Vec<_>, _>>();
+    output::data(&texts.map_err(Failure::error)?.join("---\n"));
+    Ok(Exit::Succeeded)
 }

@@ -22,8 +22,7 @@ pub(super) struct Resources {
         long,
         value_name = "BYTES",
         default_value = "4Gi",
-        value_parser = disk,
-        conflicts_with = "read_only_root"
+        value_parser = disk
     )]
     ephemeral_storage: ByteSize,
 }

@@ -1,8 +1,13 @@
 //! Values of the flags of `manifest`.
 
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
 use sources::Reference;
 use sources::reference::OciReference;
 
+use crate::cli::Failure;
+use crate::cli::cluster_flags::is_label_value;
 use crate::kubernetes::is_dns_subdomain;
 
 /// An environment variable with a value from a Secret.
@@ -14,6 +19,52 @@ pub(super) struct EnvFromSecret {
     pub(super) secret: String,
     /// Key in the Secret.
     pub(super) key: String,
+}
+
+impl EnvFromSecret {
+    /// The variable of a container.
+    pub(super) fn variable(&self) -> Value {
+        let Self { name, secret, key } = self;
+        json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+    }
+}
+
+/// Refuses a variable that is given twice.
+pub(super) fn each_once(env: &[EnvFromSecret]) -> Result<(), Failure> {
+    let mut names = BTreeSet::new();
+    match env.iter().find(|env| !names.insert(&env.name)) {
+        Some(twice) => {
+            let message = format!("--env {}=… is given twice", twice.name);
+            Err(Failure::usage(message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Parses the value of a label.
+pub(super) fn label(text: &str) -> Result<String, String> {
+    match is_label_value(text) {
+        true => Ok(text.to_owned()),
+        false => Err("it must be the value of a label in Kubernetes: letters, digits, `-`, `_` and `.`, and at most 63 characters".to_owned()),
+    }
+}
+
+/// A service account.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// Parses `NAMESPACE/ACCOUNT`.
+pub(super) fn account(text: &str) -> Result<Account, String> {
+    let Some((of, account)) = text.split_once('/') else {
+        return Err("it must look like NAMESPACE/ACCOUNT, such as argo/argo".to_owned());
+    };
+    Ok(Account {
+        namespace: namespace(of)?,
+        name: name(account)?,
+    })
 }
 
 /// Parses the name of a namespace.

@@ -143,7 +143,7 @@ fn missing_secret(secret: &SecretSource, given: &Given<'_>) -> Option<String> {
 
 fn not_mounted(file: &Path) -> String {
     format!(
-        "the configuration reads `{}`, but a plugin cannot mount files; \
+        "the configuration reads `{}`, but the manifest mounts no files; \
          the image must contain this path",
         file.display()
     )

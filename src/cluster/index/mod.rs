@@ -29,7 +29,7 @@ use serde_json::Value;
 
 use super::ids::{NodeId, SetUid, TaskKey};
 use super::results::NodeReport;
-use crate::argo::task_set::{ReportedNode, TaskSet, is_of_plugin};
+use crate::argo::task_set::{ReportedNode, TaskSet, TemplateKinds};
 use crate::kubernetes::{Listed, Stored, Version};
 use crate::step::Workflow;
 use memory::Memory;
@@ -61,6 +61,8 @@ pub(super) enum Action {
 /// All TaskSets that this replica has claimed.
 #[derive(Debug, Default)]
 pub(super) struct Index {
+    /// The kinds of tasks of this replica.
+    kinds: TemplateKinds,
     sets: HashMap<SetUid, Set>,
     memory: Memory,
     /// When to look at the tasks that wait.
@@ -76,7 +78,7 @@ pub(super) struct Set {
     bytes: usize,
     /// Until then, a task without a result may have a result that the controller has just removed.
     doubt: Option<Instant>,
-    /// The tasks of this plugin in `spec.tasks`.
+    /// The tasks of this replica in `spec.tasks`.
     tasks: HashMap<NodeId, Task>,
 }
 
@@ -90,6 +92,14 @@ pub(super) enum Origin {
 }
 
 impl Index {
+    /// An empty index for tasks of these kinds.
+    pub(super) fn new(kinds: TemplateKinds) -> Self {
+        Self {
+            kinds,
+            ..Self::default()
+        }
+    }
+
     /// Takes a version of a TaskSet. `origin` says how this replica got a TaskSet that the index
     /// does not know.
     pub(super) fn applied(
@@ -118,13 +128,14 @@ impl Index {
         }
         set.version = version;
         set.bytes = stored.bytes;
-        let mut actions = set.remove_absent(&uid, &stored.object, &mut self.memory);
-        let context = Context {
+        let mut context = Context {
             uid: &uid,
+            kinds: self.kinds,
             now,
             memory: &mut self.memory,
             timers: &mut self.timers,
         };
+        let mut actions = set.remove_absent(&stored.object, &mut context);
         actions.extend(set.add_present(&stored.object, context));
         actions
     }
@@ -325,14 +336,16 @@ impl Set {
     }
 
     /// Removes the tasks that have left the TaskSet.
-    fn remove_absent(&mut self, uid: &SetUid, set: &TaskSet, memory: &mut Memory) -> Vec<Action> {
+    fn remove_absent(&mut self, set: &TaskSet, context: &mut Context<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         self.tasks.retain(|node, task| {
-            let is_present = set.spec.tasks.get(&**node).is_some_and(is_of_plugin);
+            let template = set.spec.tasks.get(&**node);
+            let is_present = template.is_some_and(|template| context.kinds.include(template));
             if !is_present {
-                actions.push(Action::Forget(TaskKey::new(uid, node)));
+                let key = context.key(node);
+                actions.push(Action::Forget(key.clone()));
                 if let Some(report) = task.result() {
-                    memory.keep(TaskKey::new(uid, node), task.template, report);
+                    context.memory.keep(key, task.template, report);
                 }
             }
             is_present
@@ -343,8 +356,9 @@ impl Set {
     /// Adds the tasks that are new in the TaskSet.
     fn add_present(&mut self, set: &TaskSet, mut context: Context<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
+        let kinds = context.kinds;
         let tasks = set.spec.tasks.iter();
-        for (node, template) in tasks.filter(|(_, template)| is_of_plugin(template)) {
+        for (node, template) in tasks.filter(|(_, template)| kinds.include(template)) {
             let reported = set.status.nodes.get(node);
             let has_result = reported.is_some_and(ReportedNode::has_ended);
             match self.tasks.get_mut(node.as_str()) {
@@ -409,6 +423,7 @@ impl Set {
 /// What the index knows besides the TaskSet.
 struct Context<'a> {
     uid: &'a SetUid,
+    kinds: TemplateKinds,
     now: Instant,
     memory: &'a mut Memory,
     timers: &'a mut BTreeSet<(Instant, TaskKey)>,

@@ -80,8 +80,9 @@ impl Replica {
         for target in self.candidates.begin(is_alive, may_claim, now) {
             let kubernetes = self.kubernetes.clone();
             let replica = self.settings.replica.clone();
+            let kinds = self.runners.kinds();
             self.start_work(async move {
-                let claim = claim(&kubernetes, &target, &replica).await;
+                let claim = claim(&kubernetes, &target, &replica, kinds).await;
                 Report::Claimed(Box::new(target), claim)
             });
         }
@@ -104,7 +105,7 @@ impl Replica {
                     return;
                 };
                 tracing::debug!(namespace, workflow, ?origin, "TaskSet claimed");
-                let executions = Arc::clone(&self.executions);
+                let executions = Arc::clone(&self.runners.executions);
                 let learn = async move { executions.result_uses.learn(*object).await };
                 self.work.tracker.spawn(learn);
                 self.applied(&stored, origin);

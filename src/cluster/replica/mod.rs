@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::candidates::{Candidates, ClaimOnItsWay};
 use super::claim::Claim;
+use super::execution::TaskRunners;
 use super::ids::{SetUid, TaskKey};
 use super::index::{Index, Origin};
 use super::members::{Held, Lease, Renewal, View};
@@ -29,7 +30,7 @@ use super::target::{REPLICA, Target, owner};
 use super::waiting::Waiting;
 use super::writer::Written;
 use crate::argo::task_set::{TaskSet, TaskSetMetadata};
-use crate::executions::{Executions, Room};
+use crate::executions::Room;
 use crate::kubernetes::{
     ApiError, Kubernetes, Removed, Resource, Selection, Stored, Version, WatchEvent,
 };
@@ -59,7 +60,7 @@ pub struct Fenced;
 pub struct Replica {
     settings: Settings,
     kubernetes: Kubernetes,
-    executions: Arc<Executions>,
+    runners: TaskRunners,
     room: Room,
     /// Cancels all executions, and ends the loop.
     shutdown: CancellationToken,
@@ -142,7 +143,7 @@ impl Replica {
     pub fn new(
         settings: Settings,
         kubernetes: Kubernetes,
-        executions: Arc<Executions>,
+        runners: TaskRunners,
         room: Room,
         shutdown: CancellationToken,
         metrics: Metrics,
@@ -152,11 +153,11 @@ impl Replica {
         Self {
             settings,
             kubernetes,
-            executions,
+            index: Index::new(runners.kinds()),
+            runners,
             room,
             shutdown,
             metrics,
-            index: Index::default(),
             candidates: Candidates::default(),
             view: View::default(),
             swept: Sweep::default(),
@@ -224,7 +225,7 @@ impl Replica {
             // executor, a replica that cannot be set up would hold TaskSets.
             let has_lease = *renewed.borrow() != Held::NotYet;
             self.has_lease.store(has_lease, Ordering::Relaxed);
-            self.may_claim = has_lease && self.executions.is_ready() && !self.is_draining;
+            self.may_claim = has_lease && self.runners.executions.is_ready() && !self.is_draining;
             self.advance(Instant::now());
         }
         if fenced.is_ok() {

@@ -24,6 +24,8 @@ pub struct Settings {
     pub selector: String,
     /// Id of the controller whose TaskSets are served; `None` for the controller without an id.
     pub instance_id: Option<String>,
+    /// Whether `http` templates are run, too.
+    pub http_templates: bool,
     /// Number of steps that run at a time.
     pub slots: usize,
     /// Time after which the controller reads results: its `DEFAULT_REQUEUE_TIME`.
@@ -46,11 +48,14 @@ impl Settings {
         }
     }
 
-    /// The TaskSets of these settings, as a label value. Replicas with the same text serve the same
-    /// TaskSets.
+    /// The tasks of these settings, as a label value. Replicas with the same text serve the same
+    /// tasks.
     pub(super) fn serves(&self) -> String {
         let all = self.selection("");
-        let text = format!("{}\n{}", all.namespace.unwrap_or_default(), all.labels);
+        let mut text = format!("{}\n{}", all.namespace.unwrap_or_default(), all.labels);
+        if self.http_templates {
+            text.push_str("\nhttp");
+        }
         Digest::of(text.as_bytes()).hex()[..16].to_owned()
     }
 
@@ -89,6 +94,7 @@ mod tests {
             namespace: None,
             selector: String::new(),
             instance_id: None,
+            http_templates: false,
             slots: 1,
             requeue_time: Duration::ZERO,
             lease_duration: Duration::from_secs(45),

@@ -78,7 +78,7 @@ impl Replica {
         };
         let task = &waiting.task;
         let workflow = waiting.workflow.clone();
-        let execution = match Execution::new(task, workflow, &waiting.template) {
+        let execution = match Execution::new(task, workflow, &waiting.template, &self.runners) {
             Ok(execution) => execution,
             Err(report) => {
                 self.ended(task, report);
@@ -104,7 +104,8 @@ impl Replica {
         // The box keeps the future of a step in one place: a future is several KiB, and each move
         // would copy it.
         self.open += 1;
-        let mut run = Box::pin(execution.run(Arc::clone(&self.executions), running.cancel.clone()));
+        let mut run =
+            Box::pin(execution.run(Arc::clone(&self.runners.executions), running.cancel.clone()));
         let usage = Arc::clone(&running.usage);
         self.start_work(async move {
             let early = match report_after {

@@ -5,11 +5,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use wasmtime::Engine;
 
 use super::protocol::{Job, MAX_LINE, Reply, STACK_BYTES};
-use super::sandbox;
 use crate::runtime::compile_error::{ModuleError, Refusal};
 use crate::runtime::engine;
 use crate::runtime::inspect::inspect;
 use crate::runtime::validate::validate;
+use crate::sandbox;
 
 /// Compiles the module on standard input, and writes the reply and the machine code to standard
 /// output. A module that cannot be compiled is not an error, but a reply.
@@ -19,7 +19,7 @@ pub fn main() -> io::Result<()> {
     input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
     let job: Job = serde_json::from_slice(&line)?;
     // Nothing before this line depends on the module.
-    sandbox::enter(&job)?;
+    sandbox::enter(job.limits)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(job.threads)
         .stack_size(STACK_BYTES);

@@ -20,19 +20,17 @@
 //! | `process` | executor | starts one worker, talks to it, and finds out how it ended |
 //! | `queue`, `large_attempts` | executor | admits workers within the shares of memory and cores |
 //! | `child` | worker | its main function |
-//! | `sandbox`, `descriptors`, `system_calls` | worker | gives up every right that the compiler does not need |
+//!
+//! [`crate::sandbox`] starts the worker, and limits what it can do.
 //!
 //! A worker protects the memory and the time of the executor. A worker does not protect against a
 //! compiler that produces wrong code: the executor runs the machine code that the worker returns.
 
 mod child;
-mod descriptors;
 mod large_attempts;
 mod process;
 mod protocol;
 mod queue;
-mod sandbox;
-mod system_calls;
 
 pub use child::main;
 pub(super) use process::Failure;

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -17,6 +17,7 @@ use super::COMMAND;
 use super::protocol::{Job, MAX_LINE, Reply};
 use crate::runtime::compile_error::Refusal;
 use crate::runtime::module_source::ReadError;
+use crate::sandbox;
 
 /// Size of the buffer for machine code, in bytes. A pipe of Linux has this size by default.
 const BUFFER: usize = 64 << 10;
@@ -24,6 +25,8 @@ const BUFFER: usize = 64 << 10;
 const MAX_MESSAGES: u64 = 4 << 10;
 /// Rust writes this when an allocation fails, and then aborts the process.
 const ALLOCATION_FAILED: &str = "memory allocation of ";
+/// wasmtime's panic contains this if it cannot handle a lack of memory.
+const OUT_OF_MEMORY: &str = "unhandled out-of-memory error";
 /// Rust writes this when a stack overflows, and then aborts the process.
 const STACK_OVERFLOW: &str = "has overflowed its stack";
 /// The exit code of a Rust program that panicked.
@@ -120,7 +123,7 @@ impl<Admitted: Send + 'static> Worker<Admitted> {
     async fn run_until(mut self, cancelled: CancellationToken) -> Ended {
         let started = Instant::now();
         let job = self.job;
-        let mut worker = match start(&self.program) {
+        let mut worker = match sandbox::start(&self.program, COMMAND) {
             Ok(worker) => worker,
             Err(error) => return Ended::not_started(error),
         };
@@ -154,29 +157,6 @@ impl Ended {
             used: Used::default(),
         }
     }
-}
-
-fn start(program: &Path) -> io::Result<Child> {
-    let started = Command::new(program)
-        .arg(COMMAND)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    started.map_err(|error| {
-        let program = program.display();
-        let advice = match error.kind() {
-            io::ErrorKind::NotFound => " (is `/proc` mounted in the container?)",
-            _ => "",
-        };
-        io::Error::new(
-            error.kind(),
-            format!("cannot start `{program}`: {error}{advice}"),
-        )
-    })
 }
 
 /// The processor time that a worker has used until now. Zero if it is unknown.
@@ -302,7 +282,9 @@ impl Answered {
             Some(Reply::Refused(refusal)) => Err(Failure::Refused(refusal)),
             Some(Reply::CompilerError(refusal)) => Err(Failure::Compiler(refusal)),
             Some(Reply::OutOfMemory) => Err(Failure::Memory),
-            Some(Reply::CodeTooLarge) if job.max_code_bytes >= job.memory => Err(Failure::Memory),
+            Some(Reply::CodeTooLarge) if job.max_code_bytes >= job.limits.memory => {
+                Err(Failure::Memory)
+            }
             Some(Reply::CodeTooLarge) => Err(Failure::CodeTooLarge {
                 most: job.max_code_bytes,
             }),
@@ -336,6 +318,9 @@ fn failure(status: ExitStatus, messages: &str) -> Failure {
                 | libc::SIGTRAP => Failure::Crashed(how),
                 _ => Failure::Ended(how),
             }
+        }
+        None if status.code() == Some(PANICKED) && messages.contains(OUT_OF_MEMORY) => {
+            Failure::Memory
         }
         None if status.code() == Some(PANICKED) => Failure::Crashed(first_lines(messages, 2)),
         None if messages.is_empty() => Failure::Ended(status.to_string()),
@@ -376,6 +361,9 @@ mod tests {
             how,
             "thread 'main' panicked at compiler.rs:1:2: index out of bounds"
         );
+        let panic =
+            "thread 'main' panicked at types.rs:1:2:\nunhandled out-of-memory error: out of memory";
+        assert!(matches!(failure(exited(101), panic), Failure::Memory));
         for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP] {
             let failure = failure(killed_by(signal), "");
             assert!(matches!(failure, Failure::Ended(_)), "{failure:?}");
@@ -391,15 +379,5 @@ mod tests {
         assert_eq!(processor_time_in("7 (a) S 1"), None);
         let own = std::fs::read_to_string("/proc/self/stat").unwrap();
         assert!(processor_time_in(&own).is_some(), "{own}");
-    }
-
-    #[test]
-    fn the_error_for_a_program_that_does_not_exist_names_proc() {
-        let error = start(Path::new("/proc/none/exe")).unwrap_err().to_string();
-        assert!(
-            error.starts_with("cannot start `/proc/none/exe`: "),
-            "{error}"
-        );
-        assert!(error.contains("is `/proc` mounted"), "{error}");
     }
 }

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::compile_error::Refusal;
+use crate::sandbox::WorkerLimits;
 
 /// Maximum length of the line of a message, in bytes.
 pub(super) const MAX_LINE: u64 = 64 << 10;
@@ -18,18 +19,13 @@ pub(super) const MAX_LINE: u64 = 64 << 10;
 /// stacks.
 pub(super) const STACK_BYTES: usize = 2 << 20;
 
-/// Maximum size of the stack of the main thread, in bytes: the default of Linux.
-pub(super) const MAIN_STACK_BYTES: u64 = 8 << 20;
-
 /// What the worker has to do, and with which limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Job {
     /// Length of the module that follows, in bytes.
     pub(super) module_bytes: u64,
-    /// Limit of the worker's memory, in bytes.
-    pub(super) memory: u64,
-    /// Limit of the worker's processor time, in seconds.
-    pub(super) processor_seconds: u64,
+    /// Limits of the worker.
+    pub(super) limits: WorkerLimits,
     /// Number of threads that compile.
     pub(super) threads: usize,
     /// Maximum length of the machine code, in bytes.

@@ -29,6 +29,7 @@ use crate::runtime::admission::{Capacity, Class, SlotRequest};
 use crate::runtime::code::{CodeDirectory, NewCode};
 use crate::runtime::module_source::ModuleSource;
 use crate::runtime::scheduler::{Scheduler, Slot};
+use crate::sandbox::WorkerLimits;
 use crate::step::CompileLimits;
 
 /// Memory that a worker needs for a small module, in bytes.
@@ -258,9 +259,11 @@ impl Workers {
         };
         let job = Job {
             module_bytes: module.len() as u64,
-            memory,
-            // The executor's own time limit usually ends the worker first.
-            processor_seconds: (time.as_secs() + 1).saturating_mul(self.threads as u64),
+            limits: WorkerLimits {
+                memory,
+                // The executor's own time limit usually ends the worker first.
+                processor_seconds: (time.as_secs() + 1).saturating_mul(self.threads as u64),
+            },
             threads: self.threads,
             max_code_bytes,
         };

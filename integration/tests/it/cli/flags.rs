@@ -26,7 +26,7 @@ fn help_lists_only_flags_that_have_an_effect() {
     for (command, expected) in [
         (
             "serve",
-            format!("{BASE} {RUNS} --bind --admin-bind --token-file --no-token --log-module-output --stand-aside --cluster --replica --pod --namespace --selector --instance-id"),
+            format!("{BASE} {RUNS} --bind --admin-bind --token-file --no-token --log-module-output --stand-aside --cluster --replica --pod --namespace --selector --instance-id --http-templates"),
         ),
         (
             "run",
@@ -46,7 +46,11 @@ fn help_lists_only_flags_that_have_an_effect() {
         ("config check", format!("{BASE} {RUNS}")),
         (
             "manifest",
-            "--namespace --image --api-access --secret --read-only-root --config --env --cpu --memory --ephemeral-storage --workflow-account --workflow-namespace".to_owned(),
+            "--namespace --image --api-access --secret --read-only-root --config --env --cpu --memory --ephemeral-storage --workflow-account --workflow-namespace --stand-aside".to_owned(),
+        ),
+        (
+            "manifest cluster",
+            "--namespace --image --replicas --cpu --memory --ephemeral-storage --controller --controller-account --instance-id --requeue-time --http-templates --tenant --secret --config --env".to_owned(),
         ),
     ] {
         let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod faults;
+mod http_templates;
 mod replicas;
 mod stand_aside;
 mod tenants;

@@ -19,21 +19,21 @@ use wasm_workflow_integration::kubernetes::Kubernetes;
 use crate::{message, packed};
 
 /// A request to a [`ScriptedServer`].
-struct RecordedRequest {
-    method: Method,
-    path: String,
+pub(crate) struct RecordedRequest {
+    pub(crate) method: Method,
+    pub(crate) path: String,
     headers: HeaderMap,
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl RecordedRequest {
     /// Value of a header; empty if the request has no such header.
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value.map_or("", |value| value.to_str().unwrap())
     }
 
-    fn body(&self) -> &str {
+    pub(crate) fn body(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
@@ -41,14 +41,16 @@ impl RecordedRequest {
 type Answer = dyn Fn(&RecordedRequest) -> Response + Send + Sync;
 
 /// A web server whose answers a function makes. It ends with the runtime of the test.
-struct ScriptedServer {
+pub(crate) struct ScriptedServer {
     /// Address of the server: `127.0.0.1:PORT`.
-    host: String,
-    requests: Arc<Mutex<Vec<RecordedRequest>>>,
+    pub(crate) host: String,
+    pub(crate) requests: Arc<Mutex<Vec<RecordedRequest>>>,
 }
 
 impl ScriptedServer {
-    async fn start(answer: impl Fn(&RecordedRequest) -> Response + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        answer: impl Fn(&RecordedRequest) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let requests: Arc<Mutex<Vec<RecordedRequest>>> = Arc::default();
         let recorded = Arc::clone(&requests);
         let answer: Arc<Answer> = Arc::new(answer);

@@ -295,7 +295,7 @@ fn manifest_flags_fill_in_the_manifest() {
     let warnings = String::from_utf8(with(&[]).stderr).unwrap();
     for expected in [
         "add --env PASSWORD=SECRET/KEY",
-        "`/modules`, but a plugin cannot mount files",
+        "`/modules`, but the manifest mounts no files",
         "Secrets keys, which",
         "no image of this",
     ] {

@@ -2,6 +2,7 @@
 //! image. And the commands that the documentation tells the operator to run.
 
 mod accounts;
+mod cluster;
 mod examples;
 mod image;
 mod image_script;

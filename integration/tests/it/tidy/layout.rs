@@ -9,7 +9,7 @@ use super::imports::{Imports, cycles};
 
 /// The layers of `src/`, from the bottom. A folder names only folders of lower layers.
 const LAYERS: &[&[&str]] = &[
-    &["text", "listener"],
+    &["text", "listener", "sandbox"],
     &["step", "kubernetes"],
     &["config"],
     &["runtime", "telemetry"],
@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["pipeline"],
     &["argo"],
     &["executions"],
+    &["http_templates"],
     &["agent", "cluster", "admin"],
     &["app"],
     &["cli", "allocator"],

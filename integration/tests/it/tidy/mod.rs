@@ -38,7 +38,7 @@ fn unsafe_code_is_in_three_files() {
     const FILES: [&str; 3] = [
         "src/allocator.rs",
         "src/runtime/code.rs",
-        "src/runtime/worker/descriptors.rs",
+        "src/sandbox/descriptors.rs",
     ];
     for file in all_rust_files() {
         let text = fs::read_to_string(&file).unwrap();

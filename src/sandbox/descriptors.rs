@@ -1,4 +1,4 @@
-//! Closes the descriptors that a compile worker inherited.
+//! Closes the descriptors that a worker inherited.
 //!
 //! All descriptors of the executor are closed when it starts a worker (`O_CLOEXEC`). But the
 //! program that started the executor may have left descriptors open. A worker inherits these.

@@ -1,6 +1,11 @@
-//! Limits a compile worker before it reads a module.
+//! Workers: processes of this program that compute with untrusted input.
 //!
-//! The worker needs processor time, memory and its three pipes, and nothing else. It gives up the
+//! A thread that computes cannot be ended, and its memory cannot be limited. With a process, the
+//! executor can do both. The executor starts a worker with a hidden command of this program
+//! ([`command`]). The worker reads its limits, and enters the sandbox ([`enter`]). Only then, it
+//! reads the untrusted input.
+//!
+//! A worker needs processor time, memory and its three pipes, and nothing else. It gives up the
 //! rest with the means that an ordinary user has on Linux:
 //!
 //! - resource limits (getrlimit(2)): memory, processor time, no new descriptors, no file writes;
@@ -9,13 +14,18 @@
 //! - `no_new_privs`, and no access by other processes of this user (prctl(2));
 //! - a network namespace without interfaces, where the user may create one (namespaces(7));
 //! - no file system (landlock(7));
-//! - only the system calls that the compiler needs (seccomp(2)).
+//! - only the system calls that a computation needs (seccomp(2)).
 //!
 //! Old kernels and some container runtimes lack some of the last three. Each works without the
 //! others. If a worker gets neither the network namespace nor the list of system calls, the worker
 //! does not start.
 
+mod descriptors;
+mod system_calls;
+
 use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr};
 use rustix::process::getrlimit;
@@ -24,9 +34,8 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, UnshareFlags, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
-
-use super::protocol::{Job, MAIN_STACK_BYTES};
-use super::{descriptors, system_calls};
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
 
 /// Address space beyond the memory limit, in bytes: this program, and space that allocators reserve
 /// without using it.
@@ -34,9 +43,61 @@ const RESERVED: u64 = 4 << 30;
 /// How much lower the priority is than that of the executor (nice(2)).
 const NICE: i32 = 5;
 
-/// Gives up everything that compiling does not need. Call this before the first thread is started:
-/// later threads inherit the restrictions.
-pub(super) fn enter(job: &Job) -> io::Result<()> {
+/// Maximum size of the stack of the main thread, in bytes: the default of Linux.
+const MAIN_STACK_BYTES: u64 = 8 << 20;
+
+/// The limits of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerLimits {
+    /// Memory, in bytes.
+    pub memory: u64,
+    /// Processor time, in seconds.
+    pub processor_seconds: u64,
+}
+
+/// The file of the program that runs (`proc_pid_exe(5)`). This path also works after a new version
+/// replaced the file.
+pub fn this_program() -> PathBuf {
+    "/proc/self/exe".into()
+}
+
+/// Starts a worker: the file `program` with the hidden command `command`. The worker has no
+/// environment, and three pipes. It is killed when the returned value is dropped.
+///
+/// # Errors
+///
+/// The process cannot be started.
+pub fn start(program: &Path, command: &str) -> io::Result<Child> {
+    let started = Command::new(program)
+        .arg(command)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    started.map_err(|error| {
+        let program = program.display();
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => " (is `/proc` mounted in the container?)",
+            _ => "",
+        };
+        io::Error::new(
+            error.kind(),
+            format!("cannot start `{program}`: {error}{advice}"),
+        )
+    })
+}
+
+/// Gives up everything that a computation does not need. Call this before the first thread is
+/// started: later threads inherit the restrictions.
+///
+/// # Errors
+///
+/// - A limit cannot be set.
+/// - The system offers neither network namespaces nor system call filters.
+pub fn enter(limits: WorkerLimits) -> io::Result<()> {
     descriptors::close_inherited()?;
     prefer_as_victim();
     // Without more privileges, each process may lower its own priority.
@@ -47,8 +108,8 @@ pub(super) fn enter(job: &Job) -> io::Result<()> {
     give_up_capabilities()?;
     // A ruleset of Landlock needs a descriptor, so it comes before the limit on descriptors.
     let _ = give_up_files();
-    limit(job)?;
-    let filtered = system_calls::allow_only_those_of_the_compiler();
+    limit(limits)?;
+    let filtered = system_calls::allow_only_those_of_a_computation();
     match (own_network, filtered) {
         (false, Err(error)) => Err(io::Error::other(format!(
             "this system offers neither network namespaces nor system call filters to an ordinary \
@@ -93,25 +154,28 @@ fn give_up_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-fn limit(job: &Job) -> io::Result<()> {
-    let limits = [
+fn limit(limits: WorkerLimits) -> io::Result<()> {
+    let WorkerLimits {
+        memory,
+        processor_seconds,
+    } = limits;
+    let resources = [
         // Private memory that can be written: heaps and stacks. Memory that is only reserved is
         // not included.
-        (Resource::Data, job.memory),
+        (Resource::Data, memory),
         // `RLIMIT_DATA` does not include stacks that grow.
         (Resource::Stack, MAIN_STACK_BYTES),
         // Before Linux 4.7, `RLIMIT_DATA` does not include mappings. `RLIMIT_AS` includes them.
-        (Resource::As, job.memory.saturating_add(RESERVED)),
+        (Resource::As, memory.saturating_add(RESERVED)),
         (Resource::Nofile, 0),
         (Resource::Fsize, 0),
         (Resource::Core, 0),
     ];
-    for (resource, value) in limits {
+    for (resource, value) in resources {
         lower(resource, value, value)?;
     }
     // The signal at this limit is SIGXCPU. At the maximum it is SIGKILL, which does not name the
     // limit.
-    let processor_seconds = job.processor_seconds;
     lower(Resource::Cpu, processor_seconds, processor_seconds + 1)
 }
 
@@ -137,4 +201,21 @@ fn give_up_files() -> Result<(), landlock::RulesetError> {
         .create()?
         .restrict_self()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_for_a_program_that_does_not_exist_names_proc() {
+        let error = start(Path::new("/proc/none/exe"), "x")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("cannot start `/proc/none/exe`: "),
+            "{error}"
+        );
+        assert!(error.contains("is `/proc` mounted"), "{error}");
+    }
 }

@@ -1,7 +1,7 @@
-//! The system calls that a compile worker may make.
+//! The system calls that a worker may make.
 //!
 //! A system call that is not in the list fails with `EPERM`. The list contains the calls of the
-//! standard library, the memory allocator and the compiler's threads. Some of these calls are
+//! standard library, the memory allocator and threads. Some of these calls are
 //! restricted:
 //!
 //! - `clone` may start a thread, and no process. A filter cannot read the flags of `clone3`, which
@@ -63,7 +63,7 @@ const ALLOWED: &[c_long] = &[
 ///
 /// The kernel has no filters, or this process may not use them, or the processor's architecture is
 /// not supported.
-pub(super) fn allow_only_those_of_the_compiler() -> Result<(), seccompiler::Error> {
+pub(super) fn allow_only_those_of_a_computation() -> Result<(), seccompiler::Error> {
     // The kernel asks all filters. The most restrictive answer is used.
     let missing = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
