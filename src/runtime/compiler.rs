@@ -46,6 +46,9 @@ use crate::step::CompileLimits;
 /// Modules whose code is in the code directory may use one part in this many of the compile
 /// workers' memory. The executor can load such a module again in milliseconds.
 const LOADED_PART: u64 = 16;
+/// The most memory of these modules, in bytes. Without it, one hostile module would keep hundreds
+/// of megabytes on a large machine.
+const MAX_LOADED: u64 = 40 << 20;
 /// Modules whose code is only in memory may use one part in this many of the compile workers'
 /// memory. If the cache removes such a module, the module must be compiled again.
 const IN_MEMORY_PART: u64 = 4;
@@ -147,7 +150,7 @@ impl Compiler {
         Ok(Self {
             engines,
             workers: Workers::new(settings.program, resources),
-            loaded: cache(settings.memory / LOADED_PART),
+            loaded: cache((settings.memory / LOADED_PART).min(MAX_LOADED)),
             in_memory: cache(in_memory_bytes),
             failures,
             disk: disk.map(Arc::new),
