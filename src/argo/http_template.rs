@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn mistakes_name_the_key() {
         for (http, expected) in [
-            (json!({"urll": "x"}), "template.http.urll"),
+            (json!({"urll": "x"}), "`template.http`: unknown key `urll`"),
             (
                 json!({"bodyFrom": {"bytes": "?"}}),
                 "template.http.bodyFrom.bytes",
