@@ -2,7 +2,7 @@
 //!
 //! A thread that computes cannot be ended, and its memory cannot be limited. With a process, the
 //! executor can do both. The executor starts a worker with a hidden command of this program
-//! ([`command`]). The worker reads its limits, and enters the sandbox ([`enter`]). Only then, it
+//! ([`start`]). The worker reads its limits, and enters the sandbox ([`enter`]). Only then, it
 //! reads the untrusted input.
 //!
 //! A worker needs processor time, memory and its three pipes, and nothing else. It gives up the
