@@ -21,7 +21,8 @@
 //! | `queue`, `large_attempts` | executor | admits workers within the shares of memory and cores |
 //! | `child` | worker | its main function |
 //!
-//! [`crate::sandbox`] starts the worker, and limits what it can do.
+//! [`crate::sandbox`] starts the worker process, and takes its access to files, networks and most
+//! system calls away.
 //!
 //! A worker protects the memory and the time of the executor. A worker does not protect against a
 //! compiler that produces wrong code: the executor runs the machine code that the worker returns.
