@@ -14,6 +14,8 @@
 //! A result is removed once its reply has been handed to the connection. A later retry of the node
 //! finds no result, and runs again.
 
+mod long_waits;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,12 +34,13 @@ use crate::config::AgentSettings;
 use crate::executions::{CancelHandle, Room, Usage};
 use crate::pipeline::TemplateKey;
 use crate::step::{ExecutionId, Owner, StepNames};
+use long_waits::LongWaits;
 
-/// The maximum number of calls that wait for their executions at the same time. The agent has
-/// sixteen workers, and some must stay free for calls that are answered at once.
+/// The maximum number of calls that wait for their executions longer than [`SHORT_WAIT`]. The agent
+/// has sixteen workers, and some must stay free for calls that are answered soon.
 const MAX_WAITING: usize = 8;
-/// The longest wait of a call if `MAX_WAITING` other calls already wait. A step that takes longer
-/// gets a delay of at least a second.
+/// If `MAX_WAITING` other calls wait, a call waits for this time. Then it takes the place of the
+/// call that has waited longest. A call that loses its place gets a delay of at least a second.
 const SHORT_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait of a call whose reply must reach the controller soon.
 const SOON: Duration = Duration::from_secs(1);
@@ -95,7 +98,7 @@ pub struct Calls {
     settings: AgentSettings,
     table: Arc<Table>,
     room: Room,
-    waiting: Arc<Semaphore>,
+    long_waits: LongWaits,
     running: TaskTracker,
     shutdown: CancellationToken,
     /// Number of executions that were started.
@@ -120,7 +123,7 @@ impl Calls {
             settings,
             table,
             room,
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            long_waits: LongWaits::new(MAX_WAITING),
             running: TaskTracker::new(),
             shutdown,
             started: Arc::default(),
@@ -180,20 +183,30 @@ impl Calls {
 
     /// Waits for the end of an execution, but only for a short time.
     async fn wait(&self, execution: &Execution, answered_soon: bool) {
-        let permit = self.waiting.try_acquire();
-        let longest = match (permit.is_ok(), answered_soon) {
-            (true, false) => Duration::MAX,
-            (true, true) => SOON,
-            (false, _) => SHORT_WAIT,
+        let wait = match answered_soon {
+            true => self.settings.wait.0.min(SOON),
+            false => self.settings.wait.0,
         };
-        let wait = self.settings.wait.0.min(longest);
         let mut completed = execution.completed.clone();
         tokio::select! {
             biased;
             _ = completed.wait_for(Option::is_some) => {}
             () = self.shutdown.cancelled() => {}
             () = tokio::time::sleep(wait) => {}
+            () = self.keep_place() => {}
         }
+    }
+
+    /// Waits until the place of a call for a long wait is taken away.
+    async fn keep_place(&self) {
+        let free = self.long_waits.try_take();
+        let mut place = if let Some(place) = free {
+            place
+        } else {
+            tokio::time::sleep(SHORT_WAIT).await;
+            self.long_waits.take()
+        };
+        place.taken_away().await;
     }
 
     fn start<F>(

@@ -1,9 +1,12 @@
 //! Tests of the calls.
 
+use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 
 use super::*;
 use crate::agent::delivery::DeliveryBody;
@@ -314,21 +317,29 @@ async fn results_of_a_stopping_process_are_not_delivered() {
     assert_eq!(f.started(), 1, "no new execution starts");
 }
 
+/// The calls for long steps are answered early, and a short step is answered with its result.
 #[tokio::test]
-async fn calls_beyond_the_limit_wait_only_a_short_time() {
+async fn a_call_beyond_the_limit_takes_the_place_of_the_call_that_has_waited_longest() {
     let f = Fixture::new(LONG);
     let began = Instant::now();
-    let waiting = futures::future::join_all((0..MAX_WAITING).map(|_| f.call(false)));
+    let mut waiting: FuturesUnordered<_> = (0..MAX_WAITING).map(|_| f.call(false)).collect();
     let beyond = async {
         tokio::task::yield_now().await;
-        let reply = f.call(false).await;
-        (reply, began.elapsed())
+        f.call(false).await
     };
-    let (_, (reply, took)) = tokio::join!(waiting, beyond);
+    let mut beyond = pin!(beyond);
+    let answered = tokio::select! {
+        reply = waiting.next() => reply.unwrap(),
+        reply = &mut beyond => panic!("the new call waits: {reply:?}"),
+    };
+    assert!(matches!(answered, CallReply::Requeue(_)));
+    let took = began.elapsed();
     assert!(
-        matches!(reply, CallReply::Requeue(_)) && took < Duration::from_millis(250),
+        took >= SHORT_WAIT && took < Duration::from_millis(250),
         "{took:?}"
     );
+    f.open().await;
+    assert!(deliver(beyond.await).is_some());
 }
 
 #[tokio::test]
