@@ -78,6 +78,31 @@ struct Entry {
     seen: u64,
 }
 
+/// The specification of a Workflow with these rounds: a step for each template of a round. Nothing
+/// refers to the results.
+fn specification(workflow: &Workflow) -> Value {
+    let names = |round: &BTreeMap<String, Value>| -> BTreeSet<String> {
+        let names = round
+            .values()
+            .filter_map(|template| template["name"].as_str());
+        names.map(str::to_owned).collect()
+    };
+    let steps = workflow.rounds.iter().map(|round| {
+        let steps = names(round).into_iter();
+        steps
+            .map(|name| json!({"name": name, "template": name}))
+            .collect::<Vec<_>>()
+    });
+    let all: BTreeSet<String> = workflow.rounds.iter().flat_map(names).collect();
+    let main = json!({"name": "main", "steps": steps.collect::<Vec<_>>()});
+    let templates: Vec<_> = all
+        .into_iter()
+        .map(|name| json!({"name": name}))
+        .chain([main])
+        .collect();
+    json!({"entrypoint": "main", "templates": templates})
+}
+
 impl Controller {
     /// Starts a controller.
     pub fn start(store: Store, requeue_time: Duration) -> Self {
@@ -95,7 +120,11 @@ impl Controller {
 
     /// Submits a workflow. Its name is unique.
     pub fn submit(&self, workflow: Workflow) {
-        let object = json!({"metadata": {}, "spec": {}, "status": {"phase": "Running"}});
+        let object = json!({
+            "metadata": {},
+            "spec": specification(&workflow),
+            "status": {"phase": "Running"},
+        });
         let key = key("workflows", &workflow);
         self.store.create(&key, object).expect("a new Workflow");
         let entry = Entry {

@@ -1,7 +1,7 @@
 //! Finds the use of a result in the Workflow, through the Kubernetes API.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 
@@ -17,10 +17,17 @@ const USES_TTL: Duration = Duration::from_mins(10);
 const UNREADABLE_TTL: Duration = Duration::from_mins(1);
 /// Time for which all steps of a workflow share one read of its nodes.
 const NODES_TTL: Duration = Duration::from_millis(400);
-/// The controller may record a node only after the agent has requested its step, so nodes are read
-/// up to four times.
-const ATTEMPTS: u32 = 4;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
+/// The controller records a node after it has requested the step, usually some milliseconds later.
+/// So the nodes are read again after these times.
+const AGAIN_AFTER: [Duration; 7] = [
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+    Duration::from_millis(160),
+    Duration::from_millis(300),
+    Duration::from_millis(450),
+    Duration::from_millis(450),
+];
 /// Most workflows in the caches of small values.
 const MAX_CACHED: u64 = 10_000;
 /// Most Workflows in the cache of whole objects.
@@ -40,6 +47,7 @@ pub struct ResultUses {
 struct ReadWorkflow {
     workflow: WorkflowObject,
     uses: Arc<TemplateUses>,
+    at: Instant,
 }
 
 impl ResultUses {
@@ -89,13 +97,13 @@ impl ResultUses {
         {
             return Some(found);
         }
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
-            }
+        let mut newest = NODES_TTL;
+        let waits = AGAIN_AFTER.into_iter().map(Some).chain([None]);
+        for wait in waits {
             if self.unreadable.contains_key(&scope) {
                 return None;
             }
+            self.forget_older_than(&scope, newest).await;
             let read = self.read(kubernetes, request);
             let workflow = self.objects.get_with(scope.clone(), read).await;
             let Some(read) = workflow else {
@@ -114,8 +122,20 @@ impl ResultUses {
             if found.is_some() || read.workflow.nodes_are_elsewhere() {
                 return found;
             }
+            let Some(wait) = wait else { break };
+            tokio::time::sleep(wait).await;
+            newest = wait;
         }
         None
+    }
+
+    /// Removes a Workflow from the cache that was read before this time.
+    async fn forget_older_than(&self, scope: &str, age: Duration) {
+        if let Some(Some(read)) = self.objects.get(scope).await
+            && read.at.elapsed() > age
+        {
+            self.objects.invalidate(scope).await;
+        }
     }
 
     /// Reads the Workflow. `None` if it does not exist or may not be read.
@@ -150,9 +170,10 @@ fn cache<T: Clone + Send + Sync + 'static>(entries: u64, ttl: Duration) -> Cache
 
 /// Finds the uses of templates. A large Workflow takes long.
 async fn analysed(workflow: WorkflowObject) -> Option<Arc<ReadWorkflow>> {
+    let at = Instant::now();
     let analyse = move || {
         let uses = Arc::new(TemplateUses::of(&workflow));
-        Arc::new(ReadWorkflow { workflow, uses })
+        Arc::new(ReadWorkflow { workflow, uses, at })
     };
     tokio::task::spawn_blocking(analyse).await.ok()
 }
