@@ -55,8 +55,20 @@ pub(super) fn of_executor(
     repository_secrets: &BTreeSet<String>,
 ) -> Result<Vec<Value>, Failure> {
     let mut objects = documents(EXECUTOR_ACCOUNT)?;
-    let rules = objects.iter_mut().flat_map(|object| items(object, "rules"));
-    for rule in rules.filter(|rule| rule["resources"] == json!(["secrets"])) {
+    for object in &mut objects {
+        name_secrets(object, secrets, repository_secrets);
+    }
+    Ok(in_namespace(objects, namespace))
+}
+
+/// Writes the names of Secrets into the rules of a Role about Secrets. Without `secrets`, the names
+/// in the Role stay. `repository_secrets` are added.
+pub(super) fn name_secrets(
+    role: &mut Value,
+    secrets: &[String],
+    repository_secrets: &BTreeSet<String>,
+) {
+    for rule in items(role, "rules").filter(|rule| rule["resources"] == json!(["secrets"])) {
         if !secrets.is_empty() {
             rule["resourceNames"] = json!(secrets);
         }
@@ -64,21 +76,26 @@ pub(super) fn of_executor(
             names.extend(repository_secrets.iter().map(|name| json!(name)));
         }
     }
-    Ok(in_namespace(objects, namespace))
 }
 
-fn in_namespace(mut objects: Vec<Value>, namespace: &str) -> Vec<Value> {
+/// Sets the namespace of the objects, and of the accounts in their bindings.
+pub(super) fn in_namespace(mut objects: Vec<Value>, namespace: &str) -> Vec<Value> {
     for object in &mut objects {
         object["metadata"]["namespace"] = json!(namespace);
-        for subject in items(object, "subjects") {
-            subject["namespace"] = json!(namespace);
-        }
+        put_subjects_in(object, namespace);
     }
     objects
 }
 
+/// Sets the namespace of the accounts in a binding.
+pub(super) fn put_subjects_in(binding: &mut Value, namespace: &str) {
+    for subject in items(binding, "subjects") {
+        subject["namespace"] = json!(namespace);
+    }
+}
+
 /// The items of a list in an object. None if the object has no such list.
-fn items<'a>(object: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+pub(super) fn items<'a>(object: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
     let items = object.get_mut(list).and_then(Value::as_array_mut);
     items.into_iter().flatten()
 }

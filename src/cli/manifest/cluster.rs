@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::accounts;
+use super::configuration::Configuration;
 use super::resources::Resources;
 use super::values::{self, EnvFromSecret};
 use super::warnings::{Given, repository_secrets, warnings};
@@ -25,6 +27,10 @@ const CONTROLLER: [&str; 2] = [
     include_str!("../../../plugin/cluster/controller/deployment.yaml"),
 ];
 
+/// The account in `plugin/cluster/argo/rbac.yaml`.
+const DEFAULT_CONTROLLER_ACCOUNT: &str = "argo/argo";
+/// The namespace in the files, which is the name of the roles, too.
+const DEFAULT_NAMESPACE: &str = "wasm-workflow-executor";
 /// `instanceID` and `DEFAULT_REQUEUE_TIME` of the controller in `plugin/cluster/controller`.
 const INSTANCE_ID: &str = "wasm";
 const REQUEUE_TIME: &str = "200ms";
@@ -34,7 +40,7 @@ const ARGO_VERSION: &str = "v4.1.2";
 #[derive(Debug, Args)]
 pub(super) struct ClusterInstallation {
     /// Namespace of the executor
-    #[arg(long, default_value = "wasm-workflow-executor", value_parser = values::namespace)]
+    #[arg(long, default_value = DEFAULT_NAMESPACE, value_parser = values::namespace)]
     namespace: String,
     /// Image of the executor [default: the image of this version]
     #[arg(long, value_parser = values::image)]
@@ -48,7 +54,7 @@ pub(super) struct ClusterInstallation {
     #[arg(long, conflicts_with_all = ["instance_id", "requeue_time"])]
     controller: bool,
     /// Service account of Argo's controller
-    #[arg(long, value_name = "NAMESPACE/ACCOUNT", default_value = "argo/argo", value_parser = values::account)]
+    #[arg(long, value_name = "NAMESPACE/ACCOUNT", default_value = DEFAULT_CONTROLLER_ACCOUNT, value_parser = values::account)]
     controller_account: values::Account,
     /// `instanceID` of the controller [default: the controller without one]
     #[arg(long, value_name = "ID", value_parser = values::label)]
@@ -76,14 +82,8 @@ pub(super) struct ClusterInstallation {
 impl ClusterInstallation {
     pub(super) fn run(&self) -> Result<Exit, Failure> {
         values::each_once(&self.env)?;
-        let (text, origin) = match &self.config {
-            Some(file) => (
-                Config::text_of(file).map_err(Failure::usage)?,
-                format!("`{}`", file.display()),
-            ),
-            None => (self.configuration(), "the manifest".to_owned()),
-        };
-        let config = Config::from_text(&text, &origin).map_err(Failure::usage)?;
+        let Configuration { text, config } =
+            Configuration::read(self.config.as_deref(), || self.configuration())?;
         let given = Given {
             variables: self.env.iter().map(|env| env.name.as_str()).collect(),
             api_access: true,
@@ -153,9 +153,14 @@ impl ClusterInstallation {
             .iter_mut()
             .filter(|object| is(object, "ClusterRoleBinding"))
         {
-            let subject = &mut object["subjects"][0];
-            subject["name"] = json!(self.controller_account.name);
-            subject["namespace"] = json!(self.controller_account.namespace);
+            let values::Account { namespace, name } = &self.controller_account;
+            object["subjects"][0] =
+                json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
+            if format!("{namespace}/{name}") != DEFAULT_CONTROLLER_ACCOUNT {
+                // Controllers with different accounts each have a binding.
+                let binding = object["metadata"]["name"].as_str().unwrap_or_default();
+                object["metadata"]["name"] = json!(format!("{binding}-{namespace}-{name}"));
+            }
         }
         Ok(objects)
     }
@@ -185,19 +190,25 @@ impl ClusterInstallation {
                 "ClusterRole" => name_tenant_account(object, &settings.tenant_account),
                 _ => {}
             }
-            self.move_to_namespace(object);
+            match object["metadata"].get_mut("namespace") {
+                Some(namespace) => *namespace = json!(self.namespace),
+                None => self.name_object_of_cluster(object),
+            }
+            accounts::put_subjects_in(object, &self.namespace);
         }
         Ok(objects)
     }
 
-    fn move_to_namespace(&self, object: &mut Value) {
-        if let Some(namespace) = object["metadata"].get_mut("namespace") {
-            *namespace = json!(self.namespace);
+    /// Names a role, or its binding, of the whole cluster, so that executors in two namespaces have two roles.
+    fn name_object_of_cluster(&self, object: &mut Value) {
+        if self.namespace == DEFAULT_NAMESPACE || is(object, "Namespace") {
+            return;
         }
-        let subjects = object.get_mut("subjects").and_then(Value::as_array_mut);
-        for subject in subjects.into_iter().flatten() {
-            subject["namespace"] = json!(self.namespace);
+        let name = format!("{DEFAULT_NAMESPACE}-{}", self.namespace);
+        if let Some(role) = object.get_mut("roleRef") {
+            role["name"] = json!(name);
         }
+        object["metadata"]["name"] = json!(name);
     }
 
     fn deployment(&self, object: &mut Value, text: &str, settings: &ClusterSettings) {
@@ -237,34 +248,20 @@ impl ClusterInstallation {
     ) -> Result<Vec<Value>, Failure> {
         let mut objects = documents(TENANT)?;
         for object in &mut objects {
-            object["metadata"]["namespace"] = json!(namespace);
             match object["kind"].as_str().unwrap_or_default() {
                 "ServiceAccount" => object["metadata"]["name"] = json!(account),
-                "RoleBinding" => {
-                    object["subjects"][0]["name"] = json!(account);
-                    object["subjects"][0]["namespace"] = json!(namespace);
-                }
+                "RoleBinding" => object["subjects"][0]["name"] = json!(account),
                 _ => name_tenant_account(object, account),
             }
-            let rules = object.get_mut("rules").and_then(Value::as_array_mut);
-            let of_secrets = |rule: &&mut Value| rule["resources"] == json!(["secrets"]);
-            if let Some(rule) = rules.into_iter().flatten().find(of_secrets) {
-                if !self.secrets.is_empty() {
-                    rule["resourceNames"] = json!(self.secrets);
-                }
-                if let Some(names) = rule["resourceNames"].as_array_mut() {
-                    names.extend(repository_secrets.iter().map(|name| json!(name)));
-                }
-            }
+            accounts::name_secrets(object, &self.secrets, repository_secrets);
         }
-        Ok(objects)
+        Ok(accounts::in_namespace(objects, namespace))
     }
 }
 
 /// Writes the account of the tenants into the rules of a Role about service accounts.
 fn name_tenant_account(role: &mut Value, account: &str) {
-    let rules = role.get_mut("rules").and_then(Value::as_array_mut);
-    for rule in rules.into_iter().flatten() {
+    for rule in accounts::items(role, "rules") {
         if rule["resources"] == json!(["serviceaccounts"]) {
             rule["resourceNames"] = json!([account]);
         }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::cluster::ClusterInstallation;
+use super::configuration::Configuration;
 use super::examples::Examples;
 use super::resources::Resources;
 use super::values::{self, EnvFromSecret};
@@ -85,15 +86,8 @@ struct Installation {
 impl Installation {
     fn run(&self) -> Result<Exit, Failure> {
         values::each_once(&self.env)?;
-        let text = match &self.config {
-            Some(file) => Config::text_of(file).map_err(Failure::usage)?,
-            None => self.resources.configuration(),
-        };
-        let origin = match &self.config {
-            Some(file) => format!("`{}`", file.display()),
-            None => "the manifest".to_owned(),
-        };
-        let config = Config::from_text(&text, &origin).map_err(Failure::usage)?;
+        let Configuration { text, config } =
+            Configuration::read(self.config.as_deref(), || self.resources.configuration())?;
         let mut objects = self.accounts(&config)?;
         objects.push(self.plugin(&text)?);
         let given = Given {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `command` | the command, and the plugin's ConfigMap |
 //! | `cluster` | `manifest cluster` |
+//! | `configuration` | the configuration of an installation |
 //! | `accounts` | service accounts, token Secrets and Roles |
 //! | `resources` | the limits of the container, and the configuration that fits them |
 //! | `examples` | `manifest examples` |
@@ -13,6 +14,7 @@
 mod accounts;
 mod cluster;
 mod command;
+mod configuration;
 mod examples;
 mod resources;
 mod values;

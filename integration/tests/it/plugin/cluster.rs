@@ -58,6 +58,17 @@ fn without_flags_the_committed_objects_are_printed() {
     );
 }
 
+/// Otherwise, the second installation would replace the role binding of the first one.
+#[test]
+fn installations_in_two_namespaces_have_different_roles() {
+    let printed = cluster("--namespace second");
+    let name = "wasm-workflow-executor-second";
+    let binding = object(&printed, "ClusterRoleBinding", name);
+    assert_eq!(binding["roleRef"]["name"], name);
+    assert_eq!(binding["subjects"][0]["namespace"], "second");
+    object(&printed, "ClusterRole", name);
+}
+
 /// The kustomization has the namespace and the version of the controller's image.
 #[test]
 fn the_controller_fits_the_executor() {
@@ -121,14 +132,15 @@ fn flags_fill_in_the_objects() {
     let binding = object(
         &printed,
         "ClusterRoleBinding",
-        "argo-controller-workflowtasksets-status",
+        "argo-controller-workflowtasksets-status-ci-controller",
     );
     let subject = &binding["subjects"][0];
     assert_eq!(
         (&subject["namespace"], &subject["name"]),
         (&json!("ci"), &json!("controller"))
     );
-    let binding = object(&printed, "ClusterRoleBinding", "wasm-workflow-executor");
+    let name = "wasm-workflow-executor-wasm";
+    let binding = object(&printed, "ClusterRoleBinding", name);
     assert_eq!(binding["subjects"][0]["namespace"], "wasm");
     for tenant in ["team-a", "team-b"] {
         let role = printed
