@@ -43,9 +43,10 @@ pub trait ArtifactHost: Debug + Send + Sync + 'static {
         secret: &SecretKeySelector,
     ) -> Result<SecretString, Error>;
 
-    /// Creates a client for servers that workflows name. The host decides which addresses the
-    /// client may reach.
-    fn http_client(&self, tls: &TlsSettings) -> Result<Arc<dyn HttpClient>, Error>;
+    /// Creates a client for servers that the workflows of a namespace name. The host decides which
+    /// addresses the client may reach.
+    fn http_client(&self, namespace: &str, tls: &TlsSettings)
+    -> Result<Arc<dyn HttpClient>, Error>;
 
     /// Creates a client for the services that supply cloud credentials, such as metadata services.
     /// Workflows do not choose its addresses.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::bindle::TrustedKey;
-use crate::policy::Policy;
+use crate::policy::{NamespacePolicy, Policy};
 use crate::reference::Endpoint;
 use crate::wkg::Registries;
 
@@ -26,6 +26,8 @@ pub struct Config {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// The rules for modules that may run.
     pub policy: Policy,
+    /// More rules, for the modules of some namespaces. The first entry that matches is used.
+    pub namespaces: Vec<NamespacePolicy>,
     /// The registries of `wkg:` packages, by namespace.
     pub wkg: Registries,
     /// The registry for `wapm:` references without a registry.
@@ -47,6 +49,7 @@ impl Default for Config {
             trusted_realms: Vec::new(),
             mirrors: BTreeMap::new(),
             policy: Policy::default(),
+            namespaces: Vec::new(),
             wkg: Registries::default(),
             wapm: Wasmer::default(),
             bindle: Bindle::default(),

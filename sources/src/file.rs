@@ -134,6 +134,10 @@ fn unreadable(path: &Path, error: io::Error) -> Error {
 impl Source for FileSource {
     type Reference = FileReference;
 
+    fn server(&self, _: &FileReference) -> Option<String> {
+        None
+    }
+
     fn is_local(&self) -> bool {
         true
     }

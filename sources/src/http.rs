@@ -12,7 +12,7 @@
 //! These rules do not apply to a reference with a digest: its content cannot change.
 
 use async_trait::async_trait;
-use net::{Body, Caching, Request, Response};
+use net::{Body, Caching, Request, Response, authority};
 
 use crate::credentials::preemptive;
 use crate::reference::HttpReference;
@@ -26,6 +26,10 @@ pub struct HttpSource;
 #[async_trait]
 impl Source for HttpSource {
     type Reference = HttpReference;
+
+    fn server(&self, reference: &HttpReference) -> Option<String> {
+        Some(authority(reference.url()))
+    }
 
     /// Needs no request if the reference has a digest.
     async fn resolve(

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::credentials::{CredentialProvider, Keyring};
 use crate::download_limits::DownloadLimiter;
-use crate::policy::Policy;
+use crate::policy::Rules;
 use crate::signatures::Signatures;
 use crate::source::{Context, SharedProgress};
 use crate::source_table::SourceTable;
@@ -58,7 +58,7 @@ pub(crate) struct FetchKey {
 /// The shared state of [`Sources`](crate::Sources).
 pub(crate) struct Inner {
     pub(crate) sources: SourceTable,
-    pub(crate) policy: Policy,
+    pub(crate) rules: Rules,
     pub(crate) signatures: Signatures,
     pub(crate) credentials: Box<dyn CredentialProvider>,
     pub(crate) trusted_realms: Vec<String>,
@@ -108,11 +108,11 @@ impl Inner {
         credentials: impl CredentialProvider,
         progress: SharedProgress,
     ) -> Result<Self, Error> {
-        let hosts =
-            Hosts::new(config.insecure.iter().cloned()).only(config.policy.hosts.iter().cloned());
+        let hosts = Hosts::new(config.insecure.iter().cloned())
+            .only(&config.policy.hosts, "`sources.policy.hosts`");
         Ok(Self {
             sources,
-            policy: config.policy.clone(),
+            rules: Rules::new(&config.policy, &config.namespaces),
             signatures: Signatures::new(&config.policy.signatures)?,
             credentials: Box::new(credentials),
             trusted_realms: config.trusted_realms.clone(),

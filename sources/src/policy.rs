@@ -4,8 +4,11 @@
 //! `oci://ghcr.io/acme/resize:1.4.0`. `*` in a pattern matches any text, including slashes.
 //!
 //! A `wkg:` reference is located in an OCI registry. The rules apply to both references.
+//!
+//! A namespace can have rules of its own. A module must pass the rules for all namespaces, and the
+//! rules of its namespace.
 
-use net::matches;
+use net::{matches_any, split_port};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, Reference};
@@ -57,29 +60,126 @@ pub struct Identity {
     pub trusted_root: Option<String>,
 }
 
-impl Policy {
-    /// Checks the reference against `deny`, `allow` and `require_digest`.
+/// The operator's rules for the modules of some namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespacePolicy {
+    /// Patterns of the names of the namespaces.
+    pub names: Vec<String>,
+    /// Which modules may run.
+    pub modules: ModuleRules,
+    /// Patterns of the servers of modules. An empty list allows all servers.
+    pub hosts: Vec<String>,
+}
+
+/// Rules for references, by pattern.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ModuleRules {
+    /// Patterns of the allowed references. An empty list allows all references.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Patterns of the denied references. `deny` overrides `allow`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+    /// Patterns of the references that must name a digest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub require_digest: Vec<String>,
+}
+
+/// The default port of HTTPS.
+const HTTPS: u16 = 443;
+
+/// The rules of the operator: for all namespaces, and for single ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    all: ModuleRules,
+    /// The first entry that matches a namespace is used.
+    namespaces: Vec<NamespacePolicy>,
+}
+
+impl Rules {
+    pub(crate) fn new(policy: &Policy, namespaces: &[NamespacePolicy]) -> Self {
+        let Policy {
+            allow,
+            deny,
+            require_digest,
+            ..
+        } = policy.clone();
+        Self {
+            all: ModuleRules {
+                allow,
+                deny,
+                require_digest,
+            },
+            namespaces: namespaces.to_vec(),
+        }
+    }
+
+    /// Checks the reference of a module for a workflow in this namespace. Without a namespace, only
+    /// the rules for all namespaces are used: the operator's own commands have none.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Denied`]: a rule forbids the reference, or requires a digest in it.
-    pub fn check(&self, reference: &Reference) -> Result<(), Error> {
-        let name = reference.policy_subject();
-        let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &name));
-        if any(&self.deny) || !(self.allow.is_empty() || any(&self.allow)) {
-            return Err(Error::new(
-                ErrorKind::Denied,
-                "the operator's policy does not allow this module",
-            )
-            .with_hint("ask the operator to check the rules under `sources.policy`"));
+    pub(crate) fn check(&self, reference: &Reference, namespace: &str) -> Result<(), Error> {
+        self.all.check(reference, "`sources.policy`")?;
+        match self.of(namespace) {
+            Some(own) => {
+                let place = format!("`modules`, in the entry of `namespaces` for `{namespace}`");
+                own.modules.check(reference, &place)
+            }
+            None => Ok(()),
         }
-        if reference.pinned().is_none() && any(&self.require_digest) {
-            return Err(Error::new(ErrorKind::Denied, "the operator's policy requires a digest for this module").with_hint(
-                format!(
-                    "{}; to get the digest, run `wasm-workflow-executor inspect` on a machine without this policy",
-                    reference.how_to_pin()
-                ),
-            ));
+    }
+
+    /// Checks the server of a module, `host` or `host:port`, for a workflow in this namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`]: the server is not in the list of the namespace.
+    pub(crate) fn check_server(&self, server: &str, namespace: &str) -> Result<(), Error> {
+        let Some(own) = self.of(namespace).filter(|own| !own.hosts.is_empty()) else {
+            return Ok(());
+        };
+        let (host, port) = split_port(server);
+        let with_port = match port {
+            "" => format!("{host}:{HTTPS}"),
+            port => format!("{host}:{port}"),
+        };
+        if matches_any(&own.hosts, host) || matches_any(&own.hosts, &with_port) {
+            return Ok(());
+        }
+        let message = format!("the operator does not allow modules from `{server}`");
+        let hint = format!(
+            "ask the operator to list the host under `hosts`, in the entry of `namespaces` for `{namespace}`"
+        );
+        Err(Error::new(ErrorKind::Denied, message).with_hint(hint))
+    }
+
+    /// The rules of a namespace.
+    fn of(&self, namespace: &str) -> Option<&NamespacePolicy> {
+        let mut namespaces = self.namespaces.iter();
+        namespaces.find(|own| !namespace.is_empty() && matches_any(&own.names, namespace))
+    }
+}
+
+impl ModuleRules {
+    /// Checks the reference. `place` is the key of the rules.
+    fn check(&self, reference: &Reference, place: &str) -> Result<(), Error> {
+        let name = reference.policy_subject();
+        let is_allowed = self.allow.is_empty() || matches_any(&self.allow, &name);
+        if matches_any(&self.deny, &name) || !is_allowed {
+            let message = "the operator's policy does not allow this module";
+            let hint = format!("ask the operator to check the rules under {place}");
+            return Err(Error::new(ErrorKind::Denied, message).with_hint(hint));
+        }
+        if reference.pinned().is_none() && matches_any(&self.require_digest, &name) {
+            let message = "the operator's policy requires a digest for this module";
+            let hint = format!(
+                "{}; to get the digest, run `wasm-workflow-executor inspect` on a machine without this policy",
+                reference.how_to_pin()
+            );
+            return Err(Error::new(ErrorKind::Denied, message).with_hint(hint));
         }
         Ok(())
     }
@@ -97,7 +197,8 @@ mod tests {
     }
 
     fn is_allowed(policy: &Policy, reference: &str) -> bool {
-        policy.check(&reference.parse().unwrap()).is_ok()
+        let rules = Rules::new(policy, &[]);
+        rules.check(&reference.parse().unwrap(), "default").is_ok()
     }
 
     #[test]
@@ -195,5 +296,55 @@ mod tests {
     #[test]
     fn without_rules_every_reference_is_allowed() {
         assert!(is_allowed(&Policy::default(), "quay.io/a:1"));
+    }
+
+    #[test]
+    fn the_first_entry_that_matches_a_namespace_adds_its_rules() {
+        let entry = |names: &[&str], deny: &[&str], hosts: &[&str]| NamespacePolicy {
+            names: patterns(names),
+            modules: ModuleRules {
+                deny: patterns(deny),
+                ..ModuleRules::default()
+            },
+            hosts: patterns(hosts),
+        };
+        let all = Policy {
+            deny: patterns(&["oci://evil.example/*"]),
+            ..Policy::default()
+        };
+        let namespaces = [
+            entry(&["team-a", "team-b-*"], &[], &["ghcr.io", "r.example:443"]),
+            entry(&["team-*"], &["*/secret:*"], &[]),
+            entry(&["*"], &["*"], &[]),
+        ];
+        let rules = Rules::new(&all, &namespaces);
+        for (namespace, reference, expected) in [
+            ("team-a", "ghcr.io/acme/secret:1", true),
+            ("team-c", "quay.io/a:1", true),
+            ("team-c", "quay.io/secret:1", false),
+            ("team-c", "evil.example/a:1", false),
+            ("other", "ghcr.io/a:1", false),
+            ("", "ghcr.io/a:1", true),
+        ] {
+            let checked = rules.check(&reference.parse().unwrap(), namespace);
+            assert_eq!(checked.is_ok(), expected, "{namespace} {reference}");
+        }
+        for (namespace, server, expected) in [
+            ("team-a", "ghcr.io", true),
+            ("team-a", "ghcr.io:5000", true),
+            ("team-b-1", "r.example", true),
+            ("team-b-1", "r.example:5001", false),
+            ("team-a", "quay.io", false),
+            ("team-c", "quay.io", true),
+        ] {
+            let checked = rules.check_server(server, namespace);
+            assert_eq!(checked.is_ok(), expected, "{namespace} {server}");
+        }
+        let refused = rules.check(&"ghcr.io/a:1".parse().unwrap(), "other");
+        let hint = refused.unwrap_err().hint().unwrap_or_default().to_owned();
+        assert!(
+            hint.ends_with("in the entry of `namespaces` for `other`"),
+            "{hint}"
+        );
     }
 }

@@ -36,7 +36,8 @@ impl Inner {
     /// Resolves the request, as the header of this file describes.
     pub(crate) async fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
         let reference = &request.reference;
-        self.policy.check(reference)?;
+        let namespace = &request.requester.namespace;
+        self.check(reference, namespace)?;
         let stored = match self.find_stored(request).await? {
             Stored::Current(resolved) => {
                 tracing::debug!(
@@ -44,14 +45,14 @@ impl Inner {
                     artifact = %resolved.artifact,
                     "resolved from the store"
                 );
-                self.policy.check(&resolved.origin)?;
+                self.check(&resolved.origin, namespace)?;
                 return Ok(*resolved);
             }
             Stored::Stale(stored) => stored,
         };
         let keyrings = self.keyrings(reference, &request.requester).await?;
         let context = self.context(&keyrings);
-        let origin = self.locate(reference, &context).await?;
+        let origin = self.locate(reference, namespace, &context).await?;
         let source = self.sources.get(&origin)?;
         self.signatures.check_origin(reference, &origin, source)?;
         let resolved = self
@@ -68,7 +69,7 @@ impl Inner {
             ..resolved
         };
         // The origin can name a version that the reference does not name.
-        self.policy.check(&resolved.origin)?;
+        self.check(&resolved.origin, namespace)?;
         let resolved = self.verify_signatures(source, resolved, &context).await?;
         tracing::info!(
             reference = %reference.redacted(),
@@ -77,6 +78,17 @@ impl Inner {
         );
         self.remember_stored(&resolved, request).await;
         Ok(resolved)
+    }
+
+    /// Checks the operator's rules for the reference, and for the server that has the content.
+    fn check(&self, reference: &Reference, namespace: &str) -> Result<(), Error> {
+        self.rules.check(reference, namespace)?;
+        // A locator's reference has no source: the origin is checked.
+        let source = self.sources.get(reference).ok();
+        match source.and_then(|source| source.server(reference)) {
+            Some(server) => self.rules.check_server(&server, namespace),
+            None => Ok(()),
+        }
     }
 
     /// Looks for the reference in the store.
@@ -127,13 +139,14 @@ impl Inner {
     async fn locate(
         &self,
         reference: &Reference,
+        namespace: &str,
         context: &Context<'_>,
     ) -> Result<Reference, Error> {
         let Some(locator) = self.sources.get_locator(reference) else {
             return Ok(reference.clone());
         };
         let origin = locator.locate(reference, context).await?;
-        self.policy.check(&origin)?;
+        self.check(&origin, namespace)?;
         Ok(origin)
     }
 

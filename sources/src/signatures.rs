@@ -1,6 +1,6 @@
 //! The operator's signature rules, with parsed keys.
 
-use net::matches;
+use net::matches_any;
 
 use crate::policy::{Identity, SignatureRule};
 use crate::signer::{PublicKey, RequiredSignature, Signer};
@@ -54,9 +54,7 @@ impl Rule {
     }
 
     fn applies_to(&self, subject: &str) -> bool {
-        self.references
-            .iter()
-            .any(|pattern| matches(pattern, subject))
+        matches_any(&self.references, subject)
     }
 }
 

@@ -44,6 +44,10 @@ pub trait Source: Debug + Send + Sync + 'static {
         context: &Context<'_>,
     ) -> Result<Body, Error>;
 
+    /// The server that has the content, `host` or `host:port`. `None` if the content is on this
+    /// machine, or if no server is configured.
+    fn server(&self, reference: &Self::Reference) -> Option<String>;
+
     /// Whether the content is on this machine. Local content is not stored, and needs no
     /// credentials.
     fn is_local(&self) -> bool {

@@ -92,6 +92,7 @@ pub(crate) trait AnySource: Debug + Send + Sync {
         context: &Context<'_>,
     ) -> Result<(), Error>;
 
+    fn server(&self, reference: &Reference) -> Option<String>;
     fn is_local(&self) -> bool;
     fn may_stream_on_resolve(&self, reference: &Reference) -> bool;
     fn has_mirrors(&self, reference: &Reference) -> bool;
@@ -128,6 +129,10 @@ impl<S: Source> AnySource for S {
         context: &Context<'_>,
     ) -> Result<(), Error> {
         Source::verify_signature(self, own(origin)?, artifact, required, context).await
+    }
+
+    fn server(&self, reference: &Reference) -> Option<String> {
+        Source::server(self, reference.as_kind()?)
     }
 
     fn is_local(&self) -> bool {

@@ -22,6 +22,10 @@ pub(crate) struct ToySource;
 impl Source for ToySource {
     type Reference = ToyReference;
 
+    fn server(&self, _: &ToyReference) -> Option<String> {
+        None
+    }
+
     async fn resolve(
         &self,
         reference: &ToyReference,

@@ -9,17 +9,18 @@ use async_trait::async_trait;
 use net::{Guarded, Hosts, Identity, Trust};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::config::NamespaceRules;
 use crate::kubernetes::{Kubernetes, KubernetesError, Secret};
 
 /// Longest wait for an answer. The time also runs while a part is sent, so it allows slow lines.
 const TIMEOUT: Duration = Duration::from_mins(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Gives artifact stores access to Secrets and to other machines.
 #[derive(Debug)]
 pub struct Host {
     kubernetes: Option<Kubernetes>,
     hosts: Hosts,
+    rules: NamespaceRules,
     /// Certificate authorities in PEM, in addition to those of the system.
     authorities: Vec<String>,
     /// The trusted certificates of stores without a `caSecret`. The files of the system are read
@@ -29,17 +30,20 @@ pub struct Host {
 
 impl Host {
     /// Makes a host. `kubernetes` is the access to the API, if any. `machine` lists the hosts that
-    /// may be on this machine. `authorities` are certificate authorities in PEM.
+    /// may be on this machine. `authorities` are certificate authorities in PEM. `rules` restrict
+    /// the hosts of namespaces.
     pub fn new(
         kubernetes: Option<Kubernetes>,
         machine: impl IntoIterator<Item = String>,
         authorities: Vec<String>,
+        rules: NamespaceRules,
     ) -> Self {
         // The author of a workflow may choose plain HTTP for a store, as in container steps.
         Self {
             kubernetes,
             hosts: Hosts::new(machine).in_plain_http(),
             authorities,
+            rules,
             trust: OnceLock::new(),
         }
     }
@@ -95,7 +99,11 @@ impl ArtifactHost for Host {
         Ok(text.into())
     }
 
-    fn http_client(&self, tls: &TlsSettings) -> Result<Arc<dyn HttpClient>, Error> {
+    fn http_client(
+        &self,
+        namespace: &str,
+        tls: &TlsSettings,
+    ) -> Result<Arc<dyn HttpClient>, Error> {
         let trust = match &tls.authority {
             Some(pem) => Trust::only_pem(pem, "`caSecret`")?,
             None => self.trust()?,
@@ -108,7 +116,8 @@ impl ArtifactHost for Host {
                 )
             })
         });
-        let guarded = Guarded::new(self.hosts.clone(), builder, &trust, identity.transpose()?)?;
+        let hosts = self.rules.narrow(namespace, self.hosts.clone());
+        let guarded = Guarded::new(hosts, builder, &trust, identity.transpose()?)?;
         Ok(Arc::new(GuardedClient(guarded)))
     }
 
@@ -122,15 +131,7 @@ impl ArtifactHost for Host {
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!(
-            "wasm-workflow-executor/",
-            env!("CARGO_PKG_VERSION")
-        ))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
+    net::client_builder().read_timeout(TIMEOUT)
 }
 
 fn unreadable(error: KubernetesError) -> Error {

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::error::AppError;
 use crate::agent::{self, Api, Auth, CallReader, Calls, PatchBudget};
 use crate::cluster::{self, Fenced, Replica, TaskRunners};
-use crate::config::Config;
+use crate::config::{Config, NamespaceRules};
 use crate::executions::cancellation::{self, Scope};
 use crate::executions::{Executions, Room};
-use crate::http_templates::{HttpLimits, HttpTemplates};
+use crate::http_templates::HttpTemplates;
 use crate::kubernetes::Kubernetes;
 use crate::telemetry::Metrics;
 
@@ -130,10 +130,8 @@ fn task_runners(
             kubernetes.clone(),
             config.sources.insecure.iter().cloned(),
             &config.sources.ca,
-            HttpLimits {
-                total: config.step_limits().total,
-                response: config.limits.outputs().result,
-            },
+            NamespaceRules::new(config),
+            config.limits.outputs().result,
             context.executions.registry.clone(),
             context.metrics.clone(),
         )

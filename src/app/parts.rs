@@ -11,7 +11,7 @@ use super::artifact_host::Host;
 use super::credentials::Credentials;
 use super::directories::Directories;
 use super::error::AppError;
-use crate::config::Config;
+use crate::config::{Config, NamespaceRules};
 use crate::kubernetes::Kubernetes;
 
 /// Access to the Kubernetes API: from a kubeconfig file, or as the pod's service account. `None`
@@ -38,7 +38,7 @@ pub fn sources(
 ) -> Result<Sources, AppError> {
     let credentials = Credentials::load(&config.sources.credentials, kubernetes, local)?;
     let sources = Sources::new(
-        &config.sources.library(),
+        &config.sources.library(&config.namespaces),
         directories.store(config),
         credentials,
         local,
@@ -64,6 +64,7 @@ pub fn stores(config: &Config, kubernetes: Option<Kubernetes>) -> Stores {
         .iter()
         .cloned()
         .chain(own.iter().map(|own| own.endpoint.clone()));
-    let host = Host::new(kubernetes, machine, config.sources.ca.clone());
+    let rules = NamespaceRules::new(config);
+    let host = Host::new(kubernetes, machine, config.sources.ca.clone(), rules);
     Stores::new(Arc::new(host), own)
 }

@@ -22,7 +22,7 @@ use crate::admin;
 use crate::agent::{self, Auth, CallReader};
 use crate::argo::repository::Repositories;
 use crate::argo::result::ResultUses;
-use crate::config::Config;
+use crate::config::{Config, NamespaceRules};
 use crate::executions::{Executions, Registry, Room};
 use crate::kubernetes::Kubernetes;
 use crate::pipeline::Executor;
@@ -74,7 +74,7 @@ impl App {
                 config.artifacts.controller_namespace.clone(),
             ),
             result_uses: ResultUses::new(kubernetes.clone()),
-            limits: config.step_limits(),
+            rules: NamespaceRules::new(&config),
             executor,
             registry: Registry::default(),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::template::Template;
@@ -87,8 +87,15 @@ pub struct SecretKeyRef {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpBodySource {
-    /// The bytes, in base64.
-    pub bytes: String,
+    /// The bytes. They are base64 in the template.
+    #[serde(deserialize_with = "base64_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+fn base64_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bytes = STANDARD.decode(text);
+    bytes.map_err(|_| de::Error::custom("must be base64"))
 }
 
 impl HttpHeader {
@@ -102,18 +109,6 @@ impl HttpTemplate {
     /// The time limit for the request and its response.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_seconds.map(Duration::from_secs)
-    }
-
-    /// The bytes of `bodyFrom`. `None` without `bodyFrom`.
-    ///
-    /// # Errors
-    ///
-    /// The text is not base64.
-    pub fn body_bytes(&self) -> Result<Option<Vec<u8>>, base64::DecodeError> {
-        let source = self.body_from.as_ref();
-        source
-            .map(|source| STANDARD.decode(&source.bytes))
-            .transpose()
     }
 }
 
@@ -141,12 +136,6 @@ pub fn http_call(
         return Err(DocumentError::new(
             "template.http.headers",
             format!("there are more than {MAX_HEADERS} headers"),
-        ));
-    }
-    if http.body_bytes().is_err() {
-        return Err(DocumentError::new(
-            "template.http.bodyFrom.bytes",
-            "it is not base64",
         ));
     }
     Ok(Some(Box::new(HttpCall {
@@ -180,7 +169,7 @@ mod tests {
         assert_eq!(http.timeout(), Some(Duration::from_secs(7)));
         assert_eq!(http.headers[0].value, "1");
         assert_eq!(http.headers[1].secret().unwrap().key, "k");
-        assert_eq!(http.body_bytes().unwrap(), Some(vec![0, 1]));
+        assert_eq!(http.body_from.unwrap().bytes, [0, 1]);
         assert!(http.insecure_skip_verify);
     }
 

@@ -43,7 +43,7 @@ impl ConfigCommand {
             Ok::<_, Failure>(())
         })?;
         let mut in_force = config.clone();
-        in_force.limits.compile.memory.0 = config.step_limits().compile.memory;
+        in_force.limits.compile.memory.0 = config.step_limits(&config.limits).compile.memory;
         let mut printed = serde_json::to_value(&in_force).map_err(Failure::error)?;
         // The directories are flags, and not part of the document.
         let flags = json!({

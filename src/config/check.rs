@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::artifact_stores::Artifacts;
+use super::check_namespaces;
 use super::check_sources;
 use super::cluster::ClusterSettings;
 use super::document::Config;
@@ -41,6 +42,15 @@ pub(super) fn check(config: &Config) -> Result<(), DocumentError> {
         return Err(DocumentError::new(broken.key, broken.message));
     }
     check_sources::check(&config.sources)?;
+    check_namespaces::check(&config.namespaces)?;
+    for (index, namespace) in config.namespaces.iter().enumerate() {
+        // The limits for all namespaces are valid, so a broken rule is about this entry.
+        let rules = limit_rules(&namespace.limits.lower(&config.limits));
+        if let Some(broken) = rules.into_iter().find(|rule| !rule.valid) {
+            let at = format!("namespaces[{index}].{}", broken.key);
+            return Err(DocumentError::new(at, broken.message));
+        }
+    }
     artifacts(&config.artifacts)?;
     match config.telemetry.log.filter() {
         Ok(_) => Ok(()),

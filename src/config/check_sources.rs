@@ -58,13 +58,7 @@ fn registries(sources: &Sources) -> Result<(), DocumentError> {
 }
 
 fn policy(policy: &Policy) -> Result<(), DocumentError> {
-    for (index, entry) in policy.hosts.iter().enumerate() {
-        let form = "a host; `*` in it matches any text";
-        if let Some(reason) = not_a_host(entry, &entry.replace('*', "x"), form) {
-            let at = format!("sources.policy.hosts[{index}]");
-            return Err(DocumentError::new(at, reason));
-        }
-    }
+    host_patterns("sources.policy.hosts", &policy.hosts)?;
     let signed: Vec<String> = policy
         .signatures
         .iter()
@@ -76,10 +70,27 @@ fn policy(policy: &Policy) -> Result<(), DocumentError> {
         ("deny", &policy.deny),
         ("requireDigest", &policy.require_digest),
     ] {
-        for (index, pattern) in patterns.iter().enumerate() {
-            let at = format!("sources.policy.{name}[{index}]");
-            check_pattern(pattern).map_err(|error| DocumentError::new(at, error.to_string()))?;
+        module_patterns(&format!("sources.policy.{name}"), patterns)?;
+    }
+    Ok(())
+}
+
+/// Checks patterns of hosts. `at` is the key of the list.
+pub(super) fn host_patterns(at: &str, patterns: &[String]) -> Result<(), DocumentError> {
+    for (index, entry) in patterns.iter().enumerate() {
+        let form = "a host; `*` in it matches any text";
+        if let Some(reason) = not_a_host(entry, &entry.replace('*', "x"), form) {
+            return Err(DocumentError::new(format!("{at}[{index}]"), reason));
         }
+    }
+    Ok(())
+}
+
+/// Checks patterns of references. `at` is the key of the list.
+pub(super) fn module_patterns(at: &str, patterns: &[String]) -> Result<(), DocumentError> {
+    for (index, pattern) in patterns.iter().enumerate() {
+        check_pattern(pattern)
+            .map_err(|error| DocumentError::new(format!("{at}[{index}]"), error.to_string()))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::cluster::ClusterSettings;
 use super::limits::{Capacity, Limits};
 use super::log::Telemetry;
 use super::module_sources::Sources;
+use super::namespaces::NamespaceSettings;
 use crate::step::{CompileLimits, StepLimits};
 
 /// The configuration document. Each section may be omitted.
@@ -26,14 +27,16 @@ pub struct Config {
     pub agent: AgentSettings,
     /// How the executor serves a whole cluster.
     pub cluster: ClusterSettings,
+    /// More rules, for the steps of some namespaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<NamespaceSettings>,
     /// What the executor logs.
     pub telemetry: Telemetry,
 }
 
 impl Config {
-    /// The limits of a step whose template sets none.
-    pub fn step_limits(&self) -> StepLimits {
-        let limits = &self.limits;
+    /// The limits of a step whose template sets none. `limits` are those of the operator.
+    pub fn step_limits(&self, limits: &Limits) -> StepLimits {
         StepLimits {
             // A step reserves its memory limit. A larger limit than the capacity could never be
             // reserved.

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `document` | [`Config`], the whole document |
 //! | `load` | reading a document from a file or a text |
-//! | `limits`, `module_sources`, `artifact_stores`, `agent`, `cluster`, `log` | the types of the sections |
-//! | `check`, `check_sources` | rules that the types cannot express |
+//! | `limits`, `module_sources`, `artifact_stores`, `agent`, `cluster`, `namespaces`, `log` | the types of the sections |
+//! | `namespace_rules` | what a namespace may use |
+//! | `check`, `check_sources`, `check_namespaces` | rules that the types cannot express |
 //! | `renamed` | keys that are no longer used, or not used yet |
 //! | `cgroup` | the default capacity, from the cores and the memory of the container |
 //!
@@ -17,6 +18,7 @@ mod agent;
 mod artifact_stores;
 mod cgroup;
 mod check;
+mod check_namespaces;
 mod check_sources;
 mod cluster;
 mod document;
@@ -24,6 +26,8 @@ mod limits;
 mod load;
 mod log;
 mod module_sources;
+mod namespace_rules;
+mod namespaces;
 mod renamed;
 
 pub use agent::AgentSettings;
@@ -34,3 +38,5 @@ pub use limits::{Capacity, Limits};
 pub use load::ConfigError;
 pub use log::{Log, LogFilterError, LogFormat, Telemetry};
 pub use module_sources::{HostCredential, SecretSource, Sources};
+pub use namespace_rules::NamespaceRules;
+pub use namespaces::{NamespaceLimits, NamespaceSettings};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sources::policy::Policy;
 use sources::wkg::Registries;
 
+use super::namespaces::NamespaceSettings;
 use crate::text::units::ByteSize;
 
 /// `sources`
@@ -106,14 +107,16 @@ pub struct SecretSource {
 }
 
 impl Sources {
-    /// The same settings in the form that the `sources` crate takes.
-    pub fn library(&self) -> sources::Config {
+    /// The same settings in the form that the `sources` crate takes, with the rules of single
+    /// namespaces.
+    pub fn library(&self, namespaces: &[NamespaceSettings]) -> sources::Config {
         sources::Config {
             insecure: self.insecure.clone(),
             ca: self.ca.clone(),
             trusted_realms: self.trusted_realms.clone(),
             mirrors: self.mirrors.clone(),
             policy: self.policy.clone(),
+            namespaces: namespaces.iter().map(NamespaceSettings::policy).collect(),
             wkg: self.wkg.clone(),
             wapm: self.wapm.clone(),
             bindle: self.bindle.clone(),

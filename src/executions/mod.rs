@@ -19,8 +19,9 @@ use tracing::Instrument;
 use crate::argo::repository::Repositories;
 use crate::argo::result::{ResultRequest, ResultUse, ResultUses};
 use crate::argo::{ArtifactContext, Call, Conversion, Reply, Template};
+use crate::config::NamespaceRules;
 use crate::pipeline::{Executor, Tees};
-use crate::step::{Outcome, Phase, Stage, StepError, StepLimits, StepNames, step_event};
+use crate::step::{Outcome, Phase, Stage, StepError, StepNames, step_event};
 
 pub use registry::{CancelHandle, Registration, Registry, Running};
 pub use room::{Room, Usage, memory_of_request};
@@ -32,8 +33,8 @@ pub struct Executions {
     pub repositories: Repositories,
     /// Finds out how workflows use the results of steps.
     pub result_uses: ResultUses,
-    /// Limits that the operator sets for each step.
-    pub limits: StepLimits,
+    /// What the operator allows the steps of each namespace.
+    pub rules: NamespaceRules,
     /// The executor; `None` until it is set up. Calls arrive before that.
     pub executor: watch::Receiver<Option<Arc<Executor>>>,
     /// The running executions.
@@ -109,7 +110,7 @@ impl Executions {
             return Finished::before_the_step(names, cancelled(Stage::Parse, cancel));
         };
         let conversion = Conversion {
-            limits: self.limits,
+            limits: self.rules.limits(&call.workflow.namespace),
             artifacts: ArtifactContext {
                 destination,
                 ..ArtifactContext::default()

@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
-use net::{Guarded, Hosts, MAX_REDIRECTS, Trust, keeps_credentials};
-use percent_encoding::percent_decode_str;
+use net::{Guarded, Hosts, MAX_REDIRECTS, Trust, keeps_credentials, take_login};
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
     CONTENT_LOCATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, LOCATION,
 };
 use reqwest::{Method, StatusCode, Url};
 
-use super::failed::Failed;
+use super::task_error::TaskError;
 use crate::argo::HttpTemplate;
+use crate::config::NamespaceRules;
 use crate::text::units::{ByteSize, Time};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,62 +45,73 @@ impl Clients {
         })
     }
 
-    /// Sends the request with these headers. A body of more than `limit` bytes is an error.
-    pub(super) async fn send(
+    /// The client for a template in this namespace.
+    pub(super) fn of(
         &self,
         http: &HttpTemplate,
-        headers: HeaderMap,
-        limit: usize,
-    ) -> Result<Response, Failed> {
-        let sent = self.send_without_limit(http, headers, limit);
-        let Some(time) = http.timeout() else {
-            return sent.await;
-        };
-        let sent = tokio::time::timeout(time, sent).await;
-        sent.unwrap_or_else(|_| {
-            let time = Time(time);
-            Err(Failed(format!(
-                "time limit of {time} exceeded (`timeoutSeconds`)"
-            )))
-        })
-    }
-
-    async fn send_without_limit(
-        &self,
-        http: &HttpTemplate,
-        headers: HeaderMap,
-        limit: usize,
-    ) -> Result<Response, Failed> {
+        namespace: &str,
+        rules: &NamespaceRules,
+    ) -> Guarded {
         let client = match http.insecure_skip_verify {
             true => &self.unverified,
             false => &self.verifying,
         };
-        let asked_for_coding = headers
-            .get(ACCEPT_ENCODING)
-            .is_some_and(|coding| coding != "identity");
-        let mut message = Message::new(http, headers)?;
-        for _ in 0..=MAX_REDIRECTS {
-            let response = client.execute(message.request()).await?;
-            match message.redirected(&response)? {
-                Some(next) => message = next,
-                None => return read(response, &message.url, asked_for_coding, limit).await,
-            }
-        }
-        Err(net::too_many_redirects(&message.url).into())
+        let hosts = rules.narrow(namespace, client.hosts().clone());
+        client.with_hosts(hosts)
     }
+}
+
+/// Sends the request with these headers. A body of more than `limit` bytes is an error.
+pub(super) async fn send(
+    client: &Guarded,
+    http: &HttpTemplate,
+    headers: HeaderMap,
+    limit: usize,
+) -> Result<Response, TaskError> {
+    let sent = send_without_time_limit(client, http, headers, limit);
+    let Some(time) = http.timeout() else {
+        return sent.await;
+    };
+    let sent = tokio::time::timeout(time, sent).await;
+    sent.unwrap_or_else(|_| {
+        let time = Time(time);
+        Err(TaskError::failed(format!(
+            "time limit of {time} exceeded (`timeoutSeconds`)"
+        )))
+    })
+}
+
+async fn send_without_time_limit(
+    client: &Guarded,
+    http: &HttpTemplate,
+    headers: HeaderMap,
+    limit: usize,
+) -> Result<Response, TaskError> {
+    let asked_for_coding = headers
+        .get(ACCEPT_ENCODING)
+        .is_some_and(|coding| coding != "identity");
+    if let Some(host) = headers.get(HOST) {
+        client
+            .hosts()
+            .check_name(&String::from_utf8_lossy(host.as_bytes()))?;
+    }
+    let mut message = Message::new(http, headers)?;
+    for _ in 0..=MAX_REDIRECTS {
+        let response = client.execute(message.request()).await?;
+        match message.redirected(&response)? {
+            Some(next) => message = next,
+            None => return read(response, &message.url, asked_for_coding, limit).await,
+        }
+    }
+    Err(net::too_many_redirects(&message.url).into())
 }
 
 fn builder() -> reqwest::ClientBuilder {
     // Without a read timeout: a server may answer after minutes. The task has a time limit.
-    reqwest::Client::builder()
-        .user_agent(concat!(
-            "wasm-workflow-executor/",
-            env!("CARGO_PKG_VERSION")
-        ))
+    net::client_builder()
         .connect_timeout(CONNECT_TIMEOUT)
         // The connections of many hosts would use many descriptors.
         .pool_max_idle_per_host(0)
-        .referer(false)
 }
 
 /// One request of a chain of redirects.
@@ -115,30 +124,32 @@ struct Message {
 }
 
 impl Message {
-    fn new(http: &HttpTemplate, headers: HeaderMap) -> Result<Self, Failed> {
+    fn new(http: &HttpTemplate, headers: HeaderMap) -> Result<Self, TaskError> {
         // The URL can contain credentials, so errors do not show it.
         let mut url = Url::parse(&http.url)
-            .map_err(|error| Failed(format!("`http.url` is not a URL: {error}")))?;
+            .map_err(|error| TaskError::failed(format!("`http.url` is not a URL: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Failed(
+            return Err(TaskError::failed(
                 "`http.url` must begin with `https://` or `http://`".to_owned(),
             ));
         }
         let mut headers = headers;
-        if let Some(value) = login(&mut url) {
+        if let Some(value) = take_login(&mut url) {
             headers.entry(AUTHORIZATION).or_insert(value);
         }
         let method = match http.method.as_str() {
             "" => Method::GET,
             method => Method::from_bytes(method.as_bytes())
-                .map_err(|_| Failed("`http.method` cannot be a method".to_owned()))?,
+                .map_err(|_| TaskError::failed("`http.method` cannot be a method".to_owned()))?,
         };
-        let bytes = http.body_bytes().ok().flatten();
         Ok(Self {
             method,
             url,
             headers,
-            body: bytes.unwrap_or_else(|| http.body.clone().into_bytes()),
+            body: match &http.body_from {
+                Some(source) => source.bytes.clone(),
+                None => http.body.clone().into_bytes(),
+            },
         })
     }
 
@@ -158,7 +169,7 @@ impl Message {
     /// The next request, if the response is a redirect. The rules are those of Go's client
     /// (`redirectBehavior` in `net/http/client.go`): after 301, 302 and 303, the request becomes a
     /// `GET` without a body.
-    fn redirected(&self, response: &reqwest::Response) -> Result<Option<Self>, Failed> {
+    fn redirected(&self, response: &reqwest::Response) -> Result<Option<Self>, TaskError> {
         let keeps_method = match response.status().as_u16() {
             301..=303 => matches!(self.method, Method::GET | Method::HEAD),
             307 | 308 => true,
@@ -173,10 +184,12 @@ impl Message {
             .ok()
             .and_then(|location| self.url.join(location).ok())
             .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(|| Failed("the server sends a redirect to no valid URL".to_owned()))?;
-        let login = login(&mut next.url);
+            .ok_or_else(|| {
+                TaskError::failed("the server sends a redirect to no valid URL".to_owned())
+            })?;
+        let login = take_login(&mut next.url);
         if self.url.scheme() == "https" && next.url.scheme() == "http" {
-            return Err(Failed(format!(
+            return Err(TaskError::failed(format!(
                 "the server redirects from HTTPS to plain HTTP, to `{}`; name an HTTPS URL",
                 net::display_url(&next.url)
             )));
@@ -219,28 +232,12 @@ impl Message {
     }
 }
 
-/// Moves a user name and a password from the URL to the value of an `Authorization` header, as Go's
-/// client does.
-fn login(url: &mut Url) -> Option<HeaderValue> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let user = decoded(url.username());
-    let password = decoded(url.password().unwrap_or_default());
-    let _ = url.set_username("").and_then(|()| url.set_password(None));
-    let encoded = STANDARD.encode(format!("{user}:{password}"));
-    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 async fn read(
     response: reqwest::Response,
     url: &Url,
     asked_for_coding: bool,
     limit: usize,
-) -> Result<Response, Failed> {
+) -> Result<Response, TaskError> {
     let status = response.status();
     let headers = response.headers().clone();
     let shown = net::display_url(url);
@@ -273,7 +270,7 @@ async fn read(
 }
 
 /// The text of a body. Bytes that are not UTF-8 are replaced, which can make the text longer.
-fn text(bytes: Vec<u8>, limit: usize) -> Result<String, Failed> {
+fn text(bytes: Vec<u8>, limit: usize) -> Result<String, TaskError> {
     let text = String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     match text.len() > limit {
@@ -282,9 +279,9 @@ fn text(bytes: Vec<u8>, limit: usize) -> Result<String, Failed> {
     }
 }
 
-fn too_large(limit: usize) -> Failed {
+fn too_large(limit: usize) -> TaskError {
     let limit = ByteSize(limit as u64);
-    Failed(format!(
+    TaskError::failed(format!(
         "the response is larger than {limit} (`limits.result`)"
     ))
 }

@@ -3,9 +3,9 @@
 use net::is_set_by_client;
 use reqwest::header::{ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue};
 
-use super::failed::Failed;
+use super::task_error::TaskError;
 use crate::argo::{HttpTemplate, SecretKeyRef};
-use crate::kubernetes::{Kubernetes, Secret};
+use crate::kubernetes::{Kubernetes, KubernetesError, Secret};
 
 /// The headers of a template, with the values of Secrets of the namespace. Values of Secrets are
 /// marked as sensitive.
@@ -16,17 +16,18 @@ pub(super) async fn of(
     http: &HttpTemplate,
     namespace: &str,
     kubernetes: &Kubernetes,
-) -> Result<HeaderMap, Failed> {
+) -> Result<HeaderMap, TaskError> {
     let mut headers = HeaderMap::new();
     for header in &http.headers {
-        let name = HeaderName::try_from(header.name.as_str())
-            .map_err(|_| Failed(format!("`{}` cannot be the name of a header", header.name)))?;
+        let name = HeaderName::try_from(header.name.as_str()).map_err(|_| {
+            TaskError::failed(format!("`{}` cannot be the name of a header", header.name))
+        })?;
         let value = match header.secret() {
             Some(secret) => value_of(secret, namespace, kubernetes).await?,
             None => header.value.clone().into_bytes(),
         };
         let mut value = HeaderValue::from_bytes(&value).map_err(|_| {
-            Failed(format!(
+            TaskError::failed(format!(
                 "the value of the header `{name}` has characters that a header cannot have"
             ))
         })?;
@@ -46,14 +47,17 @@ async fn value_of(
     secret: &SecretKeyRef,
     namespace: &str,
     kubernetes: &Kubernetes,
-) -> Result<Vec<u8>, Failed> {
+) -> Result<Vec<u8>, TaskError> {
     let SecretKeyRef { name, key, .. } = secret;
     let found = kubernetes.get::<Secret>(namespace, name).await;
-    let found = found.map_err(|error| Failed(error.to_string()))?;
+    let found = found.map_err(|error| match &error {
+        KubernetesError::Unavailable { .. } => TaskError::fault(error.to_string()),
+        _ => TaskError::failed(error.to_string()),
+    })?;
     let value = found
         .get(key)
-        .map_err(|error| Failed(format!("Secret `{name}`: {error}")))?;
+        .map_err(|error| TaskError::failed(format!("Secret `{name}`: {error}")))?;
     value
         .map(<[u8]>::to_vec)
-        .ok_or_else(|| Failed(format!("Secret `{name}` has no key `{key}`")))
+        .ok_or_else(|| TaskError::failed(format!("Secret `{name}` has no key `{key}`")))
 }

@@ -5,7 +5,7 @@
 //! with these differences:
 //!
 //! - The client is guarded: requests to this machine and to metadata services are refused.
-//! - The response is bounded ([`HttpLimits::response`]).
+//! - The size of the response is bounded.
 //! - A redirect to another server gets no header with a Secret.
 //! - A worker process evaluates `successCondition`, with limits on time and memory.
 //!
@@ -14,14 +14,14 @@
 //! | `headers` | the headers of a request, with the values of Secrets |
 //! | `client` | sends a request, follows redirects, and reads the response |
 //! | `condition` | decides whether a response is a success |
-//! | `failed` | the error of a request |
 //! | `places` | limits the number of requests of each namespace |
+//! | `task_error` | the error of a task |
 
 mod client;
 mod condition;
-mod failed;
 mod headers;
 mod places;
+mod task_error;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ use net::Hosts;
 use tracing::Instrument;
 
 use crate::argo::{HttpCall, Reply};
+use crate::config::NamespaceRules;
 use crate::executions::{CancelHandle, Registry};
 use crate::kubernetes::Kubernetes;
 use crate::step::{Outcome, Phase, StepNames, step_event};
@@ -37,19 +38,10 @@ use crate::telemetry::Metrics;
 use crate::text::units::Time;
 use client::Clients;
 use condition::{Conditions, Exchange};
-use failed::Failed;
 use places::Places;
+use task_error::TaskError;
 
 pub use condition::{COMMAND as EXPRESSION_WORKER, worker as expression_worker};
-
-/// Limits of each `http` template.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpLimits {
-    /// Time of the whole task.
-    pub total: Duration,
-    /// Size of the response's body, in bytes.
-    pub response: usize,
-}
 
 /// Requests at the same time, if the responses are small.
 const MAX_REQUESTS: usize = 256;
@@ -62,13 +54,11 @@ const NAMESPACE_PART: usize = 8;
 /// Maximum length of a message, in characters. Messages contain texts of the template.
 const MAX_MESSAGE: usize = 1000;
 
-impl HttpLimits {
-    /// The places for requests.
-    fn places(&self) -> Places {
-        let in_memory = RESPONSES / COPIES / self.response.max(1);
-        let all = in_memory.clamp(NAMESPACE_PART, MAX_REQUESTS);
-        Places::new(all, all / NAMESPACE_PART)
-    }
+/// The places for requests with responses of at most this number of bytes.
+fn places(max_response: usize) -> Places {
+    let in_memory = RESPONSES / COPIES / max_response.max(1);
+    let all = in_memory.clamp(NAMESPACE_PART, MAX_REQUESTS);
+    Places::new(all, all / NAMESPACE_PART)
 }
 
 /// Runs `http` templates. One value serves the whole process.
@@ -78,15 +68,18 @@ pub struct HttpTemplates {
     kubernetes: Kubernetes,
     conditions: Conditions,
     places: Places,
-    limits: HttpLimits,
+    rules: NamespaceRules,
+    /// Maximum size of the body of a response, in bytes.
+    max_response: usize,
     registry: Registry,
     metrics: Metrics,
 }
 
 impl HttpTemplates {
     /// Makes the clients. `kubernetes` reads Secrets. `machine` lists the hosts that may be on this
-    /// machine. `authorities` are certificate authorities in PEM. `registry` gets the running
-    /// tasks.
+    /// machine. `authorities` are certificate authorities in PEM. `rules` restrict the hosts and
+    /// the time of each namespace. `max_response` is the maximum size of a response's body, in
+    /// bytes. `registry` gets the running tasks.
     ///
     /// # Errors
     ///
@@ -95,7 +88,8 @@ impl HttpTemplates {
         kubernetes: Kubernetes,
         machine: impl IntoIterator<Item = String>,
         authorities: &[String],
-        limits: HttpLimits,
+        rules: NamespaceRules,
+        max_response: usize,
         registry: Registry,
         metrics: Metrics,
     ) -> Result<Self, net::Error> {
@@ -105,8 +99,9 @@ impl HttpTemplates {
             clients: Clients::new(&hosts, authorities)?,
             kubernetes,
             conditions: Conditions::new(),
-            places: limits.places(),
-            limits,
+            places: places(max_response),
+            rules,
+            max_response,
             registry,
             metrics,
         })
@@ -127,9 +122,9 @@ impl HttpTemplates {
         let ended = cancel.token().run_until_cancelled(exchange).await;
         let outcome = match ended {
             Some(Ok(outcome)) => outcome,
-            Some(Err(Failed(message))) => {
+            Some(Err(TaskError { phase, message })) => {
                 let message = message.chars().take(MAX_MESSAGE).collect();
-                outcome(Phase::Failed, message, None)
+                outcome(phase, message, None)
             }
             None => match cancel.failure() {
                 Some(message) => outcome(Phase::Failed, message.to_owned(), None),
@@ -149,7 +144,7 @@ impl HttpTemplates {
     }
 
     /// Applies the shorter time limit of the template.
-    async fn exchange_in_time(&self, call: &HttpCall) -> Result<Outcome, Failed> {
+    async fn exchange_in_time(&self, call: &HttpCall) -> Result<Outcome, TaskError> {
         let limits = [
             (call.template.timeout.map(|time| time.0), "`timeout`"),
             (
@@ -166,18 +161,19 @@ impl HttpTemplates {
     }
 
     /// Waits for a place. `limits.total` does not include this time.
-    async fn exchange_in_place(&self, call: &HttpCall) -> Result<Outcome, Failed> {
-        let _place = self.places.take(&call.workflow.namespace).await;
-        within(self.limits.total, "`limits.total`", self.exchange(call)).await
+    async fn exchange_in_place(&self, call: &HttpCall) -> Result<Outcome, TaskError> {
+        let namespace = &call.workflow.namespace;
+        let _place = self.places.take(namespace).await;
+        let total = self.rules.limits(namespace).total;
+        within(total, "`limits.total`", self.exchange(call)).await
     }
 
-    async fn exchange(&self, call: &HttpCall) -> Result<Outcome, Failed> {
+    async fn exchange(&self, call: &HttpCall) -> Result<Outcome, TaskError> {
         let namespace = &call.workflow.namespace;
         let headers = headers::of(&call.http, namespace, &self.kubernetes).await?;
-        let response = self
-            .clients
-            .send(&call.http, headers, self.limits.response)
-            .await?;
+        let client = self.clients.of(&call.http, namespace, &self.rules);
+        let sent = client::send(&client, &call.http, headers, self.max_response);
+        let response = sent.await?;
         let condition = &call.http.success_condition;
         let failure = if condition.is_empty() {
             // As Argo's agent decides without a condition.
@@ -207,12 +203,14 @@ impl HttpTemplates {
 async fn within<T>(
     time: Duration,
     name: &str,
-    work: impl Future<Output = Result<T, Failed>>,
-) -> Result<T, Failed> {
+    work: impl Future<Output = Result<T, TaskError>>,
+) -> Result<T, TaskError> {
     let worked = tokio::time::timeout(time, work).await;
     worked.unwrap_or_else(|_| {
         let time = Time(time);
-        Err(Failed(format!("time limit of {time} exceeded ({name})")))
+        Err(TaskError::failed(format!(
+            "time limit of {time} exceeded ({name})"
+        )))
     })
 }
 
@@ -236,11 +234,7 @@ mod tests {
         use futures::FutureExt;
 
         for response in [1, 64 << 10, 1 << 20, 1 << 30] {
-            let limits = HttpLimits {
-                total: Duration::MAX,
-                response,
-            };
-            let places = limits.places();
+            let places = places(response);
             let mut held = Vec::new();
             while let Some(place) = places.take("greedy").now_or_never() {
                 held.push(place);

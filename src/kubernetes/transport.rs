@@ -8,8 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use hyper::rt::{Read, Write};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -20,7 +18,6 @@ use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
 use net::Trust;
 use percent_encoding::percent_decode_str;
-use reqwest::header::HeaderValue;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
 use tower::{BoxError, Service, ServiceBuilder};
@@ -141,9 +138,7 @@ fn tunnel<C>(proxy: &http::Uri, connector: C) -> Result<Tunnel<C>, TransportErro
     let Some(Login { user, password }) = login(proxy)? else {
         return Ok(tunnel);
     };
-    let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-    let basic = HeaderValue::from_str(&basic).map_err(|_| TransportError::ProxyLogin)?;
-    Ok(tunnel.with_auth(basic))
+    Ok(tunnel.with_auth(net::basic(&user, &password)))
 }
 
 /// A connection by SOCKS 5 (RFC 1928), with user and password of the proxy's URL.
@@ -196,6 +191,8 @@ fn login(proxy: &http::Uri) -> Result<Option<Login>, TransportError> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 

@@ -21,6 +21,7 @@
 //! does not start.
 
 mod descriptors;
+mod ending;
 mod system_calls;
 
 use std::io;
@@ -36,6 +37,8 @@ use rustix::thread::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
+
+pub use ending::Ending;
 
 /// Address space beyond the memory limit, in bytes: this program, and space that allocators reserve
 /// without using it.

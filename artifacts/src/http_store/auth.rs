@@ -1,10 +1,7 @@
 //! Credentials of an HTTP artifact, as headers of its requests.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
 use super::config::{BasicAuth, ClientCertAuth, Header};
 use crate::host::{ArtifactHost, SecretKeySelector};
@@ -51,7 +48,10 @@ impl Secrets<'_> {
         }
         let user = user.unwrap_or_default();
         let password = password.unwrap_or_default();
-        basic(user.expose_secret(), password.expose_secret()).map(Some)
+        Ok(Some(net::basic(
+            user.expose_secret(),
+            password.expose_secret(),
+        )))
     }
 }
 
@@ -77,35 +77,10 @@ pub(super) fn headers(configured: &[Header]) -> Result<HeaderMap, Error> {
     Ok(headers)
 }
 
-/// Moves a user name and a password from the URL to an `Authorization` header, as Argo's HTTP
-/// client does.
-pub(super) fn from_url(url: &mut Url) -> Result<Option<HeaderValue>, Error> {
-    if url.username().is_empty() && url.password().is_none() {
-        return Ok(None);
-    }
-    let decoded = |text: &str| {
-        percent_encoding::percent_decode_str(text)
-            .decode_utf8_lossy()
-            .into_owned()
-    };
-    let user = decoded(url.username());
-    let password = decoded(url.password().unwrap_or_default());
-    let _ = url.set_username("").and_then(|()| url.set_password(None));
-    basic(&user, &password).map(Some)
-}
-
-/// The `Authorization` header for a user name and a password.
-pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, Error> {
-    let encoded = STANDARD.encode(format!("{user}:{password}"));
-    sensitive(&format!("Basic {encoded}"))
-}
-
 /// A header value that logs do not show.
 pub(super) fn sensitive(text: &str) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| {
+    net::sensitive(text).ok_or_else(|| {
         let message = "a credential in `http.auth` has characters that a header cannot have";
         Error::new(ErrorKind::InvalidConfig, message)
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
+    })
 }

@@ -63,14 +63,15 @@ pub(crate) async fn open(
     }
     let secrets = Secrets { namespace, host };
     let auth = location.auth.clone().unwrap_or_default();
-    let http = host.http_client(&TlsSettings {
+    let tls = TlsSettings {
         authority: None,
         identity: secrets.identity(&auth.client_cert).await?,
-    })?;
+    };
+    let http = host.http_client(namespace, &tls)?;
     let mut headers = auth::headers(&location.headers)?;
     // If several kinds are configured, the last of these is used.
     let authorization = [
-        auth::from_url(&mut url)?,
+        net::take_login(&mut url),
         secrets.basic(&auth.basic_auth).await?,
         token_servers.bearer(&auth.oauth2, secrets, &*http).await?,
     ];

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
-use super::auth::{Secrets, basic, sensitive};
+use super::auth::{Secrets, sensitive};
 use super::config::OAuth2Auth;
 use super::token::{Answer, read_token};
 use crate::host::HttpClient;
@@ -148,7 +148,7 @@ impl Client<'_> {
     async fn send(&self, placement: Placement) -> Result<Response, Error> {
         let mut url = self.url.clone();
         for _ in 0..=net::MAX_REDIRECTS {
-            let request = self.request(placement, url.clone())?;
+            let request = self.request(placement, url.clone());
             let response = self.http.execute(request).await?;
             let status = response.status();
             let target = net::redirect_target(&Method::POST, &url, status, response.headers())?;
@@ -168,7 +168,7 @@ impl Client<'_> {
         Err(net::too_many_redirects(&self.url).into())
     }
 
-    fn request(&self, placement: Placement, url: Url) -> Result<Request, Error> {
+    fn request(&self, placement: Placement, url: Url) -> Request {
         let mut form = Serializer::new(String::new());
         form.extend_pairs(&self.parameters);
         let mut request = Request::new(Method::POST, url);
@@ -178,7 +178,7 @@ impl Client<'_> {
         match placement {
             Placement::Header => {
                 let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-                let value = basic(&encoded(self.id()), &encoded(self.secret()))?;
+                let value = net::basic(&encoded(self.id()), &encoded(self.secret()));
                 headers.insert(AUTHORIZATION, value);
             }
             Placement::Form => {
@@ -187,7 +187,7 @@ impl Client<'_> {
             }
         }
         *request.body_mut() = Some(form.finish().into());
-        Ok(request)
+        request
     }
 }
 

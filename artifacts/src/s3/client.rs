@@ -40,12 +40,13 @@ pub(crate) async fn open(
     let secrets = Secrets { namespace, host };
     let secure = location.insecure != Some(true);
     let authority = secrets.value(location.ca_secret.as_ref()).await?;
-    let http = host.http_client(&TlsSettings {
+    let tls = TlsSettings {
         authority: authority
             .map(|pem| pem.expose_secret().to_owned())
             .filter(|_| secure),
         identity: None,
-    })?;
+    };
+    let http = host.http_client(namespace, &tls)?;
     let server = location
         .endpoint
         .rsplit_once(':')

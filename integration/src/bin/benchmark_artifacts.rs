@@ -25,6 +25,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use serde_json::{Value, json};
 use wasm_workflow_executor::app::artifact_host::Host;
+use wasm_workflow_executor::config::{Config, NamespaceRules};
 use wasm_workflow_integration::other_stores::OtherStore;
 use wasm_workflow_integration::s3::{ACCESS_KEY, S3, SECRET_KEY};
 
@@ -176,7 +177,8 @@ impl Benchmark {
         let root = Arc::new(Dir::open_ambient_dir(directory, ambient_authority()).unwrap());
         let repository: ArtifactRepository = serde_json::from_value(json!({"s3": bucket})).unwrap();
         let repository = repository.destination().unwrap().unwrap().repository;
-        let host = Host::new(None, [endpoint.clone()], Vec::new());
+        let rules = NamespaceRules::new(&Config::default());
+        let host = Host::new(None, [endpoint.clone()], Vec::new(), rules);
         let stores = Stores::new(Arc::new(host), None);
         let location = Location {
             repository,

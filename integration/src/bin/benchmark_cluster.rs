@@ -10,20 +10,14 @@
 )]
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use wasm_workflow_integration::cluster::api::ApiServer;
-use wasm_workflow_integration::cluster::controller::{Controller, Workflow};
+use wasm_workflow_integration::cluster::double::{Cluster, round};
 use wasm_workflow_integration::cluster::store::Store;
-use wasm_workflow_integration::executor::{Executor, Options, template};
-use wasm_workflow_integration::guests;
+use wasm_workflow_integration::executor::{Executor, template};
 
-/// The controller's requeue time.
-const REQUEUE_TIME: Duration = Duration::from_millis(200);
 /// Workflows of one step each second, and their number.
 const RATE: u32 = 10;
 const WORKFLOWS: usize = 600;
@@ -43,78 +37,21 @@ async fn main() {
     others().await;
 }
 
-struct Cluster {
-    store: Store,
-    api: ApiServer,
-    controller: Controller,
-    directory: TempDir,
+/// Starts a replica. Its log has no line for each step.
+fn replica(cluster: &Cluster, id: &str) -> Executor {
+    let flags = ["--log-level", "warn,wasm_workflow_executor::app=info"];
+    cluster.replica(id, &flags)
 }
 
-impl Cluster {
-    async fn start() -> Self {
-        let store = Store::default();
-        let api = ApiServer::start(store.clone()).await;
-        let controller = Controller::start(store.clone(), REQUEUE_TIME);
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("kubeconfig"), api.kubeconfig()).unwrap();
-        Self {
-            store,
-            api,
-            controller,
-            directory,
-        }
-    }
-
-    fn replica(&self, id: &str) -> Executor {
-        let kubeconfig: PathBuf = self.directory.path().join("kubeconfig");
-        let kubeconfig = kubeconfig.display().to_string();
-        let flags = [
-            "--cluster",
-            "--replica",
-            id,
-            "--kubeconfig",
-            &kubeconfig,
-            "--log-level",
-            "warn,wasm_workflow_executor::app=info",
-        ];
-        let config = json!({
-            "sources": {"fileRoot": guests::directory()},
-            "cluster": {"requeueTime": "200ms"},
-        });
-        Executor::start_with(Options {
-            config: Some(config.to_string()),
-            flags: flags.map(str::to_owned).to_vec(),
-            ..Options::default()
-        })
-    }
-
-    fn submit(&self, name: &str, rounds: Vec<BTreeMap<String, Value>>) {
-        self.controller.submit(Workflow {
-            namespace: "team".to_owned(),
-            name: name.to_owned(),
-            rounds,
-        });
-    }
-
-    async fn ended(&self, name: &str) {
-        while !self.controller.state(name).has_ended {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Runs one step, so that its module is compiled and the replica works.
-    async fn warm_up(&self) {
-        self.submit("warm-up", vec![round("warm-up", 1)]);
-        self.ended("warm-up").await;
-    }
+/// Runs one step, so that its module is compiled and the replica works.
+async fn warm_up(cluster: &Cluster) {
+    cluster.submit("warm-up", vec![round_of("warm-up", 1)]);
+    cluster.ended("warm-up").await;
 }
 
 /// One round: `count` nodes of a no-op step.
-fn round(name: &str, count: usize) -> BTreeMap<String, Value> {
-    let template = template("noop-step");
-    (0..count)
-        .map(|number| (format!("{name}-{number}"), template.clone()))
-        .collect()
+fn round_of(name: &str, count: usize) -> BTreeMap<String, Value> {
+    round(name, count, &template("noop-step"))
 }
 
 /// The times at which tasks and their results are in the store.
@@ -169,15 +106,15 @@ fn percentile(times: &mut [Duration], percent: usize) -> Duration {
 /// From the task to its result, with ten workflows of one step each second.
 async fn latency() {
     let cluster = Cluster::start().await;
-    let _replica = cluster.replica("r1");
-    cluster.warm_up().await;
+    let _replica = replica(&cluster, "r1");
+    warm_up(&cluster).await;
     let seen = watch(&cluster.store);
     let before = cluster.api.requests();
     let mut tick = tokio::time::interval(Duration::from_secs(1) / RATE);
     for number in 0..WORKFLOWS {
         tick.tick().await;
         let name = format!("one-{number}");
-        cluster.submit(&name, vec![round(&name, 1)]);
+        cluster.submit(&name, vec![round_of(&name, 1)]);
     }
     for number in 0..WORKFLOWS {
         cluster.ended(&format!("one-{number}")).await;
@@ -206,12 +143,12 @@ fn writes(before: &BTreeMap<String, usize>, after: &BTreeMap<String, usize>) -> 
 /// One workflow with many parallel steps.
 async fn wide() {
     let cluster = Cluster::start().await;
-    let _replica = cluster.replica("r1");
-    cluster.warm_up().await;
+    let _replica = replica(&cluster, "r1");
+    warm_up(&cluster).await;
     let before = cluster.api.requests();
     let seen = watch(&cluster.store);
     let started = Instant::now();
-    cluster.submit("wide", vec![round("wide", WIDE)]);
+    cluster.submit("wide", vec![round_of("wide", WIDE)]);
     cluster.ended("wide").await;
     let took = started.elapsed();
     let mut times = std::mem::take(&mut seen.lock().unwrap().took);
@@ -226,12 +163,12 @@ async fn wide() {
 /// Three replicas share many workflows.
 async fn replicas() {
     let cluster = Cluster::start().await;
-    let replicas = ["r1", "r2", "r3"].map(|id| cluster.replica(id));
-    cluster.warm_up().await;
+    let replicas = ["r1", "r2", "r3"].map(|id| replica(&cluster, id));
+    warm_up(&cluster).await;
     let started = Instant::now();
     for number in 0..SHARED {
         let name = format!("shared-{number}");
-        cluster.submit(&name, vec![round(&name, OF_EACH)]);
+        cluster.submit(&name, vec![round_of(&name, OF_EACH)]);
     }
     let mut lost = 0;
     let mut changed = 0;
@@ -268,8 +205,8 @@ async fn succeeded_steps(replica: &Executor) -> usize {
 /// Memory beside many WorkflowTaskSets of other plugins.
 async fn others() {
     let cluster = Cluster::start().await;
-    let replica = cluster.replica("r1");
-    cluster.warm_up().await;
+    let replica = replica(&cluster, "r1");
+    warm_up(&cluster).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let before = replica.anonymous_kilobytes();
     let other = json!({"name": "other", "plugin": {"other": {"text": "x".repeat(1000)}}});

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::store::{Change, Key, Part, Refusal, Store};
 use super::{merge_patch, selector};
@@ -33,6 +34,17 @@ struct Shared {
     lists: Mutex<BTreeMap<String, List>>,
     /// Number of requests by method and kind of object.
     requests: Mutex<BTreeMap<String, usize>>,
+    /// Whether the network is cut in both directions.
+    is_cut: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// Waits until packets pass.
+    async fn connected(&self) {
+        let mut is_cut = self.is_cut.subscribe();
+        // The sender lives as long as `self`.
+        let _ = is_cut.wait_for(|is_cut| !is_cut).await;
+    }
 }
 
 /// Faults of the server.
@@ -54,6 +66,7 @@ impl ApiServer {
             faults: Mutex::default(),
             lists: Mutex::default(),
             requests: Mutex::default(),
+            is_cut: watch::Sender::new(false),
         });
         let argo = "/apis/argoproj.io/v1alpha1";
         let core = "/api/v1";
@@ -82,6 +95,12 @@ impl ApiServer {
     /// Sets the faults of the server.
     pub fn set_faults(&self, faults: Faults) {
         *self.shared.faults.lock().expect("the faults") = faults;
+    }
+
+    /// Cuts or restores the network. While it is cut, requests and events wait. They are delivered
+    /// later, as a network does with packets that are sent again.
+    pub fn cut(&self, is_cut: bool) {
+        self.shared.is_cut.send_replace(is_cut);
     }
 
     /// Number of requests so far, by method and kind: `PATCH workflowtasksets/status`.
@@ -140,7 +159,9 @@ async fn with_faults(State(shared): State<Arc<Shared>>, request: Request, next: 
             message: "a conflict at random".into(),
         });
     }
+    shared.connected().await;
     let answer = next.run(request).await;
+    shared.connected().await;
     if !is_watch && fastrand::f64() < faults.after {
         return refused(&Refusal {
             code: 504,
@@ -257,7 +278,7 @@ async fn list(
         let after = query
             .get("resourceVersion")
             .and_then(|version| version.parse().ok());
-        return watch(shared.store.clone(), selection, after.expect("a version"));
+        return watch_changes(shared, selection, after.expect("a version"));
     }
     let token = query.get("continue").cloned();
     let Some(List { mut items, version }) = token.map_or_else(
@@ -346,18 +367,19 @@ impl Selection {
 }
 
 /// Answers a watch: one line for each change, and a bookmark after a second without a change.
-fn watch(store: Store, selection: Selection, after: u64) -> Response {
-    let versions = store.versions();
-    let state = (store, selection, after, versions);
+fn watch_changes(shared: Arc<Shared>, selection: Selection, after: u64) -> Response {
+    let versions = shared.store.versions();
+    let state = (shared, selection, after, versions);
     let lines = futures::stream::unfold(
         state,
-        |(store, selection, after, mut versions)| async move {
+        |(shared, selection, after, mut versions)| async move {
             if after == u64::MAX {
                 // The stream ends after the error.
                 return None;
             }
             loop {
-                let (lines, version) = match store.changes(&selection.kind, after) {
+                shared.connected().await;
+                let (lines, version) = match shared.store.changes(&selection.kind, after) {
                     None => (expired(), u64::MAX),
                     Some((changes, version)) => {
                         let events = changes.iter().filter_map(|change| selection.event(change));
@@ -372,7 +394,7 @@ fn watch(store: Store, selection: Selection, after: u64) -> Response {
                 if !lines.is_empty() {
                     return Some((
                         Ok::<_, Infallible>(lines),
-                        (store, selection, version, versions),
+                        (shared, selection, version, versions),
                     ));
                 }
                 let second = Duration::from_secs(1);
@@ -381,7 +403,8 @@ fn watch(store: Store, selection: Selection, after: u64) -> Response {
                     .is_err()
                 {
                     let line = bookmark(version);
-                    return Some((Ok(line), (store, selection, version, versions)));
+                    shared.connected().await;
+                    return Some((Ok(line), (shared, selection, version, versions)));
                 }
             }
         },

@@ -186,7 +186,7 @@ async fn modules_that_the_policy_forbids_do_not_run() {
         .node(&of(json!({"oci": format!("{host}/acme/noop:1.0.0")})))
         .await;
     assert!(
-        message(&node).contains(&format!("requests to `{host}` are not allowed")),
+        message(&node).contains(&format!("does not allow requests to `{host}`")),
         "{node}"
     );
 }

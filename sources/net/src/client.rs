@@ -116,16 +116,22 @@ impl Http {
     }
 }
 
+/// The common settings of clients: the user agent, a connect timeout, and no `Referer`. Redirects
+/// are not followed.
+pub fn client_builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!(
+            "wasm-workflow-executor/",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+}
+
 fn guarded(hosts: &Hosts, trust: &Trust, timeout: Timeout) -> Result<Guarded, Error> {
     let builder = || {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!(
-                "wasm-workflow-executor/",
-                env!("CARGO_PKG_VERSION")
-            ))
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+        let builder = client_builder().pool_idle_timeout(POOL_IDLE_TIMEOUT);
         match timeout {
             Timeout::Read => builder.read_timeout(READ_TIMEOUT),
             Timeout::Upload => builder.timeout(UPLOAD_TIMEOUT),

@@ -96,6 +96,16 @@ impl Guarded {
         &self.hosts
     }
 
+    /// The same client, for fewer hosts. `hosts` is a value of [`hosts`](Self::hosts) that
+    /// [`Hosts::only`] has narrowed.
+    #[must_use]
+    pub fn with_hosts(&self, hosts: Hosts) -> Self {
+        Self {
+            hosts,
+            ..self.clone()
+        }
+    }
+
     /// Sends one request.
     pub async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, Error> {
         let url = request.url().clone();

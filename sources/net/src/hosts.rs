@@ -19,7 +19,7 @@ use url::{Host, Url};
 
 use crate::addresses::{Forbidden, classify};
 use crate::authority::{canonical, split_port};
-use crate::pattern::matches;
+use crate::pattern::matches_any;
 use crate::{Error, ErrorKind};
 
 /// The operator's rules for hosts.
@@ -29,10 +29,18 @@ use crate::{Error, ErrorKind};
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
     listed: Arc<HashSet<String>>,
-    /// Patterns of the hosts that may be reached. An empty list allows all hosts.
-    reachable: Arc<[String]>,
+    /// The hosts that may be reached. A host must match every list.
+    reachable: Vec<Arc<Reachable>>,
     /// Whether plain HTTP is allowed to hosts that are not listed.
     plain_http: bool,
+}
+
+/// A list of hosts that may be reached.
+#[derive(Debug)]
+struct Reachable {
+    patterns: Vec<String>,
+    /// The key of the list in the configuration.
+    place: String,
 }
 
 impl Hosts {
@@ -54,16 +62,18 @@ impl Hosts {
         }
     }
 
-    /// Allows only hosts that match one of the patterns. Without patterns, all hosts are allowed.
+    /// Allows only hosts that match one of the patterns. Without patterns, nothing changes. Errors
+    /// name `place`, the key of the list in the configuration.
     #[must_use]
-    pub fn only(self, patterns: impl IntoIterator<Item = String>) -> Self {
-        Self {
-            reachable: patterns
-                .into_iter()
-                .map(|pattern| pattern.to_ascii_lowercase())
-                .collect(),
-            ..self
+    pub fn only(mut self, patterns: &[String], place: &str) -> Self {
+        if !patterns.is_empty() {
+            let lower = patterns.iter().map(|pattern| pattern.to_ascii_lowercase());
+            self.reachable.push(Arc::new(Reachable {
+                patterns: lower.collect(),
+                place: place.to_owned(),
+            }));
         }
+        self
     }
 
     /// Whether `authority` (`host` or `host:port`) is listed.
@@ -75,6 +85,17 @@ impl Hosts {
     /// Whether `host` is listed, with any port or with none.
     pub(crate) fn contains_host(&self, host: &str) -> bool {
         self.listed.iter().any(|entry| split_port(entry).0 == host)
+    }
+
+    /// Checks whether requests to `authority` (`host` or `host:port`) are allowed. For the header
+    /// `Host`: a server can serve other hosts at the same address.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`]: a list of [`only`](Self::only) does not have the host.
+    pub fn check_name(&self, authority: &str) -> Result<(), Error> {
+        let authority = canonical(authority);
+        self.check_reachable(split_port(&authority).0, &authority)
     }
 
     /// Checks host, literal address and scheme of a URL. Names are checked when they are resolved.
@@ -116,13 +137,15 @@ impl Hosts {
     }
 
     fn check_reachable(&self, host: &str, authority: &str) -> Result<(), Error> {
-        let may_reach = |pattern: &String| matches(pattern, host) || matches(pattern, authority);
-        if self.reachable.is_empty() || self.reachable.iter().any(may_reach) {
+        let may_reach = |list: &Arc<Reachable>| {
+            matches_any(&list.patterns, host) || matches_any(&list.patterns, authority)
+        };
+        let Some(list) = self.reachable.iter().find(|list| !may_reach(list)) else {
             return Ok(());
-        }
-        let message = format!("requests to `{authority}` are not allowed");
-        Err(Error::new(ErrorKind::Denied, message)
-            .with_hint("ask the operator to list the host under `sources.policy.hosts`"))
+        };
+        let message = format!("the operator does not allow requests to `{authority}`");
+        let hint = format!("ask the operator to list the host under {}", list.place);
+        Err(Error::new(ErrorKind::Denied, message).with_hint(hint))
     }
 }
 
@@ -207,11 +230,8 @@ mod tests {
 
     #[test]
     fn patterns_restrict_the_reachable_hosts() {
-        let hosts = Hosts::default().only([
-            "ghcr.io".to_owned(),
-            "*.Acme.com".to_owned(),
-            "r.example:8443".to_owned(),
-        ]);
+        let all = ["ghcr.io", "*.Acme.com", "r.example:8443"].map(str::to_owned);
+        let hosts = Hosts::default().only(&all, "`all`");
         let allowed = |url: &str| hosts.check(&url.parse().unwrap()).is_ok();
         assert!(
             allowed("https://ghcr.io/x")
@@ -223,5 +243,17 @@ mod tests {
                 && !allowed("https://acme.com/x")
                 && !allowed("https://r.example/x")
         );
+        let narrower = hosts.only(&["*.io".to_owned(), "evil".to_owned()], "`some`");
+        let check = |url: &str| narrower.check(&url.parse().unwrap());
+        assert!(check("https://ghcr.io/x").is_ok());
+        assert!(narrower.check_name("GHCR.io").is_ok());
+        assert!(narrower.check_name("r.acme.com:80").is_err());
+        for (url, place) in [
+            ("https://evil/", "`all`"),
+            ("https://r.acme.com/", "`some`"),
+        ] {
+            let error = check(url).unwrap_err();
+            assert!(error.hint().unwrap_or_default().ends_with(place), "{url}");
+        }
     }
 }

@@ -25,6 +25,11 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     true
 }
 
+/// Whether `text` matches one of the patterns.
+pub fn matches_any(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

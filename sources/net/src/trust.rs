@@ -8,7 +8,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::verifier::{AnyCertificate, Verifier};
+use crate::verifier::Verifier;
 use crate::{Error, ErrorKind};
 
 /// The certificates that a client trusts. Cheap to clone.
@@ -89,9 +89,8 @@ impl Trust {
     /// Accepts all certificates: the client does not know which server it talks to.
     pub fn any_certificate() -> Self {
         let provider = provider();
-        let algorithms = provider.signature_verification_algorithms;
         Self {
-            verifier: Arc::new(AnyCertificate { algorithms }),
+            verifier: Arc::new(Verifier::any(&provider)),
             provider,
             place: "",
             protocols: ALL_PROTOCOLS,

@@ -16,22 +16,43 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 
 use crate::extended_key_usage::allows_servers;
 
+/// Verifies the certificate of a server with one of two rules. The signature of the handshake is
+/// always verified: the server must have the private key.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    rule: Rule,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// The certificates that are accepted.
+#[derive(Debug)]
+enum Rule {
+    Any,
+    Trusted(Trusted),
+}
+
 /// Accepts certificates that a trusted authority issued, and the trusted certificates themselves.
 ///
 /// webpki refuses a trusted certificate that a server presents itself in two cases: if the
 /// certificate is an authority, and if another authority issued it. In these cases, this verifier
 /// checks the certificate's names, its validity period and its extended key usage. The signature of
-/// the certificate needs no check, because exactly these bytes are trusted. The signature of the
-/// handshake is verified as usual: the server must have the private key.
+/// the certificate needs no check, because exactly these bytes are trusted.
 #[derive(Debug)]
-pub(crate) struct Verifier {
+struct Trusted {
     /// `None` if there are no authorities.
     issued: Option<Arc<WebPkiServerVerifier>>,
-    trusted: HashSet<CertificateDer<'static>>,
-    algorithms: WebPkiSupportedAlgorithms,
+    certificates: HashSet<CertificateDer<'static>>,
 }
 
 impl Verifier {
+    /// Accepts all certificates.
+    pub(crate) fn any(provider: &CryptoProvider) -> Self {
+        Self {
+            rule: Rule::Any,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+
     /// Trusts the `listed` certificates and those of the `machine`. A certificate of the machine
     /// that cannot be parsed is not used as an authority.
     ///
@@ -57,8 +78,10 @@ impl Verifier {
             Some(built.map_err(|error| Error::General(error.to_string()))?)
         };
         Ok(Self {
-            issued,
-            trusted: listed.into_iter().chain(machine).collect(),
+            rule: Rule::Trusted(Trusted {
+                issued,
+                certificates: listed.into_iter().chain(machine).collect(),
+            }),
             algorithms: provider.signature_verification_algorithms,
         })
     }
@@ -118,47 +141,6 @@ pub(crate) fn webpki_error(error: &Error) -> Option<&webpki::Error> {
     }
 }
 
-/// Accepts all certificates. The server must have the private key of its certificate.
-#[derive(Debug)]
-pub(crate) struct AnyCertificate {
-    pub(crate) algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -168,11 +150,15 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.trusted.contains(certificate) {
+        let trusted = match &self.rule {
+            Rule::Any => return Ok(ServerCertVerified::assertion()),
+            Rule::Trusted(trusted) => trusted,
+        };
+        if trusted.certificates.contains(certificate) {
             self.verify_trusted(certificate, name, now)?;
             return Ok(ServerCertVerified::assertion());
         }
-        match &self.issued {
+        match &trusted.issued {
             Some(issued) => {
                 issued.verify_server_cert(certificate, intermediates, name, ocsp_response, now)
             }

@@ -128,6 +128,11 @@ impl Source for BindleSource {
         Ok(Resolved::file(bindle.clone(), digest, part).into())
     }
 
+    fn server(&self, bindle: &BindleReference) -> Option<String> {
+        let server = bindle.named_server().or(self.server.as_ref())?;
+        Some(server.authority())
+    }
+
     fn without_default_server(&self, bindle: &BindleReference) -> Option<BindleReference> {
         let named = bindle.named_server()?;
         (self.server.as_ref() == Some(named)).then(|| bindle.clone().on_default_server())

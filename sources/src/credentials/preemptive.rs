@@ -3,11 +3,9 @@
 //! Used for web servers, Bindle servers and the Wasmer registry. RFC 9110 allows it in section
 //! 11.6.2.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use net::{Http, Request, Response, authority, sensitive};
 use reqwest::header::{HeaderName, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use url::Url;
 
 use super::{Candidate, Credential, Keyring, candidates, explain};
@@ -113,17 +111,11 @@ fn with(request: &Request, candidate: &Candidate) -> Result<Request, Error> {
 /// The value of `Authorization: Basic …` (RFC 7617). `None` for another kind of credential.
 pub(crate) fn basic(candidate: &Candidate) -> Option<HeaderValue> {
     match &candidate.credential {
-        Credential::Basic { username, password } => basic_header(username, password),
+        Credential::Basic { username, password } => {
+            Some(net::basic(username, password.expose_secret()))
+        }
         _ => None,
     }
-}
-
-/// The value of `Authorization: Basic …` (RFC 7617).
-pub(crate) fn basic_header(username: &str, password: &SecretString) -> Option<HeaderValue> {
-    sensitive(&format!(
-        "Basic {}",
-        STANDARD.encode(format!("{username}:{}", password.expose_secret()))
-    ))
 }
 
 /// The error for a response with 401, 403 or 404, after all candidates were `tried`. `hint` is the

@@ -129,6 +129,10 @@ impl Source for OciSource {
         }
     }
 
+    fn server(&self, oci: &OciReference) -> Option<String> {
+        Some(oci.registry().to_owned())
+    }
+
     fn has_mirrors(&self, oci: &OciReference) -> bool {
         self.mirrors.contains_key(oci.host())
     }

@@ -23,7 +23,7 @@ impl Endpoint {
     }
 
     /// The host, with the port if that is not the default port. The operator's rules use this form.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         parse(&self.0, "https").map_or_else(|_| self.0.clone(), |url| authority(&url))
     }
 

@@ -326,6 +326,11 @@ impl Source for WasmerSource {
         package.digest().is_none()
     }
 
+    fn server(&self, package: &WasmerReference) -> Option<String> {
+        let registry = package.registry().unwrap_or(&self.registry);
+        Some(registry.authority())
+    }
+
     fn without_default_server(&self, package: &WasmerReference) -> Option<WasmerReference> {
         let named = package.registry()?;
         let is_default = match self.registry.as_str() {

@@ -11,7 +11,7 @@ use super::variables;
 use crate::argo::repository::DestinationLookup;
 use crate::argo::{self, ArtifactContext, Conversion, Template};
 use crate::cli::template::FoundTemplate;
-use crate::config::Config;
+use crate::config::{Config, NamespaceRules};
 use crate::step::ArtifactDestination;
 use crate::text::{DocumentError, nearest};
 
@@ -108,7 +108,7 @@ fn converted(found: &FoundTemplate, template: &Value) -> Result<Option<Template>
         archive_logs: false,
     };
     let conversion = Conversion {
-        limits: Config::default().step_limits(),
+        limits: NamespaceRules::new(&Config::default()).limits("default"),
         artifacts: ArtifactContext {
             destination: DestinationLookup::Known(destination),
             ..ArtifactContext::default()

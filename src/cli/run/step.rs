@@ -16,7 +16,7 @@ use crate::argo::{self, ArtifactContext, Call, Conversion, Template};
 use crate::cli::Failure;
 use crate::cli::arguments::unique;
 use crate::cli::template::{self, LoadedTemplate};
-use crate::config::Config;
+use crate::config::{Config, NamespaceRules};
 use crate::step::{ArtifactDestination, Step, Workflow};
 
 /// A step, and the template that Argo's reply needs.
@@ -170,7 +170,7 @@ fn convert(
     // directory the module could overwrite any file, so the user must name a directory.
     let refuse_undeclared = flags.output_dir.is_none() && artifacts.local;
     let conversion = Conversion {
-        limits: config.step_limits(),
+        limits: NamespaceRules::new(config).limits(&call.workflow.namespace),
         artifacts,
     };
     let result = call.wasm.result;

@@ -8,18 +8,19 @@ mod child;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::Response;
-use super::failed::Failed;
 use super::places::Places;
+use super::task_error::TaskError;
 use crate::argo::HttpTemplate;
-use crate::sandbox::{self, WorkerLimits};
+use crate::sandbox::{self, Ending, WorkerLimits};
 use crate::text::units::{ByteSize, Time};
 
 pub use child::main as worker;
@@ -40,8 +41,6 @@ const LIMITS: WorkerLimits = WorkerLimits {
 };
 /// Maximum length of a worker's answer, in bytes.
 const MAX_ANSWER: u64 = 16 << 10;
-/// Rust writes this when an allocation fails, and then aborts the process.
-const ALLOCATION_FAILED: &str = "memory allocation of ";
 
 /// Evaluates conditions.
 #[derive(Debug)]
@@ -96,7 +95,10 @@ impl Exchange {
                 method: http.method.clone(),
                 url: http.url.clone(),
                 body: http.body.clone(),
-                body_bytes: http.body_from.as_ref().map(|body| body.bytes.clone()),
+                body_bytes: http
+                    .body_from
+                    .as_ref()
+                    .map(|body| STANDARD.encode(&body.bytes)),
                 headers: fixed
                     .map(|header| (header.name.clone(), vec![header.value.clone()]))
                     .collect(),
@@ -140,54 +142,69 @@ impl Conditions {
         condition: &str,
         exchange: Exchange,
         namespace: &str,
-    ) -> Result<bool, Failed> {
+    ) -> Result<bool, TaskError> {
         let job = Job {
             condition: condition.to_owned(),
             exchange,
         };
         let _place = self.workers.take(namespace).await;
         let answer = tokio::time::timeout(TIME, ask(&job)).await;
-        let why = match answer {
-            Ok(Ok(Ok(value))) => return Ok(value),
-            Ok(Ok(Err(why))) => why,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("it takes longer than {}", Time(TIME)),
+        let answer = match answer {
+            Ok(Ok(answer)) => answer.map_err(TaskError::failed),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(TaskError::failed(format!(
+                "the condition takes longer than {}",
+                Time(TIME)
+            ))),
         };
-        Err(Failed(format!(
-            "successCondition cannot be evaluated: {why}"
-        )))
+        answer.map_err(|error| TaskError {
+            message: format!("successCondition cannot be evaluated: {}", error.message),
+            ..error
+        })
     }
 }
 
 /// Starts a worker, and waits for its answer. The worker is killed when the future is dropped.
-async fn ask(job: &Job) -> io::Result<Answer> {
-    let mut worker = sandbox::start(&sandbox::this_program(), COMMAND)?;
-    let job = serde_json::to_vec(job)?;
+async fn ask(job: &Job) -> Result<Answer, TaskError> {
+    let fault = |error: io::Error| TaskError::fault(error.to_string());
+    let mut worker = sandbox::start(&sandbox::this_program(), COMMAND).map_err(fault)?;
+    let job = serde_json::to_vec(job).map_err(|error| fault(error.into()))?;
     if let Some(mut stdin) = worker.stdin.take() {
         // If the worker has ended, its messages contain the reason.
         let _ = stdin.write_all(&job).await;
     }
     let (answer, messages) = tokio::join!(read(worker.stdout.take()), read(worker.stderr.take()),);
-    let status = worker.wait().await?;
+    let status = worker.wait().await.map_err(fault)?;
     if status.success()
         && let Ok(answer) = serde_json::from_slice(&answer)
     {
         return Ok(answer);
     }
-    let messages = String::from_utf8_lossy(&messages);
-    let message = messages.lines().find(|line| !line.trim().is_empty());
-    let message = message.unwrap_or_default();
-    tracing::warn!(%status, message, "the worker of a successCondition ended early");
-    Ok(Err(match status.signal() {
-        _ if messages.contains(ALLOCATION_FAILED) => {
-            format!("it needs more memory than {}", ByteSize(LIMITS.memory))
+    let ending = Ending::of(status, &String::from_utf8_lossy(&messages));
+    tracing::warn!(?ending, "the worker of a successCondition ended early");
+    Err(early_end(ending))
+}
+
+/// The error for a worker that ended without an answer.
+fn early_end(ending: Ending) -> TaskError {
+    match ending {
+        Ending::Memory => {
+            let memory = ByteSize(LIMITS.memory);
+            TaskError::failed(format!("the condition needs more memory than {memory}"))
         }
-        Some(libc::SIGXCPU) => {
+        Ending::ProcessorTime => {
             let seconds = LIMITS.processor_seconds;
-            format!("it needs more processor time than {seconds} s")
+            TaskError::failed(format!(
+                "the condition needs more processor time than {seconds} s"
+            ))
         }
-        _ => format!("its worker ended ({status}): {message}"),
-    }))
+        Ending::StackOverflow => TaskError::failed("the condition is nested too deeply"),
+        Ending::Panicked(how) => TaskError::failed(format!("the evaluation panicked: {how}")),
+        Ending::Killed => TaskError::fault("another process, or the system, killed the worker"),
+        Ending::Crashed(how) | Ending::Other(how) => {
+            TaskError::fault(format!("the worker ended early: {how}"))
+        }
+    }
 }
 
 async fn read(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> Vec<u8> {

@@ -1,7 +1,6 @@
 //! One compile worker, as the executor sees it.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -17,20 +16,14 @@ use super::COMMAND;
 use super::protocol::{Job, MAX_LINE, Reply};
 use crate::runtime::compile_error::Refusal;
 use crate::runtime::module_source::ReadError;
-use crate::sandbox;
+use crate::sandbox::{self, Ending};
 
 /// Size of the buffer for machine code, in bytes. A pipe of Linux has this size by default.
 const BUFFER: usize = 64 << 10;
 /// Maximum length of a worker's messages that is kept, in bytes.
 const MAX_MESSAGES: u64 = 4 << 10;
-/// Rust writes this when an allocation fails, and then aborts the process.
-const ALLOCATION_FAILED: &str = "memory allocation of ";
 /// wasmtime's panic contains this if it cannot handle a lack of memory.
 const OUT_OF_MEMORY: &str = "unhandled out-of-memory error";
-/// Rust writes this when a stack overflows, and then aborts the process.
-const STACK_OVERFLOW: &str = "has overflowed its stack";
-/// The exit code of a Rust program that panicked.
-const PANICKED: i32 = 101;
 /// Ticks per second in `proc_pid_stat(5)`: `USER_HZ`, which is 100 on all architectures that this
 /// program supports.
 const TICKS_PER_SECOND: u64 = 100;
@@ -296,80 +289,43 @@ impl Answered {
 /// The failure of a worker that ended before its work was done.
 fn failure(status: ExitStatus, messages: &str) -> Failure {
     tracing::debug!(%status, messages, "a compile worker ended early");
-    match status.signal() {
-        Some(libc::SIGXCPU) => Failure::Time,
+    match Ending::of(status, messages) {
+        Ending::Memory => Failure::Memory,
+        Ending::Panicked(_) if messages.contains(OUT_OF_MEMORY) => Failure::Memory,
+        Ending::ProcessorTime => Failure::Time,
+        Ending::StackOverflow => Failure::Refused(Refusal::too_deep()),
+        Ending::Panicked(how) | Ending::Crashed(how) => Failure::Crashed(how),
         // If memory is short, the kernel kills the worker before the executor, unless
         // `memory.oom.group` is set. The module need not be the cause.
-        Some(libc::SIGKILL) => Failure::Ended(
+        Ending::Killed => Failure::Ended(
             "the system killed it, probably because the container has too little memory".to_owned(),
         ),
-        Some(libc::SIGABRT) if messages.contains(ALLOCATION_FAILED) => Failure::Memory,
-        Some(libc::SIGABRT) if messages.contains(STACK_OVERFLOW) => {
-            Failure::Refused(Refusal::too_deep())
-        }
-        Some(signal) => {
-            let how = format!("signal {signal} ended it");
-            match signal {
-                libc::SIGABRT
-                | libc::SIGBUS
-                | libc::SIGFPE
-                | libc::SIGILL
-                | libc::SIGSEGV
-                | libc::SIGTRAP => Failure::Crashed(how),
-                _ => Failure::Ended(how),
-            }
-        }
-        None if status.code() == Some(PANICKED) && messages.contains(OUT_OF_MEMORY) => {
-            Failure::Memory
-        }
-        None if status.code() == Some(PANICKED) => Failure::Crashed(first_lines(messages, 2)),
-        None if messages.is_empty() => Failure::Ended(status.to_string()),
-        None => Failure::Ended(first_lines(messages, 1)),
+        Ending::Other(how) => Failure::Ended(how),
     }
-}
-
-/// The first lines that are not empty, as one line.
-fn first_lines(messages: &str, number: usize) -> String {
-    let lines = messages.lines().filter(|line| !line.is_empty());
-    lines.take(number).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
-
-    /// The status of a process that a signal ended.
-    fn killed_by(signal: i32) -> ExitStatus {
-        ExitStatus::from_raw(signal)
-    }
-
-    fn exited(code: i32) -> ExitStatus {
-        ExitStatus::from_raw(code << 8)
-    }
 
     #[test]
     fn a_crash_of_the_compiler_differs_from_a_worker_that_others_ended() {
-        for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGBUS, libc::SIGILL] {
-            let failure = failure(killed_by(signal), "");
-            assert!(matches!(failure, Failure::Crashed(_)), "{failure:?}");
-        }
-        let panic = "\nthread 'main' panicked at compiler.rs:1:2:\nindex out of bounds\nnote: run";
-        let Failure::Crashed(how) = failure(exited(101), panic) else {
-            panic!("a panic is a crash");
-        };
-        assert_eq!(
-            how,
-            "thread 'main' panicked at compiler.rs:1:2: index out of bounds"
-        );
+        let killed_by = |signal| failure(ExitStatus::from_raw(signal), "");
+        let panicked = |why| failure(ExitStatus::from_raw(101 << 8), why);
+        assert!(matches!(killed_by(libc::SIGSEGV), Failure::Crashed(_)));
+        assert!(matches!(
+            panicked("index out of bounds"),
+            Failure::Crashed(_)
+        ));
         let panic =
             "thread 'main' panicked at types.rs:1:2:\nunhandled out-of-memory error: out of memory";
-        assert!(matches!(failure(exited(101), panic), Failure::Memory));
+        assert!(matches!(panicked(panic), Failure::Memory));
         for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGHUP] {
-            let failure = failure(killed_by(signal), "");
+            let failure = killed_by(signal);
             assert!(matches!(failure, Failure::Ended(_)), "{failure:?}");
         }
-        let failure = failure(exited(1), "Error: no filters\nmore");
-        assert!(matches!(failure, Failure::Ended(how) if how == "Error: no filters"));
     }
 
     #[test]

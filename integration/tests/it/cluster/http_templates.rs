@@ -1,12 +1,20 @@
 //! `http` templates, with `--http-templates`. The expected behaviour is that of Argo's agent.
 
-use std::io::{BufRead, BufReader};
+use std::convert::Infallible;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tempfile::TempDir;
+use wasm_workflow_integration::eventually;
 
 use super::*;
 use crate::http_artifacts::{RecordedRequest, ScriptedServer};
@@ -173,19 +181,19 @@ async fn the_status_or_the_condition_decides() {
             "200",
             "len(0..9000000000000000000) > 0",
             "Failed",
-            "its worker ended",
+            "the evaluation panicked",
         ),
         (
             "200",
             "len(map(0..40000000, # + 1)) > 0",
             "Failed",
-            "it needs more memory than 64Mi",
+            "the condition needs more memory than 64Mi",
         ),
         (
             "200",
             "all(0..20000, {all(0..20000, {# >= 0})})",
             "Failed",
-            "it needs more processor time than 2 s",
+            "the condition needs more processor time than 2 s",
         ),
     ];
     for (number, (status, condition, phase, message)) in cases.into_iter().enumerate() {
@@ -334,6 +342,61 @@ async fn mistakes_and_limits_name_the_key() {
         text(&node).contains("time limit of 1s exceeded (`timeout`)"),
         "{node}"
     );
+}
+
+/// Sets a value when it is dropped.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Argo's controller removes the tasks of a stopped workflow. Then the executor cancels the
+/// request.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_of_a_stopped_workflow_is_cancelled() {
+    let is_closed = Arc::new(AtomicBool::new(false));
+    let closed = Arc::clone(&is_closed);
+    let web = Web::start(move |_| {
+        let connection = SetOnDrop(Arc::clone(&closed));
+        let endless = futures::stream::once(async move {
+            let _connection = connection;
+            std::future::pending::<Result<&str, Infallible>>().await
+        });
+        Body::from_stream(endless).into_response()
+    })
+    .await;
+    let template = json!({"name": "h", "http": {"url": web.url("/endless")}});
+    let rounds = vec![round("stopped", 1, &template)];
+    web.cluster.submit("stopped", rounds);
+    let requests = &web.server.requests;
+    eventually("the request", async || !requests.lock().unwrap().is_empty()).await;
+    assert!(!is_closed.load(Ordering::Relaxed), "the request waits");
+    web.cluster.controller.stop("stopped");
+    eventually("the end of the connection", async || {
+        is_closed.load(Ordering::Relaxed)
+    })
+    .await;
+}
+
+/// As in Go's client, which Argo's agent uses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_response_is_decompressed_unless_the_template_asks_for_a_coding() {
+    let web = Web::start(|_| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(b"plain text").unwrap();
+        ([("content-encoding", "gzip")], gzip.finish().unwrap()).into_response()
+    })
+    .await;
+    let node = web.run("undone", json!({"url": web.url("/")})).await;
+    assert_eq!(node["outputs"]["result"], "plain text", "{node}");
+    let headers = json!([{"name": "Accept-Encoding", "value": "gzip"}]);
+    let http = json!({"url": web.url("/"), "headers": headers});
+    let node = web.run("kept", http).await;
+    let result = node["outputs"]["result"].as_str().unwrap();
+    assert!(result.starts_with('\u{1f}'), "{result:?}");
 }
 
 /// Without the flag, `http` templates belong to Argo's agent (`tasks_of_others_are_never_touched`).

@@ -134,15 +134,6 @@ async fn a_replica_that_cannot_renew_its_lease_ends() {
     );
 }
 
-/// Sends a signal to a process.
-fn signal(executor: &Executor, signal: &str) {
-    let id = executor.id().to_string();
-    let sent = std::process::Command::new("kill")
-        .args([signal, &id])
-        .status();
-    assert!(sent.unwrap().success());
-}
-
 /// The Lease of the frozen replica is not renewed. When the replica continues, it must not write.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_replica_is_replaced_and_writes_nothing_when_it_continues() {

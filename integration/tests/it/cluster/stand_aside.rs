@@ -2,6 +2,7 @@
 
 use super::*;
 use wasm_workflow_integration::eventually;
+use wasm_workflow_integration::executor::Options;
 use wasm_workflow_integration::executor::request;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,14 +27,6 @@ fn put_tenant_account(cluster: &Cluster, namespace: &str) {
     cluster.store.create(&key, json!({})).unwrap();
 }
 
-/// The message of the only node of a workflow, and its phase.
-async fn ended_node(cluster: &Cluster, workflow: &str) -> (String, String) {
-    let state = cluster.ended(workflow).await;
-    let node = state.ended.values().next().unwrap();
-    let text = |field: &str| node[field].as_str().unwrap_or_default().to_owned();
-    (text("phase"), text("message"))
-}
-
 /// The executor itself may read no Secret. It acts as the account of the namespace.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_read_with_the_rights_of_the_namespace() {

@@ -8,7 +8,7 @@ use artifacts::Repository;
 use serde_json::{Value, json};
 use wasm_workflow_executor::argo::repository::DestinationLookup;
 use wasm_workflow_executor::argo::{self, ArtifactContext, Conversion};
-use wasm_workflow_executor::config::Config;
+use wasm_workflow_executor::config::{Config, NamespaceRules};
 use wasm_workflow_executor::step::{ArtifactDestination, Workflow};
 use wasm_workflow_integration::executor::program;
 use wasm_workflow_integration::guests::repository;
@@ -123,7 +123,7 @@ fn plugin_examples_are_accepted_and_run() {
                     ..ArtifactContext::default()
                 };
                 let conversion = Conversion {
-                    limits: Config::default().step_limits(),
+                    limits: NamespaceRules::new(&Config::default()).limits("default"),
                     artifacts,
                 };
                 call.into_step(&conversion)

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use crate::credentials::preemptive::{basic, basic_header};
+use crate::credentials::preemptive::basic;
 use crate::credentials::{Candidate, Credential, RefreshToken};
 use crate::source::Context;
 use crate::{Error, ErrorKind};
@@ -104,7 +104,12 @@ async fn ask(
     let server = authority(&realm);
     let status = answer.status;
     tracing::debug!(server, %status, "the token server refuses POST; GET is tried");
-    let request = get(realm, service, scopes, basic_header(username, password));
+    let request = get(
+        realm,
+        service,
+        scopes,
+        Some(net::basic(username, password.expose_secret())),
+    );
     Ok(context.http.send(&request).await?)
 }
 
