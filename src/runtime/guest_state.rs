@@ -31,7 +31,7 @@ use super::output::Output;
 
 /// Maximum number of files, streams and timers that one guest may hold open. The limit protects the
 /// file descriptors of this process. The other handles of a component are limited by `host_share`.
-const OPEN_RESOURCES: usize = 1024;
+pub(super) const OPEN_RESOURCES: usize = 1024;
 
 /// The data of a step's `Store`.
 pub(super) struct GuestState {

@@ -27,9 +27,10 @@ use wasmtime_wasi::I32Exit;
 use super::bindings::wasm_workflow::step::types;
 use super::engine::Engines;
 use super::entry::Entry;
-use super::guest_state::{GuestInput, GuestState};
+use super::guest_state::{GuestInput, GuestState, OPEN_RESOURCES};
 use super::host_calls::HostCallHook;
 use super::host_share::HostShare;
+use super::limiter::MAX_WASM_STACK;
 use super::limits::{Deadline, GuestLimits, LimitGuard, Stop, Turn};
 use super::module::CompiledModule;
 use super::module_output::{LineLog, Stream};
@@ -37,6 +38,7 @@ use super::output::{Captured, Output, Tee};
 use super::unoffered::UnofferedCall;
 
 use crate::step::StepNames;
+use crate::text::units::ByteSize;
 
 pub use types::Invocation;
 
@@ -253,10 +255,13 @@ fn ending_of(error: &wasmtime::Error, share: HostShare) -> Ending {
     if let Some(call) = error.downcast_ref::<UnofferedCall>() {
         return Ending::CalledUnoffered(call.clone());
     }
-    let reason = if let Some(trap) = error.downcast_ref::<Trap>() {
+    let reason = if let Some(Trap::StackOverflow) = error.downcast_ref() {
+        let limit = ByteSize(MAX_WASM_STACK as u64);
+        format!("call stack exhausted: its limit is {limit}")
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
         trap.to_string()
-    } else if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
-        "it has too many open files, streams and other handles".to_owned()
+    } else if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        format!("it has more than {OPEN_RESOURCES} open files, streams and timers")
     } else {
         let reason = error.root_cause().to_string();
         share.explain(&reason).unwrap_or(reason)

@@ -223,7 +223,7 @@ async fn a_stack_that_is_used_up_inside_a_host_call_ends_only_the_step() {
         let template = template_of_wat(directory.path(), &name, &guest);
         let node = executor.node(&limited(template, "64Mi")).await;
         assert!(
-            message(&node).contains("call stack exhausted"),
+            message(&node).contains("call stack exhausted: its limit is 1Mi"),
             "{depth}: {node}"
         );
     }
